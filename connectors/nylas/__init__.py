@@ -1,0 +1,1 @@
+"""Nylas: signed notifications, pages of contacts, grants."""

@@ -1,0 +1,1 @@
+"""The stages of contactstream and the Kafka that joins them."""

@@ -1,0 +1,196 @@
+"""What an operator can set: one frozen group for each concern, read once from the environment and a TOML file.
+
+A variable is the group's prefix and the field's name in capitals (`SINK_LINGER`, `NYLAS_API_KEY`). Any variable may be given as
+a file instead (`NYLAS_API_KEY_FILE=/run/secrets/nylas`), which is how secrets are meant to come. `CONTACTSTREAM_CONFIG` names a TOML
+file with a table for each group (`[sink]`, `linger = 2.0`); the environment wins over it.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. The text names the variable, the value's fault and the remedy."""
+
+
+def _listed(value: Any) -> Any:
+    """`a, b` as it stands in an environment variable."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
+Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$", description="host:port; port 0 takes a free one")]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Group(BaseModel):
+    """A group of settings; frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix: ClassVar[str]
+
+
+class KafkaSettings(Group):
+    """The cluster, and what our topics in it are called."""
+
+    prefix = "KAFKA"
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_ca_location: str = ""
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="set it for a second org in one cluster")
+    events_partitions: int = Field(4, ge=1, le=1000)
+    replication_factor: int = Field(3, ge=1, le=9)
+
+
+class ProcessSettings(Group):
+    """What every process has."""
+
+    prefix = "OPS"
+    listen: Address = Field("0.0.0.0:9100", description="/metrics, /livez and /readyz; never the public port")
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class NylasSettings(Group):
+    """The Nylas application."""
+
+    prefix = "NYLAS"
+    api_url: str = Field("https://api.us.nylas.com", description="api.eu.nylas.com for an application in Europe")
+    api_key: SecretStr = SecretStr("")
+    webhook_secrets: SecretList = Field((), description="one, or old and new while a secret is rotated")
+    sources: Listed = Field(("address_book",), description="of address_book, inbox, domain")
+
+
+class BridgeSettings(Group):
+    """The webhook's server."""
+
+    prefix = "BRIDGE"
+    listen: Address = "0.0.0.0:8080"
+    body_limit: int = Field(2 * 1024 * 1024, ge=1024, description="bytes of a notification, before and after inflation")
+    accept_test_events: bool = Field(False, description="accept what Nylas signs with its public mock secret")
+
+
+class ReaderSettings(Group):
+    """Reading address books."""
+
+    prefix = "READER"
+    grants_at_once: int = Field(4, ge=1, le=64)
+    max_lag: int = Field(
+        20_000,
+        ge=1,
+        description="bulk reading waits while the sink is further behind, so that live changes do not queue behind it",
+    )
+
+
+class DedupeSettings(Group):
+    """The Faust worker."""
+
+    prefix = "DEDUPE"
+    session_timeout: Positive = Field(10.0, description="seconds; a takeover waits this long, a fence is half of it")
+
+
+class SalesforceSettings(Group):
+    """The org, and what may be done there."""
+
+    prefix = "SALESFORCE"
+    login_url: str = Field(
+        "https://login.salesforce.com",
+        description="My Domain for client credentials; test.salesforce.com for a sandbox",
+    )
+    api_version: str = Field("v62.0", pattern=r"^v\d{2,3}\.0$")
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    username: str = Field("", description="with private_key: the JWT bearer flow")
+    private_key: SecretStr = SecretStr("")
+    refresh_token: SecretStr = SecretStr("")
+    mapping_file: Path | None = None
+
+
+class SinkSettings(Group):
+    """The Salesforce writer."""
+
+    prefix = "SINK"
+    batch_size: int = Field(1000, ge=1, le=1000, description="contacts for a pair of Composite calls")
+    linger: Positive = Field(2.0, description="seconds that an incomplete batch waits for more")
+    in_flight: int = Field(
+        8, ge=1, le=20, description="batches at work side by side; Salesforce allows 25 long requests"
+    )
+    max_ahead: int = Field(10_000, ge=1000, description="rows taken ahead of the oldest unfinished one")
+    session_timeout: Positive = 10.0
+
+
+GroupT = TypeVar("GroupT", bound=Group)
+
+
+def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> GroupT:
+    """One group, from the environment and the TOML file. Raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    values = dict(_file_table(group, environ))
+    for name in group.model_fields:
+        variable = f"{group.prefix}_{name}".upper()
+        if variable in environ:
+            values[name] = environ[variable]
+        elif f"{variable}_FILE" in environ:
+            values[name] = _read(f"{variable}_FILE", environ[f"{variable}_FILE"])
+    try:
+        return group.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(group, error)) from None  # its own text would print secrets
+
+
+def _file_table(group: type[Group], environ: Mapping[str, str]) -> Mapping[str, Any]:
+    path = environ.get("CONTACTSTREAM_CONFIG")
+    if not path:
+        return {}
+    try:
+        table = tomllib.loads(_read("CONTACTSTREAM_CONFIG", path)).get(group.prefix.lower(), {})
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"CONTACTSTREAM_CONFIG={path} is not TOML: {error}") from error
+    if not isinstance(table, dict):
+        raise SettingsError(f"CONTACTSTREAM_CONFIG={path}: {group.prefix.lower()} must be a table")
+    return table
+
+
+def _read(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}={path} cannot be read: {error}") from error
+
+
+def _explain(group: type[Group], error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False):
+        name = str(fault["loc"][0])
+        variable = f"{group.prefix}_{name}".upper()
+        if fault["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, group.model_fields, n=1)
+            lines.append(
+                f"[{group.prefix.lower()}] has no setting {name}" + (f"; did you mean {close[0]}?" if close else "")
+            )
+        else:
+            described = group.model_fields[name].description
+            lines.append(f"{variable}: {fault['msg']}" + (f" ({described})" if described else ""))
+    return "; ".join(lines)
+
+
+GROUPS: tuple[type[Group], ...] = (
+    KafkaSettings,
+    ProcessSettings,
+    NylasSettings,
+    BridgeSettings,
+    ReaderSettings,
+    DedupeSettings,
+    SalesforceSettings,
+    SinkSettings,
+)
