@@ -16,7 +16,7 @@ BATCH_ROWS = (1, 10, 50, 100, 200, 400, 600, 800, 1000)
 
 
 def _counter(registry: CollectorRegistry, name: str, text: str, **labels: Iterable[str]) -> Counter:
-    counter = Counter(f"contactstream_{name}", text, tuple(labels), registry=registryegistry)
+    counter = Counter(f"contactstream_{name}", text, tuple(labels), registry=registry)
     if len(labels) == 1:
         for value in next(iter(labels.values())):
             counter.labels(value)
@@ -24,7 +24,7 @@ def _counter(registry: CollectorRegistry, name: str, text: str, **labels: Iterab
 
 
 def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
-    return Gauge(f"contactstream_{name}", text, labels, registry=registryegistry)
+    return Gauge(f"contactstream_{name}", text, labels, registry=registry)
 
 
 BRIDGE_ANSWERS = (
