@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, str | bytes | None]]
 """As confluent-kafka takes them. A name may repeat; `header` reads the last, as Kafka's own clients do."""
 
 PAGE_MARGIN = 600
@@ -84,7 +84,7 @@ def header(headers: Headers | None, name: str) -> bytes | None:
     """The last value of a header, or None."""
     for key, value in reversed(headers or ()):
         if key == name:
-            return value
+            return value.encode() if isinstance(value, str) else value
     return None
 
 

@@ -1,0 +1,110 @@
+"""Which waiting changes go into the next batch: each contact once, at its highest version, and no person in two batches at once."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from streams.events import Change, Record
+
+
+@dataclass(slots=True)
+class Row:
+    """A contact whose change waits, or is at work.
+
+    `offsets` are those of every change that this row stands for; all of them are finished when it is.
+    `claims` are what no second batch may hold meanwhile: the contact, its addresses, the Account that it would belong to.
+    """
+
+    change: Change
+    record: Record
+    claims: frozenset[str]
+    since: float
+    offsets: list[int] = field(default_factory=list)
+    attempts: int = 0
+    not_before: float = 0.0
+    first_failed: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The contact key."""
+        return self.change.key
+
+
+class Waiting:
+    """The changes that wait for a batch, by contact, in the order of their arrival.
+
+    Holds no clock and does no I/O: times are handed in, seconds of any one clock.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Row) -> bool:
+        """A change arrives. True when it met another of its contact, so that one of the two is never written.
+
+        The higher version stays; of equal ones the later offset, which the dedupe stage let win.
+        """
+        other = self._rows.get(row.key)
+        if other is None:
+            self._rows[row.key] = row
+            return False
+        newer = row if row.change.version >= other.change.version else other
+        other.change, other.record, other.claims = newer.change, newer.record, newer.claims
+        other.offsets.extend(row.offsets)
+        if newer is row:  # what it failed with was the older change
+            other.attempts, other.not_before, other.first_failed = row.attempts, row.not_before, row.first_failed
+        return True
+
+    def put_back(self, rows: Iterable[Row]) -> None:
+        """Rows of a batch that were not finished wait again, before all others; a change that came meanwhile is kept by version."""
+        newer = self._rows
+        self._rows = {}
+        for row in rows:
+            self._rows[row.key] = row
+        for row in newer.values():
+            self.add(row)
+
+    def clear(self) -> None:
+        """The partition is somebody else's now."""
+        self._rows.clear()
+
+    def next_batch(self, claimed: Collection[str], now: float, size: int, linger: float) -> list[Row]:
+        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size` of them wait or one has for `linger`.
+
+        Returns an empty list when it is too early. `claimed` must answer `in` quickly.
+        """
+        chosen: list[Row] = []
+        due = False
+        for row in self._rows.values():
+            if row.not_before > now or any(claim in claimed for claim in row.claims):
+                continue
+            chosen.append(row)
+            due = due or now - row.since >= linger
+            if len(chosen) == size:
+                due = True
+                break
+        if not due:
+            return []
+        for row in chosen:
+            del self._rows[row.key]
+        return chosen
+
+    def oldest(self) -> float | None:
+        """Since when the longest waiting row has waited."""
+        return min((row.since for row in self._rows.values()), default=None)
+
+
+def claims_of(rows: Iterable[Row]) -> set[str]:
+    """What a batch holds while it is at work."""
+    return {claim for row in rows for claim in row.claims}
+
+
+def backoff(attempt: int, jitter: Callable[[], float], first: float = 1.0, longest: float = 60.0) -> float:
+    """Seconds before the next attempt: doubled each time, with full jitter upwards of a half, so that rows that met on a lock part.
+
+    `jitter` returns a number from 0 to 1.
+    """
+    ceiling = min(longest, first * 2.0 ** min(attempt, 30))
+    return ceiling * (0.5 + jitter() / 2)

@@ -1,0 +1,182 @@
+"""The command line: one process a command. Each command imports its stage when it runs, so that `--help` is quick."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from confluent_kafka.admin import AdminClient
+
+from streams import logs, settings
+from streams.kafka import client_config, wait_for_broker
+from streams.topics import check, create, topics
+
+GroupT = TypeVar("GroupT", bound=settings.Group)
+
+
+def _load(group: type[GroupT]) -> GroupT:
+    try:
+        return settings.load(group)
+    except settings.SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _process(stage: str) -> settings.ProcessSettings:
+    process = _load(settings.ProcessSettings)
+    logs.configure(process, stage)
+    return process
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="contactstream")
+def main() -> None:
+    """Keeps Salesforce populated with the people in a company's address books.
+
+    \b
+    Try it:       contactstream demo
+    Set it up:    contactstream topics create
+    Run it:       contactstream bridge | reader | dedupe | sink     (one process each)
+    Fill it:      contactstream backfill --all
+    """
+
+
+@main.command()
+def bridge() -> None:
+    """Receives Nylas' notifications and publishes them to contacts.events."""
+    from streams.bridge import run
+
+    process = _process("bridge")
+    sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.BridgeSettings)))
+
+
+@main.command()
+def reader() -> None:
+    """Reads address books: backfills, and contacts that have to be read again."""
+    from streams.reader import run
+
+    process = _process("reader")
+    sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.ReaderSettings)))
+
+
+@main.command()
+def dedupe() -> None:
+    """Drops the events that are not news, and forwards the rest to contacts.changes."""
+    from streams.dedupe import run
+
+    process = _process("dedupe")
+    sys.exit(
+        run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), _load(settings.SalesforceSettings))
+    )
+
+
+@main.command()
+def sink() -> None:
+    """Makes the Contacts and Leads in Salesforce true."""
+    from streams.sink import run
+
+    process = _process("sink")
+    sys.exit(
+        run(_load(settings.KafkaSettings), process, _load(settings.SalesforceSettings), _load(settings.SinkSettings))
+    )
+
+
+@main.group(name="topics")
+def topics_group() -> None:
+    """The topics: create them, or check them against their policies."""
+
+
+@topics_group.command(name="create")
+@click.option("--dry-run", is_flag=True, help="Say what would be created, and create nothing.")
+def topics_create(*, dry_run: bool) -> None:
+    """Creates the topics that are missing; leaves those that exist as they are."""
+    kafka = _load(settings.KafkaSettings)
+    wait_for_broker(kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS)
+    admin = AdminClient(client_config(kafka))
+    if dry_run:
+        for finding in check(admin, topics(kafka)):
+            click.echo(f"{finding.topic}: {finding.problem}")
+        return
+    for name in create(admin, topics(kafka), kafka.replication_factor):
+        click.echo(f"created {name}")
+
+
+@topics_group.command(name="check")
+def topics_check() -> None:
+    """Compares the topics with their policies; ends with 1 when one differs."""
+    kafka = _load(settings.KafkaSettings)
+    wait_for_broker(kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS)
+    findings = check(AdminClient(client_config(kafka)), topics(kafka))
+    for finding in findings:
+        click.echo(f"{finding.topic} {finding.problem}\n    {finding.remedy}")
+    if findings:
+        sys.exit(1)
+    click.echo("every topic is as it has to be")
+
+
+BROKER_SECONDS = 30.0  # a person waits: long enough for a broker that just starts
+
+
+def _tell_once() -> "_Teller":
+    return _Teller()
+
+
+class _Teller:
+    """Prints a reason for waiting when it changes."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, reason: str) -> None:
+        if reason != self._last:
+            click.echo(reason, err=True)
+            self._last = reason
+
+
+@main.group()
+def simulate() -> None:
+    """Stand-ins for Nylas and Salesforce, for a look and for tests."""
+
+
+_WORLD = click.option(
+    "--world", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What it holds at first, as JSON."
+)
+_LISTEN = click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port; port 0 takes a free one.")
+
+
+@simulate.command(name="nylas")
+@_LISTEN
+@_WORLD
+def simulate_nylas(listen: str, world: Path | None) -> None:
+    """A Nylas with grants, contacts and signed webhooks."""
+    from connectors.nylas.simulator import serve
+
+    host, _, port = listen.rpartition(":")
+    serve(host, int(port), world)
+
+
+@simulate.command(name="salesforce")
+@_LISTEN
+@_WORLD
+def simulate_salesforce(listen: str, world: Path | None) -> None:
+    """A Salesforce org with Accounts, Contacts and Leads."""
+    from connectors.salesforce.simulator import serve
+
+    host, _, port = listen.rpartition(":")
+    serve(host, int(port), world)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@click.option("--stay", is_flag=True, help="Stay up afterwards, and print where to look.")
+@click.option("--people", default=2000, show_default=True, help="How many people the three address books hold.")
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
+def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
+    """Runs the whole product on this machine, without an account, and reports what happened at each stage."""
+    from streams.demo import run
+
+    sys.exit(asyncio.run(run(people=people, seed=seed, as_json=as_json, stay=stay)))
+
+
+if __name__ == "__main__":
+    main()
