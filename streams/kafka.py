@@ -61,7 +61,7 @@ def consumer_config(
         "group.id": group_id,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
+        "auto.offset.reset": "error",  # see `starting_offsets`: a position out of the log is a loss, never a default
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(session_timeout * 1000),
         "heartbeat.interval.ms": int(session_timeout * 1000 / 5),
@@ -112,18 +112,19 @@ class OffsetsExpired(RuntimeError):
     """A committed offset lies below the start of the log: records were lost to retention before they were read."""
 
 
-def check_committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-    """Raises OffsetsExpired when a group's position has fallen out of the log, instead of the silent reset of Kafka's clients.
+def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """Where a group goes on: at its commit, or at the start of the log when it never committed.
 
-    The remedy is the operator's: run a reconcile (what was lost is read again), then reset the group's offsets.
+    Raises OffsetsExpired when a commit has fallen out of the log, instead of the silent reset of Kafka's clients. The remedy is the
+    operator's: a reconcile reads again what was lost, then the group's offsets can be reset.
     """
-    for committed in consumer.committed(partitions, timeout=METADATA_SECONDS):
-        if committed.offset < 0:
-            continue
-        start, _ = consumer.get_watermark_offsets(committed, timeout=METADATA_SECONDS)
-        if committed.offset < start:
+    found = []
+    for partition in consumer.committed(partitions, timeout=METADATA_SECONDS):
+        start, _ = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+        if 0 <= partition.offset < start:
             raise OffsetsExpired(
-                f"{committed.topic}[{committed.partition}]: the committed offset {committed.offset} lies below the start of the log, "
-                f"{start}: {start - committed.offset} offsets expired unread. Run `contactstream reconcile --all`, then "
-                f"reset the group's offset to {start}"
+                f"{partition.topic}[{partition.partition}]: the committed offset {partition.offset} lies below the start of "
+                f"the log, {start}: records expired unread. Run `contactstream reconcile --all`, then reset the group to {start}"
             )
+        found.append(TopicPartition(partition.topic, partition.partition, max(partition.offset, start)))
+    return found

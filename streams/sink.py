@@ -1,0 +1,496 @@
+"""The sink: takes changes, hands batches of them to Salesforce, puts every contact's fate on a topic, commits.
+
+The order, which the promise hangs on:
+
+1. A batch is taken out of the waiting changes: each contact once, at its highest version.
+2. `Sync` looks up who is there and writes what differs. Every row comes back with its own outcome.
+3. The outcomes, or the dead letters, are acknowledged by the broker.
+4. Only then are the batch's offsets finished, and the end of the unbroken run of finished offsets is committed.
+
+A crash between any two repeats work, which the org answers with `unchanged`. A fault of the whole org finishes nothing: the batch
+waits again and the consumer is paused, a member of its group all the while. One replica works, a second is a hot standby.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+import uvloop
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from connectors.salesforce import sync as salesforce
+from connectors.salesforce.errors import OrgUnavailable, SalesforceError
+from streams.batching import Row, Waiting, backoff, claims_of
+from streams.events import Change, Kind, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
+from streams.kafka import (
+    OffsetsExpired,
+    consumer_config,
+    producer_config,
+    starting_offsets,
+    wait_for_broker,
+)
+from streams.metrics import SinkMetrics
+from streams.offsets import OffsetTracker
+from streams.ops import Health, OpsServer
+from streams.org import open_org
+from streams.publisher import Publisher, PublishFailed
+from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.topics import Topics, group, topics
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+POLL_SECONDS = 0.05  # one consume: how late a finished batch can be noticed while nothing arrives
+CONSUME_RECORDS = 2000  # one consume: two batches, so that the next is ready when one goes
+DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
+STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
+REVOKE_SECONDS = 5.0  # batches under way when the partition goes: half a session, since a takeover waits for us
+HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
+RETRY_SECONDS = 300.0  # a row's passing fault (a lock) is retried this long beside the flow, then dead-lettered
+STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
+PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why the sink ended, and its exit status."""
+
+    reason: str
+    status: int
+
+
+class Sink:
+    """One consumer, some batches at work, and what waits."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        publisher: Publisher,
+        org: salesforce.Sync,
+        names: Topics,
+        settings: SinkSettings,
+        metrics: SinkMetrics,
+        health: Health,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consumer = consumer
+        self._publisher = publisher
+        self._org = org
+        self._names = names
+        self._settings = settings
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        # librdkafka's calls block; one thread, so that rebalances are seen between two polls and never beside one.
+        self._kafka_thread = ThreadPoolExecutor(1, "kafka")
+        self._waiting = Waiting()
+        self._tracker = OffsetTracker()
+        self._assigned: TopicPartition | None = None
+        self._epoch = 0  # goes up when the partition comes or goes: work of an earlier one must not count
+        self._committed: int | None = None
+        self._tasks: dict[asyncio.Task[None], list[Row]] = {}
+        self._claimed: set[str] = set()
+        self._paused = False
+        self._org_failures = 0
+        self._org_retry_at = 0.0
+        self._last_poll = clock()
+        self._stop: Stop | None = None
+        self._loop: asyncio.AbstractEventLoop
+
+    def stop(self, reason: str, status: int = 0) -> None:
+        """Ends `run` after what is under way, within STOP_SECONDS."""
+        if self._stop is None:
+            self._stop = Stop(reason, status)
+
+    async def run(self) -> Stop:
+        """Works until `stop`, or a fault that only a restart or an operator can mend. Closes the consumer.
+
+        Raises OffsetsExpired.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._consumer.subscribe(
+            [self._names.changes.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self._health.ready()
+        while self._stop is None:
+            self._take(await self._in_kafka_thread(self._poll))
+            self._start_batches()
+            await self._commit()
+            self._report()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+        await self._commit()
+        await self._in_kafka_thread(self._consumer.close)
+        self._kafka_thread.shutdown()
+        for task in self._tasks:
+            task.cancel()
+        return self._stop
+
+    async def _in_kafka_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._kafka_thread, call)
+
+    # In the Kafka thread: the poll, and the rebalances that librdkafka calls from it. The state belongs to the event loop, which
+    # is free meanwhile and is asked to change it.
+
+    def _poll(self) -> list[Message]:
+        full = len(self._tracker) >= self._settings.max_ahead or self._org_is_away()
+        if self._assigned is not None and full != self._paused:
+            (self._consumer.pause if full else self._consumer.resume)([self._assigned])
+            self._paused = full
+        messages: list[Message] = self._consumer.consume(CONSUME_RECORDS, POLL_SECONDS)
+        self._last_poll = self._clock()
+        return messages
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            consumer.incremental_assign(starting_offsets(consumer, partitions))
+            self._in_loop(self._begin(partitions[0]))
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            self._commit_now(self._in_loop(self._finish_what_is_under_way()))
+            self._in_loop(self._forget("revoked"))
+
+    def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._in_loop(self._forget("lost"))
+
+    def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(REVOKE_SECONDS * 2)
+
+    def _commit_now(self, offset: int | None) -> None:
+        if self._assigned is None or offset is None or offset == self._committed:
+            return
+        where = TopicPartition(self._assigned.topic, self._assigned.partition, offset)
+        try:
+            self._consumer.commit(offsets=[where], asynchronous=False)
+        except KafkaException as error:
+            # The next round commits at least as far. If the partition is gone, its new owner repeats what we did.
+            log.warning("commit failed", error=error.args[0].name())
+            return
+        self._committed = offset
+
+    # In the event loop.
+
+    async def _begin(self, partition: TopicPartition) -> None:
+        await self._forget("assigned")
+        self._assigned, self._paused = partition, False
+
+    async def _finish_what_is_under_way(self) -> int | None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=REVOKE_SECONDS)
+        return self._tracker.committable()
+
+    async def _forget(self, why: str) -> None:
+        log.info(why)
+        self._epoch += 1
+        self._assigned, self._committed = None, None
+        self._waiting.clear()
+        self._tracker = OffsetTracker()
+
+    async def _commit(self) -> None:
+        offset = self._tracker.committable()
+        if offset is not None and offset != self._committed:
+            await self._in_kafka_thread(lambda: self._commit_now(offset))
+
+    def _still_ours(self, epoch: int) -> bool:
+        """False when the partition went, or may have gone while this process stood still: the new owner does the work."""
+        return epoch == self._epoch and self._clock() - self._last_poll < self._settings.session_timeout / 2
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        now = self._clock()
+        for message in messages:
+            fault = message.error()
+            if fault is not None:
+                self._on_fault(fault)
+                continue
+            if self._assigned is None:  # revoked while this poll returned: the new owner reads it
+                return
+            record = _record(message)
+            self._tracker.take(record.offset)
+            self._metrics.taken.inc()
+            try:
+                change = parse_change(record.key, record.value, record.headers)
+            except UnreadableRecord as error:
+                self._start(self._bury(record, error), [])
+                continue
+            if change is None:  # an erasure: there is nothing to make true
+                self._tracker.finish(record.offset)
+                continue
+            if self._waiting.add(Row(change, record, _claims(change), now, [record.offset])):
+                self._metrics.coalesced.inc()
+
+    def _on_fault(self, fault: KafkaError) -> None:
+        if fault.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise OffsetsExpired(
+                "the position fell out of the log: changes were lost to retention; run contactstream reconcile --all"
+            )
+        if fault.fatal() or fault.code() == KafkaError._AUTHENTICATION:
+            self.stop(f"kafka: {fault.name()}", 1)
+        else:
+            log.warning("kafka", error=fault.name())
+
+    def _org_is_away(self) -> bool:
+        return self._org_failures > 0
+
+    def _start_batches(self) -> None:
+        if self._assigned is None:
+            return
+        now = self._clock()
+        if self._org_is_away() and (now < self._org_retry_at or self._tasks):
+            return  # one batch at a time probes an org that was away
+        most = 1 if self._org_is_away() else self._settings.in_flight
+        while len(self._tasks) < most:
+            rows = self._waiting.next_batch(self._claimed, now, self._settings.batch_size, self._settings.linger)
+            if not rows:
+                return
+            self._claimed |= claims_of(rows)
+            self._start(self._work(rows, self._epoch), rows)
+
+    def _start(self, work: Any, rows: list[Row]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = rows
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._claimed -= claims_of(self._tasks.pop(task))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
+            self.stop("unexpected error", 1)
+
+    async def _bury(self, record: Record, error: UnreadableRecord) -> None:
+        epoch = self._epoch
+        headers = dead_letter_headers(record, "sink", error.reason, str(error))
+        self._metrics.dead_lettered.labels(error.reason).inc()
+        if await self._acknowledged([_to(self._names.dead_letter.name, record, headers)], epoch):
+            self._tracker.finish(record.offset)
+
+    async def _work(self, rows: list[Row], epoch: int) -> None:
+        self._metrics.batch_rows.observe(len(rows))
+        by_key = {row.key: row for row in rows}
+        try:
+            plan = await self._org.resolve([_for_salesforce(row.change) for row in rows])
+            if not self._still_ours(epoch):
+                self._put_back(rows, epoch)
+                return
+            outcomes = await self._org.write(plan)
+        except OrgUnavailable as error:
+            self._org_went_away(error.reason, error.retry_after)
+            self._put_back(rows, epoch)
+            return
+        except SalesforceError as error:
+            self._org_went_away(type(error).__name__, None, detail=str(error))
+            self._put_back(rows, epoch)
+            return
+        self._org_is_back()
+        if epoch != self._epoch:
+            return
+        again, records, done = self._sort(outcomes, by_key)
+        if await self._acknowledged(records, epoch):
+            for row in done:
+                for offset in row.offsets:
+                    self._tracker.finish(offset)
+                self._observe_latency(row)
+            self._metrics.last_processed.set_to_current_time()
+            self._put_back(again, epoch)
+
+    def _sort(
+        self, outcomes: Sequence[salesforce.Outcome], by_key: dict[str, Row]
+    ) -> tuple[list[Row], list[Record], list[Row]]:
+        """What waits again, what goes on a topic, and which rows are finished once that is acknowledged."""
+        again: list[Row] = []
+        records: list[Record] = []
+        done: list[Row] = []
+        now = self._clock()
+        for outcome in outcomes:
+            row = by_key.pop(outcome.key)
+            if outcome.fate is salesforce.Fate.RETRY:
+                if outcome.reason == salesforce.NEXT_BATCH:
+                    row.not_before = now + HELD_SECONDS
+                    again.append(row)
+                    continue
+                row.first_failed = row.first_failed or now
+                if now - row.first_failed < RETRY_SECONDS:
+                    row.attempts += 1
+                    row.not_before = now + backoff(row.attempts, random.random)
+                    self._metrics.retried.labels(outcome.reason).inc()
+                    again.append(row)
+                    continue
+            self._count(outcome)
+            records.append(self._fate_record(outcome, row))
+            done.append(row)
+        if by_key:
+            raise RuntimeError(f"{len(by_key)} contacts of a batch have no outcome")
+        return again, records, done
+
+    def _fate_record(self, outcome: salesforce.Outcome, row: Row) -> Record:
+        failed = outcome.fate in (salesforce.Fate.FAILED, salesforce.Fate.RETRY)
+        if not failed:
+            return Record(
+                self._names.outcomes.name, row.record.key, outcome_value(outcome, row.change), [], timestamp_ms=now_ms()
+            )
+        reason = outcome.reason if outcome.fate is salesforce.Fate.FAILED else f"retries_exhausted_{outcome.reason}"
+        detail = "; ".join(f"{error.code}: {error.message}" for error in outcome.errors)
+        headers = dead_letter_headers(row.record, "sink", reason, detail, row.attempts + 1)
+        self._metrics.dead_lettered.labels(reason).inc()
+        return _to(self._names.dead_letter.name, row.record, headers)
+
+    def _count(self, outcome: salesforce.Outcome) -> None:
+        fate = salesforce.Fate.FAILED if outcome.fate is salesforce.Fate.RETRY else outcome.fate
+        self._metrics.rows.labels(fate.value).inc()
+        if fate is salesforce.Fate.SKIPPED:
+            self._metrics.skipped.labels(outcome.reason).inc()
+        if outcome.matched is not None:
+            self._metrics.matched.labels(outcome.matched).inc()
+        if outcome.first:
+            self._metrics.first_resolutions.labels("found" if outcome.matched is not None else "created").inc()
+        if outcome.ambiguous:
+            self._metrics.ambiguous.inc()
+
+    def _observe_latency(self, row: Row) -> None:
+        if row.change.received_ms:
+            seconds = max(0.0, (now_ms() - row.change.received_ms) / 1000)
+            self._metrics.latency.labels(row.change.origin).observe(seconds)
+
+    async def _acknowledged(self, records: Sequence[Record], epoch: int) -> bool:
+        """True once the broker has all of them; False when the partition went away, and with it our say in its offsets."""
+        attempt = 0
+        while epoch == self._epoch:
+            try:
+                await self._publisher.publish(records)
+            except PublishFailed as error:
+                log.warning("outcomes not acknowledged", error=str(error))
+                if error.permanent:
+                    self.stop("the broker refuses an outcome", 1)
+                    return False
+                attempt += 1
+                await asyncio.sleep(backoff(attempt, random.random, 0.1, 5.0))
+            else:
+                return epoch == self._epoch
+        return False
+
+    def _put_back(self, rows: Sequence[Row], epoch: int) -> None:
+        if epoch == self._epoch:
+            self._waiting.put_back(rows)
+
+    def _org_went_away(self, reason: str, retry_after: float | None, detail: str = "") -> None:
+        self._org_failures += 1
+        wait = retry_after or backoff(self._org_failures - 1, random.random, PROBE_FIRST, PROBE_LONGEST)
+        self._org_retry_at = self._clock() + min(wait, PROBE_LONGEST)
+        self._metrics.pauses.labels(reason).inc()
+        self._metrics.paused.set(1)
+        self._health.waiting(f"salesforce: {reason}")
+        log.warning("salesforce is away", reason=reason, probe_in=round(wait, 1), detail=detail)
+
+    def _org_is_back(self) -> None:
+        if self._org_failures:
+            log.info("salesforce is back", after=self._org_failures)
+            self._org_failures = 0
+            self._metrics.paused.set(0)
+            self._health.ready()
+
+    def _report(self) -> None:
+        self._health.beat()
+        self._metrics.ahead.set(len(self._tracker))
+
+
+def outcome_value(outcome: salesforce.Outcome, change: Change) -> bytes:
+    """The value of a record of contacts.outcomes."""
+    return orjson.dumps(
+        {
+            "outcome": outcome.fate.value,
+            "sobject": outcome.sobject,
+            "id": outcome.record_id,
+            "matched": outcome.matched,
+            "reason": outcome.reason,
+            "version": change.version,
+            "kind": change.kind.value,
+            "at_ms": now_ms(),
+        }
+    )
+
+
+def _for_salesforce(change: Change) -> salesforce.Change:
+    contact = None if change.kind is Kind.DELETED else change.contact
+    return salesforce.Change(change.key, change.version, contact)
+
+
+def _claims(change: Change) -> frozenset[str]:
+    """The contact and its addresses: what no two batches may hold at once."""
+    emails = change.contact.get("emails")
+    addresses = [
+        entry["email"].strip().casefold()
+        for entry in (emails if isinstance(emails, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("email"), str)
+    ]
+    return frozenset((change.key, *addresses))
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        topic=message.topic() or "",
+        key=message.key(),  # type: ignore[arg-type]
+        value=message.value(),  # type: ignore[arg-type]
+        headers=list(message.headers() or []),  # type: ignore[arg-type]
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+    )
+
+
+def _to(topic: str, record: Record, headers: list[Any]) -> Record:
+    return Record(topic, record.key, record.value, headers)
+
+
+def run(kafka: KafkaSettings, process: ProcessSettings, org: SalesforceSettings, settings: SinkSettings) -> int:
+    """The process: `contactstream sink`. Returns its exit status."""
+    return uvloop.run(_serve(kafka, process, org, settings))
+
+
+async def _serve(
+    kafka: KafkaSettings, process: ProcessSettings, org_settings: SalesforceSettings, settings: SinkSettings
+) -> int:
+    registry = CollectorRegistry()
+    metrics = SinkMetrics(registry)
+    health = Health(STALLED_SECONDS)
+    ops = OpsServer(process.listen, registry, health)
+    ops.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    names = topics(kafka)
+    wanted = [names.changes.name, names.outcomes.name, names.dead_letter.name]
+    found = await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting)
+    if not found:
+        return 0
+    async with AsyncExitStack() as stack:
+        org = await stack.enter_async_context(open_org(org_settings, metrics))
+        stack.callback(ops.stop)
+        publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+        publisher.open()
+        stack.push_async_callback(publisher.close, 5.0)  # all outcomes were awaited: nothing is left but on a cut line
+        consumer = Consumer(consumer_config(kafka, group(kafka, "sink"), session_timeout=settings.session_timeout))
+        sink = Sink(consumer, publisher, org, names, settings, metrics, health)
+        ending = asyncio.create_task(_stop_on(stopping, sink))
+        try:
+            stop = await sink.run()
+        except OffsetsExpired as error:
+            log.critical("offsets expired", error=str(error))
+            return 4
+        ending.cancel()
+        log.info("stopped", reason=stop.reason)
+        return stop.status
+
+
+async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
+    await stopping.wait()
+    sink.stop("signal")
