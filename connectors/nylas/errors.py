@@ -1,0 +1,46 @@
+"""Errors of the Nylas connector: one small hierarchy under `NylasError`."""
+
+from __future__ import annotations
+
+
+class NylasError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class NotFound(NylasError):
+    """Nylas answered 404. `of_grant` tells that the grant itself is unknown, as far as the body says so."""
+
+    def __init__(self, message: str, *, of_grant: bool = False) -> None:
+        super().__init__(message)
+        self.of_grant = of_grant
+
+
+class Passing(NylasError):
+    """A fault that time heals: 5xx, 408, a time-out, a cut connection, a body that is not JSON.
+
+    `status` is None where no usable HTTP answer came at all.
+    """
+
+    def __init__(self, status: int | None, message: str = "") -> None:
+        super().__init__(message or f"Nylas answered {status}")
+        self.status = status
+
+
+class RateLimited(Passing):
+    """429. `retry_after` is in seconds, None where the header is absent (only some providers send it)."""
+
+    def __init__(self, retry_after: float | None, message: str = "") -> None:
+        super().__init__(429, message or "Nylas answered 429")
+        self.retry_after = retry_after
+
+
+class Refused(NylasError):
+    """Nylas refuses what repeating cannot help: 400, 401, 403 and the other 4xx. The message names the remedy.
+
+    `body` is the start of the answer, for the operator; Nylas' error bodies hold no contact data.
+    """
+
+    def __init__(self, status: int, body: str, remedy: str = "") -> None:
+        super().__init__(f"Nylas answered {status}: {remedy or body}")
+        self.status = status
+        self.body = body
