@@ -1,0 +1,55 @@
+"""A setting that cannot be used is named, with its remedy; a secret is never printed."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.settings import GROUPS, KafkaSettings, NylasSettings, SettingsError, SinkSettings, load
+
+
+def test_every_group_has_usable_defaults() -> None:
+    for group in GROUPS:
+        load(group, {})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text("[sink]\nlinger = 5.0\nin_flight = 3\n")
+    settings = load(SinkSettings, {"CONTACTSTREAM_CONFIG": str(file), "SINK_LINGER": "0.5"})
+    assert (settings.linger, settings.in_flight) == (0.5, 3)
+
+
+def test_a_secret_may_come_as_a_file_and_is_not_in_any_text_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("nyk_very_secret\n")
+    settings = load(NylasSettings, {"NYLAS_API_KEY_FILE": str(file), "NYLAS_WEBHOOK_SECRETS": "new-one, old-one"})
+    assert settings.api_key.get_secret_value() == "nyk_very_secret"
+    assert [secret.get_secret_value() for secret in settings.webhook_secrets] == ["new-one", "old-one"]
+    assert "secret" not in str(settings).replace("webhook_secrets", "").replace("Secret", "")
+    assert "old-one" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"SINK_LINGER": "-1"}, "SINK_LINGER: Input should be greater than 0"),
+        ({"SINK_IN_FLIGHT": "many"}, "SINK_IN_FLIGHT: Input should be a valid integer"),
+        ({"SINK_BATCH_SIZE_FILE": "/nowhere/at/all"}, "SINK_BATCH_SIZE_FILE=/nowhere/at/all cannot be read"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(SinkSettings, environ)
+
+
+def test_a_misspelt_setting_in_the_file_is_an_error_that_names_the_right_one(tmp_path: Path) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text("[sink]\nlingr = 5.0\n")
+    with pytest.raises(SettingsError, match=r"\[sink\] has no setting lingr; did you mean linger\?"):
+        load(SinkSettings, {"CONTACTSTREAM_CONFIG": str(file)})
+
+
+def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(KafkaSettings, {"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "none"})
+    assert "hunter2" not in str(caught.value)
