@@ -1,14 +1,25 @@
 """Logging in to Salesforce by OAuth 2.0: JWT bearer, client credentials or refresh token, one token shared by all calls."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import httpx
+import jwt
+import orjson
+
+from connectors.salesforce.errors import PAUSE_REASONS, OrgUnavailable, UnexpectedAnswer, parse_errors, raise_for
 
 OnCall = Callable[[str, int | None, float], None]  # kind, HTTP status (None: no answer), seconds
 
 PRODUCTION = "https://login.salesforce.com"
+
+# Salesforce takes at most three minutes; the third is left to clocks that differ
+JWT_SECONDS = 120
+# a login takes about a second; past this something between us and Salesforce is stuck
+LOGIN_SECONDS = 30.0
 
 
 def no_hook(kind: str, status: int | None, seconds: float) -> None:
@@ -63,13 +74,57 @@ class Token:
 
 
 def token_request(credentials: Credentials, now: float) -> TokenRequest:
-    """The form to post for a token at `now` (epoch seconds)."""
-    raise NotImplementedError
+    """The form to post for a token at `now` (epoch seconds). OrgUnavailable("login") if the private key is unreadable."""
+    form: dict[str, str]
+    match credentials:
+        case JwtBearer():
+            claims = {
+                "iss": credentials.client_id,
+                "sub": credentials.username,
+                "aud": credentials.audience,
+                "exp": int(now) + JWT_SECONDS,
+            }
+            try:
+                assertion = jwt.encode(claims, credentials.private_key, algorithm="RS256")
+            except (jwt.PyJWTError, ValueError, TypeError):
+                # without the cause: its text may quote the key
+                raise OrgUnavailable(
+                    "login", PAUSE_REASONS["login"], "the private key is not an RSA key in PEM"
+                ) from None
+            form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
+        case ClientCredentials():
+            form = {
+                "grant_type": "client_credentials",
+                "client_id": credentials.client_id,
+                "client_secret": credentials.client_secret,
+            }
+        case RefreshToken():
+            form = {
+                "grant_type": "refresh_token",
+                "client_id": credentials.client_id,
+                "refresh_token": credentials.refresh_token,
+            }
+            if credentials.client_secret:
+                form["client_secret"] = credentials.client_secret
+    return TokenRequest(f"{credentials.login_url.rstrip('/')}/services/oauth2/token", form)
 
 
 def parse_token(status: int, body: object) -> Token:
     """The token of an answer. OrgUnavailable("login") if refused, OrgUnavailable otherwise where passing, UnexpectedAnswer."""
-    raise NotImplementedError
+    errors = parse_errors(body)
+    if isinstance(body, Mapping) and "error" in body and 400 <= status < 429 and errors:
+        raise OrgUnavailable("login", PAUSE_REASONS["login"], f"HTTP {status} {errors[0].code}: {errors[0].message}")
+    if 400 <= status < 500 and status not in {408, 420, 429}:
+        raise OrgUnavailable("login", PAUSE_REASONS["login"], f"HTTP {status}")
+    raise_for(status, body)
+    access = body.get("access_token") if isinstance(body, Mapping) else None
+    instance = body.get("instance_url") if isinstance(body, Mapping) else None
+    if not isinstance(access, str) or not isinstance(instance, str) or not access or not urlsplit(instance).netloc:
+        raise UnexpectedAnswer("a token answer without access_token or instance_url")
+    identity = body.get("id") if isinstance(body, Mapping) else None
+    parts = urlsplit(identity).path.strip("/").split("/") if isinstance(identity, str) else []
+    org, user = (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "id" else (None, None)
+    return Token(access, instance.rstrip("/"), user, org)
 
 
 class Session:
@@ -86,11 +141,45 @@ class Session:
         self._http = http
         self._on_call = on_call
         self._clock = clock
+        self._token: Token | None = None
+        self._login: asyncio.Task[Token] | None = None
 
     async def token(self) -> Token:
         """The cached token, or the first one. Raises OrgUnavailable, UnexpectedAnswer."""
-        raise NotImplementedError
+        return self._token or await self._shared_login()
 
     async def refresh(self, stale: Token) -> Token:
         """A token other than `stale`; callers that arrive together share one login, and its failure."""
-        raise NotImplementedError
+        if self._token is not None and self._token is not stale:
+            return self._token
+        return await self._shared_login()
+
+    async def _shared_login(self) -> Token:
+        if self._login is None:
+            self._login = asyncio.create_task(self._log_in(), name="salesforce login")
+            self._login.add_done_callback(self._logged_in)
+        # shielded: one caller that gives up must not take the others' login with it
+        return await asyncio.shield(self._login)
+
+    def _logged_in(self, login: asyncio.Task[Token]) -> None:
+        self._login = None
+        if not login.cancelled() and login.exception() is None:
+            self._token = login.result()
+
+    async def _log_in(self) -> Token:
+        request = token_request(self._credentials, self._clock())
+        started = time.monotonic()
+        status: int | None = None
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                answer = await self._http.post(request.url, data=dict(request.form))
+            status = answer.status_code
+        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+            raise OrgUnavailable("network", PAUSE_REASONS["network"], type(error).__name__) from error
+        finally:
+            self._on_call("token", status, time.monotonic() - started)
+        try:
+            body = orjson.loads(answer.content)
+        except orjson.JSONDecodeError:
+            body = answer.content
+        return parse_token(status, body)

@@ -1,15 +1,26 @@
 """Composite requests as plain data: subrequests, packing of rows into calls, and matching of answers."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.parse import quote
 
-from connectors.salesforce.errors import RowError, UnexpectedAnswer  # noqa: F401
+from connectors.salesforce.errors import Action, RowError, UnexpectedAnswer, classify_request, parse_errors, raise_for
 
 Op = Literal["upsert", "update"]
 
 KEY_FIELD = "Nylas_Contact_Id__c"
+
+# REST API guide, Composite and sObject Collections; queries and collections share the places
+MAX_SUBREQUESTS = 25
+MAX_COLLECTIONS = 5
+MAX_ROWS = 200
+MAX_STATEMENT = 100_000
+
+_REFERENCE = re.compile(r"\w+", re.ASCII)
 
 # not inherited from the outer request, so every subrequest that writes carries them
 WRITE_HEADERS: Mapping[str, str] = MappingProxyType(
@@ -88,9 +99,12 @@ Call = tuple[Collection, ...]
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    collections: int = 5  # of a Composite: queries and collections share them
-    rows: int = 200
+    collections: int = MAX_COLLECTIONS
+    rows: int = MAX_ROWS
     calls: int | None = None  # at most so many calls; what does not fit is left over
+
+
+DEFAULT_LIMITS = PackLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,9 @@ class Packed:
 
 def query_subrequest(soql: str, ref: str) -> Subrequest:
     """A query; the statement is URL-encoded whole, because a raw `+` would become a space."""
-    raise NotImplementedError
+    if len(soql) > MAX_STATEMENT:
+        raise ValueError(f"a statement of {len(soql)} characters, Salesforce takes {MAX_STATEMENT}")
+    return Subrequest("GET", f"/query?q={quote(soql, safe='', errors='replace')}", ref)
 
 
 def upsert_subrequest(
@@ -114,47 +130,269 @@ def upsert_subrequest(
     headers: Mapping[str, str] = WRITE_HEADERS,
 ) -> Subrequest:
     """PATCH /composite/sobjects/{sobject}/{key_field}. ValueError for what Salesforce would refuse whole or twice."""
-    raise NotImplementedError
+    _check_rows(rows, key_field)
+    if any("Id" in row for row in rows):
+        raise ValueError("an upsert by key takes no Id")
+    return Subrequest(
+        "PATCH", f"/composite/sobjects/{sobject}/{key_field}", ref, _collection_body(sobject, rows), headers
+    )
 
 
 def update_subrequest(
     sobject: str, rows: Sequence[Mapping[str, Any]], ref: str, headers: Mapping[str, str] = WRITE_HEADERS
 ) -> Subrequest:
-    """PATCH /composite/sobjects by record `Id`."""
-    raise NotImplementedError
+    """PATCH /composite/sobjects by record `Id`. ValueError as for upserts."""
+    _check_rows(rows, "Id")
+    return Subrequest("PATCH", "/composite/sobjects", ref, _collection_body(sobject, rows), headers)
 
 
-def collection_subrequest(
-    collection: Collection, ref: str, key_field: str = KEY_FIELD, headers: Mapping[str, str] = WRITE_HEADERS
-) -> Subrequest:
-    """The subrequest of a packed Collection."""
-    raise NotImplementedError
+def _check_rows(rows: Sequence[Mapping[str, Any]], identity: str) -> None:
+    if not 1 <= len(rows) <= MAX_ROWS:
+        raise ValueError(f"a collection has 1 to {MAX_ROWS} rows, not {len(rows)}")
+    values = [row.get(identity) for row in rows]
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError(f"every row needs its {identity}: a row without would be refused, or created without a key")
+    if len(set(values)) < len(values):
+        raise ValueError(f"the same {identity} twice in one request: Salesforce refuses every row of them")
+
+
+def _collection_body(sobject: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    attributes = {"type": sobject}
+    return {"allOrNone": False, "records": [{"attributes": attributes, **row} for row in rows]}
+
+
+def collection_subrequest(collection: Collection, ref: str, headers: Mapping[str, str] = WRITE_HEADERS) -> Subrequest:
+    """The subrequest of a packed Collection; upserts go by KEY_FIELD."""
+    rows = [row.fields for row in collection.rows]
+    if collection.op == "update":
+        return update_subrequest(collection.sobject, rows, ref, headers)
+    return upsert_subrequest(collection.sobject, KEY_FIELD, rows, ref, headers)
 
 
 def composite_body(subrequests: Sequence[Subrequest], api_version: str) -> dict[str, Any]:
     """The JSON of `POST /composite`: independent subrequests, in order. ValueError if Salesforce would refuse it."""
-    raise NotImplementedError
+    if not 1 <= len(subrequests) <= MAX_SUBREQUESTS:
+        raise ValueError(f"a Composite has 1 to {MAX_SUBREQUESTS} subrequests, not {len(subrequests)}")
+    if sum(map(_is_bulky, subrequests)) > MAX_COLLECTIONS:
+        raise ValueError(f"a Composite has at most {MAX_COLLECTIONS} queries and collections")
+    references = [subrequest.reference_id for subrequest in subrequests]
+    if len(set(references)) < len(references) or not all(map(_REFERENCE.fullmatch, references)):
+        raise ValueError("reference IDs are unique and hold letters, digits and underscores only")
+    return {
+        # independent rows and requests: with a true outside, rolled-back rows would still say success
+        "allOrNone": False,
+        "collateSubrequests": False,
+        "compositeRequest": [_subrequest(subrequest, api_version) for subrequest in subrequests],
+    }
+
+
+def _is_bulky(subrequest: Subrequest) -> bool:
+    return subrequest.url.startswith(("/query", "/composite/sobjects"))
+
+
+def _subrequest(subrequest: Subrequest, api_version: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "method": subrequest.method,
+        "url": f"/services/data/v{api_version}{subrequest.url}",
+        "referenceId": subrequest.reference_id,
+    }
+    if subrequest.headers:
+        made["httpHeaders"] = dict(subrequest.headers)
+    if subrequest.body is not None:
+        made["body"] = subrequest.body
+    return made
 
 
 def match_answers(subrequests: Sequence[Subrequest], answer: object) -> list[SubAnswer]:
     """The subanswers in the order of the subrequests, by referenceId. UnexpectedAnswer if any is missing or too many."""
-    raise NotImplementedError
+    parts = answer.get("compositeResponse") if isinstance(answer, Mapping) else None
+    if not isinstance(parts, list):
+        raise UnexpectedAnswer("a Composite answer without compositeResponse")
+    found: dict[str, SubAnswer] = {}
+    for part in parts:
+        reference = part.get("referenceId") if isinstance(part, Mapping) else None
+        status = part.get("httpStatusCode") if isinstance(part, Mapping) else None
+        if not isinstance(reference, str) or type(status) is not int:
+            codes = (
+                ", ".join(error.code for error in parse_errors(part.get("body"))) if isinstance(part, Mapping) else ""
+            )
+            raise UnexpectedAnswer(f"a part of a Composite answer belongs to no subrequest ({codes or 'no code'})")
+        if reference in found:
+            raise UnexpectedAnswer("two parts of a Composite answer for one subrequest")
+        headers = part.get("httpHeaders")
+        found[reference] = SubAnswer(reference, status, part.get("body"), headers if isinstance(headers, dict) else {})
+    wanted = [subrequest.reference_id for subrequest in subrequests]
+    if found.keys() != set(wanted):
+        raise UnexpectedAnswer(f"{len(found)} parts in a Composite answer to {len(wanted)} subrequests, or other ones")
+    return [found[reference] for reference in wanted]
 
 
 def row_results(answer: SubAnswer, rows: Sequence[object]) -> list[RowResult]:
     """Each row's fate, by position; only `success` is trusted (a rolled-back row may carry an id).
 
     Raises OrgUnavailable, RequestRejected (the whole collection was refused; see its verdict), UnexpectedAnswer.
-    A collection refused whole for a row lock comes back as rows that each carry that error.
+    A collection refused whole for a passing fault of its rows (a lock) comes back as rows that each carry that error.
     """
-    raise NotImplementedError
+    if classify_request(answer.status, answer.body, inside_composite=True).action is Action.RETRY_ROW:
+        errors = parse_errors(answer.body)
+        return [RowResult(None, False, None, errors) for _ in rows]
+    raise_for(answer.status, answer.body, inside_composite=True)
+    if not isinstance(answer.body, list) or len(answer.body) != len(rows):
+        count = len(answer.body) if isinstance(answer.body, list) else "no"
+        raise UnexpectedAnswer(f"{count} results for {len(rows)} rows")
+    return [_row_result(result) for result in answer.body]
+
+
+def _row_result(result: object) -> RowResult:
+    success = result.get("success") if isinstance(result, Mapping) else None
+    if not isinstance(result, Mapping) or not isinstance(success, bool):
+        raise UnexpectedAnswer("a row's result without success")
+    if not success:
+        return RowResult(None, False, None, parse_errors(result) or (RowError("", "failed without an error"),))
+    record_id, created = result.get("id"), result.get("created")
+    if not isinstance(record_id, str):
+        raise UnexpectedAnswer("a row's success without an id")
+    return RowResult(record_id, True, created if isinstance(created, bool) else None)
 
 
 def query_page(answer: SubAnswer) -> QueryPage:
     """The records of a query subanswer. Raises OrgUnavailable, RequestRejected, UnexpectedAnswer."""
-    raise NotImplementedError
+    raise_for(answer.status, answer.body, inside_composite=True)
+    return parse_query(answer.body)
 
 
-def pack(rows: Sequence[Row], limits: PackLimits = PackLimits()) -> Packed:
-    """Rows into Composite calls. Rows given first go first (put earlier leftovers in front)."""
-    raise NotImplementedError
+def parse_query(body: object) -> QueryPage:
+    """A page of records. UnexpectedAnswer if it is none, or if it is not the last and names no next."""
+    if not isinstance(body, Mapping) or not isinstance(body.get("records"), list):
+        raise UnexpectedAnswer("a query's answer without records")
+    done, next_url = body.get("done"), body.get("nextRecordsUrl")
+    if not isinstance(done, bool) or (not done and not isinstance(next_url, str)):
+        raise UnexpectedAnswer("a query's answer that is neither the last page nor names the next")
+    total = body.get("totalSize")
+    return QueryPage(tuple(body["records"]), total if isinstance(total, int) else -1, None if done else next_url)
+
+
+def pack(rows: Sequence[Row], limits: PackLimits = DEFAULT_LIMITS) -> Packed:
+    """Rows into Composite calls. Rows given first go first (put earlier leftovers in front).
+
+    A call takes the fullest collections there are, so that a few odd rows never displace hundreds; but the first row's
+    kind always comes along, so that no leftover waits for ever. Rows of one Account, person or record stay together in
+    one call as long as they fit; where they do not, their calls are in one group. One record is in a call only once.
+    """
+    bundles = _bundles(rows)
+    calls: list[Call] = []
+    while bundles and (limits.calls is None or len(calls) < limits.calls):
+        call, bundles = _fill(bundles, limits)
+        calls.append(call)
+    leftovers = sorted((place for bundle in bundles for place, _ in bundle))
+    return Packed(_groups(calls), tuple(rows[place] for place in leftovers))
+
+
+_Kind = tuple[str, Op]
+_Bundle = list[tuple[int, Row]]  # rows that share an Account or a person, with their places in the input
+
+
+def conflict_tokens(row: Row) -> set[tuple[str, str]]:
+    """What no two requests in flight may have in common: the row's Account, its people, the record itself."""
+    tokens = {("person", person) for person in row.people}
+    tokens.add(("record", _identity(row)))
+    if key := row.fields.get(KEY_FIELD):
+        tokens.add(("record", str(key)))
+    if row.account_id:
+        tokens.add(("account", row.account_id))
+    return tokens
+
+
+def _identity(row: Row) -> str:
+    return str(row.fields["Id"] if row.op == "update" else row.fields[KEY_FIELD])
+
+
+def _bundles(rows: Sequence[Row]) -> list[_Bundle]:
+    """The connected components of rows by shared tokens, each in the order given, by their first row."""
+    return [
+        [(place, rows[place]) for place in places] for places in _components([conflict_tokens(row) for row in rows])
+    ]
+
+
+def _components(tokens: Sequence[Iterable[tuple[str, str]]]) -> list[list[int]]:
+    parents = list(range(len(tokens)))
+
+    def root(place: int) -> int:
+        while parents[place] != place:
+            parents[place] = parents[parents[place]]
+            place = parents[place]
+        return place
+
+    first: dict[tuple[str, str], int] = {}
+    for place, own in enumerate(tokens):
+        for token in own:
+            one, other = sorted((root(first.setdefault(token, place)), root(place)))
+            parents[other] = one
+    found: dict[int, list[int]] = {}
+    for place in range(len(tokens)):
+        found.setdefault(root(place), []).append(place)
+    return list(found.values())
+
+
+def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_Bundle]]:
+    """One call of the bundles, and the bundles that are left."""
+    room = _room(bundles, limits)
+    taken: dict[_Kind, list[Row]] = {}
+    records: set[str] = set()
+    left: list[_Bundle] = []
+    for number, bundle in enumerate(bundles):
+        needed = Counter(_kind(row) for _, row in bundle)
+        whole = all(room[kind] >= count for kind, count in needed.items())
+        # an Account with more rows than a collection is worth splitting, though its calls then queue; so is the very
+        # first bundle, or nothing might ever fit
+        if not whole and number and len(bundle) <= limits.rows:
+            left.append(bundle)
+            continue
+        rest: _Bundle = []
+        for place, row in bundle:
+            kind = _kind(row)
+            if room[kind] and _identity(row) not in records:
+                room[kind] -= 1
+                records.add(_identity(row))
+                taken.setdefault(kind, []).append(row)
+            else:
+                rest.append((place, row))
+        if rest:
+            left.append(rest)
+    call: Call = tuple(
+        Collection(sobject, op, tuple(ordered[start : start + limits.rows]))
+        for (sobject, op), kept in taken.items()
+        for ordered in [sorted(kept, key=lambda row: row.account_id or "")]
+        for start in range(0, len(ordered), limits.rows)
+    )
+    return call, left
+
+
+def _room(bundles: Sequence[_Bundle], limits: PackLimits) -> Counter[_Kind]:
+    """Rows of each kind that one call takes: the first row's collection, then the fullest ones."""
+    counts = Counter(_kind(row) for bundle in bundles for _, row in bundle)
+    chunks = sorted(
+        (
+            (min(limits.rows, count - start), kind)
+            for kind, count in counts.items()
+            for start in range(0, count, limits.rows)
+        ),
+        reverse=True,
+    )
+    first = next(chunk for chunk in chunks if chunk[1] == _kind(bundles[0][0][1]))
+    chunks.remove(first)
+    room: Counter[_Kind] = Counter()
+    for size, kind in [first, *chunks[: limits.collections - 1]]:
+        room[kind] += size
+    return room
+
+
+def _kind(row: Row) -> _Kind:
+    return row.sobject, row.op
+
+
+def _groups(calls: Sequence[Call]) -> tuple[tuple[Call, ...], ...]:
+    tokens = [
+        {token for collection in call for row in collection.rows for token in conflict_tokens(row)} for call in calls
+    ]
+    return tuple(tuple(calls[place] for place in places) for places in _components(tokens))
