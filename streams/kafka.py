@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.events import Record
 from streams.settings import KafkaSettings
 from streams.topics import MAX_MESSAGE_BYTES
 
@@ -128,3 +129,21 @@ def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> li
             )
         found.append(TopicPartition(partition.topic, partition.partition, max(partition.offset, start)))
     return found
+
+
+def to_record(message: Message) -> Record:
+    """A message of confluent-kafka in our own words."""
+    headers = message.headers() or []
+    return Record(
+        topic=message.topic() or "",
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=list(headers.items() if isinstance(headers, dict) else headers),
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+    )
+
+
+def _bytes(data: str | bytes | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data

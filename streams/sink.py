@@ -36,6 +36,7 @@ from streams.kafka import (
     consumer_config,
     producer_config,
     starting_offsets,
+    to_record,
     wait_for_broker,
 )
 from streams.metrics import SinkMetrics
@@ -214,7 +215,7 @@ class Sink:
                 continue
             if self._assigned is None:  # revoked while this poll returned: the new owner reads it
                 return
-            record = _record(message)
+            record = to_record(message)
             self._tracker.take(record.offset)
             self._metrics.taken.inc()
             try:
@@ -432,18 +433,6 @@ def _claims(change: Change) -> frozenset[str]:
         if isinstance(entry, dict) and isinstance(entry.get("email"), str)
     ]
     return frozenset((change.key, *addresses))
-
-
-def _record(message: Message) -> Record:
-    return Record(
-        topic=message.topic() or "",
-        key=message.key(),  # type: ignore[arg-type]
-        value=message.value(),  # type: ignore[arg-type]
-        headers=list(message.headers() or []),  # type: ignore[arg-type]
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp_ms=message.timestamp()[1],
-    )
 
 
 def _to(topic: str, record: Record, headers: list[Any]) -> Record:
