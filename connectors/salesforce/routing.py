@@ -1,0 +1,88 @@
+"""Contact, Lead or nothing: what a person of these addresses would become in Salesforce."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from connectors.salesforce.accounts import AccountDirectory, is_free_mail
+from connectors.salesforce.emails import addresses, domain, raw_addresses
+from connectors.salesforce.exclusions import Exclusions
+from connectors.salesforce.skips import SkipReason
+
+ADDRESS_BOOK = frozenset({"address_book"})  # the source that Nylas itself reads where none is named
+MAX_ADDRESSES = 50  # that one contact is looked up by: more would fill a query, and no person has them
+
+
+class Create(StrEnum):
+    """What may be created."""
+
+    EVERYTHING = "everything"
+    CONTACTS = "contacts"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """Who may be created. It says nothing of people who are in Salesforce already."""
+
+    create: Create = Create.EVERYTHING
+    free_mail: bool = True
+    addressless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """A contact's usable addresses, the primary one first; `fallback` is what a missing name is made of."""
+
+    usable: tuple[str, ...]
+    fallback: str | None
+    present: bool  # something stands in `emails`, valid or not
+
+    @property
+    def primary(self) -> str | None:
+        return self.usable[0] if self.usable else None
+
+
+def admit(
+    contact: Mapping[str, Any], exclusions: Exclusions, sources: frozenset[str] = ADDRESS_BOOK
+) -> Addresses | SkipReason:
+    """The addresses by which a contact is found and written, or why it is left out. Never raises on JSON."""
+    source = contact.get("source")
+    if isinstance(source, str) and source and source.lower() not in sources:
+        return SkipReason.SOURCE
+    valid = addresses(contact)
+    usable, skip = exclusions.usable(valid)
+    if skip:
+        return skip
+    usable = usable[:MAX_ADDRESSES]
+    raw = next(raw_addresses(contact), None)
+    typed = raw if raw and "@" in raw and len(raw) < 1000 else None
+    return Addresses(usable, usable[0] if usable else typed, raw is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a person would be created as."""
+
+    sobject: str
+    account_id: str | None = None
+
+
+def route(found: Addresses, accounts: AccountDirectory) -> Route:
+    """A Contact of the first Account that an address belongs to, the primary one's first; otherwise a Lead."""
+    for address in found.usable:
+        if account_id := accounts.account_of(domain(address)):
+            return Route("Contact", account_id)
+    return Route("Lead")
+
+
+def may_create(found: Addresses, target: Route, creation: Creation) -> SkipReason | None:
+    """Why a person who is not in Salesforce is not created, or None."""
+    if not found.present and not creation.addressless:
+        return SkipReason.NO_ADDRESS
+    if creation.create is Create.NOTHING or (creation.create is Create.CONTACTS and target.sobject != "Contact"):
+        return SkipReason.NOT_CREATED
+    if not creation.free_mail and found.usable and all(is_free_mail(domain(address)) for address in found.usable):
+        return SkipReason.FREE_MAIL
+    return None
