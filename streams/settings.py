@@ -26,7 +26,7 @@ def _listed(value: Any) -> Any:
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
-Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$", description="host:port; port 0 takes a free one")]
+Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$")]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -41,41 +41,55 @@ class KafkaSettings(Group):
     """The cluster, and what our topics in it are called."""
 
     prefix = "KAFKA"
-    bootstrap_servers: str = "localhost:9092"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str = ""
-    sasl_password: SecretStr = SecretStr("")
-    ssl_ca_location: str = ""
-    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="set it for a second org in one cluster")
-    events_partitions: int = Field(4, ge=1, le=1000)
-    replication_factor: int = Field(3, ge=1, le=9)
+    bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    sasl_username: str = Field("", description="the user of SASL")
+    sasl_password: SecretStr = Field(SecretStr(""), description="its password")
+    ssl_ca_location: str = Field("", description="a file of CA certificates, instead of the system's")
+    topic_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="before every topic and group; set it for a second org in one cluster",
+    )
+    events_partitions: int = Field(
+        4, ge=1, le=1000, description="of contacts.events: the most dedupe workers that can share it"
+    )
+    replication_factor: int = Field(3, ge=1, le=9, description="of the topics that `topics create` makes")
 
 
 class ProcessSettings(Group):
     """What every process has."""
 
     prefix = "OPS"
-    listen: Address = Field("0.0.0.0:9100", description="/metrics, /livez and /readyz; never the public port")
-    log_format: Literal["json", "console"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    listen: Address = Field(
+        "0.0.0.0:9100", description="host:port of /metrics, /livez and /readyz; never the public port"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="json or console")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
 
 class NylasSettings(Group):
     """The Nylas application."""
 
     prefix = "NYLAS"
-    api_url: str = Field("https://api.us.nylas.com", description="api.eu.nylas.com for an application in Europe")
-    api_key: SecretStr = SecretStr("")
-    webhook_secrets: SecretList = Field((), description="one, or old and new while a secret is rotated")
-    sources: Listed = Field(("address_book",), description="of address_book, inbox, domain")
+    api_url: str = Field(
+        "https://api.us.nylas.com", description="https://api.eu.nylas.com for an application in Europe"
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="the application's API key")
+    webhook_secrets: SecretList = Field((), description="the webhook's secret, or old and new while it is rotated")
+    sources: Listed = Field(("address_book",), description="which contacts are synced, of address_book, inbox, domain")
 
 
 class BridgeSettings(Group):
     """The webhook's server."""
 
     prefix = "BRIDGE"
-    listen: Address = "0.0.0.0:8080"
+    listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook")
     body_limit: int = Field(2 * 1024 * 1024, ge=1024, description="bytes of a notification, before and after inflation")
     accept_test_events: bool = Field(False, description="accept what Nylas signs with its public mock secret")
 
@@ -84,11 +98,11 @@ class ReaderSettings(Group):
     """Reading address books."""
 
     prefix = "READER"
-    grants_at_once: int = Field(4, ge=1, le=64)
+    grants_at_once: int = Field(4, ge=1, le=64, description="address books that are read side by side")
     max_lag: int = Field(
         20_000,
         ge=1,
-        description="bulk reading waits while the sink is further behind, so that live changes do not queue behind it",
+        description="records: bulk reading waits while dedupe and sink are further behind, so that live changes pass",
     )
 
 
@@ -107,13 +121,16 @@ class SalesforceSettings(Group):
         "https://login.salesforce.com",
         description="My Domain for client credentials; test.salesforce.com for a sandbox",
     )
-    api_version: str = Field("v62.0", pattern=r"^v\d{2,3}\.0$")
-    client_id: str = ""
-    client_secret: SecretStr = SecretStr("")
+    api_version: str = Field("62.0", pattern=r"^\d{2,3}\.0$", description="of the REST API")
+    client_id: str = Field("", description="the consumer key of the external client app")
+    client_secret: SecretStr = Field(SecretStr(""), description="its secret: the client credentials flow")
     username: str = Field("", description="with private_key: the JWT bearer flow")
-    private_key: SecretStr = SecretStr("")
-    refresh_token: SecretStr = SecretStr("")
-    mapping_file: Path | None = None
+    private_key: SecretStr = Field(SecretStr(""), description="PEM; the JWT bearer flow")
+    refresh_token: SecretStr = Field(SecretStr(""), description="the refresh token flow")
+    audience: str = Field("", description="of the JWT; follows from login_url for production and sandboxes")
+    mapping_file: Path | None = Field(
+        None, description="TOML: which field goes where, instead of the seven standard ones"
+    )
 
 
 class SinkSettings(Group):
@@ -126,7 +143,7 @@ class SinkSettings(Group):
         8, ge=1, le=20, description="batches at work side by side; Salesforce allows 25 long requests"
     )
     max_ahead: int = Field(10_000, ge=1000, description="rows taken ahead of the oldest unfinished one")
-    session_timeout: Positive = 10.0
+    session_timeout: Positive = Field(10.0, description="seconds; a standby takes over after this long")
 
 
 GroupT = TypeVar("GroupT", bound=Group)
@@ -194,3 +211,17 @@ GROUPS: tuple[type[Group], ...] = (
     SalesforceSettings,
     SinkSettings,
 )
+
+
+def reference() -> str:
+    """The table of every setting, in Markdown, as the README shows it."""
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for group in GROUPS:
+        for name, field in group.model_fields.items():
+            default = field.default
+            if isinstance(default, SecretStr) or default in ("", (), None):
+                shown = ""
+            else:
+                shown = f"`{','.join(default) if isinstance(default, tuple) else default}`"
+            lines.append(f"| `{group.prefix}_{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines)

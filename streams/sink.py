@@ -414,6 +414,8 @@ def outcome_value(outcome: salesforce.Outcome, change: Change) -> bytes:
             "reason": outcome.reason,
             "version": change.version,
             "kind": change.kind.value,
+            "origin": change.origin,
+            "received_ms": change.received_ms,
             "at_ms": now_ms(),
         }
     )

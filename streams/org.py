@@ -1,0 +1,57 @@
+"""The org that the sink writes to, opened as the settings say and counted in the sink's metrics."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
+from connectors.salesforce.client import SalesforceClient, http_client
+from connectors.salesforce.mapping import Mapping, load
+from connectors.salesforce.sync import Policy, Sync
+from streams.metrics import CALLS, SinkMetrics
+from streams.settings import SalesforceSettings, SettingsError
+
+SANDBOX = "https://test.salesforce.com"
+
+
+def credentials(settings: SalesforceSettings) -> Credentials:
+    """The login that the settings describe. Raises SettingsError when they describe none."""
+    if not settings.client_id:
+        raise SettingsError("SALESFORCE_CLIENT_ID is not set: the consumer key of the external client app")
+    if key := settings.private_key.get_secret_value():
+        if not settings.username:
+            raise SettingsError("SALESFORCE_USERNAME is not set: the JWT bearer flow logs a user in")
+        audience = SANDBOX if "sandbox" in settings.login_url or settings.login_url == SANDBOX else PRODUCTION
+        return JwtBearer(settings.client_id, settings.username, key, settings.login_url, settings.audience or audience)
+    secret = settings.client_secret.get_secret_value()
+    if token := settings.refresh_token.get_secret_value():
+        return RefreshToken(settings.client_id, token, secret or None, settings.login_url)
+    if secret:
+        return ClientCredentials(settings.client_id, secret, settings.login_url)
+    raise SettingsError(
+        "no Salesforce login: set SALESFORCE_PRIVATE_KEY_FILE with SALESFORCE_USERNAME (JWT bearer), "
+        "SALESFORCE_CLIENT_SECRET_FILE (client credentials), or SALESFORCE_REFRESH_TOKEN_FILE"
+    )
+
+
+def mapping(settings: SalesforceSettings) -> Mapping:
+    """The mapping of the settings' file, or the default of seven fields."""
+    return Mapping() if settings.mapping_file is None else load(settings.mapping_file)
+
+
+@asynccontextmanager
+async def open_org(settings: SalesforceSettings, metrics: SinkMetrics) -> AsyncIterator[Sync]:
+    """The org; nothing is sent before its first use. Raises SettingsError."""
+
+    def on_call(kind: str, status: int | None, seconds: float) -> None:
+        known = kind if kind in CALLS else "other"
+        metrics.calls.labels(known).inc()
+        metrics.call_seconds.labels(known).observe(seconds)
+        if (usage := client.budget.usage) is not None:
+            metrics.api_used.set(usage.used)
+            metrics.api_limit.set(usage.limit)
+
+    http = http_client()
+    session = Session(credentials(settings), http, on_call)
+    client = SalesforceClient(session, http, settings.api_version, on_call)
+    async with client:
+        yield Sync(client, mapping(settings), Policy())
