@@ -35,11 +35,12 @@ class LimitInfo:
 
 def parse_limit_info(header: str | None) -> LimitInfo:
     """Every documented form of the header; whatever is absent or unreadable is None."""
-    return LimitInfo(_usage(_API, header), _usage(_APP, header), _usage(_BURSTS, header))
+    text = re.sub(r"\([^)]*\)", "", header or "")  # an app may be named like a field of the header
+    return LimitInfo(_usage(_API, text), _usage(_APP, text), _usage(_BURSTS, text))
 
 
-def _usage(pattern: re.Pattern[str], header: str | None) -> Usage | None:
-    found = pattern.search(header or "")
+def _usage(pattern: re.Pattern[str], text: str) -> Usage | None:
+    found = pattern.search(text)
     return Usage(int(found[1]), int(found[2])) if found else None
 
 
