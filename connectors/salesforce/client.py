@@ -151,12 +151,13 @@ class SalesforceClient:
     async def _call(self, method: str, path: str, kind: str, body: bytes | None = None) -> Any:
         token = await self._session.token()
         answer = await self._send(token, method, path, kind, body)
-        verdict = classify_request(answer.status_code, _parsed(answer))
+        parsed = _parsed(answer)
+        verdict = classify_request(answer.status_code, parsed)
         if verdict.action is Action.REFRESH_TOKEN or verdict.reason == "moved":
             # an org that moved has another instance_url, which only a login tells
             token = await self._session.refresh(token)
             answer = await self._send(token, method, path, kind, body)
-        parsed = _parsed(answer)
+            parsed = _parsed(answer)
         raise_for(answer.status_code, parsed, retry_after=_retry_after(answer.headers))
         return parsed
 

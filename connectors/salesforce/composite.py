@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
@@ -22,13 +22,22 @@ MAX_STATEMENT = 100_000
 
 _REFERENCE = re.compile(r"\w+", re.ASCII)
 
-# not inherited from the outer request, so every subrequest that writes carries them
-WRITE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Sforce-Duplicate-Rule-Header": "allowSave=true; includeRecordDetails=true; runAsCurrentUser=false",
-        "Sforce-Auto-Assign": "FALSE",
-    }
-)
+
+def write_headers(*, allow_save: bool = True) -> Mapping[str, str]:
+    """The headers of every subrequest that writes; a Composite does not hand its own down.
+
+    `allow_save` saves past duplicate rules that only alert. Details of the matches are asked for, so that a Block
+    rule's refusal names the record. Without Auto-Assign FALSE every write would run the Lead assignment rules again.
+    """
+    return MappingProxyType(
+        {
+            "Sforce-Duplicate-Rule-Header": f"allowSave={str(allow_save).lower()}; includeRecordDetails=true",
+            "Sforce-Auto-Assign": "FALSE",
+        }
+    )
+
+
+WRITE_HEADERS = write_headers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +295,20 @@ def pack(rows: Sequence[Row], limits: PackLimits = DEFAULT_LIMITS) -> Packed:
         calls.append(call)
     leftovers = sorted((place for bundle in bundles for place, _ in bundle))
     return Packed(_groups(calls), tuple(rows[place] for place in leftovers))
+
+
+def halve(call: Call) -> tuple[Call, ...]:
+    """A call in two, by collections, or by rows where it has only one; a single row stays as it is.
+
+    For HALVE and BISECT: eleven steps at most lead from a full call to a guilty row.
+    """
+    if len(call) > 1:
+        middle = (len(call) + 1) // 2
+        return call[:middle], call[middle:]
+    collection = call[0]
+    middle = (len(collection.rows) + 1) // 2
+    parts = (collection.rows[:middle], collection.rows[middle:])
+    return tuple((replace(collection, rows=rows),) for rows in parts if rows)
 
 
 _Kind = tuple[str, Op]

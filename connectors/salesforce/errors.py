@@ -150,6 +150,7 @@ _ROWS: Mapping[str, Action] = MappingProxyType(
         "ENTITY_IS_LOCKED": Action.RETRY_ROW,  # an approval in progress: a person may end it within minutes
         "ENTITY_IS_DELETED": Action.RETRY_ROW,  # deleted or merged since our query: resolved anew, it has another place
         "NOT_FOUND": Action.RETRY_ROW,  # likewise
+        "INVALID_CROSS_REFERENCE_KEY": Action.RETRY_ROW,  # likewise, purged; or its Account was, and will be forgotten
         # The loser of a race for a new key succeeds the second time. A record hidden by sharing gives the same answer
         # every time, and so ends as a dead letter.
         "DUPLICATE_VALUE": Action.RETRY_ROW,
@@ -170,7 +171,6 @@ _ROWS: Mapping[str, Action] = MappingProxyType(
                 "DUPLICATE_EXTERNAL_ID",
                 "MALFORMED_ID",
                 "MISSING_ARGUMENT",
-                "INVALID_CROSS_REFERENCE_KEY",
                 "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
                 "INSUFFICIENT_ACCESS_OR_READONLY",
                 "INSUFFICIENT_ACCESS",

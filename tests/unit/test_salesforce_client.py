@@ -319,6 +319,25 @@ async def test_connections_that_keep_being_reset_pause_the_sink(client: Salesfor
     assert len(org.asked) == 2
 
 
+async def test_an_answer_that_ends_in_the_middle_is_asked_for_again(client: SalesforceClient, org: Org) -> None:
+    cut = 1
+
+    async def handler(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        nonlocal cut
+        if not cut:
+            return await org.echo(request, body)
+        cut -= 1
+        response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"compositeResponse": [')
+        _reset(request)
+        return response
+
+    org.handler = handler
+    (answer,) = await client.composite([upsert(3)], "composite_write")
+    assert len(row_results(answer, range(3))) == 3
+
+
 async def test_an_org_that_cannot_be_reached_pauses_the_sink() -> None:
     org = Org()
     with contextlib.closing(socket.socket()) as unused:

@@ -20,6 +20,7 @@ from connectors.salesforce.composite import (
     Subrequest,
     collection_subrequest,
     composite_body,
+    halve,
     match_answers,
     pack,
     query_page,
@@ -27,6 +28,7 @@ from connectors.salesforce.composite import (
     row_results,
     update_subrequest,
     upsert_subrequest,
+    write_headers,
 )
 from connectors.salesforce.errors import Action, OrgUnavailable, RequestRejected, UnexpectedAnswer, classify_row
 
@@ -104,6 +106,10 @@ def test_every_write_saves_past_duplicate_alerts_and_leaves_the_owner() -> None:
     headers = upsert_subrequest("Lead", KEY_FIELD, upserts(1), "a").headers
     assert "allowSave=true" in headers["Sforce-Duplicate-Rule-Header"]
     assert headers["Sforce-Auto-Assign"] == "FALSE"
+
+
+def test_saving_past_alerts_can_be_refused() -> None:
+    assert "allowSave=false" in write_headers(allow_save=False)["Sforce-Duplicate-Rule-Header"]
 
 
 @pytest.mark.parametrize(
@@ -437,3 +443,24 @@ def test_a_collection_of_updates_goes_by_id_and_one_of_upserts_by_key() -> None:
     assert collection_subrequest(Collection("Lead", "upsert", (row(1, "Lead"),)), "a").url.endswith(
         f"/Lead/{KEY_FIELD}"
     )
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=5), st.data())
+def test_halving_leads_to_the_guilty_row_and_loses_none(sizes: list[int], data: st.DataObject) -> None:
+    call = tuple(
+        Collection("Lead", "upsert", tuple(row(1000 * place + number, "Lead") for number in range(size)))
+        for place, size in enumerate(sizes)
+    )
+    everything = [r for part in call for r in part.rows]
+    guilty = data.draw(st.sampled_from(everything))
+    innocent: list[Row] = []
+    steps = 0
+    while sum(len(part.rows) for part in call) > 1:
+        halves = halve(call)
+        assert [r for half in halves for part in half for r in part.rows] == [r for part in call for r in part.rows]
+        (call,) = [half for half in halves if any(guilty in part.rows for part in half)]
+        innocent += [r for half in halves if half is not call for part in half for r in part.rows]
+        steps += 1
+    assert halve(call) == (call,)
+    assert Counter(r.tag for r in [*innocent, guilty]) == Counter(r.tag for r in everything)
+    assert steps <= 11

@@ -65,6 +65,7 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     ),
     (row_error("ENTITY_IS_LOCKED", "This record is locked."), Action.RETRY_ROW, "entity_is_locked"),
     (row_error("ENTITY_IS_DELETED", "entity is deleted"), Action.RETRY_ROW, "entity_is_deleted"),
+    (row_error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id"), Action.RETRY_ROW, ""),
     (row_error("NOT_FOUND", "The requested resource does not exist"), Action.RETRY_ROW, "not_found"),
     (
         row_error(
@@ -167,7 +168,6 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     ),
     (row_error("MALFORMED_ID", "Record ID: id value of incorrect type: a00B0000001", ["Id"]), Action.DEAD_LETTER, ""),
     (row_error("MISSING_ARGUMENT", "Id not specified in an update call"), Action.DEAD_LETTER, ""),
-    (row_error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id"), Action.DEAD_LETTER, ""),
     (
         row_error("INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY", "insufficient access rights on cross-reference id"),
         Action.DEAD_LETTER,
