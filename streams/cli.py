@@ -81,6 +81,71 @@ def sink() -> None:
     )
 
 
+_ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")
+_GRANT = click.option("--grant", "grants", multiple=True, help="A grant, by its ID or address; may be repeated.")
+_SOURCE = click.option("--source", "sources", multiple=True, help="address_book, inbox or domain; may be repeated.")
+_WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run until it is over.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count, and publish nothing.")
+
+
+@main.command()
+@_ALL
+@_GRANT
+@_SOURCE
+@_WAIT
+@_DRY_RUN
+def backfill(*, everything: bool, grants: tuple[str, ...], sources: tuple[str, ...], wait: bool, dry_run: bool) -> None:
+    """Has the reader read whole address books. To interrupt this command does not stop the run."""
+    from streams.follow import command
+    from streams.runs import RunKind
+
+    kafka = _load(settings.KafkaSettings)
+    sys.exit(
+        command(
+            kafka, RunKind.BACKFILL, everything=everything, grants=grants, sources=sources, wait=wait, dry_run=dry_run
+        )
+    )
+
+
+@main.command()
+@_ALL
+@_GRANT
+@_SOURCE
+@_WAIT
+@_DRY_RUN
+@click.option(
+    "--max-delete-share",
+    type=click.FloatRange(0, 1),
+    help="What the guard lets a run delete, as a share of the contacts known; READER_MAX_DELETE_SHARE otherwise.",
+)
+def reconcile(
+    *,
+    everything: bool,
+    grants: tuple[str, ...],
+    sources: tuple[str, ...],
+    wait: bool,
+    dry_run: bool,
+    max_delete_share: float | None,
+) -> None:
+    """Has the reader compare whole address books with what is known: what changed, what is gone, what was only filled."""
+    from streams.follow import command
+    from streams.runs import RunKind
+
+    kafka = _load(settings.KafkaSettings)
+    sys.exit(
+        command(
+            kafka,
+            RunKind.RECONCILE,
+            everything=everything,
+            grants=grants,
+            sources=sources,
+            wait=wait,
+            dry_run=dry_run,
+            max_delete_share=max_delete_share,
+        )
+    )
+
+
 @main.group(name="topics")
 def topics_group() -> None:
     """The topics: create them, or check them against their policies."""

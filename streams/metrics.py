@@ -75,11 +75,29 @@ class ReaderMetrics:
             registry,
             "reader_refetched",
             "Contacts read again one by one, by what was found.",
-            outcome=("found", "gone"),
+            outcome=("found", "gone", "grant_gone", "refused", "unreadable"),
         )
         self.waits = _counter(
             registry, "reader_waits", "Waits by their reason.", reason=("rate_limited", "passing_fault", "sink_lag")
         )
+        self.deleted = _counter(
+            registry,
+            "reader_deleted",
+            "Contacts published as deleted: missing from a complete listing, or of a deleted grant.",
+            reason=("reconcile", "grant_deleted"),
+        )
+        self.offered = _counter(
+            registry, "reader_offered", "Contacts offered again because they had only filled another's record."
+        )
+        self.grant_events = _counter(
+            registry,
+            "reader_grant_events",
+            "Events in the life of grants, by type.",
+            type=("grant.created", "grant.updated", "grant.expired", "grant.deleted", "grant.listed", "other"),
+        )
+        self.grants = _gauge(registry, "reader_grants", "Grants by status, as last heard.", "status")
+        self.active = _gauge(registry, "reader_active", "1 in the reader that works, 0 in a standby.")
+        self.pending = _gauge(registry, "reader_refetch_pending", "Contacts that wait to be read again.")
 
 
 class DedupeMetrics:

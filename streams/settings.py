@@ -104,6 +104,13 @@ class ReaderSettings(Group):
         ge=1,
         description="records: bulk reading waits while dedupe and sink are further behind, so that live changes pass",
     )
+    reconcile_every: float = Field(
+        86_400.0, ge=0, description="seconds between two readings of everything; 0 leaves it to the command"
+    )
+    max_delete_share: float = Field(
+        0.2, ge=0, le=1, description="of the contacts of a grant, or of a run: a reconcile that would delete more stops"
+    )
+    session_timeout: Positive = Field(10.0, description="seconds after which a standby takes over")
 
 
 class DedupeSettings(Group):

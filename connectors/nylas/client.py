@@ -205,6 +205,8 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
     The status alone decides; error types come in two dialects. Raises NotFound, RateLimited, Passing, Refused.
     """
     status = response.status_code
+    dated = http_date(response.headers.get("date"))
+    served_at = sent_at if dated is None else dated
     if status == 200:
         try:
             body = orjson.loads(response.content)
@@ -212,15 +214,15 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
             raise Passing(200, "Nylas answered 200 with a body that is not JSON") from error
         if not isinstance(body, dict) or "data" not in body:
             raise Passing(200, "Nylas answered 200 with JSON that is no answer")
-        served_at = http_date(response.headers.get("date"))
-        return Answer(body, sent_at if served_at is None else served_at, str(body.get("request_id") or ""))
+        return Answer(body, served_at, str(body.get("request_id") or ""))
     if status == 429:
         raise RateLimited(retry_after_seconds(response.headers.get("retry-after"), time.time()))
     if status >= 500 or status in (408, 425):
         raise Passing(status)
     shown = response.text[:BODY_SHOWN]
     if status == 404:
-        raise NotFound(f"Nylas answered 404: {shown}", of_grant=_error_type(response.content).startswith("grant"))
+        of_grant = _error_type(response.content).startswith("grant")
+        raise NotFound(f"Nylas answered 404: {shown}", served_at=served_at, of_grant=of_grant)
     raise Refused(status, shown, REMEDIES.get(status, ""))
 
 

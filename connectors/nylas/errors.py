@@ -8,10 +8,14 @@ class NylasError(Exception):
 
 
 class NotFound(NylasError):
-    """Nylas answered 404. `of_grant` tells that the grant itself is unknown, as far as the body says so."""
+    """Nylas answered 404 at `served_at` (its own clock, epoch seconds).
 
-    def __init__(self, message: str, *, of_grant: bool = False) -> None:
+    `of_grant` tells that the grant itself is unknown, as far as the body says so.
+    """
+
+    def __init__(self, message: str, *, served_at: int = 0, of_grant: bool = False) -> None:
         super().__init__(message)
+        self.served_at = served_at
         self.of_grant = of_grant
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from connectors.nylas.client import NylasClient
 from connectors.nylas.errors import Passing
@@ -96,3 +97,12 @@ async def list_grants(client: NylasClient) -> list[Grant]:
         if len(page) < (capacity if isinstance(capacity, int) and 1 < capacity < PAGE_SIZE else PAGE_SIZE):
             return list(found.values())
         offset, last = offset + len(page) - 1, page[-1].id
+
+
+async def get_grant(client: NylasClient, grant: str) -> Grant:
+    """One grant. Raises NotFound when Nylas does not know it, and as `NylasClient.get`."""
+    answer = await client.get("get_grant", f"/v3/grants/{quote(grant, safe='')}")
+    data = answer.body["data"]
+    if not isinstance(data, dict) or not data.get("id"):
+        raise Passing(200, "Nylas answered 200 with data that is no grant")
+    return parse_grant(data)

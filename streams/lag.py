@@ -1,0 +1,82 @@
+"""How far the stages behind the reader are behind, and the gate that bulk work waits at until they have caught up."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+REQUEST_SECONDS = 10.0  # one admin request; the gate asks again, so it may be short
+CHECK_EVERY = 1.0  # seconds: at the reader's rate a few pages pass between two looks, little beside the bound
+
+
+def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int, int]) -> int:
+    """Records from the committed offsets to the end; a partition without a commit counts from its start."""
+    total = 0
+    for partition, last in end.items():
+        offset = committed.get(partition, -1)
+        total += max(0, last - max(offset, start.get(partition, 0)))
+    return total
+
+
+class LagReader:
+    """Asks the broker for the lag of consumer groups, without joining them."""
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin = admin
+
+    def lag(self, group: str, topic: str, partitions: int) -> int:
+        """Blocks for up to three requests. Raises KafkaException when the broker does not answer."""
+        all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
+        return lag(
+            self._committed(group, all_of_it),
+            self._offsets(all_of_it, EARLIEST),
+            self._offsets(all_of_it, LATEST),
+        )
+
+    def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """The end offset of each partition."""
+        return self._offsets([TopicPartition(topic, partition) for partition in range(partitions)], LATEST)
+
+    def reached(self, group: str, topic: str, ends: Mapping[int, int]) -> bool:
+        """Whether the group has committed up to `ends`; a partition that was empty then counts as reached."""
+        partitions = [TopicPartition(topic, partition) for partition in ends]
+        start = self._offsets(partitions, EARLIEST)
+        return lag(self._committed(group, partitions), start, ends) == 0
+
+    def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[int, int]:
+        request = [ConsumerGroupTopicPartitions(group, list(partitions))]
+        futures = self._admin.list_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS)
+        answer = next(iter(futures.values())).result()
+        return {found.partition: found.offset for found in answer.topic_partitions or []}
+
+    def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        futures = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=REQUEST_SECONDS)
+        return {partition.partition: future.result().offset for partition, future in futures.items()}
+
+
+class Gate:
+    """Lets bulk work through while `read_lag()` is at most `bound`. `read_lag` blocks, and may raise KafkaException."""
+
+    def __init__(self, read_lag: Callable[[], int], bound: int, on_wait: Callable[[], None]) -> None:
+        self._read_lag, self._bound, self._on_wait = read_lag, bound, on_wait
+        self._lock = asyncio.Lock()
+        self._open_until = 0.0
+
+    async def wait(self) -> None:
+        """Returns when the lag is under the bound. No bound in time: live changes go first, for as long as they take."""
+        while time.monotonic() >= self._open_until:
+            async with self._lock:
+                if time.monotonic() < self._open_until:
+                    return
+                try:
+                    behind = await asyncio.to_thread(self._read_lag)
+                except KafkaException:  # the broker is away: the publisher says so, and the gate asks again
+                    behind = self._bound + 1
+                if behind <= self._bound:
+                    self._open_until = time.monotonic() + CHECK_EVERY
+                    return
+                self._on_wait()
+                await asyncio.sleep(CHECK_EVERY)

@@ -1,0 +1,331 @@
+"""The reader: the one process that asks Nylas, so that Nylas' limits are kept in one place. A second one stands by.
+
+It is active while it holds the partition of reader.runs in its consumer group. What it reads besides, contacts.refetch and
+grants.events, it reads by assignment: with all three in the group, two members would share them.
+"""
+
+import asyncio
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
+
+from connectors.nylas.client import NylasClient
+from streams.assigned import AssignedPartition
+from streams.events import Origin, Record, UnreadableRecord
+from streams.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
+from streams.kafka import client_config, consumer_config, producer_config, wait_for_broker
+from streams.lag import Gate, LagReader
+from streams.metrics import ReaderMetrics
+from streams.ops import Health, OpsServer
+from streams.publisher import Publisher, PublishFailed
+from streams.reconcile import Concluder, living_keys
+from streams.refetch import MAX_PENDING, Refetcher
+from streams.run_executor import RunExecutor
+from streams.runs import Run, RunKind, RunLog
+from streams.scan import Scanner, absence_record
+from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
+from streams.snapshot import read_all, to_record
+from streams.topics import Topics, group, topics
+
+log = structlog.get_logger()
+
+AnswerT = TypeVar("AnswerT")
+
+POLL_SECONDS = 0.3  # of a consumer; also how soon a signal is noticed
+STALLED_AFTER = 60.0  # seconds without a round of the main loop; a round takes POLL_SECONDS
+DELIVERY_SECONDS = 20.0  # a broker that restarts is back by then; later the page is published again
+COMMIT_EVERY = 1.0  # seconds; what a crash repeats at the most, beside what is under way
+RECOMMIT_EVERY = 3600.0  # Kafka forgets the offsets of a group without members after a week (offsets.retention.minutes)
+CATCH_UP_LOOK = 1.0  # seconds between two looks whether the dedupe stage has caught up
+CLOSE_SECONDS = 5.0  # for what is under way when the process stops; what is not acknowledged then is read again
+
+
+def run(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: ReaderSettings) -> int:
+    """Runs the reader until SIGTERM or SIGINT; returns the process's exit code."""
+    registry = CollectorRegistry()
+    metrics, health = ReaderMetrics(registry), Health(STALLED_AFTER)
+    ops = OpsServer(process.listen, registry, health)
+    ops.start()
+    try:
+        return asyncio.run(Reader(kafka, nylas, settings, metrics, health).main())
+    finally:
+        ops.stop()
+
+
+class Reader:
+    """One reader process: a standby until the group gives it the partition of reader.runs, active until it is taken away."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        nylas: NylasSettings,
+        settings: ReaderSettings,
+        metrics: ReaderMetrics,
+        health: Health,
+    ) -> None:
+        self._kafka, self._nylas, self._settings = kafka, nylas, settings
+        self._metrics, self._health = metrics, health
+        self._topics: Topics = topics(kafka)
+        self._stop = asyncio.Event()
+        self._log = RunLog()
+        self._holds = False
+        self._loaded = False
+        self._work: asyncio.Task[None] | None = None
+        self._publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+
+    async def main(self) -> int:
+        """Waits for the broker, then stands by and works; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        wanted = [topic.name for topic in self._topics.all() if topic is not self._topics.seen_changelog]
+        ready = await asyncio.to_thread(
+            wait_for_broker, self._kafka, wanted, stopped=self._stop.is_set, waiting=self._health.waiting
+        )
+        if not ready:
+            return 0
+        self._publisher.open()
+        with ThreadPoolExecutor(1, "election") as thread:
+            try:
+                await self._stand(thread)
+            finally:
+                await self._stop_work()
+                left = await self._publisher.close(CLOSE_SECONDS)
+                if left:
+                    log.warning("stopped with records unacknowledged; they are read again", records=left)
+        return 0
+
+    async def _stand(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        config = consumer_config(
+            self._kafka, group(self._kafka, "reader"), session_timeout=self._settings.session_timeout
+        )
+        consumer = Consumer(config | {"enable.partition.eof": True})
+        consumer.subscribe(
+            [self._topics.runs.name],
+            on_assign=self._assigned,
+            on_revoke=lambda consumer, partitions: self._taken_away(loop, consumer, partitions),
+            on_lost=lambda consumer, partitions: self._taken_away(loop, consumer, partitions),
+        )
+        self._health.ready()
+        try:
+            while not self._stop.is_set():
+                messages = await loop.run_in_executor(thread, consumer.consume, 500, POLL_SECONDS)
+                self._health.beat()
+                for message in messages:
+                    error = message.error()
+                    if error is None:
+                        self._apply(to_record(message))
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        self._loaded = self._holds
+                    elif error.fatal():
+                        raise KafkaException(error)
+                if self._holds and self._loaded and self._work is None:
+                    self._work = asyncio.create_task(self._do_work(), name="reader")
+                if self._work is not None and self._work.done() and not self._work.cancelled():
+                    self._work.result()  # raises what ended it; a standby or a restart goes on from the topics
+        finally:
+            await self._stop_work()
+            await loop.run_in_executor(thread, consumer.close)
+
+    def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if not partitions:
+            return
+        self._log, self._loaded, self._holds = RunLog(), False, True
+        consumer.incremental_assign([TopicPartition(one.topic, one.partition, OFFSET_BEGINNING) for one in partitions])
+
+    def _taken_away(
+        self, loop: asyncio.AbstractEventLoop, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> None:
+        """In the consumer's thread: the work has stopped before another reader may begin (when the group still waits for us)."""
+        if not partitions:
+            return
+        self._holds = False
+        asyncio.run_coroutine_threadsafe(self._stop_work(), loop).result(self._settings.session_timeout)
+        consumer.incremental_unassign(list(partitions))
+
+    def _apply(self, record: Record) -> None:
+        try:
+            self._log.apply(record.key or b"", record.value)
+        except UnreadableRecord as error:
+            log.warning("a record of reader.runs is passed over", offset=record.offset, reason=str(error))
+
+    async def _stop_work(self) -> None:
+        work, self._work = self._work, None
+        self._metrics.active.set(0)
+        if work is not None and not work.done():
+            work.cancel()
+            await asyncio.wait([work])
+
+    async def _publish(self, records: Sequence[Record]) -> None:
+        """Returns once all are acknowledged, for which it waits as long as the broker is away. Raises PublishFailed when the broker
+        refuses a record itself, which ends the process: a topic is not as `contactstream topics check` wants it."""
+        while True:
+            try:
+                await self._publisher.publish(records)
+            except PublishFailed as error:
+                if error.permanent:
+                    raise
+                self._health.waiting(f"the broker does not acknowledge: {error}")
+                await asyncio.sleep(1.0)
+            else:
+                self._health.ready()
+                return
+
+    async def _do_work(self) -> None:
+        log.info("active")
+        self._metrics.active.set(1)
+        many = self._kafka.events_partitions
+        lags = LagReader(AdminClient(client_config(self._kafka)))
+        dedupe, sink = group(self._kafka, "dedupe"), group(self._kafka, "sink")
+
+        def behind() -> int:
+            events, changes = self._topics.events.name, self._topics.changes.name
+            return lags.lag(dedupe, events, many) + lags.lag(sink, changes, 1)
+
+        metrics, settings = self._metrics, self._settings
+        gate = Gate(behind, settings.max_lag, lambda: metrics.waits.labels("sink_lag").inc())
+        client = NylasClient(
+            self._nylas.api_url,
+            self._nylas.api_key.get_secret_value(),
+            on_call=lambda kind, status, _seconds: metrics.calls.labels(kind, _class(status)).inc(),
+            on_wait=lambda reason: metrics.waits.labels(reason).inc(),
+        )
+        async with client, asyncio.TaskGroup() as tasks:
+            book = GrantBook()
+            scanner = Scanner(client, self._publish, gate, self._topics, metrics, settings.grants_at_once)
+            concluder = Concluder(self._kafka, client, self._publish, gate, self._topics, metrics)
+            executor = RunExecutor(
+                self._log, client, scanner, concluder, self._publish, book, self._topics, self._nylas, settings
+            )
+            refetcher = Refetcher(client, self._publish, self._topics, metrics)
+            tasks.create_task(scanner.run())
+            tasks.create_task(refetcher.run())
+            tasks.create_task(self._serve_refetch(refetcher, executor))
+            known = asyncio.Event()
+            tasks.create_task(self._serve_grants(executor, book, known, gate, lags))
+            await known.wait()  # what is known of the grants, before a listing is compared with it
+            tasks.create_task(executor.run())
+
+    async def _serve_refetch(self, refetcher: Refetcher, executor: RunExecutor) -> None:
+        """Fills the refetcher from the topic, and commits what it has finished."""
+        async with AssignedPartition(
+            self._kafka, self._topics.refetch.name, group(self._kafka, "reader-work")
+        ) as source:
+            lost = await source.start()
+            if lost:
+                log.error(
+                    "requests to read contacts again expired unread; everything is compared instead", offsets=lost
+                )
+                await executor.request(Run(RunKind.RECONCILE, None, int(time.time()), "contacts.refetch"))
+            pending, committed, committed_at = refetcher.pending, -1, 0.0
+            while True:
+                room = len(pending) < MAX_PENDING
+                for record in await source.consume() if room else await nothing():
+                    if not pending.take(record, int(time.time())):
+                        self._metrics.refetched.labels("unreadable").inc()
+                        log.error("a record of contacts.refetch names no contact", offset=record.offset)
+                self._metrics.pending.set(len(pending))
+                now, offset = time.monotonic(), pending.offsets.committable()
+                moved = offset is not None and offset != committed and now - committed_at > COMMIT_EVERY
+                if (
+                    offset is not None
+                    and (moved or now - committed_at > RECOMMIT_EVERY)
+                    and await source.commit(offset)
+                ):
+                    committed, committed_at = offset, now
+
+    async def _serve_grants(
+        self, executor: RunExecutor, book: GrantBook, known: asyncio.Event, gate: Gate, lags: LagReader
+    ) -> None:
+        """Reads grants.events from its start, for what each grant is, and acts on what is behind the committed offset."""
+        async with AssignedPartition(
+            self._kafka, self._topics.grants.name, group(self._kafka, "reader-work")
+        ) as source:
+            await source.start(from_beginning=True)
+            committed_at = time.monotonic()
+            while True:
+                records = await source.consume()
+                for record in records:
+                    event = parse_grant_event(record)
+                    if event is None:
+                        self._metrics.grant_events.labels("other").inc()
+                        continue
+                    book.apply(event)
+                    if record.offset >= source.committed:
+                        self._metrics.grant_events.labels(event.type).inc()
+                        await self._act(event, executor, gate, lags)
+                for status, count in book.count().items():
+                    self._metrics.grants.labels(status).set(count)
+                if source.at_end:
+                    known.set()
+                if records or time.monotonic() - committed_at > RECOMMIT_EVERY:
+                    await source.commit(source.position)
+                    committed_at = time.monotonic()
+
+    async def _act(self, event: GrantEvent, executor: RunExecutor, gate: Gate, lags: LagReader) -> None:
+        log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
+        if event.ask in (Ask.BACKFILL, Ask.RECONCILE):
+            kind = RunKind(event.ask.value)
+            run = Run(kind, (event.grant,), event.time, event.type)
+            await executor.request(run, run_id_of(kind, event))
+        elif event.ask is Ask.REMOVE:
+            await self._remove(event, executor, gate, lags)
+
+    async def _remove(self, event: GrantEvent, executor: RunExecutor, gate: Gate, lags: LagReader) -> None:
+        """Publishes each living contact of a deleted grant as deleted, as of the grant's deletion.
+
+        Waits until what was read of the grant before has passed the dedupe stage, or contacts.changes would not know it yet.
+        """
+        await executor.idle(event.grant)  # its next page is a 404
+        ends = await self._asked(lambda: lags.ends(self._topics.events.name, self._kafka.events_partitions))
+        dedupe = group(self._kafka, "dedupe")
+        while True:
+            if await self._asked(lambda: lags.reached(dedupe, self._topics.events.name, ends)):
+                break
+            await asyncio.sleep(CATCH_UP_LOOK)
+        living = await asyncio.to_thread(
+            lambda: living_keys(read_all(self._kafka, self._topics.changes.name), event.grant)
+        )
+        for key in living:
+            contact_id = key.partition("/")[2]
+            await gate.wait()
+            event_id = f"{event.id}/{contact_id}"
+            await self._publish(
+                [absence_record(self._topics, event.grant, contact_id, Origin.RECONCILE, event_id, event.time)]
+            )
+            self._metrics.deleted.labels("grant_deleted").inc()
+        log.info("contacts of a deleted grant published as deleted", grant=event.grant, contacts=len(living))
+
+    async def _asked(self, question: Callable[[], AnswerT]) -> AnswerT:
+        """The answer of the broker, asked again until it comes."""
+        while True:
+            try:
+                return await asyncio.to_thread(question)
+            except KafkaException as error:
+                self._health.waiting(f"the broker does not answer: {error}")
+                await asyncio.sleep(CATCH_UP_LOOK)
+
+
+def run_id_of(kind: RunKind, event: GrantEvent) -> str:
+    """The run that an event asks for: the same when the event is handled again after a crash."""
+    mark = hashlib.blake2b(f"{event.grant} {event.id}".encode(), digest_size=3).hexdigest()
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(event.time))}-{kind.value}-{mark}"
+
+
+async def nothing() -> list[Record]:
+    """Waits as long as a poll that finds nothing."""
+    await asyncio.sleep(POLL_SECONDS)
+    return []
+
+
+def _class(status: int | None) -> str:
+    return "none" if status is None else "200" if status == 200 else "429" if status == 429 else f"{status // 100}xx"

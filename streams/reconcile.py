@@ -1,0 +1,259 @@
+"""What a complete listing says beside its contacts: which ones are gone, and which are to be offered to Salesforce again."""
+
+import asyncio
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from connectors.nylas.client import NylasClient
+from connectors.nylas.contacts import get_contact
+from connectors.nylas.errors import NotFound, NylasError
+from streams.events import (
+    PAGE_MARGIN,
+    Kind,
+    Origin,
+    Record,
+    UnreadableRecord,
+    event_headers,
+    now_ms,
+    page_envelope,
+    parse_change,
+)
+from streams.lag import Gate
+from streams.metrics import ReaderMetrics
+from streams.scan import Publish, absence_record, contact_hash, page_records
+from streams.settings import KafkaSettings
+from streams.snapshot import read_all
+from streams.topics import Topics
+
+GUARD_FROM = 10
+"""Deletions that the guard lets pass whatever their share: in an address book of five, one is a fifth."""
+
+CHUNK = 500  # records published together
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A complete listing of a grant: `seen` are the hashes of its contacts' IDs, sorted; `start` is the `Date` of its first page."""
+
+    grant: str
+    start: int
+    sources: tuple[str, ...]
+    seen: array[int]
+
+    def holds(self, contact_id: str) -> bool:
+        """Whether the listing held the contact."""
+        wanted = contact_hash(contact_id)
+        at = bisect_left(self.seen, wanted)
+        return at < len(self.seen) and self.seen[at] == wanted
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What contacts.changes knows of the listed grants beyond their listings, by contact key; the offset is that of its last change."""
+
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Grant ID to contact key to offset: contacts that live there, are older than the scan, and were not listed."""
+    offered: dict[str, int] = field(default_factory=dict)
+    """Contacts that live, were listed, and whose last outcome was only `filled`."""
+
+
+def compare(changes: Iterable[Record], listings: Mapping[str, Listing], filled: Collection[str]) -> Comparison:
+    """Compares contacts.changes, oldest first, with complete listings. The last record of a key decides.
+
+    A contact is missing when the listing does not hold it, its version is older than the scan's start less the margin (one created
+    or changed meanwhile lives), and its source is one that was listed. A record that is no change is passed over.
+    """
+    found = Comparison()
+    for record in changes:
+        key = (record.key or b"").decode(errors="replace")
+        grant, _, contact_id = key.partition("/")
+        listing = listings.get(grant)
+        if listing is None:
+            continue
+        listed = listing.holds(contact_id)
+        if listed and key not in filled:
+            continue
+        missing = found.missing.setdefault(grant, {})
+        missing.pop(key, None)
+        found.offered.pop(key, None)
+        try:
+            change = parse_change(record.key, record.value, record.headers)
+        except UnreadableRecord:
+            continue
+        if change is None or change.kind is Kind.DELETED:
+            continue
+        if listed:
+            found.offered[key] = record.offset
+        elif (
+            change.version < listing.start - PAGE_MARGIN
+            and change.contact.get("source", listing.sources[0]) in listing.sources
+        ):
+            missing[key] = record.offset
+    return found
+
+
+def guarded(missing: int, listed: int, share: float) -> bool:
+    """Whether so many deletions are more than the configured share of what is known, and so more likely a fault than the truth."""
+    return missing > GUARD_FROM and missing > share * (missing + listed)
+
+
+def filled_keys(outcomes: Iterable[Record], grants: Collection[str]) -> set[str]:
+    """Contacts of the grants whose last outcome was `filled`: another contact owned the record, which it may have given up since."""
+    filled: set[str] = set()
+    for record in outcomes:
+        key = (record.key or b"").decode(errors="replace")
+        if key.partition("/")[0] not in grants:
+            continue
+        try:
+            outcome = orjson.loads(record.value or b"null")
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(outcome, dict) and outcome.get("fate") == "filled":
+            filled.add(key)
+        else:
+            filled.discard(key)
+    return filled
+
+
+def offer_records(changes: Iterable[Record], topics: Topics, offered: Mapping[str, int]) -> Iterable[Record]:
+    """The changes at the offsets of `offered` as replayed events: of the version that was forwarded, which the dedupe stage lets pass."""
+    for record in changes:
+        key = (record.key or b"").decode(errors="replace")
+        if offered.get(key) != record.offset:
+            continue
+        change = parse_change(record.key, record.value, record.headers)
+        if change is not None:
+            value = page_envelope(Origin.REPLAY, f"offer/{now_ms()}/{key}", change.version, change.contact)
+            yield Record(topics.events.name, record.key, value, event_headers(Origin.REPLAY, now_ms()))
+
+
+@dataclass(slots=True)
+class Concluded:
+    """What was done with a grant after its listing; `error` where it was stopped."""
+
+    deleted: int = 0
+    offered: int = 0
+    error: str = ""
+
+
+class Concluder:
+    """Publishes what follows from complete listings."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        client: NylasClient,
+        publish: Publish,
+        gate: Gate,
+        topics: Topics,
+        metrics: ReaderMetrics,
+    ) -> None:
+        self._kafka, self._client, self._publish, self._gate = kafka, client, publish, gate
+        self._topics, self._metrics = topics, metrics
+
+    async def conclude(self, run_id: str, listings: Mapping[str, Listing], max_share: float) -> dict[str, Concluded]:
+        """Deletes what is gone and offers again what was only filled, for each grant listed.
+
+        Reads contacts.outcomes once and contacts.changes once or twice, whatever the number of grants.
+        Raises SnapshotStalled and KafkaException.
+        """
+        outcomes, changes = self._topics.outcomes.name, self._topics.changes.name
+        filled = await asyncio.to_thread(lambda: filled_keys(read_all(self._kafka, outcomes), listings.keys()))
+        found = await asyncio.to_thread(lambda: compare(read_all(self._kafka, changes), listings, filled))
+        concluded = {grant: Concluded() for grant in listings}
+        missing = sum(map(len, found.missing.values()))
+        listed = sum(len(listing.seen) for listing in listings.values())
+        if guarded(missing, listed, max_share):
+            for result in concluded.values():
+                result.error = _guard_text(missing, listed, max_share)
+            return concluded
+        for grant, keys in found.missing.items():
+            listing, result = listings[grant], concluded[grant]
+            if guarded(len(keys), len(listing.seen), max_share):
+                result.error = _guard_text(len(keys), len(listing.seen), max_share)
+                continue
+            try:
+                result.deleted = await self._delete(run_id, listing, keys)
+            except NylasError as error:
+                result.error = f"what is missing could not be verified: {error}"
+        if found.offered:
+            await self._offer(found.offered, concluded)
+        return concluded
+
+    async def _delete(self, run_id: str, listing: Listing, keys: Collection[str]) -> int:
+        """Asks for each missing contact by its ID first: an item that moves between pages while they are read is in none of them."""
+        deleted = 0
+        for key in keys:
+            contact_id = key.partition("/")[2]
+            await self._gate.wait()
+            try:
+                reading = await get_contact(self._client, listing.grant, contact_id)
+            except NotFound as gone:
+                if gone.of_grant:
+                    raise
+                version = listing.start - PAGE_MARGIN
+                event_id = f"{run_id}/{contact_id}"
+                record = absence_record(self._topics, listing.grant, contact_id, Origin.RECONCILE, event_id, version)
+                await self._publish([record])
+                self._metrics.deleted.labels("reconcile").inc()
+                deleted += 1
+            else:
+                request = reading.request_id or f"{run_id}/{now_ms()}"
+                contact = {**reading.contact, "id": contact_id}
+                await self._publish(
+                    page_records(self._topics, listing.grant, Origin.RECONCILE, request, reading.served_at, [contact])
+                )
+                self._metrics.contacts.labels("reconcile").inc()
+        return deleted
+
+    async def _offer(self, offered: Mapping[str, int], concluded: Mapping[str, Concluded]) -> None:
+        changes = offer_records(read_all(self._kafka, self._topics.changes.name), self._topics, offered)
+        while chunk := await asyncio.to_thread(_take, changes):
+            await self._gate.wait()
+            await self._publish(chunk)
+            self._metrics.offered.inc(len(chunk))
+            for record in chunk:
+                concluded[(record.key or b"").decode().partition("/")[0]].offered += 1
+
+
+def _take(records: Iterable[Record]) -> Sequence[Record]:
+    chunk: list[Record] = []
+    for record in records:
+        chunk.append(record)
+        if len(chunk) == CHUNK:
+            break
+    return chunk
+
+
+def _guard_text(missing: int, listed: int, share: float) -> str:
+    return (
+        f"stopped by the guard: {missing} contacts would be deleted, {listed} were listed, and at most {share:.0%} may be. "
+        "If it is right: contactstream reconcile --max-delete-share 1"
+    )
+
+
+def listing_of(grant: str, start: int, sources: tuple[str, ...], seen: array[int]) -> Listing:
+    """A listing of what was seen, in whatever order and however often."""
+    return Listing(grant, start, sources, array("Q", sorted(set(seen))))
+
+
+def living_keys(changes: Iterable[Record], grant: str) -> dict[str, int]:
+    """The keys of a grant's contacts that contacts.changes holds as living, each with its version."""
+    living: dict[str, int] = {}
+    prefix = grant.encode() + b"/"
+    for record in changes:
+        if not (record.key or b"").startswith(prefix):
+            continue
+        key = (record.key or b"").decode(errors="replace")
+        living.pop(key, None)
+        try:
+            change = parse_change(record.key, record.value, record.headers)
+        except UnreadableRecord:
+            continue
+        if change is not None and change.kind is not Kind.DELETED:
+            living[key] = change.version
+    return living

@@ -1,0 +1,276 @@
+"""Carries out the runs that reader.runs asks for: lists the grants, has them read, and concludes what complete listings say."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from confluent_kafka import KafkaException
+
+from connectors.nylas.client import NylasClient
+from connectors.nylas.errors import NotFound, NylasError, Passing
+from connectors.nylas.grants import Grant, get_grant, list_grants, unreadable
+from streams.events import PAGE_MARGIN, Record
+from streams.grant_life import GrantBook, deleted_record, listed_record, plausible
+from streams.reconcile import Concluder, Listing, listing_of
+from streams.runs import (
+    FINAL,
+    KEPT_FOR,
+    Progress,
+    Run,
+    RunKind,
+    RunLog,
+    State,
+    finished,
+    new_run_id,
+    next_runs,
+    progress_key,
+    progress_record,
+    reconcile_due,
+    run_key,
+    run_record,
+)
+from streams.scan import Job, Publish, Scanner, job_for
+from streams.settings import NylasSettings, ReaderSettings
+from streams.snapshot import SnapshotStalled
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.3  # between two looks at what is asked for; a person waits for the start of a backfill
+AGAIN_SECONDS = 60.0  # after Nylas' listing, or a broker's topic, could not be read
+CONCLUDE_FROM = 250_000
+"""Contacts listed before they are compared with contacts.changes: 2 MB of hashes, and the topic is read once for so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The grants of a run: those to read, and for the others why not."""
+
+    read: tuple[Grant, ...]
+    skipped: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+
+
+def choose(run: Run, listed: Sequence[Grant]) -> Chosen:
+    """Which of the listed grants a run reads. It may name them by ID or by address.
+
+    An ID that the listing lacks is read all the same: a listing may be older than the notification of a new grant.
+    """
+    wanted = (
+        listed
+        if run.grants is None
+        else [grant for grant in listed if grant.id in run.grants or grant.email in run.grants]
+    )
+    named = {name for grant in wanted for name in (grant.id, grant.email)}
+    absent = [name for name in run.grants or () if name not in named]
+    return Chosen(
+        read=tuple(grant for grant in wanted if not unreadable(grant))
+        + tuple(Grant(name) for name in absent if "@" not in name),
+        skipped={grant.id: unreadable(grant) for grant in wanted if unreadable(grant)},
+        unknown=tuple(name for name in absent if "@" in name),
+    )
+
+
+class RunExecutor:
+    """Starts, resumes and finishes runs. `log` is kept by its owner, who feeds it from the topic; this class only writes to the topic."""
+
+    def __init__(
+        self,
+        run_log: RunLog,
+        client: NylasClient,
+        scanner: Scanner,
+        concluder: Concluder,
+        publish: Publish,
+        book: GrantBook,
+        topics: Topics,
+        nylas: NylasSettings,
+        settings: ReaderSettings,
+    ) -> None:
+        self._log, self._client, self._scanner, self._concluder = run_log, client, scanner, concluder
+        self._publish, self._book, self._topics, self._nylas, self._settings = publish, book, topics, nylas, settings
+        self._handled: set[str] = set()
+        self._active: set[str] = set()
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._since = time.time()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._schedule()
+                await self._forget()
+                waiting = {
+                    run_id: run
+                    for run_id, run in self._log.runs.items()
+                    if run_id in self._active or run_id not in self._handled
+                }
+                starts = next_runs(waiting, self._active)
+                for run_id, other in starts.merged.items():
+                    self._handled.add(run_id)
+                    over = replace(self._log.runs[run_id], state=State.MERGED, error=f"done by {other}")
+                    await self.write_run(run_id, replace(over, finished_at=int(time.time())))
+                for run_id in starts.start:
+                    self._handled.add(run_id)
+                    self._active.add(run_id)
+                    group.create_task(self._execute(run_id, self._log.runs[run_id]))
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def idle(self, grant: str) -> None:
+        """Returns when no run reads the grant any more, which a listing that ends or fails decides (`scan.GIVE_UP_SECONDS`)."""
+        reading = [job.done for (_, name), job in self._jobs.items() if name == grant and not job.done.done()]
+        if reading:
+            await asyncio.wait(reading)
+
+    async def request(self, run: Run, run_id: str | None = None) -> str:
+        """Asks for a run. With a `run_id` that is known already nothing happens: an event is handled twice after a crash."""
+        run_id = run_id or new_run_id(run.kind, run.requested_at)
+        if run_id not in self._log.runs:
+            await self.write_run(run_id, run)
+        return run_id
+
+    async def write_run(self, run_id: str, run: Run) -> None:
+        """Writes a run; returns once it is acknowledged."""
+        await self._publish([run_record(self._topics, run_id, run)])
+
+    async def _schedule(self) -> None:
+        now, runs = time.time(), self._log.runs.values()
+        since = min((run.requested_at for run in runs), default=self._since)
+        if reconcile_due(runs, now, self._settings.reconcile_every, since):
+            run = Run(RunKind.RECONCILE, None, int(now), "schedule")
+            run_id = await self.request(run)
+            self._log.runs[run_id] = run  # so that the next look does not ask again before the topic tells
+            log.info("scheduled reconcile", run=run_id)
+
+    async def _forget(self) -> None:
+        for run_id in self._log.finished_before(time.time() - KEPT_FOR):
+            keys = [progress_key(run_id, grant) for grant in self._log.progress(run_id)] + [run_key(run_id)]
+            await self._publish([Record(self._topics.runs.name, key, None, []) for key in keys])
+            for key in keys:
+                self._log.apply(key, None)
+
+    async def _execute(self, run_id: str, run: Run) -> None:
+        log.info("run starts", run=run_id, kind=run.kind.value, by=run.by)
+        try:
+            over = await self._carry_out(run_id, run)
+        except NylasError as error:  # Nylas refuses the listing itself: the key, or the region
+            over = replace(run, state=State.FAILED, error=str(error), finished_at=int(time.time()))
+        finally:
+            self._jobs = {key: job for key, job in self._jobs.items() if key[0] != run_id}
+        await self.write_run(run_id, over)
+        self._log.runs[run_id] = over
+        self._active.discard(run_id)
+        log.info("run ends", run=run_id, state=over.state.value, error=over.error)
+
+    async def _carry_out(self, run_id: str, run: Run) -> Run:
+        listed = await again_while_passing(partial(list_grants, self._client))
+        await self._tell_listing(listed, whole=run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run)
+        chosen = choose(run, listed)
+        sources = run.sources or self._nylas.sources
+        known = dict(self._log.progress(run_id))
+        now = time.time()
+        final: dict[str, Progress] = {name: found for name, found in known.items() if found.state in FINAL}
+        for name, reason in chosen.skipped.items():
+            final[name] = Progress(State.SKIPPED, started_at=int(now), updated_at=int(now), error=reason)
+        for name in chosen.unknown:
+            final[name] = Progress(
+                State.FAILED, started_at=int(now), updated_at=int(now), error="no grant has this address"
+            )
+        jobs = [
+            job_for(run_id, run, grant, sources, known.get(grant.id), self._log.expected(grant.id), now)
+            for grant in chosen.read
+            if grant.id not in final
+        ]
+        for job in [job for job in jobs if not job.sources]:
+            final[job.grant.id] = replace(job.progress, state=State.SKIPPED, error="no_source")
+            jobs.remove(job)
+        await self._publish(
+            [
+                progress_record(self._topics, run_id, name, progress)
+                for name, progress in final.items()
+                if name not in known
+            ]
+            + [progress_record(self._topics, run_id, job.grant.id, job.progress) for job in jobs]
+        )
+        await self.write_run(run_id, replace(run, state=State.RUNNING))
+        for job in jobs:
+            self._jobs[(run_id, job.grant.id)] = job
+            self._scanner.submit(job)
+        await self._conclude_all(run_id, run, jobs)
+        final |= {job.grant.id: job.progress for job in jobs}
+        return finished(run, final, time.time())
+
+    async def _conclude_all(self, run_id: str, run: Run, jobs: Sequence[Job]) -> None:
+        """Concludes grants as their listings end: a backfill's at once, a reconcile's together with others."""
+        collected: list[Job] = []
+        waiting = set(jobs)
+        while waiting:
+            await asyncio.wait([job.done for job in waiting], return_when=asyncio.FIRST_COMPLETED)
+            over = [job for job in waiting if job.done.done()]
+            waiting.difference_update(over)
+            for job in over:
+                if job.progress.state is not State.SCANNED:
+                    continue
+                if run.kind is RunKind.RECONCILE and job.complete and not run.dry_run:
+                    collected.append(job)
+                else:
+                    await self._finish(job, job.progress)
+            if collected and (not waiting or sum(len(job.seen) for job in collected) >= CONCLUDE_FROM):
+                await self._conclude(run_id, run, collected)
+                collected = []
+
+    async def _conclude(self, run_id: str, run: Run, jobs: Sequence[Job]) -> None:
+        listings: dict[str, Listing] = {
+            job.grant.id: listing_of(job.grant.id, job.progress.scan_start or 0, job.sources, job.seen) for job in jobs
+        }
+        share = self._settings.max_delete_share if run.max_delete_share is None else run.max_delete_share
+        while True:
+            try:
+                results = await self._concluder.conclude(run_id, listings, share)
+                break
+            except (SnapshotStalled, KafkaException) as error:
+                log.warning("contacts.changes could not be read, tried again", error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+        for job in jobs:
+            result = results[job.grant.id]
+            progress = replace(job.progress, deleted=result.deleted, offered=result.offered)
+            await self._finish(job, progress, result.error)
+            del job.seen[:]
+
+    async def _finish(self, job: Job, progress: Progress, error: str = "") -> None:
+        state = State.FAILED if error else State.DONE
+        job.progress = replace(progress, state=state, error=error, updated_at=int(time.time()))
+        await self._publish([progress_record(self._topics, job.run_id, job.grant.id, job.progress)])
+
+    async def _tell_listing(self, listed: Sequence[Grant], *, whole: bool) -> None:
+        """Writes to grants.events what the listing says that its events did not."""
+        now = int(time.time())
+        news = [listed_record(self._topics, grant, now) for grant in self._book.news(listed)]
+        vanished = self._book.vanished(listed) if whole else []
+        if vanished and not plausible(len(vanished), len(listed), self._settings.max_delete_share):
+            log.error(
+                "too many grants are missing from the listing to believe it", missing=len(vanished), listed=len(listed)
+            )
+            vanished = []
+        for name in vanished:
+            try:
+                await again_while_passing(partial(get_grant, self._client, name))
+            except NotFound as gone:
+                news.append(deleted_record(self._topics, name, gone.served_at - PAGE_MARGIN))
+        await self._publish(news)
+
+
+AnswerT = TypeVar("AnswerT")
+
+
+async def again_while_passing(call: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    """Calls until Nylas answers; a run that cannot list the grants has nothing else to do."""
+    while True:
+        try:
+            return await call()
+        except Passing as fault:
+            log.warning("Nylas does not answer, tried again", fault=str(fault))
+            await asyncio.sleep(AGAIN_SECONDS)

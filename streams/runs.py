@@ -1,0 +1,268 @@
+"""What reader.runs holds: the requests to read address books, how far each grant has come, and the plain decisions over both.
+
+The topic is compacted, in one partition. Key `run_id` holds the request and its state, key `run_id/grant_id` a grant's progress; both
+values are JSON. Whoever holds the partition works on them, and finds there where its predecessor stopped.
+"""
+
+import secrets
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from connectors.nylas.contacts import SOURCES
+from streams.events import Record, UnreadableRecord
+from streams.topics import Topics
+
+DAY = 86_400
+KEPT_FOR = 14 * DAY
+"""Seconds that a finished run stays in the topic, for `contactstream backfill` to show and for the next run's expectations."""
+
+
+class RunKind(StrEnum):
+    """Why address books are read."""
+
+    BACKFILL = "backfill"
+    RECONCILE = "reconcile"
+
+
+class State(StrEnum):
+    """How far a run, or a grant in a run, has come. `skipped` is a grant that cannot be read, `merged` a run that another does too."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SCANNED = "scanned"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    MERGED = "merged"
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED, State.MERGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A request to read address books, and its state. Times are epoch seconds.
+
+    `grants` are IDs or addresses, None means all; `sources` empty means those of the settings. `max_delete_share` replaces the
+    guard of the settings for this run.
+    """
+
+    kind: RunKind
+    grants: tuple[str, ...] | None
+    requested_at: int
+    by: str
+    sources: tuple[str, ...] = ()
+    dry_run: bool = False
+    max_delete_share: float | None = None
+    state: State = State.WAITING
+    error: str = ""
+    finished_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A grant in a run. `cursor` is that of the page to read next, once all before it are acknowledged by Kafka.
+
+    `scan_start` is the `Date` of the first page (epoch seconds); `expected` is what the last run found, None where it is not known.
+    """
+
+    state: State
+    source: str = ""
+    cursor: str | None = None
+    pages: int = 0
+    contacts: int = 0
+    expected: int | None = None
+    scan_start: int | None = None
+    deleted: int = 0
+    offered: int = 0
+    started_at: int = 0
+    updated_at: int = 0
+    error: str = ""
+
+
+def new_run_id(kind: RunKind, now: float) -> str:
+    """Sorts by time and is readable in a log: `20261124T140000Z-backfill-1f2e3d`."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{kind.value}-{secrets.token_hex(3)}"
+
+
+def encode(value: Run | Progress) -> bytes:
+    """The value of a record of reader.runs."""
+    return orjson.dumps(asdict(value))
+
+
+def run_key(run_id: str) -> bytes:
+    """The key of a run."""
+    return run_id.encode()
+
+
+def progress_key(run_id: str, grant: str) -> bytes:
+    """The key of a grant in a run."""
+    return f"{run_id}/{grant}".encode()
+
+
+def run_record(topics: Topics, run_id: str, run: Run) -> Record:
+    """A run as a record of reader.runs. Whoever wants address books read writes one (the command, the schedule, the bridge)."""
+    return Record(topics.runs.name, run_key(run_id), encode(run), [])
+
+
+def progress_record(topics: Topics, run_id: str, grant: str, progress: Progress) -> Record:
+    """A grant's progress as a record of reader.runs."""
+    return Record(topics.runs.name, progress_key(run_id, grant), encode(progress), [])
+
+
+def parse_run(value: bytes) -> Run:
+    """A run from a record's value; unknown fields are ignored. Raises UnreadableRecord."""
+    data = _object(value)
+    grants = data.get("grants")
+    try:
+        return Run(
+            kind=RunKind(str(data.get("kind"))),
+            grants=None if grants is None else tuple(str(grant) for grant in grants),
+            requested_at=int(data.get("requested_at") or 0),
+            by=str(data.get("by") or ""),
+            sources=tuple(str(source) for source in data.get("sources") or ()),
+            dry_run=data.get("dry_run") is True,
+            max_delete_share=None if data.get("max_delete_share") is None else float(data["max_delete_share"]),
+            state=State(data.get("state") or State.WAITING),
+            error=str(data.get("error") or ""),
+            finished_at=data.get("finished_at"),
+        )
+    except (TypeError, ValueError) as error:
+        raise UnreadableRecord("not_a_run", str(error)) from error
+
+
+def parse_progress(value: bytes) -> Progress:
+    """A grant's progress from a record's value; unknown fields are ignored. Raises UnreadableRecord."""
+    data = _object(value)
+    known = {name: data[name] for name in Progress.__slots__ if name in data}
+    try:
+        return Progress(**(known | {"state": State(str(data.get("state")))}))
+    except (TypeError, ValueError) as error:
+        raise UnreadableRecord("not_a_progress", str(error)) from error
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableRecord("not_json", str(error)) from error
+    if not isinstance(data, dict):
+        raise UnreadableRecord("not_json", "no object")
+    return data
+
+
+@dataclass(slots=True)
+class RunLog:
+    """reader.runs as read so far."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    grants: dict[str, dict[str, Progress]] = field(default_factory=dict)
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """A record of the topic, in order. Raises UnreadableRecord."""
+        run_id, slash, grant = key.decode(errors="replace").partition("/")
+        if value is None:
+            if slash:
+                self.grants.get(run_id, {}).pop(grant, None)
+            else:
+                self.runs.pop(run_id, None)
+                self.grants.pop(run_id, None)
+        elif slash:
+            self.grants.setdefault(run_id, {})[grant] = parse_progress(value)
+        else:
+            self.runs[run_id] = parse_run(value)
+
+    def progress(self, run_id: str) -> dict[str, Progress]:
+        """The grants of a run."""
+        return self.grants.setdefault(run_id, {})
+
+    def expected(self, grant: str) -> int | None:
+        """How many contacts the grant had when it was last read wholly."""
+        for run_id in sorted(self.grants, reverse=True):
+            found = self.grants[run_id].get(grant)
+            if found and found.state is State.DONE:
+                return found.contacts
+        return None
+
+    def finished_before(self, moment: float) -> list[str]:
+        """Runs that are over since before `moment` (epoch seconds)."""
+        return [
+            run_id
+            for run_id, run in self.runs.items()
+            if run.state in FINAL and (run.finished_at or run.requested_at) < moment
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """What to do with the runs that wait: start these, and call those done by another."""
+
+    start: tuple[str, ...] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
+
+
+def next_runs(runs: Mapping[str, Run], active: Collection[str]) -> Starts:
+    """Which unfinished runs to start now.
+
+    Reconciles of every grant run one after the other, since a second one at the same time would only ask Nylas twice; those that
+    queued up meanwhile with the same wishes are one: the newest. Everything else starts at once and shares the calls.
+    """
+    start: list[str] = []
+    merged: dict[str, str] = {}
+    wholes: list[str] = []
+    busy = False
+    for run_id in sorted(runs, key=lambda name: (runs[name].requested_at, name)):
+        run = runs[run_id]
+        if run.state in FINAL:
+            continue
+        whole = run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run
+        if run_id in active:
+            busy = busy or whole
+        elif not whole:
+            start.append(run_id)
+        elif run.state is State.RUNNING and not busy:  # a predecessor was in the middle of it
+            start.append(run_id)
+            busy = True
+        else:
+            wholes.append(run_id)
+    if wholes and not busy:
+        same = [name for name in wholes if _wishes(runs[name]) == _wishes(runs[wholes[0]])]
+        start.append(same[-1])
+        merged = dict.fromkeys(same[:-1], same[-1])
+    return Starts(tuple(start), merged)
+
+
+def _wishes(run: Run) -> tuple[tuple[str, ...], float | None]:
+    return run.sources, run.max_delete_share
+
+
+def reconcile_due(runs: Iterable[Run], now: float, every: float, since: float) -> bool:
+    """Whether the schedule asks for a reconcile of every grant: the last one was asked for `every` seconds ago, by whomever.
+
+    `since` (epoch seconds) stands for the last one where there was none. 0 switches the schedule off.
+    """
+    if every <= 0:
+        return False
+    whole = (run for run in runs if run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run)
+    return now - max((run.requested_at for run in whole), default=since) >= every
+
+
+def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
+    """The run, over: failed when one of its grants is."""
+    failed = sorted(grant for grant, progress in grants.items() if progress.state is State.FAILED)
+    error = f"{len(failed)} of {len(grants)} grants failed" if failed else ""
+    return replace(run, state=State.FAILED if failed else State.DONE, error=error, finished_at=int(now))
+
+
+def check_sources(sources: Iterable[str]) -> tuple[str, ...]:
+    """The sources, each once. Raises ValueError for one that Nylas does not have."""
+    chosen = tuple(dict.fromkeys(sources))
+    unknown = [source for source in chosen if source not in SOURCES]
+    if unknown:
+        raise ValueError(f"Nylas has no contact source {unknown[0]!r}; it has {', '.join(SOURCES)}")
+    return chosen

@@ -1,0 +1,275 @@
+"""Reading address books page by page for the runs of the reader: each page published and acknowledged before its progress is written."""
+
+import asyncio
+import hashlib
+import itertools
+import time
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+from connectors.nylas.model import contact_key
+
+from connectors.nylas.client import NylasClient
+from connectors.nylas.contacts import Page, list_contacts
+from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
+from connectors.nylas.grants import Grant, sources_of
+from streams.events import (
+    PAGE_MARGIN,
+    Origin,
+    Record,
+    dead_letter_headers,
+    event_headers,
+    now_ms,
+    page_envelope,
+)
+from streams.lag import Gate
+from streams.metrics import ReaderMetrics
+from streams.runs import FINAL, Progress, Run, RunKind, State, progress_record
+from streams.topics import MAX_MESSAGE_BYTES, Topics
+
+log = structlog.get_logger()
+
+PARKED_SECONDS = 60.0
+"""After the client's tries are used up: the grant stands aside so that others are read, and is tried again."""
+
+GIVE_UP_SECONDS = 6 * 3600.0
+"""Without a single page for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
+
+MAX_RESTARTS = 3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
+
+ROOM_FOR_HEADERS = 4096  # bytes of a record beside its value, at the most
+
+Publish = Callable[[Sequence[Record]], Awaitable[None]]
+"""Returns once all records are acknowledged; waits for a broker that is away."""
+
+
+class RepeatedCursor(NylasError):
+    """Nylas handed out a cursor of this listing a second time: following it would read the same pages for ever."""
+
+
+def contact_hash(contact_id: str) -> int:
+    """Eight bytes that stand for a contact ID: a million of them are 8 MB."""
+    return int.from_bytes(hashlib.blake2b(contact_id.encode(errors="surrogatepass"), digest_size=8).digest())
+
+
+@dataclass(slots=True)
+class Job:
+    """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete` says that it was listed from the
+    first page of the first source to the last of the last without a break; only then it can say that a contact is gone."""
+
+    run_id: str
+    run: Run
+    grant: Grant
+    sources: tuple[str, ...]
+    progress: Progress
+    done: asyncio.Future[None]
+    seen: array[int] = field(default_factory=lambda: array("Q"))
+    cursors: set[str] = field(default_factory=set)
+    complete: bool = False
+    restarts: int = 0
+    moved_at: float = 0.0
+
+
+def first_progress(sources: Sequence[str], expected: int | None, now: float) -> Progress:
+    """Of a grant that is to be read from its first page."""
+    return Progress(
+        State.WAITING, source=sources[0] if sources else "", expected=expected, started_at=int(now), updated_at=int(now)
+    )
+
+
+def after_page(progress: Progress, sources: Sequence[str], page: Page, now: float) -> Progress:
+    """The progress once a page is acknowledged: the next cursor, or the next source, or the end.
+
+    `scanned` is the end: whether more is to be done with the grant is for its run to say.
+    """
+    source, state = progress.source, State.RUNNING
+    if page.next_cursor is None:
+        at = sources.index(source) + 1
+        if at < len(sources):
+            source = sources[at]
+        else:
+            state = State.SCANNED
+    return replace(
+        progress,
+        state=state,
+        source=source,
+        cursor=page.next_cursor,
+        pages=progress.pages + 1,
+        contacts=progress.contacts + len(page.contacts),
+        scan_start=page.served_at if progress.scan_start is None else progress.scan_start,
+        updated_at=int(now),
+        error="",
+    )
+
+
+def page_records(
+    topics: Topics, grant: str, origin: Origin, request_id: str, served_at: int, contacts: Sequence[dict[str, Any]]
+) -> list[Record]:
+    """The records of a page: events, and a dead letter for each contact that no event can carry.
+
+    That is one without an ID, which nothing could ever update, and one that is larger than a record may be.
+    """
+    received = now_ms()
+    records = []
+    for index, contact in enumerate(contacts):
+        identity = contact.get("id")
+        if not isinstance(identity, str) or not identity:
+            slim = Record(topics.events.name, grant.encode(), b"{}", event_headers(origin, received))
+            records.append(_dead(topics, slim, "no_contact_id", f"request {request_id}"))
+            continue
+        whole = contact if contact.get("grant_id") == grant else {**contact, "grant_id": grant}
+        key = contact_key(grant, identity).encode()
+        value = page_envelope(origin, f"{request_id}/{index}", served_at - PAGE_MARGIN, whole)
+        event = Record(topics.events.name, key, value, event_headers(origin, received))
+        if len(value) + len(key) + ROOM_FOR_HEADERS > MAX_MESSAGE_BYTES:
+            slim_value = page_envelope(
+                origin,
+                f"{request_id}/{index}",
+                served_at - PAGE_MARGIN,
+                {"grant_id": grant, "id": identity, "object": "contact"},
+            )
+            slim = replace(event, value=slim_value)
+            event = _dead(topics, slim, "too_large", f"{len(value)} bytes; the value is left out")
+        records.append(event)
+    return records
+
+
+def absence_record(topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int) -> Record:
+    """The event that says that a contact is gone as of `version`."""
+    gone = {"grant_id": grant, "id": contact_id, "object": "contact"}
+    value = page_envelope(origin, event_id, version, gone, deleted=True)
+    key = contact_key(grant, contact_id).encode()
+    return Record(topics.events.name, key, value, event_headers(origin, now_ms()))
+
+
+def _dead(topics: Topics, record: Record, reason: str, detail: str) -> Record:
+    headers = dead_letter_headers(record, "reader", reason, detail)
+    return replace(record, topic=topics.dead_letter.name, headers=headers)
+
+
+class Scanner:
+    """Reads the grants of all runs, several at once; those of a lower `priority` number first."""
+
+    def __init__(
+        self,
+        client: NylasClient,
+        publish: Publish,
+        gate: Gate,
+        topics: Topics,
+        metrics: ReaderMetrics,
+        at_once: int,
+        parked_seconds: float = PARKED_SECONDS,
+    ) -> None:
+        self._client, self._publish = client, publish
+        self._gate, self._topics, self._metrics = gate, topics, metrics
+        self._at_once, self._parked_seconds = at_once, parked_seconds
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Job]] = asyncio.PriorityQueue()
+        self._order = itertools.count()
+
+    def submit(self, job: Job) -> None:
+        """Queues a grant; `job.done` is set when its listing has ended, one way or the other. Grants that somebody waits for go
+        before those of a reconcile of everything."""
+        job.moved_at = job.moved_at or time.monotonic()
+        self._queue.put_nowait((1 if job.run.grants is None else 0, next(self._order), job))
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while True:
+            _, _, job = await self._queue.get()
+            try:
+                await self._read(job)
+            except Passing as fault:
+                if time.monotonic() - job.moved_at > GIVE_UP_SECONDS:
+                    await self._fail(job, f"no page for {GIVE_UP_SECONDS / 3600:.0f} hours: {fault}")
+                    continue
+                job.progress = replace(job.progress, updated_at=int(time.time()), error=f"waits: {fault}")
+                await self._write(job)
+                asyncio.get_running_loop().call_later(self._parked_seconds, self.submit, job)
+            except NotFound:
+                await self._fail(job, "Nylas does not know this grant; see `contactstream grants list`")
+            except NylasError as fault:
+                await self._fail(job, str(fault))
+
+    async def _read(self, job: Job) -> None:
+        while job.progress.state not in FINAL and job.progress.state is not State.SCANNED:
+            await self._gate.wait()
+            cursor, source = job.progress.cursor, job.progress.source
+            try:
+                page = await list_contacts(self._client, job.grant.id, cursor, source=source)
+            except (Refused, NotFound) as fault:
+                if not _lost_cursor(fault, cursor) or job.restarts >= MAX_RESTARTS:
+                    raise
+                log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
+                self._restart(job)
+                continue
+            if page.next_cursor is not None and (page.next_cursor == cursor or page.next_cursor in job.cursors):
+                raise RepeatedCursor(f"Nylas repeated a cursor of this listing (source {source}); report it to Nylas")
+            if not job.run.dry_run:
+                origin = Origin(job.run.kind.value)
+                request = page.request_id or f"{job.run_id}/{page.served_at}/{job.progress.pages}"
+                records = page_records(self._topics, job.grant.id, origin, request, page.served_at, page.contacts)
+                await self._publish(records)
+                self._metrics.contacts.labels(origin.value).inc(len(page.contacts))
+            if job.run.kind is RunKind.RECONCILE:
+                job.seen.extend(contact_hash(str(contact.get("id"))) for contact in page.contacts)
+            if page.next_cursor is None:  # the next source counts its own
+                job.cursors.clear()
+            else:
+                job.cursors.add(page.next_cursor)
+            job.moved_at = time.monotonic()
+            job.progress = after_page(job.progress, job.sources, page, time.time())
+            await self._write(job)
+        job.complete = True
+        job.done.set_result(None)
+
+    def _restart(self, job: Job) -> None:
+        job.restarts += 1
+        job.cursors.clear()
+        del job.seen[:]
+        job.progress = replace(
+            first_progress(job.sources, job.progress.expected, time.time()), started_at=job.progress.started_at
+        )
+
+    async def _fail(self, job: Job, error: str) -> None:
+        log.warning("grant failed", run=job.run_id, grant=job.grant.id, error=error)
+        job.progress = replace(job.progress, state=State.FAILED, updated_at=int(time.time()), error=error)
+        await self._write(job)
+        job.done.set_result(None)
+
+    async def _write(self, job: Job) -> None:
+        await self._publish([progress_record(self._topics, job.run_id, job.grant.id, job.progress)])
+
+
+def _lost_cursor(fault: Refused | NotFound, cursor: str | None) -> bool:
+    """Whether Nylas refuses the cursor rather than the grant: it answers 400 to a `page_token` that it does not know."""
+    if cursor is None:
+        return False
+    return fault.status in (400, 410, 422) if isinstance(fault, Refused) else not fault.of_grant
+
+
+def job_for(
+    run_id: str,
+    run: Run,
+    grant: Grant,
+    sources: Sequence[str],
+    known: Progress | None,
+    expected: int | None,
+    now: float,
+) -> Job:
+    """The job of a grant. A backfill goes on where it stood; a reconcile starts the grant again, because what it had seen is lost."""
+    chosen = sources_of(grant.provider, sources)
+    progress = known
+    if progress is None or run.kind is RunKind.RECONCILE or progress.source not in chosen:
+        progress = first_progress(chosen, expected, now)
+    job = Job(run_id, run, grant, chosen, progress, asyncio.get_running_loop().create_future())
+    if progress.cursor is not None:
+        job.cursors.add(progress.cursor)
+    return job
