@@ -1,6 +1,7 @@
 """Calls to the Nylas v3 API: one pooled HTTP client that keeps Nylas' limits and waits out what passes."""
 
 import asyncio
+import json
 import random
 import time
 from collections import defaultdict
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -209,8 +211,8 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
     served_at = sent_at if dated is None else dated
     if status == 200:
         try:
-            body = orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
+            body = _read_json(response.content)
+        except (ValueError, RecursionError) as error:
             raise Passing(200, "Nylas answered 200 with a body that is not JSON") from error
         if not isinstance(body, dict) or "data" not in body:
             raise Passing(200, "Nylas answered 200 with JSON that is no answer")
@@ -226,12 +228,26 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
     raise Refused(status, shown, REMEDIES.get(status, ""))
 
 
+def _read_json(content: bytes) -> Any:
+    """JSON, in which half a surrogate pair becomes a question mark: one such name would otherwise cost its whole page."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        lenient = json.loads(content)
+        return orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
+
+
 def _error_type(content: bytes) -> str:
     try:
         error = orjson.loads(content)["error"]
         return str(error["type"]).removeprefix("api.")
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return ""
+
+
+def path_part(text: str) -> str:
+    """One part of a path, percent-encoded so that no character of an ID ends it; `.` and `..` would otherwise be resolved away."""
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
 REMEDIES = {

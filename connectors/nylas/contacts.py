@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from connectors.nylas.client import NylasClient
+from connectors.nylas.client import NylasClient, path_part
 from connectors.nylas.errors import Passing
 
 PAGE_SIZE = 200
@@ -39,7 +38,7 @@ async def list_contacts(
     params: dict[str, str | int] = {"limit": limit, "source": source}
     if page_token is not None:
         params["page_token"] = page_token
-    path = f"/v3/grants/{quote(grant, safe='')}/contacts"
+    path = f"/v3/grants/{path_part(grant)}/contacts"
     answer = await client.get("list_contacts", path, params, grant=grant)
     data = answer.body["data"]
     if not isinstance(data, list) or not all(isinstance(contact, dict) for contact in data):
@@ -62,7 +61,7 @@ async def get_contact(client: NylasClient, grant: str, contact_id: str) -> Readi
 
     Raises NotFound when it is gone (or the grant is: `of_grant`), and as `NylasClient.get`.
     """
-    path = f"/v3/grants/{quote(grant, safe='')}/contacts/{quote(contact_id, safe='')}"
+    path = f"/v3/grants/{path_part(grant)}/contacts/{path_part(contact_id)}"
     answer = await client.get("get_contact", path, grant=grant)
     contact = answer.body["data"]
     if not isinstance(contact, dict):

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from connectors.nylas.client import NylasClient
+from connectors.nylas.client import NylasClient, path_part
 from connectors.nylas.errors import Passing
 
 PAGE_SIZE = 200
@@ -101,7 +100,7 @@ async def list_grants(client: NylasClient) -> list[Grant]:
 
 async def get_grant(client: NylasClient, grant: str) -> Grant:
     """One grant. Raises NotFound when Nylas does not know it, and as `NylasClient.get`."""
-    answer = await client.get("get_grant", f"/v3/grants/{quote(grant, safe='')}")
+    answer = await client.get("get_grant", f"/v3/grants/{path_part(grant)}")
     data = answer.body["data"]
     if not isinstance(data, dict) or not data.get("id"):
         raise Passing(200, "Nylas answered 200 with data that is no grant")
