@@ -1,59 +1,330 @@
 """Makes Salesforce true for a batch of changed contacts: who is there already, what to write, and what became of each."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from connectors.salesforce.errors import RowError
+from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.composite import SubAnswer, query_subrequest, write_headers
+from connectors.salesforce.describe import ObjectDescribe, describe_answer, describe_subrequest
+from connectors.salesforce.emails import addresses
+from connectors.salesforce.errors import Action, RequestRejected
+from connectors.salesforce.identity import Census, Match, Person, Schema, by_id, lookup, record_key, schema
+from connectors.salesforce.planning import (
+    Change,
+    Count,
+    Decision,
+    Fate,
+    OnDelete,
+    Outcome,
+    Plan,
+    Planner,
+    Policy,
+    is_suppressed,
+    person_of,
+    rows,
+    sort_out,
+)
+from connectors.salesforce.skips import SkipReason
+from connectors.salesforce.wishes import bind
+from connectors.salesforce.writing import How, Written, write_rows
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A contact as of its last change. At most one for each key in a batch.
-
-    `key` is `grant_id/contact_id`, `version` in seconds since the epoch, `contact` the Nylas object, None if deleted.
-    """
-
-    key: str
-    version: int
-    contact: Mapping[str, Any] | None
-
-
-class Fate(StrEnum):
-    """What became of a change."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    FILLED = "filled"  # the record belongs to another contact's key: only blanks were filled, perhaps none
-    UNCHANGED = "unchanged"
-    STALE = "stale"
-    SKIPPED = "skipped"
-    RELEASED = "released"
-    FAILED = "failed"  # cannot succeed: dead letter
-    RETRY = "retry"  # this row alone may succeed later; with reason NEXT_BATCH it was not even tried
-
+__all__ = ["NEXT_BATCH", "Change", "Decision", "Fate", "OnDelete", "Outcome", "Plan", "Policy", "Sync"]
 
 NEXT_BATCH = "next_batch"
-"""Reason of a RETRY that is no failed attempt: the batch was full, or another batch in flight holds the person or the Account.
-Offer it again with the next batch, without waiting."""
+"""Reason of a RETRY that is no failed attempt: the batch was full, or another batch in flight holds the Account.
+Offer it again with the next batch."""
+
+MAX_BATCH = 1000  # rows of one Composite
+_OBJECTS = ("Contact", "Lead")
+_REMEMBERED = 200_000  # contacts that were found but own no record, so that the match rate counts each once
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one change.
+def _no_count(what: str, where: str) -> None:
+    """The Count of those who do not count."""
 
-    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or nothing was looked up.
-    `first`: resolved for the first time, so that it counts for the match rate (found where `matched` is set, else created).
-    `reason`: a word of a closed set (why skipped, failed or to be retried).
+
+class Sync:
+    """One org's writer. One instance for each org, whatever number of batches is in flight; no two of them may hold the same person
+    (see `claims`).
+
+    All methods raise OrgUnavailable for a fault of the whole org: the same batch is safe to offer again. Any other SalesforceError
+    means that the configuration, or contactstream, is wrong, and that no row is to blame.
     """
 
-    key: str
-    fate: Fate
-    sobject: str | None = None
-    record_id: str | None = None
-    matched: str | None = None
-    first: bool = False
-    reason: str = ""
-    errors: tuple[RowError, ...] = ()
-    ambiguous: bool = False
+    def __init__(
+        self,
+        client: SalesforceClient,
+        policy: Policy,
+        count: Count = _no_count,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self.policy = policy
+        self._count = count
+        self._clock = clock
+        self._described: dict[str, ObjectDescribe] = {}
+        self._schemas: dict[str, Schema] = {}
+        self._accounts = AccountDirectory(policy.account_domains)
+        self._refreshed = 0.0
+        self._our_user: str | None = None
+        self._starting = asyncio.Lock()
+        self._writing: set[str] = set()  # Accounts whose rows are on their way
+        self._filled: dict[int, None] = {}
+
+    async def start(self) -> None:
+        """Describes both objects and reads the Accounts' domains, in one Composite. Done by the first `resolve` at the latest."""
+        async with self._starting:
+            if not self._schemas:
+                await self._start()
+
+    async def _start(self) -> None:
+        now = self._clock()
+        self._our_user = await self._client.user_id()
+        self._accounts = AccountDirectory(self.policy.account_domains)
+        *described, accounts = await self._client.composite(
+            [
+                *(describe_subrequest(name, name) for name in _OBJECTS),
+                self._accounts.load_request("accounts", datetime.fromtimestamp(now, UTC)),
+            ],
+            "composite_start",
+        )
+        self._described = {name: describe_answer(answer) for name, answer in zip(_OBJECTS, described, strict=True)}
+        schemas = {name: self._schema(name) for name in _OBJECTS}
+        self._accounts.update(await self._client.rest_of(accounts))
+        for shape in schemas.values():
+            for name in shape.mapped.missing:
+                self._count("missing", f"{shape.sobject}.{name}")
+        self._refreshed = now
+        self._schemas = schemas
+
+    def _schema(self, sobject: str) -> Schema:
+        described = self._described[sobject]
+        flag = self.policy.flag_field if self.policy.on_delete is OnDelete.FLAG else None
+        return schema(described, bind(self.policy.mapping, described), flag)
+
+    def claims(self, change: Change) -> frozenset[str]:
+        """What no two batches in flight may have in common: the contact, its addresses, the Account that it would belong to.
+
+        Right once started; before, it knows no Accounts.
+        """
+        found = {record_key(change.key)}
+        if change.contact is not None:
+            found.update(addresses(change.contact))
+            someone = person_of(change, self.policy, self._accounts)
+            if isinstance(someone, Person) and someone.target.account_id:
+                found.add(someone.target.account_id)
+        return frozenset(found)
+
+    async def sync(self, changes: Sequence[Change]) -> list[Outcome]:
+        """`resolve` and `write`: two calls for a batch."""
+        return await self.write(await self.resolve(changes))
+
+    async def resolve(self, changes: Sequence[Change]) -> Plan:
+        """Looks everybody up in one Composite of queries, and plans what to write. Nothing is written."""
+        await self.start()
+        try:
+            return await self._resolve(changes)
+        except RequestRejected as refused:
+            if refused.verdict.action is not Action.STRIP_FIELD:
+                raise
+        self._schemas = {}  # a field was hidden from our user since we asked
+        await self.start()
+        return await self._resolve(changes)
+
+    async def _resolve(self, changes: Sequence[Change]) -> Plan:
+        sorted_out = sort_out(changes, self.policy, self._accounts)
+        wanted: dict[str, tuple[str, ...]] = {change.key: () for change in sorted_out.deleted}
+        wanted |= {change.key: someone.addresses for change, someone in sorted_out.people}
+        queue = [(change, wanted[change.key]) for change in changes if change.key in wanted]
+        most = MAX_BATCH
+        while True:
+            try:
+                census, taken = await self._look_up(queue[:most])
+                break
+            except RequestRejected as refused:
+                if refused.verdict.action is not Action.HALVE or min(most, len(queue)) == 1:
+                    raise
+                most = min(most, len(queue)) // 2
+        inside = {change.key for change, _ in queue[:taken]}
+        planner = Planner(census, self._schemas, self.policy, self._count)
+        decisions = planner.plan(
+            [(change, someone) for change, someone in sorted_out.people if change.key in inside],
+            [change for change in sorted_out.deleted if change.key in inside],
+        )
+        leftovers = tuple(change for change, _ in queue[taken:])
+        return Plan([*sorted_out.decided, *decisions], leftovers, census)
+
+    async def _look_up(self, queue: Sequence[tuple[Change, tuple[str, ...]]]) -> tuple[Census, int]:
+        """The records that come into question for the first so many changes."""
+        census = Census(self._our_user)
+        if not queue:
+            return census, 0
+        keys = [(record_key(change.key), found_by) for change, found_by in queue]
+        found = lookup(keys, self._schemas["Contact"], self._schemas["Lead"])
+        requests = [
+            query_subrequest(statement, f"{sobject}{number}")
+            for number, (sobject, statement) in enumerate(found.statements)
+        ]
+        now = self._clock()
+        due = now - self._refreshed >= self.policy.account_refresh
+        if due:
+            self._refreshed = now
+            requests.append(self._accounts.refresh_request("accounts", datetime.fromtimestamp(now, UTC)))
+        answers = await self._client.composite(requests, "composite_query")
+        if due:
+            self._accounts.update(await self._client.rest_of(answers.pop()))
+        for (sobject, _), answer in zip(found.statements, answers, strict=True):
+            census.add_rows(sobject, await self._client.rest_of(answer))
+        return census, found.taken
+
+    async def write(self, plan: Plan) -> list[Outcome]:
+        """Writes what the plan changes, and says of every change of the batch what became of it."""
+        suppressed, decisions = self._without_suppressed(plan.decisions)
+        to_write = rows(decisions)
+        changed = {id(decision) for row in to_write for decision in row.tag}
+        outcomes = [*suppressed, *(self._told(one.outcome) for one in decisions if id(one) not in changed)]
+        busy = [row for row in to_write if row.account_id in self._writing]
+        free = [row for row in to_write if row.account_id not in self._writing]
+        held = {row.account_id for row in free if row.account_id}
+        self._writing |= held
+        try:
+            written, left = await write_rows(self._how(), free)
+        finally:
+            self._writing -= held
+        waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
+        outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in (*waiting, *plan.leftovers)]
+        duplicates = [one for one in written if one.verdict.action is Action.ADOPT_DUPLICATE]
+        apart: list[list[Decision]] = []
+        for one in written:
+            if one.verdict.action is not Action.ADOPT_DUPLICATE:
+                outcomes += self._outcomes(one, apart)
+        if duplicates and plan.census is not None:
+            outcomes += await self._adopt(duplicates, plan.census, apart)
+        outcomes += await self._one_by_one(apart)
+        return list({outcome.key: outcome for outcome in reversed(outcomes)}.values())[::-1]
+
+    def _how(self) -> How:
+        return How(self._client, self._stripped, write_headers(allow_save=self.policy.allow_save))
+
+    def _stripped(self, sobject: str, name: str) -> None:
+        """The org refuses a field from our user: it is left out until the next start."""
+        self._count("stripped", f"{sobject}.{name}")
+        described = self._described[sobject]
+        fields = {other: field for other, field in described.fields.items() if other != name}
+        self._described[sobject] = replace(described, fields=fields)
+        self._schemas = {**self._schemas, sobject: self._schema(sobject)}
+
+    def _without_suppressed(self, decisions: Sequence[Decision]) -> tuple[list[Outcome], list[Decision]]:
+        """Again just before the write: somebody may have been erased since the plan was made."""
+        hit = {id(one.record) for one in decisions if one.record and is_suppressed(one.change, self.policy.suppression)}
+        outcomes, kept = [], []
+        for one in decisions:
+            if one.record is None or id(one.record) not in hit:
+                kept.append(one)
+            elif is_suppressed(one.change, self.policy.suppression):
+                outcomes.append(Outcome(one.change.key, Fate.SKIPPED, reason=SkipReason.SUPPRESSED.value))
+            else:  # its row holds what the erased person brought; planned again it will not
+                outcomes.append(Outcome(one.change.key, Fate.RETRY, reason=NEXT_BATCH))
+        return outcomes, kept
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """A contact that owns no record is found by address every time, and counts once."""
+        if outcome.fate is not Fate.FILLED or not outcome.first:
+            return outcome
+        mark = hash(outcome.key)
+        if mark in self._filled:
+            return replace(outcome, first=False)
+        self._filled[mark] = None
+        if len(self._filled) > _REMEMBERED:
+            self._filled.pop(next(iter(self._filled)))
+        return outcome
+
+    def _outcomes(self, written: Written, apart: list[list[Decision]]) -> list[Outcome]:
+        """Of everybody whom a row stands for; those who must be tried alone go to `apart`."""
+        decisions: list[Decision] = written.row.tag
+        match written.verdict.action:
+            case Action.DONE:
+                return [self._told(self._done(one, written)) for one in decisions]
+            case Action.RETRY_ROW | Action.FOLLOW_CONVERTED:
+                fate = Fate.RETRY
+            case Action.STALE:
+                fate = Fate.STALE
+            case _:
+                fate = Fate.FAILED
+        if fate is not Fate.RETRY and len(decisions) > 1:
+            apart.append(decisions)  # one of them spoilt the row of the others
+            return []
+        return [
+            replace(one.outcome, fate=fate, first=False, reason=written.verdict.reason, errors=written.result.errors)
+            for one in decisions
+        ]
+
+    def _done(self, decision: Decision, written: Written) -> Outcome:
+        if decision.record is not None:
+            decision.record.id = written.result.id
+            decision.record.stored = dict(decision.record.fields)
+        outcome = replace(decision.outcome, record_id=written.result.id)
+        if outcome.fate is Fate.CREATED and written.result.created is False:
+            return replace(outcome, fate=Fate.UPDATED, matched="key", first=False)
+        return outcome
+
+    async def _one_by_one(self, apart: Sequence[Sequence[Decision]]) -> list[Outcome]:
+        """Those whose common row failed, each in a row of its own: in every round one of each failed row.
+
+        Ends: a round is always smaller than the batch that it comes from.
+        """
+        outcomes: list[Outcome] = []
+        for number in range(max(map(len, apart), default=0)):
+            turn = [decisions[number].change for decisions in apart if number < len(decisions)]
+            outcomes += await self.sync(turn)
+        return outcomes
+
+    async def _adopt(self, blocked: Sequence[Written], census: Census, apart: list[list[Decision]]) -> list[Outcome]:
+        """A duplicate rule blocked a new record and named one match: if it shares an address, that is the person."""
+        outcomes: list[Outcome] = []
+        creations = [one for one in blocked if one.row.op == "upsert"]
+        await self._read_matches(creations, census)
+        planner = Planner(census, self._schemas, self.policy, self._count)
+        decisions: list[Decision] = []
+        for one in blocked:
+            match = one.verdict.duplicates[0]
+            record = census.records.get(match.record_id[:15]) if one.row.op == "upsert" else None
+            members: list[Decision] = one.row.tag
+            if record is None or not set(record.addresses) & one.row.people:
+                outcomes += self._outcomes(one, apart)
+                continue
+            for member in members:
+                if member.person is None or not census.acceptable(record, member.person):
+                    outcomes += self._outcomes(replace(one, row=replace(one.row, tag=[member])), apart)
+                else:
+                    decisions.append(planner.join(member.change, member.person, Match(record, "duplicate_rule")))
+        to_write = rows(decisions)
+        changed = {id(decision) for row in to_write for decision in row.tag}
+        outcomes += [self._told(one.outcome) for one in decisions if id(one) not in changed]
+        written, _ = await write_rows(self._how(), to_write, calls=None)
+        for one in written:
+            outcomes += self._outcomes(one, apart)
+        return outcomes
+
+    async def _read_matches(self, blocked: Iterable[Written], census: Census) -> None:
+        wanted: dict[str, set[str]] = defaultdict(set)
+        for one in blocked:
+            match = one.verdict.duplicates[0]
+            if match.sobject in self._schemas and match.record_id[:15] not in census.records:
+                wanted[match.sobject].add(match.record_id)
+        if not wanted:
+            return
+        contact = self._schemas["Contact"]
+        requests = [
+            query_subrequest(by_id(self._schemas[name], contact, sorted(ids)), name) for name, ids in wanted.items()
+        ]
+        answers: list[SubAnswer] = await self._client.composite(requests, "composite_query")
+        for name, answer in zip(wanted, answers, strict=True):
+            found: list[Mapping[str, Any]] = await self._client.rest_of(answer)
+            census.add_rows(name, found)

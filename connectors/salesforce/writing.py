@@ -1,0 +1,176 @@
+"""Writes rows in Composite calls until each has a fate: halves what is too much, finds the guilty row, leaves out refused fields."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.composite import (
+    KEY_FIELD,
+    MAX_ROWS,
+    WRITE_HEADERS,
+    Call,
+    Collection,
+    PackLimits,
+    Row,
+    RowResult,
+    collection_subrequest,
+    halve,
+    pack,
+    row_results,
+)
+from connectors.salesforce.errors import VERSION_FIELD, Action, OrgUnavailable, RequestRejected, Verdict, classify_row
+from connectors.salesforce.identity import OrgNotPrepared
+
+IN_FLIGHT = 4  # repeats of one batch side by side; the batches themselves are side by side already
+FIFTHS = 5  # a guilty row among 200 is found in four calls of five collections
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A row's last result and what it means: DONE, RETRY_ROW, ADOPT_DUPLICATE, DEAD_LETTER, FOLLOW_CONVERTED or STALE."""
+
+    row: Row
+    result: RowResult
+    verdict: Verdict
+
+
+OnStripped = Callable[[str, str], None]
+"""Called with an sObject and a field that the org refuses from our user."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """With what rows are written."""
+
+    client: SalesforceClient
+    on_stripped: OnStripped
+    headers: Mapping[str, str] = WRITE_HEADERS
+
+
+async def write_rows(how: How, rows: Sequence[Row], calls: int | None = 1) -> tuple[list[Written], tuple[Row, ...]]:
+    """Every row's fate, and the rows that `calls` Composite calls had no room for.
+
+    Raises OrgUnavailable (some rows may have been written: the same rows are safe to write again), RequestRejected where no row is
+    to blame, UnexpectedAnswer.
+    """
+    packed = pack(rows, PackLimits(calls=calls))
+    done: list[Written] = []
+    again = await _write_groups(how, packed.groups, done)
+    while again:  # ends: every round has smaller collections or fewer fields
+        by_size: dict[int, list[Row]] = defaultdict(list)
+        for row, size in again:
+            by_size[size].append(row)
+        groups = tuple(
+            group for size, some in sorted(by_size.items()) for group in pack(some, PackLimits(rows=size)).groups
+        )
+        again = await _write_groups(how, groups, done)
+    return done, packed.leftovers
+
+
+_Again = list[tuple[Row, int]]  # a row, and the size of the collection that it may be in
+
+
+async def _write_groups(how: How, groups: Iterable[Sequence[Call]], done: list[Written]) -> _Again:
+    again: _Again = []
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def write_group(calls: Sequence[Call]) -> None:
+        async with slots:
+            waiting = list(calls)  # they share an Account or a person: one after the other
+            while waiting:
+                call = waiting.pop(0)
+                subrequests = [
+                    collection_subrequest(part, f"part{number}", how.headers) for number, part in enumerate(call)
+                ]
+                try:
+                    answers = await how.client.composite(subrequests, "composite_write")
+                except RequestRejected as refused:
+                    if refused.verdict.action not in {Action.HALVE, Action.BISECT}:
+                        raise
+                    if len(call) == 1 and len(call[0].rows) == 1:
+                        _refused(call[0], refused, done, again, how.on_stripped)
+                    else:
+                        waiting[:0] = halve(call)
+                    continue
+                for part, answer in zip(call, answers, strict=True):
+                    try:
+                        results = row_results(answer, part.rows)
+                    except RequestRejected as refused:
+                        _refused(part, refused, done, again, how.on_stripped)
+                    else:
+                        for row, result in zip(part.rows, results, strict=True):
+                            _sort(part, row, result, done, again, how.on_stripped)
+
+    # all of them end before one failure is raised: nothing of this batch is under way once the same rows are sent again
+    ended = await asyncio.gather(*(write_group(calls) for calls in groups), return_exceptions=True)
+    for failure in ended:
+        if failure is not None:
+            raise failure
+    return again
+
+
+def _refused(
+    part: Collection, refused: RequestRejected, done: list[Written], again: _Again, on_stripped: OnStripped
+) -> None:
+    """A whole collection was refused."""
+    verdict, size = refused.verdict, len(part.rows)
+    match verdict.action:
+        case Action.HALVE | Action.BISECT if size > 1:
+            smaller = -(-size // (2 if verdict.action is Action.HALVE else FIFTHS))
+            again += [(row, smaller) for row in part.rows]
+        case Action.HALVE | Action.BISECT:
+            action = Action.RETRY_ROW if verdict.action is Action.HALVE else Action.DEAD_LETTER
+            failed = RowResult(None, False, None, refused.errors)
+            done.append(Written(part.rows[0], failed, Verdict(action, verdict.reason)))
+        case Action.STRIP_FIELD:
+            for row in part.rows:
+                _strip(row, RowResult(None, False, None, refused.errors), verdict, size, done, again, on_stripped)
+        case _:
+            raise refused
+
+
+def _sort(
+    part: Collection, row: Row, result: RowResult, done: list[Written], again: _Again, on_stripped: OnStripped
+) -> None:
+    if result.success:
+        done.append(Written(row, result, Verdict(Action.DONE, "done")))
+        return
+    verdict = classify_row(result.errors)
+    match verdict.action:
+        case Action.PAUSE:
+            raise OrgUnavailable(verdict.reason, verdict.retry_after)
+        case Action.HALVE if len(part.rows) > 1:
+            again.append((row, -(-len(part.rows) // 2)))
+        case Action.HALVE:
+            done.append(Written(row, result, replace(verdict, action=Action.RETRY_ROW)))
+        case Action.STRIP_FIELD:
+            _strip(row, result, verdict, MAX_ROWS, done, again, on_stripped)
+        case _:
+            done.append(Written(row, result, verdict))
+
+
+def _strip(
+    row: Row,
+    result: RowResult,
+    verdict: Verdict,
+    size: int,
+    done: list[Written],
+    again: _Again,
+    on_stripped: OnStripped,
+) -> None:
+    """Without the refused fields, if the row has them and is still itself."""
+    refused = set(verdict.fields) & row.fields.keys()
+    if vital := refused & {KEY_FIELD, VERSION_FIELD}:
+        raise OrgNotPrepared(f"{row.sobject}.{min(vital)} cannot be written by our user; see contactstream doctor")
+    if not refused or "Id" in refused:
+        done.append(Written(row, result, replace(verdict, action=Action.DEAD_LETTER)))
+        return
+    for name in refused:
+        on_stripped(row.sobject, name)
+    left = {name: value for name, value in row.fields.items() if name not in refused}
+    if left.keys() == {"Id"}:
+        done.append(Written(row, RowResult(str(left["Id"]), True, False), Verdict(Action.DONE, "done")))
+    else:
+        again.append((replace(row, fields=left), size))
