@@ -146,8 +146,7 @@ def judge(destination: Destination, status: int, now: float) -> None:
     while destination.minutes[0][0] < minute - FAILED_AFTER // 60 - FAILING_AFTER // 60:
         destination.minutes.popleft()
     if destination.status == "active":
-        seen_for = now - max(destination.status_updated_at, destination.minutes[0][0] * 60)
-        if seen_for >= FAILING_AFTER and _mostly_bad(destination, now - FAILING_AFTER):
+        if now - destination.minutes[0][0] * 60 >= FAILING_AFTER and _mostly_bad(destination, now - FAILING_AFTER):
             _turn(destination, "failing", now)
     elif destination.status == "failing":
         if not _mostly_bad(destination, now - FAILING_AFTER):
