@@ -154,6 +154,12 @@ class SinkMetrics:
             result=("found", "created"),
         )
         self.ambiguous = _counter(registry, "sink_ambiguous", "Contacts for which several records came into question.")
+        self.notes = Counter(
+            "contactstream_sink_notes",
+            "What a person should look into: values cut or left out, fields missing or refused, domains of several Accounts.",
+            ("what", "where"),
+            registry=registry,
+        )
         self.retried = Counter(
             "contactstream_sink_retried",
             "Rows repeated because their fault passes, by reason.",

@@ -48,10 +48,13 @@ async def open_org(settings: SalesforceSettings, metrics: SinkMetrics) -> AsyncI
         metrics.call_seconds.labels(known).observe(seconds)
         if (usage := client.budget.usage) is not None:
             metrics.api_used.set(usage.used)
-            metrics.api_limit.set(usage.limit)
+            metrics.api_limit.set(usage.allowed)
+
+    def count(what: str, where: str) -> None:
+        metrics.notes.labels(what, where).inc()
 
     http = http_client()
     session = Session(credentials(settings), http, on_call)
     client = SalesforceClient(session, http, settings.api_version, on_call)
     async with client:
-        yield Sync(client, mapping(settings), Policy())
+        yield Sync(client, Policy(mapping=mapping(settings)), count)

@@ -226,7 +226,7 @@ class Sink:
             if change is None:  # an erasure: there is nothing to make true
                 self._tracker.finish(record.offset)
                 continue
-            if self._waiting.add(Row(change, record, _claims(change), now, [record.offset])):
+            if self._waiting.add(Row(change, record, self._org.claims(_for_salesforce(change)), now, [record.offset])):
                 self._metrics.coalesced.inc()
 
     def _on_fault(self, fault: KafkaError) -> None:
@@ -424,17 +424,6 @@ def outcome_value(outcome: salesforce.Outcome, change: Change) -> bytes:
 def _for_salesforce(change: Change) -> salesforce.Change:
     contact = None if change.kind is Kind.DELETED else change.contact
     return salesforce.Change(change.key, change.version, contact)
-
-
-def _claims(change: Change) -> frozenset[str]:
-    """The contact and its addresses: what no two batches may hold at once."""
-    emails = change.contact.get("emails")
-    addresses = [
-        entry["email"].strip().casefold()
-        for entry in (emails if isinstance(emails, list) else ())
-        if isinstance(entry, dict) and isinstance(entry.get("email"), str)
-    ]
-    return frozenset((change.key, *addresses))
 
 
 def _to(topic: str, record: Record, headers: list[Any]) -> Record:
