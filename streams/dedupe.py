@@ -1,0 +1,341 @@
+"""The dedupe stage: drops the events that are no news and forwards the rest, each contact's in the order of their versions.
+
+One batch of one partition at a time, in this order: what follows from it is acknowledged by the broker, then the table's changelog is,
+then the batch (when the agent asks for the next one). A crash between any two repeats work and loses none. Whatever goes wrong in
+between ends the process at once (`fences.Exit` says why), because Faust acknowledges what an agent gives up in good order.
+
+Three fences keep a process from writing to a partition that may have a new owner: it must not have stood still, and the group's
+coordinator must have heard of it, within half of the session time-out; and nothing that it hands to its producer is sent after
+another half.
+"""
+
+import asyncio
+import logging
+import signal
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+import structlog
+import uvloop
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
+
+from connectors.salesforce.mapping import Mapping, load
+from streams.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
+from streams.fences import Die, Exit, Watchdog, die
+from streams.kafka import OffsetsExpired, client_config, producer_config, starting_offsets, wait_for_broker
+from streams.lag import LagReader
+from streams.metrics import DedupeMetrics
+from streams.news import Consumed, Output, Plan, Planner
+from streams.ops import Health, OpsServer
+from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
+from streams.topics import Topics, group, topics
+from streams.versions import UnreadableState
+
+log = structlog.get_logger()
+
+STALLED_SECONDS = (
+    60.0  # events wait and none is finished: far beyond the slowest batch, which ends within two delivery time-outs
+)
+LAG_SECONDS = 5.0  # between two looks at the lag
+STOP_SECONDS = 20.0  # an orderly stop; Kubernetes' default grace period is 30
+COMMIT_SECONDS = 1.0  # between two commits: what a crash repeats at most, beside the batch at work
+FETCH_BYTES = 4 * 1024 * 1024  # of one partition at a time: holds the largest event, and some thousands of common ones
+AGAIN_SECONDS = 1.0
+
+
+class Writer:
+    """Publishes records and returns once they are acknowledged, or ends the process."""
+
+    def __init__(self, config: dict[str, Any], seconds: float, check: Callable[[], None], die: Die = die) -> None:
+        # Only failures are reported: a callback for each record would cost as much as publishing it.
+        self._producer = Producer(config | {"delivery.report.only.error": True, "on_delivery": self._failed})
+        self._seconds = seconds
+        self._check = check
+        self._die = die
+        self._error: KafkaError | None = None
+
+    def publish(self, outputs: Sequence[Output]) -> None:
+        """Each is (topic, value, key, headers)."""
+        produce, check = self._producer.produce, self._check
+        for topic, value, key, headers in outputs:
+            check()
+            produce(topic, value, key, headers=headers)
+        self._flush(len(outputs))
+
+    def publish_to(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> None:
+        """Keys and values, to one partition."""
+        produce, check = self._producer.produce, self._check
+        for key, value in entries.items():
+            check()
+            produce(topic, value, key, partition)
+        self._flush(len(entries))
+
+    def _flush(self, handed_over: int) -> None:
+        if handed_over and (self._producer.flush(self._seconds) or self._error):
+            self._die(
+                Exit.NOT_ACKNOWLEDGED, self._error.str() if self._error else f"nothing heard for {self._seconds} s"
+            )
+
+    def _failed(self, error: KafkaError | None, _: object) -> None:
+        self._error = self._error or error
+
+
+class Dedupe:
+    """The work on one batch, in a thread of its own, so that the event loop goes on answering the group's coordinator."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        writer: Writer,
+        table: BatchTable,
+        changelog: str,
+        metrics: DedupeMetrics,
+        wait_until_heard: Callable[[], None],
+        die: Die = die,
+    ) -> None:
+        self._planner, self._writer, self._table, self._changelog = planner, writer, table, changelog
+        self._metrics, self._wait_until_heard, self._die = metrics, wait_until_heard, die
+        self._thread = ThreadPoolExecutor(1, "dedupe")
+
+    async def agent(self, batches: AsyncIterable[list[Consumed]]) -> None:
+        """The Faust agent. Never raises: Faust would count the batch as done."""
+        loop = asyncio.get_running_loop()
+        async for records in batches:
+            try:
+                await loop.run_in_executor(self._thread, self.work, records)
+            except UnreadableState as error:
+                self._die(Exit.UNREADABLE_STATE, f"an entry of the table: {error}")
+            except BaseException as error:  # noqa: BLE001  # a cancelled agent must not acknowledge either
+                self._die(Exit.UNEXPECTED, repr(error))
+
+    def work(self, records: list[Consumed]) -> None:
+        """One batch of one partition, to the end."""
+        partition = records[0].partition
+        self._wait_until_heard()
+        plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
+        self._writer.publish(plan.outputs)
+        self._writer.publish_to(self._changelog, partition, plan.entries)
+        self._table.remember(partition, plan.entries)
+        self._count(len(records), plan)
+
+    def _count(self, records: int, plan: Plan) -> None:
+        metrics = self._metrics
+        metrics.taken.inc(records)
+        metrics.batch_records.observe(records)
+        for kind, number in plan.forwarded.items():
+            metrics.forwarded.labels(kind).inc(number)
+        for reason, number in plan.dropped.items():
+            metrics.dropped.labels(reason).inc(number)
+        for reason, number in plan.refetch.items():
+            metrics.refetch.labels(reason).inc(number)
+        metrics.dead_lettered.inc(plan.dead_lettered)
+        metrics.table_entries.set(self._table.size())
+        metrics.last_processed.set_to_current_time()
+
+
+class Membership:
+    """Whether the group's coordinator still counts on this process, as far as one can know."""
+
+    def __init__(self, unheard: Callable[[], float], session: float, watchdog: Watchdog, die: Die = die) -> None:
+        self._unheard, self._session, self._watchdog, self._die = unheard, session, watchdog, die
+
+    def check(self) -> None:
+        """Right before a record is handed to the producer: ends the process when the partition may have a new owner."""
+        self._watchdog.check()
+        if self._unheard() > self._session / 2:
+            self._die(Exit.NO_HEARTBEAT, f"the coordinator has not answered for {self._unheard():.1f} s")
+
+    def wait(self) -> None:
+        """Before a batch: gives a coordinator that has just come back the time to answer, so that the batch does not end in `check`."""
+        until = time.monotonic() + self._session / 2
+        while self._unheard() > self._session / 4 and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+class LagWatch:
+    """Measures how far the stage is behind, and says that it is alive: it makes progress, or rightly has none to make."""
+
+    def __init__(
+        self, lag: LagReader, topic: str, partitions: int, app: App, metrics: DedupeMetrics, health: Health
+    ) -> None:
+        self._lag, self._topic, self._partitions, self._app = lag, topic, partitions, app
+        self._metrics, self._health = metrics, health
+        self._before: dict[int, int] = {}
+
+    def start(self) -> None:
+        """Looks every few seconds from now on, in a thread of its own."""
+        threading.Thread(target=self._watch, name="lag", daemon=True).start()
+
+    def look(self) -> None:
+        """Once. Blocks for one request."""
+        finished = {tp.partition: offset for tp, offset in self._app.consumer.positions().items()}
+        try:
+            ends = self._lag.ends(self._topic, self._partitions)
+        except KafkaException:
+            self._health.beat()  # the broker is away, which no restart heals
+            return
+        behind = {partition: max(0, ends[partition] - offset) for partition, offset in finished.items()}
+        if finished != self._before or not any(behind.values()):
+            self._health.beat()
+        for partition in self._before.keys() - behind.keys():
+            self._metrics.lag.remove(str(partition))
+        for partition, records in behind.items():
+            self._metrics.lag.labels(str(partition)).set(records)
+        self._before = finished
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(LAG_SECONDS)
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001  # then the probe fails, which is what it is for
+                log.warning("the lag cannot be measured", error=repr(error))
+
+
+def run(
+    kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, salesforce: SalesforceSettings
+) -> int:
+    """The process: `contactstream dedupe`. Returns its exit status, or ends the process with one of `fences.Exit`."""
+    logging.getLogger("streams.faust_batches").setLevel(
+        logging.WARNING
+    )  # Faust's services log by the module of their class
+    try:
+        check_faust()
+    except IncompatibleFaust as error:
+        log.critical("incompatible faust", error=str(error))
+        return 3
+    fields = Mapping() if salesforce.mapping_file is None else load(salesforce.mapping_file)
+    return uvloop.run(_serve(kafka, process, settings, fields))
+
+
+async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, fields: Mapping) -> int:
+    registry = CollectorRegistry()
+    metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
+    ops = OpsServer(process.listen, registry, health)
+    ops.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    names = topics(kafka)
+    if not await asyncio.to_thread(_wait, kafka, names, stopping, health):
+        return 0
+    if fault := await asyncio.to_thread(partitions_differ, AdminClient(client_config(kafka)), names):
+        log.critical("partitions differ", error=fault)
+        return 4
+
+    session = settings.session_timeout
+    watchdog = Watchdog(session / 2)
+    app = make_app(kafka, session, health)
+    table = BatchTable(app, "seen", names.seen_changelog.name, names.events.partitions)
+    membership = Membership(lambda: app.consumer.unheard(), session, watchdog)
+    config = producer_config(kafka, delivery_timeout=session / 2)
+    writer = Writer(config, session / 2 + 1, membership.check)
+    dedupe = Dedupe(Planner(fields, names), writer, table, names.seen_changelog.name, metrics, membership.wait)
+    source = app.topic(
+        names.events.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    )
+    app.agent(source, name="dedupe", concurrency=1)(dedupe.agent)
+    watchdog.start()
+    LagWatch(
+        LagReader(AdminClient(client_config(kafka))), names.events.name, names.events.partitions, app, metrics, health
+    ).start()
+    await _until_stopped(app, stopping, watchdog)
+    ops.stop()
+    log.info("stopped")
+    return 0
+
+
+def make_app(kafka: KafkaSettings, session: float, health: Health) -> App:
+    """The Faust application: its group, its cluster, and what it tells the probes."""
+    return App(
+        group(kafka, "dedupe"),
+        on_working=health.ready,
+        on_waiting=health.waiting,
+        on_progress=health.beat,
+        broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=credentials(kafka),
+        broker_session_timeout=session,
+        broker_heartbeat_interval=session / 10,
+        broker_commit_interval=COMMIT_SECONDS,
+        consumer_max_fetch_size=FETCH_BYTES,
+        consumer_auto_offset_reset="earliest",
+    )
+
+
+def credentials(kafka: KafkaSettings) -> Any:
+    """What Faust's clients log in with; None in the clear."""
+    secure = kafka.security_protocol.endswith("SSL")
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_location or None) if secure else None
+    if kafka.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if secure else None
+
+
+def partitions_differ(admin: AdminClient, names: Topics) -> str:
+    """What stands against it that an event and its contact's entry of the table share a partition; empty when nothing does."""
+    found = admin.list_topics(timeout=10.0).topics
+    counts = {topic.name: len(found[topic.name].partitions) for topic in (names.events, names.seen_changelog)}
+    wrong = [f"{name} has {count}" for name, count in counts.items() if count != names.events.partitions]
+    return (
+        f"{' and '.join(wrong)} partitions instead of {names.events.partitions}; run: contactstream topics check"
+        if wrong
+        else ""
+    )
+
+
+def _wait(kafka: KafkaSettings, names: Topics, stopping: asyncio.Event, health: Health) -> bool:
+    """Until the broker answers and every committed offset lies inside the log. False when the process is to stop."""
+    wanted = [
+        topic.name for topic in (names.events, names.changes, names.refetch, names.dead_letter, names.seen_changelog)
+    ]
+    while wait_for_broker(kafka, wanted, stopped=stopping.is_set, waiting=health.waiting):
+        try:
+            check_offsets(kafka, names)
+        except OffsetsExpired as error:
+            die(Exit.OFFSETS_EXPIRED, str(error))
+        except KafkaException as error:
+            health.waiting(f"the group's coordinator does not answer: {error.args[0].str()}")
+            time.sleep(AGAIN_SECONDS)
+        else:
+            health.waiting("the group assigns partitions, then the table is restored")
+            return True
+    return False
+
+
+def check_offsets(kafka: KafkaSettings, names: Topics) -> None:
+    """Raises OffsetsExpired when the group's position has fallen out of the log; KafkaException when the broker does not answer."""
+    consumer = Consumer(client_config(kafka) | {"group.id": group(kafka, "dedupe"), "enable.auto.commit": False})
+    try:
+        starting_offsets(
+            consumer, [TopicPartition(names.events.name, number) for number in range(names.events.partitions)]
+        )
+    finally:
+        consumer.close()
+
+
+async def _until_stopped(app: App, stopping: asyncio.Event, watchdog: Watchdog) -> None:
+    starting = asyncio.create_task(app.start())
+    crashed = asyncio.create_task(app.wait_until_stopped())
+    asked = asyncio.create_task(stopping.wait())
+    starting.add_done_callback(lambda done: None if done.cancelled() or not done.exception() else crashed.cancel())
+    await asyncio.wait({crashed, asked}, return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        reason = starting.exception() if starting.done() and not starting.cancelled() else None
+        die(Exit.CRASHED, repr(reason or app.crash_reason))
+    watchdog.stop_within(STOP_SECONDS)
+    await app.stop()
+    for task in (starting, crashed):
+        task.cancel()
