@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
-from connectors.nylas.model import contact_key
 
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page, list_contacts
 from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
+from connectors.nylas.model import contact_key
 from streams.events import (
     PAGE_MARGIN,
     Origin,
@@ -39,6 +39,8 @@ GIVE_UP_SECONDS = 6 * 3600.0
 """Without a single page for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
 
 MAX_RESTARTS = 3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
+
+LONGEST_ID = 2000  # characters; Graph's IDs, the longest that Nylas passes on, have about 150
 
 ROOM_FOR_HEADERS = 4096  # bytes of a record beside its value, at the most
 
@@ -116,7 +118,7 @@ def page_records(
     records = []
     for index, contact in enumerate(contacts):
         identity = contact.get("id")
-        if not isinstance(identity, str) or not identity:
+        if not isinstance(identity, str) or not usable_id(identity):
             slim = Record(topics.events.name, grant.encode(), b"{}", event_headers(origin, received))
             records.append(_dead(topics, slim, "no_contact_id", f"request {request_id}"))
             continue
@@ -135,6 +137,11 @@ def page_records(
             event = _dead(topics, slim, "too_large", f"{len(value)} bytes; the value is left out")
         records.append(event)
     return records
+
+
+def usable_id(contact_id: str) -> bool:
+    """Whether an ID can be part of a key that names one contact: U+FFFD was half a surrogate pair, and could be any."""
+    return 0 < len(contact_id) <= LONGEST_ID and "\x00" not in contact_id and "\ufffd" not in contact_id
 
 
 def absence_record(topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int) -> Record:

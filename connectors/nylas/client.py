@@ -1,7 +1,6 @@
 """Calls to the Nylas v3 API: one pooled HTTP client that keeps Nylas' limits and waits out what passes."""
 
 import asyncio
-import json
 import random
 import time
 from collections import defaultdict
@@ -13,9 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
+from connectors.nylas.model import UnreadableBody, parse_json
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds. The facts' back-off: full jitter from 1 s to 60 s; a provider's throttle lasts minutes, so trying faster only prolongs it."""
@@ -211,8 +210,8 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
     served_at = sent_at if dated is None else dated
     if status == 200:
         try:
-            body = _read_json(response.content)
-        except (ValueError, RecursionError) as error:
+            body = parse_json(response.content)
+        except UnreadableBody as error:
             raise Passing(200, "Nylas answered 200 with a body that is not JSON") from error
         if not isinstance(body, dict) or "data" not in body:
             raise Passing(200, "Nylas answered 200 with JSON that is no answer")
@@ -228,20 +227,11 @@ def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
     raise Refused(status, shown, REMEDIES.get(status, ""))
 
 
-def _read_json(content: bytes) -> Any:
-    """JSON, in which half a surrogate pair becomes a question mark: one such name would otherwise cost its whole page."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        lenient = json.loads(content)
-        return orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
-
-
 def _error_type(content: bytes) -> str:
     try:
-        error = orjson.loads(content)["error"]
+        error = parse_json(content)["error"]
         return str(error["type"]).removeprefix("api.")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (UnreadableBody, KeyError, TypeError):
         return ""
 
 
