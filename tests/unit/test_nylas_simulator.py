@@ -175,6 +175,18 @@ async def test_grants_are_listed_by_offset_ten_at_a_time_newest_first() -> None:
         assert (await client.get("/v3/grants", params={"limit": 201})).status_code == 400
 
 
+async def test_a_grant_shows_its_aliases_when_asked() -> None:
+    aliases = ["sales@lace.example"]
+    grants = [
+        {"id": one, "provider": one, "email": f"{one}@b.example", "email_aliases": aliases}
+        for one in ("google", "yahoo")
+    ]
+    async with running({"api_key": "the-key", "grants": grants}) as client:
+        assert "email_aliases" not in (await client.get("/v3/grants/google")).json()["data"]
+        listed = (await client.get("/v3/grants", params={"expose_aliases": "true"})).json()["data"]
+        assert {one["id"]: one.get("email_aliases") for one in listed} == {"google": aliases, "yahoo": None}
+
+
 async def test_the_date_of_an_answer_follows_the_clock() -> None:
     async with running(world()) as client:
         await control(client, "clock", {"at": 1_700_000_000, "frozen": True})

@@ -200,8 +200,8 @@ async def test_a_retry_that_gets_its_200_ends_well() -> None:
         counted = (await s.client.get("/_sim/state")).json()["deliveries"]
         assert counted["acknowledged"] == ["n1"]
         assert counted["given_up"] == []
-        assert counted["attempts_by_status"] == {"503": 1, "200": 1}
-        assert counted["attempts_by_number"] == {"1": 1, "2": 1}
+        assert counted["by_status"] == {"503": 1, "200": 1}
+        assert counted["by_attempt"] == {"1": 1, "2": 1}
         assert counted["outcomes"] == {"acknowledged": 1}
 
 
@@ -381,6 +381,15 @@ async def test_a_destination_gets_only_what_it_subscribed_to_and_each_gets_its_o
         answer = await s.control("contacts", grant_id="g", upsert=[{"id": "c2"}], delete=["c1"], wait=True)
         kinds = sorted((one["type"], one["webhook_id"]) for one in answer["deliveries"])
         assert kinds == sorted([("contact.deleted", "w"), ("contact.updated", "w"), ("contact.updated", other)])
+
+
+async def test_a_retry_reaches_every_destination_of_its_type_again() -> None:
+    async with stage(statuses=[200, 503, 200], concurrency=1) as s:
+        asked = {"webhook_url": s.receiver.url, "trigger_types": ["contact.updated"]}
+        await s.client.post("/v3/webhooks", json=asked)
+        await s.notify({"object": {}, "id": "n1"})
+        attempts = [one["webhook_delivery_attempt"] for one in await s.got(4)]
+        assert attempts == [1, 1, 2, 2]
 
 
 async def test_a_test_event_is_signed_with_the_mock_secret() -> None:

@@ -10,7 +10,7 @@ The world, as JSON (every field may be left out; durations are in seconds; an un
     {"application_id": "...", "api_key": "...",
      "webhook": {"url": "http://...", "secret": "...", "compressed": false, "id": "...", "trigger_types": ["contact.updated", ...]},
      "grants": [{"id": "...", "email": "...", "provider": "google", "grant_status": "valid", "scope": ["..."], "name": "...",
-                 "created_at": 1700000000, "updated_at": 1700000000, "page_lag": 0,
+                 "created_at": 1700000000, "updated_at": 1700000000, "page_lag": 0, "blocked": false, "email_aliases": [],
                  "contacts": [{"id": "...", "given_name": "...", "emails": [{"email": "...", "type": "work"}], ...}]}],
      "settings": {"retry_delay": 300, "timeout": 10, "concurrency": 64, "latency": 0, "poll_interval": 0,
                   "contacts_per_second": 200, "grants_per_second": 50, "webhooks_per_second": 50, "error_dialect": "",

@@ -284,11 +284,11 @@ class Api:
             and since <= grant.created_at < before
         ]
         found.sort(key=lambda grant: int(getattr(grant, sort_by)), reverse=order_by == "desc")
-        page = [grant.as_json() for grant in found[offset : offset + limit]]
+        page = [with_aliases(grant, query) for grant in found[offset : offset + limit]]
         return self._ok(request, page, limit=limit, offset=offset)
 
     async def get_grant(self, request: web.Request) -> web.Response:
-        return self._ok(request, self._grant(request).as_json())
+        return self._ok(request, with_aliases(self._grant(request), request.query))
 
     async def delete_grant(self, request: web.Request) -> web.Response:
         happenings.deleted(self.world, self.courier, self._grant(request))
@@ -436,6 +436,12 @@ class Api:
         wrong = await self.courier.challenge(url)
         if wrong is not None:
             raise Refusal(400, "70005", f"unable.verify.webhook_url : {wrong}")
+
+
+def with_aliases(grant: Grant, query: Mapping[str, str]) -> dict[str, Any]:
+    """A grant as the API shows it; its aliases only when asked for, and only at Google and Microsoft."""
+    told = query.get("expose_aliases") == "true" and grant.provider in ("google", "microsoft")
+    return grant.as_json() | ({"email_aliases": grant.email_aliases} if told else {})
 
 
 def _nowhere(url: str) -> Destination:

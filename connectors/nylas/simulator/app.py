@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from connectors.nylas.simulator.api import Api
@@ -39,7 +40,7 @@ def app(state: World) -> web.Application:
 def serve(host: str, port: int, world: Path | None = None) -> None:
     """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one. Raises BadInput for a world that it cannot play."""
     state = World.from_json(json.loads(world.read_bytes()) if world is not None else {})
-    asyncio.run(_serve(host, port, state))
+    uvloop.run(_serve(host, port, state))
 
 
 async def _serve(host: str, port: int, state: World) -> None:

@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -46,8 +46,9 @@ BACKLOG_SPAN = 72 * 3600
 class Delivery:
     """One notification on its way to one destination; `attempts` holds the status of each attempt, NO_ANSWER for none.
 
-    `body` is the envelope, or the bytes to send as they are. `gzip` None follows the destination's setting.
-    `signature` is one of SIGNATURES. `outcome` is pending, acknowledged, given_up, or unsent (the destination takes nothing).
+    `body` is the envelope, or the bytes to send as they are. `gzip` None follows the destination's setting. `signature` is one of
+    SIGNATURES. `before` counts the attempts at another destination that this one repeats. `outcome` is pending, acknowledged,
+    given_up, or unsent (the destination takes nothing).
     """
 
     id: str
@@ -58,6 +59,7 @@ class Delivery:
     signature: str = "good"
     headers: Mapping[str, str] = field(default_factory=dict)
     retry: bool = True
+    before: int = 0
     attempts: list[int] = field(default_factory=list)
     outcome: str = "pending"
     done: asyncio.Event | None = None
@@ -211,10 +213,8 @@ class Courier:
         return {
             "total": len(self.deliveries),
             "outcomes": Counter(one.outcome for one in self.deliveries),
-            "attempts_by_status": Counter(str(status) for one in self.deliveries for status in one.attempts),
-            "attempts_by_number": Counter(
-                str(number) for one in self.deliveries for number in range(1, len(one.attempts) + 1)
-            ),
+            "by_status": Counter(str(status) for one in self.deliveries for status in one.attempts),
+            "by_attempt": Counter(str(number) for one in self.deliveries for number in range(1, len(one.attempts) + 1)),
         }
 
     def publish(self, notification: dict[str, Any]) -> list[Delivery]:
@@ -262,9 +262,18 @@ class Courier:
             _end(delivery, "acknowledged")
         elif delivery.retry and len(delivery.attempts) < MOST_ATTEMPTS and (status in RETRIED or status == NO_ANSWER):
             delay = self.world.settings.retry_delay * 2 ** (len(delivery.attempts) - 1)
-            self.later(delay, self.queue.put_nowait, delivery)
+            self.later(delay, self._again, delivery)
         else:
             _end(delivery, "given_up")
+
+    def _again(self, delivery: Delivery) -> None:
+        """A retry goes to every destination of the type, so that the others get the notification once more (documented)."""
+        self.queue.put_nowait(delivery)
+        self.submit(
+            replace(delivery, destination_id=other.id, retry=False, before=len(delivery.attempts), attempts=[])
+            for other in self.world.destinations.values()
+            if other.id != delivery.destination_id and delivery.type in other.trigger_types
+        )
 
     async def _send(self, destination: Destination, delivery: Delivery) -> int:
         sent, headers = letter(destination, delivery)
@@ -318,7 +327,7 @@ def letter(destination: Destination, delivery: Delivery) -> tuple[bytes, dict[st
     else:
         body = delivery.body
         if "webhook_delivery_attempt" in body:
-            body = {**body, "webhook_delivery_attempt": len(delivery.attempts) + 1}
+            body = {**body, "webhook_delivery_attempt": delivery.before + len(delivery.attempts) + 1}
         sent = encoded(body)
     headers = {"Content-Type": "application/json", "User-Agent": "Nylas"}
     compressed = destination.compressed if delivery.gzip is None else delivery.gzip

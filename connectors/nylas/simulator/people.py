@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import random
 import unicodedata
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,7 @@ def people(seed: int, n: int, provider: str = "google", at: Sequence[Company] | 
 
 
 def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> list[list[Contact]]:
-    """`n` contacts over one address book for each provider, as even as can be; `overlap` of a book (but the first) are people of the first.
+    """`n` contacts over one address book for each provider, as even as can be; `overlap` of each but the first are people of the first.
 
     A person of two books has the same name, company and first address in both, under another contact ID, as two colleagues
     know the same customer. Raises ValueError for an overlap that is not between 0 and 1.
@@ -141,6 +142,25 @@ def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> 
             [fitted(provider, {**one, "id": contact_id(rng, provider, index)}) for index, one in enumerate(book)]
         )
     return found
+
+
+def address_books(seed: int, n: int) -> dict[str, Any]:
+    """A world for the simulator: `n` contacts in three grants of a team, at Google, Microsoft and Yahoo, a tenth of them known to two."""
+    team = (("google", "Robin Vale"), ("microsoft", "Sasha Linden"), ("yahoo", "Toni Rowan"))
+    filled = books(seed, n, [provider for provider, _ in team])
+    return {
+        "grants": [
+            {
+                "id": str(uuid.UUID(int=random.Random(f"grant {seed} {number}").getrandbits(128), version=4)),
+                "email": f"{name.split()[0].lower()}@our-team.example",
+                "name": name,
+                "provider": provider,
+                "created_at": 1_700_000_000 + number,
+                "contacts": book,
+            }
+            for number, ((provider, name), book) in enumerate(zip(team, filled, strict=True))
+        ]
+    }
 
 
 def fitted(provider: str, contact: Contact) -> Contact:

@@ -113,6 +113,8 @@ class Grant:
     updated_at: int
     page_lag: float
     integration_id: str
+    blocked: bool = False
+    email_aliases: list[str] = field(default_factory=list)
     contacts: dict[str, Contact] = field(default_factory=dict)
     shown: dict[str, Contact] = field(default_factory=dict)
     hidden: deque[tuple[float, str, Contact | None]] = field(default_factory=deque)
@@ -147,7 +149,7 @@ class Grant:
             "email": self.email,
             "name": self.name,
             "scope": self.scope,
-            "blocked": False,
+            "blocked": self.blocked,
             "settings": {},
             "state": "",
             "user_agent": "",
@@ -225,19 +227,8 @@ class World:
 
     def add_grant(self, source: object) -> Grant:
         """Raises BadInput; one address has one grant in an application."""
-        names = {
-            "id",
-            "email",
-            "provider",
-            "grant_status",
-            "scope",
-            "name",
-            "created_at",
-            "updated_at",
-            "page_lag",
-            "contacts",
-        }
-        given = only(source, "grant", names)
+        shown = {"id", "email", "provider", "grant_status", "scope", "name", "created_at", "updated_at", "blocked"}
+        given = only(source, "grant", shown | {"email_aliases", "page_lag", "contacts"})
         now = int(self.clock.now())
         grant = Grant(
             id=wanted(given, "id", str, str(uuid.uuid4())),
@@ -249,6 +240,8 @@ class World:
             created_at=wanted(given, "created_at", int, now),
             updated_at=wanted(given, "updated_at", int, now),
             page_lag=wanted(given, "page_lag", float, 0.0),
+            blocked=wanted(given, "blocked", bool, False),
+            email_aliases=texts(given, "email_aliases", []),
             integration_id=str(uuid.uuid5(uuid.NAMESPACE_URL, self.application_id)),
         )
         if grant.provider not in PROVIDERS:
