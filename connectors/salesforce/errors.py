@@ -426,6 +426,8 @@ def raise_for(status: int, body: object, *, inside_composite: bool = False, retr
             return
         case Action.PAUSE:
             raise OrgUnavailable(verdict.reason, retry_after or verdict.retry_after, f"HTTP {status}")
+        case Action.RETRY_ROW:  # passing, and there are no rows to hold back: row_results has already taken those
+            raise OrgUnavailable("server_error", retry_after or PAUSE_REASONS["server_error"], f"HTTP {status}")
         case Action.REFRESH_TOKEN:
             raise OrgUnavailable("login", retry_after or PAUSE_REASONS["login"], f"HTTP {status}")
         case _:

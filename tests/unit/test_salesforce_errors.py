@@ -441,6 +441,12 @@ def test_a_pause_is_raised_with_the_wait_that_salesforce_asked_for() -> None:
     assert (raised.value.reason, raised.value.retry_after) == ("maintenance", 7.0)
 
 
+def test_a_passing_fault_of_a_whole_request_pauses_and_blames_no_row() -> None:
+    body = [{"message": "security policies took too long to evaluate", "errorCode": "TXN_SECURITY_METERING_ERROR"}]
+    with pytest.raises(OrgUnavailable, match="server_error"):
+        raise_for(400, body)
+
+
 def test_a_refusal_is_raised_with_its_verdict() -> None:
     with pytest.raises(RequestRejected) as raised:
         raise_for(400, [{"message": "bad date 1970-13-01", "errorCode": "JSON_PARSER_ERROR"}])
