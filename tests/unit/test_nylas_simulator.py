@@ -18,6 +18,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.nylas.simulator import BadInput, World, app
 
@@ -247,6 +249,49 @@ async def test_a_mailbox_of_microsoft_takes_four_calls_at_once() -> None:
         refused = next(one for one in answers if one.status_code == 429)
         assert refused.json()["error"]["type"] == "rate_limit_error"
         assert "MailboxConcurrency" in refused.json()["error"]["provider_error"]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "limit", "retry_after"),
+    [("google", "google_per_minute", None), ("microsoft", "microsoft_per_10_minutes", "10")],
+)
+async def test_a_provider_throttles_by_its_own_count(provider: str, limit: str, retry_after: str | None) -> None:
+    source = {"api_key": "the-key", "grants": [{"id": "g", "provider": provider}], "settings": {limit: 2}}
+    async with running(source) as client:
+        answers = [await client.get("/v3/grants/g/contacts") for _ in range(6)]
+        assert answers[0].headers["Nylas-Provider-Request-Count"] == "1"
+        assert answers[-1].status_code == 429
+        assert answers[-1].json()["error"]["type"] == "rate_limit_error"
+        assert answers[-1].json()["error"]["provider_error"]
+        assert answers[-1].headers.get("Retry-After") == retry_after
+
+
+@given(
+    lag=st.integers(0, 5),
+    changes=st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.booleans()), max_size=30),
+    looks=st.sets(st.integers(0, 60)),
+)
+def test_pages_show_the_book_as_it_was_before_the_lag(
+    lag: int, changes: list[tuple[int, str, bool]], looks: set[int]
+) -> None:
+    grant = World.from_json({"grants": [{"id": "g", "page_lag": lag}]}).grants["g"]
+    history: list[tuple[int, str, Json | None]] = []
+    now = 0
+    for step, (pause, name, deleted) in enumerate(changes):
+        for moment in sorted(looks):
+            if now <= moment < now + pause:
+                assert grant.visible(moment) == book_at(history, moment - lag)
+        now += pause
+        value = None if deleted else {"id": name, "step": step}
+        grant.change(now, name, value)
+        history.append((now, name, value))
+    assert grant.visible(now) == book_at(history, now - lag)
+    assert grant.visible(now + lag) == grant.contacts == book_at(history, now)
+
+
+def book_at(history: list[tuple[int, str, Json | None]], moment: int) -> dict[str, Json]:
+    book = {name: value for at, name, value in history if at <= moment}
+    return {name: value for name, value in book.items() if value is not None}
 
 
 @pytest.mark.parametrize(

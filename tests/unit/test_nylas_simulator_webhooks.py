@@ -548,6 +548,15 @@ async def wait_for(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_another_world_forgets_what_was_under_way() -> None:
+    async with stage(statuses=[503], retry_delay=60) as s:
+        waiting = asyncio.create_task(s.notify({"object": {}}))
+        await s.got(1)
+        await s.control("world", "PUT", api_key="the-key", webhook={"url": s.receiver.url})
+        assert [one["outcome"] for one in await waiting] == ["unsent"]
+        assert (await s.client.get("/_sim/state")).json()["deliveries"]["total"] == 0
+
+
 async def test_a_burst_is_delivered_whole_and_accounted_for() -> None:
     async with stage(statuses=[503, 500, *([200] * 1000)], concurrency=32) as s:
         await s.control("notify", notifications=[{"object": {"id": str(n)}} for n in range(1000)])

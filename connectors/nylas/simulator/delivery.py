@@ -196,6 +196,9 @@ class Courier:
 
     def _employ(self) -> None:
         """As many workers as the settings ask for; a lower setting takes effect with the next start."""
+        for worker in self.workers:
+            if worker.done():
+                worker.result()  # a fault of the simulator itself becomes loud, instead of deliveries that stand still
         while len(self.workers) < self.world.settings.concurrency:
             self.workers.append(asyncio.create_task(self._work()))
 
@@ -205,7 +208,10 @@ class Courier:
             timer.cancel()
         self.timers.clear()
         while not self.queue.empty():
-            _end(self.queue.get_nowait(), "unsent")
+            self.queue.get_nowait()
+        for delivery in self.deliveries:
+            if delivery.outcome == "pending":
+                _end(delivery, "unsent")
         self.deliveries = []
 
     def counts(self) -> dict[str, Any]:
@@ -255,7 +261,10 @@ class Courier:
         if destination is None or destination.status in ("failed", "pause"):
             _end(delivery, "unsent")
             return
-        status = await self._send(destination, delivery)
+        sent, headers = letter(destination, delivery)
+        status = await self.post(destination.url, sent, headers)
+        if delivery.outcome != "pending":
+            return  # forgotten meanwhile
         delivery.attempts.append(status)
         judge(destination, status, self.world.clock.now())
         if status == 200:
@@ -274,10 +283,6 @@ class Courier:
             for other in self.world.destinations.values()
             if other.id != delivery.destination_id and delivery.type in other.trigger_types
         )
-
-    async def _send(self, destination: Destination, delivery: Delivery) -> int:
-        sent, headers = letter(destination, delivery)
-        return await self.post(destination.url, sent, headers)
 
     async def post(self, url: str, sent: bytes, headers: Mapping[str, str]) -> int:
         """One attempt; the status, or NO_ANSWER."""
