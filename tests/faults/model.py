@@ -68,10 +68,8 @@ def parse(value: bytes | None, origin: str) -> Event:
         raise NotAnEvent(str(error)) from error
     if not isinstance(time, int) or not isinstance(identity, str):
         raise NotAnEvent("time or id")
-    if envelope.get("type") == "contact.deleted":
-        content = DELETED
-    else:
-        content = {name: subject[name] for name in MAPPED if subject.get(name)}
+    gone = envelope.get("type") == "contact.deleted"
+    content = DELETED if gone else {name: subject[name] for name in MAPPED if subject.get(name)}
     return Event(key, identity, time, content, origin in ("replay", "redrive"))
 
 

@@ -86,7 +86,7 @@ class Supervisor:
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._folder = folder
-        self._env = {**os.environ, **env, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+        self.env = {**os.environ, **env, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
         self.replicas: list[Replica] = []
 
     def start(self, stage: str, *, env: Mapping[str, str] | None = None, variant: str | None = None) -> Replica:
@@ -97,7 +97,7 @@ class Supervisor:
             stage,
             number,
             [sys.executable, "-m", *module, stage],
-            {**self._env, "OPS_LISTEN": "127.0.0.1:0", **(env or {})},
+            {**self.env, "OPS_LISTEN": "127.0.0.1:0", **(env or {})},
             self._folder / f"{stage}-{number}.log",
         )
         self.replicas.append(replica)
