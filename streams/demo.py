@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 from confluent_kafka.admin import AdminClient
-from connectors.nylas.simulator.people import address_books
 from rich.console import Console
 
+from connectors.nylas.simulator.people import address_books
 from streams.demo_report import Evidence, parse_samples, report, table
 from streams.inspection import group_lag, read_topic
 from streams.kafka import client_config
