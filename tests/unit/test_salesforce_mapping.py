@@ -44,11 +44,11 @@ def wanted(
     sobject: str = "Contact",
     mapping: Mapping | None = None,
     address: str | None = None,
-    **more: FieldDescribe,
+    more: dict[str, FieldDescribe] | None = None,
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     counted: list[tuple[str, str]] = []
     found = wishes(
-        bind(mapping or Mapping(), described(sobject, **more)),
+        bind(mapping or Mapping(), described(sobject, **(more or {}))),
         contact,
         address,
         lambda what, where: counted.append((what, where)),
@@ -208,13 +208,13 @@ def test_values_take_the_described_type_or_are_left_out() -> None:
     }
     good = {"surname": "x", "birthday": "1988-12-31", "nickname": "A", "notes": "4.5"}
     bad = {"surname": "x", "birthday": "--12-31", "nickname": "B", "notes": "many"}
-    assert wanted(good, mapping=mapping, **fields)[0] == {
+    assert wanted(good, mapping=mapping, more=fields)[0] == {
         "LastName": "x",
         "Birthdate": "1988-12-31",
         "Level__c": "A",
         "Rating__c": 4.5,
     }
-    values, counted = wanted(bad, mapping=mapping, **fields)
+    values, counted = wanted(bad, mapping=mapping, more=fields)
     assert values == {"LastName": "x"}
     assert [what for what, _ in counted] == ["left_out"] * 3
 
