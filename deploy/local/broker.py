@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -512,6 +513,26 @@ def _never() -> str:
     return ""
 
 
+def docker_engine_fault() -> str:
+    """Why no Docker engine can be used; empty when one answers. The binary says nothing: it is often there without an engine."""
+    url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    address = urlsplit(url)
+    try:
+        if address.scheme == "unix":
+            engine = socket.socket(socket.AF_UNIX)
+            engine.settimeout(ANSWER_SECONDS)
+            with engine:
+                engine.connect(address.path)
+                engine.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+                status = engine.recv(64).split(b"\r\n")[0].decode(errors="replace")
+                return "" if " 200" in status else f"{url} says {status!r}"
+        # With TLS or without: the client that starts the container tells more, if this port is not an engine's.
+        socket.create_connection((address.hostname or "", address.port or 0), ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return f"{url}: {error}"
+    return ""
+
+
 @contextmanager
 def _given(_: Path) -> Iterator[Served]:
     bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
@@ -524,21 +545,13 @@ def _given(_: Path) -> Iterator[Served]:
 
 @contextmanager
 def _docker(_: Path) -> Iterator[Served]:
+    if fault := docker_engine_fault():
+        raise BrokerError(f"no Docker engine answers: {fault}")
     try:
-        import docker  # type: ignore[import-untyped]
         from docker.errors import DockerException  # type: ignore[import-untyped]
         from testcontainers.core.container import DockerContainer
     except ImportError as error:
-        raise BrokerError(f"Docker is not asked: {error}") from error
-    try:
-        # The binary says nothing: it is often installed where no engine runs.
-        client = docker.from_env(timeout=int(ANSWER_SECONDS))
-        try:
-            client.ping()
-        finally:
-            client.close()
-    except (DockerException, OSError) as error:
-        raise BrokerError(f"no Docker engine answers: {error}") from error
+        raise BrokerError(f"Docker is not used: {error}") from error
     (port,) = free_ports(1)
     container = DockerContainer(IMAGE).with_bind_ports(9092, port).with_envs(**container_environment(port))
     try:
@@ -625,7 +638,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Starts a Kafka broker, prints its bootstrap address on one line and stays until SIGTERM or Ctrl-C."
     )
     parser.add_argument(
-        "--json", action="store_true", help="print {kind, bootstrap, note} instead of the address alone"
+        "--json", action="store_true", help="print {kind, bootstrap_servers, note} instead of the address alone"
     )
     options = parser.parse_args(arguments)
 
@@ -638,7 +651,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, end)
     try:
         with serve(say=lambda reason: print(reason, file=sys.stderr)) as served:
-            described = {"kind": served.kind, "bootstrap": served.bootstrap, "note": served.note}
+            described = {"kind": served.kind, "bootstrap_servers": served.bootstrap, "note": served.note}
             print(json.dumps(described) if options.json else served.bootstrap, flush=True)
             print(f"{served.note}; Ctrl-C ends it", file=sys.stderr)
             while not (fault := served.fault()):

@@ -1,0 +1,54 @@
+# Every target sets up what it needs, on a fresh machine too; only Python 3.11 or newer has to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check faults bench lock clean
+
+help: ## show this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## run the whole product on this machine and check its numbers (ARGS=--json for programs)
+	@$(BIN)/contactstream demo $(ARGS)
+
+test: $(INSTALLED) ## run every test but storms and benchmarks (ARGS="-k word" for some)
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+faults: $(INSTALLED) ## the fault tests and the long storms, with their report
+	$(BIN)/pytest tests/faults -m "not benchmark" $(ARGS)
+
+bench: $(INSTALLED) ## measure speed against baselines in the same run
+	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade --quiet \
+		--group dev --output-file requirements.lock pyproject.toml
+
+clean: ## remove the virtual environment, the fetched broker and every cache
+	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lock decides what is installed; pyproject.toml what the package and its command are.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "contactstream needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "no virtual environment; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing what requirements.lock names ..." >&2
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,121 @@
+"""Numbered versions of many contacts for the dedupe stage, and the account of what became of them."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+
+from tests.support.kafka import Found, Kafka
+from tests.support.processes import Process
+from tests.support.waiting import wait_until
+
+TOPICS = ("contacts.changes", "contacts.refetch", "contacts.outcomes", "contacts.dead-letter", "grants.events", "reader.runs")
+
+
+def create_topics(kafka: Kafka, partitions: int) -> None:
+    """What the stage needs, in the plain."""
+    kafka.create("contacts.events", partitions)
+    kafka.create("contactstream-dedupe-seen-changelog", partitions, {"cleanup.policy": "compact"})
+    for topic in TOPICS:
+        kafka.create(topic)
+
+
+def environ(kafka: Kafka, partitions: int, session: float = 6.0) -> dict[str, str]:
+    """A stage's environment for these topics."""
+    return kafka.environ | {"KAFKA_EVENTS_PARTITIONS": str(partitions), "DEDUPE_SESSION_TIMEOUT": str(session)}
+
+
+def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
+    """Key and value; every version says something else."""
+    person = {"grant_id": f"g{contact % 3}", "id": f"c{contact}", "object": "contact", "given_name": f"Name {version}"}
+    envelope = {
+        "specversion": "1.0", "type": "contact.updated", "source": "/google", "id": id_ or f"{contact}-{version}",
+        "time": 1_700_000_000 + version, "data": {"application_id": "a", "object": person},
+    }  # fmt: skip
+    return f"g{contact % 3}/c{contact}".encode(), orjson.dumps(envelope)
+
+
+def rounds(contacts: int, versions: int) -> Iterator[tuple[bytes, bytes]]:
+    """Each contact's versions in order, all contacts in turn, and each event a second time, as a retry."""
+    for version in range(versions):
+        for contact in range(contacts):
+            made = event(contact, version)
+            yield made
+            if contact % 5 == 0:
+                yield made
+
+
+@dataclass
+class Account:
+    """What stands in contacts.changes."""
+
+    versions: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def missing(self, contacts: int, versions: int) -> list[tuple[int, int]]:
+        """Versions that were sent, were news, and are nowhere."""
+        return [
+            (contact, version)
+            for contact in range(contacts)
+            for version in range(versions)
+            if version not in set(self.versions[f"g{contact % 3}/c{contact}".encode()])
+        ]
+
+    def not_last(self, versions: int) -> list[bytes]:
+        """Contacts whose last change is not the newest one."""
+        return [key for key, found in self.versions.items() if found[-1] != versions - 1]
+
+    @property
+    def duplicates(self) -> int:
+        """Changes forwarded more than once: what crashes cost."""
+        return sum(len(found) - len(set(found)) for found in self.versions.values())
+
+    @property
+    def backwards(self) -> int:
+        """Times that an older version followed a newer one of the same contact."""
+        return sum(after < before for found in self.versions.values() for before, after in zip(found, found[1:], strict=False))
+
+
+def account(changes: Sequence[Found]) -> Account:
+    """The changes, contact by contact in the order of the topic."""
+    made = Account()
+    for change in changes:
+        made.versions[change.key or b""].append(int(change.headers["version"]) - 1_700_000_000)
+    return made
+
+
+def committed(kafka: Kafka, partitions: int) -> dict[int, int]:
+    """The stage's committed offsets."""
+    wanted = [TopicPartition(kafka.name("contacts.events"), number) for number in range(partitions)]
+    request = [ConsumerGroupTopicPartitions(f"{kafka.prefix}contactstream-dedupe", wanted)]
+    answer = next(iter(kafka.admin().list_consumer_group_offsets(request).values())).result()
+    return {each.partition: each.offset for each in answer.topic_partitions or []}
+
+
+def wait_done(kafka: Kafka, partitions: int, sent: int, seconds: float = 90.0) -> None:
+    """Until the stage has committed every event."""
+    wait_until(lambda: sum(max(0, each) for each in committed(kafka, partitions).values()) >= sent, f"{sent} events committed", seconds)
+
+
+def keep_running(process: Process, again: "list[int]") -> bool:
+    """Whether the process ended and has to be started again; its exit code is noted."""
+    if process.exit_code is None:
+        return False
+    again.append(process.exit_code)
+    return True
+
+
+def wait_some(kafka: Kafka, records: int, seconds: float = 60.0) -> None:
+    """Until contacts.changes holds so many records: the stage is at work."""
+    name = kafka.name("contacts.changes")
+
+    def end() -> bool:
+        from streams.lag import LATEST
+
+        futures = kafka.admin().list_offsets({TopicPartition(name, 0): LATEST})
+        return next(iter(futures.values())).result().offset >= records
+
+    wait_until(end, f"{records} changes", seconds)
+    time.sleep(0)

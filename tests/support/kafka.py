@@ -1,0 +1,173 @@
+"""A test's own topics on a broker, read and written without any code of the stages."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+REQUEST_SECONDS = 30.0  # one admin request, or a flush, on a machine whose cores the stages under test share
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record as a test found it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+    """The last value of each name, as Kafka's own clients read a repeated header."""
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """A broker and a prefix that no other test has."""
+
+    bootstrap: str
+    prefix: str
+    replication_factor: int = 1
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a stage's process is given to work on this test's topics."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+            "KAFKA_TOPIC_PREFIX": self.prefix,
+            "KAFKA_REPLICATION_FACTOR": str(self.replication_factor),
+        }
+
+    def name(self, topic: str) -> str:
+        """The topic's name with the prefix."""
+        return self.prefix + topic
+
+    def admin(self) -> AdminClient:
+        """A new admin client."""
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
+
+    def create(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        """Creates a topic and returns its name, prefix and all."""
+        name = self.name(topic)
+        new = NewTopic(
+            name,
+            num_partitions=partitions,
+            replication_factor=self.replication_factor,
+            config=dict(config or {}),
+        )
+        admin = self.admin()  # held until the answer is there: a client that is collected ends its requests
+        for future in admin.create_topics([new], request_timeout=REQUEST_SECONDS).values():
+            future.result()
+        return name
+
+    def delete_all(self) -> None:
+        """Deletes every topic with the prefix, and those that Faust and the groups named after it."""
+        admin = self.admin()
+        mine = [name for name in admin.list_topics(timeout=REQUEST_SECONDS).topics if name.startswith(self.prefix)]
+        for future in admin.delete_topics(mine, request_timeout=REQUEST_SECONDS).values() if mine else ():
+            future.result()
+
+    def produce(
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        """Writes (key, value) pairs, all with the same headers, and waits for every acknowledgement."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "delivery.timeout.ms": int(REQUEST_SECONDS * 1000),
+                "message.max.bytes": 4_000_000,
+                "log_level": 3,
+            }
+        )
+        errors: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                errors.append(error)
+
+        for key, value in records:
+            while True:
+                try:
+                    producer.produce(self.name(topic), value, key, headers=headers or [], on_delivery=delivered)
+                    break
+                except BufferError:  # librdkafka's queue is full: let acknowledgements come in
+                    producer.poll(0.1)
+            producer.poll(0)
+        left = producer.flush(REQUEST_SECONDS)
+        if errors or left:
+            raise AssertionError(f"{left} records not acknowledged in time, {len(errors)} refused: {errors[:3]}")
+
+    def read(self, topic: str, seconds: float = 60.0) -> list[Found]:
+        """Every record from the start of each partition to the end it has now, in the order of each partition.
+
+        Raises AssertionError when the end is not reached within `seconds`, KafkaException when the topic is not there.
+        """
+        name = self.name(topic)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": f"{self.prefix}test-reader",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                # The end of a partition may be a transaction's marker or a compacted hole, which is no record.
+                "enable.partition.eof": True,
+                "log_level": 3,
+            }
+        )
+        found: list[Found] = []
+        ends = time.monotonic() + seconds
+        try:
+            metadata = consumer.list_topics(name, timeout=REQUEST_SECONDS).topics[name]
+            if metadata.error is not None:
+                raise KafkaException(metadata.error)
+            partitions = [TopicPartition(name, number) for number in metadata.partitions]
+            high = {
+                each.partition: consumer.get_watermark_offsets(each, timeout=REQUEST_SECONDS) for each in partitions
+            }
+            reading = {number for number, (low, end) in high.items() if end > low}
+            consumer.assign([TopicPartition(name, number, high[number][0]) for number in reading])
+            while reading:
+                if time.monotonic() > ends:
+                    raise AssertionError(f"{name} was not read to its end within {seconds:.0f} s: {len(found)} records")
+                for message in consumer.consume(1000, 0.1):
+                    error, partition = message.error(), message.partition()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    offset = message.offset()
+                    assert partition is not None
+                    assert offset is not None
+                    if error is None:
+                        found.append(_found(message, partition, offset))
+                    if error is not None or offset + 1 >= high[partition][1]:
+                        reading.discard(partition)
+        finally:
+            consumer.close()
+        return sorted(found, key=lambda each: (each.partition, each.offset))
+
+
+def _found(message: Message, partition: int, offset: int) -> Found:
+    headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Found(
+        partition=partition,
+        offset=offset,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers={name: _bytes(value) or b"" for name, value in pairs},
+        timestamp_ms=message.timestamp()[1],
+    )
+
+
+def _bytes(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(value).encode()

@@ -1,0 +1,161 @@
+"""The stages as processes of their own, as in production: started, asked, paused, killed, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local.broker import dying_with_parent, free_ports
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60.0  # imports and a first group join on two cores that the broker and other stages share
+STOP_SECONDS = 40.0  # the longest grace period that a stage asks for, and some
+ANSWER_SECONDS = 5.0  # one request to a probe that answers from a thread of its own
+OF_THE_MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+
+
+@dataclass(slots=True)
+class Process:
+    """A stage that was started. Its output is in `log_file`."""
+
+    name: str
+    log_file: Path
+    ops_port: int
+    popen: "subprocess.Popen[bytes]"
+
+    @property
+    def pid(self) -> int:
+        """The process's ID."""
+        return self.popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative when a signal ended it."""
+        return self.popen.poll()
+
+    @property
+    def log(self) -> str:
+        """What it printed so far."""
+        return self.log_file.read_text(errors="replace")
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and text of `/metrics`, `/livez` or `/readyz`; status 0 when nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}{path}", timeout=ANSWER_SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> "Process":
+        """Returns once `/readyz` says so. Raises AssertionError, with the end of the log, when it ended or is not in time."""
+
+        def ready() -> bool:
+            assert self.exit_code is None, f"{self.name} ended with {self.exit_code}:\n{self.log[-3000:]}"
+            return self.ask("/readyz")[0] == 200
+
+        try:
+            wait_until(ready, f"{self.name} is ready", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.ask('/readyz')}\n{self.log[-3000:]}") from None
+        return self
+
+    def metric(self, sample: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels; 0.0 when there is none."""
+        total = 0.0
+        for family in text_string_to_metric_families(self.ask("/metrics")[1]):
+            for each in family.samples:
+                if each.name == sample and labels.items() <= each.labels.items():
+                    total += each.value
+        return total
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.exit_code is None:
+            self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and waits for the end."""
+        self.send(signal.SIGKILL)
+        self.popen.wait(ANSWER_SECONDS)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.send(signal.SIGCONT)
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """SIGTERM; returns the exit code. Raises AssertionError when it is not gone within `seconds`, and kills it."""
+        self.send(signal.SIGTERM)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop within {seconds:.0f} s:\n{self.log[-3000:]}") from None
+
+
+@dataclass(slots=True)
+class Processes:
+    """Starts processes for one test, with the same environment for all; `end` leaves none of them."""
+
+    directory: Path
+    environ: dict[str, str]
+    started: list[Process] = field(default_factory=list)
+
+    def start(
+        self, *arguments: str, environ: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+    ) -> Process:
+        """`contactstream <arguments>` (or another `command`) with nothing of the caller's environment but what a machine needs.
+
+        Does not wait: see `Process.wait_ready`. The ops port is free, and another one after each start.
+        """
+        name = "-".join([*(each for each in arguments if each.isalnum()), str(len(self.started))])
+        (port,) = free_ports(1)
+        log_file = self.directory / f"{name}.log"
+        given = {variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ}
+        given |= {"PYTHONUNBUFFERED": "1", "OPS_LISTEN": f"127.0.0.1:{port}"} | self.environ | dict(environ or {})
+        with log_file.open("ab") as log:
+            popen = subprocess.Popen(
+                dying_with_parent([*(command or (sys.executable, "-m", "streams.cli")), *arguments]),
+                env=given,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        process = Process(name, log_file, int(given["OPS_LISTEN"].rpartition(":")[2]), popen)
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills what still runs: a test that cares about a clean stop has stopped it."""
+        for process in self.started:
+            process.send(signal.SIGKILL)
+        for process in self.started:
+            process.popen.wait(ANSWER_SECONDS)
+
+    def logs(self, characters: int = 3000) -> str:
+        """The end of each process's output, for the report of a failed test."""
+        return "\n".join(
+            f"--- {each.name} (exit code {each.exit_code})\n{each.log[-characters:]}" for each in self.started
+        )

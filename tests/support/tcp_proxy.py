@@ -1,0 +1,152 @@
+"""A TCP proxy on the loopback interface whose network a test can make slow, dead, or hostile."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from typing import Any, Self
+
+from deploy.local.broker import free_ports
+
+CALL_SECONDS = 5.0  # a command to the proxy's own loop, which never blocks
+CHUNK = 64 * 1024
+UNSENT = 256  # chunks under way in each direction of a connection: bounds memory, wide enough that delay does not cost bandwidth
+
+
+class TcpProxy:
+    """Forwards connections to `target_port`. Its loop has a thread of its own, so a test may block, or have its own loop.
+
+    `with TcpProxy(target_port) as proxy:` starts it; `proxy.port` is where it listens.
+    """
+
+    def __init__(self, target_port: int = 0) -> None:
+        self.target_port = target_port
+        self.delay = 0.0
+        """Seconds that each chunk takes longer, in each direction. May be changed at any time."""
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def __enter__(self) -> Self:
+        (self.port,) = free_ports(1)
+        self._thread.start()
+        self.accept()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.refuse()
+        self._do(self._end_connections())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CALL_SECONDS)
+        self._loop.close()
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        return len(self._connections)
+
+    def black_hole(self) -> None:
+        """From now on nothing arrives and nothing fails: connections are taken and stay open, as behind a dead route.
+
+        What is under way arrives after `heal`, as TCP would send it again.
+        """
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def heal(self) -> None:
+        """Ends `black_hole` and `delay`, and listens again after `refuse`."""
+        self.delay = 0.0
+        self._loop.call_soon_threadsafe(self._flowing.set)
+        self.accept()
+
+    def reset(self) -> None:
+        """Cuts every open connection with a TCP reset. New ones are taken."""
+        self._do(self._reset())
+
+    def refuse(self) -> None:
+        """Stops listening: new connections are refused, open ones stay."""
+        self._do(self._close())
+
+    def accept(self) -> None:
+        """Listens, if it does not."""
+        self._do(self._listen())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()  # without wait_closed: from Python 3.12 on it waits for the open connections
+            self._server = None
+
+    async def _reset(self) -> None:
+        for writer in self._writers:
+            sock: socket.socket | None = writer.get_extra_info("socket")
+            if sock is not None and sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
+            writer.transport.abort()
+        await self._end_connections()
+
+    async def _end_connections(self) -> None:
+        ending = list(self._connections)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        writers = [writer]
+        self._writers.add(writer)
+        try:
+            await self._flowing.wait()
+            there, back = await asyncio.open_connection("127.0.0.1", self.target_port)
+            writers.append(back)
+            self._writers.add(back)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._forward(reader, back))
+                both.create_task(self._forward(there, writer))
+        except* (OSError, asyncio.CancelledError):
+            pass  # a broken side breaks the other: the connection is aborted below
+        finally:
+            for each in writers:
+                self._writers.discard(each)
+                each.transport.abort()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
+            self._connections.discard(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(UNSENT)
+
+        async def take() -> None:
+            while chunk := await reader.read(CHUNK):
+                await under_way.put((self._loop.time() + self.delay, chunk))
+            await under_way.put((self._loop.time() + self.delay, b""))
+
+        async def give() -> None:
+            while True:
+                due, chunk = await under_way.get()
+                await asyncio.sleep(max(0.0, due - self._loop.time()))
+                await self._flowing.wait()
+                if not chunk:
+                    break
+                writer.write(chunk)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(take())
+            both.create_task(give())

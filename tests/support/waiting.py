@@ -1,0 +1,33 @@
+"""Waiting for what a test expects: polled against a deadline, never slept for."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.05
+
+
+def wait_until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+    """Calls `condition` until it returns something true, and returns that. Raises AssertionError after `seconds`."""
+    ends = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {found!r})")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+async def until(condition: Callable[[], T | Awaitable[T]], what: str, seconds: float = 30.0) -> T:
+    """`wait_until` for tests whose loop has to go on meanwhile; `condition` may be a coroutine function."""
+    ends = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        found: T = await answer if isinstance(answer, Awaitable) else answer
+        if found:
+            return found
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {found!r})")
+        await asyncio.sleep(POLL_SECONDS)
