@@ -272,7 +272,8 @@ class Reader:
                     committed_at = time.monotonic()
 
     async def _act(self, event: GrantEvent, executor: RunExecutor, gate: Gate, lags: LagReader) -> None:
-        log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
+        if event.ask is not Ask.NOTHING:
+            log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
         if event.ask in (Ask.BACKFILL, Ask.RECONCILE):
             kind = RunKind(event.ask.value)
             run = Run(kind, (event.grant,), event.time, event.type)

@@ -42,7 +42,7 @@ class Listing:
     grant: str
     start: int
     sources: tuple[str, ...]
-    seen: array[int]
+    seen: "array[int]"
 
     def holds(self, contact_id: str) -> bool:
         """Whether the listing held the contact."""
@@ -236,7 +236,7 @@ def _guard_text(missing: int, listed: int, share: float) -> str:
     )
 
 
-def listing_of(grant: str, start: int, sources: tuple[str, ...], seen: array[int]) -> Listing:
+def listing_of(grant: str, start: int, sources: tuple[str, ...], seen: "array[int]") -> Listing:
     """A listing of what was seen, in whatever order and however often."""
     return Listing(grant, start, sources, array("Q", sorted(set(seen))))
 

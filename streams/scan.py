@@ -57,7 +57,7 @@ def contact_hash(contact_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(contact_id.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete` says that it was listed from the
     first page of the first source to the last of the last without a break; only then it can say that a contact is gone."""
@@ -68,7 +68,7 @@ class Job:
     sources: tuple[str, ...]
     progress: Progress
     done: asyncio.Future[None]
-    seen: array[int] = field(default_factory=lambda: array("Q"))
+    seen: "array[int]" = field(default_factory=lambda: array("Q"))
     cursors: set[str] = field(default_factory=set)
     complete: bool = False
     restarts: int = 0

@@ -12,6 +12,7 @@ from streams.topics import MAX_MESSAGE_BYTES
 
 STALL_SECONDS = 60.0  # without a record: a broker that restarts is back by then, and the caller starts over
 BATCH = 500
+POLL_SECONDS = 0.2  # the client waits it out where fewer than BATCH records are left
 
 
 class SnapshotStalled(RuntimeError):
@@ -38,7 +39,7 @@ def read_all(kafka: KafkaSettings, topic: str) -> Iterator[Record]:
         consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         last = time.monotonic()
         while True:
-            for message in consumer.consume(BATCH, 1.0):
+            for message in consumer.consume(BATCH, POLL_SECONDS):
                 error = message.error()
                 if error is None:
                     yield to_record(message)
