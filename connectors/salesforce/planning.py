@@ -231,8 +231,9 @@ class Planner:
                     continue
                 seen[place] = True
                 change, someone = others[place]
-                decisions.append(self.decide(change, someone))
-                for address in someone.addresses:
+                decision = self.decide(change, someone)
+                decisions.append(decision)
+                for address in someone.addresses if decision.record else ():  # who is left out joins nobody
                     waiting.extend(neighbours.pop(address, ()))
         return decisions
 
