@@ -73,12 +73,19 @@ def dedupe() -> None:
 @main.command()
 def sink() -> None:
     """Makes the Contacts and Leads in Salesforce true."""
+    from connectors.salesforce.errors import SalesforceError
+    from connectors.salesforce.sources import MappingError
+    from streams.org import credentials, policy
     from streams.sink import run
 
     process = _process("sink")
-    sys.exit(
-        run(_load(settings.KafkaSettings), process, _load(settings.SalesforceSettings), _load(settings.SinkSettings))
-    )
+    org = _load(settings.SalesforceSettings)
+    try:
+        credentials(org)
+        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+    except (settings.SettingsError, SalesforceError, MappingError) as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings)))
 
 
 _ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")

@@ -1,14 +1,16 @@
 """The org that the sink writes to, opened as the settings say and counted in the sink's metrics."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
 from connectors.salesforce.client import SalesforceClient, http_client
+from connectors.salesforce.exclusions import Exclusions, Suppression, load_suppression
 from connectors.salesforce.mapping import Mapping, load
-from connectors.salesforce.sync import Policy, Sync
+from connectors.salesforce.routing import Create, Creation
+from connectors.salesforce.sync import OnDelete, Policy, Sync
 from streams.metrics import CALLS, SinkMetrics
-from streams.settings import SalesforceSettings, SettingsError
+from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
 SANDBOX = "https://test.salesforce.com"
 
@@ -38,8 +40,38 @@ def mapping(settings: SalesforceSettings) -> Mapping:
     return Mapping() if settings.mapping_file is None else load(settings.mapping_file)
 
 
+def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterable[str]) -> Policy:
+    """What the settings allow. Raises SettingsError; SuppressionError and MappingError for a file that cannot be used."""
+    if people.on_delete == "flag" and not people.flag_field:
+        raise SettingsError("PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name")
+    known = Exclusions()
+    return Policy(
+        mapping=mapping(settings),
+        exclusions=Exclusions(
+            own_domains=frozenset(people.own_domains),
+            addresses=frozenset(people.excluded_addresses),
+            domains=known.domains | frozenset(people.excluded_domains),
+            patterns=people.excluded_patterns,
+        ),
+        suppression=Suppression() if people.suppression_list is None else load_suppression(people.suppression_list),
+        sources=frozenset(source.lower() for source in sources),
+        creation=Creation(Create(people.create), people.create_free_mail, people.create_addressless),
+        overwrite_others=people.overwrite_others,
+        on_delete=OnDelete(people.on_delete),
+        flag_field=people.flag_field or None,
+        account_domains=dict(_pair(entry) for entry in people.account_domains),
+    )
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    domain, separator, target = entry.partition("=")
+    if not separator or not domain.strip() or not target.strip():
+        raise SettingsError(f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form domain=domain or domain=AccountId")
+    return domain.strip().lower(), target.strip()
+
+
 @asynccontextmanager
-async def open_org(settings: SalesforceSettings, metrics: SinkMetrics) -> AsyncIterator[Sync]:
+async def open_org(settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics) -> AsyncIterator[Sync]:
     """The org; nothing is sent before its first use. Raises SettingsError."""
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -57,4 +89,4 @@ async def open_org(settings: SalesforceSettings, metrics: SinkMetrics) -> AsyncI
     session = Session(credentials(settings), http, on_call)
     client = SalesforceClient(session, http, settings.api_version, on_call)
     async with client:
-        yield Sync(client, Policy(mapping=mapping(settings)), count)
+        yield Sync(client, allowed, count)

@@ -20,8 +20,10 @@ class SettingsError(ValueError):
 
 
 def _listed(value: Any) -> Any:
-    """`a, b` as it stands in an environment variable."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """`a, b` as it stands in an environment variable, or one a line as in a file."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
 
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -90,7 +92,12 @@ class BridgeSettings(Group):
 
     prefix = "BRIDGE"
     listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook")
-    body_limit: int = Field(2 * 1024 * 1024, ge=1024, description="bytes of a notification, before and after inflation")
+    body_limit: int = Field(
+        2 * 1024 * 1024,
+        ge=1024,
+        le=5 * 512 * 1024,  # the topics' records are of 3 MB at the most
+        description="bytes of a notification, before and after inflation",
+    )
     accept_test_events: bool = Field(False, description="accept what Nylas signs with its public mock secret")
 
 
@@ -138,6 +145,34 @@ class SalesforceSettings(Group):
     mapping_file: Path | None = Field(
         None, description="TOML: which field goes where, instead of the seven standard ones"
     )
+
+
+class PeopleSettings(Group):
+    """Who is synced, and what may be done to their records."""
+
+    prefix = "PEOPLE"
+    own_domains: Listed = Field(
+        (), description="our own domains: whoever has an address there is a colleague and is left out"
+    )
+    excluded_addresses: Listed = Field((), description="addresses that are passed over")
+    excluded_domains: Listed = Field((), description="domains that are passed over, with those below them")
+    excluded_patterns: Listed = Field((), description="addresses that are passed over, as globs: `*@*.gov.example`")
+    create: Literal["everything", "contacts", "nothing"] = Field(
+        "everything", description="what may be created: everything, contacts (people of known Accounts) or nothing"
+    )
+    create_free_mail: bool = Field(True, description="create people whose only domains are free-mail ones")
+    create_addressless: bool = Field(False, description="create people without any address")
+    overwrite_others: bool = Field(
+        False, description="also overwrite records that other users created; otherwise only their blanks are filled"
+    )
+    on_delete: Literal["release", "flag", "keep"] = Field(
+        "release", description="the record of a deleted contact: release (clear our key), flag (set a checkbox) or keep"
+    )
+    flag_field: str = Field("", description="the checkbox for on_delete=flag, on Contact and Lead")
+    account_domains: Listed = Field(
+        (), description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)"
+    )
+    suppression_list: Path | None = Field(None, description="the list of erased people, as salted hashes")
 
 
 class SinkSettings(Group):
@@ -216,6 +251,7 @@ GROUPS: tuple[type[Group], ...] = (
     ReaderSettings,
     DedupeSettings,
     SalesforceSettings,
+    PeopleSettings,
     SinkSettings,
 )
 

@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.salesforce import sync as salesforce
 from connectors.salesforce.errors import OrgUnavailable, SalesforceError
+from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
 from streams.kafka import (
@@ -430,13 +431,19 @@ def _to(topic: str, record: Record, headers: list[Any]) -> Record:
     return Record(topic, record.key, record.value, headers)
 
 
-def run(kafka: KafkaSettings, process: ProcessSettings, org: SalesforceSettings, settings: SinkSettings) -> int:
+def run(
+    kafka: KafkaSettings, process: ProcessSettings, org: SalesforceSettings, allowed: Policy, settings: SinkSettings
+) -> int:
     """The process: `contactstream sink`. Returns its exit status."""
-    return uvloop.run(_serve(kafka, process, org, settings))
+    return uvloop.run(_serve(kafka, process, org, allowed, settings))
 
 
 async def _serve(
-    kafka: KafkaSettings, process: ProcessSettings, org_settings: SalesforceSettings, settings: SinkSettings
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    org_settings: SalesforceSettings,
+    allowed: Policy,
+    settings: SinkSettings,
 ) -> int:
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
@@ -453,7 +460,7 @@ async def _serve(
     if not found:
         return 0
     async with AsyncExitStack() as stack:
-        org = await stack.enter_async_context(open_org(org_settings, metrics))
+        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
         stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()

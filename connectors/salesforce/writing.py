@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.composite import (
@@ -46,7 +46,7 @@ class How:
 
     client: SalesforceClient
     on_stripped: OnStripped
-    headers: Mapping[str, str] = WRITE_HEADERS
+    headers: Mapping[str, str] = field(default_factory=lambda: WRITE_HEADERS)
 
 
 async def write_rows(how: How, rows: Sequence[Row], calls: int | None = 1) -> tuple[list[Written], tuple[Row, ...]]:
