@@ -1,0 +1,617 @@
+"""The org's records and the rules by which a row is saved: conversion of values, keys, duplicates, locks, versions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final
+
+from .schema import PREFIXES, Field, SObject, make_id, normal_id, secured
+from .settings import BadValueError, Settings
+
+Row = dict[str, Any]
+"""A stored record by field name; a field without a value is absent. Never changed in place: a write stores a new one."""
+
+RowError = dict[str, Any]
+
+VERSION_RULE_MESSAGE: Final = "The record holds a newer version of this contact."
+_SPACE: Final = " \t\n\r\x0b\x0c"
+_EMAIL: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
+)
+_MAX_LOCAL_PART: Final = 64
+
+
+class CallRefused(Exception):
+    """The whole request (or subrequest) is answered with this error."""
+
+    def __init__(self, status: int, code: str, message: str, fields: Iterable[str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.fields = fields
+
+    @property
+    def body(self) -> list[dict[str, Any]]:
+        error: dict[str, Any] = {"message": self.message, "errorCode": self.code}
+        if self.fields is not None:
+            error["fields"] = list(self.fields)
+        return [error]
+
+
+class _Refused(Exception):
+    """A field's value is refused: an error of its row."""
+
+    def __init__(self, code: str, message: str, fields: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.error = row_error(code, message, fields)
+
+
+class _WrongType(Exception):
+    def __init__(self, wanted: str, value: Any) -> None:
+        super().__init__(wanted)
+        token: dict[Any, str] = {
+            str: "VALUE_STRING",
+            int: "VALUE_NUMBER_INT",
+            float: "VALUE_NUMBER_FLOAT",
+            bool: "VALUE_TRUE" if value is True else "VALUE_FALSE",
+            dict: "START_OBJECT",
+            list: "START_ARRAY",
+        }
+        found = token.get(type(value), "VALUE_NULL")
+        shown = "" if isinstance(value, dict | list) else f" value {value}"
+        self.message = (
+            f"Cannot deserialize instance of {wanted} from {found}{shown} or request may be missing a required field "
+            "at [line:1, column:1]"
+        )
+
+
+def row_error(code: str, message: str, fields: Iterable[str] = ()) -> RowError:
+    return {"statusCode": code, "message": message, "fields": list(fields)}
+
+
+def failed(errors: list[RowError]) -> dict[str, Any]:
+    """The result of a row that was not saved."""
+    return {"success": False, "errors": errors}
+
+
+def length_of(text: str) -> int:
+    """Characters as UTF-16 counts them, two beyond the basic plane: the stricter of the two readings of a limit."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+
+
+Convert = Callable[[Any], Any]
+
+
+def _converter(item: Field) -> Convert:
+    """How a value of the request becomes the value stored. Raises _WrongType and _Refused."""
+    name, label, limit = item.name, item.label, item.length
+
+    def text(value: Any) -> Any:
+        if value is None:
+            return None
+        if type(value) is not str:
+            raise _WrongType("string", value)
+        value = value.strip(_SPACE)
+        if not value:
+            return None
+        if len(value) > limit or (not value.isascii() and length_of(value) > limit):
+            raise _Refused("STRING_TOO_LONG", f"{label}: data value too large: {value} (max length={limit})", [name])
+        return value
+
+    def email(value: Any) -> Any:
+        value = text(value)
+        if value is None:
+            return None
+        if _EMAIL.fullmatch(value) is None or value.index("@") > _MAX_LOCAL_PART:
+            raise _Refused("INVALID_EMAIL_ADDRESS", f"{label}: invalid email address: {value}", [name])
+        return value.lower()
+
+    def picklist(value: Any) -> Any:
+        value = text(value)
+        if value is not None and item.restricted and value not in item.values:
+            raise _Refused(
+                "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
+                f"{label}: bad value for restricted picklist field: {value}",
+                [name],
+            )
+        return value
+
+    def number(value: Any) -> Any:
+        if value is None:
+            return None
+        if type(value) not in (int, float):
+            raise _WrongType("double", value)
+        if abs(value) >= 10 ** ((item.precision or 18) - item.scale):
+            raise _Refused(
+                "NUMBER_OUTSIDE_VALID_RANGE", f"{label}: value outside of valid range on numeric field: {value}", [name]
+            )
+        return float(round(value, item.scale))
+
+    def boolean(value: Any) -> Any:
+        if type(value) is not bool:
+            raise _WrongType("boolean", value)
+        return value
+
+    def day(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return date.fromisoformat(value).isoformat() if len(value) == 10 else date.fromisoformat("")
+        except (TypeError, ValueError):
+            raise _WrongType("date", value) from None
+
+    def reference(value: Any) -> Any:
+        if value is None or value == "":
+            return None
+        if type(value) is not str:
+            raise _WrongType("reference", value)
+        target = item.reference_to
+        normal = normal_id(value, PREFIXES[target]) if target else None
+        if normal is None:
+            raise _Refused("MALFORMED_ID", f"{label}: id value of incorrect type: {value}", [name])
+        return normal
+
+    kinds: dict[str, Convert] = {
+        "email": email,
+        "picklist": picklist,
+        "double": number,
+        "boolean": boolean,
+        "date": day,
+        "reference": reference,
+    }
+    return kinds.get(item.type, text)
+
+
+def stored_value(table: Table, name: str, value: Any) -> Any:
+    """A value as a field stores it, whoever may write the field. Raises BadValueError saying why it cannot be stored."""
+    converter = table.converters.get(name)
+    if converter is None:
+        raise BadValueError(f"{table.sobject.name} has no such field")
+    try:
+        return converter(value)
+    except _Refused as refusal:
+        raise BadValueError(refusal.error["message"]) from None
+    except _WrongType as wrong:
+        raise BadValueError(wrong.message) from None
+
+
+class Table:
+    """The records of one object with their indexes by each indexed field, folded as the field compares."""
+
+    def __init__(self, definition: SObject) -> None:
+        self.rows: dict[str, Row] = {}
+        self.bin: dict[str, Row] = {}
+        self.serial = 0
+        self.define(definition)
+        self.indexes: dict[str, dict[str, dict[str, None]]] = {name: {} for name, _ in self._folds}
+
+    def define(self, definition: SObject) -> None:
+        """Take a changed field-level security; the fields stay the same."""
+        self.sobject = definition
+        self.converters = {name: _converter(item) for name, item in definition.fields.items()}
+        self.unique = [item for item in definition.fields.values() if item.unique]
+        self.references = [item for item in definition.fields.values() if item.type == "reference" and item.updateable]
+        self.required = [item.name for item in definition.fields.values() if item.required]
+        self.defaults = {
+            item.name: item.default
+            for item in definition.fields.values()
+            if item.defaulted and item.default is not None
+        }
+        self._folds = [
+            (item.name, item.fold) for item in definition.fields.values() if item.indexed and item.name != "Id"
+        ]
+
+    def new_id(self) -> str:
+        self.serial += 1
+        while (found := make_id(self.sobject.prefix, self.serial)) in self.rows or found in self.bin:
+            self.serial += 1
+        return found
+
+    def put(self, row: Row) -> Row | None:
+        """Store a record in place of what has its Id; what was there is returned."""
+        key = row["Id"]
+        old = self.rows.get(key)
+        for name, fold in self._folds:
+            value = row.get(name)
+            before = old.get(name) if old is not None else None
+            if value == before:
+                continue
+            if before is not None:
+                self._drop(name, fold(before), key)
+            if value is not None:
+                self.indexes[name].setdefault(fold(value), {})[key] = None
+        self.rows[key] = row
+        return old
+
+    def remove(self, key: str) -> Row:
+        row = self.rows.pop(key)
+        for name, fold in self._folds:
+            if row.get(name) is not None:
+                self._drop(name, fold(row[name]), key)
+        return row
+
+    def _drop(self, name: str, value: str, key: str) -> None:
+        holders = self.indexes[name][value]
+        del holders[key]
+        if not holders:
+            del self.indexes[name][value]
+
+    def holders(self, item: Field, value: str) -> Iterable[str]:
+        """The Ids of the records that hold this value."""
+        if item.name == "Id":
+            return (value,) if value in self.rows else ()
+        return self.indexes[item.name].get(item.fold(value), ())
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateRule:
+    """All of `match_on` equal to those of another record of one of `match_objects`, compared without case."""
+
+    name: str
+    sobject: str
+    match_on: tuple[str, ...]
+    match_objects: tuple[str, ...]
+    block: bool
+    on: frozenset[str] = frozenset(("create", "update"))
+    message: str = "Use one of these records?"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a request's headers ask of the rows that it holds."""
+
+    allow_save: bool = False
+    include_details: bool = False
+    auto_assign: bool = True
+
+
+@dataclass(slots=True)
+class Scope:
+    """One HTTP request from its arrival on: who writes and when, and what other requests in flight hold."""
+
+    user: str
+    stamp: str
+    version: str = "62.0"
+    locked: frozenset[str] = frozenset()  # Accounts that an earlier request in flight holds
+    new_keys: frozenset[tuple[str, str, str]] = frozenset()  # keys without a record when the request arrived
+    created: set[str] = field(default_factory=set)
+    row_fault: Callable[[str], RowError | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An entry of the log of writes: what was stored, in the order in which it was."""
+
+    seq: int
+    sobject: str
+    id: str
+    key: str | None
+    version: float | None
+    fields: Mapping[str, Any]
+    created: bool
+    at: str
+    by: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """A row of a request, its values converted: what is wrong with it so far, and what would be stored."""
+
+    values: Row
+    errors: list[RowError]
+
+
+class Org:
+    """The tables, the log of writes and the rules."""
+
+    def __init__(self, objects: Mapping[str, SObject], settings: Settings, user: str) -> None:
+        self.settings = settings
+        self.user = user
+        self.tables = {name: Table(definition) for name, definition in objects.items()}
+        self.hidden: set[str] = set()
+        self.duplicate_rules: list[DuplicateRule] = []
+        self.writes: list[Write] = []
+        self.sequence = 0
+        self.rows: Counter[str] = Counter()
+        self.auto_assigned: Counter[str] = Counter()
+        self.regressions = 0
+        self._journal: list[tuple[Table, Row, Row | None, Mapping[str, Any]]] = []
+
+    def secure(self) -> None:
+        """Take over the settings' field-level security. Raises BadValueError naming the field."""
+        names: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in self.tables}
+        for position, entries in enumerate((self.settings.hidden_fields, self.settings.read_only_fields)):
+            for entry in entries:
+                table, _, name = entry.partition(".")
+                if table not in names or not name:
+                    raise BadValueError(f"{entry!r} is not Object.Field")
+                names[table][position].append(name)
+        definitions = {name: secured(self.tables[name].sobject, *lists) for name, lists in names.items()}
+        for name, definition in definitions.items():
+            self.tables[name].define(definition)
+
+    # A request's writes are a journal, so that allOrNone can take them back.
+
+    def savepoint(self) -> int:
+        return len(self._journal)
+
+    def rollback(self, savepoint: int) -> None:
+        while len(self._journal) > savepoint:
+            table, row, old, _ = self._journal.pop()
+            if old is None:
+                table.remove(row["Id"])
+            else:
+                table.put(old)
+
+    def commit(self, scope: Scope) -> None:
+        """Make the journal's writes part of the log."""
+        for table, row, old, fields in self._journal:
+            self.sequence += 1
+            self.rows["created" if old is None else "updated"] += 1
+            if self.settings.write_log:
+                self.writes.append(
+                    Write(
+                        self.sequence,
+                        table.sobject.name,
+                        row["Id"],
+                        row.get("Nylas_Contact_Id__c"),
+                        row.get("Nylas_Version__c"),
+                        fields,
+                        old is None,
+                        scope.stamp,
+                        scope.user,
+                    )
+                )
+        self._journal.clear()
+
+    def draft(self, table: Table, record: Mapping[str, Any], *, creates: bool | None) -> Draft:
+        """Convert a row's values. `creates` is None where the key decides (upsert).
+
+        Raises CallRefused for a value of a wrong JSON type, where the settings say so.
+        """
+        values: Row = {}
+        errors: list[RowError] = []
+        fields = table.sobject.fields
+        converters = table.converters
+        for name, value in record.items():
+            if name == "attributes" or name == "Id":
+                continue
+            item = fields.get(name)
+            if item is None or item.hidden:
+                item = table.sobject.find(name)
+                if item is None:
+                    message = f"No such column '{name}' on sobject of type {table.sobject.name}"
+                    errors.append(row_error("INVALID_FIELD", message))
+                    continue
+                if item.name == "Id":
+                    continue
+                name = item.name
+            if item.read_only or not (item.updateable or (item.createable and creates is not False)):
+                errors.append(_not_writable(name))
+                continue
+            try:
+                values[name] = converters[name](value)
+            except _Refused as refusal:
+                errors.append(refusal.error)
+            except _WrongType as wrong:
+                if self.settings.type_errors == "call":
+                    raise CallRefused(400, "JSON_PARSER_ERROR", wrong.message) from None
+                errors.append(row_error("INVALID_TYPE_ON_FIELD_IN_RECORD", wrong.message, [name]))
+        return Draft(values, errors)
+
+    def save(
+        self, table: Table, draft: Draft, existing: Row | None, options: Options, scope: Scope
+    ) -> tuple[Row | None, list[RowError]]:
+        """Create or update a record by the org's rules: what was stored, or why not."""
+        errors = self._refusals(table, draft, existing, options, scope)
+        if errors:
+            return None, errors
+        values = draft.values
+        if existing is None:
+            row: Row = {"Id": table.new_id(), **table.defaults, "OwnerId": scope.user}
+            row["CreatedById"] = scope.user
+            row["CreatedDate"] = scope.stamp
+        else:
+            row = existing.copy()
+        for name, value in values.items():
+            if value is None:
+                row.pop(name, None)
+            else:
+                row[name] = value
+        if options.auto_assign:
+            self.auto_assigned[table.sobject.name] += 1
+            if table.sobject.name == "Lead" and self.settings.assignment_owner:
+                row["OwnerId"] = self.settings.assignment_owner
+        self.store(table, row, values, scope)
+        return row, []
+
+    def store(self, table: Table, row: Row, changed: Mapping[str, Any], scope: Scope) -> None:
+        """Store a record as it is, stamped and logged."""
+        row["LastModifiedById"] = scope.user
+        row["LastModifiedDate"] = row["SystemModstamp"] = scope.stamp
+        set_name(table, row)
+        old = table.put(row)
+        if old is None:
+            scope.created.add(row["Id"])
+        elif _is_older(row, old):
+            self.regressions += 1
+        self._journal.append((table, row, old, changed))
+
+    def delete(self, table: Table, key: str, scope: Scope) -> None:
+        """Move a record to the recycle bin."""
+        row = table.remove(key)
+        table.bin[key] = {**row, "IsDeleted": True, "SystemModstamp": scope.stamp, "LastModifiedDate": scope.stamp}
+
+    def _refusals(
+        self, table: Table, draft: Draft, existing: Row | None, options: Options, scope: Scope
+    ) -> list[RowError]:
+        if draft.errors:
+            return draft.errors
+        values = draft.values
+        if existing is not None and existing.get("IsConverted"):
+            return [row_error("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead")]
+        account = values.get("AccountId") or (existing.get("AccountId") if existing is not None else None)
+        if account in scope.locked:
+            return [lock_error(account)]
+        if scope.row_fault is not None and (fault := scope.row_fault(table.sobject.name)) is not None:
+            return [fault]
+        for item in table.references:
+            target = values.get(item.name)
+            if target is not None and (error := self._cross_reference(item, target)) is not None:
+                return [error]
+        if existing is None:
+            missing = [name for name in table.required if values.get(name) is None]
+        else:
+            missing = [
+                name for name, value in values.items() if value is None and not table.sobject.fields[name].nillable
+            ]
+        if missing:
+            return [
+                row_error("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
+            ]
+        if existing is not None and self.settings.version_rule and _is_older({**existing, **values}, existing):
+            return [row_error("FIELD_CUSTOM_VALIDATION_EXCEPTION", VERSION_RULE_MESSAGE, ["Nylas_Version__c"])]
+        if self.duplicate_rules and (error := self._duplicate(table, values, existing, options, scope)) is not None:
+            return [error]
+        own = existing["Id"] if existing is not None else None
+        for item in table.unique:
+            value = values.get(item.name)
+            if value is None:
+                continue
+            for holder in table.holders(item, value):
+                if holder != own:
+                    return [duplicate_value(item.name, holder)]
+        return []
+
+    def _cross_reference(self, item: Field, target: str) -> RowError | None:
+        other = self.tables[item.reference_to or ""]
+        if target in self.hidden:
+            message = f"insufficient access rights on cross-reference id: {target[:15]}"
+            return row_error("INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY", message)
+        if target in other.rows:
+            return None
+        if target in other.bin:
+            return row_error("ENTITY_IS_DELETED", "entity is deleted")
+        return row_error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+
+    def _duplicate(
+        self, table: Table, values: Row, existing: Row | None, options: Options, scope: Scope
+    ) -> RowError | None:
+        action = "create" if existing is None else "update"
+        merged = {**existing, **values} if existing is not None else values
+        for rule in self.duplicate_rules:
+            if rule.sobject != table.sobject.name or action not in rule.on or (options.allow_save and not rule.block):
+                continue
+            found = [
+                (other, row)
+                for other in rule.match_objects
+                for row in self._equal(self.tables[other], rule, merged)
+                if existing is None or row["Id"] != existing["Id"]
+            ]
+            if found:
+                return {
+                    **row_error("DUPLICATES_DETECTED", rule.message),
+                    "duplicateResult": _duplicate_result(rule, found, options, scope),
+                }
+        return None
+
+    def _equal(self, table: Table, rule: DuplicateRule, values: Row) -> list[Row]:
+        wanted = {name: values.get(name) for name in rule.match_on}
+        if not all(wanted.values()):
+            return []
+        ids: Iterable[str] = table.rows
+        for name, value in wanted.items():
+            item = table.sobject.fields.get(name)
+            if item is None:
+                return []
+            if item.indexed and isinstance(value, str):
+                ids = table.holders(item, value)
+                break
+        rows = (table.rows[key] for key in list(ids) if key not in self.hidden)
+        return [row for row in rows if all(_same(row.get(name), value) for name, value in wanted.items())]
+
+
+def set_name(table: Table, row: Row) -> None:
+    """Compute the read-only Name of a person."""
+    if table.sobject.name in ("Contact", "Lead"):
+        first = row.get("FirstName")
+        row["Name"] = f"{first} {row['LastName']}" if first else row["LastName"]
+
+
+def lock_error(record: str) -> RowError:
+    return row_error(
+        "UNABLE_TO_LOCK_ROW", f"unable to obtain exclusive access to this record or 1 records: {record[:15]}"
+    )
+
+
+def duplicate_value(name: str, holder: str) -> RowError:
+    return row_error(
+        "DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with id: {holder[:15]}"
+    )
+
+
+def _not_writable(name: str) -> RowError:
+    message = (
+        f"Unable to create/update fields: {name}. Please check the security settings of this field and verify that it "
+        "is read/write for your profile or permission set."
+    )
+    return row_error("INVALID_FIELD_FOR_INSERT_UPDATE", message, [name])
+
+
+def _is_older(row: Row, prior: Row) -> bool:
+    """The validation rule that the product ships: the same key, and a lower version than the record has."""
+    version, before = row.get("Nylas_Version__c"), prior.get("Nylas_Version__c")
+    return (
+        version is not None
+        and before is not None
+        and version < before
+        and row.get("Nylas_Contact_Id__c") == prior.get("Nylas_Contact_Id__c")
+    )
+
+
+def _same(left: Any, right: Any) -> bool:
+    return left.lower() == right.lower() if isinstance(left, str) and isinstance(right, str) else left == right
+
+
+def _duplicate_result(
+    rule: DuplicateRule, found: list[tuple[str, Row]], options: Options, scope: Scope
+) -> dict[str, Any]:
+    results = []
+    for entity in dict.fromkeys(entity for entity, _ in found):
+        records = []
+        for other, row in found:
+            if other == entity:
+                url = f"/services/data/v{scope.version}/sobjects/{entity}/{row['Id']}"
+                shown = row if options.include_details else {"Id": row["Id"]}
+                records.append(
+                    {
+                        "additionalInformation": [],
+                        "fieldDiffs": [],
+                        "matchConfidence": 100.0,
+                        "record": {"attributes": {"type": entity, "url": url}, **shown},
+                    }
+                )
+        results.append(
+            {
+                "entityType": entity,
+                "errors": [],
+                "matchEngine": "ExactMatchEngine",
+                "matchRecords": records,
+                "rule": f"{rule.name}_{entity}_MR",
+                "size": len(records),
+                "success": True,
+            }
+        )
+    return {
+        "allowSave": not rule.block,
+        "duplicateRule": rule.name,
+        "duplicateRuleEntityType": rule.sobject,
+        "errorMessage": rule.message,
+        "matchResults": results,
+    }

@@ -1,0 +1,359 @@
+"""A simulated org with all that it counts, and how it is read from a world document."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from .faults import Faults
+from .rest import Services
+from .schema import altered, make_id, normal_id, sobject, standard
+from .settings import BadValueError, Settings, apply_settings
+from .soql import stamp
+from .store import DuplicateRule, Org, Row, Scope, Table, set_name, stored_value
+
+INTEGRATION_USER: Final = make_id("005", 1)
+HUMAN_USER: Final = make_id("005", 2)
+ORG_ID: Final = make_id("00D", 1)
+_KEYS: Final = (
+    "settings",
+    "auth",
+    "user",
+    "fields",
+    "record_types",
+    "duplicate_rules",
+    "accounts",
+    "contacts",
+    "leads",
+)
+_LISTS: Final = {"accounts": "Account", "contacts": "Contact", "leads": "Lead"}
+_VERSION_RULE: Final = (
+    "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
+)
+
+
+@dataclass(slots=True)
+class Auth:
+    """Who may log in. What is empty is not checked."""
+
+    client_id: str = ""
+    client_secret: str = ""
+    username: str = ""
+    public_key: str = ""  # PEM, RS256
+    audiences: list[str] = field(
+        default_factory=lambda: ["https://login.salesforce.com", "https://test.salesforce.com"]
+    )
+    refresh_token: str = ""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What is under way, and what it holds."""
+
+    in_flight: int = 0
+    most_in_flight: int = 0
+    long_in_flight: int = 0
+    accounts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Token:
+    issued: float
+    calls: int = 0
+
+
+class World:
+    """The org and its surroundings; `replace` turns it into another one under a server that runs."""
+
+    def __init__(self, document: Mapping[str, Any] | None = None) -> None:
+        """Raises BadValueError naming what the document gets wrong."""
+        document = document or {}
+        _known("world", document, _KEYS)
+        self.settings = Settings()
+        apply_settings(self.settings, _object("settings", document.get("settings", {})))
+        self.auth = _auth(_object("auth", document.get("auth", {})))
+        self.faults = Faults()
+        self.traffic = Traffic()
+        self.calls: Counter[str] = Counter()
+        self.tokens: dict[str, Token] = {}
+        self.tokens_issued = 0
+        self.api_calls = 0
+        self.gzipped_requests = 0
+        self.bytes_received = 0
+        self.clock_offset = 0.0
+        self.frozen_at: float | None = None
+        objects = standard()
+        types = _object("record_types", document.get("record_types", {}))
+        for name, kinds in types.items():
+            if name not in objects or not isinstance(kinds, list) or not all(_named(kind) for kind in kinds):
+                raise BadValueError(
+                    f"record_types.{name}: a list of objects with a name is expected for a known object"
+                )
+            objects[name] = sobject(name, objects[name].fields.values(), kinds)
+        for name, changes in _object("fields", document.get("fields", {})).items():
+            if name not in objects:
+                raise BadValueError(f"fields.{name}: no such object; known: {', '.join(objects)}")
+            objects[name] = altered(objects[name], _object(f"fields.{name}", changes))
+        self.org = Org(objects, self.settings, INTEGRATION_USER)
+        try:
+            self.org.secure()
+        except BadValueError as error:
+            raise BadValueError(f"settings: {error}") from None
+        self.services = Services(self.org, limits=self.limits)
+        self.services.validation_rules = [
+            {
+                "attributes": {"type": "ValidationRule"},
+                "Id": make_id("03d", number),
+                "ValidationName": "Nylas_Version_Never_Goes_Back",
+                "Active": True,
+                "EntityDefinition": {"QualifiedApiName": name},
+                "Metadata": {"active": True, "errorConditionFormula": _VERSION_RULE},
+            }
+            for number, name in enumerate(("Contact", "Lead"), 1)
+        ]
+        self._set_up(_object("user", document.get("user", {})))
+        for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
+            self._add_rule(rule)
+        for key, name in _LISTS.items():
+            for position, record in enumerate(_list(key, document.get(key, []))):
+                self.add(name, record, f"{key}[{position}]")
+        access = self.org.tables["UserPermissionAccess"]
+        access.put(
+            {"Id": make_id("0PX", 1), "PermissionsViewAllData": not self.org.hidden, "PermissionsModifyAllData": False}
+        )
+
+    def replace(self, document: Mapping[str, Any]) -> None:
+        """Become the world of this document, counters and faults included. Raises BadValueError and stays as it is."""
+        self.__dict__ = World(document).__dict__
+        self.services.limits = self.limits
+
+    def now(self) -> datetime:
+        """The org's clock, in whole seconds as its time stamps have them."""
+        moment = self.frozen_at if self.frozen_at is not None else time.time() + self.clock_offset
+        return datetime.fromtimestamp(int(moment), UTC)
+
+    def scope(self, user: str = INTEGRATION_USER) -> Scope:
+        return Scope(user, stamp(self.now()))
+
+    def limits(self) -> dict[str, Any]:
+        most = self.settings.daily_limit
+        return {
+            "ConcurrentAsyncGetReportInstances": {"Max": 200, "Remaining": 200},
+            "DailyApiRequests": {"Max": most, "Remaining": max(0, most - self.used_today)},
+            "DataStorageMB": {"Max": 1024, "Remaining": 1000},
+        }
+
+    @property
+    def used_today(self) -> int:
+        return self.settings.daily_used + self.api_calls
+
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Change settings while running. Raises BadValueError and changes nothing."""
+        before = {name: getattr(self.settings, name) for name in changes if hasattr(self.settings, name)}
+        apply_settings(self.settings, changes)
+        try:
+            self.org.secure()
+        except BadValueError as error:
+            apply_settings(self.settings, before)
+            raise BadValueError(f"settings: {error}") from None
+
+    def add(self, name: str, record: Any, where: str) -> Row:
+        """Store a record as it already stands in the org, past every rule but the unique key. Raises BadValueError."""
+        table = self.org.tables[name]
+        values = dict(_object(where, record))
+        hidden = values.pop("_hidden", False)
+        given = values.pop("Id", None)
+        key = table.new_id() if given is None else normal_id(str(given), table.sobject.prefix)
+        if key is None:
+            raise BadValueError(f"{where}.Id: {given!r} is not an Id of {name}")
+        if key in table.rows or key in table.bin:
+            raise BadValueError(f"{where}.Id: {given!r} is there twice")
+        now = stamp(self.now())
+        row: Row = {"Id": key, **table.defaults, "OwnerId": HUMAN_USER, "CreatedById": HUMAN_USER}
+        row |= {"LastModifiedById": HUMAN_USER, "CreatedDate": now, "LastModifiedDate": now, "SystemModstamp": now}
+        for field_name, value in values.items():
+            stored = self._stored(table, field_name, value, f"{where}.{field_name}")
+            if stored is None:
+                row.pop(field_name, None)
+            else:
+                row[field_name] = stored
+        for item in table.unique:
+            if item.name in row and (holders := list(table.holders(item, row[item.name]))):
+                raise BadValueError(f"{where}.{item.name}: {row[item.name]!r} is held by {holders[0]} already")
+        missing = [required for required in table.required if required not in row]
+        if missing:
+            raise BadValueError(f"{where}: {', '.join(missing)} is missing")
+        set_name(table, row)
+        table.put(row)
+        if row.get("IsDeleted"):
+            table.bin[key] = table.remove(key)
+        if hidden:
+            self.org.hidden.add(key)
+        return row
+
+    def _stored(self, table: Table, name: str, value: Any, where: str) -> Any:
+        item = table.sobject.fields.get(name)
+        if item is None:
+            raise BadValueError(f"{where}: {table.sobject.name} has no such field")
+        if item.reference_to == "User" and value in ("integration", "human"):
+            return INTEGRATION_USER if value == "integration" else HUMAN_USER
+        if item.type == "datetime":
+            try:
+                return stamp(datetime.fromisoformat(value).astimezone(UTC))
+            except (TypeError, ValueError):
+                raise BadValueError(f"{where}: an ISO date and time is expected, not {value!r}") from None
+        try:
+            return stored_value(table, name, value)
+        except ValueError as error:
+            raise BadValueError(f"{where}: {error}") from None
+
+    def edit(self, name: str, key: str, values: Mapping[str, Any], user: str = HUMAN_USER) -> Row:
+        """Change a record as somebody else in the org does, past the version rule. Raises BadValueError."""
+        table, row = self._found(name, key)
+        changed = {field: self._stored(table, field, value, field) for field, value in values.items() if field != "Id"}
+        merged = {field: value for field, value in {**row, **changed}.items() if value is not None}
+        scope = self.scope(user)
+        self.org.store(table, merged, changed, scope)
+        self.org.commit(scope)
+        return merged
+
+    def delete(self, name: str, key: str) -> None:
+        """Move a record to the recycle bin. Raises BadValueError."""
+        table, row = self._found(name, key)
+        self.org.delete(table, row["Id"], self.scope(HUMAN_USER))
+
+    def convert(self, lead: str, contact: str | None) -> Row:
+        """Convert a Lead as a user would, into a Contact that is there or a new one; what it returns is the Contact.
+
+        Only empty fields of a Contact that is there are filled; the key moves along where `lead_mapping` is set.
+        Raises BadValueError.
+        """
+        leads, row = self._found("Lead", lead)
+        if row.get("IsConverted"):
+            raise BadValueError(f"{lead} is converted already")
+        carried = ["FirstName", "LastName", "Title", "Email", "Phone", "MobilePhone", "Fax", "LeadSource"]
+        if self.settings.lead_mapping:
+            carried += ["Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Email_2__c", "Nylas_Email_3__c"]
+        values = {name: row[name] for name in carried if name in row}
+        if contact is None:
+            account = self.add("Account", {"Name": row["Company"]}, "account")
+            found = self.add("Contact", {**values, "AccountId": account["Id"]}, "contact")
+        else:
+            _, before = self._found("Contact", contact)
+            blank = {name: value for name, value in values.items() if before.get(name) is None}
+            found = self.edit("Contact", contact, blank)
+        scope = self.scope(HUMAN_USER)
+        changes = {
+            "IsConverted": True,
+            "Status": "Closed - Converted",
+            "ConvertedContactId": found["Id"],
+            "ConvertedDate": f"{self.now():%Y-%m-%d}",
+        }
+        if "AccountId" in found:
+            changes["ConvertedAccountId"] = found["AccountId"]
+        self.org.store(leads, {**row, **changes}, changes, scope)
+        self.org.commit(scope)
+        return found
+
+    def _found(self, name: str, key: str) -> tuple[Table, Row]:
+        table = self.org.tables.get(name)
+        if table is None:
+            raise BadValueError(f"{name!r} is not one of {', '.join(self.org.tables)}")
+        row = table.rows.get(normal_id(key, table.sobject.prefix) or "")
+        if row is None:
+            raise BadValueError(f"there is no {name} {key!r}")
+        return table, row
+
+    def _set_up(self, user: Mapping[str, Any]) -> None:
+        username = user.get("Username") or self.auth.username or "integration@example.com"
+        people = (
+            (
+                INTEGRATION_USER,
+                {"Username": username, "LastName": "Integration", "Email": "integration@example.com"} | dict(user),
+            ),
+            (HUMAN_USER, {"Username": "sales@example.com", "LastName": "Sales", "Email": "sales@example.com"}),
+        )
+        table = self.org.tables["User"]
+        for key, values in people:
+            row: Row = {"Id": key, "IsActive": True, "CreatedById": HUMAN_USER, "LastModifiedById": HUMAN_USER}
+            row |= {name: stamp(self.now()) for name in ("CreatedDate", "LastModifiedDate", "SystemModstamp")}
+            for name, value in values.items():
+                row[name] = self._stored(table, name, value, f"user.{name}")
+            row["Name"] = row["LastName"]
+            table.put(row)
+        organization = {"Id": ORG_ID, "Name": "Simulated", "OrganizationType": "Developer Edition", "IsSandbox": False}
+        self.org.tables["Organization"].put(organization)
+
+    def _add_rule(self, document: Any) -> None:
+        rule = _object("duplicate_rules", document)
+        where = f"duplicate_rules.{rule.get('name', '?')}"
+        _known(where, rule, ("name", "sobject", "match_on", "match_objects", "action", "on", "message"))
+        name = str(rule.get("sobject"))
+        objects = rule.get("match_objects", [name])
+        action, on = rule.get("action"), rule.get("on", ["create", "update"])
+        match_on = rule.get("match_on", ["Email"])
+        if name not in _LISTS.values() or not isinstance(objects, list) or not set(objects) <= set(_LISTS.values()):
+            raise BadValueError(f"{where}: sobject and match_objects are of {', '.join(_LISTS.values())}")
+        if action not in ("Alert", "Block"):
+            raise BadValueError(f"{where}.action: 'Alert' or 'Block' is expected, not {action!r}")
+        if not isinstance(on, list) or not set(on) <= {"create", "update"}:
+            raise BadValueError(f"{where}.on: a list of create and update is expected, not {on!r}")
+        fields = self.org.tables[name].sobject.fields
+        if not isinstance(match_on, list) or not match_on or not set(match_on) <= fields.keys():
+            raise BadValueError(f"{where}.match_on: a list of fields of {name} is expected, not {match_on!r}")
+        made = DuplicateRule(
+            str(rule.get("name", f"{name}_Rule")),
+            name,
+            tuple(match_on),
+            tuple(objects),
+            action == "Block",
+            frozenset(on),
+            str(rule.get("message", "Use one of these records?")),
+        )
+        self.org.duplicate_rules.append(made)
+        table = self.org.tables["DuplicateRule"]
+        row: Row = {"Id": table.new_id(), "DeveloperName": made.name, "MasterLabel": made.name}
+        table.put(row | {"SobjectType": name, "IsActive": True})
+
+
+def _auth(document: Mapping[str, Any]) -> Auth:
+    auth = Auth()
+    for name, value in document.items():
+        if name == "audiences":
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise BadValueError(f"auth.audiences: a list of strings is expected, not {value!r}")
+            auth.audiences = list(value)
+        elif name in ("client_id", "client_secret", "username", "public_key", "refresh_token"):
+            if not isinstance(value, str):
+                raise BadValueError(f"auth.{name}: a string is expected")
+            setattr(auth, name, value)
+        else:
+            raise BadValueError(f"auth.{name}: no such option")
+    return auth
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
+
+
+def _known(where: str, document: Any, keys: tuple[str, ...]) -> None:
+    unknown = _object(where, document).keys() - set(keys)
+    if unknown:
+        raise BadValueError(f"{where}.{min(unknown)}: no such key; known: {', '.join(keys)}")
+
+
+def _object(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadValueError(f"{where}: an object is expected, not {value!r}")
+    return value
+
+
+def _list(where: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadValueError(f"{where}: a list is expected, not {value!r}")
+    return value
