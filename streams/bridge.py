@@ -1,151 +1,418 @@
 """The bridge: takes Nylas' notifications, publishes them, and answers 200 only after the broker has acknowledged.
 
-Nylas gives up on anything but 200, 408, 429, 502, 503, 504 and 507, so every passing fault is a 503, within the 10 s that Nylas waits.
+Nylas redelivers on 408, 429, 502, 503, 504 and 507 alone, and waits 10 s, so every passing fault is a 503 within 8 s.
 """
 
 import asyncio
+import contextlib
+import logging
+import resource
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from connectors.nylas.model import UnreadableBody, contact_key, parse_notification
-from connectors.nylas.webhook import (
-    MOCK_SECRET,
-    BadCompression,
-    BodyTooLarge,
-    UnsupportedEncoding,
-    challenge_answer,
-    inflate,
-    signature_matches,
-)
+from connectors.nylas.errors import UnreadableBody, UnsupportedEncoding
+from connectors.nylas.model import contact_key, parse_notification
+from connectors.nylas.webhook import challenge, inflate, signature_matches, usable_secrets
 from streams.events import Origin, Record, dead_letter_headers, event_headers, now_ms
 from streams.kafka import producer_config, wait_for_broker
-from streams.metrics import BridgeMetrics
+from streams.metrics import NOTIFICATIONS, BridgeMetrics
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
-from streams.settings import BridgeSettings, KafkaSettings, NylasSettings, ProcessSettings, load
+from streams.runs import Run, RunKind, new_run_id, run_record
+from streams.settings import BridgeSettings, KafkaSettings, NylasSettings, ProcessSettings, SettingsError, load
 from streams.topics import Topics, topics
 
 log = structlog.get_logger()
 
-DELIVERY_SECONDS = 7.0  # of the 10 s that Nylas waits; the rest is for the network and for us
-STOP_SECONDS = 10.0  # what is in flight ends within the delivery time-out
+ANSWER_SECONDS = 8.0  # of the 10 s that Nylas waits; the rest is for the network
+DELIVERY_SECONDS = 7.0  # the producer gives up first, so that hardly a record is stored that was answered with 503
+REQUEST_SECONDS = 10.0  # from a request's first byte to its last: by then Nylas has given it up
+IDLE_SECONDS = (
+    75.0  # a kept connection without a request: longer than the 60 s of the usual proxies, so that they close first
+)
+STOP_SECONDS = ANSWER_SECONDS + 1  # what is in flight is answered within ANSWER_SECONDS
+LINGER_SECONDS = 2.0  # reading on after an early answer, so that the sender sees it instead of a reset
 STALLED_SECONDS = 30.0
-SECRETS_SECONDS = 1.0  # between two looks at the secrets' file
+LOOK_SECONDS = 1.0  # between two looks at the secrets, the connections and the broker
+NYLAS_RETRY_SECONDS = 600.0  # the last of Nylas' three attempts comes 10 to 20 minutes after the first
+
+MAX_CONNECTIONS = 2048  # each costs some 50 KB; Nylas' burst of 20,000 needs far fewer
+MAX_HELD = 256 * 1024 * 1024  # bytes of all bodies at once: a container's memory, not a sender's wish
+MAX_QUEUED_KB = 128 * 1024  # of the producer; librdkafka's default of 1 GB would outlive the container
+
+RETRY_LATER = {"Retry-After": "5"}
+HEADERS = {"Server": "contactstream", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+OVERLOADED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request is answered, and the outcome that it counts as."""
+class Decision:
+    """What to do with a signed request: publish the record, if there is one, then answer."""
 
     status: int
     outcome: str
-    text: str = ""
+    kind: str = "other"
+    record: Record | None = None
+    reason: str = ""
+    """Why it goes to the dead letters; empty when it does not."""
+
+
+def decide(raw: bytes, encoding: str | None, limit: int, names: Topics, received_ms: int) -> Decision:
+    """What becomes of a body whose signature holds. It is never thrown away: Nylas does not redeliver after a 4xx.
+
+    A body that cannot be read is kept as it came: inflated if it could be, else still compressed, with its Content-Encoding as a header.
+    """
+    body = raw
+    try:
+        body = inflate(raw, encoding, limit)
+        found = parse_notification(body)
+    except UnsupportedEncoding:
+        return _dead(415, "bad_encoding", "unsupported_encoding", raw, encoding, names, received_ms)
+    except UnreadableBody as error:
+        kept = encoding if body is raw else None
+        return _dead(200, "dead_lettered", error.reason, body, kept, names, received_ms)
+    kind = found.type
+    family = kind.partition(".")[0]
+    if family == "contact":
+        key, topic = contact_key(found.object["grant_id"], found.object["id"]), names.events.name
+    elif family == "grant":
+        key, topic = found.object["grant_id"], names.grants.name
+    else:
+        return Decision(200, "ignored_type")
+    record = Record(topic, key.encode(), body, event_headers(Origin.WEBHOOK, received_ms))
+    return Decision(200, "published", kind if kind in NOTIFICATIONS else f"{family}.*", record)
+
+
+def _dead(
+    status: int, outcome: str, reason: str, body: bytes, encoding: str | None, names: Topics, received_ms: int
+) -> Decision:
+    headers = event_headers(Origin.WEBHOOK, received_ms)
+    if encoding:
+        headers.append(("content_encoding", encoding.encode(errors="replace")))
+    came = Record("webhook", None, body, headers, timestamp_ms=received_ms)
+    record = Record(names.dead_letter.name, None, body, dead_letter_headers(came, "bridge", reason))
+    return Decision(status, outcome, record=record, reason=reason)
+
+
+@dataclass(slots=True)
+class Refusals:
+    """How long the bridge has been refusing what it should take. Times are monotonic seconds."""
+
+    first: float | None = None
+    last: float = 0.0
+    longest: float = 0.0
+
+    def refused(self, now: float) -> None:
+        """A notification was told 503."""
+        if self.first is None:
+            self.first = now
+        self.last = now
+
+    def taken(self) -> None:
+        """A notification was acknowledged."""
+        if self.first is not None:
+            self.longest = max(self.longest, self.last - self.first)
+            self.first = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether refusing outlasted Nylas' attempts: then an event may never have been delivered, and everything is to be read again."""
+        return self.longest > NYLAS_RETRY_SECONDS
+
+
+class BodyTooLarge(Exception):
+    """More bytes than the limit."""
+
+
+class Overloaded(Exception):
+    """More bytes in all requests together than the bridge may hold."""
+
+
+@dataclass(slots=True)
+class Body:
+    """A request's bytes as they come in, and how many of the bridge's allowance they take."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
+_HTTP_LOG = logging.getLogger("contactstream.http")
+# aiohttp logs the raw body in the traceback of a malformed chunk. What matters is counted here.
+_HTTP_LOG.disabled = True
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection, and since when a request on it is incomplete: aiohttp bounds neither slow headers nor slow bodies."""
+
+    __slots__ = ("_malformed", "incomplete_since")
+
+    def __init__(
+        self, manager: web.Server, malformed: Callable[[], web.Response], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            auto_decompress=False,  # the signature covers the bytes as they came
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # documented to switch it off
+            logger=_HTTP_LOG,
+        )
+        self._malformed = malformed
+        self.incomplete_since: float | None = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        if self.incomplete_since is None:
+            self.incomplete_since = time.monotonic()
+        super().data_received(data)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP. aiohttp's own quotes the request and logs it."""
+        return self._malformed()
+
+
+class Turned(asyncio.Protocol):
+    """A connection too many: told to come again, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answers at once."""
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(OVERLOADED)
+        transport.close()
 
 
 class Bridge:
-    """One URL: GET is the challenge, POST a notification."""
+    """One URL, whatever its path: GET is the challenge, POST a notification."""
 
     def __init__(self, publisher: Publisher, names: Topics, settings: BridgeSettings, metrics: BridgeMetrics) -> None:
         self._publisher = publisher
         self._names = names
-        self._settings = settings
+        self._limit = settings.body_limit
         self._metrics = metrics
-        self.secrets: Sequence[str] = ()
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._held = 0
+        self._drained = asyncio.Event()
+        self.secrets: Sequence[bytes] = ()
         self.stopping = False
+        self.in_flight = 0
+        self.broker_lost = asyncio.Event()
+        self.fatal = asyncio.Event()
+        self.refusals = Refusals()
+        metrics.in_flight.set_function(lambda: self.in_flight)
 
-    async def challenge(self, request: web.Request) -> web.Response:
-        """Echoes the challenge, also before there is a secret: Nylas asks before it hands one out."""
-        text = challenge_answer(request.query.get("challenge"))
-        if text is None:
-            return self._answer(Answer(400, "bad_request", "the challenge is missing or longer than Nylas' are"))
-        self._metrics.requests.labels("challenge").inc()
-        return web.Response(text=text, headers={"X-Content-Type-Options": "nosniff"})
+    @property
+    def port(self) -> int:
+        """The port bound; known after `listen`."""
+        if self._listener is None:
+            raise RuntimeError("the bridge does not listen")
+        return int(self._listener.sockets[0].getsockname()[1])
 
-    async def notification(self, request: web.Request) -> web.Response:
-        """Answers one notification, whatever happens."""
-        began = time.perf_counter()
+    async def listen(self, address: str) -> None:
+        """Binds and serves. Raises OSError when the port is taken."""
+        loop = asyncio.get_running_loop()
+        server = self._server = web.Server(self._handle)
+        self._metrics.connections.set_function(lambda: len(server.connections))
+
+        def connection() -> asyncio.Protocol:
+            if len(server.connections) < MAX_CONNECTIONS:
+                return Connection(server, self._bad_request, loop)
+            self._metrics.cut_off.labels("too_many").inc()
+            return Turned()
+
+        host, _, port = address.rpartition(":")
+        self._listener = await loop.create_server(connection, host or None, int(port), backlog=1024)
+
+    def cut_slow(self) -> None:
+        """Ends the connections on which a request has been incomplete for too long."""
+        oldest = time.monotonic() - REQUEST_SECONDS
+        for connection in self._server.connections if self._server else ():
+            since = connection.incomplete_since if isinstance(connection, Connection) else None
+            if since is not None and since < oldest and connection.transport is not None:
+                self._metrics.cut_off.labels("slow").inc()
+                connection.transport.abort()
+
+    async def stop(self) -> None:
+        """Refuses what is new, waits for what is in flight, and closes the port."""
+        self.stopping = True
+        if self.in_flight:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), STOP_SECONDS)
+        if self._listener is not None and self._server is not None:
+            self._listener.close()
+            self._server.pre_shutdown()
+            await self._server.shutdown(1.0)  # answers that are being written
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = Body()
         try:
-            answer = await self._take(request)
-        except (web.HTTPException, ConnectionError):
-            raise
-        except Exception as error:  # noqa: BLE001  Nylas gives up on 500
-            log.error("unexpected", error=type(error).__name__)  # noqa: TRY400  a traceback could quote the body
-            answer = Answer(503, "failed")
-        self._metrics.request_seconds.observe(time.perf_counter() - began)
-        return self._answer(answer)
-
-    def _answer(self, answer: Answer) -> web.Response:
-        self._metrics.requests.labels(answer.outcome).inc()
-        headers = {"Retry-After": "5"} if answer.status == 503 else {}
-        return web.Response(status=answer.status, text=answer.text, headers=headers)
-
-    async def _take(self, request: web.Request) -> Answer:
-        if self.stopping:
-            return Answer(503, "stopping")
-        try:
-            raw = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return Answer(413, "too_large")
-        if not self.secrets:
-            return Answer(503, "no_secret")
-        if not signature_matches(self.secrets, raw, request.headers.get("X-Nylas-Signature")):
-            return Answer(401, "bad_signature")
-        received = now_ms()
-        try:
-            body = inflate(raw, request.headers.get("Content-Encoding"), self._settings.body_limit)
-        except UnsupportedEncoding:
-            return Answer(415, "bad_encoding")
-        except BodyTooLarge:
-            return Answer(413, "too_large")
-        except BadCompression:
-            return await self._publish(self._dead(raw, "bad_compression", received), "dead_lettered")
-        try:
-            found = parse_notification(body)
-        except UnreadableBody as error:
-            return await self._publish(self._dead(body, error.reason, received), "dead_lettered")
-        headers = event_headers(Origin.WEBHOOK, received)
-        if found.type.startswith("contact."):
-            key = contact_key(found.object["grant_id"], found.object["id"]).encode()
-            return await self._publish(Record(self._names.events.name, key, body, headers), "published")
-        if found.type.startswith("grant."):
-            key = found.object["grant_id"].encode()
-            return await self._publish(Record(self._names.grants.name, key, body, headers), "published")
-        return Answer(200, "ignored_type")
-
-    def _dead(self, body: bytes, reason: str, received: int) -> Record:
-        record = Record("webhook", None, body, event_headers(Origin.WEBHOOK, received), timestamp_ms=received)
-        headers = dead_letter_headers(record, "bridge", reason)
-        return Record(self._names.dead_letter.name, None, body, headers)
-
-    async def _publish(self, record: Record, outcome: str) -> Answer:
-        self._metrics.in_flight.inc()
-        try:
-            await self._publisher.publish([record])
-        except PublishFailed as error:
-            log.warning("not acknowledged", error=str(error))
-            return Answer(503, "broker_unavailable")
+            return await self._answer(request, body)
+        except (ConnectionError, web.RequestPayloadError) as error:
+            # The sender is gone, or its chunks are malformed.
+            answer = self._bad_request()
+            if isinstance(error, ConnectionError):
+                raise
+            return answer
+        except Exception as error:  # noqa: BLE001  aiohttp would answer 500, and Nylas gives up on 500
+            self._log_unexpected(error)
+            self._metrics.requests.labels("failed").inc()
+            self.refusals.refused(time.monotonic())
+            return _closing(self._response(503))
         finally:
-            self._metrics.in_flight.dec()
-        return Answer(200, outcome)
+            self._held -= body.size
+
+    async def _answer(self, request: web.BaseRequest, body: Body) -> web.Response:
+        if request.method == "GET":
+            return await self._challenge(request)
+        if request.method != "POST":
+            self._metrics.requests.labels("bad_request").inc()
+            return _closing(self._response(405, Allow="GET, POST"))
+        if self.stopping:
+            self._metrics.requests.labels("stopping").inc()
+            return _closing(self._response(503))
+        try:
+            raw = await self._read(request, body)
+        except BodyTooLarge:
+            self._metrics.requests.labels("too_large").inc()
+            return _closing(self._response(413))
+        except Overloaded:
+            self._metrics.requests.labels("overloaded").inc()
+            self.refusals.refused(time.monotonic())
+            return _closing(self._response(503))
+        began = time.perf_counter()
+        status, outcome = await self._take(request, raw)
+        self._metrics.request_seconds.observe(time.perf_counter() - began)
+        self._metrics.requests.labels(outcome).inc()
+        return self._response(status)
+
+    async def _challenge(self, request: web.BaseRequest) -> web.Response:
+        text = challenge(request.rel_url.raw_query_string)
+        _complete(request)
+        if text is None:
+            # As Nylas' own receiver answers a GET that asks nothing.
+            self._metrics.requests.labels("bad_request").inc()
+            return _closing(self._response(405, Allow="POST"))
+        self._metrics.requests.labels("challenge").inc()
+        return web.Response(body=text, headers=HEADERS | {"Content-Type": "text/plain; charset=utf-8"})
+
+    async def _read(self, request: web.BaseRequest, body: Body) -> bytes:
+        if (request.content_length or 0) > self._limit:
+            raise BodyTooLarge
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # else aiohttp takes it for the answer
+        while chunk := await request.content.readany():
+            body.chunks.append(chunk)
+            body.size += len(chunk)
+            self._held += len(chunk)
+            if body.size > self._limit:
+                raise BodyTooLarge
+            if self._held > MAX_HELD:
+                raise Overloaded
+        _complete(request)
+        return body.chunks[0] if len(body.chunks) == 1 else b"".join(body.chunks)
+
+    async def _take(self, request: web.BaseRequest, raw: bytes) -> tuple[int, str]:
+        if not self.secrets:
+            self.refusals.refused(time.monotonic())
+            return 503, "no_secret"
+        if not signature_matches(self.secrets, raw, request.headers.get("X-Nylas-Signature")):
+            return 401, "bad_signature"
+        if self.stopping:
+            return 503, "stopping"
+        encodings = request.headers.getall("Content-Encoding", [])
+        decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
+        if decision.record is not None:
+            try:
+                decision = await self._publish(decision, decision.record)
+            except (PublishFailed, TimeoutError) as error:
+                self._not_acknowledged(error)
+                return 503, "broker_unavailable"
+        if decision.reason:
+            self._metrics.unreadable.labels(decision.reason).inc()
+            log.warning("unreadable", reason=decision.reason, bytes=len(raw))
+        else:
+            self._metrics.notifications.labels(decision.kind).inc()
+        return decision.status, decision.outcome
+
+    async def _publish(self, decision: Decision, record: Record) -> Decision:
+        """Returns the decision as it was carried out. Raises PublishFailed or TimeoutError."""
+        self.in_flight += 1
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                try:
+                    await self._publisher.publish([record])
+                except PublishFailed as error:
+                    if not error.permanent or decision.reason:
+                        raise
+                    # The broker will never take it where it belongs, and Nylas would try twice more and forget it.
+                    headers = dead_letter_headers(record, "bridge", "refused_by_broker", str(error))
+                    dead = Record(self._names.dead_letter.name, record.key, record.value, headers)
+                    await self._publisher.publish([dead])
+                    decision = Decision(200, "dead_lettered", record=dead, reason="refused_by_broker")
+        finally:
+            self.in_flight -= 1
+            if self.stopping and not self.in_flight:
+                self._drained.set()
+        self.refusals.taken()
+        return decision
+
+    def _not_acknowledged(self, error: PublishFailed | TimeoutError) -> None:
+        self.refusals.refused(time.monotonic())
+        if isinstance(error, PublishFailed) and error.fatal:
+            self.fatal.set()
+        if not self.broker_lost.is_set():  # one line for an outage, not one for each notification
+            log.warning("the broker does not acknowledge", error=str(error) or "no answer in time")
+            self.broker_lost.set()
+
+    def _bad_request(self) -> web.Response:
+        self._metrics.requests.labels("bad_request").inc()
+        return _closing(self._response(400))
+
+    def _response(self, status: int, **headers: str) -> web.Response:
+        return web.Response(status=status, headers=HEADERS | (RETRY_LATER if status == 503 else {}) | headers)
+
+    def _log_unexpected(self, error: Exception) -> None:
+        # Not the text and not the traceback, which could quote the body; where it happened is enough to find it.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+        log.error("unexpected", error=type(error).__name__, where=where)
 
 
-def usable_secrets(settings: NylasSettings, *, test_events: bool) -> list[str]:
-    """The secrets that may sign; the public mock secret only where test events are accepted."""
-    secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
-    found = [secret for secret in secrets if secret and secret != MOCK_SECRET]
-    return [*found, MOCK_SECRET] if test_events else found
+def _complete(request: web.BaseRequest) -> None:
+    if isinstance(request.protocol, Connection):
+        request.protocol.incomplete_since = None
+
+
+def _closing(response: web.Response) -> web.Response:
+    response.force_close()
+    return response
 
 
 def run(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: BridgeSettings) -> int:
     """The process: `contactstream bridge`. Returns its exit status."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
     return uvloop.run(_serve(kafka, process, nylas, settings))
+
+
+def bridge_producer_config(kafka: KafkaSettings) -> dict[str, object]:
+    """The producer's: it gives up before Nylas does, and holds a bounded number of bytes."""
+    config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS, linger_ms=2)
+    return config | {"queue.buffering.max.kbytes": MAX_QUEUED_KB}
 
 
 async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: BridgeSettings) -> int:
@@ -156,32 +423,93 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSet
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    names = topics(kafka)
-    publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS, linger_ms=2))
+    publisher = Publisher(bridge_producer_config(kafka))
     publisher.open()
-    bridge = Bridge(publisher, names, settings, metrics)
-    bridge.secrets = usable_secrets(nylas, test_events=settings.accept_test_events)
-    application = web.Application(client_max_size=settings.body_limit)
-    application.router.add_get("/", bridge.challenge, allow_head=False)
-    application.router.add_post("/", bridge.notification)
-    # The signature covers the bytes as they came, so aiohttp must not inflate them.
-    runner = web.AppRunner(application, access_log=None, auto_decompress=False)
-    await runner.setup()
-    host, _, port = settings.listen.rpartition(":")
-    await web.TCPSite(runner, host or None, int(port)).start()
-    wanted = [names.events.name, names.grants.name, names.dead_letter.name]
-    if await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting):
-        health.ready()
-    while not stopping.is_set():
-        health.beat()
-        bridge.secrets = usable_secrets(load(NylasSettings), test_events=settings.accept_test_events)
-        try:
-            await asyncio.wait_for(stopping.wait(), SECRETS_SECONDS)
-        except TimeoutError:
-            continue
-    bridge.stopping = True
-    await runner.shutdown()
-    left = await publisher.close(STOP_SECONDS)
-    await runner.cleanup()
+    bridge = Bridge(publisher, topics(kafka), settings, metrics)
+    _use_secrets(bridge, metrics, nylas, settings)
+    await bridge.listen(settings.listen)
+    log.info("listening", port=bridge.port)
+    tasks = [
+        asyncio.create_task(_watch_connections(bridge, health)),
+        asyncio.create_task(_watch_secrets(bridge, metrics, settings)),
+        asyncio.create_task(_watch_broker(bridge, kafka, publisher, health, stopping.is_set)),
+        asyncio.create_task(stopping.wait()),
+        asyncio.create_task(bridge.fatal.wait()),
+    ]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stopping.set()
+    health.waiting("stopping")
+    await bridge.stop()
+    for task in tasks:
+        task.cancel()
+    await publisher.close(STOP_SECONDS)
     ops.stop()
-    return 1 if left else 0
+    for task in done:
+        task.result()  # a watcher never ends by itself: what ended it ends the process
+    if bridge.fatal.is_set():
+        log.error("the producer cannot go on; a new process can")
+        return 1
+    return 0
+
+
+def _use_secrets(bridge: Bridge, metrics: BridgeMetrics, nylas: NylasSettings, settings: BridgeSettings) -> None:
+    given = [secret.get_secret_value() for secret in nylas.webhook_secrets]
+    secrets = usable_secrets(given, accept_test_events=settings.accept_test_events)
+    if secrets != bridge.secrets:
+        log.info("secrets", in_use=len(secrets), refused=len(given) - len(secrets))
+    bridge.secrets = secrets
+    metrics.secrets.set(len(secrets))
+
+
+async def _watch_secrets(bridge: Bridge, metrics: BridgeMetrics, settings: BridgeSettings) -> None:
+    """Takes a new secret without a restart: a rotation at Nylas leaves no overlap."""
+    failed = False
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            nylas = await asyncio.to_thread(load, NylasSettings)
+        except SettingsError as error:
+            metrics.secrets_failures.inc()
+            if not failed:
+                log.warning("the secrets cannot be read again; the old ones stay", error=str(error))
+            failed = True
+            continue
+        failed = False
+        _use_secrets(bridge, metrics, nylas, settings)
+
+
+async def _watch_connections(bridge: Bridge, health: Health) -> None:
+    while True:
+        bridge.cut_slow()
+        health.beat()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _watch_broker(
+    bridge: Bridge, kafka: KafkaSettings, publisher: Publisher, health: Health, stopped: Callable[[], bool]
+) -> None:
+    """Ready means that a broker knows our topics; asked again whenever it did not acknowledge."""
+    names = topics(kafka)
+    wanted = [names.events.name, names.grants.name, names.dead_letter.name]
+    while True:
+        bridge.broker_lost.clear()
+        if not await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopped, waiting=health.waiting):
+            await asyncio.Event().wait()  # stopping: the process cancels this
+        health.ready()
+        log.info("ready")
+        while not bridge.broker_lost.is_set():
+            if bridge.refusals.lost:
+                await _request_reconcile(bridge, names, publisher)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _request_reconcile(bridge: Bridge, names: Topics, publisher: Publisher) -> None:
+    now = time.time()
+    run = Run(kind=RunKind.RECONCILE, grants=None, requested_at=int(now), by="bridge")
+    try:
+        await publisher.publish([run_record(names, new_run_id(RunKind.RECONCILE, now), run)])
+    except PublishFailed as error:
+        log.warning("the reconcile could not be requested yet", error=str(error))
+        return
+    log.warning("refused for longer than Nylas retries; a reconcile is requested", seconds=int(bridge.refusals.longest))
+    bridge.refusals.longest = 0.0

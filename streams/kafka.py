@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.events import Record
@@ -14,7 +15,26 @@ from streams.topics import MAX_MESSAGE_BYTES
 PARTITIONER = "murmur2_random"
 """Java's, and Faust's. librdkafka's default (crc32) would send a contact to another partition than the one it is in."""
 
+log = structlog.get_logger()
+
+SAME_ERROR_SECONDS = 30.0  # between two lines on the same error of a client
 METADATA_SECONDS = 5.0  # one metadata request; short, so that a stage that waits notices a signal
+
+
+class ErrorLog:
+    """Logs what a client reports of its connections: librdkafka itself would print twenty lines a second while a broker is away."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """As a client's `error_cb`; called from its `poll`."""
+        now = time.monotonic()
+        if now >= self._said.get(error.name(), now):
+            self._said[error.name()] = now + SAME_ERROR_SECONDS
+            log.warning("kafka", code=error.name(), error=error.str())
 
 
 def client_config(kafka: KafkaSettings) -> dict[str, Any]:
@@ -25,6 +45,7 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
         # A restarted broker is found again within a second; the default backs off to 10 s.
         "reconnect.backoff.max.ms": 1000,
         "log_level": 4,
+        "error_cb": ErrorLog(),
     }
     if kafka.ssl_ca_location:
         config["ssl.ca.location"] = kafka.ssl_ca_location
@@ -94,6 +115,7 @@ def wait_for_broker(
     admin = AdminClient(client_config(kafka))
     ends = None if deadline is None else time.monotonic() + deadline
     while not stopped():
+        admin.poll(0)  # reported errors would pile up else
         try:
             known = admin.list_topics(timeout=METADATA_SECONDS).topics
             missing = [name for name in topics if name not in known]

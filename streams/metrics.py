@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from connectors.nylas.errors import UNREADABLE
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise every counter doubles its series
 
 LATENCY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
@@ -27,9 +29,16 @@ def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> G
     return Gauge(f"contactstream_{name}", text, labels, registry=registry)
 
 
+ANSWER_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8, 10)
 BRIDGE_ANSWERS = (
     "published", "dead_lettered", "ignored_type", "challenge",
-    "bad_signature", "no_secret", "too_large", "bad_encoding", "broker_unavailable", "stopping", "bad_request", "failed",
+    "bad_signature", "too_large", "bad_encoding", "bad_request",
+    "no_secret", "broker_unavailable", "overloaded", "stopping", "failed",
+)  # fmt: skip
+NOTIFICATIONS = (
+    "contact.updated", "contact.deleted", "contact.*",
+    "grant.created", "grant.updated", "grant.expired", "grant.deleted", "grant.*",
+    "other",
 )  # fmt: skip
 DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
@@ -48,10 +57,35 @@ class BridgeMetrics:
             "contactstream_bridge_request_seconds",
             "From the request's last byte to its answer.",
             registry=registry,
-            buckets=CALL_SECONDS,
+            buckets=ANSWER_SECONDS,
+        )
+        self.notifications = _counter(
+            registry,
+            "bridge_notifications",
+            "Signed notifications by type; contact.* are the others.",
+            type=NOTIFICATIONS,
+        )
+        self.unreadable = _counter(
+            registry,
+            "bridge_unreadable",
+            "Signed requests kept in the dead letters, by reason.",
+            reason=(*UNREADABLE, "unsupported_encoding", "refused_by_broker"),
         )
         self.in_flight = _gauge(
             registry, "bridge_in_flight", "Notifications that wait for the broker's acknowledgement."
+        )
+        self.connections = _gauge(registry, "bridge_connections", "Open connections to the webhook's port.")
+        self.cut_off = _counter(
+            registry,
+            "bridge_cut_off",
+            "Connections ended by the bridge: a request that does not come to its end, or too many at once.",
+            reason=("slow", "too_many"),
+        )
+        self.secrets = _gauge(
+            registry, "bridge_secrets", "Webhook secrets in use; with none every notification is refused."
+        )
+        self.secrets_failures = _counter(
+            registry, "bridge_secrets_failures", "Times that the secrets could not be read again; the old ones stay."
         )
 
 

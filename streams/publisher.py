@@ -14,12 +14,19 @@ from streams.events import Record
 class PublishFailed(RuntimeError):
     """The broker did not acknowledge a record within the producer's delivery time-out, or refused it.
 
-    Whether it is stored is unknown: publish it again. `permanent` says that the broker refused the record itself.
+    Whether it is stored is unknown: publish it again. `permanent` says that the broker refused the record itself, `fatal` that this
+    producer will never publish again and the process has to start anew.
     """
 
-    def __init__(self, error: str, *, permanent: bool = False) -> None:
+    def __init__(self, error: str, *, permanent: bool = False, fatal: bool = False) -> None:
         super().__init__(error)
         self.permanent = permanent
+        self.fatal = fatal
+
+
+def _failure(error: KafkaError) -> PublishFailed:
+    fatal = error.fatal() or error.code() == KafkaError._FATAL
+    return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
 
 
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
@@ -82,8 +89,9 @@ class Publisher:
                 )
             except (BufferError, KafkaException) as error:
                 # What was handed over before is still reported, to a group that never completes and that nobody waits for.
-                refused = isinstance(error, KafkaException) and error.args[0].code() in _REFUSED
-                raise PublishFailed(str(error), permanent=refused) from error
+                if isinstance(error, KafkaException):
+                    raise _failure(error.args[0]) from error
+                raise PublishFailed(str(error)) from error
         await group.future
 
     async def close(self, seconds: float) -> int:
@@ -120,4 +128,4 @@ def _resolve(groups: Sequence[_Group]) -> None:
         if group.error is None:
             group.future.set_result(None)
         else:
-            group.future.set_exception(PublishFailed(group.error.str(), permanent=group.error.code() in _REFUSED))
+            group.future.set_exception(_failure(group.error))

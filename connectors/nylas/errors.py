@@ -48,3 +48,31 @@ class Refused(NylasError):
         super().__init__(f"Nylas answered {status}: {remedy or body}")
         self.status = status
         self.body = body
+
+
+class UnreadableBody(NylasError):
+    """A notification that is none: what was signed cannot be inflated, is not JSON, or does not name its contact.
+
+    `reason` is a snake_case word of a closed set (`UNREADABLE`), for metrics and dead letters.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+UNREADABLE = (
+    "bad_gzip",
+    "inflates_too_large",
+    "not_json",
+    "too_deep",
+    "not_an_envelope",
+    "no_object",
+    "no_grant_id",
+    "no_contact_id",
+)
+"""Every reason of UnreadableBody."""
+
+
+class UnsupportedEncoding(NylasError):
+    """A Content-Encoding other than gzip, the only one that Nylas sends."""

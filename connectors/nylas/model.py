@@ -1,104 +1,173 @@
-"""A Nylas notification as plain data, read from bytes that nobody has vouched for beyond their signature."""
+"""What Nylas sends: notifications, and JSON read so that neither a hostile nor a slightly broken body does harm."""
 
 import hashlib
 import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import orjson
 
-from connectors.nylas.errors import NylasError
+from connectors.nylas.errors import UnreadableBody as UnreadableBody
 
+MAX_DEPTH = 100
+"""Levels of nesting. A contact has four; orjson reads 1,024 but writes only 254, and what is read here has to be written again."""
 
-class UnreadableBody(NylasError):
-    """Bytes that are no notification. `reason` is a word of a closed set, for the metric and the dead letter."""
+LONGEST_ID = 2_000
+"""Characters. Graph's IDs, the longest that Nylas passes on, have about 150."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-
-
-REASONS = ("not_json", "not_an_envelope", "no_object", "no_grant_id", "no_contact_id", "bad_id")
+LATEST_TIME = 2**33
+"""Epoch seconds, in the year 2242. A time in milliseconds lies beyond: believed, it would make every later event look stale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """The envelope (CloudEvents-like; nylas-notification-envelope) and its object. Unknown fields are kept in the bytes only."""
+    """An envelope (facts of the published notification schemas), with what is not required there made optional.
+
+    `time` is when the event happened (epoch seconds), None where it is absent or no time. `id` stays the same over the attempts of one
+    notification; where Nylas sent none it is derived from the body. `object` is the contact, grant or other subject.
+    """
 
     id: str
     type: str
     time: int | None
-    """When the event happened, seconds since the epoch; None when the envelope does not say."""
     source: str
     application_id: str
-    object: dict[str, Any]
+    object: Mapping[str, Any]
 
 
 def parse_json(raw: bytes) -> Any:
-    """The value of a JSON text. Raises UnreadableBody, also for JSON nested deeper than any contact.
+    """JSON in UTF-8. A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and Infinity are refused.
 
-    A lone surrogate is JSON that cannot become UTF-8: one in a note must not cost the contact, so it is read as U+FFFD.
+    Raises UnreadableBody: not_json, or too_deep beyond `MAX_DEPTH` levels.
     """
     try:
-        return orjson.loads(raw)
+        data = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        pass
-    try:
-        return _without_surrogates(json.loads(raw, parse_constant=_refuse))
-    except (ValueError, RecursionError) as error:
-        # the error's own text quotes the body
-        raise UnreadableBody("not_json", type(error).__name__) from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_without_surrogates(one) for one in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(one) for name, one in value.items()}
-    return value
+        data = _parse_tolerantly(raw)
+    # Counting brackets costs nothing beside parsing, and few of them cannot nest deep.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper_than(data, MAX_DEPTH):
+        raise UnreadableBody("too_deep")
+    return data
 
 
 def parse_notification(raw: bytes) -> Notification:
-    """The notification in a body. `webhook_delivery_attempt`, `time` and `id` may be missing; a missing ID is derived from the bytes,
-    so that a redelivery gets the same one. Raises UnreadableBody.
+    """The envelope in an inflated body. Unknown fields and types are no fault; the attempt, `time` and `id` may be missing.
+
+    Raises UnreadableBody: also when a contact.* names no grant or contact, or a grant.* no grant, in a form that can be a Kafka key.
     """
-    envelope = parse_json(raw)
-    if not isinstance(envelope, dict) or not isinstance(kind := envelope.get("type"), str):
+    data = parse_json(raw)
+    if not isinstance(data, dict):
         raise UnreadableBody("not_an_envelope")
-    data = envelope.get("data")
-    subject = data.get("object") if isinstance(data, dict) else None
-    if not isinstance(subject, dict) or not isinstance(data, dict):
+    kind = data.get("type")
+    inner = data.get("data")
+    if not isinstance(kind, str) or not kind or not isinstance(inner, dict):
+        raise UnreadableBody("not_an_envelope")
+    subject = inner.get("object")
+    if not isinstance(subject, dict):
         raise UnreadableBody("no_object")
     if kind.startswith("contact."):
-        _require_id(subject, "grant_id", "no_grant_id")
-        _require_id(subject, "id", "no_contact_id")
+        # A grant ID is a UUID; with a slash in it two contacts could have one key.
+        if "/" in _usable_id(subject.get("grant_id"), "no_grant_id"):
+            raise UnreadableBody("no_grant_id", "a slash")
+        _usable_id(subject.get("id"), "no_contact_id")
     elif kind.startswith("grant."):
-        _require_id(subject, "grant_id", "no_grant_id")
-    identity, time = envelope.get("id"), envelope.get("time")
+        _usable_id(subject.get("grant_id"), "no_grant_id")
+    identity = data.get("id")
+    source = data.get("source")
+    application = inner.get("application_id")
     return Notification(
-        id=identity if isinstance(identity, str) and identity else hashlib.blake2b(raw, digest_size=16).hexdigest(),
-        type=kind,
-        time=time if isinstance(time, int) and not isinstance(time, bool) and 0 <= time < 2**40 else None,
-        source=source if isinstance(source := envelope.get("source"), str) else "",
-        application_id=application if isinstance(application := data.get("application_id"), str) else "",
-        object=subject,
+        identity if isinstance(identity, str) and identity else _derived_id(data),
+        kind,
+        _time(data.get("time")),
+        source if isinstance(source, str) else "",
+        application if isinstance(application, str) else "",
+        subject,
     )
 
 
-def _require_id(subject: dict[str, Any], name: str, reason: str) -> None:
-    value = subject.get(name)
-    if not isinstance(value, str) or not value:
-        raise UnreadableBody(reason)
-    if "\0" in value or "\ufffd" in value:  # U+FFFD stands where a lone surrogate did: two contacts could meet in one key
-        raise UnreadableBody("bad_id")
-
-
 def contact_key(grant_id: str, contact_id: str) -> str:
-    """The key of a contact everywhere: IDs are unique inside a grant only, case-sensitive, and may hold any character."""
+    """The key of a contact everywhere: a contact ID is unique only inside its grant. Case counts; the first slash separates."""
     return f"{grant_id}/{contact_id}"
+
+
+def _usable_id(value: object, reason: str) -> str:
+    # U+FFFD stands where a lone surrogate did: two IDs could become one.
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_ID and "\x00" not in value and "\ufffd" not in value:
+        return value
+    raise UnreadableBody(reason)
+
+
+def _time(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 < value < LATEST_TIME or value != int(value):
+        return None
+    return int(value)
+
+
+def _derived_id(data: dict[str, Any]) -> str:
+    # Without the attempt, which is the one field that differs between the attempts of a notification.
+    same = {name: value for name, value in data.items() if name != "webhook_delivery_attempt"}
+    content = orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+    return "derived-" + hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _deeper_than(data: Any, levels: int) -> bool:
+    layer = [data]
+    for _ in range(levels + 1):
+        below: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        if not below:
+            return False
+        layer = below
+    return any(isinstance(value, dict | list) for value in layer)
+
+
+def _parse_tolerantly(raw: bytes) -> Any:
+    """As orjson, but for lone surrogates (escaped or as bytes) and a byte order mark."""
+    try:
+        data = _DECODER.decode(raw.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
+        return _without_surrogates(data)
+    except RecursionError:
+        raise UnreadableBody("too_deep") from None
+    except ValueError as error:
+        # The error's own text would quote the body.
+        raise UnreadableBody("not_json", type(error).__name__) from None
+
+
+def _without_surrogates(data: Any) -> Any:
+    if isinstance(data, str):
+        return _SURROGATE.sub("\ufffd", data)
+    if isinstance(data, list):
+        return [_without_surrogates(value) for value in data]
+    if isinstance(data, dict):
+        return {_SURROGATE.sub("\ufffd", name): _without_surrogates(value) for name, value in data.items()}
+    return data
+
+
+def _integer(digits: str) -> int | float:
+    # As orjson: what does not fit 64 bits is a float, since orjson refuses to write it otherwise.
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("out of range")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant)

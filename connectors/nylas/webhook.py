@@ -1,77 +1,87 @@
-"""What arrives at the webhook's URL: the challenge, the signature over the raw bytes, and the bounded inflation of a body."""
+"""Nylas' webhook protocol: the challenge, the signature over the bytes on the wire, and their inflation within bounds."""
 
-import hashlib
 import hmac
 import re
 import zlib
 from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
 
-from connectors.nylas.errors import NylasError
+from connectors.nylas.errors import UnreadableBody, UnsupportedEncoding
 
-MOCK_SECRET = "mock-webhook-secret"  # noqa: S105  public: `POST /v3/webhooks/send-test-event` signs with it
-LONGEST_CHALLENGE = 512  # characters; Nylas sends some thirty, and what is echoed is anybody's
-BIGGEST_RATIO = 200  # JSON of contacts inflates tenfold; gzip's own limit is about 1,000
+LONGEST_CHALLENGE = 512
+"""Bytes. Anybody may ask for an echo, so it is short; Nylas' own values have a few dozen."""
 
+MOCK_SECRET = b"mock-webhook-secret"
+"""Public: what `POST /v3/webhooks/send-test-event` signs with (Nylas' OpenAPI description)."""
 
-class UnsupportedEncoding(NylasError):
-    """A Content-Encoding that Nylas does not use."""
+LARGEST_NOTIFICATION = 1_100_000
+"""Bytes. Nylas documents 1 MB for a notification, which may be one character repeated; more has to look like text."""
 
-
-class BodyTooLarge(NylasError):
-    """A body that is longer than the bound, or becomes so when inflated."""
-
-
-class BadCompression(NylasError):
-    """A gzip body that is damaged, cut off, or followed by something."""
+LARGEST_RATIO = 100
+"""Of the inflated size to the compressed, beyond `LARGEST_NOTIFICATION`: JSON reaches 20, gzip itself 1,032."""
 
 
-def challenge_answer(challenge: str | None) -> str | None:
-    """The text to answer with, or None if there is no challenge worth answering."""
-    return challenge if challenge and len(challenge) <= LONGEST_CHALLENGE else None
+def challenge(query: str) -> bytes | None:
+    """The bytes to echo for a raw query string, percent-decoded; None where there is no challenge, or one that is empty or too long.
 
-
-_SIGNATURE = re.compile(r"\s*(?:sha256=)?([0-9a-fA-F]{64})\s*", re.ASCII)
-
-
-def signature_matches(secrets: Sequence[str], raw: bytes, header: str | None) -> bool:
-    """Whether one of the secrets signed exactly these bytes (HMAC-SHA256, hex), compressed as they came.
-
-    Accepts what Nylas' own tools accept: spaces around, capitals, a `sha256=` before (nylas/cli, signature.go). Never raises.
+    Needs no secret: Nylas asks before it tells the secret.
     """
-    found = _SIGNATURE.fullmatch(header or "")
-    if found is None:
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "challenge":
+            decoded = unquote_to_bytes(value.replace("+", " ").encode(errors="replace"))
+            return decoded if 0 < len(decoded) <= LONGEST_CHALLENGE else None
+    return None
+
+
+def usable_secrets(secrets: Sequence[str], *, accept_test_events: bool) -> tuple[bytes, ...]:
+    """The secrets to verify with. The public mock secret is among them only when test events are to be accepted."""
+    configured = [secret.strip().encode() for secret in secrets]
+    usable = [secret for secret in configured if secret and secret != MOCK_SECRET]
+    return (*usable, MOCK_SECRET) if accept_test_events else tuple(usable)
+
+
+def signature_matches(secrets: Sequence[bytes], raw: bytes, header: str | None) -> bool:
+    """Whether the value of X-Nylas-Signature is the HMAC-SHA256 of the raw, still compressed body with any of the secrets.
+
+    As Nylas' own verifiers: surrounding blanks, upper-case digits and a `sha256=` prefix are accepted. Constant time for each secret,
+    and every secret is tried.
+    """
+    if header is None:
         return False
-    given = found[1].lower().encode()
-    matches = [
-        hmac.compare_digest(hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest().encode(), given)
-        for secret in secrets
-        if secret
-    ]
-    return any(matches)
+    given = header.strip().lower().removeprefix("sha256=")
+    if not _HEX.fullmatch(given):
+        return False
+    wanted = bytes.fromhex(given)
+    found = False
+    for secret in secrets:
+        found |= hmac.compare_digest(hmac.digest(secret, raw, "sha256"), wanted)
+    return found
 
 
 def inflate(raw: bytes, encoding: str | None, limit: int) -> bytes:
-    """The body itself. Call it after the signature was verified: only what Nylas signed is inflated.
+    """The body without its Content-Encoding, of at most `limit` bytes. Verify the signature first.
 
-    Raises UnsupportedEncoding, BodyTooLarge (more than `limit` bytes, or a ratio that no contact has), BadCompression.
+    Raises UnsupportedEncoding, and UnreadableBody for gzip that is broken, cut short, of several members, or inflates too large.
     """
     name = (encoding or "").strip().lower()
     if name in ("", "identity"):
-        if len(raw) > limit:
-            raise BodyTooLarge(f"more than {limit} bytes")
         return raw
     if name not in ("gzip", "x-gzip"):
-        raise UnsupportedEncoding("the Content-Encoding is not gzip")
-    most = min(limit, max(4096, len(raw) * BIGGEST_RATIO))
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        raise UnsupportedEncoding(name)
+    allowed = min(limit, max(LARGEST_NOTIFICATION, LARGEST_RATIO * len(raw)))
+    stream = zlib.decompressobj(wbits=31)
     try:
-        body = inflater.decompress(raw, most + 1)
-    except zlib.error:
-        raise BadCompression("the gzip stream is damaged") from None
-    if len(body) > most:
-        raise BodyTooLarge(f"inflates to more than {most} bytes")
-    if not inflater.eof:
-        raise BadCompression("the gzip stream is cut off")
-    if inflater.unused_data:
-        raise BadCompression("something follows the gzip stream")
+        body = stream.decompress(raw, allowed + 1)
+    except zlib.error as error:
+        raise UnreadableBody("bad_gzip", str(error)) from None
+    if len(body) > allowed:
+        raise UnreadableBody("inflates_too_large")
+    if not stream.eof:
+        raise UnreadableBody("bad_gzip", "cut short")
+    if stream.unused_data:
+        raise UnreadableBody("bad_gzip", "more than one member")
     return body
+
+
+_HEX = re.compile("[0-9a-f]{64}")
