@@ -1,0 +1,339 @@
+"""A batch against a whole org: two calls, every row's own fate, and whatever happens between the query and the write."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connectors.salesforce.errors import OrgUnavailable
+from connectors.salesforce.exclusions import Suppression
+from connectors.salesforce.identity import OrgNotPrepared
+from connectors.salesforce.mapping import parse
+from connectors.salesforce.planning import Change, Fate, OnDelete, Policy
+from connectors.salesforce.simulator.schema import make_id
+from connectors.salesforce.sync import NEXT_BATCH
+from tests.support.salesforce_org import SimulatedOrg, simulated_org
+
+KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+ACME = make_id("001", 1)
+ACCOUNTS: dict[str, Any] = {"accounts": [{"Id": ACME, "Name": "Acme", "Website": "https://www.acme.example"}]}
+
+
+def change(key: str, *emails: str, version: int = 100, **more: Any) -> Change:
+    contact: dict[str, Any] = {"id": key, "emails": [{"email": email} for email in emails], "surname": "Lovelace"}
+    return Change(key, version, contact | more)
+
+
+def person(number: int, grant: str = "g", domain: str = "acme.example", **more: Any) -> Change:
+    return change(f"{grant}/{number:04d}", f"p{number}@{domain}", surname=f"Person {number}", **more)
+
+
+async def one(org: SimulatedOrg, made: Change) -> Any:
+    (outcome,) = await org.sync.sync([made])
+    return outcome
+
+
+async def test_a_first_sync_takes_two_calls_for_a_batch() -> None:
+    async with simulated_org(ACCOUNTS) as org:
+        changes = [
+            person(number, domain="else.example" if number % 5 < 2 else "acme.example") for number in range(1000)
+        ]
+        outcomes = await org.all(*changes)
+        assert {outcome.fate for outcome in outcomes.values()} == {Fate.CREATED}
+        assert (len(org.records("Contact")), len(org.records("Lead"))) == (600, 400)
+        assert {row["AccountId"] for row in org.records("Contact")} == {ACME}
+        assert org.calls == {"token": 1, "composite_start": 1, "composite_query": 1, "composite_write": 1}
+        again = await org.all(*changes)
+        assert {outcome.fate for outcome in again.values()} == {Fate.UNCHANGED}
+        assert (org.calls["composite_query"], org.calls["composite_write"]) == (2, 1)
+
+
+async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:
+    leads = [{"LastName": "Typed", "Company": "x", "Email": f"P{number}@else.example"} for number in range(20)]
+    contacts = [{"LastName": "Typed", "Email": f"p{number}@acme.example"} for number in range(20)]
+    async with simulated_org({**ACCOUNTS, "leads": leads, "contacts": contacts}) as org:
+        changes = [
+            person(number, grant=domain, domain=f"{domain}.example")
+            for number in range(40)
+            for domain in ("acme", "else")
+        ]
+        outcomes = await org.all(*changes)
+        fates = [outcome.fate for outcome in outcomes.values()]
+        assert (fates.count(Fate.CREATED), fates.count(Fate.UPDATED)) == (40, 40)
+        assert len(org.people()) == 80
+        assert org.calls["composite_write"] == 1
+        assert {outcome.matched for outcome in outcomes.values()} == {None, "email"}
+
+
+async def test_what_has_no_room_waits_for_the_next_batch() -> None:
+    async with simulated_org() as org:
+        many = [person(number, grant="g" * 36, nickname="x") for number in range(1300)]
+        outcomes = await org.sync.sync(many)
+        waiting = [outcome for outcome in outcomes if outcome.fate is Fate.RETRY]
+        assert {outcome.reason for outcome in waiting} == {NEXT_BATCH}
+        assert len(outcomes) == 1300
+        assert 600 <= len(org.people()) == 1300 - len(waiting) <= 1000
+
+
+async def test_an_address_with_a_plus_is_found() -> None:
+    async with simulated_org({"contacts": [{"LastName": "Lovelace", "Email": "a+b@acme.example"}]}) as org:
+        assert (await one(org, change("g/1", "a+b@acme.example"))).matched == "email"
+
+
+async def test_a_rule_that_alerts_is_passed_and_one_that_blocks_is_told_with_the_record() -> None:
+    rules = [
+        {"name": "A", "sobject": "Lead", "match_on": ["LastName"], "action": "Alert"},
+        {"name": "B", "sobject": "Lead", "match_on": ["Phone"], "action": "Block"},
+    ]
+    lead = {"LastName": "Lovelace", "Company": "x", "Phone": "1", "Email": "other@else.example"}
+    async with simulated_org({"duplicate_rules": rules, "leads": [lead]}) as org:
+        assert (await one(org, change("g/1", "ada@else.example"))).fate is Fate.CREATED
+        blocked = await one(org, change("g/2", "bob@else.example", phone_numbers=[{"number": "1"}]))
+        assert (blocked.fate, blocked.reason) == (Fate.FAILED, "duplicates_detected")
+        assert [match.record_id for error in blocked.errors for match in error.duplicates] == [
+            org.records("Lead")[0]["Id"]
+        ]
+
+
+async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
+    rule = {"name": "B", "sobject": "Lead", "match_on": ["Email"], "action": "Block"}
+    async with simulated_org({"duplicate_rules": [rule]}) as org:
+        plan = await org.sync.resolve(
+            [change("g/1", "ada@else.example", job_title="Engineer"), change("h/1", "ADA@else.example")]
+        )
+        typed = org.world.add("Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test")
+        outcomes = {outcome.key: outcome for outcome in await org.sync.write(plan)}
+        assert {outcome.record_id for outcome in outcomes.values()} == {typed["Id"]}
+        assert (outcomes["g/1"].matched, outcomes["g/1"].fate) == ("duplicate_rule", Fate.UPDATED)
+        assert outcomes["h/1"].fate is Fate.FILLED
+        (record,) = org.people()
+        assert (record[KEY], record["Title"], record["Company"]) == ("g/1", "Engineer", "x")
+
+
+async def test_people_whose_common_row_fails_are_tried_one_by_one() -> None:
+    async with simulated_org() as org:
+        await org.sync.start()
+        org.fault("rows", code="FIELD_CUSTOM_VALIDATION_EXCEPTION")
+        outcomes = {
+            outcome.key: outcome
+            for outcome in await org.sync.sync([change("g/1", "ada@else.example"), change("h/1", "ada@else.example")])
+        }
+        assert sorted(outcome.fate for outcome in outcomes.values()) == [Fate.CREATED, Fate.FILLED]
+        assert len(org.people()) == 1
+
+
+async def test_a_row_that_is_refused_fails_alone() -> None:
+    async with simulated_org() as org:
+        await org.sync.start()
+        org.fault("rows", every=10, code="FIELD_CUSTOM_VALIDATION_EXCEPTION")
+        outcomes = await org.all(*(person(number) for number in range(100)))
+        failed = [outcome for outcome in outcomes.values() if outcome.fate is Fate.FAILED]
+        assert len(failed) == 10
+        assert {outcome.reason for outcome in failed} == {"field_custom_validation_exception"}
+        assert all(outcome.errors for outcome in failed)
+        assert len(org.people()) == 90
+
+
+async def test_a_locked_row_is_to_be_tried_again() -> None:
+    async with simulated_org() as org:
+        await org.sync.start()
+        org.fault("rows", every=2, code="UNABLE_TO_LOCK_ROW")
+        changes = [person(number) for number in range(10)]
+        outcomes = await org.all(*changes)
+        locked = [outcome for outcome in outcomes.values() if outcome.fate is Fate.RETRY]
+        assert {outcome.reason for outcome in locked} == {"unable_to_lock_row"}
+        again = await org.all(*(made for made in changes if outcomes[made.key].fate is Fate.RETRY))
+        assert {outcome.fate for outcome in again.values()} == {Fate.CREATED}
+        assert len(org.people()) == 10
+
+
+async def test_a_collection_that_breaks_a_governor_limit_is_halved() -> None:
+    async with simulated_org({"settings": {"governor_rows": 60}}) as org:
+        outcomes = await org.all(*(person(number) for number in range(400)))
+        assert {outcome.fate for outcome in outcomes.values()} == {Fate.CREATED}
+        assert org.calls["composite_write"] <= 4
+
+
+async def test_a_request_that_cannot_be_read_is_taken_apart_to_the_guilty_row() -> None:
+    async with simulated_org() as org:
+        await org.sync.start()
+        org.fault("status", status=400, code="JSON_PARSER_ERROR", contains='"Email":"p77@acme.example"', times=None)
+        outcomes = await org.all(*(person(number) for number in range(200)))
+        failed = [outcome.key for outcome in outcomes.values() if outcome.fate is Fate.FAILED]
+        assert failed == ["g/0077"]
+        assert len(org.people()) == 199
+
+
+async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
+    async with simulated_org() as org:
+        await org.all(person(1))
+        org.world.change_settings({"read_only_fields": ["Lead.Title"]})
+        outcomes = await org.all(*(person(number, job_title="Engineer") for number in range(2, 10)))
+        assert {outcome.fate for outcome in outcomes.values()} == {Fate.CREATED}
+        assert org.counts["stripped", "Lead.Title"] >= 1
+        writes = org.calls["composite_write"]
+        await org.all(*(person(number, job_title="Engineer") for number in range(10, 20)))
+        assert org.calls["composite_write"] == writes + 1
+
+
+async def test_a_field_hidden_from_the_query_makes_a_new_start() -> None:
+    async with simulated_org() as org:
+        await org.all(person(1, job_title="Engineer"))
+        org.world.change_settings({"hidden_fields": ["Lead.Title"]})
+        outcomes = await org.all(person(1, job_title="Boss", version=200), person(2, job_title="Boss"))
+        assert [outcome.fate for outcome in outcomes.values()] == [Fate.UNCHANGED, Fate.CREATED]
+        assert org.calls["composite_start"] == 2
+
+
+async def test_an_org_without_the_key_field_is_said_not_to_be_prepared() -> None:
+    async with simulated_org({"settings": {"hidden_fields": [f"Lead.{KEY}"]}}) as org:
+        with pytest.raises(OrgNotPrepared, match=f"Lead.{KEY}"):
+            await org.sync.sync([person(1)])
+
+
+async def test_an_org_without_the_two_further_address_fields_is_served_by_the_first() -> None:
+    hidden = [f"{name}.Nylas_Email_{number}__c" for name in ("Contact", "Lead") for number in (2, 3)]
+    async with simulated_org({"settings": {"hidden_fields": hidden}}) as org:
+        await org.all(change("g/1", "ada@else.example", "ada@home.example"))
+        assert (await one(org, change("h/1", "ada@else.example"))).fate is Fate.FILLED
+
+
+async def test_a_lead_converted_between_query_and_write_is_followed_the_next_time() -> None:
+    async with simulated_org() as org:
+        made = change("g/1", "ada@else.example")
+        await one(org, made)
+        (lead,) = org.records("Lead")
+        newer = replace(made, version=200, contact={**(made.contact or {}), "job_title": "Engineer"})
+        plan = await org.sync.resolve([newer])
+        contact = org.world.convert(lead["Id"], None)
+        (outcome,) = await org.sync.write(plan)
+        assert outcome.fate is Fate.RETRY
+        assert (await one(org, newer)).record_id == contact["Id"]
+        (record,) = org.people()
+        assert (record[KEY], record[VERSION], record["Title"]) == ("g/1", 200, "Engineer")
+
+
+async def test_a_newer_version_written_between_query_and_write_wins() -> None:
+    async with simulated_org() as org:
+        await one(org, change("g/1", "ada@else.example", version=100))
+        plan = await org.sync.resolve([change("g/1", "ada@else.example", surname="Older", version=200)])
+        await one(org, change("g/1", "ada@else.example", surname="Newer", version=300))
+        (outcome,) = await org.sync.write(plan)
+        assert (outcome.fate, org.people()[0]["LastName"]) == (Fate.STALE, "Newer")
+
+
+async def test_a_person_erased_between_query_and_write_is_not_written() -> None:
+    async with simulated_org() as org:
+        batch = [change("g/1", "ada@else.example", "ada@home.example"), change("h/1", "ada@else.example"), person(3)]
+        plan = await org.sync.resolve(batch)
+        org.sync.policy = replace(org.sync.policy, suppression=Suppression().adding(["ada@home.example"]))
+        fates = {outcome.key: (outcome.fate, outcome.reason) for outcome in await org.sync.write(plan)}
+        assert fates["g/1"] == (Fate.SKIPPED, "suppressed")
+        assert fates["h/1"] == (Fate.RETRY, NEXT_BATCH)
+        assert fates["g/0003"][0] is Fate.CREATED
+        assert (await one(org, batch[0])).reason == "suppressed"
+        assert {row["LastName"] for row in org.people()} == {"Person 3"}
+
+
+async def test_an_accounts_rows_are_never_in_two_requests_at_once() -> None:
+    async with simulated_org({**ACCOUNTS, "settings": {"latency_ms_call": 150}}) as org:
+        await org.sync.start()
+        first, second = await asyncio.gather(
+            org.sync.sync([person(number) for number in range(20)]),
+            org.sync.sync([person(number) for number in range(20, 40)]),
+        )
+        fates = [{(outcome.fate, outcome.reason) for outcome in outcomes} for outcomes in (first, second)]
+        assert {(Fate.CREATED, "")} in fates
+        assert {(Fate.RETRY, NEXT_BATCH)} in fates
+        assert ACME in org.sync.claims(person(1))
+        assert {"p1@acme.example", "g/0001"} <= org.sync.claims(person(1))
+
+
+async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> None:
+    async with simulated_org(ACCOUNTS) as org:
+        await one(org, person(1))
+        org.world.add("Account", {"Name": "Globex", "Website": "globex.example"}, "test")
+        org.world.delete("Account", ACME)
+        assert (await one(org, person(2, domain="globex.example"))).sobject == "Lead"
+        org.now += 901
+        before = sum(org.calls.values())
+        await one(org, person(3))
+        assert sum(org.calls.values()) == before + 2
+        assert (await one(org, person(4, domain="globex.example"))).sobject == "Contact"
+        assert (await one(org, person(5))).sobject == "Lead"
+
+
+async def test_a_fault_of_the_whole_org_is_raised_and_the_batch_is_safe_to_offer_again() -> None:
+    async with simulated_org() as org:
+        await org.sync.start()
+        changes = [person(number) for number in range(50)]
+        plan = await org.sync.resolve(changes)
+        org.fault("status_after", status=503)
+        with pytest.raises(OrgUnavailable):
+            await org.sync.write(plan)
+        outcomes = await org.all(*changes)
+        assert {outcome.fate for outcome in outcomes.values()} == {Fate.UNCHANGED}
+        assert len(org.people()) == 50
+
+
+async def test_a_deletion_releases_and_is_counted() -> None:
+    async with simulated_org() as org:
+        await one(org, person(1))
+        outcome = await one(org, Change("g/0001", 200, None))
+        (record,) = org.people()
+        assert (outcome.fate, record.get(KEY), record.get(VERSION)) == (Fate.RELEASED, None, None)
+        kept = replace(org.sync.policy, on_delete=OnDelete.KEEP)
+        org.sync.policy = kept
+        await one(org, person(1))
+        assert (await one(org, Change("g/0001", 300, None))).reason == "kept"
+
+
+async def test_a_contact_that_only_fills_counts_once_for_the_match_rate() -> None:
+    async with simulated_org() as org:
+        await one(org, change("g/1", "ada@else.example"))
+        first = await one(org, change("h/1", "ada@else.example"))
+        again = await one(org, change("h/1", "ada@else.example", version=200))
+        assert (first.fate, first.first, again.fate, again.first) == (Fate.FILLED, True, Fate.FILLED, False)
+
+
+async def test_more_fields_are_mapped_by_a_table() -> None:
+    table = parse(
+        """
+        [contact]
+        MailingCity = "physical_addresses[work].city"
+        Birthdate = "birthday"
+        LeadSource = { constant = "Web" }
+        [lead]
+        City = "physical_addresses[work].city"
+        """
+    )
+    async with simulated_org(ACCOUNTS, Policy(mapping=table)) as org:
+        more = {"birthday": "1815-12-10", "physical_addresses": [{"type": "work", "city": "London", "postal_code": 7}]}
+        await org.all(person(1, **more), person(2, domain="else.example", **more))
+        (contact,), (lead,) = org.records("Contact"), org.records("Lead")
+        assert (contact["MailingCity"], contact["Birthdate"], contact["LeadSource"]) == ("London", "1815-12-10", "Web")
+        assert lead["City"] == "London"
+        again = await org.all(person(1, **more), person(2, domain="else.example", **more))
+        assert {outcome.fate for outcome in again.values()} == {Fate.UNCHANGED}
+
+
+async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() -> None:
+    odd: list[dict[str, Any]] = [
+        {"emails": None, "phone_numbers": None, "physical_addresses": None},
+        {"surname": "x" * 300, "emails": [{"email": "long@else.example"}]},
+        {"surname": "Notes", "notes": "n" * 1_000_000, "emails": [{"email": "notes@else.example"}]},
+        {"emails": [{"email": "nameless@else.example"}]},
+        {"surname": "Invalid", "emails": [{"email": "not an address"}]},
+        {"surname": "\ud800", "given_name": "\x00", "emails": [{"email": "surrogate@else.example"}]},
+        {"surname": 7, "emails": {"email": "x"}, "phone_numbers": "1", "job_title": ["Boss"]},
+    ]
+    async with simulated_org() as org:
+        changes = [Change(f"g/#/ü {number}", 100, contact) for number, contact in enumerate(odd)]
+        outcomes = await org.all(*changes, person(1))
+        fates = [outcomes[made.key].fate for made in changes]
+        assert fates == [Fate.SKIPPED, *[Fate.CREATED] * 5, Fate.SKIPPED]
+        assert outcomes["g/0001"].fate is Fate.CREATED
+        assert org.counts["cut", "Lead.LastName"] == 1
+        last_names = {row["LastName"] for row in org.people()}
+        assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
