@@ -3,9 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,14 +17,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from deploy.local.broker import Broker, BrokerError, Served, answers, make_broker, serve, start_cluster
 from tests.support.kafka import Kafka
-from tests.support.processes import Processes
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
 BROKER = Path(__file__).parents[2] / "deploy" / "local" / "broker.py"
-START_SECONDS = 120.0  # the first start on a machine fetches Kafka
+STOP_SECONDS = 60.0  # a controlled shutdown, or a kill after its bound
 
 
 def acknowledged(bootstrap: str, topic: str, seconds: float) -> KafkaError | None:
@@ -63,7 +66,13 @@ def test_nothing_is_created_by_accident(kafka: Kafka) -> None:
 
 def test_a_group_can_commit_from_the_first_moment_on(own_broker: Broker) -> None:
     consumer = Consumer(
-        {"bootstrap.servers": own_broker.bootstrap, "group.id": "first", "session.timeout.ms": 1000, "log_level": 3}
+        {
+            "bootstrap.servers": own_broker.bootstrap,
+            "group.id": "first",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "log_level": 3,
+        }
     )
     try:
         kafka = Kafka(own_broker.bootstrap, "t.")
@@ -141,29 +150,72 @@ def test_a_cluster_of_three_goes_on_without_one_of_its_nodes(tmp_path: Path) -> 
         cluster.stop()
 
 
-def test_the_command_line_prints_the_address_and_leaves_nothing_behind(processes: Processes, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, str(BROKER), "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd="/",
-        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(tmp_path)},
-    ) as process:
+@contextmanager
+def command_line(folder: Path, **environ: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed; its messages go to `messages`."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    given = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(temporary)} | environ
+    command = [sys.executable, str(BROKER), "--json"]
+    with (
+        (folder / "messages").open("w") as messages,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True, cwd="/", env=given) as process,
+    ):
         assert process.stdout is not None
         try:
-            described = json.loads(process.stdout.readline())
-            assert described["kind"] in ("docker", "kafka")
-            assert answers(described["bootstrap_servers"], 5.0)
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            _, messages = process.communicate(timeout=30)
-            assert process.returncode == 0, messages
-            assert time.monotonic() - began < 15
-            assert not answers(described["bootstrap_servers"], 1.0)
-            assert list(tmp_path.iterdir()) == []
+            yield process, json.loads(process.stdout.readline())
         finally:
-            process.kill()
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            finally:
+                process.kill()
+    assert list(temporary.iterdir()) == [], "nothing is left behind"
+
+
+def test_the_command_line_prints_the_address_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
+    with command_line(tmp_path) as (process, described):
+        assert described["kind"] in ("docker", "kafka")
+        assert answers(described["bootstrap_servers"], 5.0)
+    assert process.returncode == 0
+    assert not answers(described["bootstrap_servers"], 1.0)
+
+
+def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Path) -> None:
+    class Engine(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            known = {"/_ping": (200, b"OK"), "/version": (200, b'{"ApiVersion": "1.45"}')}
+            status, body = known.get(self.path, (404, b'{"message": "no such image, and no registry"}'))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            self.answer()
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_UNIX
+
+        def server_bind(self) -> None:
+            self.socket.bind(self.server_address)
+
+    path = f"{tmp_path}/engine"
+    with Server(path, Engine) as server:  # type: ignore[arg-type]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with command_line(tmp_path, DOCKER_HOST=f"unix://{path}") as (_, described):
+            assert described["kind"] == "kafka"
+        server.shutdown()
+    assert "a Docker engine answers, but apache/kafka" in (tmp_path / "messages").read_text()
 
 
 def test_a_given_cluster_is_used_when_it_answers(kafka_server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
