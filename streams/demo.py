@@ -71,13 +71,13 @@ class Machine:
         self.http = httpx.AsyncClient(timeout=30)
 
     async def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Starts a process; its output goes to `<folder>/<name>.log`. It is stopped when the demo ends."""
+        """Starts a process; what it says goes to `<folder>/<name>.log`, its output beside it. It is stopped when the demo ends."""
         log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
+        with log.open("wb") as said, log.with_suffix(".out").open("wb") as output:
             child = await asyncio.create_subprocess_exec(
                 *command,
                 stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=said,
                 env={**self.env, **(env or {})},
                 cwd=REPOSITORY,
             )
@@ -113,10 +113,10 @@ class Machine:
         async def printed() -> bool:
             if process.child.returncode is not None:
                 raise DemoFailed(f"{process.name} ended at once; see {process.log}:\n{process.log.read_text()[-2000:]}")
-            return b"\n" in process.log.read_bytes()
+            return b"\n" in process.log.with_suffix(".out").read_bytes()
 
         await self.until(printed, seconds, f"{process.name} does not say where it listens")
-        return process.log.read_text().splitlines()[0]
+        return process.log.with_suffix(".out").read_text().splitlines()[0]
 
     async def until(self, true: Callable[[], Awaitable[bool]], seconds: float, otherwise: str) -> None:
         """Waits until something holds. Raises DemoFailed after so many seconds."""
@@ -194,12 +194,16 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
         {"webhook_url": f"http://127.0.0.1:{port}/", "trigger_types": ["contact.updated", "contact.deleted"]},
     )
     secrets.write_text(created["data"]["webhook_secret"])
-    before = (await machine.get(f"{salesforce}/_sim/state"))["counts"]
+    before = (await machine.get(f"{salesforce}/_sim/state"))["records"]
 
     say(f"reading {people:,} people out of three address books ...")
     began = time.monotonic()
     backfill = await machine.start("backfill", sys.executable, "-m", "streams.cli", "backfill", "--all")
-    if await asyncio.wait_for(backfill.child.wait(), SYNC_SECONDS) != 0:
+    try:
+        status = await asyncio.wait_for(backfill.child.wait(), SYNC_SECONDS)
+    except TimeoutError:
+        raise DemoFailed(f"the backfill is not done after {SYNC_SECONDS:.0f} s; the logs are in {machine.folder}") from None
+    if status != 0:
         raise DemoFailed(f"the backfill failed; see {backfill.log}")
     quiet = partial(_is_quiet, admin, kafka)
     await machine.until(quiet, SYNC_SECONDS, "the first sync is not done")
@@ -330,10 +334,10 @@ async def _evidence(
         sink=pages["sink"],
         nylas_calls=sum(books["calls"].values()),
         org_before=before,
-        org_after=org["counts"],
+        org_after=org["records"],
         calls_first_sync=calls_first_sync,
         calls_all=org["calls"],
-        refused=len(org["refusals"]),
+        refused=sum(org["refusals"].values()),
         first_sync_seconds=first_sync,
         live_latency=latency,
     )

@@ -477,9 +477,11 @@ async def _evidence(running: _Running, sender: Sender, unquiet: str) -> Evidence
     }
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{running.org}/_sim/writes") as answer:
-            writes = (await answer.json())["writes"]
-        async with http.get(f"{running.org}/_sim/state") as answer:
-            records = (await answer.json())["records"]
+            writes = await answer.json()
+        records = []
+        for sobject in ("Contact", "Lead"):
+            async with http.get(f"{running.org}/_sim/records/{sobject}") as answer:
+                records += await answer.json()
     every = max(1, len(running.samples) // 12)
     return Evidence(
         acknowledged=sender.acknowledged,
@@ -489,7 +491,7 @@ async def _evidence(running: _Running, sender: Sender, unquiet: str) -> Evidence
         refetch=topics["contacts.refetch"],
         dead_letters=topics["contacts.dead-letter"],
         writes=[Write(one["seq"], one["id"], one["key"], one["version"]) for one in writes],
-        org=[*records["Contact"], *records["Lead"]],
+        org=records,
         samples=[*running.samples[::every], *running.samples[-1:]],
     )
 
