@@ -1,7 +1,7 @@
 """Who is in Salesforce already: the queries for a batch of people, and which record each of them is."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -299,9 +299,17 @@ class Census:
 
     def knows(self, someone: Person) -> bool:
         """Whether any record comes into question by address."""
-        return any(
-            self._by_address.get((name, address)) for name in ("Contact", "Lead") for address in someone.addresses
-        ) or any(self._converted_addresses.get(address) for address in someone.addresses)
+        return any(True for _ in self._near(someone))
+
+    def names(self, someone: Person) -> bool:
+        """Whether a record that comes into question by address has this person's name."""
+        return any(record.name == someone.name for record in self._near(someone))
+
+    def _near(self, someone: Person) -> Iterator[Record]:
+        for address in someone.addresses:
+            for sobject in ("Contact", "Lead"):
+                yield from self._by_address.get((sobject, address), ())
+            yield from self._converted_addresses.get(address, ())
 
     def find(self, someone: Person) -> Match:
         """The record that this person is.

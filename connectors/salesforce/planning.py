@@ -223,6 +223,8 @@ class Planner:
                 neighbours[address].append(place)
         seen = [False] * len(others)
         known = [place for place, (_, someone) in enumerate(others) if self._census.knows(someone)]
+        # of a family on one mailbox, the one whose name stands comes before the others
+        known.sort(key=lambda place: not self._census.names(others[place][1]))
         for start in (*known, *range(len(others))):
             waiting = [start]
             while waiting:

@@ -183,6 +183,16 @@ def test_a_family_on_one_address_in_one_address_book_is_never_merged(together: b
     assert only(org).get("Title") is None
 
 
+def test_of_a_family_on_one_mailbox_the_one_whose_name_stands_is_the_record() -> None:
+    org = PlainOrg()
+    org.add("Contact", FirstName="Ada", LastName="Lovelace", Email="home@x.example")
+    outcomes = org.sync(
+        change("g/1", "home@x.example", first="William", last="King"),
+        change("g/2", "home@x.example", first="Ada", last="Lovelace"),
+    )
+    assert (outcomes["g/1"].reason, only(org)[KEY]) == ("shared_address", "g/2")
+
+
 def test_a_nameless_entry_of_the_same_address_book_is_the_same_person() -> None:
     org = PlainOrg()
     org.sync(change("g/1", "ada@acme.com"))

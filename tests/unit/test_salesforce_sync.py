@@ -309,7 +309,10 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
         """
     )
     async with simulated_org(ACCOUNTS, Policy(mapping=table)) as org:
-        more = {"birthday": "1815-12-10", "physical_addresses": [{"type": "work", "city": "London", "postal_code": 7}]}
+        more: dict[str, Any] = {
+            "birthday": "1815-12-10",
+            "physical_addresses": [{"type": "work", "city": "London", "postal_code": 7}],
+        }
         await org.all(person(1, **more), person(2, domain="else.example", **more))
         (contact,), (lead,) = org.records("Contact"), org.records("Lead")
         assert (contact["MailingCity"], contact["Birthdate"], contact["LeadSource"]) == ("London", "1815-12-10", "Web")
