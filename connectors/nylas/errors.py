@@ -65,7 +65,6 @@ UNREADABLE = (
     "bad_gzip",
     "inflates_too_large",
     "not_json",
-    "too_deep",
     "not_an_envelope",
     "no_object",
     "no_grant_id",

@@ -12,8 +12,8 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody as UnreadableBody
 
-MAX_DEPTH = 100
-"""Levels of nesting. A contact has four; orjson reads 1,024 but writes only 254, and what is read here has to be written again."""
+MAX_DEPTH = 1000
+"""Levels of nesting. A contact has four; orjson reads up to 1,024, and nothing else shall read more than it. It writes only 254."""
 
 LONGEST_ID = 2_000
 """Characters. Graph's IDs, the longest that Nylas passes on, have about 150."""
@@ -41,16 +41,12 @@ class Notification:
 def parse_json(raw: bytes) -> Any:
     """JSON in UTF-8. A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and Infinity are refused.
 
-    Raises UnreadableBody: not_json, or too_deep beyond `MAX_DEPTH` levels.
+    Raises UnreadableBody, also for what is nested deeper than `MAX_DEPTH`.
     """
     try:
-        data = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        data = _parse_tolerantly(raw)
-    # Counting brackets costs nothing beside parsing, and few of them cannot nest deep.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper_than(data, MAX_DEPTH):
-        raise UnreadableBody("too_deep")
-    return data
+        return _parse_tolerantly(raw)
 
 
 def parse_notification(raw: bytes) -> Notification:
@@ -63,10 +59,10 @@ def parse_notification(raw: bytes) -> Notification:
         raise UnreadableBody("not_an_envelope")
     kind = data.get("type")
     inner = data.get("data")
-    if not isinstance(kind, str) or not kind or not isinstance(inner, dict):
+    if not isinstance(kind, str) or not kind:
         raise UnreadableBody("not_an_envelope")
-    subject = inner.get("object")
-    if not isinstance(subject, dict):
+    subject = inner.get("object") if isinstance(inner, dict) else None
+    if not isinstance(inner, dict) or not isinstance(subject, dict):
         raise UnreadableBody("no_object")
     if kind.startswith("contact."):
         # A grant ID is a UUID; with a slash in it two contacts could have one key.
@@ -79,7 +75,7 @@ def parse_notification(raw: bytes) -> Notification:
     source = data.get("source")
     application = inner.get("application_id")
     return Notification(
-        identity if isinstance(identity, str) and identity else _derived_id(data),
+        identity if isinstance(identity, str) and identity else _derived_id(data, raw),
         kind,
         _time(data.get("time")),
         source if isinstance(source, str) else "",
@@ -108,10 +104,13 @@ def _time(value: object) -> int | None:
     return int(value)
 
 
-def _derived_id(data: dict[str, Any]) -> str:
+def _derived_id(data: dict[str, Any], raw: bytes) -> str:
     # Without the attempt, which is the one field that differs between the attempts of a notification.
     same = {name: value for name, value in data.items() if name != "webhook_delivery_attempt"}
-    content = orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+    try:
+        content = orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # nested deeper than orjson writes
+        content = raw
     return "derived-" + hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -133,13 +132,13 @@ def _deeper_than(data: Any, levels: int) -> bool:
 def _parse_tolerantly(raw: bytes) -> Any:
     """As orjson, but for lone surrogates (escaped or as bytes) and a byte order mark."""
     try:
-        data = _DECODER.decode(raw.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
-        return _without_surrogates(data)
-    except RecursionError:
-        raise UnreadableBody("too_deep") from None
-    except ValueError as error:
+        data = _without_surrogates(_DECODER.decode(raw.decode("utf-8", "surrogatepass").removeprefix("\ufeff")))
+    except (ValueError, RecursionError) as error:
         # The error's own text would quote the body.
         raise UnreadableBody("not_json", type(error).__name__) from None
+    if _deeper_than(data, MAX_DEPTH):
+        raise UnreadableBody("not_json", "nested too deeply")
+    return data
 
 
 def _without_surrogates(data: Any) -> Any:
