@@ -1,0 +1,364 @@
+"""The real stages, each with one promise left out on purpose, so that a test can show that its absence is noticed.
+
+    python -m tests.faults.variants VARIANT STAGE
+
+runs the stage as `contactstream STAGE` would, patched. The variant `whole` leaves nothing out. In every variant a test can hold
+the stage at a moment that is otherwise too short to hit: see `held`. Only the order of things matters, so holding breaks nothing.
+"""
+
+import asyncio
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HELD_SECONDS = 60.0  # a test that forgot to let go fails by its own deadline before this
+LOOK_SECONDS = 0.01
+
+FOLDER = "FAULTS_HOLD"
+"""Environment: a folder; a file in it with a moment's name holds the stage there until it is gone."""
+
+LINGER = "FAULTS_LINGER_MS"
+"""Environment: how long records wait in the dedupe stage's producer before they are sent."""
+
+
+def held(moment: str) -> bool:
+    """Whether a test holds the stage at this moment; says that the moment is reached."""
+    folder = os.environ.get(FOLDER)
+    if folder is None or not Path(folder, moment).exists():
+        return False
+    Path(folder, f"{moment}.reached").touch()
+    return True
+
+
+def hold(moment: str) -> None:
+    """Waits while the test wants it. In a thread: the stage's event loop goes on."""
+    until = time.monotonic() + HELD_SECONDS
+    while held(moment) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+
+
+async def hold_async(moment: str) -> None:
+    """As `hold`, in the event loop."""
+    until = time.monotonic() + HELD_SECONDS
+    while held(moment) and time.monotonic() < until:  # noqa: ASYNC110  # the test is another process
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+class Moved(RuntimeError):
+    """What a variant replaces is not where it was: the variant would break nothing, and its test would prove nothing."""
+
+
+def replace(owner: Any, name: str, new: Any) -> None:
+    """Puts `new` in the place of something that is there. Raises Moved when it is not there, or takes other parameters."""
+    try:
+        old = inspect.getattr_static(owner, name)
+    except AttributeError:
+        raise Moved(f"{owner.__name__} has no {name}") from None
+    if inspect.isfunction(old) and inspect.isfunction(new):
+        before, after = (list(inspect.signature(each).parameters) for each in (old, new))
+        if before != after:
+            raise Moved(f"{owner.__name__}.{name} takes {before}, the variant {after}")
+    setattr(owner, name, new)
+
+
+def _hold_bridge() -> None:
+    from streams.bridge import Bridge
+
+    publish = Bridge._publish
+
+    async def held_publish(self: Any, decision: Any, record: Any) -> Any:
+        await hold_async("before_publish")
+        return await publish(self, decision, record)
+
+    replace(Bridge, "_publish", held_publish)
+
+
+def _hold_dedupe() -> None:
+    """Moments: `between` the two things that a batch publishes; `before_outputs`; `unsent`, when the producer has all of them."""
+    from streams import dedupe
+    from streams.dedupe import Writer
+
+    publish, flush, config = Writer.publish, Writer._flush, vars(dedupe)["producer_config"]
+    flushed = 0
+
+    def held_publish(self: Any, outputs: Any) -> None:
+        hold("before_outputs")
+        publish(self, outputs)
+
+    def held_flush(self: Any, handed_over: int) -> None:
+        nonlocal flushed
+        hold("unsent")
+        flush(self, handed_over)
+        flushed += 1
+        if flushed % 2:
+            hold("between")
+
+    def lingering_config(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> dict[str, Any]:
+        return config(kafka, delivery_timeout=delivery_timeout, linger_ms=float(os.environ.get(LINGER, linger_ms)))
+
+    replace(Writer, "publish", held_publish)
+    replace(Writer, "_flush", held_flush)
+    replace(dedupe, "producer_config", lingering_config)
+
+
+def _hold_sink() -> None:
+    """Moments: `resolved`, before the sink asks itself whether the partition is still its own; `before_write`, after that."""
+    from connectors.salesforce.sync import Sync
+
+    resolve, write = Sync.resolve, Sync.write
+
+    async def held_resolve(self: Any, changes: Any) -> Any:
+        plan = await resolve(self, changes)
+        await hold_async("resolved")
+        return plan
+
+    async def held_write(self: Any, plan: Any) -> Any:
+        await hold_async("before_write")
+        return await write(self, plan)
+
+    replace(Sync, "resolve", held_resolve)
+    replace(Sync, "write", held_write)
+
+
+def acknowledge_first() -> None:
+    """The bridge answers 200 and publishes afterwards."""
+    from streams.bridge import Bridge
+
+    publish = Bridge._publish
+    under_way: set[asyncio.Task[Any]] = set()
+
+    async def answer_first(self: Any, decision: Any, record: Any) -> Any:
+        task = asyncio.create_task(publish(self, decision, record))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        return decision
+
+    replace(Bridge, "_publish", answer_first)
+
+
+def table_first() -> None:
+    """Dedupe remembers before what it forwards is acknowledged."""
+    from streams.dedupe import Dedupe
+
+    def work(self: Any, records: Any) -> None:
+        partition = records[0].partition
+        self._wait_until_heard()
+        plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
+        self._writer.publish_to(self._changelog, partition, plan.entries)
+        self._table.remember(partition, plan.entries)
+        self._writer.publish(plan.outputs)
+        self._count(len(records), plan)
+
+    replace(Dedupe, "work", work)
+
+
+def forward_stale() -> None:
+    """Dedupe forwards what is older than what it has seen."""
+    from streams import news
+    from streams.versions import State
+
+    decide = vars(news)["decide"]
+
+    def without_check(state: Any, event: Any, now: int) -> Any:
+        decision = decide(state, event, now)
+        if decision.reason != "stale" or not event.fingerprint:
+            return decision
+        known = State(event.version, event.version, event.fingerprint, event.mapping, (event.id_hash,))
+        return decision._replace(forward=True, reason="forwarded", state=known)
+
+    replace(news, "decide", without_check)
+
+
+def open_windows() -> None:
+    """Stock Faust's order at the end of a recovery, its live set of partitions, and no check of what arrives."""
+    from faust.tables.recovery import Recovery
+    from faust.transport.drivers.aiokafka import Consumer
+
+    from streams.faust_batches import BatchConsumer, PausedRecovery
+
+    seek = BatchConsumer.perform_seek
+
+    async def slow_seek(self: Any) -> None:
+        await seek(self)
+        await asyncio.sleep(float(os.environ.get("FAULTS_SEEK_SECONDS", "0")))
+
+    async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
+        last = batch[-1].offset
+        self._handed_out[tp].append(last)
+        self._read_offset[tp] = last - 1
+        return batch
+
+    async def stock(self: Any, generation_id: int = 0) -> None:
+        await Recovery.on_recovery_completed(self, generation_id)
+
+    async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
+        return await Consumer._getmany(self, active_partitions, timeout)
+
+    replace(BatchConsumer, "perform_seek", slow_seek)
+    replace(BatchConsumer, "_take", take_unchecked)
+    replace(BatchConsumer, "_getmany", live_set)
+    replace(BatchConsumer, "stop_flow", lambda self: Consumer.stop_flow(self))
+    replace(PausedRecovery, "on_recovery_completed", stock)
+
+
+def no_watchdog() -> None:
+    """Dedupe does not notice that it stood still, nor that the coordinator has not heard of it."""
+    from streams.dedupe import Membership
+    from streams.fences import Watchdog
+
+    for method in ("start", "check", "look"):
+        replace(Watchdog, method, lambda self: None)
+    for method in ("check", "wait"):
+        replace(Membership, method, lambda self: None)
+
+
+def no_delivery_timeout() -> None:
+    """Dedupe's producer sends what it was given however late."""
+    from streams import dedupe
+
+    config = vars(dedupe)["producer_config"]
+
+    def patient(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> dict[str, Any]:
+        return config(kafka, delivery_timeout=300.0, linger_ms=linger_ms)
+
+    replace(dedupe, "producer_config", patient)
+    flush = dedupe.Writer._flush
+
+    def wait_longer(self: Any, handed_over: int) -> None:
+        self._seconds = 300.0
+        flush(self, handed_over)
+
+    replace(dedupe.Writer, "_flush", wait_longer)
+
+
+def no_fences_dedupe() -> None:
+    """None of dedupe's fences."""
+    no_watchdog()
+    no_delivery_timeout()
+
+
+def no_fences_sink() -> None:
+    """The sink never asks whether the partition is still its own."""
+    from streams.sink import Sink
+
+    replace(Sink, "_still_ours", lambda self, epoch: True)
+
+
+def commit_early() -> None:
+    """The sink commits what it has taken."""
+    from streams.offsets import OffsetTracker
+
+    committable = OffsetTracker.committable
+
+    def taken(self: Any) -> int | None:
+        committable(self)
+        return self._next if self._next >= 0 else None
+
+    replace(OffsetTracker, "committable", taken)
+
+
+def commit_past_gap() -> None:
+    """The sink commits past an unfinished record when one behind it is finished."""
+    from streams.offsets import OffsetTracker
+
+    committable, finish = OffsetTracker.committable, OffsetTracker.finish
+
+    def highest(self: Any, offset: int) -> None:
+        self._highest = max(offset, getattr(self, "_highest", -1))
+        finish(self, offset)
+
+    def past_the_gap(self: Any) -> int | None:
+        found = committable(self)
+        return found if found is None else max(found, getattr(self, "_highest", -1) + 1)
+
+    replace(OffsetTracker, "finish", highest)
+    replace(OffsetTracker, "committable", past_the_gap)
+
+
+def last_offset_wins() -> None:
+    """Of several changes of a contact in a batch the sink keeps the last one, whatever its version."""
+    from streams.batching import Waiting
+
+    add = Waiting.add
+
+    def last(self: Any, row: Any) -> bool:
+        other = self._rows.get(row.key)
+        if other is not None:
+            other.change, other.record, other.claims = row.change, row.record, row.claims
+            other.offsets.extend(row.offsets)
+            return True
+        return add(self, row)
+
+    replace(Waiting, "add", last)
+
+
+def no_version_check() -> None:
+    """The sink does not compare versions with the org's before it writes."""
+    from connectors.salesforce.identity import Record
+
+    replace(Record, "version", property(lambda self: None))
+
+
+def range_assignor() -> None:
+    """The sink joins its group with librdkafka's default assignor."""
+    from streams import sink
+
+    config, start = vars(sink)["consumer_config"], vars(sink)["starting_offsets"]
+
+    def default(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> dict[str, Any]:
+        made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
+        return made | {"partition.assignment.strategy": "range"}
+
+    def assign(self: Any, consumer: Any, partitions: Any) -> None:
+        if partitions:
+            consumer.assign(start(consumer, partitions))
+            self._in_loop(self._begin(partitions[0]))
+
+    replace(sink, "consumer_config", default)
+    replace(sink.Sink, "_on_assign", assign)
+
+
+def nothing() -> None:
+    """Nothing is left out."""
+
+
+VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
+    ("acknowledge_first", "bridge"): acknowledge_first,
+    ("table_first", "dedupe"): table_first,
+    ("no_version_check", "dedupe"): forward_stale,
+    ("open_windows", "dedupe"): open_windows,
+    ("no_watchdog", "dedupe"): no_watchdog,
+    ("no_fences", "dedupe"): no_fences_dedupe,
+    ("commit_early", "sink"): commit_early,
+    ("commit_past_gap", "sink"): commit_past_gap,
+    ("last_offset_wins", "sink"): last_offset_wins,
+    ("no_version_check", "sink"): no_version_check,
+    ("no_fences", "sink"): no_fences_sink,
+    ("range_assignor", "sink"): range_assignor,
+    ("whole", "bridge"): nothing,
+    ("whole", "dedupe"): nothing,
+    ("whole", "sink"): nothing,
+}
+"""By variant and stage. A stage of which a variant leaves nothing out runs whole."""
+
+HOLDS: dict[str, Callable[[], None]] = {"bridge": _hold_bridge, "dedupe": _hold_dedupe, "sink": _hold_sink}
+
+
+def main() -> None:
+    variant, stage = sys.argv[1:]
+    if variant not in {name for name, _ in VARIANTS}:
+        raise SystemExit(f"{variant} is no variant")
+    if stage in HOLDS:
+        HOLDS[stage]()
+    VARIANTS.get((variant, stage), nothing)()
+    from streams.cli import main as contactstream
+
+    contactstream([stage])
+
+
+if __name__ == "__main__":
+    main()
