@@ -307,11 +307,11 @@ async def run(storm: Storm, folder: Path) -> Report:
     """A storm from its first process to its verdict."""
     began = time.monotonic()
     load = notifications(storm.seed, storm.contacts, storm.versions)
-    steps = schedule(storm.seed, len(load) / storm.rate * 3 + 60, storm.every, storm.only)
+    steps = schedule(storm.seed, len(load) / storm.rate * 3 + 60, storm.every, storm.only) if storm.every else []
     async with _started(storm, folder) as (running, sender):
         loaded = asyncio.Event()
         watching = asyncio.create_task(running.watch())
-        weather = asyncio.create_task(running.weather(steps if storm.every else [], loaded))
+        weather = asyncio.create_task(running.weather(steps, loaded))
         await sender.send(load, storm.rate)
         loaded.set()
         await weather
