@@ -1,16 +1,18 @@
 """Makes Salesforce true for a batch of changed contacts: who is there already, what to write, and what became of each."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.client import SalesforceClient
-from connectors.salesforce.composite import SubAnswer, query_subrequest, write_headers
+from connectors.salesforce.composite import Row, SubAnswer, query_subrequest, write_headers
 from connectors.salesforce.describe import ObjectDescribe, describe_answer, describe_subrequest
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.errors import Action, RequestRejected
@@ -41,6 +43,7 @@ NEXT_BATCH = "next_batch"
 Offer it again with the next batch."""
 
 MAX_BATCH = 1000  # rows of one Composite
+ACCOUNT_SECONDS = 30.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop
 _OBJECTS = ("Contact", "Lead")
 _REMEMBERED = 200_000  # contacts that were found but own no record, so that the match rate counts each once
 
@@ -75,6 +78,7 @@ class Sync:
         self._our_user: str | None = None
         self._starting = asyncio.Lock()
         self._writing: set[str] = set()  # Accounts whose rows are on their way
+        self._written = asyncio.Condition()
         self._filled: dict[int, None] = {}
 
     async def start(self) -> None:
@@ -97,6 +101,8 @@ class Sync:
         self._described = {name: describe_answer(answer) for name, answer in zip(_OBJECTS, described, strict=True)}
         schemas = {name: self._schema(name) for name in _OBJECTS}
         self._accounts.update(await self._client.rest_of(accounts))
+        for _ in range(self._accounts.shared):
+            self._count("shared_domain", "")
         for shape in schemas.values():
             for name in shape.mapped.missing:
                 self._count("missing", f"{shape.sobject}.{name}")
@@ -189,14 +195,10 @@ class Sync:
         to_write = rows(decisions)
         changed = {id(decision) for row in to_write for decision in row.tag}
         outcomes = [*suppressed, *(self._told(one.outcome) for one in decisions if id(one) not in changed)]
-        busy = [row for row in to_write if row.account_id in self._writing]
-        free = [row for row in to_write if row.account_id not in self._writing]
-        held = {row.account_id for row in free if row.account_id}
-        self._writing |= held
-        try:
+        async with self._accounts_of(to_write) as free:
             written, left = await write_rows(self._how(), free)
-        finally:
-            self._writing -= held
+            kept = {id(row) for row in free}
+        busy = [row for row in to_write if id(row) not in kept]
         waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
         outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in (*waiting, *plan.leftovers)]
         duplicates = [one for one in written if one.verdict.action is Action.ADOPT_DUPLICATE]
@@ -208,6 +210,25 @@ class Sync:
             outcomes += await self._adopt(duplicates, plan.census, apart)
         outcomes += await self._one_by_one(apart)
         return list({outcome.key: outcome for outcome in reversed(outcomes)}.values())[::-1]
+
+    @asynccontextmanager
+    async def _accounts_of(self, to_write: Sequence[Row]) -> AsyncIterator[Sequence[Row]]:
+        """The rows that may be written now: no other request holds their Account, and none will until the end.
+
+        Waiting costs no call, coming again with the next batch costs a query.
+        """
+        wanted = {row.account_id for row in to_write if row.account_id}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ACCOUNT_SECONDS), self._written:
+                await self._written.wait_for(lambda: not wanted & self._writing)
+        held = wanted - self._writing
+        self._writing |= held
+        try:
+            yield [row for row in to_write if not row.account_id or row.account_id in held]
+        finally:
+            self._writing -= held
+            async with self._written:
+                self._written.notify_all()
 
     def _how(self) -> How:
         return How(self._client, self._stripped, write_headers(allow_save=self.policy.allow_save))
