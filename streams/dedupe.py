@@ -29,7 +29,14 @@ from prometheus_client import CollectorRegistry
 from connectors.salesforce.mapping import Mapping, load
 from streams.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
 from streams.fences import Die, Exit, Watchdog, die
-from streams.kafka import OffsetsExpired, client_config, producer_config, starting_offsets, wait_for_broker
+from streams.kafka import (
+    METADATA_SECONDS,
+    OffsetsExpired,
+    client_config,
+    producer_config,
+    starting_offsets,
+    wait_for_broker,
+)
 from streams.lag import LagReader
 from streams.metrics import DedupeMetrics
 from streams.news import Consumed, Output, Plan, Planner
@@ -227,9 +234,6 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Dedup
     names = topics(kafka)
     if not await asyncio.to_thread(_wait, kafka, names, stopping, health):
         return 0
-    if fault := await asyncio.to_thread(partitions_differ, AdminClient(client_config(kafka)), names):
-        log.critical("partitions differ", error=fault)
-        return 4
 
     session = settings.session_timeout
     watchdog = Watchdog(session / 2)
@@ -244,9 +248,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Dedup
     )
     app.agent(source, name="dedupe", concurrency=1)(dedupe.agent)
     watchdog.start()
-    LagWatch(
-        LagReader(AdminClient(client_config(kafka))), names.events.name, names.events.partitions, app, metrics, health
-    ).start()
+    LagWatch(LagReader(client_config(kafka)), names.events.name, names.events.partitions, app, metrics, health).start()
     await _until_stopped(app, stopping, watchdog)
     ops.stop()
     log.info("stopped")
@@ -286,7 +288,7 @@ def credentials(kafka: KafkaSettings) -> Any:
 
 def partitions_differ(admin: AdminClient, names: Topics) -> str:
     """What stands against it that an event and its contact's entry of the table share a partition; empty when nothing does."""
-    found = admin.list_topics(timeout=10.0).topics
+    found = admin.list_topics(timeout=METADATA_SECONDS).topics
     counts = {topic.name: len(found[topic.name].partitions) for topic in (names.events, names.seen_changelog)}
     wrong = [f"{name} has {count}" for name, count in counts.items() if count != names.events.partitions]
     return (
@@ -303,6 +305,8 @@ def _wait(kafka: KafkaSettings, names: Topics, stopping: asyncio.Event, health: 
     ]
     while wait_for_broker(kafka, wanted, stopped=stopping.is_set, waiting=health.waiting):
         try:
+            if fault := partitions_differ(AdminClient(client_config(kafka)), names):
+                die(Exit.PARTITIONS_DIFFER, fault)
             check_offsets(kafka, names)
         except OffsetsExpired as error:
             die(Exit.OFFSETS_EXPIRED, str(error))

@@ -34,6 +34,8 @@ class Exit(IntEnum):
     """The group's coordinator has not heard of it for so long that its partitions may have a new owner."""
     UNREADABLE_STATE = 78
     """The table's changelog holds what this version cannot read."""
+    PARTITIONS_DIFFER = 79
+    """Topics that must share their partitioning do not."""
 
 
 def die(code: Exit, reason: str, **context: object) -> NoReturn:

@@ -1,18 +1,28 @@
 """Numbered versions of many contacts for the dedupe stage, and the account of what became of them."""
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import orjson
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from tests.support.kafka import Found, Kafka
-from tests.support.processes import Process
+from tests.support.kafka import REQUEST_SECONDS, Found, Kafka
 from tests.support.waiting import wait_until
 
-TOPICS = ("contacts.changes", "contacts.refetch", "contacts.outcomes", "contacts.dead-letter", "grants.events", "reader.runs")
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+TOPICS = (
+    "contacts.changes",
+    "contacts.refetch",
+    "contacts.outcomes",
+    "contacts.dead-letter",
+    "grants.events",
+    "reader.runs",
+)
 
 
 def create_topics(kafka: Kafka, partitions: int) -> None:
@@ -75,7 +85,7 @@ class Account:
     @property
     def backwards(self) -> int:
         """Times that an older version followed a newer one of the same contact."""
-        return sum(after < before for found in self.versions.values() for before, after in zip(found, found[1:], strict=False))
+        return sum(after < before for found in self.versions.values() for before, after in pairwise(found))
 
 
 def account(changes: Sequence[Found]) -> Account:
@@ -90,32 +100,62 @@ def committed(kafka: Kafka, partitions: int) -> dict[int, int]:
     """The stage's committed offsets."""
     wanted = [TopicPartition(kafka.name("contacts.events"), number) for number in range(partitions)]
     request = [ConsumerGroupTopicPartitions(f"{kafka.prefix}contactstream-dedupe", wanted)]
-    answer = next(iter(kafka.admin().list_consumer_group_offsets(request).values())).result()
+    admin = kafka.admin()  # a client that nobody holds never answers
+    answer = next(iter(admin.list_consumer_group_offsets(request).values())).result(REQUEST_SECONDS)
     return {each.partition: each.offset for each in answer.topic_partitions or []}
 
 
 def wait_done(kafka: Kafka, partitions: int, sent: int, seconds: float = 90.0) -> None:
     """Until the stage has committed every event."""
-    wait_until(lambda: sum(max(0, each) for each in committed(kafka, partitions).values()) >= sent, f"{sent} events committed", seconds)
+    wait_until(
+        lambda: sum(max(0, each) for each in committed(kafka, partitions).values()) >= sent,
+        f"{sent} events committed",
+        seconds,
+    )
 
 
-def keep_running(process: Process, again: "list[int]") -> bool:
-    """Whether the process ended and has to be started again; its exit code is noted."""
-    if process.exit_code is None:
-        return False
-    again.append(process.exit_code)
-    return True
+def changes_end(kafka: Kafka) -> int:
+    """How many records contacts.changes has taken so far."""
+    admin = kafka.admin()
+    futures = admin.list_offsets({TopicPartition(kafka.name("contacts.changes"), 0): LATEST})
+    return int(next(iter(futures.values())).result(REQUEST_SECONDS).offset)
 
 
-def wait_some(kafka: Kafka, records: int, seconds: float = 60.0) -> None:
-    """Until contacts.changes holds so many records: the stage is at work."""
-    name = kafka.name("contacts.changes")
+def wait_changes(kafka: Kafka, records: int, seconds: float = 60.0) -> None:
+    """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
+    wait_until(lambda: changes_end(kafka) >= records, f"{records} changes", seconds)
 
-    def end() -> bool:
-        from streams.lag import LATEST
 
-        futures = kafka.admin().list_offsets({TopicPartition(name, 0): LATEST})
-        return next(iter(futures.values())).result().offset >= records
+class Load:
+    """Produces in a thread of its own, at most `rate` events a second, while a test disturbs the stage."""
 
-    wait_until(end, f"{records} changes", seconds)
-    time.sleep(0)
+    def __init__(self, kafka: Kafka, events: Iterable[tuple[bytes, bytes]], rate: float) -> None:
+        self._kafka, self._events, self._rate = kafka, list(events), rate
+        self.sent = len(self._events)
+        """How many there are in all."""
+        self._thread = threading.Thread(target=self._produce, name="load", daemon=True)
+        self._failure: BaseException | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it still produces."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _produce(self) -> None:
+        step = max(1, int(self._rate / 10))
+        try:
+            for start in range(0, len(self._events), step):
+                began = time.monotonic()
+                self._kafka.produce("contacts.events", self._events[start : start + step], [("origin", b"webhook")])
+                time.sleep(max(0.0, step / self._rate - (time.monotonic() - began)))
+        except Exception as error:  # noqa: BLE001  # raised where the load ends
+            self._failure = error

@@ -1,0 +1,171 @@
+"""The dedupe stage as a process on a real broker: what it forwards, where it starts, and how it ends."""
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+
+from deploy.local.broker import Broker
+from streams.fences import Exit
+from tests.support.dedupe_load import (
+    account,
+    changes_end,
+    committed,
+    create_topics,
+    environ,
+    event,
+    rounds,
+    wait_changes,
+    wait_done,
+)
+from tests.support.kafka import REQUEST_SECONDS, Kafka
+from tests.support.processes import Processes
+from tests.support.waiting import wait_until
+
+WEBHOOK: list[tuple[str, str | bytes | None]] = [("origin", b"webhook"), ("received_ms", b"1700000000000")]
+
+
+def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 2)
+    key, first = event(1, 1)
+    _, again = event(1, 1, id_="another notification, the same content")
+    _, stale = event(1, 0)
+    _, newer = event(1, 2)
+    bare = b'{"type":"contact.updated","id":"n","time":1700000009,"data":{"object":{"grant_id":"g0","id":"b","object":"contact"}}}'
+    sent = [(key, first), (key, first), (key, again), (key, stale), (key, newer), (b"poison", b"{"), (b"g0/b", bare)]
+    kafka.produce("contacts.events", sent, WEBHOOK)
+    worker = processes.start("dedupe", environ=environ(kafka, 2)).wait_ready()
+    wait_done(kafka, 2, len(sent))
+
+    assert account(kafka.read("contacts.changes")).versions == {key: [1, 2]}
+    (dead,) = kafka.read("contacts.dead-letter")
+    assert (dead.key, dead.value, dead.headers["dlq.reason"]) == (b"poison", b"{", b"not_json")
+    (asked,) = kafka.read("contacts.refetch")
+    assert (asked.key, asked.headers["reason"]) == (b"g0/b", b"bodyless")
+    assert worker.metric("contactstream_dedupe_events_total") == len(sent)
+    assert worker.metric("contactstream_dedupe_forwarded_total") == 2
+    dropped = {
+        reason: worker.metric("contactstream_dedupe_dropped_total", reason=reason)
+        for reason in ("stale", "duplicate", "retry")
+    }
+    assert dropped == {"stale": 1, "duplicate": 1, "retry": 1}
+    assert worker.metric("contactstream_dedupe_dead_lettered_total") == 1
+    assert worker.metric("contactstream_dedupe_refetch_total", reason="bodyless") == 1
+    assert worker.metric("contactstream_dedupe_table_entries") == 2
+    assert worker.stop() == 0
+    assert "g0" not in worker.log, "no contact key in the log"
+
+
+def test_a_restarted_worker_still_knows_what_was_seen(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 4)
+    kafka.produce("contacts.events", [event(contact, 5) for contact in range(300)], WEBHOOK)
+    first = processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
+    wait_done(kafka, 4, 300)
+    assert first.stop() == 0
+
+    stale_and_new = [event(contact, version) for contact in range(300) for version in (5, 4, 6)]
+    kafka.produce("contacts.events", stale_and_new, WEBHOOK)
+    second = processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
+    wait_done(kafka, 4, 1200)
+    assert second.metric("contactstream_dedupe_table_entries") == 300
+    found = account(kafka.read("contacts.changes")).versions
+    assert set(map(tuple, found.values())) == {(5, 6)}
+
+
+def test_a_quiet_partition_is_committed_too(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 3)
+    processes.start("dedupe", environ=environ(kafka, 3)).wait_ready()
+    wait_until(lambda: set(committed(kafka, 3).values()) == {0}, "the start of each partition is committed")
+
+
+def test_a_worker_waits_for_its_topics_and_says_so(kafka: Kafka, processes: Processes) -> None:
+    worker = processes.start("dedupe", environ=environ(kafka, 2))
+    wait_until(lambda: "topics are missing" in worker.ask("/readyz")[1], "the worker says what it waits for")
+    assert worker.ask("/livez")[0] == 200
+    create_topics(kafka, 2)
+    worker.wait_ready()
+
+
+def test_a_worker_waits_for_the_broker_and_stops_meanwhile(own_broker: Broker, processes: Processes) -> None:
+    kafka = Kafka(own_broker.bootstrap, "w.")
+    create_topics(kafka, 2)
+    own_broker.stop()
+    worker = processes.start("dedupe", environ=environ(kafka, 2))
+    impatient = processes.start("dedupe", environ=environ(kafka, 2))
+    wait_until(lambda: "no broker answers" in worker.ask("/readyz")[1], "the worker says what it waits for")
+    wait_until(lambda: "no broker answers" in impatient.ask("/readyz")[1], "the other one does")
+    assert impatient.stop(10.0) == 0
+    assert worker.ask("/livez")[0] == 200
+    own_broker.start()
+    worker.wait_ready()
+
+
+def test_a_committed_offset_below_the_log_stops_the_worker_loudly(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 1)
+    kafka.produce("contacts.events", [event(contact, 1) for contact in range(20)], WEBHOOK)
+    first = processes.start("dedupe", environ=environ(kafka, 1)).wait_ready()
+    wait_done(kafka, 1, 20)
+    assert first.stop() == 0
+    kafka.produce("contacts.events", [event(contact, 2) for contact in range(20)], WEBHOOK)
+    expired = TopicPartition(kafka.name("contacts.events"), 0, 30)
+    admin = kafka.admin()
+    next(iter(admin.delete_records([expired]).values())).result(REQUEST_SECONDS)
+
+    second = processes.start("dedupe", environ=environ(kafka, 1))
+    assert second.popen.wait(30) == Exit.OFFSETS_EXPIRED
+    assert "below the start of the log" in second.log
+    assert committed(kafka, 1) == {0: 20}
+
+
+def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 1)
+    kafka.produce("contacts.events", [event(contact, 1) for contact in range(20)], WEBHOOK)
+    admin = kafka.admin()
+    behind = ConsumerGroupTopicPartitions(
+        f"{kafka.prefix}contactstream-dedupe", [TopicPartition(kafka.name("contacts.events"), 0, 100)]
+    )
+    next(iter(admin.alter_consumer_group_offsets([behind]).values())).result(REQUEST_SECONDS)
+
+    worker = processes.start("dedupe", environ=environ(kafka, 1))
+    assert worker.popen.wait(30) == Exit.OFFSETS_EXPIRED
+    assert "behind the end of the log" in worker.log
+
+
+def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 2)
+    worker = processes.start("dedupe", environ=environ(kafka, 3))
+    assert worker.popen.wait(30) == Exit.PARTITIONS_DIFFER
+    assert "instead of 3" in worker.log
+
+
+def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(kafka: Kafka, processes: Processes) -> None:
+    create_topics(kafka, 4)
+    sent = list(rounds(3000, 4))
+    kafka.produce("contacts.events", sent, WEBHOOK)
+    for _ in range(2):
+        before = changes_end(kafka)
+        worker = processes.start("dedupe", environ=environ(kafka, 4))
+        wait_changes(kafka, before + 1)
+        assert worker.stop(20.0) == 0
+    processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
+    wait_done(kafka, 4, len(sent))
+    found = account(kafka.read("contacts.changes"))
+    assert found.missing(3000, 4) == []
+    assert found.duplicates == 0
+
+
+def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
+    own_broker: Broker, processes: Processes
+) -> None:
+    kafka = Kafka(own_broker.bootstrap, "a.")
+    create_topics(kafka, 2)
+    sent = list(rounds(5000, 4))
+    kafka.produce("contacts.events", sent, WEBHOOK)
+    worker = processes.start("dedupe", environ=environ(kafka, 2, session=4.0))
+    wait_changes(kafka, 1)
+    own_broker.pause()
+    try:
+        ended = worker.popen.wait(30)
+    finally:
+        own_broker.resume()
+    assert ended in (Exit.NOT_ACKNOWLEDGED, Exit.NO_HEARTBEAT)
+    processes.start("dedupe", environ=environ(kafka, 2, session=4.0)).wait_ready()
+    wait_done(kafka, 2, len(sent))
+    assert account(kafka.read("contacts.changes")).missing(5000, 4) == []
