@@ -24,6 +24,9 @@ FOLDER = "FAULTS_HOLD"
 LINGER = "FAULTS_LINGER_MS"
 """Environment: how long records wait in the dedupe stage's producer before they are sent."""
 
+SEEK = "FAULTS_SEEK_SECONDS"
+"""Environment: how long the dedupe stage's seek back to the committed offsets takes longer, at the end of a recovery."""
+
 
 def held(moment: str) -> bool:
     """Whether a test holds the stage at this moment; says that the moment is reached."""
@@ -81,7 +84,9 @@ def _hold_dedupe() -> None:
     """Moments: `between` the two things that a batch publishes; `before_outputs`; `unsent`, when the producer has all of them."""
     from streams import dedupe
     from streams.dedupe import Writer
+    from streams.faust_batches import BatchConsumer
 
+    seek = BatchConsumer.perform_seek
     publish, flush, config = Writer.publish, Writer._flush, vars(dedupe)["producer_config"]
     flushed = 0
 
@@ -97,9 +102,14 @@ def _hold_dedupe() -> None:
         if flushed % 2:
             hold("between")
 
-    def lingering_config(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> dict[str, Any]:
+    def lingering_config(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> Any:
         return config(kafka, delivery_timeout=delivery_timeout, linger_ms=float(os.environ.get(LINGER, linger_ms)))
 
+    async def slow_seek(self: Any) -> None:
+        await seek(self)
+        await asyncio.sleep(float(os.environ.get(SEEK, "0")))
+
+    replace(BatchConsumer, "perform_seek", slow_seek)
     replace(Writer, "publish", held_publish)
     replace(Writer, "_flush", held_flush)
     replace(dedupe, "producer_config", lingering_config)
@@ -180,12 +190,6 @@ def open_windows() -> None:
 
     from streams.faust_batches import BatchConsumer, PausedRecovery
 
-    seek = BatchConsumer.perform_seek
-
-    async def slow_seek(self: Any) -> None:
-        await seek(self)
-        await asyncio.sleep(float(os.environ.get("FAULTS_SEEK_SECONDS", "0")))
-
     async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
         last = batch[-1].offset
         self._handed_out[tp].append(last)
@@ -198,7 +202,6 @@ def open_windows() -> None:
     async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
         return await Consumer._getmany(self, active_partitions, timeout)
 
-    replace(BatchConsumer, "perform_seek", slow_seek)
     replace(BatchConsumer, "_take", take_unchecked)
     replace(BatchConsumer, "_getmany", live_set)
     replace(BatchConsumer, "stop_flow", lambda self: Consumer.stop_flow(self))
@@ -222,7 +225,7 @@ def no_delivery_timeout() -> None:
 
     config = vars(dedupe)["producer_config"]
 
-    def patient(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> dict[str, Any]:
+    def patient(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> Any:
         return config(kafka, delivery_timeout=300.0, linger_ms=linger_ms)
 
     replace(dedupe, "producer_config", patient)
@@ -309,7 +312,7 @@ def range_assignor() -> None:
 
     config, start = vars(sink)["consumer_config"], vars(sink)["starting_offsets"]
 
-    def default(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> dict[str, Any]:
+    def default(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | {"partition.assignment.strategy": "range"}
 

@@ -1,0 +1,313 @@
+"""Each promise left out on purpose is noticed: the verifier names what the broken stage did, and nothing when the stage is whole."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy.local.broker import free_ports
+from streams.fences import Exit
+from tests.faults.load import BASE, contact, envelope
+from tests.faults.scene import Scene, change, event
+from tests.faults.variants import LINGER, SEEK, VARIANTS
+from tests.faults.verifier import Verdict
+from tests.support.kafka import Kafka
+from tests.support.processes import Processes
+from tests.support.waiting import POLL_SECONDS, wait_until
+
+pytestmark = pytest.mark.kafka
+
+SOME_SECONDS = 1.5  # what a broken stage does at once, it does within this; a whole one never does it
+CONTACTS = 10
+
+
+@pytest.fixture
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Scene:
+    return Scene(kafka, processes, tmp_path)
+
+
+def soon(happened: Callable[[], bool]) -> bool:
+    """Whether it happened within SOME_SECONDS: a broken stage's chance to break its promise."""
+    until = time.monotonic() + SOME_SECONDS
+    while time.monotonic() < until:
+        if happened():
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def bridge_is_killed(scene: Scene, variant: str) -> Verdict:
+    """kill -9 of a bridge that has notifications in its hands and has not published them yet; Nylas sends again what got no 200."""
+    scene.set_up()
+    (port,) = free_ports(1)
+    scene.start("dedupe")
+    scene.start("sink")
+    bridge = scene.start("bridge", variant, BRIDGE_LISTEN=f"127.0.0.1:{port}").wait_ready()
+    bodies = {
+        f"n{number}": envelope(f"n{number}", BASE + 1, contact(number, "first"), "contact.created")
+        for number in range(CONTACTS)
+    }
+    scene.hold("before_publish")
+    with ThreadPoolExecutor(CONTACTS) as senders:
+        sending = [senders.submit(scene.notify, port, body, name) for name, body in bodies.items()]
+        scene.wait_reached("before_publish")
+        soon(lambda: len(scene.acknowledged) == CONTACTS)
+        bridge.kill()
+        assert all(future.result() in (0, 200) for future in sending)
+    scene.release("before_publish")
+    scene.start("bridge", variant, BRIDGE_LISTEN=f"127.0.0.1:{port}").wait_ready()
+    for name in bodies.keys() - set(scene.acknowledged):
+        assert scene.notify(port, bodies[name], name) == 200
+    wait_until(lambda: scene.end("contacts.events") or variant != "whole", "the notifications are published")
+    scene.settle()
+    return scene.verdict()
+
+
+def dedupe_is_killed(scene: Scene, variant: str) -> Verdict:
+    """kill -9 of a dedupe worker between the two things that it publishes for a batch."""
+    scene.set_up()
+    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
+    scene.hold("between")
+    scene.start("sink")
+    worker = scene.start("dedupe", variant)
+    scene.wait_reached("between")
+    worker.kill()
+    scene.release("between")
+    scene.start("dedupe", variant)
+    scene.settle()
+    return scene.verdict()
+
+
+def sink_is_killed(scene: Scene, variant: str) -> Verdict:
+    """kill -9 of a sink that has asked the org and not yet written."""
+    scene.set_up()
+    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
+    scene.hold("before_write")
+    scene.start("dedupe")
+    sink = scene.start("sink", variant)
+    scene.wait_reached("before_write")
+    soon(lambda: sum(scene.committed("sink", "contacts.changes").values()) > 0)
+    scene.sample()
+    sink.kill()
+    scene.release("before_write")
+    scene.start("sink", variant)
+    scene.settle()
+    return scene.verdict()
+
+
+def sink_is_killed_with_a_gap(scene: Scene, variant: str) -> Verdict:
+    """kill -9 of a sink whose first batch hangs in the org while a later one is finished."""
+    scene.set_up()
+    hang = {"effect": "hang", "kind": "composite_query", "contains": "storm1.example", "seconds": 30}
+    scene.tell_org("/_sim/faults", {"faults": [hang]})
+    scene.start("dedupe")
+    sink = scene.start("sink", variant)
+    scene.send([event(1, 1, "first")])
+    wait_until(lambda: scene.org_state()["faults"].get("hang"), "the first batch hangs", 60.0)
+    scene.send([event(number, 1, "first") for number in range(2, CONTACTS)])
+    wait_until(lambda: scene.end("contacts.outcomes") == CONTACTS - 2, "the second batch is finished")
+    soon(lambda: sum(scene.committed("sink", "contacts.changes").values()) > 0)
+    scene.sample()
+    sink.kill()
+    scene.start("sink", variant)
+    scene.settle()
+    return scene.verdict()
+
+
+def changes_come_out_of_order(scene: Scene, variant: str) -> Verdict:
+    """The newer change of a contact before the older one, in one batch: what two dedupe workers in a row may leave."""
+    scene.set_up()
+    scene.send([event(1, 1, "first"), event(1, 2, "second")])
+    for version, title in ((2, "second"), (1, "first")):
+        record, headers = change(1, version, title)
+        scene.kafka.produce("contacts.changes", [record], headers)
+    scene.start("sink", variant)
+    scene.wait_committed("sink", "contacts.changes", 2)
+    return scene.verdict()
+
+
+def a_stale_event_comes(scene: Scene, dedupe: str, sink: str = "whole") -> Verdict:
+    """An event that is older than what the org has."""
+    scene.set_up()
+    scene.start("dedupe", dedupe)
+    scene.start("sink", sink)
+    for version, title in ((2, "second"), (1, "first")):
+        scene.send([event(number, version, title) for number in range(CONTACTS)])
+        scene.settle()
+    return scene.verdict()
+
+
+def a_table_is_restored_over_a_backlog(scene: Scene, variant: str) -> Verdict:
+    """A worker that starts with a table to restore and events that wait."""
+    scene.set_up()
+    first = scene.start("dedupe", variant)
+    scene.start("sink")
+    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
+    scene.wait_committed("dedupe", "contacts.events", CONTACTS)
+    assert first.stop() == 0
+    scene.send([event(number, version, f"v{version}") for version in (2, 3) for number in range(CONTACTS, 500)])
+    scene.start("dedupe", variant, **{SEEK: "1"}).wait_ready()
+    scene.send([event(number, 4, "last") for number in range(CONTACTS)])
+    scene.settle()
+    return scene.verdict()
+
+
+def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int | None]:
+    """A worker stands still in the middle of a batch until another has taken over and gone on, and then wakes up.
+
+    What it would write then, to its output and over the table's newer entry, shows when the contact is again as it was in that batch:
+    a duplicate of what the table wrongly holds. Returns the exit code too.
+    """
+    scene.set_up()
+    scene.start("sink")
+    sleeper = scene.start("dedupe", variant, **{LINGER: "1400"})
+    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
+    scene.wait_committed("dedupe", "contacts.events", CONTACTS)
+    scene.hold(moment)
+    scene.send([event(number, 2, "second") for number in range(CONTACTS)])
+    scene.wait_reached(moment)
+    sleeper.pause()
+    scene.release(moment)
+    successor = scene.start("dedupe", variant)
+    scene.send([event(number, 3, "third") for number in range(CONTACTS)])
+    scene.wait_committed("dedupe", "contacts.events", 3 * CONTACTS)
+    written = scene.end("contactstream-dedupe-seen-changelog")
+    sleeper.resume()
+    wait_until(
+        lambda: sleeper.exit_code is not None or scene.end("contactstream-dedupe-seen-changelog") > written,
+        "the sleeper ends itself, or does what it must not",
+        15.0,
+    )
+    ended = sleeper.exit_code
+    sleeper.kill()
+    successor.kill()
+    scene.start("dedupe", variant)
+    scene.send([event(number, 4, "second") for number in range(CONTACTS)])
+    scene.settle()
+    return scene.verdict(), ended
+
+
+def sink_sleeps(scene: Scene, variant: str, moment: str) -> Verdict:
+    """A sink stands still between its query and its write until the standby has taken over and gone on, and then wakes up."""
+    scene.set_up()
+    scene.start("dedupe")
+    sleeper = scene.start("sink", variant)
+    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
+    scene.settle()
+    scene.hold(moment)
+    scene.send([event(number, 2, "second") for number in range(CONTACTS)])
+    scene.wait_reached(moment)
+    sleeper.pause()
+    scene.release(moment)
+    scene.start("sink", variant)
+    scene.send([event(number, 3, "third") for number in range(CONTACTS)])
+    scene.settle()
+    calls = scene.org_state()["calls_total"]
+    sleeper.resume()
+    wait_until(
+        lambda: "lost" in sleeper.log or "revoked" in sleeper.log, "the sleeper learns that it was replaced", 30.0
+    )
+    soon(lambda: scene.org_state()["calls_total"] > calls)
+    return scene.verdict()
+
+
+SCENARIOS: dict[str, tuple[Callable[[Scene, str], Verdict], str]] = {
+    "acknowledge_first": (bridge_is_killed, "acknowledged_lost"),
+    "table_first": (dedupe_is_killed, "change_differs"),
+    "commit_early": (sink_is_killed, "commit_ahead"),
+    "commit_past_gap": (sink_is_killed_with_a_gap, "commit_ahead"),
+    "last_offset_wins": (changes_come_out_of_order, "org_differs"),
+    "open_windows": (a_table_is_restored_over_a_backlog, "change_differs"),
+}
+
+
+@pytest.mark.parametrize("variant", SCENARIOS)
+def test_a_promise_left_out_is_noticed(scene: Scene, variant: str) -> None:
+    scenario, violation = SCENARIOS[variant]
+    verdict = scenario(scene, variant)
+    assert violation in verdict.violations, verdict.violations
+
+
+@pytest.mark.parametrize("variant", SCENARIOS)
+def test_where_it_is_kept_nothing_is_found(scene: Scene, variant: str) -> None:
+    scenario, _ = SCENARIOS[variant]
+    verdict = scenario(scene, "whole")
+    assert verdict.good, verdict.examples
+
+
+def test_commits_ahead_of_the_work_also_show_in_the_org(scene: Scene) -> None:
+    assert "org_differs" in sink_is_killed(scene, "commit_early").violations
+
+
+def test_without_any_check_of_versions_the_org_goes_backwards(scene: Scene) -> None:
+    scene.version_rule = False
+    verdict = a_stale_event_comes(scene, "no_version_check", "no_version_check")
+    assert "went_backwards" in verdict.violations
+    assert "org_differs" in verdict.violations
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "sink", "rule"),
+    [
+        ("whole", "no_version_check", False),
+        ("no_version_check", "whole", False),
+        ("no_version_check", "no_version_check", True),
+    ],
+    ids=["dedupe", "the sink", "the org's rule"],
+)
+def test_any_one_check_of_versions_is_enough(scene: Scene, dedupe: str, sink: str, *, rule: bool) -> None:
+    scene.version_rule = rule
+    verdict = a_stale_event_comes(scene, dedupe, sink)
+    assert verdict.good, verdict.examples
+
+
+def test_a_dedupe_worker_that_wakes_up_without_fences_is_noticed(scene: Scene) -> None:
+    verdict, ended = dedupe_sleeps(scene, "no_fences", "before_outputs")
+    assert ended is None
+    assert "change_differs" in verdict.violations
+
+
+def test_a_dedupe_worker_that_wakes_up_ends_itself(scene: Scene) -> None:
+    verdict, ended = dedupe_sleeps(scene, "whole", "before_outputs")
+    assert ended in (Exit.STOOD_STILL, Exit.NO_HEARTBEAT)
+    assert verdict.good, verdict.examples
+
+
+def test_records_that_wait_in_the_producer_without_fences_are_noticed(scene: Scene) -> None:
+    verdict, ended = dedupe_sleeps(scene, "no_fences", "unsent")
+    assert ended is None
+    assert "change_differs" in verdict.violations
+
+
+def test_the_delivery_timeout_alone_holds_back_what_waits_in_the_producer(scene: Scene) -> None:
+    verdict, ended = dedupe_sleeps(scene, "no_watchdog", "unsent")
+    assert ended == Exit.NOT_ACKNOWLEDGED
+    assert verdict.good, verdict.examples
+
+
+def test_a_sink_that_wakes_up_without_fences_is_noticed(scene: Scene) -> None:
+    scene.version_rule = False
+    assert "went_backwards" in sink_sleeps(scene, "no_fences", "resolved").violations
+
+
+def test_a_sink_that_wakes_up_asks_itself_whether_the_partition_is_its_own(scene: Scene) -> None:
+    scene.version_rule = False
+    verdict = sink_sleeps(scene, "whole", "resolved")
+    assert verdict.good, verdict.examples
+
+
+def test_a_sink_that_wakes_up_in_the_middle_of_its_write_without_the_orgs_rule_is_noticed(scene: Scene) -> None:
+    scene.version_rule = False
+    assert "went_backwards" in sink_sleeps(scene, "whole", "before_write").violations
+
+
+def test_the_orgs_rule_refuses_what_a_sink_writes_that_wakes_up(scene: Scene) -> None:
+    verdict = sink_sleeps(scene, "whole", "before_write")
+    assert verdict.good, verdict.examples
+
+
+def test_every_variant_is_put_to_the_test() -> None:
+    elsewhere = {"no_version_check", "no_fences", "no_watchdog", "range_assignor", "whole"}
+    assert {name for name, _ in VARIANTS} == SCENARIOS.keys() | elsewhere
