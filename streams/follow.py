@@ -86,7 +86,8 @@ def line(run: Run, sums: Totals, elapsed: float) -> str:
     parts = [
         f"{run.kind.value} {run.state.value}",
         f"{sums.over} of {sums.grants} grants",
-        f"{sums.contacts} contacts" + (f" of about {sums.expected}" if sums.expected else ""),
+        f"{sums.contacts} contacts"
+        + (f" of about {sums.expected}" if sums.expected and run.state not in FINAL else ""),
         f"{sums.pages} pages",
     ]
     parts += [
@@ -148,16 +149,17 @@ def _apply(seen: RunLog, key: str | bytes | None, value: str | bytes | None) -> 
 
 
 class _Lines:
-    """Plain lines, at most one every `LINE_EVERY` seconds, and the last."""
+    """Plain lines: one for each new state of the run, and between them at most one every `LINE_EVERY` seconds."""
 
     def __init__(self) -> None:
         self._last, self._at = "", float("-inf")
+        self._state: State | None = None
 
     def __call__(self, run: Run, grants: Mapping[str, Progress], elapsed: float) -> None:
         text = line(run, totals(grants), elapsed)
-        if text != self._last and (elapsed - self._at >= LINE_EVERY or run.state in FINAL):
+        if text != self._last and (elapsed - self._at >= LINE_EVERY or run.state is not self._state):
             click.echo(text)
-            self._last, self._at = text, elapsed
+            self._last, self._at, self._state = text, elapsed, run.state
 
 
 class _Bars:

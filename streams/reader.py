@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
+from connectors.nylas.contacts import PAGE_SIZE
 from streams.assigned import AssignedPartition
 from streams.events import Origin, Record, UnreadableRecord
 from streams.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
@@ -184,7 +185,7 @@ class Reader:
         log.info("active")
         self._metrics.active.set(1)
         many = self._kafka.events_partitions
-        lags = LagReader(AdminClient(client_config(self._kafka)))
+        lags = LagReader(client_config(self._kafka))
         dedupe, sink = group(self._kafka, "dedupe"), group(self._kafka, "sink")
 
         def behind() -> int:
@@ -296,14 +297,17 @@ class Reader:
         living = await asyncio.to_thread(
             lambda: living_keys(read_all(self._kafka, self._topics.changes.name), event.grant)
         )
-        for key in living:
-            contact_id = key.partition("/")[2]
-            await gate.wait()
-            event_id = f"{event.id}/{contact_id}"
-            await self._publish(
-                [absence_record(self._topics, event.grant, contact_id, Origin.RECONCILE, event_id, event.time)]
+        records = [
+            absence_record(
+                self._topics, event.grant, contact_id, Origin.RECONCILE, f"{event.id}/{contact_id}", event.time
             )
-            self._metrics.deleted.labels("grant_deleted").inc()
+            for _, _, contact_id in (key.partition("/") for key in living)
+        ]
+        for start in range(0, len(records), PAGE_SIZE):
+            chunk = records[start : start + PAGE_SIZE]
+            await gate.wait(len(chunk))
+            await self._publish(chunk)
+            self._metrics.deleted.labels("grant_deleted").inc(len(chunk))
         log.info("contacts of a deleted grant published as deleted", grant=event.grant, contacts=len(living))
 
     async def _asked(self, question: Callable[[], AnswerT]) -> AnswerT:

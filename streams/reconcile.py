@@ -189,7 +189,7 @@ class Concluder:
         deleted = 0
         for key in keys:
             contact_id = key.partition("/")[2]
-            await self._gate.wait()
+            await self._gate.wait(1)
             try:
                 reading = await get_contact(self._client, listing.grant, contact_id)
             except NotFound as gone:
@@ -213,7 +213,7 @@ class Concluder:
     async def _offer(self, offered: Mapping[str, int], concluded: Mapping[str, Concluded]) -> None:
         changes = offer_records(read_all(self._kafka, self._topics.changes.name), self._topics, offered)
         while chunk := await asyncio.to_thread(_take, changes):
-            await self._gate.wait()
+            await self._gate.wait(len(chunk))
             await self._publish(chunk)
             self._metrics.offered.inc(len(chunk))
             for record in chunk:

@@ -30,12 +30,16 @@ REFUSED_SECONDS = 600
 
 @dataclass(slots=True)
 class Wanted:
-    """A contact to read again, for every record that asks for it so far."""
+    """A contact to read again, for every record that asks for it so far.
+
+    `not_before` is what was asked for, in Nylas' time; `due` is when to try, in ours. They differ after a try in vain.
+    """
 
     key: bytes
     reason: str
     not_before: int
     received_ms: int
+    due: int = 0
     offsets: list[int] = field(default_factory=list)
 
 
@@ -66,33 +70,36 @@ class Pending:
         if wanted is None:
             received = header(record.headers, "received_ms") or b""
             reason = (header(record.headers, "reason") or b"").decode(errors="replace")
-            wanted = Wanted(key, reason, not_before, int(received) if received.isdigit() else now * 1000)
-            self._wanted[key] = wanted
-            heapq.heappush(self._heap, (not_before, key))
-        elif not_before > wanted.not_before:
+            received_ms = int(received) if received.isdigit() else now * 1000
+            wanted = self._wanted[key] = Wanted(key, reason, not_before, received_ms)
+        if not_before >= wanted.not_before:
             wanted.not_before = not_before
-            heapq.heappush(self._heap, (not_before, key))
+            self._wait(wanted, max(not_before, wanted.due))
         wanted.offsets.append(record.offset)
         return True
 
     def due(self, now: int) -> Wanted | None:
         """Takes out the next contact whose time has come."""
         while self._heap and self._heap[0][0] <= now:
-            not_before, key = heapq.heappop(self._heap)
+            due, key = heapq.heappop(self._heap)
             wanted = self._wanted.get(key)
-            if wanted is not None and wanted.not_before == not_before:
+            if wanted is not None and wanted.due == due:
                 return self._wanted.pop(key)
         return None
 
-    def put_back(self, wanted: Wanted, not_before: int) -> None:
-        """It could not be read yet. What has asked for the same contact meanwhile joins it."""
+    def put_back(self, wanted: Wanted, due: int) -> None:
+        """It could not be read yet, and is to be tried again when it is `due`. What has asked for it meanwhile joins it."""
         other = self._wanted.get(wanted.key)
         if other is not None:
             wanted.offsets.extend(other.offsets)
-            not_before = max(not_before, other.not_before)
-        wanted.not_before = not_before
+            wanted.not_before = max(wanted.not_before, other.not_before)
+            due = max(due, other.due)
         self._wanted[wanted.key] = wanted
-        heapq.heappush(self._heap, (not_before, wanted.key))
+        self._wait(wanted, due)
+
+    def _wait(self, wanted: Wanted, due: int) -> None:
+        wanted.due = due
+        heapq.heappush(self._heap, (due, wanted.key))
 
     def finish(self, wanted: Wanted) -> None:
         """Its event is acknowledged."""

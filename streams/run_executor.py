@@ -130,6 +130,7 @@ class RunExecutor:
         run_id = run_id or new_run_id(run.kind, run.requested_at)
         if run_id not in self._log.runs:
             await self.write_run(run_id, run)
+            self._log.runs.setdefault(run_id, run)  # before the topic tells: the next event may ask for the same
         return run_id
 
     async def write_run(self, run_id: str, run: Run) -> None:
@@ -142,7 +143,6 @@ class RunExecutor:
         if reconcile_due(runs, now, self._settings.reconcile_every, since):
             run = Run(RunKind.RECONCILE, None, int(now), "schedule")
             run_id = await self.request(run)
-            self._log.runs[run_id] = run  # so that the next look does not ask again before the topic tells
             log.info("scheduled reconcile", run=run_id)
 
     async def _forget(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from connectors.nylas.client import NylasClient
-from connectors.nylas.contacts import Page, list_contacts
+from connectors.nylas.contacts import PAGE_SIZE, Page, list_contacts
 from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
 from connectors.nylas.model import contact_key
@@ -207,7 +207,8 @@ class Scanner:
 
     async def _read(self, job: Job) -> None:
         while job.progress.state not in FINAL and job.progress.state is not State.SCANNED:
-            await self._gate.wait()
+            if not job.run.dry_run:
+                await self._gate.wait(PAGE_SIZE)
             cursor, source = job.progress.cursor, job.progress.source
             try:
                 page = await list_contacts(self._client, job.grant.id, cursor, source=source)
