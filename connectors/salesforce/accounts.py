@@ -96,20 +96,19 @@ class AccountDirectory:
         """Domains that several Accounts claim."""
         return sum(len(accounts) > 1 for accounts in self._domains.values())
 
-    def load_request(self, ref: str, now: datetime) -> Subrequest:
+    def load_request(self, ref: str) -> Subrequest:
         """The query of all Accounts that name a Website."""
-        self._asked = now
         return _query(f"SELECT {_FIELDS} FROM Account WHERE Website != null", ref, deleted=False)  # noqa: S608
 
     def refresh_request(self, ref: str, now: datetime) -> Subrequest:
         """The query of what changed since the last one, deletions and lost Websites among it."""
         since = (self._asked or now) - _OVERLAP
-        self._asked = now
         stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return _query(f"SELECT {_FIELDS}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}", ref, deleted=True)  # noqa: S608
 
-    def update(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes Accounts as they are now."""
+    def update(self, rows: Iterable[Mapping[str, Any]], asked: datetime | None = None) -> None:
+        """Takes Accounts as they are now; `asked` is when a load or a refresh was, so that the next one misses nothing."""
+        self._asked = asked or self._asked
         for row in rows:
             account_id = row.get("Id")
             if not isinstance(account_id, str):

@@ -95,7 +95,8 @@ class Policy:
 
 
 Count = Callable[[str, str], None]
-"""Called with what happened (`cut`, `left_out`, `ambiguous`, `stripped`, `shared_domain`) and where (`Lead.Title`, or nothing)."""
+"""Called with what happened (`cut`, `left_out`, `invalid_address`, `ambiguous`, `missing`, `stripped`, `shared_domain`) and where
+(`Lead.Title`, or nothing)."""
 
 
 @dataclass(frozen=True, slots=True)

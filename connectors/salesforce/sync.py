@@ -15,7 +15,7 @@ from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.composite import Row, SubAnswer, query_subrequest, write_headers
 from connectors.salesforce.describe import ObjectDescribe, describe_answer, describe_subrequest
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.errors import Action, RequestRejected
+from connectors.salesforce.errors import Action, RequestRejected, SalesforceError
 from connectors.salesforce.identity import Census, Match, Person, Schema, by_id, lookup, record_key, schema
 from connectors.salesforce.planning import (
     Change,
@@ -89,18 +89,19 @@ class Sync:
 
     async def _start(self) -> None:
         now = self._clock()
+        asked = datetime.fromtimestamp(now, UTC)
         self._our_user = await self._client.user_id()
         self._accounts = AccountDirectory(self.policy.account_domains)
         *described, accounts = await self._client.composite(
             [
                 *(describe_subrequest(name, name) for name in _OBJECTS),
-                self._accounts.load_request("accounts", datetime.fromtimestamp(now, UTC)),
+                self._accounts.load_request("accounts"),
             ],
             "composite_start",
         )
         self._described = {name: describe_answer(answer) for name, answer in zip(_OBJECTS, described, strict=True)}
         schemas = {name: self._schema(name) for name in _OBJECTS}
-        self._accounts.update(await self._client.rest_of(accounts))
+        self._accounts.update(await self._client.rest_of(accounts), asked)
         for _ in range(self._accounts.shared):
             self._count("shared_domain", "")
         for shape in schemas.values():
@@ -145,6 +146,9 @@ class Sync:
 
     async def _resolve(self, changes: Sequence[Change]) -> Plan:
         sorted_out = sort_out(changes, self.policy, self._accounts)
+        for _, someone in sorted_out.people:
+            if someone.found_by.present and not someone.addresses:
+                self._count("invalid_address", "Email")
         wanted: dict[str, tuple[str, ...]] = {change.key: () for change in sorted_out.deleted}
         wanted |= {change.key: someone.addresses for change, someone in sorted_out.people}
         queue = [(change, wanted[change.key]) for change in changes if change.key in wanted]
@@ -178,13 +182,18 @@ class Sync:
             for number, (sobject, statement) in enumerate(found.statements)
         ]
         now = self._clock()
-        due = now - self._refreshed >= self.policy.account_refresh
+        asked, due = datetime.fromtimestamp(now, UTC), now - self._refreshed >= self.policy.account_refresh
         if due:
-            self._refreshed = now
-            requests.append(self._accounts.refresh_request("accounts", datetime.fromtimestamp(now, UTC)))
-        answers = await self._client.composite(requests, "composite_query")
-        if due:
-            self._accounts.update(await self._client.rest_of(answers.pop()))
+            before, self._refreshed = self._refreshed, now  # one of the batches in flight is enough
+            requests.append(self._accounts.refresh_request("accounts", asked))
+        try:
+            answers = await self._client.composite(requests, "composite_query")
+            if due:
+                self._accounts.update(await self._client.rest_of(answers.pop()), asked)
+        except SalesforceError:
+            if due:
+                self._refreshed = before
+            raise
         for (sobject, _), answer in zip(found.statements, answers, strict=True):
             census.add_rows(sobject, await self._client.rest_of(answer))
         return census, found.taken

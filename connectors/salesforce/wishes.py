@@ -91,8 +91,8 @@ def _fallback(name: str, address: str | None) -> str | None:
 
 def is_fallback(name: str, value: object, addresses: tuple[str, ...]) -> bool:
     """Whether a LastName or Company that stands says no more than the fallback of one of these addresses."""
-    text = str(value).casefold()
-    return text == NOT_PROVIDED or any(text == _fallback(name, address) for address in addresses)
+    # in lower case, as the fallback was written: a real Lovelace has lovelace@ as well
+    return value == NOT_PROVIDED or any(value == _fallback(name, address) for address in addresses)
 
 
 def _shaped(value: str, described: FieldDescribe, sobject: str, count: Count) -> Scalar | None:

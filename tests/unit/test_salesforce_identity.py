@@ -209,6 +209,13 @@ def test_a_fallback_never_replaces_a_name_that_stands() -> None:
     assert (only(org)["LastName"], only(org)["Company"], only(org)["FirstName"]) == ("Lovelace", "Acme", "Ada")
 
 
+def test_a_name_like_the_local_part_is_no_fallback() -> None:
+    org = PlainOrg()
+    org.sync(change("g/1", "lovelace@acme.com", last="Lovelace"))
+    org.sync(change("h/1", "lovelace@acme.com", last="King"))
+    assert only(org)["LastName"] == "Lovelace"
+
+
 def test_a_first_name_is_not_put_beside_another_last_name() -> None:
     org = PlainOrg()
     org.add("Contact", LastName="Smith", Email="home@x.example")

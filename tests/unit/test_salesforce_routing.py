@@ -1,6 +1,6 @@
 """Who becomes a Contact of which Account, who a Lead, and who is left out, by reason."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -118,8 +118,9 @@ def test_a_configured_domain_names_an_account_or_shares_one() -> None:
 
 def test_a_refresh_asks_for_what_changed_since_the_last_with_an_overlap() -> None:
     accounts = AccountDirectory()
-    first = unquote(accounts.load_request("a", NOW).url)
-    again = unquote(accounts.refresh_request("a", NOW).url)
+    first = unquote(accounts.load_request("a").url)
+    accounts.update([], NOW)
+    again = unquote(accounts.refresh_request("a", NOW + timedelta(hours=1)).url)
     assert first.startswith("/query?")
     assert "Website != null" in first
     assert again.startswith("/queryAll?")

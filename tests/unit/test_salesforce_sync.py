@@ -275,6 +275,9 @@ async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> 
         org.world.delete("Account", ACME)
         assert (await one(org, person(2, domain="globex.example"))).sobject == "Lead"
         org.now += 901
+        org.fault("status", status=503, kind="composite_query")
+        with pytest.raises(OrgUnavailable):
+            await one(org, person(3))
         before = sum(org.calls.values())
         await one(org, person(3))
         assert sum(org.calls.values()) == before + 2
