@@ -1,0 +1,252 @@
+"""Notifications as Nylas, a broken sender, or an attacker would send them, with what has to become of each; and a client to send them."""
+
+import asyncio
+import gzip
+import hashlib
+import hmac
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+SECRET = "41dD3-nXTUfebYuk81Gr"
+ANSWER_SECONDS = 15.0  # the bridge promises 8 s from a request's last byte; the machine is shared
+
+
+def sign(raw: bytes, secret: str = SECRET) -> str:
+    """The value of X-Nylas-Signature."""
+    return hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+
+
+def contact_body(grant: str, contact: str, kind: str = "contact.updated", **fields: Any) -> bytes:
+    """An envelope around a contact."""
+    return envelope_body(kind, {"grant_id": grant, "id": contact, "object": "contact"} | fields)
+
+
+def envelope_body(kind: str, subject: Any, **changes: Any) -> bytes:
+    """An envelope around anything."""
+    envelope = {
+        "specversion": "1.0",
+        "type": kind,
+        "source": "/google/contacts/incremental",
+        "id": "n-1",
+        "time": 1_723_821_985,
+        "webhook_delivery_attempt": 1,
+        "data": {"application_id": "app", "object": subject},
+    }
+    return json.dumps(envelope | changes).encode()
+
+
+def request(
+    raw: bytes, headers: Mapping[str, str] | None = None, *, method: str = "POST", path: str = "/", signed: bool = True
+) -> bytes:
+    """A whole HTTP request, signed unless told otherwise. `headers` win."""
+    given = {"Host": "bridge", "Content-Type": "application/json", "Content-Length": str(len(raw))}
+    if signed:
+        given["X-Nylas-Signature"] = sign(raw)
+    given |= headers or {}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("utf-8", "surrogatepass") + raw
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; status 0 when the connection ended without an answer."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Client:
+    """One connection of HTTP/1.1, opened anew when the other side has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, data: bytes) -> Answer:
+        """Sends bytes and waits for one answer. Raises AssertionError when neither it nor the connection's end comes in time."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._send(data)
+        except TimeoutError:
+            raise AssertionError(f"no answer within {ANSWER_SECONDS:.0f} s to {data[:300]!r}") from None
+
+    async def _send(self, data: bytes) -> Answer:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        try:
+            writer.write(data)
+            answer = await _read_answer(reader)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            answer = Answer(0)
+        if answer.status == 0 or answer.headers.get("connection") == "close":
+            await self.close()
+        return answer
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    status = int(head[0].split(" ")[1])
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    if status == 100:
+        return await _read_answer(reader)
+    if head[0].startswith("HTTP/1.0"):
+        headers.setdefault("connection", "close")
+    return Answer(status, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+
+
+async def send_all(port: int, requests: Sequence[bytes], connections: int = 32) -> list[Answer]:
+    """The answers in the order of the requests, sent over so many kept connections."""
+    answers = [Answer(0)] * len(requests)
+    waiting = iter(range(len(requests)))
+
+    async def work() -> None:
+        client = Client(port)
+        for position in waiting:
+            answers[position] = await client.send(requests[position])
+        await client.close()
+
+    await asyncio.gather(*(work() for _ in range(min(connections, len(requests)))))
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A request and what has to become of it."""
+
+    data: bytes
+    statuses: frozenset[int]
+    topic: str | None = None
+    """Where exactly one record of it has to be: events, grants, dead-letter, or `kept` for one of events and dead-letter."""
+    value: bytes = b""
+    key: bytes | None = None
+
+
+_marks = itertools.count(10**19)
+_ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufffd"), min_size=1, max_size=12)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_good_forms = st.sampled_from(["{}", " {} ", "sha256={}", "upper"])
+
+
+@st.composite
+def webhooks(draw: st.DrawFn) -> Webhook:
+    """Any request that a webhook's port may meet. Each body holds a number of its own, so that its record is found again."""
+    mark = f"{next(_marks):020d}"
+    body, topic, key = draw(_bodies(mark))
+    raw, encoding, kept = body, None, body
+    match draw(st.sampled_from(["plain", "plain", "plain", "gzip", "gzip", "cut", "twice", "not gzip", "br"])):
+        case "gzip":
+            raw, encoding = gzip.compress(body, mtime=0), "gzip"
+        case "cut":
+            raw, encoding = gzip.compress(body, mtime=0)[: -draw(st.integers(1, 8))], "gzip"
+            kept, topic, key = raw, "dead-letter", None
+        case "twice":
+            raw, encoding = gzip.compress(body, mtime=0) * 2, "gzip"
+            kept, topic, key = raw, "dead-letter", None
+        case "not gzip":
+            raw, encoding = body, "gzip"
+            kept, topic, key = raw, "dead-letter", None
+        case "br":
+            encoding, topic, key = "br", "dead-letter", None
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    match draw(st.sampled_from(["good"] * 6 + ["none", "random", "other secret", "mock", "inflated", "changed"])):
+        case "good":
+            form = draw(_good_forms)
+            headers["X-Nylas-Signature"] = sign(raw).upper() if form == "upper" else form.format(sign(raw))
+            statuses = frozenset({415 if encoding == "br" else 200})
+            return Webhook(_framed(draw, raw, headers), statuses, topic, kept, key)
+        case "none":
+            pass
+        case "random":
+            headers["X-Nylas-Signature"] = draw(
+                st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=70)
+            )
+        case "other secret":
+            headers["X-Nylas-Signature"] = sign(raw, "another")
+        case "mock":
+            headers["X-Nylas-Signature"] = sign(raw, "mock-webhook-secret")
+        case "inflated":
+            headers["X-Nylas-Signature"] = sign(raw + b" " if raw == body else body)
+        case "changed":
+            headers["X-Nylas-Signature"] = sign(raw)
+            raw += b" "
+    return Webhook(_framed(draw, raw, headers), frozenset({401}), None, kept)
+
+
+@st.composite
+def _bodies(draw: st.DrawFn, mark: str) -> tuple[bytes, str | None, bytes | None]:
+    """A body, and the topic and key that it has to get when it is signed."""
+    match draw(st.sampled_from(["contact", "contact", "contact", "grant", "other", "odd", "mutated", "bytes", "deep"])):
+        case "contact":
+            grant, contact = draw(_ids).replace("/", "-"), draw(_ids)
+            fields: Any = draw(st.dictionaries(st.sampled_from(["emails", "notes", "surname"]), _json, max_size=2))
+            kind = draw(st.sampled_from(["contact.updated", "contact.deleted", "contact.updated.truncated"]))
+            fields = json.loads(json.dumps(fields).replace("NaN", "0").replace("Infinity", "0"))
+            return contact_body(grant, contact, kind, **fields, mark=mark), "events", f"{grant}/{contact}".encode()
+        case "grant":
+            grant = draw(_ids)
+            kind = draw(st.sampled_from(["grant.created", "grant.expired", "grant.deleted", "grant.new_thing"]))
+            return envelope_body(kind, {"grant_id": grant, "code": 25009, "mark": mark}), "grants", grant.encode()
+        case "other":
+            return envelope_body("message.created", {"mark": mark}), None, None
+        case "odd":
+            subject = {"grant_id": draw(_json), "id": draw(_json), "mark": mark}
+            return envelope_body("contact.updated", subject), "kept", None
+        case "mutated":
+            body = bytearray(contact_body("g", "c", mark=mark))
+            start = body.index(b'"mark"')  # the number itself stays whole
+            for position, value in draw(
+                st.lists(st.tuples(st.integers(0, start - 1), st.integers(0, 255)), max_size=4)
+            ):
+                body[position] = value
+            return bytes(body), "anywhere", None
+        case "bytes":
+            return mark.encode() + b"!" + draw(st.binary(max_size=60)), "dead-letter", None
+        case _:
+            return b"[" * draw(st.integers(2000, 10_000)) + mark.encode(), "dead-letter", None
+
+
+def _framed(draw: st.DrawFn, raw: bytes, headers: Mapping[str, str]) -> bytes:
+    path = draw(st.sampled_from(["/", "/webhooks/nylas", "/?a=b", "//", "/%00"]))
+    if not draw(st.sampled_from([False, False, False, True])):
+        return request(raw, headers, path=path, signed=False)
+    # In chunks, as a proxy may pass it on.
+    cut = draw(st.integers(0, 4)) * len(raw) // 4
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:cut], raw[cut:]) if part)
+    lines = dict(headers) | {"Transfer-Encoding": "chunked", "Host": "bridge"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + chunks + b"0\r\n\r\n"
+
+
+def misplaced(webhook: Webhook, answer: Answer, found: Mapping[bytes, Sequence[tuple[str, bytes | None]]]) -> str:
+    """What is wrong with a webhook's fate; empty when nothing is. `found` are topic and key of the records with its value."""
+    if answer.status not in webhook.statuses:
+        return f"answered {answer.status} instead of {set(webhook.statuses)}"
+    places = found.get(webhook.value, ())
+    allowed: dict[str, set[str | None]] = {
+        "kept": {"events", "dead-letter"},
+        "anywhere": {"events", "grants", "dead-letter", None},
+    }
+    wanted = allowed.get(webhook.topic or "", {webhook.topic})
+    topic, key = places[0] if places else (None, None)
+    if topic not in wanted:
+        return f"is in {topic} instead of {wanted}"
+    if webhook.key is not None and key != webhook.key:
+        return f"has the key {key!r} instead of {webhook.key!r}"
+    return ""
