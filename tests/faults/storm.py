@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from deploy.local.broker import Broker, make_broker
 from tests.faults.load import GRANT, SECRET, Sender, notifications
@@ -216,8 +215,7 @@ class _Running:
         producer.flush(10)
 
     async def _org_fault(self, step: Step) -> None:
-        kinds = sorted(ORG_FAULTS)
-        body = ORG_FAULTS[kinds[int(step.dice * len(kinds))]]
+        body = {"faults": [ORG_FAULTS[int(step.dice * len(ORG_FAULTS))]]}
         async with aiohttp.ClientSession() as http, http.post(f"{self.org}/_sim/faults", json=body) as answer:
             if answer.status >= 400:
                 raise RuntimeError(await answer.text())
@@ -242,7 +240,7 @@ class _Running:
 
     async def watch(self) -> None:
         """Samples the committed offsets and the memory, as long as the storm lasts."""
-        admin = AdminClient({"bootstrap.servers": self.broker.direct, "log_level": 0})
+        offsets = Offsets(self.broker.direct)
         while True:
             await asyncio.sleep(2.0)
             for replica in self.stages.replicas:
@@ -250,7 +248,7 @@ class _Running:
             if self.broker.pid is None or len(self.samples) >= 200:
                 continue
             try:
-                self.samples.append(await asyncio.to_thread(sample, admin))
+                self.samples.append(await asyncio.to_thread(offsets.sample))
             except KafkaException:
                 continue
 
@@ -259,48 +257,82 @@ PREFIX = "storm."
 _OF_A_STAGE = (Fault.KILL, Fault.TERM, Fault.FREEZE, Fault.ROLLING)
 
 # What the stand-in for Salesforce is told to do; each passes by itself.
-ORG_FAULTS: dict[str, dict[str, Any]] = {}
+ORG_FAULTS: tuple[dict[str, Any], ...] = (
+    {"effect": "status", "status": 500, "times": 2},
+    {"effect": "status", "status": 503, "times": 3},
+    {"effect": "status", "status": 429, "times": 2},
+    {"effect": "status", "status": 403, "times": 2},
+    {"effect": "status", "status": 503, "body": "html", "times": 2},
+    {"effect": "reset", "times": 3},
+    {"effect": "cut_after", "kind": "composite_write", "times": 2},
+    {"effect": "status_after", "status": 500, "kind": "composite_write", "times": 2},
+    {"effect": "delay_after", "kind": "composite_write", "seconds": 4, "times": 2},
+    {"effect": "short", "kind": "composite_write", "times": 1},
+    {"effect": "short_rows", "kind": "composite_write", "times": 1},
+    {"effect": "rows", "kind": "composite_write", "code": "UNABLE_TO_LOCK_ROW", "every": 50, "times": 2},
+    {"effect": "expire", "times": 1},
+)
 
 
 def _variant(storm: Storm, stage: str) -> str | None:
     return storm.variant[1] if storm.variant is not None and storm.variant[0] == stage else None
 
 
-def committed(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
-    """Committed offsets of a group, asked as any operator could."""
-    answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=3)[group].result()
-    return {one.partition: one.offset for one in answer.topic_partitions if one.topic == topic and one.offset >= 0}
+class Offsets:
+    """Offsets, asked as any operator could. By consumers that never join: librdkafka's admin client aborts the process
+    (rd_kafka_enq_once_del_source_return) when a broker dies under a request of list_offsets.
+    """
 
+    def __init__(self, bootstrap: str) -> None:
+        self._consumers = {
+            stage: Consumer(
+                {
+                    "bootstrap.servers": bootstrap,
+                    "group.id": f"{PREFIX}contactstream-{stage}",
+                    "enable.auto.commit": False,
+                    "log_level": 0,
+                }
+            )
+            for stage in ("dedupe", "sink")
+        }
 
-def ends(admin: AdminClient, topic: str, partitions: int = 1) -> dict[int, int]:
-    """End offsets of a topic."""
-    wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}  # type: ignore[no-untyped-call]
-    return {
-        one.partition: future.result().offset for one, future in admin.list_offsets(wanted, request_timeout=3).items()
-    }
+    def committed(self, stage: str, topic: str, partitions: int = 1) -> dict[int, int]:
+        """Committed offsets of a stage's group."""
+        wanted = [TopicPartition(PREFIX + topic, number) for number in range(partitions)]
+        return {one.partition: max(0, one.offset) for one in self._consumers[stage].committed(wanted, timeout=3)}
 
+    def ends(self, topic: str, partitions: int = 1) -> dict[int, int]:
+        """End offsets of a topic."""
+        ask = self._consumers["sink"].get_watermark_offsets
+        return {number: ask(TopicPartition(PREFIX + topic, number), timeout=3)[1] for number in range(partitions)}
 
-def sample(admin: AdminClient) -> Sample:
-    """The committed offsets first, the ends of the result topics after them: what was committed had its result before."""
-    dedupe = committed(admin, PREFIX + "contactstream-dedupe", PREFIX + "contacts.events")
-    sink = committed(admin, PREFIX + "contactstream-sink", PREFIX + "contacts.changes")
-    return Sample(
-        dedupe_committed=dedupe,
-        sink_committed=sink.get(0, 0),
-        changes_end=ends(admin, PREFIX + "contacts.changes")[0],
-        outcomes_end=ends(admin, PREFIX + "contacts.outcomes")[0],
-        refetch_end=ends(admin, PREFIX + "contacts.refetch")[0],
-        dead_letter_end=ends(admin, PREFIX + "contacts.dead-letter")[0],
-    )
+    def sample(self) -> Sample:
+        """The committed offsets first, the ends of the result topics after them: what was committed had its result before."""
+        dedupe, sink = (
+            self.committed("dedupe", "contacts.events", PARTITIONS),
+            self.committed("sink", "contacts.changes"),
+        )
+        return Sample(
+            dedupe_committed=dedupe,
+            sink_committed=sink[0],
+            changes_end=self.ends("contacts.changes")[0],
+            outcomes_end=self.ends("contacts.outcomes")[0],
+            refetch_end=self.ends("contacts.refetch")[0],
+            dead_letter_end=self.ends("contacts.dead-letter")[0],
+        )
 
+    def behind(self) -> int:
+        """Records that dedupe and sink have not committed yet."""
+        total = 0
+        for stage, topic, partitions in (("dedupe", "contacts.events", PARTITIONS), ("sink", "contacts.changes", 1)):
+            done, ends = self.committed(stage, topic, partitions), self.ends(topic, partitions)
+            total += sum(end - done[number] for number, end in ends.items())
+        return total
 
-def behind(admin: AdminClient) -> int:
-    """Records that dedupe and sink have not committed yet."""
-    total = 0
-    for group, topic, partitions in (("dedupe", "contacts.events", PARTITIONS), ("sink", "contacts.changes", 1)):
-        done = committed(admin, f"{PREFIX}contactstream-{group}", PREFIX + topic)
-        total += sum(end - done.get(number, 0) for number, end in ends(admin, PREFIX + topic, partitions).items())
-    return total
+    def close(self) -> None:
+        """Ends the clients."""
+        for consumer in self._consumers.values():
+            consumer.close()
 
 
 async def run(storm: Storm, folder: Path) -> Report:
@@ -437,12 +469,12 @@ async def _nylas(stack: AsyncExitStack, folder: Path) -> str:
 
 async def _quiet(broker: Broker) -> str:
     """Waits until nothing is under way; what is still under way at the end of the patience, in words."""
-    admin = AdminClient({"bootstrap.servers": broker.direct, "log_level": 0})
+    offsets = Offsets(broker.direct)
     deadline = time.monotonic() + QUIET_SECONDS
     left = -1
     while time.monotonic() < deadline:
         try:
-            left = await asyncio.to_thread(behind, admin)
+            left = await asyncio.to_thread(offsets.behind)
         except KafkaException:
             left = -1
         if left == 0:

@@ -1,0 +1,142 @@
+"""The whole product for a test: both stand-ins and every stage, each a process of its own, on a real Kafka."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.local.broker import free_ports
+from streams.settings import KafkaSettings, load
+from streams.topics import create, topics
+from tests.support.kafka import Found, Kafka
+from tests.support.processes import Process, Processes
+from tests.support.waiting import wait_until
+
+API_KEY = "nyk_test"
+SECRET = "a-secret-of-the-test"
+GRANT = "11111111-aaaa-4bbb-8ccc-000000000001"
+OTHER_GRANT = "11111111-aaaa-4bbb-8ccc-000000000002"
+SECONDS = 60.0  # from a notification to its outcome, on two cores that other tests may share
+
+
+@dataclass
+class Product:
+    """Where everything answers, and what a test does to it."""
+
+    kafka: Kafka
+    processes: Processes
+    http: httpx.Client
+    nylas: str
+    salesforce: str
+    stages: dict[str, Process]
+
+    def notify(self, notifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Has Nylas deliver them one after the other, and returns what came of it."""
+        body = {"notifications": list(notifications), "sequential": True, "wait": True}
+        answer = self.http.post(f"{self.nylas}/_sim/notify", json=body)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def records(self, sobject: str, **equal: Any) -> list[dict[str, Any]]:
+        """Records of the org with these values."""
+        answer = self.http.get(f"{self.salesforce}/_sim/records/{sobject}")
+        answer.raise_for_status()
+        return [record for record in answer.json() if all(record.get(name) == value for name, value in equal.items())]
+
+    def outcome(self, contact_id: str, version: int, grant: str = GRANT) -> dict[str, Any]:
+        """The outcome of a contact at a version, once it is on its topic."""
+
+        def found() -> dict[str, Any] | None:
+            for record in reversed(self.kafka.read("contacts.outcomes")):
+                if record.key == f"{grant}/{contact_id}".encode() and record.value:
+                    outcome: dict[str, Any] = json.loads(record.value)
+                    if outcome["version"] >= version:
+                        return outcome
+            return None
+
+        return wait_until(found, f"an outcome of {contact_id} at {version}", SECONDS) or {}
+
+    def dead_letters(self) -> list[Found]:
+        return self.kafka.read("contacts.dead-letter")
+
+    def count(self, stage: str, sample: str, **labels: str) -> float:
+        """A counter of a stage."""
+        return self.stages[stage].metric(sample, **labels)
+
+    def calls(self) -> int:
+        """Calls that the org has counted."""
+        answer = self.http.get(f"{self.salesforce}/_sim/state")
+        return int(answer.json()["calls_total"])
+
+
+def person(contact_id: str, *addresses: str, grant: str = GRANT, **fields: Any) -> dict[str, Any]:
+    """A contact as Nylas writes it."""
+    emails = [{"email": address, "type": "work"} for address in addresses] or None
+    known = {"given_name": "Ada", "surname": "Lovelace", "company_name": "Engines", "job_title": "Analyst"}
+    return {"id": contact_id, "grant_id": grant, "object": "contact", "emails": emails} | known | fields
+
+
+def updated(contact: Mapping[str, Any], time: int, identity: str, **how: Any) -> dict[str, Any]:
+    """What `notify` takes for a changed contact."""
+    return {"object": dict(contact), "type": "contact.updated", "time": time, "id": identity, **how}
+
+
+def deleted(contact_id: str, time: int, identity: str, grant: str = GRANT) -> dict[str, Any]:
+    """What `notify` takes for a deleted contact."""
+    gone = {"id": contact_id, "grant_id": grant, "object": "contact"}
+    return {"object": gone, "type": "contact.deleted", "time": time, "id": identity}
+
+
+@contextmanager
+def product(
+    kafka: Kafka,
+    folder: Path,
+    *,
+    org: Mapping[str, Any],
+    grants: Sequence[Mapping[str, Any]] = (),
+    environ: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+) -> Iterator[Product]:
+    """Everything up and ready, except for the stages `without` which it shall begin."""
+    (port,) = free_ports(1)
+    settings = load(KafkaSettings, kafka.environ)
+    create(kafka.admin(), topics(settings), 1)
+    own = Processes(folder, kafka.environ | {"SINK_LINGER": "0.2"} | dict(environ or {}))
+    try:
+        webhook = {
+            "url": f"http://127.0.0.1:{port}/",
+            "secret": SECRET,
+            "trigger_types": ["contact.updated", "contact.deleted"],
+        }
+        books = {"api_key": API_KEY, "grants": list(grants), "webhook": webhook, "settings": {"retry_delay": 0.2}}
+        nylas = _stand_in(own, folder, "nylas", books)
+        salesforce = _stand_in(own, folder, "salesforce", org)
+        own.environ |= {
+            "NYLAS_API_URL": nylas,
+            "NYLAS_API_KEY": API_KEY,
+            "NYLAS_WEBHOOK_SECRETS": SECRET,
+            "SALESFORCE_LOGIN_URL": salesforce,
+            "SALESFORCE_CLIENT_ID": "test",
+            "SALESFORCE_CLIENT_SECRET": "test",
+            "BRIDGE_LISTEN": f"127.0.0.1:{port}",
+        }
+        stages = {name: own.start(name) for name in ("bridge", "reader", "dedupe", "sink") if name not in without}
+        for stage in stages.values():
+            stage.wait_ready()
+        with httpx.Client(timeout=60) as http:
+            yield Product(kafka, own, http, nylas, salesforce, stages)
+    finally:
+        own.end()
+        print(own.logs())
+
+
+def _stand_in(processes: Processes, folder: Path, name: str, world: Mapping[str, Any]) -> str:
+    file = folder / f"{name}-world.json"
+    file.write_text(json.dumps(world))
+    process = processes.start("simulate", name, "--listen", "127.0.0.1:0", "--world", str(file))
+    line = wait_until(lambda: next((line for line in process.log.splitlines() if " listening on " in line), ""), name)
+    return line.rpartition(" ")[2]
