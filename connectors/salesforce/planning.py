@@ -116,6 +116,8 @@ class Plan:
     decisions: list[Decision]
     leftovers: tuple[Change, ...] = ()
     census: Census | None = None
+    turn: int = 0
+    """How many writes had ended when the records were read."""
 
     @property
     def rows(self) -> list[Row]:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -45,6 +46,7 @@ Offer it again with the next batch."""
 MAX_BATCH = 1000  # rows of one Composite
 ACCOUNT_SECONDS = 30.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop
 _OBJECTS = ("Contact", "Lead")
+TOUCHED = 50_000  # records: far more than any caller has in flight
 _REMEMBERED = 200_000  # contacts that were found but own no record, so that the match rate counts each once
 
 
@@ -80,6 +82,8 @@ class Sync:
         self._writing: set[str] = set()  # Accounts whose rows are on their way
         self._written = asyncio.Condition()
         self._filled: dict[int, None] = {}
+        self._turn = 0
+        self._touched: dict[str, int] = {}
 
     async def start(self) -> None:
         """Describes both objects and reads the Accounts' domains, in one Composite. Done by the first `resolve` at the latest."""
@@ -145,6 +149,7 @@ class Sync:
         return await self._resolve(changes)
 
     async def _resolve(self, changes: Sequence[Change]) -> Plan:
+        turn = self._turn
         sorted_out = sort_out(changes, self.policy, self._accounts)
         for _, someone in sorted_out.people:
             if someone.found_by.present and not someone.addresses:
@@ -168,7 +173,7 @@ class Sync:
             [change for change in sorted_out.deleted if change.key in inside],
         )
         leftovers = tuple(change for change, _ in queue[taken:])
-        return Plan([*sorted_out.decided, *decisions], leftovers, census)
+        return Plan([*sorted_out.decided, *decisions], leftovers, census, turn)
 
     async def _look_up(self, queue: Sequence[tuple[Change, tuple[str, ...]]]) -> tuple[Census, int]:
         """The records that come into question for the first so many changes."""
@@ -204,8 +209,10 @@ class Sync:
         to_write = rows(decisions)
         changed = {id(decision) for row in to_write for decision in row.tag}
         outcomes = [*suppressed, *(self._told(one.outcome) for one in decisions if id(one) not in changed)]
-        async with self._accounts_of(to_write) as free:
-            written, left = await write_rows(self._how(), free)
+        async with self._accounts_of(to_write) as unlocked:
+            free = [row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= plan.turn]
+            with self._touching(free):
+                written, left = await write_rows(self._how(), free)
             kept = {id(row) for row in free}
         busy = [row for row in to_write if id(row) not in kept]
         waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
@@ -219,6 +226,24 @@ class Sync:
             outcomes += await self._adopt(duplicates, plan.census, apart)
         outcomes += await self._one_by_one(apart)
         return list({outcome.key: outcome for outcome in reversed(outcomes)}.values())[::-1]
+
+    @contextmanager
+    def _touching(self, free: Sequence[Row]) -> Iterator[None]:
+        """Notes which records are written, and when that ended: a plan that read one of them before is no longer true.
+
+        Two people without a common address can meet in one record that holds an address of each.
+        """
+        ids = [row.fields["Id"] for row in free if "Id" in row.fields]
+        self._touched.update(dict.fromkeys(ids, sys.maxsize))
+        try:
+            yield
+        finally:
+            self._turn += 1
+            for record_id in ids:
+                self._touched.pop(record_id, None)
+                self._touched[record_id] = self._turn
+            while len(self._touched) > TOUCHED:
+                del self._touched[next(iter(self._touched))]
 
     @asynccontextmanager
     async def _accounts_of(self, to_write: Sequence[Row]) -> AsyncIterator[Sequence[Row]]:

@@ -361,3 +361,17 @@ async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() ->
         assert org.counts["cut", "Lead.LastName"] == 1
         last_names = {row["LastName"] for row in org.people()}
         assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
+
+
+async def test_two_people_who_meet_in_one_record_are_not_written_at_once() -> None:
+    lead = {"LastName": "Lovelace", "Company": "Else", "Email": "a@else.example", "Nylas_Email_2__c": "b@else.example"}
+    async with simulated_org({"leads": [lead]}) as org:
+        first, second = change("g1/x", "a@else.example"), change("g2/y", "b@else.example")
+        plans = [await org.sync.resolve([first]), await org.sync.resolve([second])]
+        (adopted,) = await org.sync.write(plans[0])
+        (late,) = await org.sync.write(plans[1])
+        assert adopted.fate is Fate.UPDATED
+        assert (late.fate, late.reason) == (Fate.RETRY, NEXT_BATCH)
+        assert (await one(org, second)).fate is Fate.FILLED
+        (record,) = org.records("Lead")
+        assert record[KEY] == "g1/x"
