@@ -258,11 +258,11 @@ _OF_A_STAGE = (Fault.KILL, Fault.TERM, Fault.FREEZE, Fault.ROLLING)
 
 # What the stand-in for Salesforce is told to do; each passes by itself.
 ORG_FAULTS: tuple[dict[str, Any], ...] = (
-    {"effect": "status", "status": 500, "times": 2},
-    {"effect": "status", "status": 503, "times": 3},
-    {"effect": "status", "status": 429, "times": 2},
-    {"effect": "status", "status": 403, "times": 2},
-    {"effect": "status", "status": 503, "body": "html", "times": 2},
+    {"effect": "status", "status": 500, "retry_after": 1, "times": 2},
+    {"effect": "status", "status": 503, "retry_after": 1, "times": 3},
+    {"effect": "status", "status": 429, "retry_after": 1, "times": 2},
+    {"effect": "status", "status": 403, "retry_after": 1, "times": 2},
+    {"effect": "status", "status": 503, "body": "html", "retry_after": 1, "times": 2},
     {"effect": "reset", "times": 3},
     {"effect": "cut_after", "kind": "composite_write", "times": 2},
     {"effect": "status_after", "status": 500, "kind": "composite_write", "times": 2},

@@ -12,7 +12,7 @@ from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.mapping import parse
 from connectors.salesforce.planning import Change, Fate, OnDelete, Policy
 from connectors.salesforce.simulator.schema import make_id
-from connectors.salesforce.sync import NEXT_BATCH
+from connectors.salesforce.sync import NEXT_BATCH, Sync
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
@@ -218,7 +218,8 @@ async def test_a_newer_version_written_between_query_and_write_wins() -> None:
     async with simulated_org() as org:
         await one(org, change("g/1", "ada@else.example", version=100))
         plan = await org.sync.resolve([change("g/1", "ada@else.example", surname="Older", version=200)])
-        await one(org, change("g/1", "ada@else.example", surname="Newer", version=300))
+        elsewhere = Sync(org.sync._client, org.sync.policy)  # as a process that believes it is still the writer
+        await elsewhere.sync([change("g/1", "ada@else.example", surname="Newer", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.fate, org.people()[0]["LastName"]) == (Fate.STALE, "Newer")
 
