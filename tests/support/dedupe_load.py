@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import orjson
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from tests.support.kafka import REQUEST_SECONDS, Found, Kafka
@@ -134,7 +134,7 @@ class Load:
         self.sent = len(self._events)
         """How many there are in all."""
         self._thread = threading.Thread(target=self._produce, name="load", daemon=True)
-        self._failure: BaseException | None = None
+        self._unsent = 0
 
     @property
     def running(self) -> bool:
@@ -147,15 +147,28 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._thread.join()
-        if self._failure is not None:
-            raise self._failure
+        assert self._unsent == 0, "the load itself was not acknowledged"
 
     def _produce(self) -> None:
-        step = max(1, int(self._rate / 10))
-        try:
-            for start in range(0, len(self._events), step):
-                began = time.monotonic()
-                self._kafka.produce("contacts.events", self._events[start : start + step], [("origin", b"webhook")])
-                time.sleep(max(0.0, step / self._rate - (time.monotonic() - began)))
-        except Exception as error:  # noqa: BLE001  # raised where the load ends
-            self._failure = error
+        config = {
+            "bootstrap.servers": self._kafka.bootstrap,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+        }
+        producer = Producer(config)
+        began = time.monotonic()
+        for number, (key, value) in enumerate(self._events):
+            if number % 100 == 0:
+                time.sleep(max(0.0, number / self._rate - (time.monotonic() - began)))
+            producer.produce(
+                self._kafka.name("contacts.events"),
+                value,
+                key,
+                headers=[("origin", b"webhook")],
+                on_delivery=self._noted,
+            )
+            producer.poll(0)
+        self._unsent += producer.flush(REQUEST_SECONDS)
+
+    def _noted(self, error: KafkaError | None, _: object) -> None:
+        self._unsent += error is not None
