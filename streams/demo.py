@@ -22,9 +22,10 @@ from rich.console import Console
 
 from connectors.nylas.simulator.people import address_books
 from streams.demo_report import Evidence, parse_samples, report, table
-from streams.inspection import group_lag, read_topic
 from streams.kafka import client_config
+from streams.lag import LagReader
 from streams.settings import KafkaSettings, load
+from streams.topic_reader import read_topic
 from streams.topics import create, group, topics
 
 START_SECONDS = 60.0  # one process to its readiness, on a slow machine: Faust needs a few seconds, the broker may have to be fetched
@@ -168,9 +169,7 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
     kafka = await _broker(machine)
     nylas = await _stand_in(machine, "nylas", books)
     salesforce = await _stand_in(machine, "salesforce", org)
-    admin = AdminClient(client_config(kafka))
-    names = topics(kafka)
-    await asyncio.to_thread(create, admin, names, kafka.replication_factor)
+    await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka), kafka.replication_factor)
 
     secrets = machine.folder / "webhook-secrets"
     secrets.write_text("")
@@ -202,10 +201,12 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
     try:
         status = await asyncio.wait_for(backfill.child.wait(), SYNC_SECONDS)
     except TimeoutError:
-        raise DemoFailed(f"the backfill is not done after {SYNC_SECONDS:.0f} s; the logs are in {machine.folder}") from None
+        raise DemoFailed(
+            f"the backfill is not done after {SYNC_SECONDS:.0f} s; the logs are in {machine.folder}"
+        ) from None
     if status != 0:
         raise DemoFailed(f"the backfill failed; see {backfill.log}")
-    quiet = partial(_is_quiet, admin, kafka)
+    quiet = partial(_is_quiet, LagReader(client_config(kafka)), kafka)
     await machine.until(quiet, SYNC_SECONDS, "the first sync is not done")
     first_sync = time.monotonic() - began
     calls_first_sync = (await machine.get(f"{salesforce}/_sim/state"))["calls"]
@@ -241,16 +242,13 @@ async def _stand_in(machine: Machine, name: str, world: Mapping[str, Any]) -> st
     return (await machine.line(process, START_SECONDS)).rpartition(" ")[2]
 
 
-async def _is_quiet(admin: AdminClient, kafka: KafkaSettings) -> bool:
+async def _is_quiet(lags: LagReader, kafka: KafkaSettings) -> bool:
     """Whether nothing is under way between contacts.events and contacts.outcomes."""
-
-    def lag() -> int:
-        names = topics(kafka)
-        return group_lag(admin, group(kafka, "dedupe"), names.events.name) + group_lag(
-            admin, group(kafka, "sink"), names.changes.name
-        )
-
-    return await asyncio.to_thread(lag) == 0
+    names = topics(kafka)
+    for stage, topic in (("dedupe", names.events), ("sink", names.changes)):
+        if await asyncio.to_thread(lags.lag, group(kafka, stage), topic.name, topic.partitions):
+            return False
+    return True
 
 
 async def _live(machine: Machine, nylas: str, books: Mapping[str, Any], seed: int) -> Counter[str]:
