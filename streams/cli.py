@@ -153,6 +153,71 @@ def reconcile(
     )
 
 
+@main.group()
+def webhooks() -> None:
+    """What Nylas knows of our webhook."""
+
+
+_SECRET_FILE = click.option(
+    "--secret-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the secret here, before the one that is there, instead of printing it (NYLAS_WEBHOOK_SECRETS_FILE).",
+)
+
+
+@webhooks.command(name="list")
+def webhooks_list() -> None:
+    """Lists the application's webhook destinations."""
+    from streams.administration import list_webhooks
+
+    list_webhooks(_load(settings.NylasSettings))
+
+
+@webhooks.command(name="check")
+@click.option("--url", help="Our webhook's URL; without it, whatever listens to contacts is ours.")
+def webhooks_check(*, url: str | None) -> None:
+    """Shows whether Nylas still sends, and if not what to do; ends with 1 when something is wrong."""
+    from streams.administration import check_webhooks
+
+    sys.exit(check_webhooks(_load(settings.NylasSettings), url))
+
+
+@webhooks.command(name="create")
+@click.argument("url")
+@click.option("--compressed/--plain", default=True, show_default=True, help="Have Nylas send gzip.")
+@click.option("--description", default="contactstream", show_default=True)
+@_SECRET_FILE
+def webhooks_create(*, url: str, compressed: bool, description: str, secret_file: Path | None) -> None:
+    """Creates the destination; the bridge has to run, because Nylas asks it at once. Shows the secret, once."""
+    from streams.administration import create_webhook
+
+    nylas = _load(settings.NylasSettings)
+    create_webhook(nylas, url, compressed=compressed, description=description, secret_file=secret_file)
+
+
+@webhooks.command(name="rotate")
+@click.argument("destination_id")
+@_SECRET_FILE
+def webhooks_rotate(*, destination_id: str, secret_file: Path | None) -> None:
+    """Gives the destination a new secret, with which Nylas signs from that moment on."""
+    from streams.administration import rotate_webhook
+
+    rotate_webhook(_load(settings.NylasSettings), destination_id, secret_file)
+
+
+@main.group()
+def grants() -> None:
+    """Whose address books are connected."""
+
+
+@grants.command(name="list")
+def grants_list() -> None:
+    """Lists the application's grants, and why one is left out."""
+    from streams.administration import list_grants
+
+    list_grants(_load(settings.NylasSettings))
+
+
 @main.group(name="topics")
 def topics_group() -> None:
     """The topics: create them, or check them against their policies."""
