@@ -12,12 +12,13 @@ class Row:
 
     `offsets` are those of every change that this row stands for; all of them are finished when it is.
     `claims` are what no second batch may hold meanwhile: the contact, its addresses, the Account that it would belong to.
+    `due` is when it goes even in a batch that is not full.
     """
 
     change: Change
     record: Record
     claims: frozenset[str]
-    since: float
+    due: float
     offsets: list[int] = field(default_factory=list)
     attempts: int = 0
     not_before: float = 0.0
@@ -53,6 +54,7 @@ class Waiting:
         newer = row if row.change.version >= other.change.version else other
         other.change, other.record, other.claims = newer.change, newer.record, newer.claims
         other.offsets.extend(row.offsets)
+        other.due = min(other.due, row.due)
         if newer is row:  # what it failed with was the older change
             other.attempts, other.not_before, other.first_failed = row.attempts, row.not_before, row.first_failed
         return True
@@ -70,8 +72,8 @@ class Waiting:
         """The partition is somebody else's now."""
         self._rows.clear()
 
-    def next_batch(self, claimed: Collection[str], now: float, size: int, linger: float) -> list[Row]:
-        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size` of them wait or one has for `linger`.
+    def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[Row]:
+        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size` of them wait or one is due.
 
         Returns an empty list when it is too early. `claimed` must answer `in` quickly.
         """
@@ -81,7 +83,7 @@ class Waiting:
             if row.not_before > now or any(claim in claimed for claim in row.claims):
                 continue
             chosen.append(row)
-            due = due or now - row.since >= linger
+            due = due or row.due <= now
             if len(chosen) == size:
                 due = True
                 break
@@ -90,10 +92,6 @@ class Waiting:
         for row in chosen:
             del self._rows[row.key]
         return chosen
-
-    def oldest(self) -> float | None:
-        """Since when the longest waiting row has waited."""
-        return min((row.since for row in self._rows.values()), default=None)
 
 
 def claims_of(rows: Iterable[Row]) -> set[str]:

@@ -180,7 +180,8 @@ class SinkSettings(Group):
 
     prefix = "SINK"
     batch_size: int = Field(1000, ge=1, le=1000, description="contacts for a pair of Composite calls")
-    linger: Positive = Field(2.0, description="seconds that an incomplete batch waits for more")
+    linger: Positive = Field(2.0, description="seconds that an incomplete batch with a live change waits for more")
+    bulk_linger: Positive = Field(10.0, description="the same for a batch of changes that were read in bulk")
     in_flight: int = Field(
         8, ge=1, le=20, description="batches at work side by side; Salesforce allows 25 long requests"
     )

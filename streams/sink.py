@@ -31,7 +31,7 @@ from connectors.salesforce import sync as salesforce
 from connectors.salesforce.errors import OrgUnavailable, SalesforceError
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
-from streams.events import Change, Kind, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
+from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
 from streams.kafka import (
     OffsetsExpired,
     consumer_config,
@@ -60,6 +60,9 @@ HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
 RETRY_SECONDS = 300.0  # a row's passing fault (a lock) is retried this long beside the flow, then dead-lettered
 STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
+
+
+BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +230,14 @@ class Sink:
             if change is None:  # an erasure: there is nothing to make true
                 self._tracker.finish(record.offset)
                 continue
-            if self._waiting.add(Row(change, record, self._org.claims(_for_salesforce(change)), now, [record.offset])):
+            if self._waiting.add(
+                Row(change, record, self._org.claims(_for_salesforce(change)), self._due(change, now), [record.offset])
+            ):
                 self._metrics.coalesced.inc()
+
+    def _due(self, change: Change, now: float) -> float:
+        """Somebody waits for a live change; what was read in bulk waits longer for a full batch, which costs no more calls."""
+        return now + (self._settings.bulk_linger if change.origin in BULK else self._settings.linger)
 
     def _on_fault(self, fault: KafkaError) -> None:
         if fault.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -251,7 +260,7 @@ class Sink:
             return  # one batch at a time probes an org that was away
         most = 1 if self._org_is_away() else self._settings.in_flight
         while len(self._tasks) < most:
-            rows = self._waiting.next_batch(self._claimed, now, self._settings.batch_size, self._settings.linger)
+            rows = self._waiting.next_batch(self._claimed, now, self._settings.batch_size)
             if not rows:
                 return
             self._claimed |= claims_of(rows)

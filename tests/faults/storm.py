@@ -410,6 +410,7 @@ async def _started(storm: Storm, folder: Path) -> AsyncIterator[tuple[_Running, 
             "DEDUPE_SESSION_TIMEOUT": str(SESSION),
             "SINK_SESSION_TIMEOUT": str(SESSION),
             "SINK_LINGER": "0.3",
+            "SINK_BULK_LINGER": "0.3",
             **dict(storm.env),
         }
         stages = Supervisor(folder, env)

@@ -105,7 +105,7 @@ def product(
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
     create(kafka.admin(), topics(settings), 1)
-    own = Processes(folder, kafka.environ | {"SINK_LINGER": "0.2"} | dict(environ or {}))
+    own = Processes(folder, kafka.environ | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1"} | dict(environ or {}))
     try:
         webhook = {
             "url": f"http://127.0.0.1:{port}/",

@@ -7,10 +7,10 @@ from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Record
 
 
-def row(key: str, version: int, offset: int, *, since: float = 0.0, addresses: tuple[str, ...] = ()) -> Row:
+def row(key: str, version: int, offset: int, *, due: float = 0.0, addresses: tuple[str, ...] = ()) -> Row:
     change = Change(key, Kind.UPDATED, version, "", "", "webhook", 0, {"id": key})
     record = Record("contacts.changes", key.encode(), b"{}", [], 0, offset)
-    return Row(change, record, frozenset((key, *addresses)), since, [offset])
+    return Row(change, record, frozenset((key, *addresses)), due, [offset])
 
 
 changes = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5)), max_size=60)
@@ -24,9 +24,9 @@ def test_every_offset_comes_out_once_and_each_contact_at_its_highest_version(
     for offset, (key, version) in enumerate(arrivals):
         waiting.add(row(key, version, offset))
         if put_back and offset == len(arrivals) // 2:
-            waiting.put_back(waiting.next_batch((), 10, size, 1))
+            waiting.put_back(waiting.next_batch((), 10, size))
     taken: list[Row] = []
-    while batch := waiting.next_batch((), 10, size, 1):
+    while batch := waiting.next_batch((), 10, size):
         assert len(batch) <= size
         taken.extend(batch)
     assert sorted(offset for one in taken for offset in one.offsets) == list(range(len(arrivals)))
@@ -41,16 +41,16 @@ def test_every_offset_comes_out_once_and_each_contact_at_its_highest_version(
 
 def test_a_batch_waits_for_company_but_not_longer_than_the_linger_time() -> None:
     waiting = Waiting()
-    waiting.add(row("a", 1, 0, since=100.0))
-    assert waiting.next_batch((), 101.9, 2, 2.0) == []
-    assert [one.key for one in waiting.next_batch((), 102.0, 2, 2.0)] == ["a"]
+    waiting.add(row("a", 1, 0, due=102.0))
+    assert waiting.next_batch((), 101.9, 2) == []
+    assert [one.key for one in waiting.next_batch((), 102.0, 2)] == ["a"]
 
 
 def test_a_full_batch_goes_at_once() -> None:
     waiting = Waiting()
     for offset, key in enumerate("abc"):
-        waiting.add(row(key, 1, offset, since=100.0))
-    assert [one.key for one in waiting.next_batch((), 100.0, 2, 2.0)] == ["a", "b"]
+        waiting.add(row(key, 1, offset, due=102.0))
+    assert [one.key for one in waiting.next_batch((), 100.0, 2)] == ["a", "b"]
     assert len(waiting) == 1
 
 
@@ -59,8 +59,8 @@ def test_nobody_who_shares_an_address_with_a_batch_at_work_is_taken() -> None:
     first = row("g1/x", 1, 0, addresses=("ada@acme.example",))
     waiting.add(row("g2/y", 1, 1, addresses=("ada@acme.example",)))
     waiting.add(row("g2/z", 1, 2, addresses=("bob@acme.example",)))
-    assert [one.key for one in waiting.next_batch(claims_of([first]), 10, 5, 1)] == ["g2/z"]
-    assert [one.key for one in waiting.next_batch((), 10, 5, 1)] == ["g2/y"]
+    assert [one.key for one in waiting.next_batch(claims_of([first]), 10, 5)] == ["g2/z"]
+    assert [one.key for one in waiting.next_batch((), 10, 5)] == ["g2/y"]
 
 
 def test_a_row_that_failed_waits_for_its_time_and_a_newer_change_does_not() -> None:
@@ -68,9 +68,9 @@ def test_a_row_that_failed_waits_for_its_time_and_a_newer_change_does_not() -> N
     failed = row("a", 1, 0)
     failed.not_before, failed.attempts = 50.0, 3
     waiting.put_back([failed])
-    assert waiting.next_batch((), 49, 5, 1) == []
+    assert waiting.next_batch((), 49, 5) == []
     waiting.add(row("a", 2, 1))
-    (taken,) = waiting.next_batch((), 49, 5, 1)
+    (taken,) = waiting.next_batch((), 49, 5)
     assert (taken.change.version, taken.attempts, taken.offsets) == (2, 0, [0, 1])
 
 
