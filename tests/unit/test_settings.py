@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.settings import GROUPS, KafkaSettings, NylasSettings, SettingsError, SinkSettings, load
+from streams.settings import GROUPS, KafkaSettings, NylasSettings, SettingsError, SinkSettings, load, reference
 
 
 def test_every_group_has_usable_defaults() -> None:
@@ -53,3 +53,9 @@ def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
     with pytest.raises(SettingsError) as caught:
         load(KafkaSettings, {"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "none"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_readme_shows_every_setting_as_it_is() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = readme.partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+    assert shown.strip() == reference(), "run: python -c 'from streams.settings import reference; print(reference())'"
