@@ -1,0 +1,546 @@
+"""What the pinned Faust does that streams/faust_batches.py relies on or defends against, each on Faust's own objects.
+
+A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may have become needless, or wrong.
+No broker: the races are shown by driving the steps in the order that loses.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import faust
+import pytest
+from aiokafka.consumer.consumer import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import Consumer
+from faust.types.tuples import TP, ConsumerMessage
+from hypothesis import given
+from hypothesis import strategies as st
+from mode.utils.queues import FlowControlEvent, FlowControlQueue
+
+from streams import faust_batches
+from streams.dedupe import Dedupe
+from streams.faust_batches import (
+    BatchConsumer,
+    BatchTable,
+    IncompatibleFaust,
+    PausedRecovery,
+    check_faust,
+)
+from streams.fences import Exit
+
+EVENTS = TP("events", 0)
+CHANGELOG = TP("changelog", 0)
+BROKER = "kafka://127.0.0.1:1"  # never asked
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+def die(code: Exit, reason: str, **_: object) -> NoReturn:
+    raise Died(code, reason)
+
+
+def stock_app() -> Any:
+    app = faust.App("stock", broker=BROKER, store="memory://", web_enabled=False)
+    app.flow_control.resume()
+    app.topics._acking_topics.add("events")
+    return app
+
+
+def our_app() -> Any:
+    app = faust_batches.App("ours", broker=BROKER, die=die)
+    app.flow_control.resume()
+    app.topics._acking_topics.add("events")
+    return app
+
+
+@pytest.fixture
+async def stock() -> AsyncIterator[Any]:
+    app = stock_app()
+    yield app
+    close(app)
+
+
+@pytest.fixture
+async def ours() -> AsyncIterator[Any]:
+    app = our_app()
+    BatchTable(app, "seen", "changelog", 1)
+    yield app
+    close(app)
+
+
+def close(app: Any) -> None:
+    """The loop that Faust makes for the consumer's thread, which never runs here."""
+    app.consumer._thread.thread_loop.close()
+
+
+def stream_of(app: Any) -> Any:
+    topic = app.topic("events", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    return topic.stream()
+
+
+def message(app: Any, offset: int, value: Any = b"{}") -> ConsumerMessage:
+    return ConsumerMessage(
+        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=app.consumer_generation_id
+    )  # fmt: skip
+
+
+async def deliver(stream: Any, *messages: ConsumerMessage) -> None:
+    """As the conductor does."""
+    for each in messages:
+        each.incref()
+        stream.channel.queue.put_nowait(await stream.channel.decode(each))
+
+
+# An agent that fails
+
+
+async def test_stock_counts_an_event_as_done_when_its_agent_raised(stock: Any) -> None:
+    stream = stream_of(stock)
+    await deliver(stream, message(stock, 7))
+    events = stream.__aiter__()
+    await anext(events)
+    assert stock.consumer._acked[EVENTS] == []
+    await events.aclose()  # what the end of an agent that raised or was cancelled comes to
+    assert stock.consumer._acked[EVENTS] == [7]
+    await stream.stop()
+
+
+async def test_stock_counts_a_whole_take_as_done_when_its_agent_raised(stock: Any) -> None:
+    stream = stream_of(stock)
+    await deliver(stream, *(message(stock, offset) for offset in range(5)))
+    batches = stream.take(5, within=5.0)
+    assert len(await anext(batches)) == 5
+    assert stock.consumer._acked[EVENTS] == []
+    await batches.aclose()
+    assert sorted(stock.consumer._acked[EVENTS]) == [0, 1, 2, 3, 4]
+    await stream.stop()
+
+
+@pytest.mark.parametrize("fault", [ValueError("a bug"), asyncio.CancelledError(), SystemExit(1), GeneratorExit()])
+async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_its_batch(
+    ours: Any, fault: BaseException
+) -> None:
+    stream = stream_of(ours)
+    await deliver(stream, message(ours, 7, [SimpleNamespace(partition=0)]))
+
+    def wait_until_heard() -> None:
+        raise fault
+
+    def die_here(code: Exit, reason: str) -> NoReturn:
+        assert ours.consumer._acked[EVENTS] == [], "nothing is acknowledged at the moment of death"
+        raise Died(code, reason)
+
+    unused: Any = None
+    dedupe = Dedupe(unused, unused, unused, "changelog", unused, wait_until_heard, die_here)
+    with pytest.raises(Died) as died:
+        await dedupe.agent(stream)
+    assert died.value.args[0] is Exit.UNEXPECTED
+    await stream.stop()
+
+
+# The committed offset
+
+
+async def test_stock_commits_past_a_single_unfinished_event(stock: Any) -> None:
+    consumer = stock.consumer
+    consumer._committed_offset[EVENTS] = 10
+    consumer._acked[EVENTS] = [11, 12]  # 10 is still at work
+    assert consumer._new_offset(EVENTS) == 13
+
+
+async def test_stock_commits_past_whatever_lies_before_the_first_event_of_a_fresh_group(stock: Any) -> None:
+    consumer = stock.consumer
+    consumer._acked[EVENTS] = [50, 51]  # 0 to 49 are still at work
+    assert consumer._new_offset(EVENTS) == 52
+
+
+async def test_stock_counts_a_hole_as_acknowledged(stock: Any) -> None:
+    consumer = stock.consumer
+    consumer._committed_offset[EVENTS] = 10
+    await consumer._add_gap(EVENTS, 11, 19)  # what it does when 20 follows 10, whatever became of the rest
+    consumer._acked[EVENTS] = [10, 20]
+    consumer._acked_index[EVENTS] = {10, 20}
+    assert consumer._new_offset(EVENTS) == 21
+
+
+async def test_stock_counts_a_failed_commit_as_committed(stock: Any) -> None:
+    consumer = failing_commit(stock)
+    assert not await Consumer._commit_offsets(consumer, {EVENTS: 20})
+    assert consumer._committed_offset[EVENTS] == 20
+
+
+async def test_a_failed_commit_is_tried_again(ours: Any) -> None:
+    consumer = failing_commit(ours)
+    consumer._finished[EVENTS] = 20
+    assert not await consumer._commit_offsets({EVENTS: 20})
+    assert consumer._filter_committable_offsets([EVENTS]) == {EVENTS: 20}
+
+
+def failing_commit(app: Any) -> Any:
+    async def refuse(_: object) -> bool:
+        return False
+
+    async def flush() -> None:
+        pass
+
+    consumer = app.consumer
+    consumer._commit = refuse
+    consumer.assignment = lambda: {EVENTS}
+    app.producer.flush = flush
+    return consumer
+
+
+@given(st.lists(st.integers(1, 50), max_size=12), st.randoms(use_true_random=False))
+def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(sizes: list[int], random: Any) -> None:
+    async def run(app: Any) -> None:
+        consumer = reading_from(app, 0)
+        consumer._finished[EVENTS] = 0
+        at_work: dict[int, ConsumerMessage] = {}  # by first offset
+        end = 0
+        for size in sizes:
+            batch = [SimpleNamespace(offset=end + each, timestamp=0, timestamp_type=0) for each in range(size)]
+            at_work[end] = consumer._message(EVENTS, await consumer._take(EVENTS, batch))
+            end += size
+        for first in random.sample(list(at_work), len(at_work)):
+            consumer.ack(at_work.pop(first))
+            assert consumer._new_offset(EVENTS) == min(at_work, default=end)
+
+    async def closed() -> None:
+        app = our_app()
+        try:
+            await run(app)
+        finally:
+            close(app)
+
+    asyncio.run(closed())
+
+
+async def test_stock_forgets_at_a_rebalance_what_was_acknowledged_since_the_last_commit(stock: Any) -> None:
+    assert await committable_at_revoke(stock) == {}
+
+
+async def test_at_a_rebalance_everything_finished_is_committed(ours: Any) -> None:
+    ours.consumer._handed_out[EVENTS].append(19)
+    assert await committable_at_revoke(ours) == {EVENTS: 20}
+
+
+async def committable_at_revoke(app: Any) -> dict[TP, int]:
+    consumer = app.consumer
+    found: dict[TP, int] = {}
+
+    async def revoked(_: object) -> None:
+        found.update(consumer._filter_committable_offsets(list(consumer._filter_tps_with_pending_acks())))
+
+    consumer._on_partitions_revoked = revoked
+    consumer.ack(message(app, 19))
+    await consumer.on_partitions_revoked({EVENTS})
+    return found
+
+
+# Where reading starts
+
+
+async def test_stock_leaves_the_position_alone_where_nothing_is_committed() -> None:
+    sought: list[object] = []
+    consumer: Any = AIOKafkaConsumer.__new__(AIOKafkaConsumer)
+    consumer._closed = True
+    consumer._subscription = SimpleNamespace(assigned_partitions=lambda: {EVENTS})
+    consumer._fetcher = SimpleNamespace(seek_to=lambda *where: sought.append(where))
+
+    async def nothing(_: object) -> None:
+        return None
+
+    consumer.committed = nothing
+    assert await consumer.seek_to_committed() == {EVENTS: None}
+    assert sought == []
+
+
+def with_log(consumer: Any, committed: int | None, start: int, end: int) -> list[dict[TP, int]]:
+    """A log from `start` to `end`; returns where the consumer seeks to."""
+    sought: list[dict[TP, int]] = []
+
+    async def answer(value: Any) -> Any:
+        return value
+
+    async def seek_wait(where: dict[TP, int]) -> None:
+        sought.append(where)
+
+    consumer.assignment = lambda: {EVENTS, CHANGELOG}
+    consumer.seek_to_committed = lambda: answer({EVENTS: committed, CHANGELOG: None})
+    consumer.earliest_offsets = lambda *tps: answer(dict.fromkeys(tps, start))
+    consumer.highwaters = lambda *tps: answer(dict.fromkeys(tps, end))
+    consumer.seek_wait = seek_wait
+    return sought
+
+
+@pytest.mark.parametrize(("committed", "expected"), [(None, 5), (5, 5), (7, 7), (9, 9)])
+async def test_reading_starts_at_the_commit_or_at_the_start_of_the_log(
+    ours: Any, committed: int | None, expected: int
+) -> None:
+    sought = with_log(ours.consumer, committed, start=5, end=9)
+    await ours.consumer.perform_seek()
+    assert sought == [{EVENTS: expected}]
+    assert ours.consumer._due == {EVENTS: expected}
+
+
+@pytest.mark.parametrize("committed", [0, 4, 10])
+async def test_a_commit_outside_of_the_log_ends_the_process(ours: Any, committed: int) -> None:
+    with_log(ours.consumer, committed, start=5, end=9)
+    with pytest.raises(Died, match="eset the group") as died:
+        await ours.consumer.perform_seek()
+    assert died.value.args[0] is Exit.OFFSETS_EXPIRED
+
+
+# What reaches the agent
+
+
+def records(*offsets: int) -> list[Any]:
+    return [SimpleNamespace(offset=offset) for offset in offsets]
+
+
+def reading_from(app: Any, due: int) -> BatchConsumer:
+    consumer: BatchConsumer = app.consumer
+    with_log(consumer, due, start=0, end=1000)
+    consumer._open_in = app.rebalancing_count
+    consumer._due[EVENTS] = due
+    return consumer
+
+
+async def test_a_hole_in_the_offsets_ends_the_process(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    assert await consumer._take(EVENTS, records(10, 11)) == records(10, 11)
+    with pytest.raises(Died) as died:
+        await consumer._take(EVENTS, records(13))
+    assert died.value.args == (Exit.HOLE, "events[0]: 13 follows 11")
+
+
+async def test_a_hole_that_retention_made_is_said_to_be_one(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    with_log(consumer, 10, start=20, end=30)
+    with pytest.raises(Died) as died:
+        await consumer._take(EVENTS, records(20))
+    assert died.value.args[0] is Exit.OFFSETS_EXPIRED
+
+
+async def test_what_was_fetched_before_a_seek_back_and_after_reaches_the_agent_once(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    assert await consumer._take(EVENTS, records(8, 9)) == []
+    assert await consumer._take(EVENTS, records(9, 10, 11)) == records(10, 11)
+
+
+async def test_nothing_reaches_the_agent_once_a_rebalance_has_begun(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    ours.on_rebalance_start()
+    assert await consumer._take(EVENTS, records(10)) == []
+    assert consumer._due[EVENTS] == 10
+
+
+# The second window: no active partitions, for a moment
+
+
+def fetched(partitions: set[TP]) -> Any:
+    """What aiokafka returns of two partitions that have records, when it is asked for some."""
+    result: Any = FetchResult.__new__(FetchResult)
+    result.getall = lambda _: ["record"]
+    result.has_more = lambda: True
+    fetcher: Any = Fetcher.__new__(Fetcher)
+    fetcher._records = {EVENTS: result, CHANGELOG: result}
+    fetcher._subscriptions = SimpleNamespace(reassignment_in_progress=False, is_assigned=lambda _: True)
+    fetcher._closed = True
+    return Fetcher.fetched_records(fetcher, partitions)
+
+
+async def test_aiokafka_takes_no_partitions_for_all_of_them() -> None:
+    assert set(await fetched({CHANGELOG})) == {CHANGELOG}
+    assert set(await fetched(set())) == {CHANGELOG, EVENTS}
+
+
+def asked_for(consumer: Any) -> list[set[TP]]:
+    """What the consumer's thread is asked to fetch."""
+    asked: list[set[TP]] = []
+
+    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+        asked.append(partitions)
+        return {}
+
+    consumer._thread.getmany = getmany
+    return asked
+
+
+async def test_stock_hands_the_fetch_the_live_set_which_recovery_empties(stock: Any) -> None:
+    consumer = stock.consumer
+    asked = asked_for(consumer)
+    consumer._set_active_tps({CHANGELOG})
+    await consumer._wait_next_records(0.1)
+    consumer.pause_partitions({CHANGELOG})
+    assert asked == [set()]
+
+
+async def test_a_fetch_keeps_the_partitions_it_was_asked_for(ours: Any) -> None:
+    consumer = ours.consumer
+    asked = asked_for(consumer)
+    consumer._set_active_tps({CHANGELOG})
+    await consumer._wait_next_records(0.1)
+    consumer.pause_partitions({CHANGELOG})
+    assert asked == [{CHANGELOG}]
+
+
+async def test_a_fetch_under_way_takes_nothing_of_the_next_assignment(ours: Any) -> None:
+    consumer = ours.consumer
+    asked = asked_for(consumer)
+    consumer._set_active_tps({CHANGELOG, EVENTS})
+    await consumer._wait_next_records(0.1)
+    consumer.stop_flow()  # the first thing that happens when partitions are revoked
+    assert await fetched(asked[0]) == {}
+
+
+# The first window: faust-streaming#596
+
+
+class Fetching:
+    """A consumer whose fetcher runs on while partitions are sought: what is active then arrives in the agent's queue."""
+
+    def __init__(self, queue: "FlowControlQueue[str]") -> None:
+        self.queue = queue
+        self.active: set[TP] = set()
+        self.position = 100
+        self.later: list[Iterable[TP]] | None = None
+        self.during_seek: Callable[[], None] = lambda: None
+
+    def assignment(self) -> set[TP]:
+        return {EVENTS}
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        (self.active.update if self.later is None else self.later.append)(tps)
+
+    async def perform_seek(self) -> None:
+        if EVENTS in self.active:
+            self.queue.force_put_nowait(f"record {self.position}")
+            self.position += 1
+        self.during_seek()
+
+    def resume_flow(self) -> None:
+        pass
+
+    resuming_later = BatchConsumer.resuming_later
+
+    @property
+    def _resume_later(self) -> list[Iterable[TP]] | None:
+        return self.later
+
+    @_resume_later.setter
+    def _resume_later(self, later: list[Iterable[TP]] | None) -> None:
+        self.later = later
+
+    def open(self, tps: Iterable[TP], rebalance: int) -> None:
+        self.active.update(tps)
+
+
+async def recovered(kind: Any, during_seek: Callable[[Any], None] = lambda app: None) -> Any:
+    """The end of a recovery; returns the application."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    flow = FlowControlEvent()
+    queue: FlowControlQueue[str] = FlowControlQueue(maxsize=10, flow_control=flow, clear_on_resume=True)
+    app: Any = SimpleNamespace(
+        consumer=Fetching(queue),
+        consumer_generation_id=1,
+        rebalancing_count=1,
+        flow_control=flow,
+        on_rebalance_complete=SimpleNamespace(send=nothing),
+        _fetcher=SimpleNamespace(maybe_start=nothing),
+        assignor=SimpleNamespace(assigned_standbys=set),
+        on_rebalance_end=lambda: None,
+        conf=SimpleNamespace(broker_request_timeout=5.0, stream_recovery_delay=0.0),
+        tracer=None,
+    )
+    app.consumer.during_seek = lambda: during_seek(app)
+    tables: Any = SimpleNamespace(
+        values=list, changelog_topics=set(), on_actives_ready=lambda: None, on_standbys_ready=lambda: None
+    )
+    recovery = kind(app, tables)
+    recovery._rebalance = 1
+    await recovery.on_recovery_completed(1)
+    return app
+
+
+async def test_stock_clears_what_was_fetched_between_resuming_and_the_end_of_recovery() -> None:
+    consumer = (await recovered(Recovery)).consumer
+    assert consumer.position == 101, "a record was fetched, and the position has moved on"
+    assert consumer.queue.empty(), "and the record is gone"
+    assert EVENTS in consumer.active
+
+
+async def test_nothing_is_fetched_before_the_queues_have_been_cleared() -> None:
+    consumer = (await recovered(PausedRecovery)).consumer
+    assert consumer.position == 100
+    assert EVENTS in consumer.active
+
+
+async def test_partitions_stay_paused_when_another_rebalance_begins_at_the_end_of_a_recovery() -> None:
+    def rebalance(app: Any) -> None:
+        app.rebalancing_count += 1
+
+    assert (await recovered(PausedRecovery, rebalance)).consumer.active == set()
+    assert (await recovered(Recovery, rebalance)).consumer.active == {EVENTS}, "stock reads what it is about to lose"
+
+
+# The end
+
+
+async def test_stock_waits_without_a_limit_for_an_event_that_is_at_work(stock: Any) -> None:
+    consumer = stock.consumer
+    at_work = message(stock, 7)
+    consumer.track_message(at_work)
+
+    async def commit(**_: object) -> bool:
+        return False
+
+    consumer.commit = commit
+    waiting = asyncio.ensure_future(consumer.wait_empty())
+    await asyncio.sleep(2.5)
+    assert not waiting.done()
+    consumer.ack(at_work)
+    await asyncio.wait_for(waiting, 5.0)
+
+
+async def test_a_changelog_that_cannot_be_read_ends_the_process_instead_of_leaving_entries_out(ours: Any) -> None:
+    (table,) = ours.tables.values()
+    broken = SimpleNamespace(message=SimpleNamespace(partition=0), value=[SimpleNamespace(key=b"k")])
+    with pytest.raises(Died) as died:
+        table.apply_changelog_batch([broken])
+    assert died.value.args[0] is Exit.UNREADABLE_STATE
+
+
+async def test_the_entries_of_a_lost_partition_are_forgotten(ours: Any) -> None:
+    (table,) = ours.tables.values()
+    for partition in (0, 1):
+        table.remember(partition, {b"k": b"v"})
+    await table.on_recovery_completed({TP("changelog", 1)}, set())
+    assert table.size() == 1
+    assert table.entries(1) == {b"k": b"v"}
+
+
+# The pin
+
+
+def test_the_installed_faust_is_the_one_that_is_overridden() -> None:
+    check_faust()
+
+
+def test_another_version_is_refused_with_a_remedy() -> None:
+    with pytest.raises(IncompatibleFaust, match=r"0\.15\.4 is required: install requirements\.lock"):
+        check_faust({"faust-streaming": "0.15.4"})
+
+
+def test_a_changed_source_is_refused_by_name() -> None:
+    target = "faust.transport.consumer:Consumer.getmany"
+    with pytest.raises(IncompatibleFaust, match=r"Consumer\.getmany is not the one"):
+        check_faust({}, {target: "0" * 12})
