@@ -188,6 +188,8 @@ class LagWatch:
         except KafkaException:
             self._health.beat()  # the broker is away, which no restart heals
             return
+        if self._health.waiting_for:
+            return  # a rebalance or a recovery: each step of it counts as progress, and it has to end
         behind = {partition: max(0, ends[partition] - offset) for partition, offset in finished.items()}
         if finished != self._before or not any(behind.values()):
             self._health.beat()
