@@ -1,0 +1,234 @@
+"""What a complete listing says: who is gone, who is offered again, and what is too much to be believed."""
+
+from array import array
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.nylas.grants import Grant
+from streams.events import PAGE_MARGIN, Headers, Kind, Record, header
+from streams.grant_life import (
+    Ask,
+    GrantBook,
+    deleted_record,
+    listed_record,
+    parse_grant_event,
+    plausible,
+)
+from streams.reconcile import Listing, compare, filled_keys, guarded, listing_of, living_keys, offer_records
+from streams.scan import contact_hash
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+
+TOPICS = topics(load(KafkaSettings, {}))
+START = 1_700_000_000
+
+
+def listing(grant: str, *ids: str, sources: tuple[str, ...] = ("address_book",)) -> Listing:
+    return listing_of(grant, START, sources, array("Q", [contact_hash(one) for one in (*ids, *ids)]))
+
+
+def change(
+    key: str, version: int, offset: int, kind: Kind | None = Kind.UPDATED, source: str | None = "address_book"
+) -> Record:
+    headers: Headers = [("version", b"%d" % version), ("kind", kind.value.encode() if kind else b"")]
+    value = {"source": source} if source else {}
+    return Record("contacts.changes", key.encode(), orjson.dumps(value) if kind else None, headers, 0, offset)
+
+
+OLD = START - PAGE_MARGIN - 1
+
+
+def test_a_listing_knows_what_it_held_and_counts_each_once() -> None:
+    found = listing("g", "a", "b/c", "A")
+    assert len(found.seen) == 3
+    assert all(found.holds(one) for one in ("a", "b/c", "A"))
+    assert not found.holds("b")
+
+
+def test_only_what_is_older_than_the_scan_less_the_margin_is_missing() -> None:
+    changes = [
+        change("g/old", OLD, 0),
+        change("g/edge", OLD + 1, 1),
+        change("g/new", START, 2),
+        change("g/here", OLD, 3),
+    ]
+    assert compare(changes, {"g": listing("g", "here")}, set()).missing == {"g": {"g/old": 0}}
+
+
+def test_the_last_word_on_a_contact_decides() -> None:
+    changes = [
+        change("g/deleted", OLD, 0),
+        change("g/deleted", OLD, 1, Kind.DELETED),
+        change("g/back", OLD - 1, 2, Kind.DELETED),
+        change("g/back", OLD, 3),
+        change("g/erased", OLD, 4),
+        change("g/erased", OLD, 5, None),
+        change("g/renewed", OLD, 6),
+        change("g/renewed", START + 5, 7),
+    ]
+    assert compare(changes, {"g": listing("g")}, set()).missing["g"] == {"g/back": 3}
+
+
+def test_a_source_that_was_not_listed_is_not_missing() -> None:
+    changes = [change("g/mail", OLD, 0, source="inbox"), change("g/plain", OLD, 1, source=None)]
+    assert compare(changes, {"g": listing("g")}, set()).missing["g"] == {"g/plain": 1}
+    both = listing("g", sources=("address_book", "inbox"))
+    assert compare(changes, {"g": both}, set()).missing["g"].keys() == {"g/mail", "g/plain"}
+
+
+def test_records_that_are_no_changes_are_passed_over() -> None:
+    broken = Record("contacts.changes", b"g/x", b"{", [], 0, 0)
+    assert compare([broken, change("g/old", OLD, 1)], {"g": listing("g")}, set()).missing["g"] == {"g/old": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["g/a", "g/b", "g/c", "h/a"]),
+            st.integers(OLD - 3, OLD + 3),
+            st.sampled_from([Kind.UPDATED, Kind.UPDATED, Kind.DELETED, None]),
+        ),
+        max_size=30,
+    ),
+    st.sets(st.sampled_from("abc")),
+    st.sets(st.sampled_from(["g/a", "g/b", "g/c"])),
+)
+def test_the_comparison_equals_a_plain_model(
+    told: list[tuple[str, int, Kind | None]], listed: set[str], filled: set[str]
+) -> None:
+    changes = [change(key, version, offset, kind) for offset, (key, version, kind) in enumerate(told)]
+    found = compare(changes, {"g": listing("g", *listed)}, filled)
+    last = {key: (version, kind, offset) for offset, (key, version, kind) in enumerate(told)}
+    living = {key: one for key, one in last.items() if one[1] is Kind.UPDATED and key.startswith("g/")}
+    assert found.missing.get("g", {}) == {
+        key: offset for key, (version, _, offset) in living.items() if key[2:] not in listed and version <= OLD
+    }
+    assert found.offered == {
+        key: offset for key, (_, _, offset) in living.items() if key[2:] in listed and key in filled
+    }
+
+
+def test_what_is_offered_again_is_the_last_change_at_its_own_version() -> None:
+    changes = [change("g/a", 5, 0), change("g/a", 7, 1), change("g/b", 6, 2)]
+    (offered,) = offer_records(changes, TOPICS, {"g/a": 1})
+    assert offered.topic == TOPICS.events.name
+    assert header(offered.headers, "origin") == b"replay"
+    assert orjson.loads(offered.value or b"")["time"] == 7
+
+
+def test_the_last_outcome_decides_who_was_only_filled() -> None:
+    outcomes = [
+        Record("o", key.encode(), value, [])
+        for key, value in [
+            ("g/a", b'{"fate": "filled"}'),
+            ("g/b", b'{"fate": "filled"}'),
+            ("g/b", b'{"fate": "updated"}'),
+            ("g/c", b'{"fate": "created"}'),
+            ("g/c", b'{"fate": "filled"}'),
+            ("g/d", b'{"fate": "filled"}'),
+            ("g/d", None),
+            ("h/e", b'{"fate": "filled"}'),
+            ("g/f", b"{"),
+        ]
+    ]
+    assert filled_keys(outcomes, {"g"}) == {"g/a", "g/c"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "listed", "share", "stops"),
+    [
+        (0, 0, 0.2, False),
+        (10, 0, 0.2, False),
+        (11, 44, 0.2, False),
+        (11, 43, 0.2, True),
+        (11, 0, 1.0, False),
+        (11, 99, 0, True),
+    ],
+)
+def test_the_guard_stops_what_is_more_than_the_share_of_what_is_known(
+    missing: int, listed: int, share: float, stops: bool
+) -> None:
+    assert guarded(missing, listed, share) is stops
+
+
+def test_the_living_contacts_of_a_grant_are_those_whose_last_change_is_no_deletion() -> None:
+    changes = [
+        change("g/a", 1, 0),
+        change("g/a", 3, 1),
+        change("g/b", 1, 2),
+        change("g/b", 2, 3, Kind.DELETED),
+        change("g2/a", 1, 4),
+        change("g/c", 1, 5),
+        change("g/c", 1, 6, None),
+    ]
+    assert living_keys(changes, "g") == {"g/a": 3}
+
+
+def notice(kind: str, **fields: object) -> Record:
+    envelope = {"type": kind, "id": "n", "time": 9, "data": {"object": {"grant_id": "g", **fields}}}
+    return Record("grants.events", b"g", orjson.dumps(envelope), [], 0, 0, 5000)
+
+
+@pytest.mark.parametrize(
+    ("record", "ask", "status"),
+    [
+        (notice("grant.created", code=25012), Ask.BACKFILL, "valid"),
+        (notice("grant.expired", code=25009), Ask.NOTHING, "expired"),
+        (notice("grant.deleted", code=25013), Ask.REMOVE, "deleted"),
+        (notice("grant.updated", code=25014, reauthentication_flag=False), Ask.NOTHING, None),
+        (notice("grant.updated", code=25014, reauthentication_flag=True), Ask.RECONCILE, "valid"),
+        (notice("grant.updated", code=25027), Ask.RECONCILE, "valid"),
+        (notice("grant.updated", code="25027"), Ask.RECONCILE, "valid"),
+        (notice("grant.imap_sync_completed"), Ask.NOTHING, None),
+        (listed_record(TOPICS, Grant("g", valid=False), 7), Ask.NOTHING, "expired"),
+        (listed_record(TOPICS, Grant("g"), 7), Ask.NOTHING, "valid"),
+        (deleted_record(TOPICS, "g", 7), Ask.REMOVE, "deleted"),
+    ],
+)
+def test_each_event_in_the_life_of_a_grant_asks_for_what_it_should(
+    record: Record, ask: Ask, status: str | None
+) -> None:
+    event = parse_grant_event(record)
+    assert event is not None
+    assert (event.grant, event.ask, event.status) == ("g", ask, status)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"7"])
+def test_what_is_no_grant_event_is_none(value: bytes | None) -> None:
+    assert parse_grant_event(Record("grants.events", b"g", value, [])) is None
+
+
+def test_a_grant_event_without_id_or_time_is_dated_by_its_record() -> None:
+    bare = Record("grants.events", b"g", b'{"type": "grant.deleted"}', [], 0, 0, 5000)
+    event = parse_grant_event(bare)
+    again = parse_grant_event(bare)
+    assert event is not None
+    assert again is not None
+    assert (event.grant, event.time) == ("g", 5)
+    assert event.id == again.id
+
+
+def test_the_book_tells_what_the_listing_knows_better_and_what_it_lacks() -> None:
+    book = GrantBook()
+    for record in (
+        notice("grant.created"),
+        listed_record(TOPICS, Grant("h"), 1),
+        listed_record(TOPICS, Grant("gone"), 1),
+    ):
+        event = parse_grant_event(record)
+        assert event is not None
+        book.apply(event)
+    listed = [Grant("g"), Grant("h", valid=False), Grant("new")]
+    assert [grant.id for grant in book.news(listed)] == ["h", "new"]
+    assert book.vanished(listed) == ["gone"]
+    assert book.count() == {"valid": 3, "expired": 0, "deleted": 0}
+
+
+def test_one_missing_grant_is_believed_and_all_of_them_never() -> None:
+    assert plausible(1, 3, 0.2)
+    assert plausible(2, 10, 0.2)
+    assert not plausible(3, 10, 0.2)
+    assert not plausible(1, 0, 1.0)
