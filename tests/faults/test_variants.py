@@ -11,7 +11,7 @@ from deploy.local.broker import free_ports
 from streams.fences import Exit
 from tests.faults.load import BASE, contact, envelope
 from tests.faults.scene import Scene, change, event
-from tests.faults.variants import LINGER, SEEK, VARIANTS
+from tests.faults.variants import BATCH, LINGER, SEEK, VARIANTS
 from tests.faults.verifier import Verdict
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
@@ -147,8 +147,11 @@ def a_table_is_restored_over_a_backlog(scene: Scene, variant: str) -> Verdict:
     scene.send([event(number, 1, "first") for number in range(CONTACTS)])
     scene.wait_committed("dedupe", "contacts.events", CONTACTS)
     assert first.stop() == 0
-    scene.send([event(number, version, f"v{version}") for version in (2, 3) for number in range(CONTACTS, 500)])
-    scene.start("dedupe", variant, **{SEEK: "1"}).wait_ready()
+    scene.send([event(number, version, f"v{version}") for version in (1, 2) for number in range(CONTACTS, 500)])
+    scene.hold("before_outputs")  # so that batches wait in Faust's queue
+    scene.start("dedupe", variant, **{SEEK: "1", BATCH: "50"}).wait_ready()
+    scene.wait_reached("before_outputs")
+    scene.release("before_outputs")
     scene.send([event(number, 4, "last") for number in range(CONTACTS)])
     scene.settle()
     return scene.verdict()
@@ -174,6 +177,7 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     scene.send([event(number, 3, "third") for number in range(CONTACTS)])
     scene.wait_committed("dedupe", "contacts.events", 3 * CONTACTS)
     written = scene.end("contactstream-dedupe-seen-changelog")
+    scene.hold("done")  # else it goes on with what the successor has done, and mends the table again
     sleeper.resume()
     wait_until(
         lambda: sleeper.exit_code is not None or scene.end("contactstream-dedupe-seen-changelog") > written,
@@ -183,6 +187,7 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     ended = sleeper.exit_code
     sleeper.kill()
     successor.kill()
+    scene.release("done")
     scene.start("dedupe", variant)
     scene.send([event(number, 4, "second") for number in range(CONTACTS)])
     scene.settle()

@@ -24,6 +24,9 @@ FOLDER = "FAULTS_HOLD"
 LINGER = "FAULTS_LINGER_MS"
 """Environment: how long records wait in the dedupe stage's producer before they are sent."""
 
+BATCH = "FAULTS_BATCH"
+"""Environment: records that the dedupe stage's agent is handed at once."""
+
 SEEK = "FAULTS_SEEK_SECONDS"
 """Environment: how long the dedupe stage's seek back to the committed offsets takes longer, at the end of a recovery."""
 
@@ -81,8 +84,8 @@ def _hold_bridge() -> None:
 
 
 def _hold_dedupe() -> None:
-    """Moments: `between` the two things that a batch publishes; `before_outputs`; `unsent`, when the producer has all of them."""
-    from streams import dedupe
+    """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and table; `done` with both."""
+    from streams import dedupe, faust_batches
     from streams.dedupe import Writer
     from streams.faust_batches import BatchConsumer
 
@@ -99,8 +102,7 @@ def _hold_dedupe() -> None:
         hold("unsent")
         flush(self, handed_over)
         flushed += 1
-        if flushed % 2:
-            hold("between")
+        hold("between" if flushed % 2 else "done")
 
     def lingering_config(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> Any:
         return config(kafka, delivery_timeout=delivery_timeout, linger_ms=float(os.environ.get(LINGER, linger_ms)))
@@ -109,6 +111,7 @@ def _hold_dedupe() -> None:
         await seek(self)
         await asyncio.sleep(float(os.environ.get(SEEK, "0")))
 
+    replace(faust_batches, "BATCH", int(os.environ.get(BATCH, faust_batches.BATCH)))
     replace(BatchConsumer, "perform_seek", slow_seek)
     replace(Writer, "publish", held_publish)
     replace(Writer, "_flush", held_flush)
@@ -184,7 +187,7 @@ def forward_stale() -> None:
 
 
 def open_windows() -> None:
-    """Stock Faust's order at the end of a recovery, its live set of partitions, and no check of what arrives."""
+    """Stock Faust's order at the end of a recovery, its live set of partitions, no check of what arrives, and holes that count as done."""
     from faust.tables.recovery import Recovery
     from faust.transport.drivers.aiokafka import Consumer
 
@@ -196,6 +199,15 @@ def open_windows() -> None:
         self._read_offset[tp] = last - 1
         return batch
 
+    def past_holes(self: Any, tp: Any) -> int | None:
+        if acked := self._acked_index[tp]:
+            self._finished[tp] = max(acked) + 1
+            acked.clear()
+            self._handed_out[tp].clear()
+        self._acked[tp].clear()
+        found: int | None = self._finished.get(tp)
+        return found
+
     async def stock(self: Any, generation_id: int = 0) -> None:
         await Recovery.on_recovery_completed(self, generation_id)
 
@@ -203,6 +215,7 @@ def open_windows() -> None:
         return await Consumer._getmany(self, active_partitions, timeout)
 
     replace(BatchConsumer, "_take", take_unchecked)
+    replace(BatchConsumer, "_new_offset", past_holes)
     replace(BatchConsumer, "_getmany", live_set)
     replace(BatchConsumer, "stop_flow", lambda self: Consumer.stop_flow(self))
     replace(PausedRecovery, "on_recovery_completed", stock)
