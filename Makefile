@@ -30,25 +30,25 @@ faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
-lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into requirements.lock
+lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade --quiet \
-		--group dev --output-file requirements.lock pyproject.toml
+		--group dev --output-file deploy/requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment, the fetched broker and every cache
 	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The lock decides what is installed; pyproject.toml what the package and its command are.
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): deploy/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "contactstream needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no virtual environment; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing what requirements.lock names ..." >&2
+	@echo "installing what deploy/requirements.lock names ..." >&2
 	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r deploy/requirements.lock; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

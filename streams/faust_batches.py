@@ -50,14 +50,14 @@ def check_faust(pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] |
     for package, wanted in pinned.items():
         if version(package) != wanted:
             raise IncompatibleFaust(
-                f"{package} {version(package)} is installed, {wanted} is required: install requirements.lock"
+                f"{package} {version(package)} is installed, {wanted} is required: install deploy/requirements.lock"
             )
     for target, wanted in (SOURCES if sources is None else sources).items():
         found = source_hash(target)
         if found != wanted:
             raise IncompatibleFaust(
                 f"{target} is not the one that streams/faust_batches.py was written for (source {found} instead of {wanted}). "
-                f"Install requirements.lock; after an upgrade on purpose read the difference, run tests/faults, then note the new hash"
+                f"Install deploy/requirements.lock; after an upgrade on purpose read the difference, run tests/faults, then note the new hash"
             )
 
 

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"connectors", "streams", "tests", "deploy"}
-FILES = {"pyproject.toml", "README.md", "Makefile", "requirements.lock"}
+FILES = {"pyproject.toml", "README.md", "Makefile"}
 
 # Written in parts, so that this file does not hold them either. Where packages come from is every reader's own setting.
 REGISTRIES = [
@@ -74,7 +74,7 @@ def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on() -> None:
 def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = [Requirement(text) for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
-    blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "requirements.lock").read_text(), flags=re.IGNORECASE)
+    blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "deploy" / "requirements.lock").read_text(), flags=re.IGNORECASE)
     locked: dict[str, list[Version]] = {}
     for block in blocks:
         name, _, version = re.split(r"[\s;\\]", block, maxsplit=1)[0].partition("==")
@@ -82,7 +82,7 @@ def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
         assert "--hash=sha256:" in block, f"{name} has no hash"
     for requirement in asked:
         versions = locked.get(canonicalize_name(requirement.name), [])
-        assert versions, f"{requirement.name} is not in requirements.lock: make lock"
+        assert versions, f"{requirement.name} is not in deploy/requirements.lock: make lock"
         assert all(each in requirement.specifier for each in versions), f"{requirement}: make lock"
 
 
