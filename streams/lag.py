@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -26,8 +26,9 @@ class LagReader:
     """Asks the broker for the lag of consumer groups, without joining them. `config` is what all Kafka clients share."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
-        self._admin = AdminClient(dict(config))
+        # A broker that is away is told by the exception; these clients would print it too, twenty times a second.
+        self._config = {**config, "log_level": 0}
+        self._admin = AdminClient(dict(self._config))
         self._consumers: dict[str, Consumer] = {}
 
     def lag(self, group: str, topic: str, partitions: int) -> int:
@@ -58,8 +59,14 @@ class LagReader:
         return {each.partition: each.offset for each in found}
 
     def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        # list_offsets never looks again who leads a partition: after a broker's restart it would fail with FENCED_LEADER_EPOCH
+        # until the client's metadata expires (15 minutes). This makes it look.
+        self._admin.list_topics(partitions[0].topic, timeout=REQUEST_SECONDS)
         futures = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=REQUEST_SECONDS)
-        return {partition.partition: future.result().offset for partition, future in futures.items()}
+        found = {partition.partition: future.result().offset for partition, future in futures.items()}
+        if any(offset < 0 for offset in found.values()):  # seen while a broker started: no error, and no offset
+            raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
+        return found
 
 
 class Gate:

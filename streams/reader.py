@@ -26,13 +26,14 @@ from streams.lag import Gate, LagReader
 from streams.metrics import ReaderMetrics
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
-from streams.reconcile import Concluder, living_keys
+from streams.reconcile import Concluder, Offerer, living_keys
 from streams.refetch import MAX_PENDING, Refetcher
 from streams.run_executor import RunExecutor
 from streams.runs import Run, RunKind, RunLog
 from streams.scan import Scanner, absence_record
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.snapshot import read_all, to_record
+from streams.succession import Succession
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()
@@ -202,7 +203,8 @@ class Reader:
         async with client, asyncio.TaskGroup() as tasks:
             book = GrantBook()
             scanner = Scanner(client, self._publish, gate, self._topics, metrics, settings.grants_at_once)
-            concluder = Concluder(self._kafka, client, self._publish, gate, self._topics, metrics)
+            offerer = Offerer(self._kafka, self._publish, gate, self._topics, metrics)
+            concluder = Concluder(self._kafka, client, self._publish, gate, self._topics, metrics, offerer)
             executor = RunExecutor(
                 self._log, client, scanner, concluder, self._publish, book, self._topics, self._nylas, settings
             )
@@ -210,6 +212,7 @@ class Reader:
             tasks.create_task(scanner.run())
             tasks.create_task(refetcher.run())
             tasks.create_task(self._serve_refetch(refetcher, executor))
+            tasks.create_task(Succession(self._kafka, self._topics, offerer).run())
             known = asyncio.Event()
             tasks.create_task(self._serve_grants(executor, book, known, gate, lags))
             await known.wait()  # what is known of the grants, before a listing is compared with it
