@@ -18,6 +18,7 @@ from streams.events import (
     Record,
     UnreadableRecord,
     event_headers,
+    header,
     now_ms,
     page_envelope,
     parse_change,
@@ -106,17 +107,42 @@ def filled_keys(outcomes: Iterable[Record], grants: Collection[str]) -> set[str]
     filled: set[str] = set()
     for record in outcomes:
         key = (record.key or b"").decode(errors="replace")
-        if key.partition("/")[0] not in grants:
-            continue
-        try:
-            outcome = orjson.loads(record.value or b"null")
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(outcome, dict) and outcome.get("fate") == "filled":
-            filled.add(key)
-        else:
-            filled.discard(key)
+        if key.partition("/")[0] in grants:
+            (filled.add if read_outcome(record)[0] == "filled" else filled.discard)(key)
     return filled
+
+
+def heirs(outcomes: Iterable[Record], released: Collection[str]) -> set[str]:
+    """Contacts whose last outcome was to fill one of the records that have been released."""
+    found: set[str] = set()
+    for record in outcomes:
+        fate, record_id = read_outcome(record)
+        key = (record.key or b"").decode(errors="replace")
+        (found.add if fate == "filled" and record_id in released else found.discard)(key)
+    return found
+
+
+def read_outcome(record: Record) -> tuple[str, str]:
+    """What a record of contacts.outcomes says: the outcome, and the ID of the Salesforce record. Empty where it says nothing."""
+    try:
+        outcome = orjson.loads(record.value or b"null")
+    except orjson.JSONDecodeError:
+        return "", ""
+    if not isinstance(outcome, dict):
+        return "", ""
+    return str(outcome.get("outcome") or ""), str(outcome.get("id") or "")
+
+
+def living_offsets(changes: Iterable[Record], keys: Collection[str]) -> dict[str, int]:
+    """Of these contacts those whose last change is no deletion, with its offset."""
+    living: dict[str, int] = {}
+    for record in changes:
+        key = (record.key or b"").decode(errors="replace")
+        if key in keys:
+            living.pop(key, None)
+            if header(record.headers, "kind") == b"updated":
+                living[key] = record.offset
+    return living
 
 
 def offer_records(changes: Iterable[Record], topics: Topics, offered: Mapping[str, int]) -> Iterable[Record]:
@@ -129,6 +155,24 @@ def offer_records(changes: Iterable[Record], topics: Topics, offered: Mapping[st
         if change is not None:
             value = page_envelope(Origin.REPLAY, f"offer/{now_ms()}/{key}", change.version, change.contact)
             yield Record(topics.events.name, record.key, value, event_headers(Origin.REPLAY, now_ms()))
+
+
+class Offerer:
+    """Offers contacts again: publishes their last change as a replay."""
+
+    def __init__(
+        self, kafka: KafkaSettings, publish: Publish, gate: Gate, topics: Topics, metrics: ReaderMetrics
+    ) -> None:
+        self._kafka, self._publish, self._gate = kafka, publish, gate
+        self._topics, self._metrics = topics, metrics
+
+    async def offer(self, offered: Mapping[str, int]) -> None:
+        """`offered` is the offset of each contact's last change in contacts.changes. Raises SnapshotStalled and KafkaException."""
+        changes = offer_records(read_all(self._kafka, self._topics.changes.name), self._topics, offered)
+        while chunk := await asyncio.to_thread(_take, changes):
+            await self._gate.wait(len(chunk))
+            await self._publish(chunk)
+            self._metrics.offered.inc(len(chunk))
 
 
 @dataclass(slots=True)
@@ -151,9 +195,10 @@ class Concluder:
         gate: Gate,
         topics: Topics,
         metrics: ReaderMetrics,
+        offerer: Offerer,
     ) -> None:
         self._kafka, self._client, self._publish, self._gate = kafka, client, publish, gate
-        self._topics, self._metrics = topics, metrics
+        self._topics, self._metrics, self._offerer = topics, metrics, offerer
 
     async def conclude(self, run_id: str, listings: Mapping[str, Listing], max_share: float) -> dict[str, Concluded]:
         """Deletes what is gone and offers again what was only filled, for each grant listed.
@@ -181,7 +226,9 @@ class Concluder:
             except NylasError as error:
                 result.error = f"what is missing could not be verified: {error}"
         if found.offered:
-            await self._offer(found.offered, concluded)
+            await self._offerer.offer(found.offered)
+        for key in found.offered:
+            concluded[key.partition("/")[0]].offered += 1
         return concluded
 
     async def _delete(self, run_id: str, listing: Listing, keys: Collection[str]) -> int:
@@ -209,15 +256,6 @@ class Concluder:
                 )
                 self._metrics.contacts.labels("reconcile").inc()
         return deleted
-
-    async def _offer(self, offered: Mapping[str, int], concluded: Mapping[str, Concluded]) -> None:
-        changes = offer_records(read_all(self._kafka, self._topics.changes.name), self._topics, offered)
-        while chunk := await asyncio.to_thread(_take, changes):
-            await self._gate.wait(len(chunk))
-            await self._publish(chunk)
-            self._metrics.offered.inc(len(chunk))
-            for record in chunk:
-                concluded[(record.key or b"").decode().partition("/")[0]].offered += 1
 
 
 def _take(records: Iterable[Record]) -> Sequence[Record]:

@@ -248,3 +248,18 @@ def test_a_scheduled_reconcile_of_everything_joins_those_that_wait(desk: Start) 
 def all_over(mine: Desk) -> bool:
     runs: list[dict[str, Any]] = [run for key, run in mine.runs().items() if "/" not in key]
     return len(runs) == 3 and all(run["state"] in ("done", "merged") for run in runs)
+
+
+def test_whoever_had_only_filled_a_record_is_offered_again_when_its_owner_gives_it_up(desk: Start) -> None:
+    mine = desk({"grants": []})
+    mine.changed("g1/heir", LONG_AGO, "g1/owner", "g2/other", given_name="Ada")
+    mine.outcome("g1/owner", "updated", "003a")
+    mine.outcome("g1/heir", "filled", "003a")
+    mine.outcome("g2/other", "filled", "003b")
+    reader = mine.reader()
+    wait_until(lambda: reader.metric("contactstream_reader_active") == 1, "it is active", 40)
+    mine.changed("g1/owner", LONG_AGO + 9, deleted=True)
+    mine.outcome("g1/owner", "released", "003a")
+    wait_until(lambda: replayed(mine), "it is offered", 60)
+    assert replayed(mine) == [("g1/heir", LONG_AGO)]
+    assert len(mine.events()) == 1

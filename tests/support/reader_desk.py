@@ -99,8 +99,9 @@ class Desk:
             records.append((each.encode(), json.dumps(value).encode()))
         self.kafka.produce("contacts.changes", records, headers)
 
-    def outcome(self, key: str, fate: str) -> None:
-        value = json.dumps({"key": key, "fate": fate}).encode()
+    def outcome(self, key: str, fate: str, record_id: str = "003x") -> None:
+        """A record of contacts.outcomes, as the sink writes it."""
+        value = json.dumps({"outcome": fate, "sobject": "Contact", "id": record_id, "matched": "email"}).encode()
         self.kafka.produce("contacts.outcomes", [(key.encode(), value)])
 
     def granted(self, kind: str, grant_id: str, copies: int = 1, **fields: Any) -> None:

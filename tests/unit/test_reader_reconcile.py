@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.nylas.grants import Grant
-from streams.events import PAGE_MARGIN, Headers, Kind, Record, header
+from connectors.salesforce.sync import Fate, Outcome
+from streams.events import PAGE_MARGIN, Change, Headers, Kind, Record, header
 from streams.grant_life import (
     Ask,
     GrantBook,
@@ -17,9 +18,21 @@ from streams.grant_life import (
     parse_grant_event,
     plausible,
 )
-from streams.reconcile import Listing, compare, filled_keys, guarded, listing_of, living_keys, offer_records
+from streams.reconcile import (
+    Listing,
+    compare,
+    filled_keys,
+    guarded,
+    heirs,
+    listing_of,
+    living_keys,
+    living_offsets,
+    offer_records,
+    read_outcome,
+)
 from streams.scan import contact_hash
 from streams.settings import KafkaSettings, load
+from streams.sink import outcome_value
 from streams.topics import topics
 
 TOPICS = topics(load(KafkaSettings, {}))
@@ -123,18 +136,47 @@ def test_the_last_outcome_decides_who_was_only_filled() -> None:
     outcomes = [
         Record("o", key.encode(), value, [])
         for key, value in [
-            ("g/a", b'{"fate": "filled"}'),
-            ("g/b", b'{"fate": "filled"}'),
-            ("g/b", b'{"fate": "updated"}'),
-            ("g/c", b'{"fate": "created"}'),
-            ("g/c", b'{"fate": "filled"}'),
-            ("g/d", b'{"fate": "filled"}'),
+            ("g/a", b'{"outcome": "filled"}'),
+            ("g/b", b'{"outcome": "filled"}'),
+            ("g/b", b'{"outcome": "updated"}'),
+            ("g/c", b'{"outcome": "created"}'),
+            ("g/c", b'{"outcome": "filled"}'),
+            ("g/d", b'{"outcome": "filled"}'),
             ("g/d", None),
-            ("h/e", b'{"fate": "filled"}'),
+            ("h/e", b'{"outcome": "filled"}'),
             ("g/f", b"{"),
         ]
     ]
     assert filled_keys(outcomes, {"g"}) == {"g/a", "g/c"}
+
+
+def test_what_the_sink_writes_is_what_is_read() -> None:
+    outcome = Outcome("g/a", Fate.FILLED, "Contact", "003x", "email")
+    written = outcome_value(outcome, Change("g/a", Kind.UPDATED, 1, "", "", "webhook", 1, {}))
+    assert read_outcome(Record("o", b"g/a", written, [])) == ("filled", "003x")
+    assert read_outcome(Record("o", b"g/a", None, [])) == ("", "")
+
+
+def test_the_heirs_of_a_record_are_those_whose_last_outcome_was_to_fill_it() -> None:
+    outcomes = [
+        Record("o", key.encode(), orjson.dumps({"outcome": fate, "id": record_id}), [])
+        for key, fate, record_id in [
+            ("g/owner", "released", "1"),
+            ("g/heir", "filled", "1"),
+            ("h/heir", "filled", "1"),
+            ("h/other", "filled", "2"),
+            ("h/gone", "filled", "1"),
+            ("h/gone", "unchanged", ""),
+        ]
+    ]
+    assert heirs(outcomes, {"1"}) == {"g/heir", "h/heir"}
+    changes = [
+        change("g/heir", 1, 0),
+        change("g/heir", 2, 1),
+        change("h/heir", 1, 2),
+        change("h/heir", 2, 3, Kind.DELETED),
+    ]
+    assert living_offsets(changes, {"g/heir", "h/heir"}) == {"g/heir": 1}
 
 
 @pytest.mark.parametrize(

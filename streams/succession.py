@@ -1,0 +1,75 @@
+"""Records that their contact has given up: whoever had only filled them is offered again, and takes them over.
+
+So an identity that moves (a contact deleted and another created with its address, in either order) ends with the living contact as
+the owner of the record, without waiting for the next reconcile.
+"""
+
+import asyncio
+import time
+
+import structlog
+from confluent_kafka import KafkaException
+
+from streams.assigned import AssignedPartition
+from streams.events import Record
+from streams.reconcile import Offerer, heirs, living_offsets, read_outcome
+from streams.settings import KafkaSettings
+from streams.snapshot import SnapshotStalled, read_all
+from streams.topics import Topics, group
+
+log = structlog.get_logger()
+
+SETTLE_SECONDS = (
+    5.0  # after a release: an heir's outcome, written beside it by another batch, may be acknowledged later
+)
+REST = 20  # times as long as it took: reading the topics for heirs takes a twentieth of the reader's time at the most
+MAX_RELEASED = 100_000  # records looked for at once, some MB
+
+
+class Succession:
+    """Watches contacts.outcomes for records that were released."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics, offerer: Offerer) -> None:
+        self._kafka, self._topics, self._offerer = kafka, topics, offerer
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        async with AssignedPartition(
+            self._kafka, self._topics.outcomes.name, group(self._kafka, "reader-work")
+        ) as source:
+            await source.start()
+            released: set[str] = set()
+            not_before = 0.0
+            while True:
+                records = await source.consume() if len(released) < MAX_RELEASED else await _nothing()
+                found = {
+                    record_id for fate, record_id in map(read_outcome, records) if fate == "released" and record_id
+                }
+                if found and not released:
+                    not_before = max(not_before, time.monotonic() + SETTLE_SECONDS)
+                released |= found
+                if released and time.monotonic() >= not_before:
+                    began = time.monotonic()
+                    try:
+                        await self._hand_over(released)
+                    except (SnapshotStalled, KafkaException) as error:
+                        log.warning("contacts.outcomes could not be read, tried again", error=str(error))
+                        not_before = time.monotonic() + SETTLE_SECONDS
+                        continue
+                    released = set()
+                    not_before = time.monotonic() + REST * (time.monotonic() - began)
+                if not released and source.position > source.committed and await source.commit(source.position):
+                    source.committed = source.position
+
+    async def _hand_over(self, released: set[str]) -> None:
+        outcomes, changes = self._topics.outcomes.name, self._topics.changes.name
+        keys = await asyncio.to_thread(lambda: heirs(read_all(self._kafka, outcomes), released))
+        if keys:
+            offered = await asyncio.to_thread(lambda: living_offsets(read_all(self._kafka, changes), keys))
+            await self._offerer.offer(offered)
+            log.info("heirs of released records offered", released=len(released), offered=len(offered))
+
+
+async def _nothing() -> list[Record]:
+    await asyncio.sleep(SETTLE_SECONDS)
+    return []
