@@ -149,7 +149,7 @@ def a_table_is_restored_over_a_backlog(scene: Scene, variant: str) -> Verdict:
     assert first.stop() == 0
     scene.send([event(number, version, f"v{version}") for version in (1, 2) for number in range(CONTACTS, 500)])
     scene.hold("before_outputs")  # so that batches wait in Faust's queue
-    scene.start("dedupe", variant, **{SEEK: "1", BATCH: "50"}).wait_ready()
+    scene.start("dedupe", variant, **{SEEK: "2", BATCH: "50"}).wait_ready()
     scene.wait_reached("before_outputs")
     scene.release("before_outputs")
     scene.send([event(number, 4, "last") for number in range(CONTACTS)])

@@ -25,7 +25,7 @@ LINGER = "FAULTS_LINGER_MS"
 """Environment: how long records wait in the dedupe stage's producer before they are sent."""
 
 BATCH = "FAULTS_BATCH"
-"""Environment: records that the dedupe stage's agent is handed at once."""
+"""Environment: records that the dedupe stage's agent is handed at once; many such batches then wait in its queue."""
 
 SEEK = "FAULTS_SEEK_SECONDS"
 """Environment: how long the dedupe stage's seek back to the committed offsets takes longer, at the end of a recovery."""
@@ -111,7 +111,9 @@ def _hold_dedupe() -> None:
         await seek(self)
         await asyncio.sleep(float(os.environ.get(SEEK, "0")))
 
-    replace(faust_batches, "BATCH", int(os.environ.get(BATCH, faust_batches.BATCH)))
+    if BATCH in os.environ:
+        replace(faust_batches, "BATCH", int(os.environ[BATCH]))
+        replace(faust_batches, "QUEUE", 1000)
     replace(BatchConsumer, "perform_seek", slow_seek)
     replace(Writer, "publish", held_publish)
     replace(Writer, "_flush", held_flush)
