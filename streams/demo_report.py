@@ -68,7 +68,7 @@ def labels(samples: Samples, name: str) -> dict[str, int]:
 def problems(e: Evidence) -> list[str]:
     """Every sum that does not add up, in words. Empty: nothing was lost and nothing was invented."""
     handed_over = of(e.bridge, "bridge_requests", "published")
-    read = of(e.reader, "reader_contacts")
+    read = sum(of(e.reader, f"reader_{what}") for what in ("contacts", "offered", "deleted"))
     taken, forwarded = of(e.dedupe, "dedupe_events"), of(e.dedupe, "dedupe_forwarded")
     dropped, unreadable = of(e.dedupe, "dedupe_dropped"), of(e.dedupe, "dedupe_dead_lettered")
     bodyless = of(e.dedupe, "dedupe_refetch", "bodyless") + of(e.dedupe, "dedupe_refetch", "no_time")
