@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from deploy.local.broker import free_ports
@@ -132,11 +132,8 @@ class Scene:
 
     def committed(self, stage: str, topic: str) -> dict[int, int]:
         """Committed offsets of a stage."""
-        group = f"{self.kafka.prefix}contactstream-{stage}"
-        admin = self.kafka.admin()
-        answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
-        name = self.kafka.name(topic)
-        return {one.partition: one.offset for one in answer.topic_partitions if one.topic == name and one.offset >= 0}
+        found = self.kafka.committed(f"{self.kafka.prefix}contactstream-{stage}", topic)
+        return {partition: offset for partition, offset in found.items() if offset >= 0}
 
     def end(self, topic: str, partition: int = 0) -> int:
         """The end of a topic."""

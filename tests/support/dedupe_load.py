@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import orjson
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from tests.support.kafka import REQUEST_SECONDS, Found, Kafka
@@ -98,11 +98,7 @@ def account(changes: Sequence[Found]) -> Account:
 
 def committed(kafka: Kafka, partitions: int) -> dict[int, int]:
     """The stage's committed offsets."""
-    wanted = [TopicPartition(kafka.name("contacts.events"), number) for number in range(partitions)]
-    request = [ConsumerGroupTopicPartitions(f"{kafka.prefix}contactstream-dedupe", wanted)]
-    admin = kafka.admin()  # a client that nobody holds never answers
-    answer = next(iter(admin.list_consumer_group_offsets(request).values())).result(REQUEST_SECONDS)
-    return {each.partition: each.offset for each in answer.topic_partitions or []}
+    return kafka.committed(f"{kafka.prefix}contactstream-dedupe", "contacts.events")
 
 
 def wait_done(kafka: Kafka, partitions: int, sent: int, seconds: float = 90.0) -> None:

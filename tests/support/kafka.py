@@ -153,6 +153,21 @@ class Kafka:
             consumer.close()
         return sorted(found, key=lambda each: (each.partition, each.offset))
 
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The committed offset of each partition; -1001 without a commit.
+
+        Not by AdminClient.list_consumer_group_offsets, which crashes the process when the coordinator moved (librdkafka issue 5040).
+        Raises KafkaException while no coordinator answers.
+        """
+        name = self.name(topic)
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 3})
+        try:
+            partitions = consumer.list_topics(name, timeout=REQUEST_SECONDS).topics[name].partitions
+            wanted = [TopicPartition(name, number) for number in partitions]
+            return {each.partition: each.offset for each in consumer.committed(wanted, timeout=REQUEST_SECONDS)}
+        finally:
+            consumer.close()
+
 
 def _found(message: Message, partition: int, offset: int) -> Found:
     headers = message.headers() or []

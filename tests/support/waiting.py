@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -20,12 +20,20 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> 
     return found
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], what: str, seconds: float = 30.0) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T]], what: str, seconds: float = 30.0) -> T: ...
+
+
+@overload
+async def until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T: ...
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """`wait_until` for tests whose loop has to go on meanwhile; `condition` may be a coroutine function."""
     ends = time.monotonic() + seconds
     while True:
         answer = condition()
-        found: T = await answer if isinstance(answer, Awaitable) else answer
+        found = await answer if isinstance(answer, Awaitable) else answer
         if found:
             return found
         if time.monotonic() > ends:

@@ -71,6 +71,12 @@ def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on() -> None:
     assert {name: found[0] for name, text in text_files().items() if (found := DEVELOPERS_FOLDER.search(text))} == {}
 
 
+def test_nobody_asks_for_committed_offsets_by_the_call_that_crashes() -> None:
+    # librdkafka issue 5040: AdminClient ends the process with SIGSEGV while the group's coordinator moves or starts.
+    call = re.compile(r"\.list_consumer_group_offsets\(")
+    assert [name for name, text in text_files().items() if call.search(text)] == []
+
+
 def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = [Requirement(text) for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
