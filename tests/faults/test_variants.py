@@ -186,7 +186,7 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     )
     ended = sleeper.exit_code
     sleeper.kill()
-    successor.kill()
+    successor.stop()
     scene.release("done")
     scene.start("dedupe", variant)
     scene.send([event(number, 4, "second") for number in range(CONTACTS)])
@@ -242,6 +242,7 @@ def test_where_it_is_kept_nothing_is_found(scene: Scene, variant: str) -> None:
     assert verdict.good, verdict.examples
 
 
+@pytest.mark.storm
 def test_commits_ahead_of_the_work_also_show_in_the_org(scene: Scene) -> None:
     assert "org_differs" in sink_is_killed(scene, "commit_early").violations
 
@@ -256,8 +257,8 @@ def test_without_any_check_of_versions_the_org_goes_backwards(scene: Scene) -> N
 @pytest.mark.parametrize(
     ("dedupe", "sink", "rule"),
     [
-        ("whole", "no_version_check", False),
-        ("no_version_check", "whole", False),
+        pytest.param("whole", "no_version_check", False, marks=pytest.mark.storm),
+        pytest.param("no_version_check", "whole", False, marks=pytest.mark.storm),
         ("no_version_check", "no_version_check", True),
     ],
     ids=["dedupe", "the sink", "the org's rule"],
@@ -280,12 +281,14 @@ def test_a_dedupe_worker_that_wakes_up_ends_itself(scene: Scene) -> None:
     assert verdict.good, verdict.examples
 
 
+@pytest.mark.storm
 def test_records_that_wait_in_the_producer_without_fences_are_noticed(scene: Scene) -> None:
     verdict, ended = dedupe_sleeps(scene, "no_fences", "unsent")
     assert ended is None
     assert "change_differs" in verdict.violations
 
 
+@pytest.mark.storm
 def test_the_delivery_timeout_alone_holds_back_what_waits_in_the_producer(scene: Scene) -> None:
     verdict, ended = dedupe_sleeps(scene, "no_watchdog", "unsent")
     assert ended == Exit.NOT_ACKNOWLEDGED

@@ -1,0 +1,63 @@
+"""Records that expired before they were read stop the stage that would have read them, loudly; nothing is skipped in silence."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from streams.fences import Exit
+from tests.faults.scene import Scene, change, event
+from tests.support.kafka import Kafka
+from tests.support.processes import Processes
+
+pytestmark = pytest.mark.kafka
+
+RECORDS = 20
+SINK_EXIT = 4
+ENDS_SECONDS = 40.0  # a start on shared cores
+
+
+@pytest.fixture
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Scene:
+    return Scene(kafka, processes, tmp_path).set_up()
+
+
+def expire(scene: Scene, topic: str, start: int) -> None:
+    """Retention, at once: the log begins at `start` from now on."""
+    where = TopicPartition(scene.kafka.name(topic), 0, start)
+    next(iter(scene.kafka.admin().delete_records([where]).values())).result()
+
+
+def send_changes(scene: Scene, version: int) -> None:
+    records = [change(number, version, f"v{version}") for number in range(RECORDS)]
+    scene.kafka.produce("contacts.changes", [record for record, _ in records], records[0][1])
+
+
+def test_events_that_expired_unread_stop_dedupe(scene: Scene) -> None:
+    scene.send([event(number, 1, "first") for number in range(RECORDS)])
+    first = scene.start("dedupe").wait_ready()
+    scene.wait_committed("dedupe", "contacts.events", RECORDS)
+    assert first.stop() == 0
+    scene.send([event(number, 2, "second") for number in range(RECORDS)])
+    expire(scene, "contacts.events", RECORDS + 5)
+
+    second = scene.start("dedupe")
+    assert second.popen.wait(ENDS_SECONDS) == Exit.OFFSETS_EXPIRED
+    assert "below the start of the log" in second.log
+    assert scene.committed("dedupe", "contacts.events") == {0: RECORDS}
+    assert scene.end("contacts.changes") == RECORDS
+
+
+def test_changes_that_expired_unread_stop_the_sink(scene: Scene) -> None:
+    send_changes(scene, 1)
+    first = scene.start("sink").wait_ready()
+    scene.wait_committed("sink", "contacts.changes", RECORDS)
+    assert first.stop() == 0
+    send_changes(scene, 2)
+    expire(scene, "contacts.changes", RECORDS + 5)
+
+    second = scene.start("sink")
+    assert second.popen.wait(ENDS_SECONDS) == SINK_EXIT
+    assert "below the start of the log" in second.log
+    assert scene.committed("sink", "contacts.changes") == {0: RECORDS}
+    assert scene.end("contacts.outcomes") == RECORDS
