@@ -22,7 +22,7 @@ log = structlog.get_logger()
 SETTLE_SECONDS = (
     5.0  # after a release: an heir's outcome, written beside it by another batch, may be acknowledged later
 )
-REST = 20  # times as long as it took: reading the topics for heirs takes a twentieth of the reader's time at the most
+REST = 20  # times what it took of the processor: looking for heirs costs a twentieth of a core at the most
 MAX_RELEASED = 100_000  # records looked for at once, some MB
 
 
@@ -49,7 +49,7 @@ class Succession:
                     not_before = max(not_before, time.monotonic() + SETTLE_SECONDS)
                 released |= found
                 if released and time.monotonic() >= not_before:
-                    began = time.monotonic()
+                    began = time.process_time()
                     try:
                         await self._hand_over(released)
                     except (SnapshotStalled, KafkaException) as error:
@@ -57,7 +57,7 @@ class Succession:
                         not_before = time.monotonic() + SETTLE_SECONDS
                         continue
                     released = set()
-                    not_before = time.monotonic() + REST * (time.monotonic() - began)
+                    not_before = time.monotonic() + REST * (time.process_time() - began)
                 if not released and source.position > source.committed and await source.commit(source.position):
                     source.committed = source.position
 
