@@ -25,7 +25,8 @@ def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Scene:
 def expire(scene: Scene, topic: str, start: int) -> None:
     """Retention, at once: the log begins at `start` from now on."""
     where = TopicPartition(scene.kafka.name(topic), 0, start)
-    next(iter(scene.kafka.admin().delete_records([where]).values())).result()
+    admin = scene.kafka.admin()  # held until the answer is there: a client that is collected ends its requests
+    next(iter(admin.delete_records([where]).values())).result()
 
 
 def send_changes(scene: Scene, version: int) -> None:
