@@ -780,64 +780,79 @@ def _referenced(match: re.Match[str], results: Mapping[str, Answer]) -> Any:
     return value
 
 
-def rows_held(services: Services, request: Request) -> tuple[int, set[str], set[tuple[str, str, str]]]:
-    """Of a request, before it is served: rows to write, Accounts that they lock, upsert keys without a record yet."""
+@dataclass(slots=True)
+class Held:
+    """What a request is about to write, known on its arrival: rows, their Accounts and people, keys without a record."""
+
+    rows: int = 0
+    accounts: set[str] = field(default_factory=set)
+    people: set[str] = field(default_factory=set)  # addresses, keys and record Ids
+    new_keys: set[tuple[str, str, str]] = field(default_factory=set)
+
+
+def held_by(services: Services, request: Request) -> Held:
+    """Look through a request, or all the subrequests of a Composite, before it is served."""
+    held = Held()
+    if kind_of(request) != "composite":
+        _hold(services, request, held)
+        return held
+    parts = request.body.get("compositeRequest") if isinstance(request.body, dict) else None
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("body"), dict) and isinstance(part.get("url"), str):
+            try:
+                _hold(services, parse_url(str(part.get("method")), part["url"], {}, part["body"]), held)
+            except CallRefused:
+                continue
+    return held
+
+
+def _hold(services: Services, request: Request, held: Held) -> None:
     kind = kind_of(request)
-    if kind == "composite":
-        count, accounts, keys = 0, set[str](), set[tuple[str, str, str]]()
-        parts = request.body.get("compositeRequest") if isinstance(request.body, dict) else None
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, dict) and isinstance(part.get("body"), dict) and isinstance(part.get("url"), str):
-                try:
-                    inner = parse_url(str(part.get("method")), part["url"], {}, part["body"])
-                except CallRefused:
-                    continue
-                if kind_of(inner) != "composite":
-                    more, locked, new = rows_held(services, inner)
-                    count += more
-                    accounts |= locked
-                    keys |= new
-        return count, accounts, keys
     if kind not in _WRITES or not isinstance(request.body, dict):
-        return 0, set(), set()
-    if kind not in _COLLECTIONS:
-        record = dict(request.body)
-        name = request.path[1]
-        if kind == "record_upsert":
-            record[request.path[2]] = request.path[3]
-        elif kind == "record_update":
-            record["Id"] = request.path[2]
-        records, upsert_by = [record], request.path[2] if kind == "record_upsert" else None
-    else:
+        return
+    records, name, upsert_by = [request.body], request.path[1], None
+    if kind in _COLLECTIONS:
         found = request.body.get("records")
         records = [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
-        name = request.path[2] if kind == "collections_upsert" else ""
-        upsert_by = request.path[3] if kind == "collections_upsert" else None
-    accounts, keys = set(), set()
+        name, upsert_by = request.path[2:] if kind == "collections_upsert" else ("", None)
+    elif kind == "record_upsert":
+        upsert_by = request.path[2]
+        records = [{**request.body, upsert_by: request.path[3]}]
+    elif kind == "record_update":
+        records = [{**request.body, "Id": request.path[2]}]
+    held.rows += len(records)
     for record in records:
         attributes = record.get("attributes")
-        kind_of_row = name or (attributes.get("type") if isinstance(attributes, dict) else None)
-        table = services.org.tables.get(kind_of_row) if isinstance(kind_of_row, str) else None
+        row_type = name or (attributes.get("type") if isinstance(attributes, dict) else None)
+        table = services.org.tables.get(row_type) if isinstance(row_type, str) else None
         if table is None:
             continue
+        for address in (record.get("Email"), record.get("Nylas_Email_2__c"), record.get("Nylas_Email_3__c")):
+            if isinstance(address, str):
+                held.people.add(address.lower())
         account = record.get("AccountId")
         if isinstance(account, str) and (normal := normal_id(account)) is not None:
-            accounts.add(normal)
-        existing: Row | None = None
-        if upsert_by is None:
-            key = record.get("Id")
-            existing = table.rows.get(normal_id(key) or "") if isinstance(key, str) else None
-        else:
-            item, value = table.sobject.fields.get(upsert_by), record.get(upsert_by)
-            if item is not None and item.indexed and isinstance(value, str):
-                holder = next(iter(table.holders(item, value)), None)
-                if holder is None:
-                    keys.add((table.sobject.name, item.name, item.fold(value)))
-                else:
-                    existing = table.rows[holder]
-        if existing is not None and "AccountId" in existing:
-            accounts.add(existing["AccountId"])
-    return len(records), accounts, keys
+            held.accounts.add(normal)
+        existing = _existing(table, record, upsert_by, held)
+        if existing is not None:
+            held.people.add(existing["Id"])
+            if "AccountId" in existing:
+                held.accounts.add(existing["AccountId"])
+
+
+def _existing(table: Table, record: Mapping[str, Any], upsert_by: str | None, held: Held) -> Row | None:
+    if upsert_by is None:
+        given = record.get("Id")
+        return table.rows.get(normal_id(given) or "") if isinstance(given, str) else None
+    item, value = table.sobject.fields.get(upsert_by), record.get(upsert_by)
+    if item is None or not item.indexed or not isinstance(value, str):
+        return None
+    held.people.add(value)
+    holder = next(iter(table.holders(item, value)), None)
+    if holder is None:
+        held.new_keys.add((table.sobject.name, item.name, item.fold(value)))
+        return None
+    return table.rows[holder]
 
 
 _RESOURCES: Final[dict[str, Callable[[Services, Request, Scope], Answer]]] = {

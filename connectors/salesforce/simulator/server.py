@@ -9,7 +9,8 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -25,22 +26,24 @@ from .rest import (
     NEWEST_VERSION,
     OLDEST_VERSION,
     Answer,
+    Held,
     Request,
     answer,
     count_as,
+    held_by,
     parse_url,
-    rows_held,
 )
 from .settings import BadValueError
 from .soql import stamp
 from .store import CallRefused, RowError, Scope
-from .world import INTEGRATION_USER, ORG_ID, World
+from .world import INTEGRATION_USER, ORG_ID, Traffic, World
 
 MAX_URI_BYTES: Final = 16_384
 _MAX_LINE: Final = 1 << 20  # a longer request line ends in aiohttp's own 400 instead of the 414 that Salesforce gives
 _MAX_BODY: Final = 50 << 20
 _HANG_SECONDS: Final = 600.0  # REST's own time-out; a hanging fault without `seconds` ends then
 _STOP_SECONDS: Final = 2.0  # what hangs on purpose is not waited for
+_LOOK_SECONDS: Final = 0.02
 _GZIP_FROM: Final = 256
 _WORLD: Final = web.AppKey("world", World)
 
@@ -153,7 +156,7 @@ async def _token(request: web.Request) -> web.Response:
     form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
     fault = next((fault for fault in world.faults.take("token", raw) if fault.effect != "rows"), None)
     world.calls["token"] += 1
-    await _before(fault)
+    await _before(request, fault)
     if fault is not None and fault.effect == "status":
         return _fault_answer(fault)
     try:
@@ -229,7 +232,7 @@ async def _data(request: web.Request) -> web.Response:
     world.calls[kind] += 1
     taken = world.faults.take(kind, raw)
     fault = next((fault for fault in taken if fault.effect != "rows"), None)
-    await _before(fault)
+    await _before(request, fault)
     if fault is not None and fault.effect == "expire":
         _, _, token = request.headers.get("Authorization", "").partition(" ")
         world.tokens.pop(token, None)
@@ -240,15 +243,12 @@ async def _data(request: web.Request) -> web.Response:
     if world.used_today >= world.settings.daily_limit:
         return _limited(world, request, kind, "TotalRequests Limit exceeded.")
     world.api_calls += 1
-    used = world.used_today
     served = await _served(world, request, parsed, kind, taken)
     if isinstance(served, web.Response):
         return served
     if fault is not None and fault.effect in ("short", "short_rows"):
         _shorten(served, fault)
-    header = world.settings.limit_info.format(used=used, max=world.settings.daily_limit)
-    headers = served.headers | ({"Sforce-Limit-Info": header} if header else {})
-    return await _after(fault, _json(request, served.body, served.status, headers))
+    return await _after(fault, _json(request, served.body, served.status, served.headers | world.limit_info()))
 
 
 async def _served(
@@ -256,41 +256,54 @@ async def _served(
 ) -> Answer | web.Response:
     """Do the work in the time that the settings give it, holding the Accounts of its rows from arrival to answer."""
     settings, traffic = world.settings, world.traffic
-    rows, accounts, new_keys = rows_held(world.services, parsed)
-    if not settings.row_locks:
-        accounts = set()
-    before, after = _latency(world, rows)
+    held = held_by(world.services, parsed)
+    before, after = _latency(world, held.rows)
     long = before + after >= settings.long_request_seconds
     if long and traffic.long_in_flight >= settings.concurrent_limit:
         return _limited(world, request, kind, "ConcurrentRequests (Concurrent API Requests) Limit exceeded.")
-    locked = frozenset(account for account in accounts if traffic.accounts[account] > 0)
-    traffic.accounts.update(accounts)
-    traffic.in_flight += 1
-    traffic.long_in_flight += long
-    traffic.most_in_flight = max(traffic.most_in_flight, traffic.in_flight)
-    try:
-        if before:
-            await asyncio.sleep(before)
+    shared = frozenset(account for account in held.accounts if account in traffic.accounts)
+    traffic.overlaps["accounts"] += len(shared)
+    traffic.overlaps["people"] += sum(person in traffic.people for person in held.people)
+    with _under_way(traffic, held, long):
+        await _sleep(before)
         scope = Scope(
             INTEGRATION_USER,
             stamp(world.now()),
             parsed.version,
-            locked,
-            frozenset(new_keys),
+            shared if settings.row_locks else frozenset(),
+            frozenset(held.new_keys),
             row_fault=_row_fault(world, taken, kind),
         )
         served = answer(world.services, parsed, scope)
         world.org.commit(scope)
-        if after:
-            await asyncio.sleep(after)
+        await _sleep(after)
         return served
+
+
+@contextmanager
+def _under_way(traffic: Traffic, held: Held, long: bool) -> Iterator[None]:
+    """Count a request as in flight, with the Accounts and people of its rows."""
+    traffic.accounts.update(held.accounts)
+    traffic.people.update(held.people)
+    traffic.in_flight += 1
+    traffic.long_in_flight += long
+    traffic.most_in_flight = max(traffic.most_in_flight, traffic.in_flight)
+    try:
+        yield
     finally:
         traffic.in_flight -= 1
         traffic.long_in_flight -= long
-        traffic.accounts.subtract(accounts)
-        for account in accounts:
-            if traffic.accounts[account] <= 0:
-                del traffic.accounts[account]
+        for counted, ended in ((traffic.accounts, held.accounts), (traffic.people, held.people)):
+            for name in ended:
+                counted[name] -= 1
+                if not counted[name]:
+                    del counted[name]
+
+
+async def _sleep(seconds: float) -> None:
+    """Wait; without latency not even one turn of the loop, so that a request is served in one piece."""
+    if seconds:
+        await asyncio.sleep(seconds)
 
 
 def _row_fault(world: World, taken: list[Fault], kind: str) -> Callable[[str], RowError | None] | None:
@@ -313,9 +326,7 @@ def _latency(world: World, rows: int) -> tuple[float, float]:
 
 def _limited(world: World, request: web.Request, kind: str, message: str) -> web.Response:
     world.services.refuse(kind, "REQUEST_LIMIT_EXCEEDED", message)
-    used = world.settings.limit_info.format(used=world.used_today, max=world.settings.daily_limit)
-    headers = {"Sforce-Limit-Info": used} if used else {}
-    return _json(request, [{"message": message, "errorCode": "REQUEST_LIMIT_EXCEEDED"}], 403, headers)
+    return _json(request, [{"message": message, "errorCode": "REQUEST_LIMIT_EXCEEDED"}], 403, world.limit_info())
 
 
 def _headers(request: web.Request) -> dict[str, str]:
@@ -335,17 +346,25 @@ def _body(request: web.Request, raw: bytes) -> Any:
         ) from None
 
 
-async def _before(fault: Fault | None) -> None:
+async def _before(request: web.Request, fault: Fault | None) -> None:
     """What a fault does before any work. Raises _Cut."""
     if fault is None:
         return
     if fault.effect == "reset":
         raise _Cut
     if fault.effect == "hang":
-        await asyncio.sleep(fault.seconds or _HANG_SECONDS)
+        await _until_gone(request, fault.seconds or _HANG_SECONDS)
         raise _Cut
     if fault.effect == "delay":
         await asyncio.sleep(fault.seconds)
+
+
+async def _until_gone(request: web.Request, seconds: float) -> None:
+    """Wait until the client has given up, at most so long."""
+    end = time.monotonic() + seconds
+    # A connection has no event for its end.
+    while time.monotonic() < end and request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _after(fault: Fault | None, response: web.Response) -> web.Response:
@@ -421,6 +440,7 @@ def state(world: World) -> dict[str, Any]:
         "auto_assign": dict(org.auto_assigned),
         "in_flight": world.traffic.in_flight,
         "most_in_flight": world.traffic.most_in_flight,
+        "overlaps": {name: world.traffic.overlaps[name] for name in ("accounts", "people")},
         "tokens_issued": world.tokens_issued,
         "bytes_received": world.bytes_received,
         "gzipped_requests": world.gzipped_requests,

@@ -23,6 +23,7 @@ class Settings:
     daily_limit: int = 100_000
     daily_used: int = 0  # calls already used today by others
     limit_info: str = "api-usage={used}/{max}"  # the header's form; "" leaves it out
+    limit_info_noise: int = 0  # up to so many calls less than used, as the real header jumps
     version_rule: bool = True  # the validation rule against older versions
     row_locks: bool = True  # an Account in two requests at once fails the rows of the later
     governor_rows: int | None = None  # a collection of more rows fails in a trigger
@@ -102,5 +103,10 @@ def apply_settings(settings: Settings, changes: Mapping[str, Any]) -> None:
         raise BadValueError("settings.page_size: at least 1 is expected, not 0")
     if not 0 <= changes.get("latency_jitter", 0) <= 1:
         raise BadValueError(f"settings.latency_jitter: 0 to 1 is expected, not {changes['latency_jitter']!r}")
+    try:
+        changes.get("limit_info", "").format(used=1, max=1)
+    except (LookupError, ValueError):
+        message = f"settings.limit_info: only {{used}} and {{max}} can be filled in, not {changes['limit_info']!r}"
+        raise BadValueError(message) from None
     for name, value in changes.items():
         setattr(settings, name, value)

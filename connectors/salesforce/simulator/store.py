@@ -456,9 +456,10 @@ class Org:
         values = draft.values
         if existing is not None and existing.get("IsConverted"):
             return [row_error("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead")]
-        account = values.get("AccountId") or (existing.get("AccountId") if existing is not None else None)
-        if account in scope.locked:
-            return [lock_error(account)]
+        if scope.locked:
+            for account in (values.get("AccountId"), existing.get("AccountId") if existing is not None else None):
+                if account in scope.locked:
+                    return [lock_error(account)]
         if scope.row_fault is not None and (fault := scope.row_fault(table.sobject.name)) is not None:
             return [fault]
         for item in table.references:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from random import Random
 from typing import Any, Final
 
 from .faults import Faults
@@ -59,6 +60,8 @@ class Traffic:
     most_in_flight: int = 0
     long_in_flight: int = 0
     accounts: Counter[str] = field(default_factory=Counter)
+    people: Counter[str] = field(default_factory=Counter)
+    overlaps: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -147,6 +150,14 @@ class World:
             "DailyApiRequests": {"Max": most, "Remaining": max(0, most - self.used_today)},
             "DataStorageMB": {"Max": 1024, "Remaining": 1000},
         }
+
+    def limit_info(self) -> dict[str, str]:
+        """The header of an answer, in the form that the settings give it."""
+        used = self.used_today
+        if self.settings.limit_info_noise:
+            used -= Random(self.settings.seed + used).randint(0, self.settings.limit_info_noise)
+        text = self.settings.limit_info.format(used=max(0, used), max=self.settings.daily_limit)
+        return {"Sforce-Limit-Info": text} if text else {}
 
     @property
     def used_today(self) -> int:
