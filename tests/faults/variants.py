@@ -261,9 +261,9 @@ def no_fences_dedupe() -> None:
 
 def no_fences_sink() -> None:
     """The sink never asks whether the partition is still its own."""
-    from streams.sink import Sink
+    from streams.sink import Membership
 
-    replace(Sink, "_still_ours", lambda self, epoch: True)
+    replace(Membership, "check", lambda self: None)
 
 
 def commit_early() -> None:
@@ -325,19 +325,28 @@ def range_assignor() -> None:
     """The sink joins its group with librdkafka's default assignor."""
     from streams import sink
 
-    config, start = vars(sink)["consumer_config"], vars(sink)["starting_offsets"]
+    config = vars(sink)["consumer_config"]
 
     def default(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | {"partition.assignment.strategy": "range"}
 
-    def assign(self: Any, consumer: Any, partitions: Any) -> None:
-        if partitions:
-            consumer.assign(start(consumer, partitions))
-            self._in_loop(self._begin(partitions[0]))
+    assigned = sink.Sink._on_assign
+
+    class Eager:
+        """The consumer, which the eager protocol tells to take everything at once."""
+
+        def __init__(self, consumer: Any) -> None:
+            self._consumer = consumer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._consumer, "assign" if name == "incremental_assign" else name)
+
+    def eagerly(self: Any, consumer: Any, partitions: Any) -> None:
+        assigned(self, Eager(consumer), partitions)  # type: ignore[arg-type]
 
     replace(sink, "consumer_config", default)
-    replace(sink.Sink, "_on_assign", assign)
+    replace(sink.Sink, "_on_assign", eagerly)
 
 
 def nothing() -> None:
