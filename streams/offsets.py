@@ -4,19 +4,25 @@ from collections import deque
 
 
 class OffsetTracker:
-    """The records of one partition that were taken and whose fate is not yet on a topic.
+    """The records of one partition that were taken and are not committed yet.
 
     Records come in the order of their offsets, with holes where a topic is compacted, and finish in any order.
     """
 
     def __init__(self) -> None:
-        self._taken: deque[int] = deque()
+        self._taken: deque[int] = deque()  # from the oldest unfinished one
         self._finished: set[int] = set()
+        self._uncommitted: deque[int] = deque()  # finished, before the oldest unfinished one
         self._next = -1
 
     def __len__(self) -> int:
-        """Records taken and unfinished or behind an unfinished one: what the commit lags behind."""
-        return len(self._taken)
+        """Records taken since the last commit: what a successor may have to repeat."""
+        return len(self._taken) + len(self._uncommitted)
+
+    @property
+    def position(self) -> int:
+        """The offset after the last record taken; -1 before the first."""
+        return self._next
 
     def take(self, offset: int) -> None:
         """A record was taken. Raises ValueError when it is not behind the last one: the position went back."""
@@ -32,7 +38,13 @@ class OffsetTracker:
     def committable(self) -> int | None:
         """The offset to commit: that of the oldest unfinished record, or the one after the last. None before the first."""
         while self._taken and self._taken[0] in self._finished:
-            self._finished.discard(self._taken.popleft())
+            self._finished.discard(self._taken[0])
+            self._uncommitted.append(self._taken.popleft())
         if self._taken:
             return self._taken[0]
         return self._next if self._next >= 0 else None
+
+    def committed(self, offset: int) -> None:
+        """The broker knows this offset now."""
+        while self._uncommitted and self._uncommitted[0] < offset:
+            self._uncommitted.popleft()

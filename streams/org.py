@@ -1,6 +1,6 @@
 """The org that the sink writes to, opened as the settings say and counted in the sink's metrics."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
@@ -71,7 +71,9 @@ def _pair(entry: str) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def open_org(settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics) -> AsyncIterator[Sync]:
+async def open_org(
+    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, fence: Callable[[], None]
+) -> AsyncIterator[Sync]:
     """The org; nothing is sent before its first use. Raises SettingsError."""
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -87,6 +89,6 @@ async def open_org(settings: SalesforceSettings, allowed: Policy, metrics: SinkM
 
     http = http_client()
     session = Session(credentials(settings), http, on_call)
-    client = SalesforceClient(session, http, settings.api_version, on_call)
+    client = SalesforceClient(session, http, settings.api_version, on_call, fence=fence)
     async with client:
         yield Sync(client, allowed, count)

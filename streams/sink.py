@@ -28,11 +28,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce import sync as salesforce
-from connectors.salesforce.errors import OrgUnavailable, SalesforceError
+from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
 from streams.kafka import (
+    METADATA_SECONDS,
     OffsetsExpired,
     consumer_config,
     producer_config,
@@ -52,6 +53,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05  # one consume: how late a finished batch can be noticed while nothing arrives
+QUIET_POLLS = (
+    60  # three seconds without a record while catching up: the end of the log is a hole, or the broker is away
+)
 CONSUME_RECORDS = 2000  # one consume: two batches, so that the next is ready when one goes
 DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
 STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
@@ -73,6 +77,28 @@ class Stop:
     status: int
 
 
+class Membership:
+    """Whether this process can still believe that it has the partition: it polled within half of the session time-out.
+
+    Checked before whatever is sent to the org. A process that stood still (SIGSTOP, a frozen machine) has lost its partition
+    without knowing; the org's own version rule does not help where the successor has released the record meanwhile.
+    """
+
+    def __init__(self, session_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bound = session_timeout / 2
+        self._clock = clock
+        self._polled = clock()
+
+    def polled(self) -> None:
+        """The consumer was polled."""
+        self._polled = self._clock()
+
+    def check(self) -> None:
+        """Raises NoLongerOurs."""
+        if self._clock() - self._polled > self._bound:
+            raise NoLongerOurs(f"no poll for {self._clock() - self._polled:.1f} s")
+
+
 class Sink:
     """One consumer, some batches at work, and what waits."""
 
@@ -85,6 +111,7 @@ class Sink:
         settings: SinkSettings,
         metrics: SinkMetrics,
         health: Health,
+        membership: Membership,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
@@ -94,6 +121,7 @@ class Sink:
         self._settings = settings
         self._metrics = metrics
         self._health = health
+        self._membership = membership
         self._clock = clock
         # librdkafka's calls block; one thread, so that rebalances are seen between two polls and never beside one.
         self._kafka_thread = ThreadPoolExecutor(1, "kafka")
@@ -102,12 +130,13 @@ class Sink:
         self._assigned: TopicPartition | None = None
         self._epoch = 0  # goes up when the partition comes or goes: work of an earlier one must not count
         self._committed: int | None = None
-        self._tasks: dict[asyncio.Task[None], list[Row]] = {}
+        self._tasks: dict[asyncio.Task[None], set[str]] = {}  # and what each claims
         self._claimed: set[str] = set()
         self._paused = False
         self._org_failures = 0
         self._org_retry_at = 0.0
-        self._last_poll = clock()
+        self._catch_up_to = 0
+        self._quiet_polls = 0
         self._stop: Stop | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -147,18 +176,23 @@ class Sink:
     # is free meanwhile and is asked to change it.
 
     def _poll(self) -> list[Message]:
-        full = len(self._tracker) >= self._settings.max_ahead or self._org_is_away()
+        room = self._settings.max_ahead - len(self._tracker)
+        # An org that is away is probed with a batch, so one has to be there.
+        full = room <= 0 or (self._org_is_away() and len(self._waiting) >= self._settings.batch_size)
         if self._assigned is not None and full != self._paused:
             (self._consumer.pause if full else self._consumer.resume)([self._assigned])
             self._paused = full
-        messages: list[Message] = self._consumer.consume(CONSUME_RECORDS, POLL_SECONDS)
-        self._last_poll = self._clock()
+        messages: list[Message] = self._consumer.consume(max(1, min(CONSUME_RECORDS, room)), POLL_SECONDS)
+        self._membership.polled()
         return messages
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
-            consumer.incremental_assign(starting_offsets(consumer, partitions))
-            self._in_loop(self._begin(partitions[0]))
+            starting = starting_offsets(consumer, partitions)
+            _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
+            consumer.incremental_assign(starting)
+            consumer.resume(starting)  # librdkafka remembers the pause of a partition that was lost
+            self._in_loop(self._begin(partitions[0], end))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
@@ -185,9 +219,21 @@ class Sink:
 
     # In the event loop.
 
-    async def _begin(self, partition: TopicPartition) -> None:
+    async def _begin(self, partition: TopicPartition, end: int) -> None:
         await self._forget("assigned")
         self._assigned, self._paused = partition, False
+        self._catch_up_to, self._quiet_polls = end, 0
+
+    def _catching_up(self) -> bool:
+        """Whether what a predecessor may have done already is still being read.
+
+        It may have written everything that lies up to `max_ahead` records behind the commit. Written again from the start, an older
+        change would meet a record that a newer one has released, with no version left to refuse it; read whole first, only the
+        newest change of each contact is written.
+        """
+        if self._tracker.position >= self._catch_up_to or len(self._tracker) >= self._settings.max_ahead:
+            self._catch_up_to = 0
+        return self._catch_up_to > 0 and self._quiet_polls < QUIET_POLLS
 
     async def _finish_what_is_under_way(self) -> int | None:
         if self._tasks:
@@ -205,13 +251,12 @@ class Sink:
         offset = self._tracker.committable()
         if offset is not None and offset != self._committed:
             await self._in_kafka_thread(lambda: self._commit_now(offset))
-
-    def _still_ours(self, epoch: int) -> bool:
-        """False when the partition went, or may have gone while this process stood still: the new owner does the work."""
-        return epoch == self._epoch and self._clock() - self._last_poll < self._settings.session_timeout / 2
+            if offset == self._committed:
+                self._tracker.committed(offset)
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = self._clock()
+        self._quiet_polls = 0 if messages else self._quiet_polls + 1
         for message in messages:
             fault = message.error()
             if fault is not None:
@@ -225,7 +270,7 @@ class Sink:
             try:
                 change = parse_change(record.key, record.value, record.headers)
             except UnreadableRecord as error:
-                self._start(self._bury(record, error), [])
+                self._start(self._bury(record, error), set())
                 continue
             if change is None:  # an erasure: there is nothing to make true
                 self._tracker.finish(record.offset)
@@ -253,7 +298,7 @@ class Sink:
         return self._org_failures > 0
 
     def _start_batches(self) -> None:
-        if self._assigned is None:
+        if self._assigned is None or self._catching_up():
             return
         now = self._clock()
         if self._org_is_away() and (now < self._org_retry_at or self._tasks):
@@ -263,16 +308,17 @@ class Sink:
             rows = self._waiting.next_batch(self._claimed, now, self._settings.batch_size)
             if not rows:
                 return
-            self._claimed |= claims_of(rows)
-            self._start(self._work(rows, self._epoch), rows)
+            claims = claims_of(rows)
+            self._claimed |= claims
+            self._start(self._work(rows, self._epoch), claims)
 
-    def _start(self, work: Any, rows: list[Row]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], claims: set[str]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = rows
+        self._tasks[task] = claims
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._claimed -= claims_of(self._tasks.pop(task))
+        self._claimed -= self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
             self.stop("unexpected error", 1)
@@ -289,12 +335,15 @@ class Sink:
         by_key = {row.key: row for row in rows}
         try:
             plan = await self._org.resolve([_for_salesforce(row.change) for row in rows])
-            if not self._still_ours(epoch):
-                self._put_back(rows, epoch)
-                return
+            if epoch != self._epoch:
+                return  # the new owner does the work
             outcomes = await self._org.write(plan)
         except OrgUnavailable as error:
             self._org_went_away(error.reason, error.retry_after)
+            self._put_back(rows, epoch)
+            return
+        except NoLongerOurs as error:
+            log.warning("stood still", error=str(error))
             self._put_back(rows, epoch)
             return
         except SalesforceError as error:
@@ -469,13 +518,14 @@ async def _serve(
     if not found:
         return 0
     async with AsyncExitStack() as stack:
-        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
+        membership = Membership(settings.session_timeout)
+        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, membership.check))
         stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()
         stack.push_async_callback(publisher.close, 5.0)  # all outcomes were awaited: nothing is left but on a cut line
         consumer = Consumer(consumer_config(kafka, group(kafka, "sink"), session_timeout=settings.session_timeout))
-        sink = Sink(consumer, publisher, org, names, settings, metrics, health)
+        sink = Sink(consumer, publisher, org, names, settings, metrics, health, membership)
         ending = asyncio.create_task(_stop_on(stopping, sink))
         try:
             stop = await sink.run()

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -71,10 +71,15 @@ def http_client() -> httpx.AsyncClient:
     )
 
 
+def _no_fence() -> None:
+    """For those who are the only writer there can be."""
+
+
 class SalesforceClient:
     """Every call raises OrgUnavailable (pause), RequestRejected (see its verdict) or UnexpectedAnswer.
 
     Paths are relative to `/services/data/vNN.N`, or absolute as Salesforce hands them out (`nextRecordsUrl`).
+    `fence` is called before whatever is sent, a repetition too, and raises NoLongerOurs when there may be another writer by now.
     `async with` closes the httpx client at the end. `answer_seconds` bounds each call from its start to the whole answer.
     """
 
@@ -86,6 +91,7 @@ class SalesforceClient:
         on_call: OnCall = no_hook,
         budget: Budget | None = None,
         answer_seconds: float = ANSWER_SECONDS,
+        fence: Callable[[], None] = _no_fence,
     ) -> None:
         self._session = session
         self._http = http
@@ -93,6 +99,7 @@ class SalesforceClient:
         self._on_call = on_call
         self.budget = budget or Budget()
         self._answer_seconds = answer_seconds
+        self._fence = fence
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,6 +187,7 @@ class SalesforceClient:
     async def _timed(
         self, method: str, url: str, headers: Mapping[str, str], kind: str, body: bytes | None, *, last: bool = False
     ) -> httpx.Response:
+        self._fence()
         started = time.monotonic()
         status: int | None = None
         try:

@@ -44,6 +44,10 @@ class UnexpectedAnswer(SalesforceError):
     """An answer that is short, odd or not what was asked for. Nothing is concluded from it."""
 
 
+class NoLongerOurs(SalesforceError):
+    """Whoever called may have been replaced by another writer meanwhile: nothing more is sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class DuplicateMatch:
     """A record that a duplicate rule (or a unique field) says is the same person."""
