@@ -57,7 +57,8 @@ def check_faust(pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] |
         if found != wanted:
             raise IncompatibleFaust(
                 f"{target} is not the one that streams/faust_batches.py was written for (source {found} instead of {wanted}). "
-                f"Install deploy/requirements.lock; after an upgrade on purpose read the difference, run tests/faults, then note the new hash"
+                "Install deploy/requirements.lock; after an upgrade on purpose read the difference, "
+                "run tests/faults, then note the new hash"
             )
 
 

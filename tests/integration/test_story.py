@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> I
         "contacts": [{"LastName": "Hopper", "Email": "GRACE@ACME.EXAMPLE", "AccountId": ACME}],
         "leads": [{"LastName": "Turing", "Email": "alan@enigma.example", "Company": "Enigma"}],
     }
-    grants = [
+    grants: list[dict[str, Any]] = [
         {"id": GRANT, "email": "rep@our-team.example", "provider": "google", "contacts": BOOK},
         {"id": OTHER_GRANT, "email": "other@our-team.example", "provider": "microsoft", "contacts": []},
     ]
