@@ -10,6 +10,7 @@ another half.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -28,7 +29,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.mapping import Mapping, load
 from streams.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
-from streams.fences import Die, Exit, Watchdog, die
+from streams.fences import Die, Exit, Watchdog, die, elapsed
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -48,7 +49,7 @@ from streams.versions import UnreadableState
 log = structlog.get_logger()
 
 STALLED_SECONDS = (
-    60.0  # events wait and none is finished: far beyond the slowest batch, which ends within two delivery time-outs
+    120.0  # no progress: twice what a rebalance may wait for its slowest member, far beyond the slowest batch
 )
 LAG_SECONDS = 5.0  # between two looks at the lag
 STOP_SECONDS = 20.0  # an orderly stop; Kubernetes' default grace period is 30
@@ -150,19 +151,33 @@ class Dedupe:
 class Membership:
     """Whether the group's coordinator still counts on this process, as far as one can know."""
 
-    def __init__(self, unheard: Callable[[], float], session: float, watchdog: Watchdog, die: Die = die) -> None:
-        self._unheard, self._session, self._watchdog, self._die = unheard, session, watchdog, die
+    def __init__(
+        self,
+        unheard: Callable[[], float],
+        session: float,
+        watchdog: Watchdog,
+        die: Die = die,
+        clock: Callable[[], float] = elapsed,
+    ) -> None:
+        self._unheard, self._half, self._watchdog, self._die, self._clock = unheard, session / 2, watchdog, die, clock
+        self._holds_until = 0.0
 
     def check(self) -> None:
         """Right before a record is handed to the producer: ends the process when the partition may have a new owner."""
+        if self._clock() > self._holds_until:  # asked for every record: what held once holds until then
+            self._renew()
+
+    def _renew(self) -> None:
         self._watchdog.check()
-        if self._unheard() > self._session / 2:
-            self._die(Exit.NO_HEARTBEAT, f"the coordinator has not answered for {self._unheard():.1f} s")
+        now, unheard = self._clock(), self._unheard()
+        if unheard > self._half:
+            self._die(Exit.NO_HEARTBEAT, f"the coordinator has not answered for {unheard:.1f} s")
+        self._holds_until = min(now - unheard + self._half, self._watchdog.holds_until)
 
     def wait(self) -> None:
         """Before a batch: gives a coordinator that has just come back the time to answer, so that the batch does not end in `check`."""
-        until = time.monotonic() + self._session / 2
-        while self._unheard() > self._session / 4 and time.monotonic() < until:
+        until = time.monotonic() + self._half
+        while self._unheard() > self._half / 2 and time.monotonic() < until:
             time.sleep(0.05)
 
 
@@ -220,6 +235,9 @@ def run(
     except IncompatibleFaust as error:
         log.critical("incompatible faust", error=str(error))
         return 3
+    gc.set_threshold(
+        50_000, 20, 50
+    )  # a batch is thousands of objects without a cycle: by default a third of the time goes into looking
     fields = Mapping() if salesforce.mapping_file is None else load(salesforce.mapping_file)
     return uvloop.run(_serve(kafka, process, settings, fields))
 

@@ -83,6 +83,11 @@ class Watchdog:
         if still > self._longest:
             self._die(Exit.STOOD_STILL, f"stood still for {still:.1f} s, more than {self._longest:.1f} s")
 
+    @property
+    def holds_until(self) -> float:
+        """Until when `check` passes, whatever happens; on the clock given."""
+        return self._last + self._longest
+
     def look(self) -> None:
         """What the thread does each time."""
         self.check()

@@ -119,7 +119,7 @@ class Planner:
                     ),
                 )
             )
-            plan.forwarded[kind] += 1
+            plan.forwarded[kind.value] += 1
         elif refetch is None:
             plan.dropped[reason] += 1
         if refetch is not None:

@@ -77,13 +77,13 @@ def decide(state: State | None, event: Event, now: int) -> Decision:
     if version is None:
         return Decision(False, "no_time", state, now + SETTLED)
     known = state or _UNKNOWN
-    newest = known.newest
-    same = fingerprint == known.fingerprint and known.forwarded != NEVER
+    newest, forwarded, last, last_mapping, _ = known
+    same = fingerprint == last and forwarded != NEVER
 
     if version < newest:
         # Under the same mapping another content at the version forwarded is its rival of that second, which a newer sighting has
         # settled; under another mapping the fingerprints cannot be compared.
-        if forced and fingerprint and version == known.forwarded and (same or mapping != known.mapping):
+        if forced and fingerprint and version == forwarded and (same or mapping != last_mapping):
             return Decision(True, "forwarded", known._replace(fingerprint=fingerprint, mapping=mapping))
         return Decision(False, "stale", state)
 
@@ -95,13 +95,13 @@ def decide(state: State | None, event: Event, now: int) -> Decision:
         if seen and not forced:
             return Decision(False, "retry", state)
         ids = known.ids if seen else (*known.ids, id_hash)[-REMEMBERED_IDS:]
-        rival = not same and not (forced and mapping != known.mapping)
+        rival = not same and not (forced and mapping != last_mapping)
 
     if not fingerprint:
         refetch = max(version, now) + SETTLED
-        return Decision(False, "bodyless", known._replace(newest=version, ids=ids), refetch)
+        return Decision(False, "bodyless", State(version, forwarded, last, last_mapping, ids), refetch)
     if same and not forced:
-        return Decision(False, "duplicate", known._replace(newest=version, ids=ids))
+        return Decision(False, "duplicate", State(version, forwarded, last, last_mapping, ids))
     state = State(version, version, fingerprint, mapping, ids)
     if rival:
         return Decision(True, "same_second", state, version + SETTLED)
@@ -122,6 +122,7 @@ def mapping_tag(mapping_hash: str) -> bytes:
 
 
 _LAYOUT = struct.Struct("<Bqq16s4s")
+_FIXED = _LAYOUT.size
 _FORMAT = 1
 _ID = 8
 
@@ -138,8 +139,9 @@ def encode(state: State) -> bytes:
 
 def decode(entry: bytes) -> State:
     """The opposite of `encode`. Raises UnreadableState."""
-    ids = entry[_LAYOUT.size :]
-    if len(entry) < _LAYOUT.size or entry[0] != _FORMAT or len(ids) % _ID:
-        raise UnreadableState(f"{len(entry)} bytes that begin with {entry[:1].hex() or 'nothing'}")
+    size = len(entry)
+    if size < _FIXED or entry[0] != _FORMAT or (size - _FIXED) % _ID:
+        raise UnreadableState(f"{size} bytes that begin with {entry[:1].hex() or 'nothing'}")
     _, newest, forwarded, fingerprint, mapping = _LAYOUT.unpack_from(entry)
-    return State(newest, forwarded, fingerprint, mapping, tuple(ids[at : at + _ID] for at in range(0, len(ids), _ID)))
+    ids = [entry[at : at + _ID] for at in range(_FIXED, size, _ID)]
+    return State(newest, forwarded, fingerprint, mapping, tuple(ids))

@@ -536,7 +536,7 @@ def test_the_installed_faust_is_the_one_that_is_overridden() -> None:
 
 
 def test_another_version_is_refused_with_a_remedy() -> None:
-    with pytest.raises(IncompatibleFaust, match=r"0\.15\.4 is required: install requirements\.lock"):
+    with pytest.raises(IncompatibleFaust, match=r"0\.15\.4 is required: install deploy/requirements\.lock"):
         check_faust({"faust-streaming": "0.15.4"})
 
 

@@ -71,13 +71,32 @@ def test_death_runs_nothing_more_and_says_why() -> None:
 
 
 def test_a_worker_unheard_for_half_its_session_publishes_nothing_more() -> None:
-    unheard = 4.9
-    membership = Membership(lambda: unheard, 10.0, Watchdog(5.0, die), die)
+    clock = Clock()
+    heard = clock.now
+    watchdog = Watchdog(5.0, die, clock)
+    membership = Membership(lambda: clock.now - heard, 10.0, watchdog, die, clock)
+    for _ in range(9):
+        membership.check()
+        clock.now += 1.0
+        watchdog.look()
+        heard = max(heard, clock.now - 4.0)
+    clock.now = heard + 4.9
     membership.check()
-    unheard = 5.1
+    clock.now = heard + 5.1
+    watchdog.look()
     with pytest.raises(Died) as died:
         membership.check()
     assert died.value.args == (Exit.NO_HEARTBEAT,)
+
+
+def test_a_worker_that_stood_still_publishes_nothing_more_however_lately_it_was_heard() -> None:
+    clock = Clock()
+    membership = Membership(lambda: 0.0, 10.0, Watchdog(5.0, die, clock), die, clock)
+    membership.check()
+    clock.now += 5.1
+    with pytest.raises(Died) as died:
+        membership.check()
+    assert died.value.args == (Exit.STOOD_STILL,)
 
 
 @dataclass

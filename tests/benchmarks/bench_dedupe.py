@@ -1,0 +1,141 @@
+"""The dedupe stage beside quix-streams with state and changelog: the same events, the same rule, the same broker, one after the other.
+
+    make bench ARGS=tests/benchmarks/bench_dedupe.py
+
+quix-streams wants older clients than ours, so it gets a virtual environment of its own (`.local/bench`, from quix.lock).
+Prints events a second and processor microseconds an event of both, and their ratio.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+from confluent_kafka import Producer, TopicPartition
+
+from tests.support.dedupe_load import LATEST, create_topics, environ
+from tests.support.kafka import REQUEST_SECONDS, Kafka
+from tests.support.processes import ROOT, Process, Processes
+
+EVENTS = int(os.environ.get("BENCH_EVENTS", "300000"))
+PARTITIONS = 4
+RUN_SECONDS = 240.0
+WARM = 0.1  # the share of the changes that passes before the clock starts: joining a group is not what is measured
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
+
+
+def envelopes(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Realistic envelopes of about 950 bytes: each contact three times, new, the same again, and changed."""
+    contacts = count // 3
+    for version, name in enumerate(("Ada", "Ada", "Grace")):
+        for contact in range(contacts):
+            grant, identity = f"5967ca40-a2d8-4ee0-a0e0-6f18ace39a{contact % 3:02}", f"{contact:012}"
+            person = {
+                "grant_id": grant, "id": identity, "object": "contact", "given_name": name, "surname": "Example",
+                "company_name": "Example Industries", "job_title": "Head of Examples", "source": "address_book",
+                "emails": [
+                    {"email": f"person{contact}@example-{contact % 50}.com", "type": "work"},
+                    {"email": f"p{contact}@mail.example", "type": "home"},
+                ],
+                "phone_numbers": [{"number": "+1 555 0100", "type": "work"}, {"number": "+1 555 0101", "type": "mobile"}],
+                "physical_addresses": [{"type": "work", "street_address": "1 Main St", "city": "Springfield", "country": "US"}],
+                "notes": "met at the conference, wants a call back next quarter", "web_pages": [], "im_addresses": [],
+                "groups": [{"id": "starred"}], "picture_url": "https://example.com/picture.png",
+            }  # fmt: skip
+            yield (
+                f"{grant}/{identity}".encode(),
+                orjson.dumps(
+                    {
+                        "specversion": "1.0", "type": "contact.updated", "source": "/google/contacts/incremental",
+                        "id": uuid.uuid4().hex, "time": 1_700_000_000 + version, "webhook_delivery_attempt": 1,
+                        "data": {"application_id": "0a1b2c3d-0000-4000-8000-000000000000", "object": person},
+                    }
+                ),
+            )  # fmt: skip
+
+
+def fill(kafka: Kafka) -> int:
+    """Writes the events; returns how many changes they come to."""
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random", "compression.type": "lz4", "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )  # fmt: skip
+    headers: list[tuple[str, str | bytes | None]] = [("origin", b"webhook"), ("received_ms", b"1700000000000")]
+    for number, (key, value) in enumerate(envelopes(EVENTS)):
+        producer.produce(kafka.name("contacts.events"), value, key, headers=headers)
+        if number % 1000 == 0:
+            producer.poll(0)
+    assert producer.flush(RUN_SECONDS) == 0
+    return EVENTS // 3 * 2
+
+
+def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]:
+    """Events a second between the first tenth of the changes and the last, and processor microseconds an event."""
+    admin = kafka.admin()
+    topic = {TopicPartition(kafka.name("contacts.changes"), 0): LATEST}
+
+    def end() -> int:
+        return int(next(iter(admin.list_offsets(topic).values())).result(REQUEST_SECONDS).offset)
+
+    def spent() -> float:
+        used = psutil.Process(process.pid).cpu_times()
+        return float(used.user + used.system)
+
+    deadline = time.monotonic() + RUN_SECONDS
+    while (first := end()) < changes * WARM:
+        assert process.exit_code is None, process.log[-3000:]
+        assert time.monotonic() < deadline, process.log[-3000:]
+        time.sleep(0.02)
+    began, before = time.monotonic(), spent()
+    while end() < changes:
+        assert time.monotonic() < deadline, f"{end()} of {changes} changes: {process.log[-3000:]}"
+        time.sleep(0.02)
+    seconds, processor = time.monotonic() - began, spent() - before
+    done = EVENTS * (changes - first) / changes
+    return done / seconds, processor / done * 1e6
+
+
+def quix_python() -> Path:
+    """The interpreter of an environment with quix-streams, made on first use."""
+    folder = ROOT / ".local" / "bench"
+    python = folder / "bin" / "python"
+    uv = Path(sys.executable).with_name("uv")
+    if not python.exists():
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=120)
+    lock = Path(__file__).with_name("quix.lock")
+    subprocess.run(
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock], check=True, timeout=300
+    )
+    return python
+
+
+def test_the_stage_is_at_least_as_fast_as_quix_streams_with_state(kafka: Kafka, processes: Processes) -> None:
+    python = quix_python()
+    create_topics(kafka, PARTITIONS)
+    changes = fill(kafka)
+    ours = processes.start("dedupe", environ=environ(kafka, PARTITIONS, 10.0))
+    rate, processor = measure(kafka, ours, changes)
+    assert ours.stop() == 0
+
+    other = Kafka(kafka.bootstrap, f"{kafka.prefix}q.")  # deleted with the test's own, whose prefix it shares
+    create_topics(other, PARTITIONS)
+    fill(other)
+    command = (str(python), "-m", "tests.benchmarks.quix_dedupe")
+    quix = processes.start(other.bootstrap, other.prefix, command=command, environ={"PYTHONPATH": str(ROOT)})
+    baseline, baseline_processor = measure(other, quix, changes)
+    quix.kill()
+
+    print(f"\n{EVENTS} events of {len(next(envelopes(3))[1])} bytes, {PARTITIONS} partitions")
+    print(f"dedupe        {rate:8,.0f} events/s   {processor:5.1f} us of processor an event")
+    print(f"quix-streams  {baseline:8,.0f} events/s   {baseline_processor:5.1f} us of processor an event")
+    print(f"ratio         {rate / baseline:8.2f}")
+    assert rate >= baseline
