@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from deploy.local.broker import dying_with_parent
+
 REPOSITORY = Path(__file__).parents[2]
 GRACE_SECONDS = 30.0  # Kubernetes' default grace period: who is not gone by then is killed, and that is counted
 RESTART_SECONDS = 0.2  # a cluster takes longer; shorter makes the storm harder
@@ -96,7 +98,7 @@ class Supervisor:
         replica = Replica(
             stage,
             number,
-            [sys.executable, "-m", *module, stage],
+            dying_with_parent([sys.executable, "-m", *module, stage]),
             {**self.env, "OPS_LISTEN": "127.0.0.1:0", **(env or {})},
             self._folder / f"{stage}-{number}.log",
         )
