@@ -54,7 +54,7 @@ def request(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; status 0 when the connection ended without an answer."""
+    """What came back; status 0 when the connection was refused, or ended without an answer."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class Client:
             raise AssertionError(f"no answer within {ANSWER_SECONDS:.0f} s to {data[:300]!r}") from None
 
     async def _send(self, data: bytes) -> Answer:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
         try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = self._streams
             writer.write(data)
             answer = await _read_answer(reader)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -141,57 +141,99 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-_good_forms = st.sampled_from(["{}", " {} ", "sha256={}", "upper"])
+_noise = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=70)
+
+
+_MARK = b"%020d" % 0
+_ENCODINGS = ("plain", "plain", "plain", "gzip", "gzip", "cut", "twice", "not gzip", "br")
+_SIGNATURES = (
+    "lower",
+    "lower",
+    "upper",
+    "blanks",
+    "prefix",
+    "none",
+    "random",
+    "other secret",
+    "mock",
+    "inflated",
+    "changed",
+)
 
 
 @st.composite
-def webhooks(draw: st.DrawFn) -> Webhook:
-    """Any request that a webhook's port may meet. Each body holds a number of its own, so that its record is found again."""
-    mark = f"{next(_marks):020d}"
-    body, topic, key = draw(_bodies(mark))
-    raw, encoding, kept = body, None, body
-    match draw(st.sampled_from(["plain", "plain", "plain", "gzip", "gzip", "cut", "twice", "not gzip", "br"])):
-        case "gzip":
-            raw, encoding = gzip.compress(body, mtime=0), "gzip"
-        case "cut":
-            raw, encoding = gzip.compress(body, mtime=0)[: -draw(st.integers(1, 8))], "gzip"
-            kept, topic, key = raw, "dead-letter", None
-        case "twice":
-            raw, encoding = gzip.compress(body, mtime=0) * 2, "gzip"
-            kept, topic, key = raw, "dead-letter", None
-        case "not gzip":
-            raw, encoding = body, "gzip"
-            kept, topic, key = raw, "dead-letter", None
-        case "br":
-            encoding, topic, key = "br", "dead-letter", None
-    headers = {"Content-Encoding": encoding} if encoding else {}
-    match draw(st.sampled_from(["good"] * 6 + ["none", "random", "other secret", "mock", "inflated", "changed"])):
-        case "good":
-            form = draw(_good_forms)
-            headers["X-Nylas-Signature"] = sign(raw).upper() if form == "upper" else form.format(sign(raw))
-            statuses = frozenset({415 if encoding == "br" else 200})
-            return Webhook(_framed(draw, raw, headers), statuses, topic, kept, key)
-        case "none":
-            pass
-        case "random":
-            headers["X-Nylas-Signature"] = draw(
-                st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=70)
-            )
-        case "other secret":
-            headers["X-Nylas-Signature"] = sign(raw, "another")
-        case "mock":
-            headers["X-Nylas-Signature"] = sign(raw, "mock-webhook-secret")
-        case "inflated":
-            headers["X-Nylas-Signature"] = sign(raw + b" " if raw == body else body)
-        case "changed":
-            headers["X-Nylas-Signature"] = sign(raw)
+def webhooks(draw: st.DrawFn) -> list[Webhook]:
+    """Any request that a webhook's port may meet, ten times with other signatures.
+
+    Each body holds a number of its own, so that its record is found again.
+    """
+    template, topic, key = draw(_bodies())
+    encoding, cut = draw(st.sampled_from(_ENCODINGS)), draw(st.integers(1, 8))
+    path = draw(st.sampled_from(["/", "/webhooks/nylas", "/?a=b", "//", "/%00"]))
+    chunked, noise = draw(st.sampled_from([False, False, False, True])), draw(_noise)
+    family = []
+    for signature in draw(st.lists(st.sampled_from(_SIGNATURES), min_size=10, max_size=10)):
+        body = template.replace(_MARK, b"%020d" % next(_marks))
+        raw, kept, place = _encoded(body, encoding, cut, topic)
+        headers = {} if encoding == "plain" else {"Content-Encoding": "br" if encoding == "br" else "gzip"}
+        value, valid = _signature(signature, raw, body, noise)
+        if value is not None:
+            headers["X-Nylas-Signature"] = value
+        if signature == "changed":
             raw += b" "
-    return Webhook(_framed(draw, raw, headers), frozenset({401}), None, kept)
+        data = _chunked(raw, headers, path) if chunked else request(raw, headers, path=path, signed=False)
+        if valid:
+            status = 415 if encoding == "br" else 200
+            family.append(Webhook(data, frozenset({status}), place, kept, key if place == topic else None))
+        else:
+            family.append(Webhook(data, frozenset({401}), None, kept))
+    return family
+
+
+def _encoded(body: bytes, encoding: str, cut: int, topic: str | None) -> tuple[bytes, bytes, str | None]:
+    """What is sent, what is kept of it, and where."""
+    packed = gzip.compress(body, mtime=0)
+    match encoding:
+        case "plain":
+            return body, body, topic
+        case "gzip":
+            return packed, body, topic
+        case "cut":
+            raw = packed[:-cut]
+        case "twice":
+            raw = packed * 2
+        case _:
+            raw = body
+    return raw, raw, "dead-letter"
+
+
+def _signature(kind: str, raw: bytes, body: bytes, noise: str) -> tuple[str | None, bool]:
+    """A header's value, and whether it is a signature of the raw bytes."""
+    match kind:
+        case "lower" | "changed":
+            return sign(raw), kind == "lower"
+        case "upper":
+            return sign(raw).upper(), True
+        case "blanks":
+            return f"  {sign(raw)} ", True
+        case "prefix":
+            return f"sha256={sign(raw)}", True
+        case "none":
+            return None, False
+        case "random":
+            return noise, False
+        case "other secret":
+            return sign(raw, "another"), False
+        case "mock":
+            return sign(raw, "mock-webhook-secret"), False
+        case _:
+            return sign(body + b" " if raw == body else body), False
 
 
 @st.composite
-def _bodies(draw: st.DrawFn, mark: str) -> tuple[bytes, str | None, bytes | None]:
-    """A body, and the topic and key that it has to get when it is signed."""
+def _bodies(draw: st.DrawFn) -> tuple[bytes, str | None, bytes | None]:
+    """A body with `_MARK` in it, and the topic and key that it has to get when it is signed."""
+    mark = _MARK.decode()
     match draw(st.sampled_from(["contact", "contact", "contact", "grant", "other", "odd", "mutated", "bytes", "deep"])):
         case "contact":
             grant, contact = draw(_ids).replace("/", "-"), draw(_ids)
@@ -222,13 +264,10 @@ def _bodies(draw: st.DrawFn, mark: str) -> tuple[bytes, str | None, bytes | None
             return b"[" * draw(st.integers(2000, 10_000)) + mark.encode(), "dead-letter", None
 
 
-def _framed(draw: st.DrawFn, raw: bytes, headers: Mapping[str, str]) -> bytes:
-    path = draw(st.sampled_from(["/", "/webhooks/nylas", "/?a=b", "//", "/%00"]))
-    if not draw(st.sampled_from([False, False, False, True])):
-        return request(raw, headers, path=path, signed=False)
-    # In chunks, as a proxy may pass it on.
-    cut = draw(st.integers(0, 4)) * len(raw) // 4
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:cut], raw[cut:]) if part)
+def _chunked(raw: bytes, headers: Mapping[str, str], path: str) -> bytes:
+    """As a proxy may pass it on."""
+    half = len(raw) // 2
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:half], raw[half:]) if part)
     lines = dict(headers) | {"Transfer-Encoding": "chunked", "Host": "bridge"}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + chunks + b"0\r\n\r\n"

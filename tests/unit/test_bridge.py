@@ -525,8 +525,9 @@ def test_no_webhook_crashes_the_bridge_no_unsigned_one_gets_in_and_each_signed_o
         served = runner.run(stack.enter_async_context(running()))
 
         @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(st.lists(webhooks(), min_size=20, max_size=20))
-        def fuzz(batch: list[Webhook]) -> None:
+        @given(st.lists(webhooks(), min_size=2, max_size=2))
+        def fuzz(families: list[list[Webhook]]) -> None:
+            batch = [webhook for family in families for webhook in family]
             served.broker.records.clear()
             answers = runner.run(send_all(served.bridge.port, [webhook.data for webhook in batch], 8))
             found: dict[bytes, list[tuple[str, bytes | None]]] = {}

@@ -1,0 +1,236 @@
+"""The bridge as a process, with a real Apache Kafka."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from deploy.local.broker import free_ports
+from tests.support.kafka import Kafka
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
+from tests.support.webhooks import (
+    SECRET,
+    Answer,
+    Client,
+    Webhook,
+    contact_body,
+    envelope_body,
+    misplaced,
+    request,
+    send_all,
+    sign,
+    webhooks,
+)
+
+pytestmark = pytest.mark.kafka
+
+TOPICS = {"contacts.events": "events", "grants.events": "grants", "contacts.dead-letter": "dead-letter"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A bridge's process, its public port, and the file of its secrets."""
+
+    process: Process
+    port: int
+    secrets: Path
+
+    async def send(self, data: bytes) -> Answer:
+        client = Client(self.port)
+        try:
+            return await client.send(data)
+        finally:
+            await client.close()
+
+
+def create_topics(kafka: Kafka) -> None:
+    kafka.create("contacts.events", 4, {"max.message.bytes": "3145728"})
+    kafka.create("grants.events", 1, {"cleanup.policy": "compact"})
+    kafka.create("contacts.dead-letter", 1, {"max.message.bytes": "3145728"})
+    kafka.create("reader.runs", 1, {"cleanup.policy": "compact"})
+
+
+@pytest.fixture
+def start(kafka: Kafka, processes: Processes, tmp_path: Path) -> Callable[[], Served]:
+    """Starts a bridge, without waiting for it."""
+
+    def start() -> Served:
+        (port,) = free_ports(1)
+        secrets = tmp_path / "secrets"
+        secrets.write_text(SECRET + "\n")
+        given = {"BRIDGE_LISTEN": f"127.0.0.1:{port}", "NYLAS_WEBHOOK_SECRETS_FILE": str(secrets)}
+        return Served(processes.start("bridge", environ=kafka.environ | given), port, secrets)
+
+    return start
+
+
+@pytest.fixture
+def bridge(kafka: Kafka, start: Callable[[], Served]) -> Served:
+    """A bridge that is ready."""
+    create_topics(kafka)
+    served = start()
+    served.process.wait_ready()
+    return served
+
+
+def values(kafka: Kafka, topic: str) -> list[bytes | None]:
+    return [record.value for record in kafka.read(topic)]
+
+
+async def test_each_kind_of_notification_is_where_it_belongs_after_its_200(kafka: Kafka, bridge: Served) -> None:
+    contact, deleted = contact_body("g", "c/#1", given_name="Zoë"), contact_body("g", "gone", "contact.deleted")
+    grant, big = envelope_body("grant.expired", {"grant_id": "g"}), contact_body("g", "big", notes="n" * 1_000_000)
+    packed = gzip.compress(deleted)
+    for data, status in [
+        (request(contact), 200),
+        (request(packed, {"Content-Encoding": "gzip"}), 200),
+        (request(grant), 200),
+        (request(big), 200),
+        (request(b"junk"), 200),
+        (request(envelope_body("message.created", {})), 200),
+        (request(contact, {"X-Nylas-Signature": "0" * 64}), 401),
+        (request(contact, signed=False), 401),
+        (request(contact, {"X-Nylas-Signature": sign(contact, "mock-webhook-secret")}), 401),
+        (request(bytes(3_000_000)), 413),
+        (request(contact, {"Content-Encoding": "br"}), 415),
+    ]:
+        assert (await bridge.send(data)).status == status, data[:300]
+    events = {record.key: record for record in kafka.read("contacts.events")}
+    assert {key: record.value for key, record in events.items()} == {
+        b"g/c/#1": contact,
+        b"g/gone": deleted,
+        b"g/big": big,
+    }
+    assert events[b"g/gone"].headers["origin"] == b"webhook"
+    assert [(record.key, record.value) for record in kafka.read("grants.events")] == [(b"g", grant)]
+    dead = {record.headers["dlq.reason"]: record.value for record in kafka.read("contacts.dead-letter")}
+    assert dead == {b"not_json": b"junk", b"unsupported_encoding": contact}
+    assert bridge.process.metric("contactstream_bridge_requests_total", outcome="published") == 4
+    assert bridge.process.metric("contactstream_bridge_requests_total", outcome="bad_signature") == 3
+
+
+async def test_a_contact_is_in_the_partition_that_kafkas_own_clients_choose(kafka: Kafka, bridge: Served) -> None:
+    keys = [f"g/{number}" for number in range(40)]
+    answers = await send_all(bridge.port, [request(contact_body(*key.split("/"))) for key in keys])
+    assert {answer.status for answer in answers} == {200}
+    kafka.produce("contacts.events", [(key.encode(), b"another") for key in keys])
+    places: dict[bytes | None, set[int]] = {}
+    for record in kafka.read("contacts.events"):
+        places.setdefault(record.key, set()).add(record.partition)
+    assert len(places) == len(keys)
+    assert all(len(partitions) == 1 for partitions in places.values())
+    assert len(set.union(*places.values())) == 4
+
+
+async def test_secrets_are_taken_up_rotated_and_kept_without_a_restart(bridge: Served) -> None:
+    raw = contact_body("g", "c")
+
+    async def status(secret: str) -> int:
+        return (await bridge.send(request(raw, {"X-Nylas-Signature": sign(raw, secret)}))).status
+
+    async def becomes(secret: str, wanted: int) -> None:
+        async def as_wanted() -> bool:
+            return await status(secret) == wanted
+
+        await until(as_wanted, f"{secret} is answered with {wanted}", 15)  # type: ignore[arg-type]  # infers Never
+
+    bridge.secrets.write_text("")
+    await becomes(SECRET, 503)
+    bridge.secrets.write_text(f"new,{SECRET}")
+    await becomes("new", 200)
+    assert await status(SECRET) == 200
+    bridge.secrets.write_text("new\n")
+    await becomes(SECRET, 401)
+    bridge.secrets.unlink()
+    await until(
+        lambda: bridge.process.metric("contactstream_bridge_secrets_failures_total") > 1, "the file is missed", 15
+    )
+    assert await status("new") == 200
+    bridge.secrets.write_text("mock-webhook-secret")
+    await becomes("new", 503)
+    assert await status("mock-webhook-secret") == 503
+
+
+async def test_the_public_port_tells_nothing_that_the_operators_port_does(bridge: Served) -> None:
+    for path in ("/metrics", "/livez", "/readyz"):
+        assert (await bridge.send(f"GET {path} HTTP/1.1\r\nHost: b\r\n\r\n".encode())).status == 405
+        assert bridge.process.ask(path)[0] == 200
+
+
+async def test_a_bridge_that_starts_before_its_topics_waits_for_them_and_tells_so(
+    kafka: Kafka, start: Callable[[], Served]
+) -> None:
+    bridge = start()
+    await until(lambda: bridge.process.ask("/livez")[0] == 200, "the bridge lives", 30)
+    await until(lambda: "topics are missing" in bridge.process.ask("/readyz")[1], "it says what it waits for", 30)
+    echoed = await bridge.send(b"GET /?challenge=hello HTTP/1.1\r\nHost: b\r\n\r\n")
+    assert (echoed.status, echoed.body) == (200, b"hello")
+    assert (await bridge.send(request(contact_body("g", "c")))).status == 503
+    create_topics(kafka)
+    bridge.process.wait_ready()
+    assert (await bridge.send(request(contact_body("g", "c")))).status == 200
+
+
+async def test_a_stop_under_load_loses_nothing_that_got_its_200(kafka: Kafka, bridge: Served) -> None:
+    bodies = [contact_body("g", f"c{number}") for number in range(6000)]
+    sending = asyncio.create_task(send_all(bridge.port, [request(body) for body in bodies], 64))
+    await until(
+        lambda: bridge.process.metric("contactstream_bridge_requests_total", outcome="published") > 500, "it is busy"
+    )
+    assert await asyncio.to_thread(bridge.process.stop) == 0, bridge.process.log
+    statuses = [answer.status for answer in await sending]
+    assert set(statuses) <= {200, 503, 0}, "0: the port is closed"
+    taken = {body for body, status in zip(bodies, statuses, strict=True) if status == 200}
+    assert 500 < len(taken) < len(bodies)
+    assert taken <= set(values(kafka, "contacts.events"))
+
+
+async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_and_each_signed_one_is_in_kafka(
+    kafka: Kafka, bridge: Served
+) -> None:
+    sent: list[tuple[Webhook, Answer]] = []
+    loop = asyncio.get_running_loop()
+
+    @settings(
+        max_examples=200,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],  # a failure is explained by the one webhook that went astray
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(webhooks(), min_size=10, max_size=10))
+    def fuzz(families: list[list[Webhook]]) -> None:
+        batch = [webhook for family in families for webhook in family]
+        requests = [webhook.data for webhook in batch]
+        answers = asyncio.run_coroutine_threadsafe(send_all(bridge.port, requests, 16), loop).result()
+        sent.extend(zip(batch, answers, strict=True))
+
+    await asyncio.to_thread(fuzz)
+    assert len(sent) >= 20_000
+    found: dict[bytes, list[tuple[str, bytes | None]]] = {}
+    for topic, short in TOPICS.items():
+        for record in kafka.read(topic):
+            found.setdefault(record.value or b"", []).append((short, record.key))
+    astray = [(wrong, webhook) for webhook, answer in sent if (wrong := misplaced(webhook, answer, found))]
+    assert not astray, f"{len(astray)} of {len(sent)}, such as {astray[0]}"
+    assert bridge.process.exit_code is None
+    assert bridge.process.metric("contactstream_bridge_requests_total", outcome="failed") == 0
+    for line in bridge.process.log.splitlines():
+        assert set(json.loads(line)) <= {
+            "event",
+            "reason",
+            "bytes",
+            "stage",
+            "level",
+            "timestamp",
+            "port",
+            "in_use",
+            "refused",
+        }
