@@ -139,7 +139,7 @@ async def test_secrets_are_taken_up_rotated_and_kept_without_a_restart(bridge: S
         async def as_wanted() -> bool:
             return await status(secret) == wanted
 
-        await until(as_wanted, f"{secret} is answered with {wanted}", 15)  # type: ignore[arg-type]  # infers Never
+        await until(as_wanted, f"{secret} is answered with {wanted}", 15)
 
     bridge.secrets.write_text("")
     await becomes(SECRET, 503)

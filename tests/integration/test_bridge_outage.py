@@ -97,7 +97,7 @@ async def test_while_the_broker_stands_still_each_answer_is_503_and_in_time(
             answer for answer in await send_all(port, [request(contact_body("g", "after"))]) if answer.status == 200
         ]
 
-    await until(taken_again, "notifications are taken again", 30)  # type: ignore[arg-type]  # infers Never
+    await until(taken_again, "notifications are taken again", 30)
     process.wait_ready()
     assert b"g/after" in {record.key for record in kafka.read("contacts.events")}
 

@@ -75,7 +75,7 @@ class Stage:
     async def got(self, number: int) -> list[Json]:
         """What the receiver got, once that many have come."""
         async with asyncio.timeout(10):
-            while len(self.receiver.got) < number:  # noqa: ASYNC110 - the receiver is polled, with a deadline
+            while len(self.receiver.got) < number:
                 await asyncio.sleep(0.005)
         return self.receiver.envelopes
 
@@ -544,7 +544,7 @@ def test_less_than_95_percent_of_refusals_is_no_failure() -> None:
 
 async def wait_for(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - polled over HTTP, with a deadline
+        while not await condition():
             await asyncio.sleep(0.02)
 
 
