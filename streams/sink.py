@@ -88,15 +88,26 @@ class Membership:
         self._bound = session_timeout / 2
         self._clock = clock
         self._polled = clock()
+        self._in_doubt_until = self._polled
 
     def polled(self) -> None:
         """The consumer was polled."""
-        self._polled = self._clock()
+        now = self._clock()
+        if now - self._polled > self._bound:
+            # The first poll after a standstill returns before the coordinator has said that the partition is gone.
+            self._in_doubt_until = now + self._bound
+        self._polled = now
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether somebody else may have the partition."""
+        now = self._clock()
+        return now < self._in_doubt_until or now - self._polled > self._bound
 
     def check(self) -> None:
         """Raises NoLongerOurs."""
-        if self._clock() - self._polled > self._bound:
-            raise NoLongerOurs(f"no poll for {self._clock() - self._polled:.1f} s")
+        if self.in_doubt:
+            raise NoLongerOurs(f"this process stood still for more than {self._bound:.1f} s")
 
 
 class Sink:
@@ -298,7 +309,7 @@ class Sink:
         return self._org_failures > 0
 
     def _start_batches(self) -> None:
-        if self._assigned is None or self._catching_up():
+        if self._assigned is None or self._membership.in_doubt or self._catching_up():
             return
         now = self._clock()
         if self._org_is_away() and (now < self._org_retry_at or self._tasks):

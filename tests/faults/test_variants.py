@@ -306,13 +306,8 @@ def test_a_sink_that_wakes_up_asks_itself_whether_the_partition_is_its_own(scene
     assert verdict.good, verdict.examples
 
 
-def test_a_sink_that_wakes_up_in_the_middle_of_its_write_without_the_orgs_rule_is_noticed(scene: Scene) -> None:
-    scene.version_rule = False
-    assert "went_backwards" in sink_sleeps(scene, "whole", "before_write").violations
-
-
-def test_the_orgs_rule_refuses_what_a_sink_writes_that_wakes_up(scene: Scene) -> None:
-    verdict = sink_sleeps(scene, "whole", "before_write")
+def test_the_orgs_rule_refuses_what_a_sink_without_fences_writes_when_it_wakes_up(scene: Scene) -> None:
+    verdict = sink_sleeps(scene, "no_fences", "before_write")
     assert verdict.good, verdict.examples
 
 

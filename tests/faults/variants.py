@@ -50,7 +50,7 @@ def hold(moment: str) -> None:
 async def hold_async(moment: str) -> None:
     """As `hold`, in the event loop."""
     until = time.monotonic() + HELD_SECONDS
-    while held(moment) and time.monotonic() < until:  # noqa: ASYNC110  # the test is another process
+    while held(moment) and time.monotonic() < until:  # the test is another process
         await asyncio.sleep(LOOK_SECONDS)
 
 
