@@ -48,6 +48,9 @@ def normal_id(value: str, prefix: str | None = None) -> str | None:
     return id18(value) if len(value) == 15 else None
 
 
+_TEXTS: Final = frozenset(("string", "email", "phone", "url", "textarea", "picklist"))
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A field as describe shows it; `hidden` and `read_only` are the user's field-level security."""
@@ -89,7 +92,7 @@ class Field:
     @property
     def fold(self) -> Callable[[str], str]:
         """How two values of this field are made comparable: only a case-sensitive unique field tells cases apart."""
-        return str if self.case_sensitive or self.type in ("id", "reference") else str.lower
+        return str.lower if self.type in _TEXTS and not self.case_sensitive else str
 
     def describe(self) -> dict[str, Any]:
         writable = not self.read_only
