@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import signal
@@ -17,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from connectors.salesforce import simulator
 from connectors.salesforce.simulator import HUMAN_USER, World
 from connectors.salesforce.simulator.settings import BadValueError
 from tests.support.raw_org import BASE, KEY, Json, query_part, raw_org, row, upsert_part
@@ -400,6 +402,16 @@ async def test_refusals_are_listed_with_their_part_and_row() -> None:
         assert (first["reference_id"], first["code"], first["row"]) == ("bad", "INVALID_FIELD", None)
         assert (second["kind"], second["code"], second["row"]) == ("collections_upsert", "INVALID_EMAIL_ADDRESS", 1)
         assert (await org.control("GET", "state"))["rows"] == {"created": 1, "updated": 0, "failed": 1}
+
+
+def test_the_simulator_shares_no_code_with_the_client_that_it_tests() -> None:
+    for source in Path(simulator.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{source.name} imports from above"
+                assert not (node.module or "").startswith(("connectors", "streams")), source.name
+            if isinstance(node, ast.Import):
+                assert not any(name.name.startswith(("connectors", "streams")) for name in node.names), source.name
 
 
 def test_a_world_that_cannot_be_is_refused_in_the_process_as_well() -> None:

@@ -44,6 +44,7 @@ class Request:
     query: str
     headers: Mapping[str, str]
     body: Any
+    refers: bool = True  # whether the body may hold an @{reference}; looked for once, in the raw bytes
 
     def parameter(self, name: str) -> str | None:
         """A query parameter, decoded as a form: a raw + is a space."""
@@ -633,7 +634,7 @@ def _composite(services: Services, request: Request, scope: Scope) -> Answer:
             given = Answer(404, [{"errorCode": "NOT_FOUND", "message": _NOT_FOUND}])
         else:
             try:
-                given = answer(services, _resolved(subrequest, part, results), scope, reference_id)
+                given = answer(services, _resolved(subrequest, part, results, request.refers), scope, reference_id)
             except CallRefused as refused:
                 services.refuse(kind, refused.code, refused.message, reference_id)
                 given = Answer(refused.status, refused.body)
@@ -737,8 +738,10 @@ def _subrequest(part: Mapping[str, Any]) -> tuple[Request | CallRefused, str, Ma
         return refused, reference_id, part
 
 
-def _resolved(request: Request, part: Mapping[str, Any], results: Mapping[str, Answer]) -> Request:
+def _resolved(request: Request, part: Mapping[str, Any], results: Mapping[str, Answer], refers: bool) -> Request:
     """Put in the values of earlier answers for `@{id.path}`. Raises CallRefused for what cannot be resolved."""
+    if not refers:
+        return request
     url = part["url"]
     if "@{" in url:
         replaced = _REFERENCE.sub(lambda match: str(_referenced(match, results)), url)

@@ -221,7 +221,7 @@ async def _data(request: web.Request) -> web.Response:
     try:
         parsed = parse_url(request.method, request.raw_path, _headers(request), None)
         if raw:
-            parsed = dataclasses.replace(parsed, body=_body(request, raw))
+            parsed = dataclasses.replace(parsed, body=_body(request, raw), refers=b"@{" in raw)
     except CallRefused as refused:
         world.calls["unknown"] += 1
         world.services.refuse("unknown", refused.code, refused.message)
@@ -454,7 +454,7 @@ async def _writes(request: web.Request) -> web.Response:
     after = _number(request, "after", 0)
     limit = _number(request, "limit", 1_000_000)
     writes = request.app[_WORLD].org.writes
-    return _json(request, [dataclasses.asdict(write) for write in writes[after : after + limit]])
+    return _json(request, writes[after : after + limit])
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
@@ -467,7 +467,7 @@ def _number(request: web.Request, name: str, default: int) -> int:
 
 
 async def _refusals(request: web.Request) -> web.Response:
-    return _json(request, [dataclasses.asdict(refusal) for refusal in request.app[_WORLD].services.refusals])
+    return _json(request, request.app[_WORLD].services.refusals)
 
 
 async def _put_world(request: web.Request) -> web.Response:

@@ -388,8 +388,9 @@ class _Parser:
         def found() -> set[str]:
             ids: set[str] = set()
             for value in values:
-                if value in index:
-                    ids |= index[value].keys()
+                holders = index.get(value)
+                if holders is not None:
+                    ids.update(holders)
             return ids
 
         return found
