@@ -1,10 +1,14 @@
 """The dedupe stage as a process on a real broker: what it forwards, where it starts, and how it ends."""
 
+import sys
+from pathlib import Path
+
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from deploy.local.broker import Broker
 from streams.fences import Exit
 from tests.support.dedupe_load import (
+    Load,
     account,
     changes_end,
     committed,
@@ -137,35 +141,39 @@ def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: P
 
 def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 4)
-    sent = list(rounds(3000, 4))
-    kafka.produce("contacts.events", sent, WEBHOOK)
-    for _ in range(2):
-        before = changes_end(kafka)
-        worker = processes.start("dedupe", environ=environ(kafka, 4))
-        wait_changes(kafka, before + 1)
-        assert worker.stop(20.0) == 0
-    processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
-    wait_done(kafka, 4, len(sent))
+    with Load(kafka, rounds(3000, 4), rate=1000) as load:
+        for _ in range(2):
+            before = changes_end(kafka)
+            worker = processes.start("dedupe", environ=environ(kafka, 4))
+            wait_changes(kafka, before + 1)
+            assert worker.stop(20.0) == 0
+        assert load.running
+        processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
+    wait_done(kafka, 4, load.sent)
     found = account(kafka.read("contacts.changes"))
     assert found.missing(3000, 4) == []
     assert found.duplicates == 0
 
 
 def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
-    own_broker: Broker, processes: Processes
+    own_broker: Broker, processes: Processes, tmp_path: Path
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "a.")
     create_topics(kafka, 2)
-    sent = list(rounds(5000, 4))
-    kafka.produce("contacts.events", sent, WEBHOOK)
-    worker = processes.start("dedupe", environ=environ(kafka, 2, session=4.0))
-    wait_changes(kafka, 1)
+    kafka.produce("contacts.events", [event(contact, 1) for contact in range(300)], WEBHOOK)
+    flag = tmp_path / "flag"  # appears between the decision upon a batch and its publication
+    given = environ(kafka, 2, session=4.0)
+    command = (sys.executable, "-m", "tests.support.dedupe_variant")
+    worker = processes.start("slow", str(flag), command=command, environ=given)
+    wait_until(flag.exists, "the worker is in the middle of a batch", 60.0)
     own_broker.pause()
     try:
         ended = worker.popen.wait(30)
     finally:
         own_broker.resume()
     assert ended in (Exit.NOT_ACKNOWLEDGED, Exit.NO_HEARTBEAT)
-    processes.start("dedupe", environ=environ(kafka, 2, session=4.0)).wait_ready()
-    wait_done(kafka, 2, len(sent))
-    assert account(kafka.read("contacts.changes")).missing(5000, 4) == []
+    processes.start("dedupe", environ=given).wait_ready()
+    wait_done(kafka, 2, 300)
+    found = account(kafka.read("contacts.changes")).versions
+    assert set(map(tuple, found.values())) <= {(1,), (1, 1)}
+    assert len(found) == 300
