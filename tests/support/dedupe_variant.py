@@ -2,9 +2,8 @@
 
     python -m tests.support.dedupe_variant <variant>
 
-`as_is` changes nothing; `slow` takes a while between deciding and publishing, so that a test can stop the process there; `unfenced` is
-slow too and has no fence; `table_first` remembers before the outputs are acknowledged; `open_windows` has both recovery windows of
-Faust open and no check for holes; `acknowledge_first` counts a batch as done before it is.
+`slow` takes a while between deciding and publishing, so that a test can stop the process there; `unfenced` is slow too and has no fence;
+`table_first` remembers before the outputs are acknowledged; `acknowledge_first` counts a batch as done before it is.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
-from streams import dedupe, faust_batches, fences, settings
+from streams import dedupe, fences, settings
 from streams.logs import configure
 from streams.news import Consumed, Planner
 
@@ -74,36 +73,11 @@ def acknowledge_first() -> None:
     dedupe.Dedupe.agent = agent  # type: ignore[method-assign]
 
 
-def open_windows() -> None:
-    """Stock recovery, the live set of active partitions, and nothing that looks for holes."""
-    recovery, consumer = faust_batches.PausedRecovery, faust_batches.BatchConsumer
-
-    async def on_recovery_completed(self: Any, generation_id: int = 0) -> None:
-        await super(recovery, self).on_recovery_completed(generation_id)
-        self.app.consumer._open_in = self._rebalance
-
-    async def getmany_live(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
-        return await super(consumer, self)._getmany(active_partitions, timeout)
-
-    async def take(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
-        last = batch[-1].offset
-        self._due[tp] = last + 1
-        self._handed_out[tp].append(last)
-        self._read_offset[tp] = last - 1
-        return batch
-
-    recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
-    consumer._getmany = getmany_live  # type: ignore[method-assign]
-    consumer._take = take  # type: ignore[method-assign]
-
-
 VARIANTS = {
-    "as_is": lambda: None,
     "slow": slow,
     "unfenced": unfenced,
     "table_first": table_first,
     "acknowledge_first": acknowledge_first,
-    "open_windows": open_windows,
 }
 
 
