@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from deploy.local.broker import Broker, make_broker
+from deploy.local.broker import Broker, make_broker, start_cluster
 from tests.faults.load import GRANT, SECRET, Sender, notifications
 from tests.faults.schedule import Fault, Step, schedule
 from tests.faults.supervisor import REPOSITORY, Replica, Supervisor
@@ -51,6 +51,8 @@ class Storm:
     every: float = 3.0
     """Seconds from a fault to the next, on average."""
     only: Sequence[Fault] = ()
+    nodes: int = 1
+    """Of the Kafka cluster; with three, every topic has three replicas, and a node goes and comes while the others serve."""
     bridges: int = 2
     dedupes: int = 2
     sinks: int = 2
@@ -119,17 +121,18 @@ class _Running:
     """The processes of a storm and everything that can be done to them."""
 
     def __init__(
-        self, storm: Storm, folder: Path, broker: Broker, proxy: TcpProxy, stages: Supervisor, org: str
+        self, storm: Storm, folder: Path, brokers: Sequence[Broker], proxy: TcpProxy, stages: Supervisor, org: str
     ) -> None:
-        self.storm, self.folder, self.broker, self.proxy, self.stages, self.org = (
+        self.storm, self.folder, self.brokers, self.proxy, self.stages, self.org = (
             storm,
             folder,
-            broker,
+            brokers,
             proxy,
             stages,
             org,
         )
-        self.kafka = Kafka(broker.direct, PREFIX)
+        self.bootstrap = ",".join(broker.direct for broker in brokers)
+        self.kafka = Kafka(self.bootstrap, PREFIX)
         self.faults: Counter[str] = Counter()
         self.samples: list[Sample] = []
         self.background: set[asyncio.Task[None]] = set()
@@ -141,6 +144,7 @@ class _Running:
     async def do(self, step: Step) -> None:
         """One step of the schedule."""
         fault, replica = step.fault, self.replica(step.target, step.dice)
+        broker = self.brokers[int(step.dice * len(self.brokers))]
         self.faults[f"{fault.value} {step.target}" if fault in _OF_A_STAGE else fault.value] += 1
         match fault:
             case Fault.KILL if replica:
@@ -158,17 +162,17 @@ class _Running:
             case Fault.ROLLING:
                 self._task(self._roll(step.target))
             case Fault.BROKER_KILL:
-                await asyncio.to_thread(self.broker.kill)
+                await asyncio.to_thread(broker.kill)
                 await asyncio.sleep(step.seconds)
-                await asyncio.to_thread(self.broker.start)
+                await asyncio.to_thread(broker.start)
             case Fault.BROKER_STOP:
-                await asyncio.to_thread(self.broker.stop)
+                await asyncio.to_thread(broker.stop)
                 await asyncio.sleep(step.seconds)
-                await asyncio.to_thread(self.broker.start)
+                await asyncio.to_thread(broker.start)
             case Fault.BROKER_FREEZE:
-                self.broker.pause()
+                broker.pause()
                 await asyncio.sleep(step.seconds * 3)
-                self.broker.resume()
+                broker.resume()
             case Fault.BLACK_HOLE:
                 await asyncio.to_thread(self.proxy.black_hole)
                 await asyncio.sleep(step.seconds * 2)
@@ -210,7 +214,7 @@ class _Running:
             int(step.dice * 5)
         ]
         poison = (b"\xff\xfe", b"[" * 5000, b'{"type":"contact.updated"}', b"", b'"\\ud800"')[int(step.dice * 1000) % 5]
-        producer = Producer({"bootstrap.servers": self.broker.direct, "log_level": 0})
+        producer = Producer({"bootstrap.servers": self.bootstrap, "log_level": 0})
         producer.produce(PREFIX + topic, poison, f"poison-{step.at}".encode())
         producer.flush(10)
 
@@ -233,19 +237,20 @@ class _Running:
             await self.do(step)
         while self.background:
             await asyncio.wait(self.background)
-        self.broker.resume()
+        for broker in self.brokers:
+            broker.resume()
         await asyncio.to_thread(self.proxy.heal)
         for replica in self.stages.replicas:
             replica.signal(signal.SIGCONT)
 
     async def watch(self) -> None:
         """Samples the committed offsets and the memory, as long as the storm lasts."""
-        offsets = Offsets(self.broker.direct)
+        offsets = Offsets(self.bootstrap)
         while True:
             await asyncio.sleep(2.0)
             for replica in self.stages.replicas:
                 replica.measure()
-            if self.broker.pid is None or len(self.samples) >= 200:
+            if self.brokers[0].pid is None or len(self.samples) >= 200:
                 continue
             try:
                 self.samples.append(await asyncio.to_thread(offsets.sample))
@@ -347,7 +352,7 @@ async def run(storm: Storm, folder: Path) -> Report:
         await sender.send(load, storm.rate)
         loaded.set()
         await weather
-        unquiet = await _quiet(running.broker)
+        unquiet = await _quiet(running.bootstrap)
         watching.cancel()
         await running.stages.end()
         evidence = await _evidence(running, sender, unquiet)
@@ -385,22 +390,17 @@ async def run(storm: Storm, folder: Path) -> Report:
 async def _started(storm: Storm, folder: Path) -> AsyncIterator[tuple[_Running, Sender]]:
     async with AsyncExitStack() as stack:
         proxy = stack.enter_context(TcpProxy())
-        broker = make_broker(
-            folder / "broker",
-            advertised_port=proxy.port,
-            settings={"group.min.session.timeout.ms": "1000", "group.initial.rebalance.delay.ms": "0"},
-        )
-        proxy.target_port = broker.node.port
-        await asyncio.to_thread(broker.start)
-        stack.callback(broker.kill)
+        brokers = await asyncio.to_thread(_brokers, storm.nodes, folder, proxy)
+        for broker in brokers:
+            stack.callback(broker.kill)
         org = await _org(stack, storm, folder)
         nylas = await _nylas(stack, folder)
         ports = [free_port() for _ in range(storm.bridges)]
         env = {
-            "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+            "KAFKA_BOOTSTRAP_SERVERS": ",".join(broker.bootstrap for broker in brokers),
             "KAFKA_TOPIC_PREFIX": PREFIX,
             "KAFKA_EVENTS_PARTITIONS": str(PARTITIONS),
-            "KAFKA_REPLICATION_FACTOR": "1",
+            "KAFKA_REPLICATION_FACTOR": str(storm.nodes),
             "NYLAS_API_URL": nylas,
             "NYLAS_API_KEY": "nyk_storm",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
@@ -415,15 +415,28 @@ async def _started(storm: Storm, folder: Path) -> AsyncIterator[tuple[_Running, 
         }
         stages = Supervisor(folder, env)
         stack.push_async_callback(stages.end)
-        await _command(stages, folder, {**env, "KAFKA_BOOTSTRAP_SERVERS": broker.direct})
+        await _command(
+            stages, folder, {**env, "KAFKA_BOOTSTRAP_SERVERS": ",".join(broker.direct for broker in brokers)}
+        )
         for port in ports:
             stages.start("bridge", env={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}, variant=_variant(storm, "bridge"))
         for stage, count in (("dedupe", storm.dedupes), ("sink", storm.sinks), ("reader", 1)):
             for _ in range(count):
                 stages.start(stage, variant=_variant(storm, stage))
-        running = _Running(storm, folder, broker, proxy, stages, org)
+        running = _Running(storm, folder, brokers, proxy, stages, org)
         running.left = []
         yield running, Sender([f"http://127.0.0.1:{port}/" for port in ports])
+
+
+def _brokers(nodes: int, folder: Path, proxy: TcpProxy) -> Sequence[Broker]:
+    """One node behind the proxy, or a cluster without one."""
+    settings = {"group.min.session.timeout.ms": "1000", "group.initial.rebalance.delay.ms": "0"}
+    if nodes > 1:
+        return start_cluster(nodes, folder / "broker", settings=settings).brokers
+    broker = make_broker(folder / "broker", advertised_port=proxy.port, settings=settings)
+    proxy.target_port = broker.node.port
+    broker.start()
+    return [broker]
 
 
 def free_port() -> int:
@@ -468,9 +481,9 @@ async def _nylas(stack: AsyncExitStack, folder: Path) -> str:
     return await _stand_in(stack, folder, "nylas", {"api_key": "nyk_storm", "grants": grants})
 
 
-async def _quiet(broker: Broker) -> str:
+async def _quiet(bootstrap: str) -> str:
     """Waits until nothing is under way; what is still under way at the end of the patience, in words."""
-    offsets = Offsets(broker.direct)
+    offsets = Offsets(bootstrap)
     deadline = time.monotonic() + QUIET_SECONDS
     left = -1
     while time.monotonic() < deadline:
@@ -537,6 +550,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=600.0)
     parser.add_argument("--every", type=float, default=3.0, help="seconds between faults; 0 for none")
     parser.add_argument("--only", nargs="*", choices=[fault.name for fault in Fault], default=[])
+    parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     good = True
@@ -549,6 +563,7 @@ def main() -> int:
             versions=options.versions,
             rate=options.rate,
             every=options.every,
+            nodes=options.nodes,
             only=[Fault[name] for name in options.only],
         )
         report = asyncio.run(run(storm, folder))
