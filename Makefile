@@ -25,7 +25,8 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 	$(BIN)/lint-imports
 
 faults: $(INSTALLED) ## the fault tests and the long storms, with their report
-	$(BIN)/pytest tests/faults -m "not benchmark" $(ARGS)
+	$(BIN)/pytest tests/faults -m "not benchmark"
+	$(BIN)/python -m tests.faults.storm --seed 1 2 3 4 5 --contacts 2000 --versions 48 --rate 1500 --every 4 $(ARGS)
 
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
