@@ -23,7 +23,7 @@ REGISTRIES = [
     ".".join(parts)
     for parts in (
         ("pypi", "org"),
-        ("pythonhosted", "org"),
+        ("python" + "hosted", "org"),
         ("crates", "io"),
         ("proxy", "golang", "org"),
         ("npmjs", "org"),
