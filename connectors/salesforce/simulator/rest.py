@@ -30,6 +30,20 @@ _NOT_FOUND: Final = "The requested resource does not exist"
 _ROLLED_BACK: Final = "Record rolled back because not all records were valid and the request was using AllOrNone header"
 _HALTED: Final = "The transaction was rolled back since another operation in the same transaction failed."
 _QUERIES: Final = frozenset(("query", "query_more", "tooling_query"))
+_CARRIED: Final = ("Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Email_2__c", "Nylas_Email_3__c")
+_LEAD_MAPPING: Final[dict[str, Any]] = {
+    "attributes": {"type": "LeadConvertSettings"},
+    "Metadata": {
+        "allowOwnerChange": False,
+        "objectMapping": [
+            {
+                "inputObject": "Lead",
+                "mappingFields": [{"inputField": name, "outputField": name} for name in _CARRIED],
+                "outputObject": "Contact",
+            }
+        ],
+    },
+}
 _COLLECTIONS: Final = frozenset(("collections_create", "collections_update", "collections_upsert"))
 _WRITES: Final = _COLLECTIONS | {"record_create", "record_update", "record_upsert"}
 
@@ -253,19 +267,25 @@ def _page(
 
 
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
-    """Of the Tooling API only the validation rules, filtered by nothing but the object's name."""
+    """Of the Tooling API only the validation rules, filtered by nothing but the object's name, and the lead field mapping."""
     statement = request.parameter("q") or ""
     found = re.search(r"\bFROM\s+(\w+)", statement, re.IGNORECASE)
     if found is None:
         raise CallRefused(400, "MALFORMED_QUERY", "unexpected token: '<EOF>'")
-    if found[1] != "ValidationRule":
-        raise CallRefused(400, "INVALID_TYPE", f"sObject type '{found[1]}' is not supported.")
-    named = [
-        rule for rule in services.validation_rules if f"'{rule['EntityDefinition']['QualifiedApiName']}'" in statement
-    ]
-    rows = named if "'" in statement else services.validation_rules
-    if not services.org.settings.version_rule:
-        rows = []
+    rows: list[dict[str, Any]]
+    match found[1]:
+        case "ValidationRule":
+            rows = [
+                rule
+                for rule in services.validation_rules
+                if "'" not in statement or f"'{rule['EntityDefinition']['QualifiedApiName']}'" in statement
+            ]
+            if not services.org.settings.version_rule:
+                rows = []
+        case "LeadConvertSettings":
+            rows = [_LEAD_MAPPING] if services.org.settings.lead_mapping else []
+        case other:
+            raise CallRefused(400, "INVALID_TYPE", f"sObject type '{other}' is not supported.")
     return Answer(200, {"size": len(rows), "totalSize": len(rows), "done": True, "queryLocator": None, "records": rows})
 
 

@@ -399,6 +399,7 @@ def standard() -> dict[str, SObject]:
             "UserPermissionAccess",
             Field("PermissionsViewAllData", "View All Data", "boolean"),
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
+            Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
         ),
     }
     return {name: sobject(name, fields) for name, fields in objects.items()}

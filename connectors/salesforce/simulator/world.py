@@ -127,7 +127,12 @@ class World:
                 self.add(name, record, f"{key}[{position}]")
         access = self.org.tables["UserPermissionAccess"]
         access.put(
-            {"Id": make_id("0PX", 1), "PermissionsViewAllData": not self.org.hidden, "PermissionsModifyAllData": False}
+            {
+                "Id": make_id("0PX", 1),
+                "PermissionsViewAllData": not self.org.hidden,
+                "PermissionsModifyAllData": False,
+                "PermissionsViewSetup": True,
+            }
         )
 
     def replace(self, document: Mapping[str, Any]) -> None:
