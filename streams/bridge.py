@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 import uvloop
@@ -22,7 +23,7 @@ from connectors.nylas.model import contact_key, parse_notification
 from connectors.nylas.webhook import challenge, inflate, signature_matches, usable_secrets
 from streams.events import Origin, Record, dead_letter_headers, event_headers, now_ms
 from streams.kafka import producer_config, wait_for_broker
-from streams.metrics import NOTIFICATIONS, BridgeMetrics
+from streams.metrics import BRIDGE_ANSWERS, NOTIFICATIONS, BridgeMetrics
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
 from streams.runs import Run, RunKind, new_run_id, run_record
@@ -186,8 +187,7 @@ class Turned(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answers at once."""
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(OVERLOADED)
+        cast(asyncio.Transport, transport).write(OVERLOADED)  # uvloop's is one, and says that it is none
         transport.close()
 
 
@@ -210,6 +210,8 @@ class Bridge:
         self.fatal = asyncio.Event()
         self.refusals = Refusals()
         metrics.in_flight.set_function(lambda: self.in_flight)
+        self._requests = {outcome: metrics.requests.labels(outcome) for outcome in BRIDGE_ANSWERS}
+        self._notifications = {kind: metrics.notifications.labels(kind) for kind in NOTIFICATIONS}
 
     @property
     def port(self) -> int:
@@ -265,7 +267,7 @@ class Bridge:
             return answer
         except Exception as error:  # noqa: BLE001  aiohttp would answer 500, and Nylas gives up on 500
             self._log_unexpected(error)
-            self._metrics.requests.labels("failed").inc()
+            self._requests["failed"].inc()
             self.refusals.refused(time.monotonic())
             return _closing(self._response(503))
         finally:
@@ -275,24 +277,24 @@ class Bridge:
         if request.method == "GET":
             return await self._challenge(request)
         if request.method != "POST":
-            self._metrics.requests.labels("bad_request").inc()
+            self._requests["bad_request"].inc()
             return _closing(self._response(405, Allow="GET, POST"))
         if self.stopping:
-            self._metrics.requests.labels("stopping").inc()
+            self._requests["stopping"].inc()
             return _closing(self._response(503))
         try:
             raw = await self._read(request, body)
         except BodyTooLarge:
-            self._metrics.requests.labels("too_large").inc()
+            self._requests["too_large"].inc()
             return _closing(self._response(413))
         except Overloaded:
-            self._metrics.requests.labels("overloaded").inc()
+            self._requests["overloaded"].inc()
             self.refusals.refused(time.monotonic())
             return _closing(self._response(503))
         began = time.perf_counter()
         status, outcome = await self._take(request, raw)
         self._metrics.request_seconds.observe(time.perf_counter() - began)
-        self._metrics.requests.labels(outcome).inc()
+        self._requests[outcome].inc()
         return self._response(status)
 
     async def _challenge(self, request: web.BaseRequest) -> web.Response:
@@ -300,9 +302,9 @@ class Bridge:
         _complete(request)
         if text is None:
             # As Nylas' own receiver answers a GET that asks nothing.
-            self._metrics.requests.labels("bad_request").inc()
+            self._requests["bad_request"].inc()
             return _closing(self._response(405, Allow="POST"))
-        self._metrics.requests.labels("challenge").inc()
+        self._requests["challenge"].inc()
         return web.Response(body=text, headers=HEADERS | {"Content-Type": "text/plain; charset=utf-8"})
 
     async def _read(self, request: web.BaseRequest, body: Body) -> bytes:
@@ -311,7 +313,9 @@ class Bridge:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # else aiohttp takes it for the answer
-        while chunk := await request.content.readany():
+        content = request.content
+        while not content.at_eof():
+            chunk = await content.readany()
             body.chunks.append(chunk)
             body.size += len(chunk)
             self._held += len(chunk)
@@ -342,7 +346,7 @@ class Bridge:
             self._metrics.unreadable.labels(decision.reason).inc()
             log.warning("unreadable", reason=decision.reason, bytes=len(raw))
         else:
-            self._metrics.notifications.labels(decision.kind).inc()
+            self._notifications[decision.kind].inc()
         return decision.status, decision.outcome
 
     async def _publish(self, decision: Decision, record: Record) -> Decision:
@@ -376,10 +380,12 @@ class Bridge:
             self.broker_lost.set()
 
     def _bad_request(self) -> web.Response:
-        self._metrics.requests.labels("bad_request").inc()
+        self._requests["bad_request"].inc()
         return _closing(self._response(400))
 
     def _response(self, status: int, **headers: str) -> web.Response:
+        if status == 200:
+            return web.Response(headers=HEADERS)
         return web.Response(status=status, headers=HEADERS | (RETRY_LATER if status == 503 else {}) | headers)
 
     def _log_unexpected(self, error: Exception) -> None:

@@ -5,10 +5,12 @@ import contextlib
 import gzip
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -19,6 +21,7 @@ from streams.bridge import Bridge, Refusals
 from streams.events import Record, header
 from streams.metrics import BridgeMetrics
 from streams.publisher import Publisher, PublishFailed
+from streams.runs import RunKind, parse_run
 from streams.settings import BridgeSettings, KafkaSettings, load
 from streams.topics import topics
 from tests.support.waiting import until
@@ -407,19 +410,24 @@ async def test_a_sender_is_waited_for_while_the_broker_is_slow(
     assert (await sent).status == 200
 
 
-async def test_connections_are_bounded_and_one_too_many_is_told_to_come_again(
-    served: Running, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_connections_are_bounded_and_one_too_many_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
+    async def story() -> None:
+        async with running() as served:
+            _, writer = await asyncio.open_connection("127.0.0.1", served.bridge.port)
+            await until(lambda: served.metric("connections") == 1, "the first is connected")
+            reader, second = await asyncio.open_connection("127.0.0.1", served.bridge.port)
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            assert served.metric("cut_off_total", reason="too_many") == 1
+            writer.close()
+            second.close()
+            await until(lambda: served.metric("connections") == 0, "there is room again")
+            assert (await served.post(contact_body("g", "c"))).status == 200
+
     monkeypatch.setattr(module, "MAX_CONNECTIONS", 1)
-    _, writer = await asyncio.open_connection("127.0.0.1", served.bridge.port)
-    await until(lambda: served.metric("connections") == 1, "the first is connected")
-    reader, second = await asyncio.open_connection("127.0.0.1", served.bridge.port)
-    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
-    assert served.metric("cut_off_total", reason="too_many") == 1
-    writer.close()
-    second.close()
-    await until(lambda: served.metric("connections") == 0, "there is room again")
-    assert (await served.post(contact_body("g", "c"))).status == 200
+    run(story())
 
 
 async def test_the_bytes_held_at_once_are_bounded(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +521,22 @@ async def test_an_outage_and_its_end_are_seen_by_refusals(served: Running) -> No
     assert served.bridge.refusals.first is None
 
 
+async def test_after_refusing_for_too_long_a_reconcile_of_everything_is_requested_once_it_can_be(
+    served: Running,
+) -> None:
+    served.bridge.refusals.longest = 700.0
+    served.broker.behave = lambda _: PublishFailed("still away")
+    await module._request_reconcile(served.bridge, NAMES, served.broker)
+    assert served.bridge.refusals.lost
+    served.broker.behave = lambda _: None
+    await module._request_reconcile(served.bridge, NAMES, served.broker)
+    assert not served.bridge.refusals.lost
+    (record,) = served.broker.records
+    assert record.topic == NAMES.runs.name
+    run = parse_run(record.value or b"")
+    assert (run.kind, run.grants, run.by) == (RunKind.RECONCILE, None, "bridge")
+
+
 async def test_a_producer_that_cannot_go_on_ends_the_process(served: Running) -> None:
     served.broker.behave = lambda _: PublishFailed("fenced", fatal=True)
     assert (await served.post(contact_body("g", "c"))).status == 503
@@ -520,7 +544,7 @@ async def test_a_producer_that_cannot_go_on_ends_the_process(served: Running) ->
 
 
 def test_no_webhook_crashes_the_bridge_no_unsigned_one_gets_in_and_each_signed_one_is_where_it_belongs() -> None:
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = contextlib.AsyncExitStack()
         served = runner.run(stack.enter_async_context(running()))
 
