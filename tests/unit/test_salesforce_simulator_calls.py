@@ -319,6 +319,17 @@ async def test_the_version_rule_is_to_be_seen_unless_it_is_not_there() -> None:
         assert (await org.ask("SELECT Id FROM Flow", "tooling/query")).json()[0]["errorCode"] == "INVALID_TYPE"
 
 
+async def test_the_lead_field_mapping_is_to_be_seen_where_there_is_one() -> None:
+    statement = "SELECT Metadata FROM LeadConvertSettings"
+    async with raw_org() as org:
+        (settings,) = await org.query(statement, "tooling/query")
+        (mapping,) = settings["Metadata"]["objectMapping"]
+        assert mapping["outputObject"] == "Contact"
+        assert {"inputField": KEY, "outputField": KEY} in mapping["mappingFields"]
+        await org.control("POST", "settings", {"lead_mapping": False})
+        assert await org.query(statement, "tooling/query") == []
+
+
 async def test_the_limits_and_the_header_count_down_together() -> None:
     async with raw_org({"settings": {"daily_limit": 100, "daily_used": 40}}) as org:
         response = await org.http.get(f"{BASE}/limits")

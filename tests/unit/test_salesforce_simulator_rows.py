@@ -480,6 +480,11 @@ async def test_a_duplicate_rule_can_match_leads_and_leaves_the_record_itself_alo
         assert (await org.upsert(row("g/2", Email="bob@example.com", Title="x")))[0]["success"]
         rules = await org.query("SELECT DeveloperName, SobjectType, IsActive FROM DuplicateRule")
         assert [(found["DeveloperName"], found["IsActive"]) for found in rules] == [("Contacts_DR", True)]
+        told = (await org.http.get("/services/data/v62.0/ui-api/duplicates/Contact")).json()
+        (found,) = told["duplicateRules"]
+        assert (told["dedupeEnabled"], found["name"], found["actionOnInsert"]) == (True, "Contacts_DR", "Block")
+        told = (await org.http.get("/services/data/v62.0/ui-api/duplicates/Lead")).json()
+        assert (told["dedupeEnabled"], told["duplicateRules"]) == (False, [])
 
 
 async def test_a_single_record_spells_the_result_as_recorded_and_either_spelling_can_be_asked_for() -> None:

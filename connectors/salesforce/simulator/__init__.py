@@ -32,10 +32,10 @@ Control plane, all JSON; a bad request is a 400 with `error`:
     POST   /_sim/convert             {lead, contact}: a user converts a Lead
     GET, POST  /_sim/records/{object}; PATCH, DELETE  /_sim/records/{object}/{id}: as another user of the org
 
-Kinds of calls: token, userinfo, versions, resources, describe, limits, query, query_more, tooling_query, record_get,
-record_create, record_update, record_upsert, collections_create, collections_update, collections_upsert, and one for a
-whole Composite by what it holds: composite_query, composite_describe (describes, with or without queries),
-composite_write, composite_mixed, composite_other; unknown is what no resource serves.
+Kinds of calls: token, userinfo, versions, resources, describe, limits, query, query_more, tooling_query,
+duplicate_rules, record_get, record_create, record_update, record_upsert, collections_create, collections_update,
+collections_upsert, and one for a whole Composite by what it holds: composite_query, composite_describe (describes,
+with or without queries), composite_write, composite_mixed, composite_other; unknown is what no resource serves.
 """
 
 from .server import app, serve, state

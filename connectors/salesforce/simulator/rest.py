@@ -12,7 +12,19 @@ from urllib.parse import unquote, unquote_plus
 
 from .schema import normal_id
 from .soql import Query, SoqlError, compile_query
-from .store import CallRefused, Draft, Options, Org, Row, Scope, Table, duplicate_value, failed, row_error
+from .store import (
+    CallRefused,
+    Draft,
+    DuplicateRule,
+    Options,
+    Org,
+    Row,
+    Scope,
+    Table,
+    duplicate_value,
+    failed,
+    row_error,
+)
 
 MAX_ROWS: Final = 200
 MAX_SUBREQUESTS: Final = 25
@@ -132,6 +144,8 @@ def kind_of(request: Request) -> str:
             return "query_more"
         case ("tooling", "query") if method == "GET":
             return "tooling_query"
+        case ("ui-api", "duplicates", _) if method == "GET":
+            return "duplicate_rules"
         case ("limits",) if method == "GET":
             return "limits"
         case ("sobjects",) if method == "GET":
@@ -194,7 +208,7 @@ def answer(services: Services, request: Request, scope: Scope, reference_id: str
 
 
 def _no_resource(request: Request) -> CallRefused:
-    known = ("query", "queryAll", "limits", "sobjects", "composite", "tooling")
+    known = ("query", "queryAll", "limits", "sobjects", "composite", "tooling", "ui-api")
     if request.path and request.path[0] in known and request.method in ("DELETE", "PUT", "POST", "PATCH", "GET"):
         others = ("GET", "POST", "PATCH")
         if any(kind_of(replace(request, method=method)) != "unknown" for method in others if method != request.method):
@@ -287,6 +301,36 @@ def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answe
         case other:
             raise CallRefused(400, "INVALID_TYPE", f"sObject type '{other}' is not supported.")
     return Answer(200, {"size": len(rows), "totalSize": len(rows), "done": True, "queryLocator": None, "records": rows})
+
+
+def _duplicate_rules(services: Services, request: Request, _scope: Scope) -> Answer:
+    """What the User Interface API says of an object's active duplicate rules."""
+    name = _table(services, request.path[2]).sobject.name
+    rules = [rule for rule in services.org.duplicate_rules if rule.sobject == name]
+    body = {
+        "apiName": name,
+        "dedupeEnabled": bool(rules),
+        "dedupeFields": sorted({matched for rule in rules for matched in rule.match_on}),
+        "duplicateRules": [
+            {
+                "actionOnInsert": _rule_action(rule, "create"),
+                "actionOnUpdate": _rule_action(rule, "update"),
+                "active": True,
+                "duplicateRuleFilters": [],
+                "matchRules": [],
+                "name": rule.name,
+                "operationsOnInsert": ["Alert"],
+                "operationsOnUpdate": ["Alert"],
+            }
+            for rule in rules
+        ],
+        "predupeEnabled": bool(rules),
+    }
+    return Answer(200, body)
+
+
+def _rule_action(rule: DuplicateRule, operation: str) -> str:
+    return "Block" if rule.block and operation in rule.on else "Allow"
 
 
 def _options(headers: Mapping[str, str], version: str) -> Options:
@@ -885,6 +929,7 @@ _RESOURCES: Final[dict[str, Callable[[Services, Request, Scope], Answer]]] = {
     "query": _query,
     "query_more": _query_more,
     "tooling_query": _tooling_query,
+    "duplicate_rules": _duplicate_rules,
     "record_get": _record_get,
     "record_create": _record_create,
     "record_update": _record_update,
