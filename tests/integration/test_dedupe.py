@@ -141,7 +141,7 @@ def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: P
 
 def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 4)
-    with Load(kafka, rounds(3000, 4), rate=1000) as load:
+    with Load(kafka, rounds(3000, 4), rate=400) as load:
         for _ in range(2):
             before = changes_end(kafka)
             worker = processes.start("dedupe", environ=environ(kafka, 4))

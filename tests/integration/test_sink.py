@@ -128,6 +128,8 @@ def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(running: Product
 
 
 def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running: Product) -> None:
+    change(running, "first", 1)
+    running.outcome("first", 1)
     faults(running, {"effect": "status", "status": 503, "retry_after": 1, "times": None})
     change(running, "waits", 1)
     sink = running.stages["sink"]
