@@ -35,7 +35,8 @@ def main() -> None:
 
     \b
     Try it:       contactstream demo
-    Set it up:    contactstream topics create
+    Set it up:    contactstream topics create, then contactstream doctor
+    Look ahead:   contactstream plan FILE
     Run it:       contactstream bridge | reader | dedupe | sink     (one process each)
     Fill it:      contactstream backfill --all
     """
@@ -86,6 +87,51 @@ def sink() -> None:
     except (settings.SettingsError, SalesforceError, MappingError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings)))
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for programs.")
+
+
+@main.command()
+@_JSON
+def doctor(*, as_json: bool) -> None:
+    """Examines everything that a deployment hangs on, and names a remedy for what is wrong. Changes nothing.
+
+    The Salesforce org (login, fields, permissions, rules, calls left), Kafka (broker, topics, groups), and Nylas where its key is set.
+    Ends with 1 when a check fails; `warn` is for what works but could be better, and for what cannot be told.
+    """
+    from streams.doctor import deployment, run
+
+    sys.exit(run(deployment(), as_json=as_json))
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--since", help="Of contacts.changes, from this moment on: 2026-01-31T12:00Z, or 90m, 36h, 7d ago.")
+@_JSON
+def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
+    """Shows what the sink would do in Salesforce, and writes nothing.
+
+    FILE (- is standard input) holds a JSON object a line: a Nylas contact, or an envelope as in a webhook. A contact without an envelope
+    counts as changed now. --since takes the changes that the dedupe stage has forwarded instead.
+
+    It prints names, addresses and whatever else would be written: personal data, because you ask for it. Mind where it goes.
+
+    The changes are planned in batches of 1,000 like the sink's, but since nothing is written, a batch does not find what an earlier one
+    would have created.
+    """
+    from connectors.salesforce.errors import SalesforceError
+    from connectors.salesforce.sources import MappingError
+    from streams.org import policy
+    from streams.plan import PlanError, run
+
+    org = _load(settings.SalesforceSettings)
+    kafka = _load(settings.KafkaSettings)
+    try:
+        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+        run(org, allowed, kafka, file, since, as_json=as_json)
+    except (settings.SettingsError, SalesforceError, MappingError, PlanError) as error:
+        raise click.ClickException(f"{error}\nSee: contactstream doctor") from error
 
 
 _ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")

@@ -387,6 +387,7 @@ def standard() -> dict[str, SObject]:
             _text("Name", "Name", 80),
             _text("OrganizationType", "Edition", 40),
             Field("IsSandbox", "Is Sandbox", "boolean", default=False),
+            *(_text(f"Default{name}Access", f"Default {name} Access", 40) for name in ("Account", "Contact", "Lead")),
         ),
         "DuplicateRule": _set_up(
             "DuplicateRule",

@@ -125,6 +125,9 @@ class World:
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
+        shared = {"Account": "Edit", "Contact": "ControlledByParent", "Lead": "ReadEditTransfer"}
+        organization = self.org.tables["Organization"].rows[ORG_ID]
+        organization |= {f"Default{name}Access": "None" if self.org.hidden else how for name, how in shared.items()}
         access = self.org.tables["UserPermissionAccess"]
         access.put(
             {

@@ -1,0 +1,284 @@
+"""`contactstream plan`: what the sink would do with some changes, field by field, without writing anything."""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.nylas.model import UnreadableBody, contact_key, parse_json, parse_notification
+from connectors.salesforce.auth import Session
+from connectors.salesforce.client import SalesforceClient, http_client
+from connectors.salesforce.errors import VERSION_FIELD
+from connectors.salesforce.planning import Change, Decision, Fate, Plan, Policy
+from connectors.salesforce.sync import MAX_BATCH, Sync
+from streams.events import Kind, UnreadableRecord, parse_change
+from streams.kafka import client_config, to_record
+from streams.org import credentials
+from streams.settings import KafkaSettings, SalesforceSettings
+from streams.topics import topics
+
+BROKER_SECONDS = 10.0  # one request to a broker; a person waits
+READ_SECONDS = 300.0  # to read the changes: some hundred thousand a minute, and more are no plan that anybody reads
+IDENTITY = {"grant_id", "id", "object"}
+"""What an updated contact says that says nothing: it is read again before the sink sees it."""
+_AGO = re.compile(r"(\d+)\s*([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class PlanError(ValueError):
+    """What was asked for cannot be planned; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field's value in Salesforce, and the one that it would get."""
+
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What would become of one contact. `same_record_as` is the contact under which the common record's fields stand."""
+
+    key: str
+    fate: str
+    sobject: str | None = None
+    record_id: str | None = None
+    matched: str | None = None
+    reason: str = ""
+    ambiguous: bool = False
+    same_record_as: str | None = None
+    fields: dict[str, Field] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Input:
+    """The newest change of each contact, and what the sink would never get to see, with the reason."""
+
+    changes: dict[str, Change] = field(default_factory=dict)
+    unseen: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, change: Change) -> None:
+        """Of a contact's changes the highest version counts, the later one where they are equal."""
+        known = self.changes.get(change.key)
+        if known is None or change.version >= known.version:
+            self.changes[change.key] = change
+
+
+def run(
+    settings: SalesforceSettings,
+    allowed: Policy,
+    kafka: KafkaSettings,
+    file: Path | None,
+    since: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Prints the plan. Raises PlanError, SettingsError, SalesforceError."""
+    if (file is None) == (since is None):
+        raise PlanError("give either a FILE or --since")
+    now = time.time()
+    if file is not None:
+        given = read_lines(sys.stdin.buffer if str(file) == "-" else file.read_bytes().splitlines(), int(now))
+    else:
+        given = read_since(kafka, moment(since or "", now))
+    entries, notes = asyncio.run(planned(settings, allowed, list(given.changes.values())))
+    entries += [Entry(key, "skipped", reason=reason) for key, reason in given.unseen]
+    if as_json:
+        print_json(entries, notes)
+    else:
+        print_text(entries, notes)
+
+
+def moment(text: str, now: float) -> float:
+    """Epoch seconds of an ISO 8601 date and time (UTC where it names no zone), or of so long ago (90m, 36h, 7d). Raises PlanError."""
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise PlanError(f"--since {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def read_lines(lines: Iterable[bytes], now: int) -> Input:
+    """Contacts and envelopes, one a line; a contact alone has the version `now`. Raises PlanError naming the line."""
+    found = Input()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            _read(line, now, found)
+        except UnreadableBody as error:
+            raise PlanError(f"line {number} is neither a contact nor an envelope: {error}") from error
+    return found
+
+
+def _read(line: bytes, now: int, found: Input) -> None:
+    body = parse_json(line)
+    if isinstance(body, dict) and "data" not in body and "grant_id" in body:
+        line = json.dumps({"type": "contact.updated", "time": now, "data": {"object": body}}).encode()
+    event = parse_notification(line)
+    if not event.type.startswith("contact."):
+        found.unseen.append((event.type, "not_a_contact"))
+        return
+    key = contact_key(event.object["grant_id"], event.object["id"])
+    if event.time is None:
+        found.unseen.append((key, "read_again_first"))
+    elif event.type.startswith("contact.deleted"):
+        found.add(Change(key, event.time, None))
+    elif event.type.endswith(".truncated") or event.object.keys() <= IDENTITY:
+        found.unseen.append((key, "read_again_first"))
+    else:
+        found.add(Change(key, event.time, event.object))
+
+
+def read_since(kafka: KafkaSettings, since: float) -> Input:
+    """The newest change of each contact on contacts.changes from a moment (epoch seconds) to now. Raises PlanError."""
+    found = Input()
+    try:
+        for key, value, headers in _records(kafka, topics(kafka).changes.name, since):
+            if (change := parse_change(key, value, headers)) is not None:
+                contact = None if change.kind is Kind.DELETED else change.contact
+                found.add(Change(change.key, change.version, contact))
+    except KafkaException as error:
+        raise PlanError(
+            f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}"
+        ) from error
+    except UnreadableRecord as error:
+        raise PlanError(f"contacts.changes holds what is no change: {error}") from error
+    return found
+
+
+def _records(kafka: KafkaSettings, topic: str, since: float) -> Iterator[tuple[bytes | None, bytes | None, Any]]:
+    quiet = {"log_level": 0, "error_cb": lambda _: None}  # what goes wrong is raised
+    own = {
+        "group.id": "unused",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }
+    consumer = Consumer(client_config(kafka) | quiet | own)
+    ends = time.monotonic() + READ_SECONDS
+    try:
+        known = consumer.list_topics(topic, timeout=BROKER_SECONDS).topics[topic]
+        if known.error is not None:
+            raise KafkaException(known.error)
+        wanted = [TopicPartition(topic, partition, int(since * 1000)) for partition in known.partitions]
+        starts = [one for one in consumer.offsets_for_times(wanted, timeout=BROKER_SECONDS) if one.offset >= 0]
+        left = {}
+        for one in starts:  # negative: nothing is as young
+            _, left[one.partition] = consumer.get_watermark_offsets(one, timeout=BROKER_SECONDS)
+        consumer.assign(starts)
+        while left:
+            if time.monotonic() > ends:
+                raise PlanError(f"{topic} was not read to its end within {READ_SECONDS:.0f} s: take a later moment")
+            for message in consumer.consume(1000, 0.2):
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                record = to_record(message)
+                if error is None:
+                    yield record.key, record.value, record.headers
+                if error is not None or record.offset + 1 >= left.get(record.partition, 0):
+                    left.pop(record.partition, None)
+    finally:
+        consumer.close()
+
+
+async def planned(
+    settings: SalesforceSettings, allowed: Policy, changes: Sequence[Change]
+) -> tuple[list[Entry], Counter[str]]:
+    """What would become of each change, and what the mapping cut, left out or lacks. Raises SettingsError, SalesforceError."""
+    notes: Counter[str] = Counter()
+
+    def count(what: str, where: str) -> None:
+        notes[f"{what} {where}".strip()] += 1
+
+    http = http_client()
+    session = Session(credentials(settings), http)
+    entries: list[Entry] = []
+    async with SalesforceClient(session, http, settings.api_version) as client:
+        sync = Sync(client, allowed, count)
+        waiting = list(changes)
+        while waiting:
+            plan = await sync.resolve(waiting[:MAX_BATCH])
+            entries += described(plan)
+            if len(plan.leftovers) >= min(len(waiting), MAX_BATCH):
+                raise PlanError("the addresses of one contact alone fill a query")
+            waiting = [*plan.leftovers, *waiting[MAX_BATCH:]]
+    order = {change.key: place for place, change in enumerate(changes)}
+    return sorted(entries, key=lambda entry: order[entry.key]), notes
+
+
+def described(plan: Plan) -> list[Entry]:
+    """An entry for each decision of a plan."""
+    first: dict[int, str] = {}
+    entries = []
+    for decision in plan.decisions:
+        record, common = decision.record, None
+        if record is not None and first.setdefault(id(record), decision.change.key) != decision.change.key:
+            common = first[id(record)]
+        entries.append(_entry(decision, common))
+    return entries
+
+
+def _entry(decision: Decision, common: str | None) -> Entry:
+    outcome, record = decision.outcome, decision.record
+    changed = record.changes if record is not None and common is None else {}
+    stored = record.stored if record is not None else {}
+    return Entry(
+        key=outcome.key,
+        fate=outcome.fate.value,
+        sobject=outcome.sobject,
+        record_id=outcome.record_id,
+        matched=outcome.matched,
+        reason=outcome.reason,
+        ambiguous=outcome.ambiguous,
+        same_record_as=common,
+        fields={name: Field(stored.get(name), value) for name, value in changed.items()},
+    )
+
+
+def print_json(entries: Sequence[Entry], notes: Counter[str]) -> None:
+    summary = Counter(entry.fate for entry in entries)
+    body = {"contacts": [asdict(entry) for entry in entries], "summary": summary, "notes": notes}
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+def print_text(entries: Sequence[Entry], notes: Counter[str]) -> None:
+    for entry in entries:
+        click.echo(_line(entry))
+        for name, values in entry.fields.items():
+            if name != VERSION_FIELD or entry.fate != Fate.CREATED:
+                before = "" if values.before is None else json.dumps(values.before, ensure_ascii=False)
+                after = "(cleared)" if values.after is None else json.dumps(values.after, ensure_ascii=False)
+                click.echo(f"    {name}: {before} -> {after}" if before else f"    {name}: {after}")
+    counted = Counter(entry.fate for entry in entries)
+    click.echo(", ".join(f"{number} {fate}" for fate, number in counted.most_common()) or "no changes")
+    for note, number in sorted(notes.items()):
+        click.echo(f"{note}: {number}")
+
+
+def _line(entry: Entry) -> str:
+    parts = [f"{entry.fate:<10}{entry.key}"]
+    if entry.sobject:
+        parts.append(f"{entry.sobject} {entry.record_id or '(new)'}")
+    if entry.matched:
+        parts.append(f"found by {entry.matched}{', one of several' if entry.ambiguous else ''}")
+    if entry.reason:
+        parts.append(entry.reason)
+    if entry.same_record_as:
+        parts.append(f"same record as {entry.same_record_as}")
+    return "  ".join(parts)
