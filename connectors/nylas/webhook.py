@@ -1,7 +1,6 @@
 """Nylas' webhook protocol: the challenge, the signature over the bytes on the wire, and their inflation within bounds."""
 
 import hmac
-import re
 import zlib
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
@@ -50,12 +49,11 @@ def signature_matches(secrets: Sequence[bytes], raw: bytes, header: str | None) 
     if header is None:
         return False
     given = header.strip().lower().removeprefix("sha256=")
-    if not _HEX.fullmatch(given):
+    if not given.isascii():  # compare_digest raises TypeError for it, which would be anybody's way to a 503
         return False
-    wanted = bytes.fromhex(given)
     found = False
     for secret in secrets:
-        found |= hmac.compare_digest(hmac.digest(secret, raw, "sha256"), wanted)
+        found |= hmac.compare_digest(hmac.digest(secret, raw, "sha256").hex(), given)
     return found
 
 
@@ -82,6 +80,3 @@ def inflate(raw: bytes, encoding: str | None, limit: int) -> bytes:
     if stream.unused_data:
         raise UnreadableBody("bad_gzip", "more than one member")
     return body
-
-
-_HEX = re.compile("[0-9a-f]{64}")
