@@ -258,7 +258,8 @@ def _mapped(described: ObjectDescribe, rule: Rule) -> Finding | None:
     if missing:
         finding = f"is mapped, but the user may not {' or '.join(missing)} it"
         return fail(check, finding, "grant the user to edit the field, or take it out of the mapping")
-    if field.type not in _TEXTS | _NUMBERS | {"date", "boolean"}:
+    named = field.type == "reference" and rule.constant is not None  # an ID, as for RecordTypeId
+    if field.type not in _TEXTS | _NUMBERS | {"date", "boolean"} and not named:
         finding = f"is mapped, but of type {field.type}, which is sent as text and may be refused"
         return warn(check, finding, "map another field, or none")
     constant = rule.constant

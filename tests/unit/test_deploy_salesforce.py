@@ -1,0 +1,128 @@
+"""The metadata for the org: well-formed, named as the code names things, and the version rule as the design words it."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from connectors.salesforce.checkup import VERSION_FORMULA, VERSION_RULE
+from connectors.salesforce.client import API_VERSION
+from connectors.salesforce.composite import KEY_FIELD
+from connectors.salesforce.errors import VERSION_FIELD
+from connectors.salesforce.identity import EMAIL_FIELDS, MAX_KEY
+from connectors.salesforce.mapping import Mapping
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "salesforce"
+SOURCE = FOLDER / "force-app" / "main" / "default"
+NAMESPACE = "{http://soap.sforce.com/2006/04/metadata}"
+OBJECTS = ("Contact", "Lead")
+FILES = sorted(FOLDER.rglob("*-meta.xml"))
+# Required in every org, so Salesforce refuses a permission set that names them; FirstName is a part of the name.
+NEVER_PERMITTED = {"FirstName", "LastName", "Company"}
+
+
+def read(path: Path) -> ElementTree.Element:
+    return ElementTree.fromstring(path.read_bytes())
+
+
+def said(element: ElementTree.Element, name: str) -> str | None:
+    return element.findtext(NAMESPACE + name)
+
+
+def field(sobject: str, name: str) -> ElementTree.Element:
+    return read(SOURCE / "objects" / sobject / "fields" / f"{name}.field-meta.xml")
+
+
+def permission_set(name: str) -> ElementTree.Element:
+    return read(SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_every_file_is_well_formed_and_holds_what_its_name_says(path: Path) -> None:
+    root = read(path)
+    kinds = {
+        "field": "CustomField",
+        "validationRule": "ValidationRule",
+        "permissionset": "PermissionSet",
+        "LeadConvertSetting": "LeadConvertSettings",
+    }
+    name, kind, _ = path.name.split(".")
+    assert root.tag == NAMESPACE + kinds[kind.removesuffix("-meta")]
+    assert said(root, "fullName") in (name, None)
+
+
+def test_the_project_names_its_folders_and_the_version_that_the_client_speaks() -> None:
+    project = json.loads((FOLDER / "sfdx-project.json").read_text())
+    assert project["sourceApiVersion"] == API_VERSION
+    folders = [FOLDER / entry["path"] for entry in project["packageDirectories"]]
+    assert all(any(folder in path.parents for folder in folders) for path in FILES)
+
+
+@pytest.mark.parametrize("sobject", OBJECTS)
+def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -> None:
+    shipped = {path.name.split(".")[0] for path in (SOURCE / "objects" / sobject / "fields").iterdir()}
+    assert shipped == {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:]}
+    key = field(sobject, KEY_FIELD)
+    wanted = {"type": "Text", "length": str(MAX_KEY), "externalId": "true", "unique": "true", "caseSensitive": "true"}
+    assert {name: said(key, name) for name in wanted} == wanted
+    version = field(sobject, VERSION_FIELD)
+    assert [said(version, name) for name in ("type", "precision", "scale")] == ["Number", "18", "0"]
+    for name in EMAIL_FIELDS[1:]:
+        address = field(sobject, name)
+        assert [said(address, of) for of in ("type", "externalId", "unique")] == ["Email", "true", "false"]
+    assert all(said(field(sobject, name), "required") == "false" for name in shipped)
+
+
+@pytest.mark.parametrize("sobject", OBJECTS)
+def test_the_version_rule_is_the_design_s_and_blames_the_version_field(sobject: str) -> None:
+    rule = read(SOURCE / "objects" / sobject / "validationRules" / f"{VERSION_RULE}.validationRule-meta.xml")
+    formula = (
+        "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+        "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
+    )
+    assert said(rule, "errorConditionFormula") == formula == VERSION_FORMULA
+    assert said(rule, "errorDisplayField") == VERSION_FIELD  # by this a refusal is known to be stale
+    assert said(rule, "active") == "true"
+
+
+def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> None:
+    permissions = permission_set("Contactstream")
+    granted = {
+        str(said(entry, "field")): said(entry, "editable") == "true"
+        for entry in permissions.iter(f"{NAMESPACE}fieldPermissions")
+    }
+    wanted = {"Account.Website": False, "Account.ParentId": False, "Contact.AccountId": True}
+    for sobject in OBJECTS:
+        mapped = {rule.field for rule in Mapping().rules(sobject)} - NEVER_PERMITTED
+        ours = {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS}
+        wanted |= {f"{sobject}.{name}": True for name in mapped | ours}
+    assert granted == wanted
+    objects = {
+        str(said(entry, "object")): [
+            said(entry, right)
+            for right in ("allowRead", "viewAllRecords", "allowCreate", "allowEdit", "allowDelete", "modifyAllRecords")
+        ]
+        for entry in permissions.iter(f"{NAMESPACE}objectPermissions")
+    }
+    written = ["true", "true", "true", "true", "false", "false"]
+    read_only = ["true", "true", "false", "false", "false", "false"]
+    assert objects == {"Account": read_only, "Contact": written, "Lead": written}
+    assert [said(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")] == ["ApiEnabled"]
+
+
+def test_what_doctor_needs_besides_is_a_permission_set_of_its_own() -> None:
+    permissions = permission_set("Contactstream_Doctor")
+    names = {said(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")}
+    assert names == {"ViewSetup", "ViewRoles"}
+    assert permissions.find(f"{NAMESPACE}objectPermissions") is None
+
+
+def test_a_converted_lead_hands_on_all_of_our_fields_to_its_contact() -> None:
+    (path,) = (FOLDER / "lead-conversion").rglob("*-meta.xml")
+    (mapping,) = read(path).iter(f"{NAMESPACE}objectMapping")
+    assert (said(mapping, "inputObject"), said(mapping, "outputObject")) == ("Lead", "Contact")
+    pairs = {
+        (said(pair, "inputField"), said(pair, "outputField")) for pair in mapping.iter(f"{NAMESPACE}mappingFields")
+    }
+    assert pairs == {(name, name) for name in (KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:])}

@@ -1,0 +1,277 @@
+"""What doctor makes of an org's answers: every fault is named, with a remedy, and what cannot be told is said so."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connectors.salesforce import checkup
+from connectors.salesforce.budget import Usage
+from connectors.salesforce.checkup import Finding, Sharing, Status
+from connectors.salesforce.describe import FieldDescribe, ObjectDescribe, parse_describe
+from connectors.salesforce.mapping import Mapping, parse
+from connectors.salesforce.simulator import World
+
+KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+RULE = {
+    "Active": True,
+    "Metadata": {"active": True, "errorConditionFormula": checkup.VERSION_FORMULA, "errorDisplayField": VERSION},
+}
+
+
+def body(sobject: str = "Contact", **world: Any) -> dict[str, Any]:
+    return World(world).org.tables[sobject].sobject.describe()
+
+
+def described(sobject: str = "Contact", **world: Any) -> ObjectDescribe:
+    return parse_describe(body(sobject, **world))
+
+
+def changed(shape: ObjectDescribe, name: str, **how: Any) -> ObjectDescribe:
+    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **how)})
+
+
+def without(shape: ObjectDescribe, *names: str) -> ObjectDescribe:
+    return replace(shape, fields={name: field for name, field in shape.fields.items() if name not in names})
+
+
+def faults(findings: list[Finding]) -> list[tuple[str, Status]]:
+    for finding in findings:
+        assert (finding.remedy == "") == (finding.status is Status.OK), "a finding without a remedy"
+    return [(finding.check, finding.status) for finding in findings if finding.status is not Status.OK]
+
+
+def everything(shape: ObjectDescribe, mapping: Mapping | None = None) -> list[Finding]:
+    mapping = mapping or Mapping()
+    return [
+        checkup.access(shape),
+        checkup.key_field(shape),
+        checkup.version_field(shape),
+        *checkup.address_fields(shape),
+        *checkup.mapped_fields(shape, mapping),
+        checkup.unserved(shape, mapping),
+    ]
+
+
+@pytest.mark.parametrize("sobject", ["Contact", "Lead"])
+def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> None:
+    assert faults(everything(described(sobject))) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"external_id": False}, "no External ID"),
+        ({"unique": False, "case_sensitive": False}, "not Unique"),
+        ({"case_sensitive": False}, "upper from lower case"),
+        ({"length": 100}, "100 characters instead of 255"),
+        ({"type": "double"}, "double instead of text"),
+        ({"updateable": False}, "may not edit"),
+        ({"createable": False, "updateable": False}, "may not create or edit"),
+    ],
+)
+def test_a_key_field_that_would_double_or_lose_people_is_a_failure(how: dict[str, Any], said: str) -> None:
+    found = checkup.key_field(changed(described(), KEY, **how))
+    assert (found.status, said in found.finding, bool(found.remedy)) == (Status.FAIL, True, True)
+
+
+def test_a_missing_key_or_version_field_is_a_failure_and_a_missing_further_address_a_warning() -> None:
+    bare = without(described("Lead"), KEY, VERSION, "Nylas_Email_3__c")
+    assert faults(everything(bare)) == [
+        (f"Lead.{KEY}", Status.FAIL),
+        (f"Lead.{VERSION}", Status.FAIL),
+        ("Lead.Nylas_Email_3__c", Status.WARN),
+    ]
+
+
+@pytest.mark.parametrize("how", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
+def test_a_version_field_that_cannot_hold_a_second_is_a_failure(how: dict[str, Any]) -> None:
+    assert checkup.version_field(changed(described(), VERSION, **how)).status is Status.FAIL
+
+
+def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
+    shape = changed(described(), "Nylas_Email_2__c", type="string")
+    shape = changed(shape, "Nylas_Email_3__c", external_id=False, id_lookup=False)
+    found = checkup.address_fields(shape)
+    assert faults(found) == [("Contact.Nylas_Email_2__c", Status.FAIL), ("Contact.Nylas_Email_3__c", Status.WARN)]
+
+
+def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
+    found = checkup.access(replace(described(), createable=False, updateable=False))
+    assert (found.status, found.finding) == (Status.FAIL, "the user may not create, edit")
+
+
+def test_the_version_rule_is_checked_to_the_letter_but_not_to_the_blank() -> None:
+    assert checkup.version_rule("Contact", [RULE], True).status is Status.OK
+    spaced = checkup.VERSION_FORMULA.replace(", ", ",\n   ")
+    loose = {"Active": True, "Metadata": {"errorConditionFormula": spaced}}
+    assert checkup.version_rule("Contact", [loose], None).status is Status.OK
+    other = {"Active": True, "Metadata": {"errorConditionFormula": "false"}}
+    assert checkup.version_rule("Contact", [other], True).status is Status.WARN
+
+
+def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure() -> None:
+    elsewhere = {"Active": True, "Metadata": {**RULE["Metadata"], "errorDisplayField": "LastName"}}  # type: ignore[dict-item]
+    for rows in ([], [{**RULE, "Active": False}], [elsewhere]):
+        assert checkup.version_rule("Lead", rows, True).status is Status.FAIL
+
+
+def test_without_the_right_to_see_the_set_up_nobody_can_tell() -> None:
+    for found in (checkup.version_rule("Lead", [], False), checkup.lead_conversion([], False)):
+        assert found.status is Status.WARN
+        assert "cannot tell" in found.finding
+    unseen = checkup.version_rule("Lead", [{"Active": True}], None)
+    assert (unseen.status, "not to be seen" in unseen.finding) == (Status.WARN, True)
+
+
+NOBODY = {"PermissionsViewAllData": False, "PermissionsModifyAllData": False}
+
+
+@pytest.mark.parametrize(
+    ("user", "objects", "organization", "seen", "edited"),
+    [
+        ({"PermissionsViewAllData": True, "PermissionsModifyAllData": True}, [], {}, "ok", "ok"),
+        (NOBODY, [{"SobjectType": "Contact", "PermissionsViewAllRecords": True}], {"Contact": "Private"}, "ok", "warn"),
+        (NOBODY, [{"SobjectType": "Lead", "PermissionsViewAllRecords": True}], {"Contact": "Private"}, "warn", "warn"),
+        (NOBODY, [], {"Contact": "Read"}, "ok", "warn"),
+        (NOBODY, [], {"Contact": "Edit"}, "ok", "ok"),
+        (NOBODY, None, {"Account": "Edit", "Contact": "ControlledByParent"}, "ok", "ok"),
+        (NOBODY, None, {"Account": "None", "Contact": "ControlledByParent"}, "warn", "warn"),
+    ],
+)
+def test_records_that_the_user_may_not_see_or_edit_are_warned_of(
+    user: dict[str, bool],
+    objects: list[dict[str, Any]] | None,
+    organization: dict[str, str],
+    seen: str,
+    edited: str,
+) -> None:
+    defaults = {f"Default{name}Access": how for name, how in organization.items()}
+    found = checkup.visibility("Contact", checkup.parse_sharing([user], objects, [defaults]))
+    assert [finding.status.value for finding in found] == [seen, edited]
+
+
+def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
+    assert checkup.parse_sharing(None, None, None) == Sharing()
+    found = checkup.visibility("Lead", Sharing())
+    assert faults(found) == [("Lead records seen", Status.WARN), ("Lead records edited", Status.WARN)]
+    assert all("cannot tell" in finding.finding for finding in found)
+
+
+def test_a_mapped_field_that_is_hidden_read_only_odd_or_short_is_named() -> None:
+    mapping = parse('[contact]\nAccountId = "company_name"\nDepartment = "office_location"')
+    shape = without(described(), "MobilePhone")
+    shape = changed(shape, "Title", updateable=False)
+    shape = changed(shape, "Phone", length=20)
+    assert dict(faults(checkup.mapped_fields(shape, mapping))) == {
+        "Contact.MobilePhone": Status.FAIL,
+        "Contact.Title": Status.FAIL,
+        "Contact.AccountId": Status.WARN,
+        "Contact.Phone": Status.WARN,
+    }
+
+
+def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
+    owner = parse('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
+    assert faults(checkup.mapped_fields(described("Lead"), owner)) == []
+    assert faults(checkup.mapped_fields(described("Lead"), parse('[lead]\nOwnerId = "company_name"'))) == [
+        ("Lead.OwnerId", Status.WARN)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("constant", "how", "status"),
+    [
+        ('"Web"', {"restricted_picklist": True}, None),
+        ('"Address book"', {"restricted_picklist": True}, Status.FAIL),
+        ('"Address book"', {}, None),
+        ('"Address book"', {"length": 5}, Status.WARN),
+        ("5", {}, Status.FAIL),
+    ],
+)
+def test_a_constant_that_the_field_would_refuse_is_named(
+    constant: str, how: dict[str, Any], status: Status | None
+) -> None:
+    mapping = parse(f"[lead]\nLeadSource = {{ constant = {constant} }}")
+    found = faults(checkup.mapped_fields(changed(described("Lead"), "LeadSource", **how), mapping))
+    assert found == ([] if status is None else [("Lead.LeadSource", status)])
+
+
+def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact_may_lack_a_warning() -> None:
+    shape = described()
+    region = FieldDescribe("Region__c", "string", length=20, createable=True, updateable=True, nillable=False)
+    shape = replace(shape, fields={**shape.fields, "Region__c": region})
+    found = checkup.unserved(shape, Mapping())
+    assert (found.status, "Region__c" in found.finding) == (Status.FAIL, True)
+    assert checkup.unserved(shape, parse('[contact]\nRegion__c = { constant = "EU" }')).status is Status.OK
+    assert checkup.unserved(shape, parse('[contact]\nRegion__c = "office_location"')).status is Status.WARN
+    assert checkup.unserved(described("Lead"), parse("[lead]\nCompany = false")).status is Status.FAIL
+
+
+def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
+    types = [{"name": "Partner"}, {"name": "Customer", "default": True}]
+    several = body("Contact", record_types={"Contact": types})
+    found = checkup.record_types(several, Mapping())
+    assert (found.status, found.finding) == (Status.WARN, "new records become 'Customer', of Partner, Customer")
+    named = parse('[contact]\nRecordTypeId = { constant = "012000000000001AAA" }')
+    assert checkup.record_types(several, named).status is Status.OK
+    assert checkup.record_types(body("Contact", record_types={"Contact": types[1:]}), Mapping()).status is Status.OK
+    assert checkup.record_types(body(), Mapping()).status is Status.OK
+
+
+def test_person_accounts_are_warned_of() -> None:
+    assert checkup.person_accounts(described()).status is Status.OK
+    with_people = described(fields={"Contact": {"IsPersonAccount": {"type": "boolean"}}})
+    assert checkup.person_accounts(with_people).status is Status.WARN
+
+
+def test_duplicate_rules_that_refuse_are_told_from_those_that_only_alert() -> None:
+    alerting = {"name": "Soft", "active": True, "actionOnInsert": "Allow", "actionOnUpdate": "Allow"}
+    blocking = {"name": "Hard", "active": True, "actionOnInsert": "Block", "actionOnUpdate": "Allow"}
+    answer = {"duplicateRules": [alerting, blocking, {**blocking, "name": "Off", "active": False}]}
+    soft, hard = checkup.duplicate_rules("Lead", answer, allow_save=True)
+    assert (soft.status, hard.status) == (Status.OK, Status.WARN)
+    assert hard.finding.startswith("blocks create:")
+    assert [one.status for one in checkup.duplicate_rules("Lead", answer, allow_save=False)] == [Status.WARN] * 2
+    assert faults(checkup.duplicate_rules("Lead", {"duplicateRules": []}, allow_save=True)) == []
+    assert faults(checkup.duplicate_rules("Lead", None, allow_save=True)) == [("Lead duplicate rules", Status.WARN)]
+
+
+def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
+    def rows(output: str, *names: str) -> list[dict[str, Any]]:
+        pairs = [{"inputField": name, "outputField": name} for name in names]
+        mapped = {"inputObject": "Lead", "outputObject": output, "mappingFields": pairs}
+        return [{"Metadata": {"objectMapping": [mapped]}}]
+
+    ours = (KEY, VERSION, "Nylas_Email_2__c", "Nylas_Email_3__c")
+    assert checkup.lead_conversion(rows("Contact", *ours), True).status is Status.OK
+    partly = checkup.lead_conversion(rows("Contact", *ours[1:]), True)
+    assert (partly.status, KEY in partly.finding) == (Status.WARN, True)
+    assert checkup.lead_conversion(rows("Account", *ours), True).status is Status.WARN
+    assert checkup.lead_conversion([], True).status is Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("used", "status"), [(100, Status.OK), (850, Status.WARN), (900, Status.FAIL), (1100, Status.FAIL)]
+)
+def test_calls_that_run_out_are_told_before_the_sink_waits(used: int, status: Status) -> None:
+    assert checkup.daily_calls(Usage(used, 1000)).status is status
+
+
+def test_calls_that_nobody_knows_are_no_failure() -> None:
+    assert checkup.daily_calls(None).status is Status.WARN
+
+
+def test_a_version_that_the_org_does_not_serve_is_a_failure() -> None:
+    versions = [{"version": "61.0"}, {"version": "62.0"}]
+    assert checkup.api_version(versions, "62.0").status is Status.OK
+    found = checkup.api_version(versions, "99.0")
+    assert (found.status, "62.0" in found.remedy) == (Status.FAIL, True)
+    assert checkup.api_version("<html>", "62.0").status is Status.WARN
+
+
+def test_the_flag_of_deleted_contacts_has_to_be_a_checkbox() -> None:
+    shape = described(fields={"Contact": {"Gone__c": {"type": "boolean"}, "Note__c": {}}})
+    assert checkup.flag_field(shape, "Gone__c").status is Status.OK
+    assert checkup.flag_field(shape, "Note__c").status is Status.FAIL
+    assert checkup.flag_field(shape, "Nowhere__c").status is Status.FAIL
