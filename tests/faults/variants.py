@@ -31,6 +31,10 @@ SEEK = "FAULTS_SEEK_SECONDS"
 """Environment: how long the dedupe stage's seek back to the committed offsets takes longer, at the end of a recovery."""
 
 
+CLIENT = "FAULTS_CLIENT_ID"
+"""Environment: the sink's name in its group. Member IDs begin with it, and assignors go through the members in their order."""
+
+
 def held(moment: str) -> bool:
     """Whether a test holds the stage at this moment; says that the moment is reached."""
     folder = os.environ.get(FOLDER)
@@ -123,8 +127,13 @@ def _hold_dedupe() -> None:
 def _hold_sink() -> None:
     """Moments: `resolved`, before the sink asks itself whether the partition is still its own; `before_write`, after that."""
     from connectors.salesforce.sync import Sync
+    from streams import sink
 
-    resolve, write = Sync.resolve, Sync.write
+    resolve, write, config = Sync.resolve, Sync.write, vars(sink)["consumer_config"]
+
+    def named(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
+        made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
+        return made | ({"client.id": os.environ[CLIENT]} if CLIENT in os.environ else {})
 
     async def held_resolve(self: Any, changes: Any) -> Any:
         plan = await resolve(self, changes)
@@ -137,6 +146,7 @@ def _hold_sink() -> None:
 
     replace(Sync, "resolve", held_resolve)
     replace(Sync, "write", held_write)
+    replace(sink, "consumer_config", named)
 
 
 def acknowledge_first() -> None:
