@@ -36,6 +36,9 @@ class Origin(StrEnum):
     REDRIVE = "redrive"
 
 
+_ORIGINS = {origin.value.encode(): origin.value for origin in Origin}
+
+
 class Kind(StrEnum):
     """What a change says of its contact."""
 
@@ -67,8 +70,9 @@ class Change:
     fingerprint: str
     mapping: str
     origin: str
+    """A value of `Origin`; empty when somebody else wrote the event."""
     received_ms: int
-    """When the event entered contactstream, for the latency from there to Salesforce."""
+    """When the event entered contactstream, for the latency from there to Salesforce; 0 when that is unknown."""
     contact: dict[str, Any]
 
 
@@ -86,6 +90,20 @@ def header(headers: Headers | None, name: str) -> bytes | None:
         if key == name:
             return value.encode() if isinstance(value, str) else value
     return None
+
+
+LONGEST_NUMBER = 15
+"""Digits of a number in a header: milliseconds until the year 33658, and far inside the 64 bits that JSON is written with."""
+
+
+def number(value: bytes | None) -> int | None:
+    """A whole number that stands in a header, such as epoch seconds; None when it is none, or longer than any of ours."""
+    return int(value) if value and len(value) <= LONGEST_NUMBER and value.isdigit() else None
+
+
+def known_origin(value: bytes | None) -> str:
+    """The header `origin`; empty when it is none of `Origin`: what ends in metrics and outcomes is of a closed set."""
+    return _ORIGINS.get(value or b"", "")
 
 
 def event_headers(origin: Origin, received_ms: int) -> Headers:
@@ -136,21 +154,24 @@ def parse_change(key: bytes | None, value: bytes | None, headers: Headers | None
     try:
         text = (key or b"").decode()
         contact = orjson.loads(value)
-        version = int(header(headers, "version") or b"")
         kind = Kind((header(headers, "kind") or b"").decode())
+        fingerprint = (header(headers, "fingerprint") or b"").decode()
+        mapping = (header(headers, "mapping") or b"").decode()
     except ValueError as error:
         raise UnreadableRecord("not_a_change", str(error)) from error
+    version = number(header(headers, "version"))
+    if version is None:
+        raise UnreadableRecord("not_a_change", "no version")
     if not isinstance(contact, dict) or "/" not in text:
         raise UnreadableRecord("not_a_change", "no contact, or no contact key")
-    received = header(headers, "received_ms") or b"0"
     return Change(
         key=text,
         kind=kind,
         version=version,
-        fingerprint=(header(headers, "fingerprint") or b"").decode(),
-        mapping=(header(headers, "mapping") or b"").decode(),
-        origin=(header(headers, "origin") or b"").decode(),
-        received_ms=int(received) if received.isdigit() else 0,
+        fingerprint=fingerprint,
+        mapping=mapping,
+        origin=known_origin(header(headers, "origin")),
+        received_ms=number(header(headers, "received_ms")) or 0,
         contact=contact,
     )
 

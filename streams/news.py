@@ -11,7 +11,17 @@ import orjson
 from connectors.nylas.model import Notification, UnreadableBody, contact_key, parse_notification
 from connectors.salesforce.mapping import Mapping as FieldMapping
 from connectors.salesforce.mapping import fingerprint
-from streams.events import Headers, Kind, Origin, Record, change_headers, dead_letter_headers, refetch_headers
+from streams.events import (
+    Headers,
+    Kind,
+    Origin,
+    Record,
+    change_headers,
+    dead_letter_headers,
+    known_origin,
+    number,
+    refetch_headers,
+)
 from streams.topics import MAX_MESSAGE_BYTES, Topics
 from streams.versions import DELETED, Event, State, decide, decode, encode, hash_id, mapping_tag
 
@@ -35,7 +45,7 @@ class Consumed(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 Output = tuple[str, bytes | None, bytes | None, Headers]
@@ -100,7 +110,9 @@ class Planner:
             known = None if entry is None else decode(entry)
         forward, reason, state, refetch = decide(known, event, now)
 
-        received = headers.get("received_ms") or b"%d" % record.timestamp
+        received = number(headers.get("received_ms"))
+        if received is None:
+            received = max(0, record.timestamp)
         if forward and event.version is not None:
             value = _change(contact, deleted)
             kind = Kind.DELETED if deleted else Kind.UPDATED
@@ -114,8 +126,8 @@ class Planner:
                         event.version,
                         event.fingerprint.hex(),
                         self._mapping.hash,
-                        headers.get("origin", b""),
-                        received,
+                        known_origin(headers.get("origin")).encode(),
+                        b"%d" % received,
                     ),
                 )
             )
@@ -123,8 +135,7 @@ class Planner:
         elif refetch is None:
             plan.dropped[reason] += 1
         if refetch is not None:
-            since = int(received) if received.isdigit() else record.timestamp
-            plan.outputs.append((self._refetch, b"", key, refetch_headers(reason, refetch, since)))
+            plan.outputs.append((self._refetch, b"", key, refetch_headers(reason, refetch, received)))
             plan.refetch[reason] += 1
         if state is not known:
             states[key] = state

@@ -10,7 +10,7 @@ import structlog
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import get_contact
 from connectors.nylas.errors import NotFound, Passing, Refused
-from streams.events import PAGE_MARGIN, Origin, Record, header, now_ms, refetch_headers
+from streams.events import PAGE_MARGIN, Origin, Record, header, now_ms, number, refetch_headers
 from streams.logs import reference
 from streams.metrics import ReaderMetrics
 from streams.offsets import OffsetTracker
@@ -64,13 +64,13 @@ class Pending:
         if not _readable(key):
             self.offsets.finish(record.offset)
             return False
-        asked = header(record.headers, "not_before") or b"0"
-        not_before = min(int(asked) if asked.isdigit() and len(asked) < 15 else 0, now + MAX_WAIT)
+        not_before = min(number(header(record.headers, "not_before")) or 0, now + MAX_WAIT)
         wanted = self._wanted.get(key)
         if wanted is None:
-            received = header(record.headers, "received_ms") or b""
+            received_ms = number(header(record.headers, "received_ms"))
+            if received_ms is None:
+                received_ms = now * 1000
             reason = (header(record.headers, "reason") or b"").decode(errors="replace")
-            received_ms = int(received) if received.isdigit() else now * 1000
             wanted = self._wanted[key] = Wanted(key, reason, not_before, received_ms)
         if not_before >= wanted.not_before:
             wanted.not_before = not_before

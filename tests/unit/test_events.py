@@ -1,16 +1,22 @@
 """The headers that carry a change's version and a dead letter's reason."""
 
+import contextlib
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events import (
+    Headers,
     Kind,
+    Origin,
     Record,
     UnreadableRecord,
     change_headers,
     dead_letter_headers,
     header,
+    number,
     parse_change,
 )
 
@@ -33,6 +39,10 @@ def test_a_change_comes_back_as_it_was_written(version: int, key: str) -> None:
         (b"g/c", b"{}", [("version", b"1"), ("kind", b"renamed")]),
         (b"no contact key", b"{}", [("version", b"1"), ("kind", b"updated")]),
         (b"\xff/", b"{}", [("version", b"1"), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"1" + b"0" * 30), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"9" * 5000), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"-1"), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"1"), ("kind", b"updated"), ("mapping", b"\xff")]),
         (None, b"{}", []),
     ],
 )
@@ -41,6 +51,46 @@ def test_a_record_that_is_no_change_is_named_so(
 ) -> None:
     with pytest.raises(UnreadableRecord, match="not_a_change"):
         parse_change(key, value, headers)
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["kind", "version", "fingerprint", "mapping", "origin", "received_ms", "other"]),
+        st.none()
+        | st.binary(max_size=40)
+        | st.from_regex(rb"[0-9]{1,40}", fullmatch=True)
+        | st.sampled_from([b"updated", b"deleted", b"webhook", b"9" * 5000]),
+    )
+)
+
+
+@given(HEADERS)
+def test_whatever_the_headers_say_a_change_can_be_written_as_an_outcome_or_is_named_unreadable(
+    headers: Headers,
+) -> None:
+    with contextlib.suppress(UnreadableRecord):
+        change = parse_change(b"g/c", b"{}", [("version", b"1"), ("kind", b"updated"), *headers])
+        assert change is not None
+        orjson.dumps(change)
+        assert change.origin in {"", *Origin}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"0", 0),
+        (b"999999999999999", 999_999_999_999_999),
+        (b"1000000000000000", None),
+        (b"9" * 5000, None),
+        (b"", None),
+        (None, None),
+        (b"-1", None),
+        (b" 1", None),
+        (b"1_0", None),
+    ],
+)
+def test_a_number_in_a_header_has_at_most_15_digits(value: bytes | None, said: int | None) -> None:
+    assert number(value) == said
 
 
 def test_a_tombstone_is_no_change() -> None:

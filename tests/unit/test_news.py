@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.salesforce.mapping import Mapping
 from streams.events import Kind, header, parse_change
@@ -31,7 +33,7 @@ class Consumed:
 
     value: bytes | None
     key: bytes | None = b"g/c"
-    headers: Sequence[tuple[str, bytes]] = (("origin", b"webhook"), ("received_ms", b"1700000000123"))
+    headers: Sequence[tuple[str, bytes | None]] = (("origin", b"webhook"), ("received_ms", b"1700000000123"))
     topic: str = NAMES.events.name
     partition: int = 2
     offset: int = 7
@@ -214,3 +216,36 @@ def test_any_id_is_its_own_contact(identity: str) -> None:
     stage.take(Consumed(envelope(100)))
     plan = stage.take(Consumed(envelope(50, id=identity), key=f"g/{identity}".encode()))
     assert plan.forwarded == {"updated": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["origin", "received_ms", "version", "dlq.attempts", "dlq.original.offset", "other"]),
+            st.none()
+            | st.binary(max_size=40)
+            | st.sampled_from([b"9" * 25, b"9" * 5000, b"-1", b"replay", b"redrive", b"webhook"]),
+        )
+    ),
+    st.sampled_from([envelope(100), envelope(None), envelope(100, "contact.updated.truncated"), b"{"]),
+    st.integers(-1, 2**63 - 1),
+)
+def test_no_header_stops_the_stage_and_what_follows_can_be_read_again(
+    headers: list[tuple[str, bytes | None]], value: bytes, timestamp: int
+) -> None:
+    plan = Stage().take(Consumed(value, headers=headers, timestamp=timestamp))
+    ((topic, written, key, sent),) = plan.outputs
+    if topic == NAMES.changes.name:
+        change = parse_change(key, written, sent)
+        assert change is not None
+        assert (change.key, change.version) == ("g/c", 100)
+    elif topic == NAMES.refetch.name:
+        assert int(header(sent, "received_ms") or b"") >= 0
+
+
+@pytest.mark.parametrize("received", [b"9" * 25, b"9" * 5000, b"\xff", b"-1", None])
+def test_the_time_of_the_record_stands_in_for_a_time_of_receipt_that_is_none(received: bytes | None) -> None:
+    headers = (("origin", b"webhook"), ("received_ms", received))
+    for value in (envelope(100), envelope(100, "contact.updated.truncated")):
+        ((_, _, _, sent),) = Stage().take(Consumed(value, headers=headers)).outputs
+        assert header(sent, "received_ms") == b"1700000000000"

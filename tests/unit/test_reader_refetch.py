@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import Record, refetch_headers
+from streams.events import Headers, Record, refetch_headers
 from streams.refetch import MAX_WAIT, Pending
 
 NOW = 1_700_000_000
@@ -118,3 +118,13 @@ def test_the_commit_never_passes_a_contact_that_was_not_read_late_enough(steps: 
         pending.finish(wanted)
     assert pending.offsets.committable() == (offset or None)
     assert len(pending) == 0
+
+
+@given(st.binary(max_size=40) | st.none() | st.sampled_from([b"9" * 25, b"9" * 5000]))
+def test_a_number_that_is_none_asks_for_a_reading_now(value: bytes | None) -> None:
+    pending = Pending()
+    headers: Headers = [("not_before", value), ("received_ms", value), ("reason", value)]
+    assert pending.take(Record("contacts.refetch", b"g/a", b"", headers, 0, 0), NOW)
+    wanted = pending.due(NOW + MAX_WAIT)
+    assert wanted is not None
+    assert 0 <= wanted.received_ms < 10**15
