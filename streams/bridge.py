@@ -80,15 +80,14 @@ def decide(raw: bytes, encoding: str | None, limit: int, names: Topics, received
         kept = encoding if body is raw else None
         return _dead(200, "dead_lettered", error.reason, body, kept, names, received_ms)
     kind = found.type
-    family = kind.partition(".")[0]
-    if family == "contact":
+    if found.family == "contact":
         key, topic = contact_key(found.object["grant_id"], found.object["id"]), names.events.name
-    elif family == "grant":
+    elif found.family == "grant":
         key, topic = found.object["grant_id"], names.grants.name
     else:
         return Decision(200, "ignored_type")
     record = Record(topic, key.encode(), body, event_headers(Origin.WEBHOOK, received_ms))
-    return Decision(200, "published", kind if kind in NOTIFICATIONS else f"{family}.*", record)
+    return Decision(200, "published", kind if kind in NOTIFICATIONS else f"{found.family}.*", record)
 
 
 def _dead(

@@ -18,6 +18,9 @@ MAX_DEPTH = 1000
 LONGEST_ID = 2_000
 """Characters. Graph's IDs, the longest that Nylas passes on, have about 150."""
 
+FAMILIES = ("contact", "grant")
+"""Of the types that we read; a type of one is the family, a dot and more. What has no dot is another type."""
+
 LATEST_TIME = 2**33
 """Epoch seconds, in the year 2242. A time in milliseconds lies beyond: believed, it would make every later event look stale."""
 
@@ -27,11 +30,13 @@ class Notification:
     """An envelope (facts of the published notification schemas), with what is not required there made optional.
 
     `time` is when the event happened (epoch seconds), None where it is absent or no time. `id` stays the same over the attempts of one
-    notification; where Nylas sent none it is derived from the body. `object` is the contact, grant or other subject.
+    notification; where Nylas sent none it is derived from the body. `object` is the contact, grant or other subject. `family` is one of
+    `FAMILIES`, whose IDs are then present and usable, or empty: a type that we do not read.
     """
 
     id: str
     type: str
+    family: str
     time: int | None
     source: str
     application_id: str
@@ -64,12 +69,13 @@ def parse_notification(raw: bytes) -> Notification:
     subject = inner.get("object") if isinstance(inner, dict) else None
     if not isinstance(inner, dict) or not isinstance(subject, dict):
         raise UnreadableBody("no_object")
-    if kind.startswith("contact."):
+    family = family_of(kind)
+    if family == "contact":
         # A grant ID is a UUID; with a slash in it two contacts could have one key.
         if "/" in _usable_id(subject.get("grant_id"), "no_grant_id"):
             raise UnreadableBody("no_grant_id", "a slash")
         _usable_id(subject.get("id"), "no_contact_id")
-    elif kind.startswith("grant."):
+    elif family == "grant":
         _usable_id(subject.get("grant_id"), "no_grant_id")
     identity = data.get("id")
     source = data.get("source")
@@ -77,11 +83,18 @@ def parse_notification(raw: bytes) -> Notification:
     return Notification(
         identity if isinstance(identity, str) and identity else _derived_id(data, raw),
         kind,
+        family,
         _time(data.get("time")),
         source if isinstance(source, str) else "",
         application if isinstance(application, str) else "",
         subject,
     )
+
+
+def family_of(kind: str) -> str:
+    """The one of `FAMILIES` that a type belongs to; empty for every other type."""
+    family, dot, _ = kind.partition(".")
+    return family if dot and family in FAMILIES else ""
 
 
 def contact_key(grant_id: str, contact_id: str) -> str:

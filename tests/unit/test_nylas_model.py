@@ -45,6 +45,30 @@ def test_unknown_fields_and_types_are_no_fault() -> None:
     assert found.type == "message.created"
 
 
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [
+        ("contact.updated", "contact"),
+        ("contact.", "contact"),
+        ("grant.new.thing", "grant"),
+        ("contact", ""),
+        ("grant", ""),
+        (".contact", ""),
+        ("contacts.updated", ""),
+        ("Contact.updated", ""),
+    ],
+)
+def test_a_type_belongs_to_a_family_only_with_its_dot_and_only_then_its_ids_are_demanded(
+    kind: str, family: str
+) -> None:
+    assert parse_notification(orjson.dumps(envelope(type=kind))).family == family
+    nameless = orjson.dumps(with_object({}, type=kind))
+    if family:
+        assert reason_of(nameless) == "no_grant_id"
+    else:
+        assert parse_notification(nameless).family == ""
+
+
 @pytest.mark.parametrize("missing", ["webhook_delivery_attempt", "time", "id", "source", "specversion"])
 def test_what_the_schema_does_not_promise_may_be_missing(missing: str) -> None:
     body = envelope()
