@@ -2,12 +2,17 @@
 
 The SDK (6.18) is used for what it does well: the key, the region, the requests. Its own models are not: `webhooks.list()` fails on a
 trigger that it does not know, `create()` and `find()` on a field that the published schema does not require (by then the destination
-exists, and its secret, shown once, is lost), and `rotate_secret()` asks at a path that does not exist. Errors other than Nylas' own
-reach its caller as they come. A test for each of these fails once the SDK has mended it.
+exists, and its secret, shown once, is lost), none of them says whether a destination is compressed, and `rotate_secret()` asks at a path
+that does not exist. Errors other than Nylas' own reach its caller as they come. A test for each of these fails once the SDK has mended it.
+
+What is left is `http_client._execute`, the SDK's own way to ask, which is private: the dependency is pinned to the minor version for it,
+and SdkMoved says when it is gone.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import nylas
@@ -15,7 +20,7 @@ import requests
 from nylas.models.errors import NylasApiError, NylasSdkTimeoutError
 
 from connectors.nylas.client import REMEDIES, path_part
-from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
+from connectors.nylas.errors import NotFound, NylasError, Passing, RateLimited, Refused
 from connectors.nylas.grants import PAGE_SIZE, Grant, parse_grant
 
 TRIGGERS = ("contact.updated", "contact.deleted", "grant.created", "grant.updated", "grant.expired", "grant.deleted")
@@ -56,10 +61,32 @@ class Finding:
     remedy: str
 
 
+class SdkMoved(NylasError):
+    """The installed SDK lacks the private part that this module calls; nothing was asked, unless the message says so."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the installed nylas {version('nylas')} {what}: install the version that deploy/requirements.lock names, "
+            "or mend connectors/nylas/administration.py"
+        )
+
+
+def transport(sdk: Any) -> Callable[..., Any]:
+    """The SDK's own way to ask, which all of its resources use. Raises SdkMoved when it is not there, or takes other arguments."""
+    execute: Callable[..., Any] | None = getattr(getattr(sdk, "http_client", None), "_execute", None)
+    if execute is None:
+        raise SdkMoved("has no http_client._execute")
+    try:
+        inspect.signature(execute).bind("GET", "/", query_params=None, request_body=None)
+    except TypeError as error:
+        raise SdkMoved(f"has another http_client._execute ({error})") from error
+    return execute
+
+
 class Administration:
     """The calls to one application. They block, and are not repeated: a person sees the error and tries again.
 
-    All of them raise NotFound, Refused, RateLimited and Passing.
+    All of them raise NotFound, Refused, RateLimited, Passing and SdkMoved.
     """
 
     def __init__(self, api_url: str, api_key: str) -> None:
@@ -95,9 +122,10 @@ class Administration:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
     ) -> Any:
-        """The answer's `data`, by the SDK's transport, which every resource of the SDK uses itself."""
+        """The answer's `data`."""
+        execute = transport(self._sdk)
         try:
-            answer, _ = self._sdk.http_client._execute(method, path, query_params=query, request_body=body)
+            answered = execute(method, path, query_params=query, request_body=body)
         except NylasApiError as error:
             raise _api_error(error.status_code, str(error)) from error
         except NylasSdkTimeoutError as error:
@@ -108,6 +136,9 @@ class Administration:
             raise Passing(None, f"no answer from Nylas: {type(error).__name__}") from error
         except AttributeError as error:  # an error body whose `error` is a text
             raise Passing(None, "Nylas answered with an error that says nothing") from error
+        if not isinstance(answered, tuple) or len(answered) != 2:  # the body and the headers
+            raise SdkMoved(f"returns something else from http_client._execute ({method} {path} was asked)")
+        answer = answered[0]
         if not isinstance(answer, dict) or "data" not in answer:
             raise Passing(200, "Nylas answered 200 with JSON that is no answer")
         return answer["data"]
@@ -130,7 +161,7 @@ def check(destinations: Sequence[Destination], url: str | None = None) -> list[F
     """What is wrong with the destinations that contactstream listens at: those at `url`, else those with a contact trigger."""
     ours = [one for one in destinations if (one.url == url if url else set(one.triggers) & set(TRIGGERS[:2]))]
     if not ours:
-        return [Finding("", "Nylas has no destination for contacts", "contactstream webhooks create --url URL")]
+        return [Finding("", "Nylas has no destination for contacts", "contactstream webhooks create URL")]
     findings = [finding for one in ours for finding in _check_one(one)]
     if len([one for one in ours if one.status in ("active", "failing")]) > 1:
         findings.append(

@@ -6,6 +6,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nylas
@@ -16,14 +17,13 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 from nylas.models.errors import NylasApiError
 
-from connectors.nylas.administration import TRIGGERS, Administration, Destination, check
+from connectors.nylas.administration import TRIGGERS, Administration, Destination, SdkMoved, check
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import World, app
 from streams.administration import with_secret
 from streams.cli import main
 
 KEY = "sim-api-key"
-MENDED = "the SDK has mended this: use it, and drop the work-around in connectors/nylas/administration.py"
 
 
 @asynccontextmanager
@@ -173,58 +173,131 @@ def test_a_missing_trigger_and_a_second_destination_are_findings() -> None:
     assert "webhooks create" in none.remedy
 
 
+def mended(what: str, remove: str) -> str:
+    return f"the SDK has mended this: {what}. In connectors/nylas/administration.py, {remove}; then drop this test"
+
+
+async def still_raises(error: type[Exception], url: str, call: Callable[[nylas.Client], Any], otherwise: str) -> None:
+    """Fails with `otherwise` unless the SDK raises `error` itself, as it does today."""
+    try:
+        answer = await sdk(url, call)
+    except Exception as raised:  # noqa: BLE001
+        if type(raised) is not error:
+            pytest.fail(f"{otherwise} (it raised {raised!r})")
+    else:
+        pytest.fail(f"{otherwise} (it answered {answer!r})")
+
+
 async def test_the_sdk_still_rotates_at_a_path_that_does_not_exist() -> None:
+    otherwise = mended("rotate_secret() asks at another path", "see whether `rotate` may call it")
     seen: list[tuple[str, str]] = []
     async with serving(answering(404, b'{"request_id": "r", "error": {"type": "t", "message": "m"}}', seen)) as url:
-        with pytest.raises(NylasApiError):
-            await sdk(url, lambda client: client.webhooks.rotate_secret("d"))
-    assert seen == [("PUT", "/v3/webhooks/d/rotate-secret")], MENDED
+        await still_raises(NylasApiError, url, lambda client: client.webhooks.rotate_secret("d"), otherwise)
+    assert seen == [("PUT", "/v3/webhooks/d/rotate-secret")], otherwise
 
 
 async def test_the_sdk_still_fails_on_a_trigger_that_it_does_not_know() -> None:
+    otherwise = mended("a trigger that it does not know passes", "see whether `destinations` may call webhooks.list()")
     destination = {
         "id": "d",
         "webhook_url": "https://x",
         "status": "active",
         "trigger_types": ["grant.imap_sync_completed"],
+        "notification_email_addresses": [],
+        "status_updated_at": 1,
+        "created_at": 1,
+        "updated_at": 1,
     }
     async with serving(answering(200, json.dumps({"request_id": "r", "data": [destination]}).encode())) as url:
-        with pytest.raises(ValueError, match="imap_sync_completed"):
-            await sdk(url, lambda client: client.webhooks.list())
+        await still_raises(ValueError, url, lambda client: client.webhooks.list(), otherwise)
         assert (await asked(url, lambda nylas: nylas.destinations()))[0].triggers == ("grant.imap_sync_completed",)
 
 
 async def test_the_sdk_still_loses_the_secret_of_a_destination_whose_answer_lacks_a_field() -> None:
+    otherwise = mended("webhooks.create() takes what the schema allows", "see whether `create` may call it")
     created = {"id": "d", "webhook_url": "https://x", "status": "active", "trigger_types": [], "webhook_secret": "s"}
+    body = {"webhook_url": "https://x", "trigger_types": []}
     async with serving(answering(200, json.dumps({"request_id": "r", "data": created}).encode())) as url:
-        with pytest.raises(KeyError):
-            await sdk(url, lambda client: client.webhooks.create({"webhook_url": "https://x", "trigger_types": []}))
+        await still_raises(KeyError, url, lambda client: client.webhooks.create(body), otherwise)
         assert (await asked(url, lambda nylas: nylas.create("https://x", compressed=False))).value == "s"
 
 
+async def test_the_sdk_still_does_not_say_whether_a_destination_is_compressed() -> None:
+    otherwise = mended("its Webhook has compressed_delivery", "see whether its model may replace `Destination`")
+    destination = {
+        "id": "d",
+        "webhook_url": "https://x",
+        "status": "active",
+        "trigger_types": [],
+        "notification_email_addresses": [],
+        "status_updated_at": 1,
+        "created_at": 1,
+        "updated_at": 1,
+        "compressed_delivery": True,
+    }
+    async with serving(answering(200, json.dumps({"request_id": "r", "data": [destination]}).encode())) as url:
+        listed = await sdk(url, lambda client: client.webhooks.list())
+        assert not hasattr(listed.data[0], "compressed_delivery"), otherwise
+        assert (await asked(url, lambda nylas: nylas.destinations()))[0].compressed is True
+
+
 async def test_the_sdk_still_does_not_encode_an_id() -> None:
+    otherwise = mended("it encodes the IDs in a path", "drop `path_part` where the SDK builds the path")
     seen: list[tuple[str, str]] = []
     async with serving(answering(404, b"{}", seen)) as url:
-        with pytest.raises(NylasApiError):
-            await sdk(url, lambda client: client.webhooks.find("a/b"))
+        await still_raises(NylasApiError, url, lambda client: client.webhooks.find("a/b"), otherwise)
         with pytest.raises(NotFound):
             await asked(url, lambda nylas: nylas.rotate("a/b"))
-    assert [path for _, path in seen] == ["/v3/webhooks/a/b", "/v3/webhooks/rotate-secret/a%2Fb"], MENDED
+    assert seen[0][1] == "/v3/webhooks/a/b", otherwise
+    assert seen[1][1] == "/v3/webhooks/rotate-secret/a%2Fb"
 
 
 async def test_the_sdk_still_lets_other_errors_through_as_they_come() -> None:
-    with pytest.raises(requests.exceptions.ConnectionError):
-        await sdk("http://127.0.0.1:9", lambda client: client.webhooks.list())
+    def otherwise(fault: str) -> str:
+        return mended(f"{fault} is an error of its own", "catch that one in `_call` instead")
+
+    def ask(client: nylas.Client) -> Any:
+        return client.webhooks.list()
+
+    refused = otherwise("a refused connection")
+    await still_raises(requests.exceptions.ConnectionError, "http://127.0.0.1:9", ask, refused)
     async with serving(answering(502, b"<html>")) as url:
-        with pytest.raises(requests.exceptions.JSONDecodeError):
-            await sdk(url, lambda client: client.webhooks.list())
+        await still_raises(requests.exceptions.JSONDecodeError, url, ask, otherwise("a body that is not JSON"))
     async with serving(answering(500, b'{"request_id": "r", "error": "a text"}')) as url:
-        with pytest.raises(AttributeError):
-            await sdk(url, lambda client: client.webhooks.list())
+        await still_raises(AttributeError, url, ask, otherwise("an error that is a text"))
 
 
 async def test_the_sdk_still_drops_that_a_grant_is_blocked() -> None:
     body = json.dumps({"request_id": "r", "data": [{"id": "g", "provider": "google", "blocked": True}]}).encode()
     async with serving(answering(200, body)) as url:
         listed = await sdk(url, lambda client: client.grants.list())
-    assert not hasattr(listed.data[0], "blocked"), MENDED
+    assert not hasattr(listed.data[0], "blocked"), mended("its Grant has blocked", "see whether `grants` may use it")
+
+
+class Moved:
+    """An SDK whose private transport is not what it was."""
+
+    def __init__(self, execute: Callable[..., Any] | None) -> None:
+        self.http_client = SimpleNamespace(**({} if execute is None else {"_execute": execute}))
+
+
+@pytest.mark.parametrize(
+    ("execute", "said"),
+    [
+        (None, "has no http_client._execute"),
+        (lambda method, url: None, "has another http_client._execute"),
+        (lambda method, path, query_params, request_body: {"data": []}, "returns something else"),
+    ],
+)
+def test_an_sdk_whose_private_part_has_moved_is_told_and_not_taken_for_a_fault_of_nylas(
+    monkeypatch: pytest.MonkeyPatch, execute: Callable[..., Any] | None, said: str
+) -> None:
+    monkeypatch.setattr(nylas, "Client", lambda **_: Moved(execute))
+    with pytest.raises(SdkMoved, match=said) as raised:
+        Administration("https://nylas.example", KEY).destinations()
+    assert "deploy/requirements.lock" in str(raised.value)
+    assert not isinstance(raised.value, Passing)
+    environ = {"NYLAS_API_URL": "https://nylas.example", "NYLAS_API_KEY": KEY}
+    result = CliRunner().invoke(main, ["webhooks", "list"], env=environ)
+    assert result.exit_code == 1
+    assert said in result.output
