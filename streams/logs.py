@@ -12,13 +12,18 @@ from streams.settings import ProcessSettings
 QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "urllib3")
 
 
+# structlog's own dict_tracebacks shows each frame's variables: names and addresses.
+STRUCTURED = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def configure(settings: ProcessSettings, stage: str) -> None:
     """Sends structlog's and the standard library's lines to stderr in one form. Once a process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks if settings.log_format == "json" else structlog.processors.format_exc_info,
+        # Both forms before the renderer: ConsoleRenderer's own, with rich, would show the variables too.
+        STRUCTURED if settings.log_format == "json" else structlog.processors.format_exc_info,
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
