@@ -37,7 +37,7 @@ def check_webhooks(nylas: NylasSettings, url: str | None) -> int:
     for finding in findings:
         click.echo(f"{finding.destination or 'webhooks'}: {finding.problem}\n    {finding.remedy}")
     if not findings:
-        click.echo("the webhook is active and listens to everything that contactstream reads")
+        click.echo("the webhook is active and listens to everything that the bridge takes")
     return 1 if findings else 0
 
 

@@ -270,7 +270,7 @@ def _take(records: Iterable[Record]) -> Sequence[Record]:
 def _guard_text(missing: int, listed: int, share: float) -> str:
     return (
         f"stopped by the guard: {missing} contacts would be deleted, {listed} were listed, and at most {share:.0%} may be. "
-        "If it is right: contactstream reconcile --max-delete-share 1"
+        "If it is right: contactstream reconcile --all --max-delete-share 1"
     )
 
 
