@@ -28,10 +28,7 @@ class NotAcknowledged(RuntimeError):
 
 
 def ask(kafka: KafkaSettings, run: Run) -> str:
-    """Writes a request to reader.runs; returns the run's ID. Blocks. Raises NotAcknowledged.
-
-    For commands and for the bridge, which asks for a reconcile of everything when it had to refuse for longer than Nylas repeats.
-    """
+    """Writes a request to reader.runs; returns the run's ID. Blocks. Raises NotAcknowledged."""
     run_id = new_run_id(run.kind, run.requested_at)
     record = run_record(topics(kafka), run_id, run)
     producer = Producer(producer_config(kafka, delivery_timeout=ACKNOWLEDGED_WITHIN))

@@ -30,6 +30,7 @@ from streams.runs import (
     progress_key,
     progress_record,
     reconcile_due,
+    reconcile_owed,
     run_key,
     run_record,
 )
@@ -144,6 +145,14 @@ class RunExecutor:
             run = Run(RunKind.RECONCILE, None, int(now), "schedule")
             run_id = await self.request(run)
             log.info("scheduled reconcile", run=run_id)
+        lost_ms = self._log.heartbeats.lost_ms
+        if lost_ms is not None and reconcile_owed(runs, lost_ms):
+            # Not before the bridge's clock: by this process's own it could be owed for ever.
+            run = Run(RunKind.RECONCILE, None, max(int(now), -(-lost_ms // 1000)), "bridge")
+            run_id = await self.request(run)
+            log.warning(
+                "no bridge could take notifications for longer than Nylas retries; all is read again", run=run_id
+            )
 
     async def _forget(self) -> None:
         for run_id in self._log.finished_before(time.time() - KEPT_FOR):

@@ -1,7 +1,8 @@
 """What reader.runs holds: the requests to read address books, how far each grant has come, and the plain decisions over both.
 
 The topic is compacted, in one partition. Key `run_id` holds the request and its state, key `run_id/grant_id` a grant's progress; both
-values are JSON. Whoever holds the partition works on them, and finds there where its predecessor stopped.
+values are JSON. Whoever holds the partition works on them, and finds there where its predecessor stopped. One more key is the bridges'
+heartbeat: when one of them could last take notifications.
 """
 
 import secrets
@@ -14,12 +15,18 @@ from typing import Any
 import orjson
 
 from connectors.nylas.contacts import SOURCES
-from streams.events import Record, UnreadableRecord
+from streams.events import Record, UnreadableRecord, now_ms
 from streams.topics import Topics
 
 DAY = 86_400
 KEPT_FOR = 14 * DAY
 """Seconds that a finished run stays in the topic, for `contactstream backfill` to show and for the next run's expectations."""
+
+HEARTBEAT_KEY = b"bridge/heartbeat"
+"""Every bridge writes to it, and the newest counts. A run's ID begins with a year, so it is nobody's progress."""
+
+NYLAS_RETRY_SECONDS = 600.0
+"""The last of Nylas' three attempts comes 10 to 20 minutes after the first: of a longer silence it may have missed the end."""
 
 
 class RunKind(StrEnum):
@@ -115,6 +122,19 @@ def progress_record(topics: Topics, run_id: str, grant: str, progress: Progress)
     return Record(topics.runs.name, progress_key(run_id, grant), encode(progress), [])
 
 
+def heartbeat_record(topics: Topics, at_ms: int) -> Record:
+    """A bridge's word that it can take notifications (epoch milliseconds). That it is acknowledged says the rest: the broker takes them."""
+    return Record(topics.runs.name, HEARTBEAT_KEY, orjson.dumps({"heartbeat_ms": at_ms}), [])
+
+
+def parse_heartbeat(value: bytes) -> int:
+    """Epoch milliseconds from a heartbeat's value; unknown fields are ignored. Raises UnreadableRecord."""
+    at_ms = _object(value).get("heartbeat_ms")
+    if not isinstance(at_ms, int) or isinstance(at_ms, bool) or at_ms <= 0:
+        raise UnreadableRecord("not_a_heartbeat")
+    return at_ms
+
+
 def parse_run(value: bytes) -> Run:
     """A run from a record's value; unknown fields are ignored. Raises UnreadableRecord."""
     data = _object(value)
@@ -156,15 +176,44 @@ def _object(value: bytes) -> dict[str, Any]:
     return data
 
 
+def events_lost(previous_ms: int | None, this_ms: int, silence: float = NYLAS_RETRY_SECONDS) -> bool:
+    """Whether events may have been lost between two heartbeats (epoch milliseconds): `silence`, in seconds, is what Nylas bridges.
+
+    A heartbeat that goes back, by another bridge's clock, is no gap; nor is the first one.
+    """
+    return previous_ms is not None and this_ms - previous_ms > silence * 1000
+
+
+@dataclass(slots=True)
+class Heartbeats:
+    """The bridges' heartbeats as read so far, in epoch milliseconds: the newest, and the one that ended the last gap."""
+
+    newest_ms: int | None = None
+    lost_ms: int | None = None
+
+    def hear(self, at_ms: int, now_ms: int, silence: float = NYLAS_RETRY_SECONDS) -> None:
+        """The next heartbeat. One from a future further than `silence` is passed over: believed, it would hide every gap until then."""
+        if at_ms - now_ms > silence * 1000:
+            return
+        if events_lost(self.newest_ms, at_ms, silence):
+            self.lost_ms = at_ms
+        self.newest_ms = max(at_ms, self.newest_ms or 0)
+
+
 @dataclass(slots=True)
 class RunLog:
     """reader.runs as read so far."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     grants: dict[str, dict[str, Progress]] = field(default_factory=dict)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """A record of the topic, in order. Raises UnreadableRecord."""
+        if key == HEARTBEAT_KEY:
+            if value is not None:
+                self.heartbeats.hear(parse_heartbeat(value), now_ms())
+            return
         run_id, slash, grant = key.decode(errors="replace").partition("/")
         if value is None:
             if slash:
@@ -250,6 +299,21 @@ def reconcile_due(runs: Iterable[Run], now: float, every: float, since: float) -
         return False
     whole = (run for run in runs if run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run)
     return now - max((run.requested_at for run in whole), default=since) >= every
+
+
+def reconcile_owed(runs: Iterable[Run], lost_ms: int) -> bool:
+    """Whether no reconcile of everything makes up for the events lost until `lost_ms` (epoch milliseconds).
+
+    One makes up for them that was asked for since, or that has yet to begin.
+    """
+    return not any(
+        run.kind is RunKind.RECONCILE
+        and run.grants is None
+        and not run.dry_run
+        and not run.sources
+        and (run.state is State.WAITING or run.requested_at * 1000 >= lost_ms)
+        for run in runs
+    )
 
 
 def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
