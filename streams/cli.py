@@ -2,15 +2,18 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import click
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams import logs, settings
-from streams.kafka import client_config, wait_for_broker
-from streams.topics import check, create, topics
+from streams.kafka import BrokerUnavailable, client_config, wait_for_broker
+from streams.topics import check, create, refusal, topics
 
 GroupT = TypeVar("GroupT", bound=settings.Group)
 
@@ -274,22 +277,21 @@ def topics_group() -> None:
 def topics_create(*, dry_run: bool) -> None:
     """Creates the topics that are missing; leaves those that exist as they are."""
     kafka = _load(settings.KafkaSettings)
-    wait_for_broker(kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS)
-    admin = AdminClient(client_config(kafka))
-    if dry_run:
-        for finding in check(admin, topics(kafka)):
-            click.echo(f"{finding.topic}: {finding.problem}")
-        return
-    for name in create(admin, topics(kafka), kafka.replication_factor):
-        click.echo(f"created {name}")
+    with _admin(kafka) as admin:
+        if dry_run:
+            for finding in check(admin, topics(kafka)):
+                click.echo(f"{finding.topic}: {finding.problem}")
+            return
+        for name in create(admin, topics(kafka)):
+            click.echo(f"created {name}")
 
 
 @topics_group.command(name="check")
 def topics_check() -> None:
     """Compares the topics with their policies; ends with 1 when one differs."""
     kafka = _load(settings.KafkaSettings)
-    wait_for_broker(kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS)
-    findings = check(AdminClient(client_config(kafka)), topics(kafka))
+    with _admin(kafka) as admin:
+        findings = check(admin, topics(kafka))
     for finding in findings:
         click.echo(f"{finding.topic} {finding.problem}\n    {finding.remedy}")
     if findings:
@@ -298,6 +300,19 @@ def topics_check() -> None:
 
 
 BROKER_SECONDS = 30.0  # a person waits: long enough for a broker that just starts
+
+
+@contextmanager
+def _admin(kafka: settings.KafkaSettings) -> Iterator[AdminClient]:
+    """A client of a broker that answers; what the broker refuses within the block ends the command with the reason and a remedy."""
+    try:
+        wait_for_broker(kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS)
+        yield AdminClient(client_config(kafka))
+    except BrokerUnavailable as error:
+        remedy = "check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the credentials, and that the broker runs"
+        raise click.ClickException(f"{error}\n{remedy}") from None
+    except KafkaException as error:
+        raise click.ClickException(refusal(error)) from None
 
 
 def _tell_once() -> "_Teller":

@@ -169,7 +169,7 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
     kafka = await _broker(machine)
     nylas = await _stand_in(machine, "nylas", books)
     salesforce = await _stand_in(machine, "salesforce", org)
-    await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka), kafka.replication_factor)
+    await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka))
 
     secrets = machine.folder / "webhook-secrets"
     secrets.write_text("")

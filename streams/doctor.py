@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -341,7 +341,7 @@ def examine_kafka(kafka: KafkaSettings) -> list[Finding]:
         return [fail("broker", finding, remedy), _not_examined("topics and groups", "reach the broker first")]
     findings = [ok("broker", f"{len(known.brokers)} at {kafka.bootstrap_servers}")]
     wanted = topics(kafka)
-    findings += _topics(admin, known.topics, kafka)
+    findings += _topics(admin, kafka)
     for stage, topic in (("dedupe", wanted.events), ("sink", wanted.changes)):
         if topic.name in known.topics:
             partitions = sorted(known.topics[topic.name].partitions)
@@ -351,7 +351,7 @@ def examine_kafka(kafka: KafkaSettings) -> list[Finding]:
     return findings
 
 
-def _topics(admin: AdminClient, known: Mapping[str, TopicMetadata], kafka: KafkaSettings) -> list[Finding]:
+def _topics(admin: AdminClient, kafka: KafkaSettings) -> list[Finding]:
     wanted = topics(kafka)
     try:
         found = [fail(f"topic {one.topic}", one.problem, one.remedy) for one in check(admin, wanted)]
@@ -359,13 +359,6 @@ def _topics(admin: AdminClient, known: Mapping[str, TopicMetadata], kafka: Kafka
         return [
             fail("topics", f"the broker does not describe them: {error.args[0].str()}", "grant DescribeConfigs on them")
         ]
-    for topic in wanted.all():
-        partitions = known[topic.name].partitions.values() if topic.name in known else ()
-        copies = min((len(partition.replicas) for partition in partitions), default=kafka.replication_factor)
-        if copies < kafka.replication_factor:
-            finding = f"is kept {copies} times instead of {kafka.replication_factor}"
-            remedy = "kafka-reassign-partitions, or set KAFKA_REPLICATION_FACTOR to what is meant"
-            found.append(warn(f"topic {topic.name}", finding, remedy))
     return found or [ok("topics", f"all {len(wanted.all())} are there, with their policies and partitions")]
 
 

@@ -104,7 +104,7 @@ def product(
     """Everything up and ready, except for the stages `without` which it shall begin."""
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
-    create(kafka.admin(), topics(settings), 1)
+    create(kafka.admin(), topics(settings))
     own = Processes(folder, kafka.environ | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1"} | dict(environ or {}))
     try:
         webhook = {

@@ -1,0 +1,84 @@
+"""`contactstream topics` on a real Kafka: what it makes, what it finds, and what it says when nothing answers."""
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from streams import cli
+from streams.settings import KafkaSettings, load
+from streams.topics import check, create, topics
+from tests.support.kafka import REQUEST_SECONDS, Kafka
+
+pytestmark = pytest.mark.kafka
+
+
+def command(kafka: Kafka, *words: str, **environ: str) -> Result:
+    """`contactstream topics ...` in this process."""
+    return CliRunner().invoke(cli.main, ["topics", *words], env=kafka.environ | environ)
+
+
+def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, kafka.name(topic), incremental_configs=[entry])
+    admin = kafka.admin()
+    for future in admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS).values():
+        future.result()
+
+
+def test_what_is_created_is_as_it_has_to_be_and_created_once(kafka: Kafka) -> None:
+    wanted = topics(load(KafkaSettings, kafka.environ))
+    admin = kafka.admin()
+    assert set(create(admin, wanted)) == {topic.name for topic in wanted.all()}
+    assert check(admin, wanted) == []
+    assert create(admin, wanted) == []
+
+
+def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kafka) -> None:
+    missing = command(kafka, "check")
+    assert missing.exit_code == 1
+    assert f"{kafka.name('contacts.events')} does not exist\n    contactstream topics create" in missing.output
+
+    assert f"created {kafka.name('contacts.changes')}" in command(kafka, "create").output
+    good = command(kafka, "check")
+    assert (good.exit_code, good.output) == (0, "every topic is as it has to be\n")
+
+    alter(kafka, "contacts.changes", "cleanup.policy", "delete")
+    alter(kafka, "contacts.outcomes", "min.insync.replicas", "2")  # of one copy: no record would ever be acknowledged
+    different = command(kafka, "check", KAFKA_EVENTS_PARTITIONS="8")
+    assert different.exit_code == 1
+    for problem in (
+        f"{kafka.name('contacts.events')} has 4 partitions instead of 8",
+        f"{kafka.name('contacts.changes')} cleanup.policy is delete instead of compact",
+        f"{kafka.name('contacts.outcomes')} min.insync.replicas is 2 instead of 1",
+    ):
+        assert problem in different.output
+
+
+def test_fewer_copies_than_wanted_are_found_in_every_topic(kafka: Kafka) -> None:
+    command(kafka, "create")
+    found = command(kafka, "check", KAFKA_REPLICATION_FACTOR="3")
+    assert found.exit_code == 1
+    names = [topic.name for topic in topics(load(KafkaSettings, kafka.environ)).all()]
+    assert all(f"{name} has 1 of 3 copies" in found.output for name in names)
+
+
+def test_more_replicas_than_brokers_are_refused_with_the_remedy_and_without_a_traceback(kafka: Kafka) -> None:
+    refused = command(kafka, "create", KAFKA_REPLICATION_FACTOR="3")
+    assert (refused.exit_code, type(refused.exception)) == (1, SystemExit)
+    assert "set KAFKA_REPLICATION_FACTOR to no more than the brokers" in refused.output
+
+
+@pytest.mark.parametrize("words", [("create",), ("create", "--dry-run"), ("check",)])
+def test_without_a_broker_the_command_says_so_and_what_to_do(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(cli, "BROKER_SECONDS", 0.1)
+    nobody = command(kafka, *words, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert (nobody.exit_code, type(nobody.exception)) == (1, SystemExit)
+    assert "no broker answers at 127.0.0.1:1" in nobody.output
+    assert "check KAFKA_BOOTSTRAP_SERVERS" in nobody.output
