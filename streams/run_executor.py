@@ -24,6 +24,8 @@ from streams.runs import (
     RunKind,
     RunLog,
     State,
+    cancel_key,
+    cancelled,
     finished,
     new_run_id,
     next_runs,
@@ -96,6 +98,7 @@ class RunExecutor:
         self._handled: set[str] = set()
         self._active: set[str] = set()
         self._jobs: dict[tuple[str, str], Job] = {}
+        self._bounds: dict[str, asyncio.Timeout] = {}
         self._since = time.time()
 
     async def run(self) -> None:
@@ -104,10 +107,12 @@ class RunExecutor:
             while True:
                 await self._schedule()
                 await self._forget()
+                await self._cancel()
+                now = time.time()
                 waiting = {
                     run_id: run
                     for run_id, run in self._log.runs.items()
-                    if run_id in self._active or run_id not in self._handled
+                    if run_id in self._active or (run_id not in self._handled and run.not_before <= now)
                 }
                 starts = next_runs(waiting, self._active)
                 for run_id, other in starts.merged.items():
@@ -157,17 +162,55 @@ class RunExecutor:
     async def _forget(self) -> None:
         for run_id in self._log.finished_before(time.time() - KEPT_FOR):
             keys = [progress_key(run_id, grant) for grant in self._log.progress(run_id)] + [run_key(run_id)]
+            if run_id in self._log.cancelled:
+                keys.append(cancel_key(run_id))
             await self._publish([Record(self._topics.runs.name, key, None, []) for key in keys])
             for key in keys:
                 self._log.apply(key, None)
 
+    async def _cancel(self) -> None:
+        """Ends the runs that somebody asked to end: those at work are told, the others are over with that."""
+        for run_id in list(self._log.cancelled):
+            run = self._log.runs.get(run_id)
+            if run is None or run.state in FINAL:
+                continue
+            if run_id in self._active:
+                bound = self._bounds.pop(run_id, None)
+                if bound is not None:
+                    bound.reschedule(0.0)
+            elif run_id not in self._handled:
+                self._handled.add(run_id)
+                self._log.runs[run_id] = await self._end(run_id, run)
+                await self.write_run(run_id, self._log.runs[run_id])
+
+    async def _end(self, run_id: str, run: Run) -> Run:
+        """Stops what is read for a run, once the pages at hand are acknowledged; returns the run, cancelled."""
+        jobs = [job for (owner, _), job in self._jobs.items() if owner == run_id]
+        for job in jobs:
+            self._scanner.stop(job)
+        reading = [job.done for job in jobs if not job.done.done()]
+        if reading:
+            await asyncio.wait(reading)
+        known = self._log.progress(run_id) | {job.grant.id: job.progress for job in jobs}
+        over, grants = cancelled(run, known, time.time())
+        await self._publish([progress_record(self._topics, run_id, name, found) for name, found in grants.items()])
+        return over
+
     async def _execute(self, run_id: str, run: Run) -> None:
         log.info("run starts", run=run_id, kind=run.kind.value, by=run.by)
+        bound = asyncio.timeout(None)  # without an end, until the run is cancelled
         try:
-            over = await self._carry_out(run_id, run)
+            async with bound:
+                self._bounds[run_id] = bound
+                over = await self._carry_out(run_id, run)
         except NylasError as error:  # Nylas refuses the listing itself: the key, or the region
             over = replace(run, state=State.FAILED, error=str(error), finished_at=int(time.time()))
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            over = await self._end(run_id, run)
         finally:
+            self._bounds.pop(run_id, None)
             self._jobs = {key: job for key, job in self._jobs.items() if key[0] != run_id}
         await self.write_run(run_id, over)
         self._log.runs[run_id] = over
@@ -196,6 +239,7 @@ class RunExecutor:
         for job in [job for job in jobs if not job.sources]:
             final[job.grant.id] = replace(job.progress, state=State.SKIPPED, error="no_source")
             jobs.remove(job)
+        self._jobs |= {(run_id, job.grant.id): job for job in jobs}
         await self._publish(
             [
                 progress_record(self._topics, run_id, name, progress)
@@ -206,7 +250,6 @@ class RunExecutor:
         )
         await self.write_run(run_id, replace(run, state=State.RUNNING))
         for job in jobs:
-            self._jobs[(run_id, job.grant.id)] = job
             self._scanner.submit(job)
         await self._conclude_all(run_id, run, jobs)
         final |= {job.grant.id: job.progress for job in jobs}

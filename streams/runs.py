@@ -1,8 +1,9 @@
 """What reader.runs holds: the requests to read address books, how far each grant has come, and the plain decisions over both.
 
 The topic is compacted, in one partition. Key `run_id` holds the request and its state, key `run_id/grant_id` a grant's progress; both
-values are JSON. Whoever holds the partition works on them, and finds there where its predecessor stopped. One more key is the bridges'
-heartbeat: when one of them could last take notifications.
+values are JSON. Whoever holds the partition works on them, and finds there where its predecessor stopped. Key `cancel/run_id` asks for the
+run's end: a key of its own, because the run's belongs to the reader. One more key is the bridges' heartbeat: when one of them could last
+take notifications.
 """
 
 import secrets
@@ -37,7 +38,8 @@ class RunKind(StrEnum):
 
 
 class State(StrEnum):
-    """How far a run, or a grant in a run, has come. `skipped` is a grant that cannot be read, `merged` a run that another does too."""
+    """How far a run, or a grant in a run, has come. `skipped` is a grant that cannot be read, `merged` a run that another does too,
+    `cancelled` what a person ended."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -46,9 +48,12 @@ class State(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     MERGED = "merged"
+    CANCELLED = "cancelled"
 
 
-FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED, State.MERGED})
+FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED, State.MERGED, State.CANCELLED})
+
+CANCEL = "cancel"  # no run's ID: those start with their time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Run:
     """A request to read address books, and its state. Times are epoch seconds.
 
     `grants` are IDs or addresses, None means all; `sources` empty means those of the settings. `max_delete_share` replaces the
-    guard of the settings for this run.
+    guard of the settings for this run, `not_before` lets it wait.
     """
 
     kind: RunKind
@@ -69,6 +74,7 @@ class Run:
     state: State = State.WAITING
     error: str = ""
     finished_at: int | None = None
+    not_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,16 @@ def parse_heartbeat(value: bytes) -> int:
     return at_ms
 
 
+def cancel_key(run_id: str) -> bytes:
+    """The key of the wish that a run ends."""
+    return f"{CANCEL}/{run_id}".encode()
+
+
+def cancel_record(topics: Topics, run_id: str) -> Record:
+    """The wish that a run ends, as a record of reader.runs."""
+    return Record(topics.runs.name, cancel_key(run_id), b"{}", [])
+
+
 def parse_run(value: bytes) -> Run:
     """A run from a record's value; unknown fields are ignored. Raises UnreadableRecord."""
     data = _object(value)
@@ -151,6 +167,7 @@ def parse_run(value: bytes) -> Run:
             state=State(data.get("state") or State.WAITING),
             error=str(data.get("error") or ""),
             finished_at=data.get("finished_at"),
+            not_before=int(data.get("not_before") or 0),
         )
     except (TypeError, ValueError) as error:
         raise UnreadableRecord("not_a_run", str(error)) from error
@@ -207,6 +224,8 @@ class RunLog:
     runs: dict[str, Run] = field(default_factory=dict)
     grants: dict[str, dict[str, Progress]] = field(default_factory=dict)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    cancelled: set[str] = field(default_factory=set)
+    """Runs that somebody asked to end."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """A record of the topic, in order. Raises UnreadableRecord."""
@@ -215,7 +234,9 @@ class RunLog:
                 self.heartbeats.hear(parse_heartbeat(value), now_ms())
             return
         run_id, slash, grant = key.decode(errors="replace").partition("/")
-        if value is None:
+        if run_id == CANCEL:
+            (self.cancelled.discard if value is None else self.cancelled.add)(grant)
+        elif value is None:
             if slash:
                 self.grants.get(run_id, {}).pop(grant, None)
             else:
@@ -321,6 +342,19 @@ def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
     failed = sorted(grant for grant, progress in grants.items() if progress.state is State.FAILED)
     error = f"{len(failed)} of {len(grants)} grants failed" if failed else ""
     return replace(run, state=State.FAILED if failed else State.DONE, error=error, finished_at=int(now))
+
+
+def cancelled(run: Run, grants: Mapping[str, Progress], now: float) -> tuple[Run, dict[str, Progress]]:
+    """The run, ended by a person, and its grants: those that were not over are cancelled."""
+    over = {
+        grant: progress
+        if progress.state in FINAL
+        else replace(progress, state=State.CANCELLED, updated_at=int(now), error="")
+        for grant, progress in grants.items()
+    }
+    left = sum(progress.state is State.CANCELLED for progress in over.values())
+    error = f"cancelled; {left} of {len(over)} grants were not finished" if over else "cancelled before it started"
+    return replace(run, state=State.CANCELLED, error=error, finished_at=int(now)), over
 
 
 def check_sources(sources: Iterable[str]) -> tuple[str, ...]:

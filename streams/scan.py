@@ -60,7 +60,8 @@ def contact_hash(contact_id: str) -> int:
 @dataclass(slots=True, eq=False)
 class Job:
     """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete` says that it was listed from the
-    first page of the first source to the last of the last without a break; only then it can say that a contact is gone."""
+    first page of the first source to the last of the last without a break; only then it can say that a contact is gone. `at_hand`
+    says that a worker has it, `asking` bounds its wait for a page, and `stopped` that nobody wants it any more."""
 
     run_id: str
     run: Run
@@ -73,6 +74,9 @@ class Job:
     complete: bool = False
     restarts: int = 0
     moved_at: float = 0.0
+    at_hand: bool = False
+    stopped: bool = False
+    asking: asyncio.Timeout | None = None
 
 
 def first_progress(sources: Sequence[str], expected: int | None, now: float) -> Progress:
@@ -182,6 +186,14 @@ class Scanner:
         job.moved_at = job.moved_at or time.monotonic()
         self._queue.put_nowait((1 if job.run.grants is None else 0, next(self._order), job))
 
+    def stop(self, job: Job) -> None:
+        """Ends a listing, and sets `job.done` then: at once while it waits for a page, else when the page at hand is acknowledged."""
+        job.stopped = True
+        if job.asking is not None:
+            job.asking.reschedule(0.0)
+        elif not job.at_hand and not job.done.done():
+            job.done.set_result(None)
+
     async def run(self) -> None:
         """Works until it is cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -191,6 +203,9 @@ class Scanner:
     async def _worker(self) -> None:
         while True:
             _, _, job = await self._queue.get()
+            if job.stopped:  # while it was queued
+                continue
+            job.at_hand = True
             try:
                 await self._read(job)
             except Passing as fault:
@@ -204,20 +219,24 @@ class Scanner:
                 await self._fail(job, "Nylas does not know this grant; see `contactstream grants list`")
             except NylasError as fault:
                 await self._fail(job, str(fault))
+            finally:
+                job.at_hand = False
+                if job.stopped and not job.done.done():
+                    job.done.set_result(None)
 
     async def _read(self, job: Job) -> None:
         while job.progress.state not in FINAL and job.progress.state is not State.SCANNED:
-            if not job.run.dry_run:
-                await self._gate.wait(PAGE_SIZE)
             cursor, source = job.progress.cursor, job.progress.source
             try:
-                page = await list_contacts(self._client, job.grant.id, cursor, source=source)
+                page = await self._page(job)
             except (Refused, NotFound) as fault:
                 if not _lost_cursor(fault, cursor) or job.restarts >= MAX_RESTARTS:
                     raise
                 log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
                 self._restart(job)
                 continue
+            if page is None:
+                return
             if page.next_cursor is not None and (page.next_cursor == cursor or page.next_cursor in job.cursors):
                 raise RepeatedCursor(f"Nylas repeated a cursor of this listing (source {source}); report it to Nylas")
             if not job.run.dry_run:
@@ -237,6 +256,22 @@ class Scanner:
             await self._write(job)
         job.complete = True
         job.done.set_result(None)
+
+    async def _page(self, job: Job) -> Page | None:
+        """The next page, once there is room for it; None when the listing is stopped."""
+        if job.stopped:
+            return None
+        try:
+            async with asyncio.timeout(None) as job.asking:
+                if not job.run.dry_run:
+                    await self._gate.wait(PAGE_SIZE)
+                return await list_contacts(self._client, job.grant.id, job.progress.cursor, source=job.progress.source)
+        except TimeoutError:
+            if not job.stopped:
+                raise
+            return None
+        finally:
+            job.asking = None
 
     def _restart(self, job: Job) -> None:
         job.restarts += 1
