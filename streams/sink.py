@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -77,11 +78,26 @@ class Stop:
     status: int
 
 
+@dataclass(slots=True)
+class Batch:
+    """A batch at work: the term in which it was taken, and how many requests were sent for it."""
+
+    term: int
+    sent: int = 0
+
+
+# Of the task that works at a batch, and so of every task that it starts.
+_BATCH: ContextVar[Batch | None] = ContextVar("batch", default=None)
+
+
 class Membership:
     """Whether this process can still believe that it has the partition: it polled within half of the session time-out.
 
     Checked before whatever is sent to the org. A process that stood still (SIGSTOP, a frozen machine) has lost its partition
     without knowing; the org's own version rule does not help where the successor has released the record meanwhile.
+
+    A batch belongs to the term in which it was taken. The term ends when the partition goes, and with a standstill: what such a batch
+    read in the org may be a successor's by now, however late its answer comes.
     """
 
     def __init__(self, session_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,6 +105,7 @@ class Membership:
         self._clock = clock
         self._polled = clock()
         self._in_doubt_until = self._polled
+        self.term = 0
 
     def polled(self) -> None:
         """The consumer was polled."""
@@ -96,7 +113,18 @@ class Membership:
         if now - self._polled > self._bound:
             # The first poll after a standstill returns before the coordinator has said that the partition is gone.
             self._in_doubt_until = now + self._bound
+            self.end_term()
         self._polled = now
+
+    def end_term(self) -> None:
+        """The partition goes: no batch that was taken until now sends anything more."""
+        self.term += 1
+
+    def begin(self, term: int) -> Batch:
+        """The task that calls this, with all that it starts, works at a batch that was taken in `term`."""
+        batch = Batch(term)
+        _BATCH.set(batch)
+        return batch
 
     @property
     def in_doubt(self) -> bool:
@@ -105,9 +133,14 @@ class Membership:
         return now < self._in_doubt_until or now - self._polled > self._bound
 
     def check(self) -> None:
-        """Raises NoLongerOurs."""
+        """Something is about to be sent. Raises NoLongerOurs."""
+        batch = _BATCH.get()
+        if batch is not None and batch.term != self.term:
+            raise NoLongerOurs("the partition went away, or this process stood still, since the batch was taken")
         if self.in_doubt:
             raise NoLongerOurs(f"this process stood still for more than {self._bound:.1f} s")
+        if batch is not None:
+            batch.sent += 1
 
 
 class Sink:
@@ -155,6 +188,11 @@ class Sink:
         """Ends `run` after what is under way, within STOP_SECONDS."""
         if self._stop is None:
             self._stop = Stop(reason, status)
+
+    @property
+    def at_work(self) -> int:
+        """Batches, and records on their way to the dead letters, that have not ended."""
+        return len(self._tasks)
 
     async def run(self) -> Stop:
         """Works until `stop`, or a fault that only a restart or an operator can mend. Closes the consumer.
@@ -252,8 +290,14 @@ class Sink:
         return self._tracker.committable()
 
     async def _forget(self, why: str) -> None:
+        """The work of this epoch counts no more.
+
+        Its batches end at their fence. They are not cancelled: what they have sent takes effect or does not, and until that is known
+        their people stay claimed, in case the partition comes back to us.
+        """
         log.info(why)
         self._epoch += 1
+        self._membership.end_term()
         self._assigned, self._committed = None, None
         self._waiting.clear()
         self._tracker = OffsetTracker()
@@ -321,7 +365,7 @@ class Sink:
                 return
             claims = claims_of(rows)
             self._claimed |= claims
-            self._start(self._work(rows, self._epoch), claims)
+            self._start(self._work(rows, self._epoch, self._membership.term), claims)
 
     def _start(self, work: Coroutine[Any, Any, None], claims: set[str]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -341,27 +385,26 @@ class Sink:
         if await self._acknowledged([_to(self._names.dead_letter.name, record, headers)], epoch):
             self._tracker.finish(record.offset)
 
-    async def _work(self, rows: list[Row], epoch: int) -> None:
+    async def _work(self, rows: list[Row], epoch: int, term: int) -> None:
         self._metrics.batch_rows.observe(len(rows))
         by_key = {row.key: row for row in rows}
+        batch = self._membership.begin(term)
         try:
-            plan = await self._org.resolve([_for_salesforce(row.change) for row in rows])
-            if epoch != self._epoch:
-                return  # the new owner does the work
-            outcomes = await self._org.write(plan)
+            outcomes = await self._org.sync([_for_salesforce(row.change) for row in rows])
         except OrgUnavailable as error:
             self._org_went_away(error.reason, error.retry_after)
             self._put_back(rows, epoch)
             return
         except NoLongerOurs as error:
-            log.warning("stood still", error=str(error))
+            log.warning("nothing more is sent", error=str(error))
             self._put_back(rows, epoch)
             return
         except SalesforceError as error:
             self._org_went_away(type(error).__name__, None, detail=str(error))
             self._put_back(rows, epoch)
             return
-        self._org_is_back()
+        if batch.sent:  # otherwise nobody asked the org
+            self._org_is_back()
         if epoch != self._epoch:
             return
         again, records, done = self._sort(outcomes, by_key)

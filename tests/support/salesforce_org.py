@@ -1,7 +1,7 @@
 """The Salesforce simulator behind a real socket, and a Sync that is logged in to it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp.test_utils import TestServer
 
 from connectors.salesforce.auth import ClientCredentials, Session
+from connectors.salesforce.budget import Budget
 from connectors.salesforce.client import SalesforceClient, http_client
 from connectors.salesforce.planning import Change, Outcome, Policy
 from connectors.salesforce.simulator import World, app
@@ -55,7 +56,10 @@ class SimulatedOrg:
 
 @asynccontextmanager
 async def simulated_org(
-    document: dict[str, Any] | None = None, policy: Policy | None = None
+    document: dict[str, Any] | None = None,
+    policy: Policy | None = None,
+    fence: Callable[[], None] = lambda: None,
+    budget: Budget | None = None,
 ) -> AsyncIterator[SimulatedOrg]:
     world = World(document)
     async with TestServer(app(world)) as server:
@@ -67,7 +71,7 @@ async def simulated_org(
             calls[kind] += 1
 
         session = Session(ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call)
-        async with SalesforceClient(session, http, on_call=on_call) as client:
+        async with SalesforceClient(session, http, on_call=on_call, budget=budget, fence=fence) as client:
             org: SimulatedOrg
 
             def count(what: str, where: str) -> None:

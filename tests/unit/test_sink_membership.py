@@ -1,5 +1,7 @@
 """The sink's fence: when it may still believe that it has the partition."""
 
+import asyncio
+
 import pytest
 
 from connectors.salesforce.errors import NoLongerOurs
@@ -44,3 +46,33 @@ def test_the_first_poll_after_a_standstill_proves_nothing() -> None:
     clock.now = 25.0
     membership.polled()
     membership.check()
+
+
+async def test_a_batch_ends_with_the_term_in_which_it_was_taken_and_so_does_every_task_of_it() -> None:
+    membership = Membership(10.0, Clock())
+    batch = membership.begin(membership.term)
+
+    async def sends() -> None:
+        membership.check()
+
+    await asyncio.gather(sends(), sends())
+    assert batch.sent == 2
+    membership.end_term()
+    with pytest.raises(NoLongerOurs):
+        await asyncio.gather(sends())
+    assert batch.sent == 2
+    membership.begin(membership.term)
+    membership.check()
+
+
+async def test_a_standstill_ends_the_term_even_if_nobody_takes_the_partition() -> None:
+    clock = Clock()
+    membership = Membership(10.0, clock)
+    membership.begin(membership.term)
+    clock.now = 20.0
+    for _ in range(3):
+        membership.polled()
+        clock.now += 4.0
+    assert not membership.in_doubt
+    with pytest.raises(NoLongerOurs, match="since the batch was taken"):
+        membership.check()
