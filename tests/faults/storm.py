@@ -213,9 +213,14 @@ class _Running:
         topic = ("contacts.events", "contacts.changes", "contacts.refetch", "grants.events", "reader.runs")[
             int(step.dice * 5)
         ]
-        poison = (b"\xff\xfe", b"[" * 5000, b'{"type":"contact.updated"}', b"", b'"\\ud800"')[int(step.dice * 1000) % 5]
+        poison = (b"\xff\xfe", b"{}", b'{"type":"contact.updated"}', b"", b'"\\ud800"', b"[" * 5000)[
+            int(step.dice * 1000) % 6
+        ]
+        number = (b"\xff", b"9" * 5000, b"1" + b"0" * 30)[int(step.dice * 10_000) % 3]
+        headers: list[tuple[str, str | bytes | None]] = [("kind", b"updated"), ("version", number)]
+        headers += [("received_ms", number), ("not_before", number)]
         producer = Producer({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        producer.produce(PREFIX + topic, poison, f"poison-{step.at}".encode())
+        producer.produce(PREFIX + topic, poison, f"poison/{step.at}".encode(), headers=headers)
         producer.flush(10)
 
     async def _org_fault(self, step: Step) -> None:

@@ -88,3 +88,8 @@ def test_a_deleted_contact_holds_no_key() -> None:
     )
     assert verify(gone).violations.keys() == {"org_differs"}
     assert verify(replace(gone, org=[record(3, "v3", Nylas_Contact_Id__c=None)])).good
+
+
+def test_a_change_without_a_version_that_can_be_one_is_nobodys_change() -> None:
+    poison = [Stored(0, 7, "x/y", b"{}", {"kind": "updated", "version": version}) for version in ("9" * 5000, "\ufffd")]
+    assert verify(replace(GOOD, changes=[*GOOD.changes, *poison])).good

@@ -144,6 +144,12 @@ def _content(change: Stored) -> Mapping[str, Any]:
     return {name: subject[name] for name in MAPPED if subject.get(name)}
 
 
+def _versioned(change: Stored) -> bool:
+    """Whether it has a version that can be one: poison has not."""
+    version = change.headers.get("version", "")
+    return version.isdecimal() and len(version) <= 15
+
+
 def _last_changes(changes: Sequence[Stored]) -> dict[str, Stored]:
     last: dict[str, Stored] = {}
     for change in sorted(changes, key=lambda one: one.offset):
@@ -154,8 +160,7 @@ def _last_changes(changes: Sequence[Stored]) -> dict[str, Stored]:
 
 
 def _changes(verdict: Verdict, evidence: Evidence, contacts: Mapping[str, Contact]) -> None:
-    readable = [change for change in evidence.changes if change.value is not None and "version" in change.headers]
-    last = _last_changes(readable)
+    last = _last_changes([change for change in evidence.changes if change.value is not None and _versioned(change)])
     for key, contact in contacts.items():
         verdict.checked["contacts"] += 1
         change = last.get(key)
@@ -218,7 +223,7 @@ def _commits(verdict: Verdict, evidence: Evidence, events: Sequence[tuple[Stored
     """Everything below a committed offset had its result on a topic when the sample was taken."""
     changed: dict[str, list[tuple[int, int]]] = defaultdict(list)  # key -> (offset, version) of its changes
     for change in evidence.changes:
-        if "version" in change.headers:
+        if _versioned(change):
             changed[change.key].append((change.offset, int(change.headers["version"])))
     decided: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for outcome in evidence.outcomes:
@@ -243,7 +248,7 @@ def _commits(verdict: Verdict, evidence: Evidence, events: Sequence[tuple[Stored
                 )
         owed: dict[str, int] = {}
         for change in evidence.changes:
-            if change.offset < sample.sink_committed and "version" in change.headers:
+            if change.offset < sample.sink_committed and _versioned(change):
                 owed[change.key] = max(owed.get(change.key, -1), int(change.headers["version"]))
         for key, version in owed.items():
             done = any(offset < sample.outcomes_end and found >= version for offset, found in decided[key])
