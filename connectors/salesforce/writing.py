@@ -25,6 +25,9 @@ from connectors.salesforce.identity import OrgNotPrepared
 
 IN_FLIGHT = 4  # repeats of one batch side by side; the batches themselves are side by side already
 FIFTHS = 5  # a guilty row among 200 is found in four calls of five collections
+MOST_GUILTY = (
+    5  # rows that break the requests that they are in: one is seen in months, many at once are the org's doing
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +52,61 @@ class How:
     headers: Mapping[str, str] = field(default_factory=lambda: WRITE_HEADERS)
 
 
+@dataclass(slots=True)
+class _Fates:
+    """The rows that have theirs, and those that were refused all alone, for which only what became of the others can speak."""
+
+    done: list[Written] = field(default_factory=list)
+    guilty: list[Written] = field(default_factory=list)
+    passed: bool = False  # a row got a result of its own, whatever it says: the org reads what we send
+    refused: bool = False  # a request was refused whole, for one of its rows or for none of them
+
+    def blame(self, row: Row, refused: RequestRejected) -> None:
+        """A request that held nothing but this row was refused whole. Raises RequestRejected where that is the org's doing."""
+        failed = RowResult(None, False, None, refused.errors)
+        self.guilty.append(Written(row, failed, Verdict(Action.DEAD_LETTER, refused.verdict.reason)))
+        if len(self.guilty) > MOST_GUILTY:
+            raise refused
+
+    def settled(self) -> list[Written]:
+        """All of them. Raises RequestRejected if no other row passed, and so nothing says that the guilty ones are to blame."""
+        unknown = sum(one.verdict.reason == "unknown_code" for one in self.done)
+        if (self.guilty and not self.passed) or MOST_GUILTY < unknown == len(self.done):
+            first = (*self.guilty, *self.done)[0].result.errors
+            raise RequestRejected(400, first, Verdict(Action.BISECT, "unknown_code"))
+        return [*self.done, *self.guilty]
+
+
 async def write_rows(how: How, rows: Sequence[Row], calls: int | None = 1) -> tuple[list[Written], tuple[Row, ...]]:
     """Every row's fate, and the rows that `calls` Composite calls had no room for.
 
     Raises OrgUnavailable (some rows may have been written: the same rows are safe to write again), RequestRejected where no row is
-    to blame, UnexpectedAnswer.
+    to blame (all are refused, or more than MOST_GUILTY are), UnexpectedAnswer.
     """
     packed = pack(rows, PackLimits(calls=calls))
-    done: list[Written] = []
-    again = await _write_groups(how, packed.groups, done)
-    while again:  # ends: every round has smaller collections or fewer fields
+    fates = _Fates()
+    again = await _write_groups(how, packed.groups, fates)
+    while again:  # ends: every round has smaller collections or fewer fields, or leaves fewer rows
         by_size: dict[int, list[Row]] = defaultdict(list)
+        held: _Again = []
+        if fates.refused and not fates.passed:
+            # one piece at a time until any row passes: what the org refuses of everybody would cost a call for each row else
+            size = min(size for _, size in again)
+            again.sort(key=lambda entry: entry[1])
+            again, held = again[:size], again[size:]
         for row, size in again:
             by_size[size].append(row)
         groups = tuple(
             group for size, some in sorted(by_size.items()) for group in pack(some, PackLimits(rows=size)).groups
         )
-        again = await _write_groups(how, groups, done)
-    return done, packed.leftovers
+        again = [*await _write_groups(how, groups, fates), *held]
+    return fates.settled(), packed.leftovers
 
 
 _Again = list[tuple[Row, int]]  # a row, and the size of the collection that it may be in
 
 
-async def _write_groups(how: How, groups: Iterable[Sequence[Call]], done: list[Written]) -> _Again:
+async def _write_groups(how: How, groups: Iterable[Sequence[Call]], fates: _Fates) -> _Again:
     again: _Again = []
     slots = asyncio.Semaphore(IN_FLIGHT)
 
@@ -89,8 +123,9 @@ async def _write_groups(how: How, groups: Iterable[Sequence[Call]], done: list[W
                 except RequestRejected as refused:
                     if refused.verdict.action not in {Action.HALVE, Action.BISECT}:
                         raise
+                    fates.refused = fates.refused or refused.verdict.action is Action.BISECT
                     if len(call) == 1 and len(call[0].rows) == 1:
-                        _refused(call[0], refused, done, again, how.on_stripped)
+                        _refused(call[0], refused, fates, again, how.on_stripped)
                     else:
                         waiting[:0] = halve(call)
                     continue
@@ -98,10 +133,10 @@ async def _write_groups(how: How, groups: Iterable[Sequence[Call]], done: list[W
                     try:
                         results = row_results(answer, part.rows)
                     except RequestRejected as refused:
-                        _refused(part, refused, done, again, how.on_stripped)
+                        _refused(part, refused, fates, again, how.on_stripped)
                     else:
                         for row, result in zip(part.rows, results, strict=True):
-                            _sort(part, row, result, done, again, how.on_stripped)
+                            _sort(part, row, result, fates, again, how.on_stripped)
 
     # all of them end before one failure is raised: nothing of this batch is under way once the same rows are sent again
     ended = await asyncio.gather(*(write_group(calls) for calls in groups), return_exceptions=True)
@@ -111,31 +146,30 @@ async def _write_groups(how: How, groups: Iterable[Sequence[Call]], done: list[W
     return again
 
 
-def _refused(
-    part: Collection, refused: RequestRejected, done: list[Written], again: _Again, on_stripped: OnStripped
-) -> None:
+def _refused(part: Collection, refused: RequestRejected, fates: _Fates, again: _Again, on_stripped: OnStripped) -> None:
     """A whole collection was refused."""
     verdict, size = refused.verdict, len(part.rows)
+    fates.refused = fates.refused or verdict.action is Action.BISECT
     match verdict.action:
         case Action.HALVE | Action.BISECT if size > 1:
             smaller = -(-size // (2 if verdict.action is Action.HALVE else FIFTHS))
             again += [(row, smaller) for row in part.rows]
-        case Action.HALVE | Action.BISECT:
-            action = Action.RETRY_ROW if verdict.action is Action.HALVE else Action.DEAD_LETTER
+        case Action.HALVE:
             failed = RowResult(None, False, None, refused.errors)
-            done.append(Written(part.rows[0], failed, Verdict(action, verdict.reason)))
+            fates.done.append(Written(part.rows[0], failed, Verdict(Action.RETRY_ROW, verdict.reason)))
+        case Action.BISECT:
+            fates.blame(part.rows[0], refused)
         case Action.STRIP_FIELD:
             for row in part.rows:
-                _strip(row, RowResult(None, False, None, refused.errors), verdict, size, done, again, on_stripped)
+                _strip(row, RowResult(None, False, None, refused.errors), verdict, size, fates, again, on_stripped)
         case _:
             raise refused
 
 
-def _sort(
-    part: Collection, row: Row, result: RowResult, done: list[Written], again: _Again, on_stripped: OnStripped
-) -> None:
+def _sort(part: Collection, row: Row, result: RowResult, fates: _Fates, again: _Again, on_stripped: OnStripped) -> None:
+    fates.passed = True
     if result.success:
-        done.append(Written(row, result, Verdict(Action.DONE, "done")))
+        fates.done.append(Written(row, result, Verdict(Action.DONE, "done")))
         return
     verdict = classify_row(result.errors)
     match verdict.action:
@@ -144,11 +178,11 @@ def _sort(
         case Action.HALVE if len(part.rows) > 1:
             again.append((row, -(-len(part.rows) // 2)))
         case Action.HALVE:
-            done.append(Written(row, result, replace(verdict, action=Action.RETRY_ROW)))
+            fates.done.append(Written(row, result, replace(verdict, action=Action.RETRY_ROW)))
         case Action.STRIP_FIELD:
-            _strip(row, result, verdict, MAX_ROWS, done, again, on_stripped)
+            _strip(row, result, verdict, MAX_ROWS, fates, again, on_stripped)
         case _:
-            done.append(Written(row, result, verdict))
+            fates.done.append(Written(row, result, verdict))
 
 
 def _strip(
@@ -156,7 +190,7 @@ def _strip(
     result: RowResult,
     verdict: Verdict,
     size: int,
-    done: list[Written],
+    fates: _Fates,
     again: _Again,
     on_stripped: OnStripped,
 ) -> None:
@@ -165,12 +199,12 @@ def _strip(
     if vital := refused & {KEY_FIELD, VERSION_FIELD}:
         raise OrgNotPrepared(f"{row.sobject}.{min(vital)} cannot be written by our user; see contactstream doctor")
     if not refused or "Id" in refused:
-        done.append(Written(row, result, replace(verdict, action=Action.DEAD_LETTER)))
+        fates.done.append(Written(row, result, replace(verdict, action=Action.DEAD_LETTER)))
         return
     for name in refused:
         on_stripped(row.sobject, name)
     left = {name: value for name, value in row.fields.items() if name not in refused}
     if left.keys() == {"Id"}:
-        done.append(Written(row, RowResult(str(left["Id"]), True, False), Verdict(Action.DONE, "done")))
+        fates.done.append(Written(row, RowResult(str(left["Id"]), True, False), Verdict(Action.DONE, "done")))
     else:
         again.append((replace(row, fields=left), size))
