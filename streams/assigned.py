@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.events import Record
-from streams.kafka import METADATA_SECONDS, consumer_config
+from streams.kafka import METADATA_SECONDS, ErrorLog, consumer_config
 from streams.settings import KafkaSettings
 from streams.snapshot import to_record
 
@@ -21,15 +21,25 @@ ResultT = TypeVar("ResultT")
 POLL_SECONDS = 0.3
 BATCH = 500
 AGAIN_SECONDS = 1.0
+BEYOND_LOOKS = 5
+"""Looks, `AGAIN_SECONDS` apart, that all find a commit beyond the end of the log: the end that a new leader tells may lag at first."""
+
+
+class OutOfLog(RuntimeError):
+    """The position is not in the log any more: records expired unread, or the topic was made anew. Go on with `start_over`."""
 
 
 class AssignedPartition:
-    """Partition 0 of a topic. An asynchronous context manager; its blocking calls run in a thread of their own."""
+    """Partition 0 of a topic. An asynchronous context manager; its blocking calls run in a thread of their own.
 
-    def __init__(self, kafka: KafkaSettings, topic: str, group_id: str) -> None:
-        self._kafka, self._topic, self._group = kafka, topic, group_id
+    `on_lost` is called each time that the position turned out not to be in the log any more.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str, group_id: str, on_lost: Callable[[], None]) -> None:
+        self._kafka, self._topic, self._group, self._on_lost = kafka, topic, group_id, on_lost
         self._thread = ThreadPoolExecutor(1, f"assigned-{topic}")
         self._consumer: Consumer | None = None
+        self._errors = ErrorLog()
         self.committed = 0
         """The offset committed by whoever read before; 0 when nobody did."""
         self.position = 0
@@ -51,23 +61,34 @@ class AssignedPartition:
             self._thread.submit(consumer.close)  # behind a poll that may be under way
         self._thread.shutdown(wait=False)
 
-    async def start(self, *, from_beginning: bool = False) -> int:
-        """Seeks to the committed offset, or to the beginning; returns how many offsets expired unread. Waits for the broker."""
-        while True:
-            try:
-                committed, low = await self._call(self._look)
+    async def start(self, *, from_beginning: bool = False) -> bool:
+        """Seeks to the committed offset, or to the beginning; waits for the broker. True when records were lost: the committed offset
+        is not in the log, because they expired unread or because it is another log, and reading starts at the log's start."""
+        committed, low, high = await self._look()
+        for _ in range(BEYOND_LOOKS - 1):
+            if committed <= high:
                 break
-            except KafkaException as error:
-                log.warning("the broker does not answer", topic=self._topic, error=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
-        self.committed = max(committed, 0)
-        self.position = max(low, 0 if from_beginning else self.committed)
-        offset = OFFSET_BEGINNING if from_beginning else self.position
-        await self._call(lambda: self._open.assign([TopicPartition(self._topic, 0, offset)]))
-        return max(0, low - committed) if committed >= 0 else 0
+            await asyncio.sleep(AGAIN_SECONDS)
+            committed, low, high = await self._look()
+        lost = 0 <= committed < low or committed > high
+        if lost:
+            self._tell_loss(committed, low, high)
+        self.committed = low if lost else max(committed, 0)
+        self.position = low if from_beginning else max(low, self.committed)
+        await self._assign(OFFSET_BEGINNING if from_beginning else self.position)
+        return lost
+
+    async def start_over(self) -> None:
+        """Seeks to the start of the log as if nobody had ever committed. Waits for the broker."""
+        _, low, high = await self._look()
+        self._tell_loss(self.position, low, high)
+        self.committed = self.position = low
+        self.at_end = False
+        await self._assign(OFFSET_BEGINNING)
 
     async def consume(self) -> list[Record]:
-        """The next records; an empty list after a while without any. Raises KafkaException for what the client calls fatal."""
+        """The next records; an empty list after a while without any. Raises OutOfLog, and KafkaException for what the client calls
+        fatal; what else the client reports is logged, and passes or comes again."""
         records = []
         for message in await self._call(lambda: self._open.consume(BATCH, POLL_SECONDS)):
             error = message.error()
@@ -77,8 +98,12 @@ class AssignedPartition:
                 records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.at_end = True
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                raise OutOfLog(f"{self._topic}: {error.str()}")
             elif error.fatal():
                 raise KafkaException(error)
+            else:
+                self._errors(error)
         return records
 
     async def commit(self, offset: int) -> bool:
@@ -97,11 +122,33 @@ class AssignedPartition:
             raise RuntimeError("use it as an asynchronous context manager")
         return self._consumer
 
-    def _look(self) -> tuple[int, int]:
+    def _tell_loss(self, position: int, low: int, high: int) -> None:
+        self._on_lost()
+        log.error(
+            "the position is not in the log any more; reading starts at the log's start",
+            topic=self._topic,
+            position=position,
+            log_start=low,
+            log_end=high,
+        )
+
+    async def _assign(self, offset: int) -> None:
+        await self._call(lambda: self._open.assign([TopicPartition(self._topic, 0, offset)]))
+
+    async def _look(self) -> tuple[int, int, int]:
+        """The committed offset (negative without one), the log's start and its end."""
+        while True:
+            try:
+                return await self._call(self._ask)
+            except KafkaException as error:
+                log.warning("the broker does not answer", topic=self._topic, error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    def _ask(self) -> tuple[int, int, int]:
         partition = TopicPartition(self._topic, 0)
         committed = self._open.committed([partition], timeout=METADATA_SECONDS)[0].offset
-        low, _ = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
-        return committed, low
+        low, high = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+        return committed, low, high
 
     async def _call(self, function: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

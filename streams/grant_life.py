@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from connectors.nylas.grants import Grant
+from connectors.nylas.model import UnreadableBody, parse_json, parse_time
 from streams.events import Record
 from streams.topics import Topics
 
@@ -46,8 +47,10 @@ def parse_grant_event(record: Record) -> GrantEvent | None:
     The grant is the one that the envelope names, else the record's key.
     """
     try:
-        envelope = orjson.loads(record.value or b"null")
-    except orjson.JSONDecodeError:
+        envelope = parse_json(
+            record.value or b"null"
+        )  # as the bridge: what it stored for its signature is read here too
+    except UnreadableBody:
         return None
     if not isinstance(envelope, dict):
         return None
@@ -56,7 +59,7 @@ def parse_grant_event(record: Record) -> GrantEvent | None:
     inner = data.get("object") if isinstance(data, dict) else None
     grant_object: Mapping[str, Any] = inner if isinstance(inner, dict) else {}
     grant = grant_object.get("grant_id") or (record.key or b"").decode(errors="replace")
-    moment = envelope.get("time")
+    moment = parse_time(envelope.get("time"))
     event_id = envelope.get("id")
     if not isinstance(grant, str) or not grant:
         return None
@@ -65,7 +68,7 @@ def parse_grant_event(record: Record) -> GrantEvent | None:
         grant=grant,
         type=kind if kind in EVENTS else "other",
         id=str(event_id) if event_id else hashlib.blake2b(record.value or b"", digest_size=8).hexdigest(),
-        time=moment if isinstance(moment, int) else record.timestamp_ms // 1000,
+        time=record.timestamp_ms // 1000 if moment is None else moment,
         ask=ask,
         status=status,
     )
@@ -91,11 +94,17 @@ class GrantBook:
     """Every grant's status, as grants.events has told it so far."""
 
     status: dict[str, str] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    """When the event happened that the status is from, epoch seconds."""
 
     def apply(self, event: GrantEvent) -> None:
-        """An event, in order."""
-        if event.status is not None:
-            self.status[event.grant] = event.status
+        """An event, in the order of the topic, which is not always that in which they happened: Nylas promises none."""
+        if event.status is not None and event.time >= self.since.get(event.grant, 0):
+            self.status[event.grant], self.since[event.grant] = event.status, event.time
+
+    def deleted(self) -> set[str]:
+        """Grants that are gone."""
+        return {grant for grant, status in self.status.items() if status == "deleted"}
 
     def count(self) -> dict[str, int]:
         """Grants by status."""

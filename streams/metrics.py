@@ -111,6 +111,18 @@ class ReaderMetrics:
             "Contacts read again one by one, by what was found.",
             outcome=("found", "gone", "grant_gone", "refused", "unreadable"),
         )
+        self.lost = _counter(
+            registry,
+            "reader_lost",
+            "Times that the position in a topic was not in its log any more; it is read from the log's start.",
+            topic=("contacts.refetch", "grants.events", "contacts.outcomes"),
+        )
+        self.passed_over = _counter(
+            registry,
+            "reader_passed_over",
+            "Grants of a listing that were passed over, by reason: Nylas would not say whether it knows one, or named it by no ID.",
+            reason=("grant_unverified", "grant_without_id"),
+        )
         self.waits = _counter(
             registry, "reader_waits", "Waits by their reason.", reason=("rate_limited", "passing_fault", "sink_lag")
         )

@@ -17,22 +17,22 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
-from connectors.nylas.contacts import PAGE_SIZE
-from streams.assigned import AssignedPartition
-from streams.events import Origin, Record, UnreadableRecord
+from streams.assigned import AssignedPartition, OutOfLog
+from streams.events import Record, UnreadableRecord
 from streams.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
 from streams.kafka import client_config, consumer_config, producer_config, wait_for_broker
 from streams.lag import Gate, LagReader
 from streams.metrics import ReaderMetrics
+from streams.offsets import OffsetTracker
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
-from streams.reconcile import Concluder, Offerer, living_keys
-from streams.refetch import MAX_PENDING, Refetcher
-from streams.run_executor import RunExecutor
+from streams.reconcile import Concluder, Offerer
+from streams.refetch import MAX_PENDING, Pending, Refetcher
+from streams.run_executor import RunExecutor, snapshot_again
 from streams.runs import Run, RunKind, RunLog
-from streams.scan import Scanner, absence_record
+from streams.scan import Scanner
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
-from streams.snapshot import read_all, to_record
+from streams.snapshot import to_record
 from streams.succession import Succession
 from streams.topics import Topics, group, topics
 
@@ -45,6 +45,7 @@ STALLED_AFTER = 60.0  # seconds without a round of the main loop; a round takes 
 DELIVERY_SECONDS = 20.0  # a broker that restarts is back by then; later the page is published again
 COMMIT_EVERY = 1.0  # seconds; what a crash repeats at the most, beside what is under way
 RECOMMIT_EVERY = 3600.0  # Kafka forgets the offsets of a group without members after a week (offsets.retention.minutes)
+REMOVALS_AT_ONCE = 50  # deleted grants whose contacts wait to be removed while the events of other grants go on
 CATCH_UP_LOOK = 1.0  # seconds between two looks whether the dedupe stage has caught up
 CLOSE_SECONDS = 5.0  # for what is under way when the process stops; what is not acknowledged then is read again
 
@@ -206,33 +207,47 @@ class Reader:
             offerer = Offerer(self._kafka, self._publish, gate, self._topics, metrics)
             concluder = Concluder(self._kafka, client, self._publish, gate, self._topics, metrics, offerer)
             executor = RunExecutor(
-                self._log, client, scanner, concluder, self._publish, book, self._topics, self._nylas, settings
+                self._log,
+                client,
+                scanner,
+                concluder,
+                self._publish,
+                book,
+                self._topics,
+                self._nylas,
+                settings,
+                metrics,
             )
             refetcher = Refetcher(client, self._publish, self._topics, metrics)
             tasks.create_task(scanner.run())
             tasks.create_task(refetcher.run())
             tasks.create_task(self._serve_refetch(refetcher, executor))
-            tasks.create_task(Succession(self._kafka, self._topics, offerer).run())
+            tasks.create_task(Succession(self._kafka, self._topics, offerer, metrics).run())
             known = asyncio.Event()
-            tasks.create_task(self._serve_grants(executor, book, known, gate, lags))
+            tasks.create_task(self._serve_grants(executor, book, known, concluder, lags))
             await known.wait()  # what is known of the grants, before a listing is compared with it
             tasks.create_task(executor.run())
 
     async def _serve_refetch(self, refetcher: Refetcher, executor: RunExecutor) -> None:
         """Fills the refetcher from the topic, and commits what it has finished."""
-        async with AssignedPartition(
-            self._kafka, self._topics.refetch.name, group(self._kafka, "reader-work")
-        ) as source:
-            lost = await source.start()
-            if lost:
-                log.error(
-                    "requests to read contacts again expired unread; everything is compared instead", offsets=lost
-                )
-                await executor.request(Run(RunKind.RECONCILE, None, int(time.time()), "contacts.refetch"))
-            pending, committed, committed_at = refetcher.pending, -1, 0.0
+        topic = self._topics.refetch.name
+        lost = self._metrics.lost.labels("contacts.refetch")
+        async with AssignedPartition(self._kafka, topic, group(self._kafka, "reader-work"), lost.inc) as source:
+            if await source.start():
+                await self._compare_all(executor, "contacts.refetch")
+                await source.commit(source.position)
+            committed, committed_at = -1, 0.0
             while True:
-                room = len(pending) < MAX_PENDING
-                for record in await source.consume() if room else await nothing():
+                pending = refetcher.pending
+                try:
+                    records = await source.consume() if len(pending) < MAX_PENDING else await nothing()
+                except OutOfLog:
+                    await self._compare_all(executor, "contacts.refetch")
+                    await source.start_over()
+                    await source.commit(source.position)
+                    refetcher.pending, committed = Pending(), -1  # the old ones' offsets are those of another log
+                    continue
+                for record in records:
                     if not pending.take(record, int(time.time())):
                         self._metrics.refetched.labels("unreadable").inc()
                         log.error("a record of contacts.refetch names no contact", offset=record.offset)
@@ -246,71 +261,90 @@ class Reader:
                 ):
                     committed, committed_at = offset, now
 
+    async def _compare_all(self, executor: RunExecutor, topic: str) -> None:
+        """What a topic of requests lost, a reading of every address book makes good."""
+        log.error("records were lost before they were read; everything is compared instead", topic=topic)
+        await executor.request(Run(RunKind.RECONCILE, None, int(time.time()), topic))
+
     async def _serve_grants(
-        self, executor: RunExecutor, book: GrantBook, known: asyncio.Event, gate: Gate, lags: LagReader
+        self, executor: RunExecutor, book: GrantBook, known: asyncio.Event, concluder: Concluder, lags: LagReader
     ) -> None:
         """Reads grants.events from its start, for what each grant is, and acts on what is behind the committed offset."""
-        async with AssignedPartition(
-            self._kafka, self._topics.grants.name, group(self._kafka, "reader-work")
-        ) as source:
-            await source.start(from_beginning=True)
-            committed_at = time.monotonic()
+        topic = self._topics.grants.name
+        lost = self._metrics.lost.labels("grants.events")
+        async with (
+            AssignedPartition(self._kafka, topic, group(self._kafka, "reader-work"), lost.inc) as source,
+            asyncio.TaskGroup() as removals,
+        ):
+            if await source.start(from_beginning=True):
+                await self._compare_all(executor, "grants.events")
+                await source.commit(source.position)
+            taken, committed, committed_at = OffsetTracker(), source.committed, time.monotonic()
+            room, turn = asyncio.Semaphore(REMOVALS_AT_ONCE), asyncio.Lock()
+
+            async def remove(event: GrantEvent, offset: int, taken: OffsetTracker) -> None:
+                try:
+                    await self._remove(event, executor, concluder, lags, turn)
+                finally:
+                    room.release()
+                taken.finish(offset)
+
             while True:
-                records = await source.consume()
+                try:
+                    records = await source.consume()
+                except OutOfLog:
+                    await self._compare_all(executor, "grants.events")
+                    await source.start_over()
+                    await source.commit(source.position)
+                    taken, committed = OffsetTracker(), source.committed
+                    continue
                 for record in records:
                     event = parse_grant_event(record)
-                    if event is None:
-                        self._metrics.grant_events.labels("other").inc()
+                    if event is not None:
+                        book.apply(event)
+                    if record.offset < source.committed:
                         continue
-                    book.apply(event)
-                    if record.offset >= source.committed:
-                        self._metrics.grant_events.labels(event.type).inc()
-                        await self._act(event, executor, gate, lags)
+                    taken.take(record.offset)
+                    self._metrics.grant_events.labels("other" if event is None else event.type).inc()
+                    if event is not None and event.ask is not Ask.NOTHING:
+                        log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
+                    if event is not None and event.ask is Ask.REMOVE:
+                        await room.acquire()
+                        removals.create_task(remove(event, record.offset, taken))
+                        continue
+                    if event is not None and event.ask is not Ask.NOTHING:
+                        kind = RunKind(event.ask.value)
+                        run = Run(kind, (event.grant,), event.time, event.type)
+                        await executor.request(run, run_id_of(kind, event))
+                    taken.finish(record.offset)
                 for status, count in book.count().items():
                     self._metrics.grants.labels(status).set(count)
                 if source.at_end:
                     known.set()
-                if records or time.monotonic() - committed_at > RECOMMIT_EVERY:
-                    await source.commit(source.position)
-                    committed_at = time.monotonic()
+                offset = taken.committable()
+                offset = committed if offset is None else offset
+                if (offset != committed or time.monotonic() - committed_at > RECOMMIT_EVERY) and await source.commit(
+                    offset
+                ):
+                    committed, committed_at = offset, time.monotonic()
 
-    async def _act(self, event: GrantEvent, executor: RunExecutor, gate: Gate, lags: LagReader) -> None:
-        if event.ask is not Ask.NOTHING:
-            log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
-        if event.ask in (Ask.BACKFILL, Ask.RECONCILE):
-            kind = RunKind(event.ask.value)
-            run = Run(kind, (event.grant,), event.time, event.type)
-            await executor.request(run, run_id_of(kind, event))
-        elif event.ask is Ask.REMOVE:
-            await self._remove(event, executor, gate, lags)
-
-    async def _remove(self, event: GrantEvent, executor: RunExecutor, gate: Gate, lags: LagReader) -> None:
-        """Publishes each living contact of a deleted grant as deleted, as of the grant's deletion.
+    async def _remove(
+        self, event: GrantEvent, executor: RunExecutor, concluder: Concluder, lags: LagReader, turn: asyncio.Lock
+    ) -> None:
+        """Publishes each living contact of a deleted grant as deleted, as of the grant's deletion; one grant at a time has its `turn`.
 
         Waits until what was read of the grant before has passed the dedupe stage, or contacts.changes would not know it yet.
         """
         await executor.idle(event.grant)  # its next page is a 404
-        ends = await self._asked(lambda: lags.ends(self._topics.events.name, self._kafka.events_partitions))
-        dedupe = group(self._kafka, "dedupe")
-        while True:
-            if await self._asked(lambda: lags.reached(dedupe, self._topics.events.name, ends)):
-                break
-            await asyncio.sleep(CATCH_UP_LOOK)
-        living = await asyncio.to_thread(
-            lambda: living_keys(read_all(self._kafka, self._topics.changes.name), event.grant)
-        )
-        records = [
-            absence_record(
-                self._topics, event.grant, contact_id, Origin.RECONCILE, f"{event.id}/{contact_id}", event.time
-            )
-            for _, _, contact_id in (key.partition("/") for key in living)
-        ]
-        for start in range(0, len(records), PAGE_SIZE):
-            chunk = records[start : start + PAGE_SIZE]
-            await gate.wait(len(chunk))
-            await self._publish(chunk)
-            self._metrics.deleted.labels("grant_deleted").inc(len(chunk))
-        log.info("contacts of a deleted grant published as deleted", grant=event.grant, contacts=len(living))
+        async with turn:
+            ends = await self._asked(lambda: lags.ends(self._topics.events.name, self._kafka.events_partitions))
+            dedupe = group(self._kafka, "dedupe")
+            while True:
+                if await self._asked(lambda: lags.reached(dedupe, self._topics.events.name, ends)):
+                    break
+                await asyncio.sleep(CATCH_UP_LOOK)
+            contacts = await snapshot_again(lambda: concluder.remove({event.grant: (event.id, event.time)}))
+        log.info("contacts of a deleted grant published as deleted", grant=event.grant, contacts=contacts)
 
     async def _asked(self, question: Callable[[], AnswerT]) -> AnswerT:
         """The answer of the broker, asked again until it comes."""

@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
+import structlog
 
 from connectors.nylas.client import NylasClient
-from connectors.nylas.contacts import get_contact
+from connectors.nylas.contacts import PAGE_SIZE, get_contact
 from connectors.nylas.errors import NotFound, NylasError
+from connectors.nylas.grants import get_grant
 from streams.events import (
     PAGE_MARGIN,
     Kind,
@@ -29,6 +31,8 @@ from streams.scan import Publish, absence_record, contact_hash, page_records
 from streams.settings import KafkaSettings
 from streams.snapshot import read_all
 from streams.topics import Topics
+
+log = structlog.get_logger()
 
 GUARD_FROM = 10
 """Deletions that the guard lets pass whatever their share: in an address book of five, one is a fifth."""
@@ -231,6 +235,49 @@ class Concluder:
             concluded[key.partition("/")[0]].offered += 1
         return concluded
 
+    async def remove(self, grants: Mapping[str, tuple[str, int]]) -> int:
+        """Publishes each living contact of grants that are gone as deleted; returns how many there were.
+
+        `grants` is, by ID, the ID of the event that says so and the version of the deletions. Raises SnapshotStalled and KafkaException.
+        """
+        living = await self._living(grants)
+        for start in range(0, len(living), PAGE_SIZE):
+            records = []
+            for grant, _, contact_id in (key.partition("/") for key in living[start : start + PAGE_SIZE]):
+                event_id, version = grants[grant]
+                event_id = f"{event_id}/{contact_id}"
+                records.append(absence_record(self._topics, grant, contact_id, Origin.RECONCILE, event_id, version))
+            await self._gate.wait(len(records))
+            await self._publish(records)
+            self._metrics.deleted.labels("grant_deleted").inc(len(records))
+        return len(living)
+
+    async def sweep(self, run_id: str, dead: Collection[str]) -> None:
+        """Removes what came of deleted grants after their contacts were removed: a notification that Nylas delivered again.
+
+        Asks Nylas for each such grant first. Raises SnapshotStalled and KafkaException.
+        """
+        gone: dict[str, tuple[str, int]] = {}
+        for grant in sorted({key.partition("/")[0] for key in await self._living(dead)}):
+            try:
+                await get_grant(self._client, grant)
+            except NotFound as answer:
+                gone[grant] = (f"{run_id}/{grant}", answer.served_at)
+            except NylasError as fault:
+                self._metrics.passed_over.labels("grant_unverified").inc()
+                log.warning(
+                    "a grant could not be verified, the next reconcile asks again", grant=grant, fault=str(fault)
+                )
+        if gone:
+            log.info("contacts of deleted grants removed", grants=len(gone), contacts=await self.remove(gone))
+
+    async def _living(self, grants: Collection[str]) -> list[str]:
+        if not grants:
+            return []
+        return list(
+            await asyncio.to_thread(lambda: living_keys(read_all(self._kafka, self._topics.changes.name), grants))
+        )
+
     async def _delete(self, run_id: str, listing: Listing, keys: Collection[str]) -> int:
         """Asks for each missing contact by its ID first: an item that moves between pages while they are read is in none of them."""
         deleted = 0
@@ -279,14 +326,13 @@ def listing_of(grant: str, start: int, sources: tuple[str, ...], seen: "array[in
     return Listing(grant, start, sources, array("Q", sorted(set(seen))))
 
 
-def living_keys(changes: Iterable[Record], grant: str) -> dict[str, int]:
-    """The keys of a grant's contacts that contacts.changes holds as living, each with its version."""
+def living_keys(changes: Iterable[Record], grants: Collection[str]) -> dict[str, int]:
+    """The keys of these grants' contacts that contacts.changes holds as living, each with its version."""
     living: dict[str, int] = {}
-    prefix = grant.encode() + b"/"
     for record in changes:
-        if not (record.key or b"").startswith(prefix):
-            continue
         key = (record.key or b"").decode(errors="replace")
+        if key.partition("/")[0] not in grants:
+            continue
         living.pop(key, None)
         try:
             change = parse_change(record.key, record.value, record.headers)

@@ -13,8 +13,9 @@ from confluent_kafka import KafkaException
 from connectors.nylas.client import NylasClient
 from connectors.nylas.errors import NotFound, NylasError, Passing
 from connectors.nylas.grants import Grant, get_grant, list_grants, unreadable
-from streams.events import PAGE_MARGIN, Record
+from streams.events import Record
 from streams.grant_life import GrantBook, deleted_record, listed_record, plausible
+from streams.metrics import ReaderMetrics
 from streams.reconcile import Concluder, Listing, listing_of
 from streams.runs import (
     FINAL,
@@ -92,9 +93,11 @@ class RunExecutor:
         topics: Topics,
         nylas: NylasSettings,
         settings: ReaderSettings,
+        metrics: ReaderMetrics,
     ) -> None:
         self._log, self._client, self._scanner, self._concluder = run_log, client, scanner, concluder
         self._publish, self._book, self._topics, self._nylas, self._settings = publish, book, topics, nylas, settings
+        self._metrics = metrics
         self._handled: set[str] = set()
         self._active: set[str] = set()
         self._jobs: dict[tuple[str, str], Job] = {}
@@ -218,8 +221,10 @@ class RunExecutor:
         log.info("run ends", run=run_id, state=over.state.value, error=over.error)
 
     async def _carry_out(self, run_id: str, run: Run) -> Run:
+        asked_at = int(time.time())  # what grants.events tells of later moments is newer than the listing
         listed = await again_while_passing(partial(list_grants, self._client))
-        await self._tell_listing(listed, whole=run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run)
+        if not run.dry_run:
+            await self._tell_listing(listed, asked_at, whole=run.whole)
         chosen = choose(run, listed)
         sources = run.sources or self._nylas.sources
         known = dict(self._log.progress(run_id))
@@ -252,6 +257,9 @@ class RunExecutor:
         for job in jobs:
             self._scanner.submit(job)
         await self._conclude_all(run_id, run, jobs)
+        if run.whole:
+            dead = self._book.deleted() - {grant.id for grant in listed}
+            await snapshot_again(partial(self._concluder.sweep, run_id, dead))
         final |= {job.grant.id: job.progress for job in jobs}
         return finished(run, final, time.time())
 
@@ -279,13 +287,7 @@ class RunExecutor:
             job.grant.id: listing_of(job.grant.id, job.progress.scan_start or 0, job.sources, job.seen) for job in jobs
         }
         share = self._settings.max_delete_share if run.max_delete_share is None else run.max_delete_share
-        while True:
-            try:
-                results = await self._concluder.conclude(run_id, listings, share)
-                break
-            except (SnapshotStalled, KafkaException) as error:
-                log.warning("contacts.changes could not be read, tried again", error=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
+        results = await snapshot_again(partial(self._concluder.conclude, run_id, listings, share))
         for job in jobs:
             result = results[job.grant.id]
             progress = replace(job.progress, deleted=result.deleted, offered=result.offered)
@@ -297,10 +299,9 @@ class RunExecutor:
         job.progress = replace(progress, state=state, error=error, updated_at=int(time.time()))
         await self._publish([progress_record(self._topics, job.run_id, job.grant.id, job.progress)])
 
-    async def _tell_listing(self, listed: Sequence[Grant], *, whole: bool) -> None:
-        """Writes to grants.events what the listing says that its events did not."""
-        now = int(time.time())
-        news = [listed_record(self._topics, grant, now) for grant in self._book.news(listed)]
+    async def _tell_listing(self, listed: Sequence[Grant], asked_at: int, *, whole: bool) -> None:
+        """Writes to grants.events what the listing, asked for at `asked_at`, says that its events did not."""
+        news = [listed_record(self._topics, grant, asked_at) for grant in self._book.news(listed)]
         vanished = self._book.vanished(listed) if whole else []
         if vanished and not plausible(len(vanished), len(listed), self._settings.max_delete_share):
             log.error(
@@ -309,13 +310,28 @@ class RunExecutor:
             vanished = []
         for name in vanished:
             try:
-                await again_while_passing(partial(get_grant, self._client, name))
-            except NotFound as gone:
-                news.append(deleted_record(self._topics, name, gone.served_at - PAGE_MARGIN))
+                await get_grant(self._client, name)
+            except NotFound as gone:  # no page, which may be older than its Date: the grant is gone as of now
+                news.append(deleted_record(self._topics, name, gone.served_at))
+            except NylasError as fault:
+                self._metrics.passed_over.labels("grant_unverified").inc()
+                log.warning(
+                    "a grant could not be verified, the next reconcile asks again", grant=name, fault=str(fault)
+                )
         await self._publish(news)
 
 
 AnswerT = TypeVar("AnswerT")
+
+
+async def snapshot_again(work: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    """Does what reads a topic as a table until the broker lets it."""
+    while True:
+        try:
+            return await work()
+        except (SnapshotStalled, KafkaException) as error:
+            log.warning("a topic could not be read, tried again", error=str(error))
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def again_while_passing(call: Callable[[], Awaitable[AnswerT]]) -> AnswerT:

@@ -76,6 +76,11 @@ class Run:
     finished_at: int | None = None
     not_before: int = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether it compares every address book, as the schedule does."""
+        return self.kind is RunKind.RECONCILE and self.grants is None and not self.dry_run
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -260,11 +265,13 @@ class RunLog:
         return None
 
     def finished_before(self, moment: float) -> list[str]:
-        """Runs that are over since before `moment` (epoch seconds)."""
+        """Runs that are over since before `moment` (epoch seconds); never the latest of everything, from which the schedule counts."""
+        wholes = ((run.requested_at, run_id) for run_id, run in self.runs.items() if run.whole)
+        _, latest = max(wholes, default=(0, ""))
         return [
             run_id
             for run_id, run in self.runs.items()
-            if run.state in FINAL and (run.finished_at or run.requested_at) < moment
+            if run.state in FINAL and (run.finished_at or run.requested_at) < moment and run_id != latest
         ]
 
 
@@ -290,10 +297,9 @@ def next_runs(runs: Mapping[str, Run], active: Collection[str]) -> Starts:
         run = runs[run_id]
         if run.state in FINAL:
             continue
-        whole = run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run
         if run_id in active:
-            busy = busy or whole
-        elif not whole:
+            busy = busy or run.whole
+        elif not run.whole:
             start.append(run_id)
         elif run.state is State.RUNNING and not busy:  # a predecessor was in the middle of it
             start.append(run_id)
@@ -318,8 +324,7 @@ def reconcile_due(runs: Iterable[Run], now: float, every: float, since: float) -
     """
     if every <= 0:
         return False
-    whole = (run for run in runs if run.kind is RunKind.RECONCILE and run.grants is None and not run.dry_run)
-    return now - max((run.requested_at for run in whole), default=since) >= every
+    return now - max((run.requested_at for run in runs if run.whole), default=since) >= every
 
 
 def reconcile_owed(runs: Iterable[Run], lost_ms: int) -> bool:

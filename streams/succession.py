@@ -10,8 +10,9 @@ import time
 import structlog
 from confluent_kafka import KafkaException
 
-from streams.assigned import AssignedPartition
+from streams.assigned import AssignedPartition, OutOfLog
 from streams.events import Record
+from streams.metrics import ReaderMetrics
 from streams.reconcile import Offerer, heirs, living_offsets, read_outcome
 from streams.settings import KafkaSettings
 from streams.snapshot import SnapshotStalled, read_all
@@ -29,19 +30,24 @@ MAX_RELEASED = 100_000  # records looked for at once, some MB
 class Succession:
     """Watches contacts.outcomes for records that were released."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, offerer: Offerer) -> None:
-        self._kafka, self._topics, self._offerer = kafka, topics, offerer
+    def __init__(self, kafka: KafkaSettings, topics: Topics, offerer: Offerer, metrics: ReaderMetrics) -> None:
+        self._kafka, self._topics, self._offerer, self._metrics = kafka, topics, offerer, metrics
 
     async def run(self) -> None:
         """Works until it is cancelled."""
+        lost = self._metrics.lost.labels("contacts.outcomes")
         async with AssignedPartition(
-            self._kafka, self._topics.outcomes.name, group(self._kafka, "reader-work")
+            self._kafka, self._topics.outcomes.name, group(self._kafka, "reader-work"), lost.inc
         ) as source:
             await source.start()
             released: set[str] = set()
             not_before = 0.0
             while True:
-                records = await source.consume() if len(released) < MAX_RELEASED else await _nothing()
+                try:
+                    records = await source.consume() if len(released) < MAX_RELEASED else await _nothing()
+                except OutOfLog:  # a compacted topic's start tells the last outcome of every contact
+                    await source.start_over()
+                    continue
                 found = {
                     record_id for fate, record_id in map(read_outcome, records) if fate == "released" and record_id
                 }

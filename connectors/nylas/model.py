@@ -21,6 +21,9 @@ LONGEST_ID = 2_000
 FAMILIES = ("contact", "grant")
 """Of the types that we read; a type of one is the family, a dot and more. What has no dot is another type."""
 
+LAST_ATTEMPT = 3
+"""Of Nylas to deliver a notification, counted in its `webhook_delivery_attempt` (schema of the envelope)."""
+
 LATEST_TIME = 2**33
 """Epoch seconds, in the year 2242. A time in milliseconds lies beyond: believed, it would make every later event look stale."""
 
@@ -31,7 +34,7 @@ class Notification:
 
     `time` is when the event happened (epoch seconds), None where it is absent or no time. `id` stays the same over the attempts of one
     notification; where Nylas sent none it is derived from the body. `object` is the contact, grant or other subject. `family` is one of
-    `FAMILIES`, whose IDs are then present and usable, or empty: a type that we do not read.
+    `FAMILIES`, whose IDs are then present and usable, or empty: a type that we do not read. After the `last_attempt` Nylas gives it up.
     """
 
     id: str
@@ -40,6 +43,7 @@ class Notification:
     time: int | None
     source: str
     application_id: str
+    last_attempt: bool
     object: Mapping[str, Any]
 
 
@@ -80,13 +84,15 @@ def parse_notification(raw: bytes) -> Notification:
     identity = data.get("id")
     source = data.get("source")
     application = inner.get("application_id")
+    attempt = data.get("webhook_delivery_attempt")
     return Notification(
         identity if isinstance(identity, str) and identity else _derived_id(data, raw),
         kind,
         family,
-        _time(data.get("time")),
+        parse_time(data.get("time")),
         source if isinstance(source, str) else "",
         application if isinstance(application, str) else "",
+        isinstance(attempt, int) and attempt >= LAST_ATTEMPT,
         subject,
     )
 
@@ -109,7 +115,8 @@ def _usable_id(value: object, reason: str) -> str:
     raise UnreadableBody(reason)
 
 
-def _time(value: object) -> int | None:
+def parse_time(value: object) -> int | None:
+    """The `time` of an envelope, epoch seconds; None for what is no time, or in milliseconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not 0 < value < LATEST_TIME or value != int(value):

@@ -222,6 +222,68 @@ def test_a_deletion_of_a_grant_that_was_missed_is_found_by_the_listing(desk: Sta
     assert reader.metric("contactstream_reader_grants", status="deleted") == 1
 
 
+def test_a_grant_found_missing_takes_all_its_contacts_with_it_the_newest_too(desk: Start) -> None:
+    mine = desk({"grants": [grant(f"g{number}", people(2)) for number in range(6)]})
+    mine.reader()
+    mine.command("backfill", "--all")
+    before = int(time.time())
+    mine.changed("g0/old", LONG_AGO)
+    mine.changed("g0/just-changed", before - 30)
+    mine.nylas.call("PUT", "/_sim/world", {"grants": [grant(f"g{number}", people(2)) for number in range(1, 6)]})
+    mine.command("reconcile", "--all")
+    mine.commit("dedupe", "contacts.events", mine.ends("contacts.events"))
+    wait_until(lambda: deleted(mine).keys() == {"g0/old", "g0/just-changed"}, "both are deleted", 40)
+    assert all(version >= before for version in deleted(mine).values()), "no page's margin: it was asked for by its ID"
+
+
+def test_a_contact_that_comes_of_a_deleted_grant_later_is_removed_by_the_next_reconcile(desk: Start) -> None:
+    mine = desk({"grants": [grant("g1", people(2)), grant("g2", people(2))]})
+    mine.granted("grant.deleted", "dead", at=LONG_AGO)
+    mine.granted("grant.deleted", "g2", at=LONG_AGO)  # a wrong one: Nylas knows it
+    reader = mine.reader()
+    wait_until(lambda: reader.metric("contactstream_reader_grants", status="deleted") == 2, "they are known", 40)
+    before = int(time.time())
+    mine.changed("dead/late", before - 30, "g2/c0")
+    mine.command("reconcile", "--all")
+    assert deleted(mine).keys() == {"dead/late"}
+    assert deleted(mine)["dead/late"] >= before
+    mine.command("reconcile", "--all", "--dry-run")
+    assert len(deleted(mine)) == 1
+
+
+def test_a_missing_grant_that_nylas_will_not_speak_of_does_not_stop_the_reconcile(desk: Start) -> None:
+    mine = desk({"grants": [grant(f"g{number}", people(2)) for number in range(12)]})
+    reader = mine.reader()
+    mine.command("backfill", "--all")
+    mine.changed("g0/c0", LONG_AGO, "g1/c0")
+    mine.nylas.call("PUT", "/_sim/world", {"grants": [grant(f"g{number}", people(2)) for number in range(2, 12)]})
+    mine.nylas.faults({"kind": "unauthorized", "on": "grant", "grant_id": "g0", "times": None})
+    mine.command("reconcile", "--all")
+    mine.commit("dedupe", "contacts.events", mine.ends("contacts.events"))
+    wait_until(lambda: deleted(mine).keys() == {"g1/c0"}, "the other one is", 40)
+    assert reader.metric("contactstream_reader_passed_over_total", reason="grant_unverified") == 1
+
+
+def test_the_removal_of_a_grant_that_waits_holds_no_other_event_back(desk: Start) -> None:
+    mine = desk({"grants": [grant("g2", people(2))]})
+    early = {"specversion": "1.0", "type": "contact.updated", "id": "1", "time": 1, "data": {"object": {}}}
+    mine.kafka.produce("contacts.events", [(b"g1/c0", json.dumps(early).encode())], [("origin", b"backfill")])
+    mine.changed("g1/c0", LONG_AGO)
+    mine.granted("grant.deleted", "g1")
+    mine.granted("grant.created", "g2")
+    first = mine.reader(READER_SESSION_TIMEOUT="2")
+    wait_until(lambda: keys(mine.events()) == {"g1/c0", "g2/c0", "g2/c1"}, "the new grant is read", 60)
+    assert deleted(mine) == {}, "the dedupe stage is behind"
+    assert mine.kafka.committed(mine.kafka.name("contactstream-reader-work"), "grants.events")[0] <= 0
+    first.kill()
+    mine.reader(READER_SESSION_TIMEOUT="2")
+    mine.commit("dedupe", "contacts.events", mine.ends("contacts.events"))
+    wait_until(lambda: deleted(mine).keys() == {"g1/c0"}, "a successor removes it", 60)
+    wait_until(
+        lambda: mine.kafka.committed(mine.kafka.name("contactstream-reader-work"), "grants.events")[0] >= 2, "over", 40
+    )
+
+
 def test_the_key_of_another_application_deletes_no_grant(desk: Start) -> None:
     mine = desk({"grants": [grant(f"g{number}", people(1)) for number in range(4)]})
     reader = mine.reader()

@@ -86,7 +86,8 @@ class Desk:
         return [(found.headers["origin"].decode(), json.loads(found.value or b"")) for found in self.events()]
 
     def refetch(self, not_before: float, *wanted: str) -> None:
-        headers: Headers = [("reason", b"bodyless"), ("not_before", b"%d" % not_before), ("received_ms", b"1")]
+        headers: Headers = [("reason", b"bodyless"), ("not_before", b"%d" % not_before)]
+        headers.append(("received_ms", b"%d" % (time.time() * 1000)))
         self.kafka.produce("contacts.refetch", [(key.encode(), b"") for key in wanted], headers)
 
     def changed(self, key: str, version: int, *more: str, deleted: bool = False, **fields: Any) -> None:
@@ -104,14 +105,14 @@ class Desk:
         value = json.dumps({"outcome": fate, "sobject": "Contact", "id": record_id, "matched": "email"}).encode()
         self.kafka.produce("contacts.outcomes", [(key.encode(), value)])
 
-    def granted(self, kind: str, grant_id: str, copies: int = 1, **fields: Any) -> None:
-        """A record of grants.events, as the bridge writes it, however often it was delivered."""
+    def granted(self, kind: str, grant_id: str, copies: int = 1, at: float | None = None, **fields: Any) -> None:
+        """A record of grants.events, as the bridge writes it, however often it was delivered; it happened `at`, else now."""
         envelope = {
             "specversion": "1.0",
             "type": kind,
             "source": "/nylas/system",
             "id": f"{kind}-{grant_id}",
-            "time": int(time.time()),
+            "time": int(time.time() if at is None else at),
             "data": {"application_id": "a", "object": {"grant_id": grant_id, **fields}},
         }
         self.kafka.produce("grants.events", [(grant_id.encode(), json.dumps(envelope).encode())] * copies)

@@ -1,6 +1,7 @@
 """What a complete listing says: who is gone, who is offered again, and what is too much to be believed."""
 
 from array import array
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from streams.grant_life import (
     parse_grant_event,
     plausible,
 )
+from streams.reader import run_id_of
 from streams.reconcile import (
     Listing,
     compare,
@@ -30,6 +32,7 @@ from streams.reconcile import (
     offer_records,
     read_outcome,
 )
+from streams.runs import RunKind
 from streams.scan import contact_hash
 from streams.settings import KafkaSettings, load
 from streams.sink import outcome_value
@@ -205,8 +208,9 @@ def test_the_living_contacts_of_a_grant_are_those_whose_last_change_is_no_deleti
         change("g2/a", 1, 4),
         change("g/c", 1, 5),
         change("g/c", 1, 6, None),
+        change("h/a", 2, 7),
     ]
-    assert living_keys(changes, "g") == {"g/a": 3}
+    assert living_keys(changes, {"g", "h"}) == {"g/a": 3, "h/a": 2}
 
 
 def notice(kind: str, **fields: object) -> Record:
@@ -267,6 +271,46 @@ def test_the_book_tells_what_the_listing_knows_better_and_what_it_lacks() -> Non
     assert [grant.id for grant in book.news(listed)] == ["h", "new"]
     assert book.vanished(listed) == ["gone"]
     assert book.count() == {"valid": 3, "expired": 0, "deleted": 0}
+
+
+@pytest.mark.parametrize(
+    ("envelope", "moment"),
+    [
+        (b'{"type": "grant.created", "time": %d, "data": {"object": {"grant_id": "g"}}}' % 10**18, 5),
+        (b'{"type": "grant.created", "time": %d, "data": {"object": {"grant_id": "g"}}}' % -(10**18), 5),
+        (b'{"type": "grant.created", "time": true, "data": {"object": {"grant_id": "g"}}}', 5),
+        (b'{"type": "grant.created", "time": 9, "data": {"object": {"grant_id": "g", "name": "x\\ud800y"}}}', 9),
+        (b'\xef\xbb\xbf{"type": "grant.created", "time": 9, "data": {"object": {"grant_id": "g"}}}', 9),
+    ],
+)
+def test_a_new_grant_is_read_whatever_else_its_event_says(envelope: bytes, moment: int) -> None:
+    event = parse_grant_event(Record("grants.events", b"g", envelope, [], 0, 0, 5000))
+    assert event is not None
+    assert (event.grant, event.ask, event.time) == ("g", Ask.BACKFILL, moment)
+    assert "-backfill-" in run_id_of(RunKind.BACKFILL, event)
+
+
+def told(book: GrantBook, *events: tuple[str, int]) -> str | None:
+    for kind, moment in events:
+        record = notice(kind, code=25027)
+        event = parse_grant_event(
+            replace(record, value=(record.value or b"").replace(b'"time":9', b'"time":%d' % moment))
+        )
+        assert event is not None
+        book.apply(event)
+    return book.status.get("g")
+
+
+def test_the_status_of_a_grant_is_that_of_the_last_event_to_happen_not_to_arrive() -> None:
+    assert told(GrantBook(), ("grant.updated", 20), ("grant.expired", 10)) == "valid"
+    assert told(GrantBook(), ("grant.expired", 10), ("grant.updated", 20)) == "valid"
+    assert told(GrantBook(), ("grant.deleted", 30), ("grant.updated", 20), ("grant.expired", 10)) == "deleted"
+    assert told(GrantBook(), ("grant.expired", 10), ("grant.updated", 10)) == "valid", (
+        "in one second the order is all there is"
+    )
+    book = GrantBook()
+    told(book, ("grant.deleted", 30))
+    assert book.deleted() == {"g"}
 
 
 def test_one_missing_grant_is_believed_and_all_of_them_never() -> None:

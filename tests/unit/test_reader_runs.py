@@ -81,6 +81,15 @@ def test_finished_runs_are_forgotten_and_unfinished_ones_never() -> None:
     assert log.finished_before(11) == ["old"]
 
 
+def test_the_latest_reading_of_everything_is_never_forgotten_or_the_schedule_would_not_know_it() -> None:
+    done = replace(EVERYTHING, state=State.DONE)
+    log = RunLog(
+        {"a": replace(done, requested_at=1), "c": replace(done, requested_at=2), "b": replace(done, requested_at=3)}
+    )
+    log.runs["z"] = replace(done, requested_at=9, dry_run=True)
+    assert sorted(log.finished_before(KEPT_FOR)) == ["a", "c", "z"]
+
+
 def test_a_backfill_starts_at_once_and_a_second_reading_of_everything_waits() -> None:
     runs = {"a": replace(EVERYTHING, state=State.RUNNING), "b": EVERYTHING, "c": ONE}
     assert next_runs(runs, {"a"}).start == ("c",)
