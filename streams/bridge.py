@@ -6,6 +6,7 @@ Nylas redelivers on 408, 429, 502, 503, 504 and 507 alone, and waits 10 s, so ev
 import asyncio
 import contextlib
 import logging
+import math
 import resource
 import signal
 import time
@@ -26,7 +27,7 @@ from streams.kafka import producer_config, wait_for_broker
 from streams.metrics import BRIDGE_ANSWERS, NOTIFICATIONS, BridgeMetrics
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
-from streams.runs import Run, RunKind, new_run_id, run_record
+from streams.runs import Run, RunKind, heartbeat_record, new_run_id, run_record
 from streams.settings import BridgeSettings, KafkaSettings, NylasSettings, ProcessSettings, SettingsError, load
 from streams.topics import Topics, topics
 
@@ -42,7 +43,8 @@ STOP_SECONDS = ANSWER_SECONDS + 1  # what is in flight is answered within ANSWER
 LINGER_SECONDS = 2.0  # reading on after an early answer, so that the sender sees it instead of a reset
 STALLED_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # between two looks at the secrets, the connections and the broker
-NYLAS_RETRY_SECONDS = 600.0  # the last of Nylas' three attempts comes 10 to 20 minutes after the first
+HEARTBEAT_SECONDS = 60.0  # a tenth of the gap that the reader looks for; compaction removes the records
+LAME_DUCK_SECONDS = 3.0  # until those who still send here have heard that this process is not ready any more
 
 MAX_CONNECTIONS = 2048  # each costs some 50 KB; Nylas' burst of 20,000 needs far fewer
 MAX_HELD = 256 * 1024 * 1024  # bytes of all bodies at once: a container's memory, not a sender's wish
@@ -61,6 +63,8 @@ class Decision:
     outcome: str
     kind: str = "other"
     record: Record | None = None
+    last_attempt: bool = False
+    """Whether Nylas forgets the notification unless the answer is 200."""
     reason: str = ""
     """Why it goes to the dead letters; empty when it does not."""
 
@@ -87,7 +91,9 @@ def decide(raw: bytes, encoding: str | None, limit: int, names: Topics, received
     else:
         return Decision(200, "ignored_type")
     record = Record(topic, key.encode(), body, event_headers(Origin.WEBHOOK, received_ms))
-    return Decision(200, "published", kind if kind in NOTIFICATIONS else f"{found.family}.*", record)
+    return Decision(
+        200, "published", kind if kind in NOTIFICATIONS else f"{found.family}.*", record, found.last_attempt
+    )
 
 
 def _dead(
@@ -99,32 +105,6 @@ def _dead(
     came = Record("webhook", None, body, headers, timestamp_ms=received_ms)
     record = Record(names.dead_letter.name, None, body, dead_letter_headers(came, "bridge", reason))
     return Decision(status, outcome, record=record, reason=reason)
-
-
-@dataclass(slots=True)
-class Refusals:
-    """How long the bridge has been refusing what it should take. Times are monotonic seconds."""
-
-    first: float | None = None
-    last: float = 0.0
-    longest: float = 0.0
-
-    def refused(self, now: float) -> None:
-        """A notification was told 503."""
-        if self.first is None:
-            self.first = now
-        self.last = now
-
-    def taken(self) -> None:
-        """A notification was acknowledged."""
-        if self.first is not None:
-            self.longest = max(self.longest, self.last - self.first)
-            self.first = None
-
-    @property
-    def lost(self) -> bool:
-        """Whether refusing outlasted Nylas' attempts: then an event may never have been delivered, and everything is to be read again."""
-        return self.longest > NYLAS_RETRY_SECONDS
 
 
 class BodyTooLarge(Exception):
@@ -204,10 +184,11 @@ class Bridge:
         self._drained = asyncio.Event()
         self.secrets: Sequence[bytes] = ()
         self.stopping = False
+        self.lost = False
+        """Whether a signed notification was refused that Nylas does not send again."""
         self.in_flight = 0
         self.broker_lost = asyncio.Event()
         self.fatal = asyncio.Event()
-        self.refusals = Refusals()
         metrics.in_flight.set_function(lambda: self.in_flight)
         self._requests = {outcome: metrics.requests.labels(outcome) for outcome in BRIDGE_ANSWERS}
         self._notifications = {kind: metrics.notifications.labels(kind) for kind in NOTIFICATIONS}
@@ -243,10 +224,12 @@ class Bridge:
                 self._metrics.cut_off.labels("slow").inc()
                 connection.transport.abort()
 
-    async def stop(self) -> None:
-        """Refuses what is new, waits for what is in flight, and closes the port."""
+    async def stop(self, lame_duck: float = LAME_DUCK_SECONDS) -> None:
+        """Refuses what is new for at least `lame_duck` seconds, waits for what is in flight, and closes the port."""
         self.stopping = True
+        await asyncio.sleep(lame_duck)  # a closed port would be no answer at all
         if self.in_flight:
+            self._drained.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), STOP_SECONDS)
         if self._listener is not None and self._server is not None:
@@ -267,7 +250,6 @@ class Bridge:
         except Exception as error:  # noqa: BLE001  aiohttp would answer 500, and Nylas gives up on 500
             self._log_unexpected(error)
             self._requests["failed"].inc()
-            self.refusals.refused(time.monotonic())
             return _closing(self._response(503))
         finally:
             self._held -= body.size
@@ -278,9 +260,6 @@ class Bridge:
         if request.method != "POST":
             self._requests["bad_request"].inc()
             return _closing(self._response(405, Allow="GET, POST"))
-        if self.stopping:
-            self._requests["stopping"].inc()
-            return _closing(self._response(503))
         try:
             raw = await self._read(request, body)
         except BodyTooLarge:
@@ -288,13 +267,13 @@ class Bridge:
             return _closing(self._response(413))
         except Overloaded:
             self._requests["overloaded"].inc()
-            self.refusals.refused(time.monotonic())
             return _closing(self._response(503))
         began = time.perf_counter()
         status, outcome = await self._take(request, raw)
         self._metrics.request_seconds.observe(time.perf_counter() - began)
         self._requests[outcome].inc()
-        return self._response(status)
+        answer = self._response(status)
+        return _closing(answer) if self.stopping else answer
 
     async def _challenge(self, request: web.BaseRequest) -> web.Response:
         text = challenge(request.rel_url.raw_query_string)
@@ -327,18 +306,20 @@ class Bridge:
 
     async def _take(self, request: web.BaseRequest, raw: bytes) -> tuple[int, str]:
         if not self.secrets:
-            self.refusals.refused(time.monotonic())
             return 503, "no_secret"
         if not signature_matches(self.secrets, raw, request.headers.get("X-Nylas-Signature")):
             return 401, "bad_signature"
-        if self.stopping:
-            return 503, "stopping"
         encodings = request.headers.getall("Content-Encoding", [])
         decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
+        if self.stopping and not decision.last_attempt:  # that one would be lost, and there is still a moment for it
+            return 503, "stopping"
         if decision.record is not None:
             try:
                 decision = await self._publish(decision, decision.record)
-            except (PublishFailed, TimeoutError) as error:
+            except Exception as error:
+                self.lost |= decision.last_attempt
+                if not isinstance(error, PublishFailed | TimeoutError):
+                    raise
                 self._not_acknowledged(error)
                 return 503, "broker_unavailable"
         if decision.reason:
@@ -367,11 +348,39 @@ class Bridge:
             self.in_flight -= 1
             if self.stopping and not self.in_flight:
                 self._drained.set()
-        self.refusals.taken()
         return decision
 
+    async def tell_reader(self, last: float, every: float = HEARTBEAT_SECONDS) -> float:
+        """Publishes what the reader has to know: a lost notification, and, `every` so many seconds, that notifications can be taken.
+
+        Not to be called before the topics are there. `last` and the result are the monotonic seconds of the last heartbeat. It is the
+        reader that sees a gap between two: a bridge that could take nothing may have been no process at all.
+        """
+        takes = self._listener is not None and self.secrets and not self.stopping
+        now = time.monotonic()
+        try:
+            if self.lost:
+                await self._request_reconcile()
+            if not takes or now - last < every:
+                return last
+            await self._publisher.publish([heartbeat_record(self._names, now_ms())])
+        except PublishFailed as error:
+            self._not_acknowledged(error)
+            return last
+        return now
+
+    async def _request_reconcile(self) -> None:
+        now = time.time()
+        run = Run(kind=RunKind.RECONCILE, grants=None, requested_at=int(now), by="bridge")
+        self.lost = False  # another one that is lost meanwhile asks again
+        try:
+            await self._publisher.publish([run_record(self._names, new_run_id(RunKind.RECONCILE, now), run)])
+        except PublishFailed:
+            self.lost = True
+            raise
+        log.warning("a notification was refused that Nylas does not send again; a reconcile is requested")
+
     def _not_acknowledged(self, error: PublishFailed | TimeoutError) -> None:
-        self.refusals.refused(time.monotonic())
         if isinstance(error, PublishFailed) and error.fatal:
             self.fatal.set()
         if not self.broker_lost.is_set():  # one line for an outage, not one for each notification
@@ -437,7 +446,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSet
     tasks = [
         asyncio.create_task(_watch_connections(bridge, health)),
         asyncio.create_task(_watch_secrets(bridge, metrics, settings)),
-        asyncio.create_task(_watch_broker(bridge, kafka, publisher, health, stopping.is_set)),
+        asyncio.create_task(_watch_broker(bridge, kafka, health, stopping.is_set)),
         asyncio.create_task(stopping.wait()),
         asyncio.create_task(bridge.fatal.wait()),
     ]
@@ -490,12 +499,11 @@ async def _watch_connections(bridge: Bridge, health: Health) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _watch_broker(
-    bridge: Bridge, kafka: KafkaSettings, publisher: Publisher, health: Health, stopped: Callable[[], bool]
-) -> None:
+async def _watch_broker(bridge: Bridge, kafka: KafkaSettings, health: Health, stopped: Callable[[], bool]) -> None:
     """Ready means that a broker knows our topics; asked again whenever it did not acknowledge."""
     names = topics(kafka)
-    wanted = [names.events.name, names.grants.name, names.dead_letter.name]
+    wanted = [names.events.name, names.grants.name, names.dead_letter.name, names.runs.name]
+    heartbeat = -math.inf
     while True:
         bridge.broker_lost.clear()
         if not await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopped, waiting=health.waiting):
@@ -503,18 +511,5 @@ async def _watch_broker(
         health.ready()
         log.info("ready")
         while not bridge.broker_lost.is_set():
-            if bridge.refusals.lost:
-                await _request_reconcile(bridge, names, publisher)
+            heartbeat = await bridge.tell_reader(heartbeat)
             await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _request_reconcile(bridge: Bridge, names: Topics, publisher: Publisher) -> None:
-    now = time.time()
-    run = Run(kind=RunKind.RECONCILE, grants=None, requested_at=int(now), by="bridge")
-    try:
-        await publisher.publish([run_record(names, new_run_id(RunKind.RECONCILE, now), run)])
-    except PublishFailed as error:
-        log.warning("the reconcile could not be requested yet", error=str(error))
-        return
-    log.warning("refused for longer than Nylas retries; a reconcile is requested", seconds=int(bridge.refusals.longest))
-    bridge.refusals.longest = 0.0

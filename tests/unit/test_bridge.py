@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.webhook import LONGEST_CHALLENGE
 from streams import bridge as module
-from streams.bridge import Bridge, Refusals
-from streams.events import Record, header
+from streams.bridge import Bridge
+from streams.events import Record, header, now_ms
 from streams.metrics import BridgeMetrics
 from streams.publisher import Publisher, PublishFailed
-from streams.runs import RunKind, parse_run
+from streams.runs import HEARTBEAT_KEY, Run, RunKind, parse_heartbeat, parse_run
 from streams.settings import BridgeSettings, KafkaSettings, load
 from streams.topics import topics
 from tests.support.waiting import until
@@ -42,6 +43,7 @@ from tests.support.webhooks import (
 NAMES = topics(load(KafkaSettings, {}))
 TOPICS = {NAMES.events.name: "events", NAMES.grants.name: "grants", NAMES.dead_letter.name: "dead-letter"}
 LIMIT = 64 * 1024
+LAST_ATTEMPT = envelope_body("contact.updated", {"grant_id": "g", "id": "last"}, webhook_delivery_attempt=3)
 
 
 class Broker(Publisher):
@@ -98,7 +100,7 @@ async def running(limit: int = LIMIT) -> AsyncIterator[Running]:
     finally:
         for client in served.clients:
             await client.close()
-        await bridge.stop()
+        await bridge.stop(lame_duck=0)
 
 
 @pytest.fixture
@@ -338,7 +340,7 @@ async def test_stopping_finishes_what_is_in_flight_and_refuses_what_is_new(serve
     served.broker.behave = lambda _: acknowledged
     early = asyncio.create_task(served.post(contact_body("g", "early")))
     await until(lambda: served.bridge.in_flight == 1, "the early one is in flight")
-    stop = asyncio.create_task(served.bridge.stop())
+    stop = asyncio.create_task(served.bridge.stop(lame_duck=0))
     await asyncio.sleep(0)
     late = await served.post(contact_body("g", "late"))
     assert (late.status, late.headers["connection"]) == (503, "close")
@@ -351,6 +353,23 @@ async def test_stopping_finishes_what_is_in_flight_and_refuses_what_is_new(serve
         await asyncio.open_connection("127.0.0.1", port)
 
 
+async def test_a_stop_answers_for_a_while_though_nothing_is_in_flight_and_still_takes_a_last_attempt(
+    served: Running,
+) -> None:
+    stop = asyncio.create_task(served.bridge.stop(lame_duck=60))
+    await until(lambda: served.bridge.stopping, "it stops")
+    answer = await served.post(contact_body("g", "late"))
+    assert (answer.status, answer.headers["connection"]) == (503, "close")
+    assert (await served.post(LAST_ATTEMPT)).status == 200
+    assert [record.value for record in served.broker.records] == [LAST_ATTEMPT]
+    assert await served.bridge.tell_reader(-math.inf) == -math.inf, "no heartbeat: it takes none of the others"
+    stop.cancel()
+    port = served.bridge.port
+    await served.bridge.stop(lame_duck=0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
 async def test_stopping_is_bounded_when_the_broker_never_answers(
     served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +378,7 @@ async def test_stopping_is_bounded_when_the_broker_never_answers(
     hanging = asyncio.create_task(served.post(contact_body("g", "c")))
     await until(lambda: served.bridge.in_flight == 1, "it is in flight")
     async with asyncio.timeout(5):
-        await served.bridge.stop()
+        await served.bridge.stop(lame_duck=0)
     assert (await hanging).status in {0, 503}
 
 
@@ -499,43 +518,69 @@ async def test_answers_do_not_tell_what_serves_them(served: Running) -> None:
         assert "aiohttp" not in str((await served.send(data)).headers).lower()
 
 
-def test_refusing_counts_as_losing_only_when_it_outlasts_nylas_attempts() -> None:
-    refusals = Refusals()
-    for moment in (0.0, 300.0, 599.0):
-        refusals.refused(moment)
-    refusals.taken()
-    assert not refusals.lost
-    refusals.refused(1000.0)
-    refusals.refused(1601.0)
-    assert not refusals.lost, "it still refuses: there is nothing to read again yet"
-    refusals.taken()
-    assert refusals.lost
+async def test_heartbeats_come_while_notifications_can_be_taken_and_at_their_interval(served: Running) -> None:
+    bridge = served.bridge
+    began = now_ms()
+    first = await bridge.tell_reader(-math.inf)
+    assert await bridge.tell_reader(first, every=3600) == first
+    assert len(served.broker.records) == 1
+    assert await bridge.tell_reader(first, every=0) >= first
+    assert [record.key for record in served.broker.records] == [HEARTBEAT_KEY] * 2
+    assert all(began <= parse_heartbeat(record.value or b"") <= now_ms() for record in served.broker.records)
+    bridge.secrets = ()
+    await bridge.tell_reader(first, every=0)
+    assert len(served.broker.records) == 2, "without a secret nothing can be taken"
 
 
-async def test_an_outage_and_its_end_are_seen_by_refusals(served: Running) -> None:
+async def test_a_heartbeat_that_is_not_acknowledged_is_none_and_tells_that_the_broker_is_away(served: Running) -> None:
     served.broker.behave = lambda _: PublishFailed("away")
-    await served.post(contact_body("g", "c"))
-    assert served.bridge.refusals.first is not None
+    assert await served.bridge.tell_reader(-math.inf) == -math.inf
     assert served.bridge.broker_lost.is_set()
-    served.broker.behave = lambda _: None
-    await served.post(contact_body("g", "c"))
-    assert served.bridge.refusals.first is None
+    served.broker.behave = lambda _: PublishFailed("fenced", fatal=True)
+    await served.bridge.tell_reader(-math.inf)
+    assert served.bridge.fatal.is_set()
 
 
-async def test_after_refusing_for_too_long_a_reconcile_of_everything_is_requested_once_it_can_be(
+def requested(served: Running) -> list[Run]:
+    """The runs asked for."""
+    return [
+        parse_run(record.value or b"")
+        for record in served.broker.records
+        if record.topic == NAMES.runs.name and record.key != HEARTBEAT_KEY
+    ]
+
+
+async def test_a_last_attempt_that_was_refused_has_everything_read_again_once_that_can_be_said(
     served: Running,
 ) -> None:
-    served.bridge.refusals.longest = 700.0
-    served.broker.behave = lambda _: PublishFailed("still away")
-    await module._request_reconcile(served.bridge, NAMES, served.broker)
-    assert served.bridge.refusals.lost
+    served.broker.behave = lambda _: PublishFailed("away")
+    assert (await served.post(LAST_ATTEMPT)).status == 503
+    await served.bridge.tell_reader(-math.inf)
+    assert requested(served) == []
     served.broker.behave = lambda _: None
-    await module._request_reconcile(served.bridge, NAMES, served.broker)
-    assert not served.bridge.refusals.lost
-    (record,) = served.broker.records
-    assert record.topic == NAMES.runs.name
-    run = parse_run(record.value or b"")
+    for _ in range(2):
+        await served.bridge.tell_reader(-math.inf)
+    (run,) = requested(served)
     assert (run.kind, run.grants, run.by) == (RunKind.RECONCILE, None, "bridge")
+
+
+@pytest.mark.parametrize(
+    ("raw", "signature"),
+    [
+        (LAST_ATTEMPT, "0" * 64),
+        (contact_body("g", "c"), None),
+        (envelope_body("contact.updated", {"grant_id": "g", "id": "c"}, webhook_delivery_attempt=2), None),
+    ],
+    ids=["not signed", "first attempt", "second attempt"],
+)
+async def test_what_nylas_did_not_say_or_says_again_has_nothing_read_again(
+    served: Running, raw: bytes, signature: str | None
+) -> None:
+    served.broker.behave = lambda _: PublishFailed("away")
+    assert (await served.post(raw, X_Nylas_Signature=signature or sign(raw))).status in {401, 503}
+    served.broker.behave = lambda _: None
+    await served.bridge.tell_reader(-math.inf)
+    assert requested(served) == []
 
 
 async def test_a_producer_that_cannot_go_on_ends_the_process(served: Running) -> None:

@@ -79,6 +79,13 @@ def test_what_the_schema_does_not_promise_may_be_missing(missing: str) -> None:
     assert found.time == (None if missing == "time" else 1723821985)
 
 
+@pytest.mark.parametrize(
+    ("attempt", "last"), [(1, False), (2, False), (3, True), (4, True), (None, False), ("3", False), (True, False)]
+)
+def test_the_last_attempt_is_known_by_its_number(attempt: object, last: bool) -> None:
+    assert parse_notification(orjson.dumps(envelope(webhook_delivery_attempt=attempt))).last_attempt is last
+
+
 def test_a_derived_id_is_the_same_for_every_attempt_and_another_for_another_content() -> None:
     def derived(**changes: Any) -> str:
         body = envelope(**changes)

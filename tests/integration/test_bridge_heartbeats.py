@@ -1,0 +1,124 @@
+"""The bridge's heartbeats and the reader that hears them, as processes on a real Kafka: what Nylas gave up is read again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.local.broker import Broker, free_ports
+from streams.events import now_ms
+from streams.runs import (
+    HEARTBEAT_KEY,
+    NYLAS_RETRY_SECONDS,
+    Run,
+    RunKind,
+    State,
+    heartbeat_record,
+    parse_heartbeat,
+    parse_run,
+)
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+from tests.support.kafka import Kafka
+from tests.support.processes import Process, Processes
+from tests.support.reader_desk import Desk, grant, keys, people
+from tests.support.waiting import until, wait_until
+from tests.support.webhooks import SECRET, contact_body, envelope_body, request, send_all
+
+pytestmark = pytest.mark.kafka
+
+MINUTE = 60_000
+
+
+@pytest.fixture
+def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Desk:
+    return Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
+
+
+@pytest.fixture
+def bridge(processes: Processes) -> Callable[[], tuple[Process, int]]:
+    """Starts a bridge; returns it with its public port."""
+
+    def start() -> tuple[Process, int]:
+        (port,) = free_ports(1)
+        given = {"BRIDGE_LISTEN": f"127.0.0.1:{port}", "NYLAS_WEBHOOK_SECRETS": SECRET}
+        return processes.start("bridge", environ=given).wait_ready(), port
+
+    return start
+
+
+def beat(kafka: Kafka, *moments: int) -> None:
+    """Heartbeats of a bridge before this one."""
+    names = topics(load(KafkaSettings, kafka.environ))
+    kafka.produce("reader.runs", [(HEARTBEAT_KEY, heartbeat_record(names, at_ms).value or b"") for at_ms in moments])
+
+
+def heartbeats(kafka: Kafka) -> Sequence[int]:
+    return [parse_heartbeat(found.value or b"") for found in kafka.read("reader.runs") if found.key == HEARTBEAT_KEY]
+
+
+def runs(kafka: Kafka) -> dict[str, Run]:
+    """As they stand."""
+    found: dict[str, Run] = {}
+    for record in kafka.read("reader.runs"):
+        key = (record.key or b"").decode()
+        if record.value is not None and "/" not in key:
+            found[key] = parse_run(record.value)
+    return found
+
+
+def all_over(kafka: Kafka) -> bool:
+    found = runs(kafka)
+    return bool(found) and all(run.state is State.DONE for run in found.values())
+
+
+def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything_read_again_once(
+    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+) -> None:
+    last = now_ms() - int(NYLAS_RETRY_SECONDS * 1000) - MINUTE
+    beat(kafka, last - MINUTE, last)
+    reader = desk.reader(READER_RECONCILE_EVERY="0")
+    wait_until(lambda: reader.metric("contactstream_reader_active") == 1, "the reader works", 60)
+    assert runs(kafka) == {}, "no heartbeat ends the gap yet"
+    bridge()
+    wait_until(lambda: all_over(kafka), "everything is read again", 60)
+    (run,) = runs(kafka).values()
+    assert (run.kind, run.grants, run.by) == (RunKind.RECONCILE, None, "bridge")
+    assert keys(desk.events()) == {"g1/c0", "g1/c1", "g1/c2"}
+    reader.kill()
+    again = desk.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="6")
+    wait_until(lambda: again.metric("contactstream_reader_active") == 1, "another reader hears of the same gap", 60)
+    desk.command("backfill", "--all")  # it has begun: what it would ask for by itself it has asked for
+    assert [run.by for run in runs(kafka).values()] == ["bridge", "command"]
+
+
+def test_without_a_gap_nothing_is_read_again(
+    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+) -> None:
+    beat(kafka, now_ms() - 5 * MINUTE)
+    desk.reader(READER_RECONCILE_EVERY="0")
+    bridge()
+    wait_until(lambda: len(heartbeats(kafka)) > 1, "the bridge is heard", 30)
+    desk.command("backfill", "--all")
+    assert [run.by for run in runs(kafka).values()] == ["command"]
+
+
+async def test_a_last_attempt_refused_while_the_broker_stood_still_has_everything_read_again(
+    own_broker: Broker, processes: Processes, tmp_path: Path, bridge: Callable[[], tuple[Process, int]]
+) -> None:
+    kafka = Kafka(own_broker.bootstrap, "last.")
+    desk = await asyncio.to_thread(Desk, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
+    process, port = await asyncio.to_thread(bridge)
+    assert (await send_all(port, [request(contact_body("g", "before"))]))[0].status == 200
+    last = envelope_body("contact.updated", {"grant_id": "g", "id": "last"}, webhook_delivery_attempt=3)
+    own_broker.pause()
+    try:
+        assert (await send_all(port, [request(last)]))[0].status == 503
+    finally:
+        own_broker.resume()
+    await until(lambda: process.ask("/readyz")[0] == 200, "it is ready again", 60)
+    await until(lambda: any(run.by == "bridge" for run in runs(kafka).values()), "a reconcile is requested", 60)
+    desk.reader(READER_RECONCILE_EVERY="0")
+    await until(lambda: asyncio.to_thread(all_over, kafka), "everything is read again", 60)
+    assert keys(desk.events()) >= {"g1/c0", "g1/c1", "g1/c2"}
