@@ -188,6 +188,9 @@ class Record:
     people: set[str] = field(
         default_factory=set
     )  # addresses of those whom it stands for, beyond the three that it can hold
+    joined: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # address book and name of those who joined it in this batch
 
     @property
     def key(self) -> str | None:
@@ -204,12 +207,18 @@ class Record:
         return tuple(value.strip().lower() for value in found if isinstance(value, str) and value.strip())
 
     @property
-    def name(self) -> str:
-        """Comparable; empty where it says no more than a fallback."""
+    def names(self) -> frozenset[str]:
+        """Comparable; none where it says no more than a fallback, and also without a last name that may be one."""
         first, last = clean(self.fields.get("FirstName")), clean(self.fields.get("LastName"))
-        if not first and last and is_fallback("LastName", last, self.addresses):
-            return ""
-        return _full_name(first, last)
+        whole = _full_name(first, last)
+        if last and is_fallback("LastName", last, self.addresses):
+            return frozenset({whole, _full_name(first, None)}) if first else frozenset()
+        return frozenset({whole} if whole else ())
+
+    def is_somebody_else(self, someone: Person) -> bool:
+        """Whether both names are known, and differ."""
+        names = self.names
+        return bool(names and someone.name) and someone.name not in names
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -303,7 +312,7 @@ class Census:
 
     def names(self, someone: Person) -> bool:
         """Whether a record that comes into question by address has this person's name."""
-        return any(record.name == someone.name for record in self._near(someone))
+        return any(someone.name in record.names for record in self._near(someone))
 
     def _near(self, someone: Person) -> Iterator[Record]:
         for address in someone.addresses:
@@ -316,7 +325,8 @@ class Census:
 
         By key on Contact, then Lead; then by any address on Contact, then Lead; a converted Lead is its Contact. Of several: one that
         has a key already, then the one modified last, then the oldest. A record whose key belongs to another contact of the same
-        address book with another name is another person.
+        address book with another name is another person. One with a key of another address book and another name may be: it is
+        taken where there is no other.
         """
         if held := self.of_key(someone.record_key):
             return Match(held[0], "key")
@@ -332,18 +342,31 @@ class Census:
             record: None for address in someone.addresses for record in self._converted_addresses.get(address, ())
         }
         shared = False
+        doubtful: Match | None = None
         for candidates, how in ((contacts, "email"), (converted, "converted_lead"), (leads, "email")):
             accepted = [record for record in candidates if self.acceptable(record, someone)]
             shared = shared or len(accepted) < len(candidates)
             if accepted:
-                return Match(min(accepted, key=_preference), how, ambiguous=len(accepted) > 1)
-        return Match(shared=shared, converted=dead)
+                certain = [one for one in accepted if one.key is None or not one.is_somebody_else(someone)]
+                match = Match(min(certain or accepted, key=_preference), how, ambiguous=len(accepted) > 1)
+                if certain:
+                    return match
+                doubtful = doubtful or match
+        return doubtful or Match(shared=shared, converted=dead)
 
     def acceptable(self, record: Record, someone: Person) -> bool:
         """Not so if two contacts of one address book share an address but not the name: a family, a shared mailbox."""
-        if record.key is None or grant_of(record.key) != grant_of(someone.record_key):
-            return True
-        return not record.name or not someone.name or record.name == someone.name
+        grant = grant_of(someone.record_key)
+        if someone.name and any(book == grant and name != someone.name for book, name in record.joined):
+            return False
+        return record.key is None or grant_of(record.key) != grant or not record.is_somebody_else(someone)
+
+    def join(self, record: Record, someone: Person) -> None:
+        """To be called after a person became one of those whom a record stands for."""
+        record.people.update(someone.addresses)
+        if someone.name:
+            record.joined.add((grant_of(someone.record_key), someone.name))
+        self.index(record)
 
     def _at(self, sobject: str, someone: Person) -> dict[Record, None]:
         return {

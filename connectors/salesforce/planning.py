@@ -64,6 +64,10 @@ class Outcome:
     ambiguous: bool = False
 
 
+NAME_DIFFERS = "name_differs"
+"""Reason of a FILLED that filled nothing: the record belongs to another contact's key, and has another name."""
+
+
 class OnDelete(StrEnum):
     """What happens to the record of a deleted contact. Salesforce is never asked to delete."""
 
@@ -95,8 +99,8 @@ class Policy:
 
 
 Count = Callable[[str, str], None]
-"""Called with what happened (`cut`, `left_out`, `invalid_address`, `ambiguous`, `missing`, `stripped`, `shared_domain`) and where
-(`Lead.Title`, or nothing)."""
+"""Called with what happened (`cut`, `left_out`, `invalid_address`, `ambiguous`, `name_differs`, `missing`, `stripped`,
+`shared_domain`) and where (`Lead.Title`, or nothing)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,6 @@ def rows(decisions: Iterable[Decision]) -> list[Row]:
 
 
 def _row(record: Record, decisions: list[Decision]) -> Row:
-    people = {address for decision in decisions if decision.person for address in decision.person.addresses}
     fields = record.changes
     if record.id is not None:
         fields = {"Id": record.id, **fields}
@@ -144,7 +147,7 @@ def _row(record: Record, decisions: list[Decision]) -> Row:
         "upsert" if record.id is None else "update",
         fields,
         record.fields.get("AccountId"),
-        frozenset(people.union(record.addresses)),
+        frozenset(record.people.union(record.addresses)),
         decisions,
     )
 
@@ -238,7 +241,8 @@ class Planner:
                 change, someone = others[place]
                 decision = self.decide(change, someone)
                 decisions.append(decision)
-                for address in someone.addresses if decision.record else ():  # who is left out joins nobody
+                joined = decision.record is not None and decision.outcome.reason != NAME_DIFFERS
+                for address in someone.addresses if joined else ():  # who is left out joins nobody
                     waiting.extend(neighbours.pop(address, ()))
         return decisions
 
@@ -301,6 +305,9 @@ class Planner:
         )
         if record.key == someone.record_key and record.version is not None and record.version > someone.version:
             return Decision(change, _but(outcome, Fate.STALE))
+        if not owner and record.is_somebody_else(someone):
+            self._count(NAME_DIFFERS, "")
+            return Decision(change, _but(outcome, Fate.FILLED, NAME_DIFFERS), record, someone)
         changed = self._apply(record, someone)
         if not owner:
             outcome = _but(outcome, Fate.FILLED, "" if changed else "nothing_to_fill")
@@ -317,8 +324,7 @@ class Planner:
             count=self._count,
         )
         record.fields |= found
-        record.people.update(someone.addresses)
-        self._census.index(record)
+        self._census.join(record, someone)
         return set(found)
 
 
