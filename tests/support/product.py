@@ -67,6 +67,15 @@ class Product:
         """A counter of a stage."""
         return self.stages[stage].metric(sample, **labels)
 
+    def asked(self, kind: str) -> int:
+        """Calls of a kind that Nylas has counted."""
+        answer = self.http.get(f"{self.nylas}/_sim/state", params={"ids": "false"})
+        return int(answer.json()["calls"].get(kind, 0))
+
+    def nylas_clock(self, **setting: Any) -> None:
+        """Sets the clock of Nylas: `at` in epoch seconds, `frozen`, or an `offset` in seconds."""
+        self.http.post(f"{self.nylas}/_sim/clock", json=setting).raise_for_status()
+
     def calls(self) -> int:
         """Calls that the org has counted."""
         answer = self.http.get(f"{self.salesforce}/_sim/state")

@@ -481,6 +481,7 @@ def test_the_simulator_shares_no_code_with_the_client() -> None:
     here = Path(sys.modules["connectors.nylas.simulator"].__file__ or "").parent
     for file in here.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: a relative import may lead anywhere"
             names = (
                 [one.name for one in node.names]
                 if isinstance(node, ast.Import)
