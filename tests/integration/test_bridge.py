@@ -1,8 +1,10 @@
 """The bridge as a process, with a real Apache Kafka."""
 
 import asyncio
+import contextlib
 import gzip
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +190,47 @@ async def test_a_stop_under_load_loses_nothing_that_got_its_200(kafka: Kafka, br
     taken = {body for body, status in zip(bodies, statuses, strict=True) if status == 200}
     assert 500 < len(taken) < len(bodies)
     assert taken <= set(values(kafka, "contacts.events"))
+
+
+async def test_a_stop_of_an_idle_bridge_answers_before_it_closes_the_port(bridge: Served) -> None:
+    raw = request(contact_body("g", "c"))
+    assert (await bridge.send(raw)).status == 200
+    bridge.process.send(signal.SIGTERM)
+
+    async def refused() -> Answer | None:
+        answer = await bridge.send(raw)
+        return answer if answer.status != 200 else None
+
+    answer = await until(refused, "it stops")
+    assert answer is not None
+    assert (answer.status, answer.headers["connection"]) == (503, "close")
+    assert "stopping" in bridge.process.ask("/readyz")[1]
+    assert await asyncio.to_thread(bridge.process.stop) == 0, bridge.process.log
+
+
+async def test_senders_that_dribble_their_bytes_are_cut_off_and_counted(bridge: Served) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: b\r\n"
+    began = [head + b"X-Slow: ", head + b"Content-Length: 1000\r\n\r\n"]
+
+    async def dribble(begun: bytes) -> None:
+        """One byte a second, until the other side ends it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+        try:
+            writer.write(begun)
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    assert await asyncio.wait_for(reader.read(), 1.0) == b"", "cut off, not answered"
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(dribble(begun) for begun in began))
+    assert bridge.process.metric("contactstream_bridge_cut_off_total", reason="slow") == 2
+    assert (await bridge.send(request(contact_body("g", "c")))).status == 200
 
 
 async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_and_each_signed_one_is_in_kafka(
