@@ -348,7 +348,7 @@ class Offsets:
 async def run(storm: Storm, folder: Path) -> Report:
     """A storm from its first process to its verdict."""
     began = time.monotonic()
-    load = notifications(storm.seed, storm.contacts, storm.versions)
+    load = notifications(storm.seed, storm.contacts, storm.versions).queue
     steps = schedule(storm.seed, len(load) / storm.rate * 3 + 60, storm.every, storm.only) if storm.every else []
     async with _started(storm, folder) as (running, sender):
         loaded = asyncio.Event()

@@ -1,34 +1,62 @@
 """The verifier finds each broken promise in evidence that was spoiled on purpose, and nothing in evidence that was not."""
 
+import ast
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.load import BASE, contact, envelope
-from tests.faults.verifier import Evidence, Sample, Stored, Write, verify
+from tests.faults.load import BASE, GRANT, contact, envelope, person
+from tests.faults.model import Contact, parse
+from tests.faults.verifier import Book, Evidence, Sample, Stored, Write, verify
 
 KEY = "storm-grant/c1"
 
 
-def event(offset: int, version: int, title: str, *, kind: str = "contact.updated") -> Stored:
-    subject: object = contact(1, title) if kind == "contact.updated" else {"grant_id": "storm-grant", "id": "c1"}
-    return Stored(0, offset, KEY, envelope(f"n{version}", BASE + version, subject, kind), {"origin": "webhook"})
+def event(offset: int, version: int, title: str, *, kind: str = "contact.updated", number: int = 1) -> Stored:
+    subject: object = contact(number, title) if kind == "contact.updated" else {"grant_id": GRANT, "id": f"c{number}"}
+    name = f"n{version}" if number == 1 else f"n{number}-{version}"
+    body = envelope(name, BASE + version, subject, kind)
+    return Stored(0, offset, f"{GRANT}/c{number}", body, {"origin": "webhook"}, BASE * 1000)
 
 
-def change(offset: int, version: int, title: str) -> Stored:
-    value = json.dumps(contact(1, title)).encode()
-    return Stored(0, offset, KEY, value, {"kind": "updated", "version": str(BASE + version)})
+def bodyless(offset: int, version: int) -> Stored:
+    body = envelope(f"n{version}", BASE + version, {"grant_id": GRANT, "id": "c1"})
+    return Stored(0, offset, KEY, body, {"origin": "webhook"})
+
+
+def page(offset: int, version: int, title: str) -> Stored:
+    """What was read of the contact alone."""
+    return replace(event(offset, version, title), headers={"origin": "refetch"})
+
+
+def asked(offset: int, reason: str, not_before: int) -> Stored:
+    return Stored(0, offset, KEY, b"", {"reason": reason, "not_before": str(BASE + not_before)})
+
+
+def change(offset: int, version: int, title: str, *, kind: str = "updated", number: int = 1) -> Stored:
+    value = json.dumps(contact(number, title)).encode()
+    return Stored(0, offset, f"{GRANT}/c{number}", value, {"kind": kind, "version": str(BASE + version)})
 
 
 def outcome(offset: int, version: int) -> Stored:
     return Stored(0, offset, KEY, json.dumps({"version": BASE + version}).encode(), {})
 
 
+def letter(record: Stored, stage: str, topic: str, **headers: str) -> Stored:
+    """The dead letter that a record becomes."""
+    where = {"topic": f"storm.{topic}", "partition": str(record.partition), "offset": str(record.offset)}
+    original = {f"dlq.original.{name}": value for name, value in where.items()}
+    return replace(record, offset=0, headers={**record.headers, **original, "dlq.stage": stage, **headers})
+
+
 def record(version: int, title: str, **fields: Any) -> dict[str, Any]:
-    known = {"Id": "00Q1", "Email": "person1@storm1.example.com", "Title": title}
+    known = {"Id": "00Q1", "FirstName": "Storm", "LastName": "Person1", "Company": "Storm 1", "Title": title}
+    known |= {"Email": "person1@storm1.example.com"}
     return known | {"Nylas_Contact_Id__c": KEY, "Nylas_Version__c": BASE + version} | fields
 
 
@@ -44,29 +72,266 @@ GOOD = Evidence(
     samples=[Sample({0: 2}, 1, 2, 1, 0, 0), Sample({0: 3}, 2, 2, 2, 0, 0)],
 )
 
-SPOILED: dict[str, Callable[[Evidence], Evidence]] = {
-    "acknowledged_lost": lambda e: replace(e, acknowledged=[*e.acknowledged, "n4"]),
-    "change_differs": lambda e: replace(e, changes=[change(0, 1, "v1"), change(1, 3, "v2")]),
-    "org_differs": lambda e: replace(e, org=[record(1, "v1")]),
-    "went_backwards": lambda e: replace(e, writes=[*e.writes, Write(3, "00Q1", KEY, BASE + 1)]),
-    "person_doubled": lambda e: replace(e, org=[*e.org, record(3, "v3", Id="00Q2", Nylas_Contact_Id__c=None)]),
-    "commit_ahead": lambda e: replace(e, samples=[Sample({0: 2}, 0, 1, 0, 0, 0)]),
-    "poison_vanished": lambda e: replace(e, events=[*e.events, Stored(0, 3, "x", b"\xff", {})]),
-    "valid_dead_lettered": lambda e: replace(
-        e, dead_letters=[Stored(0, 0, KEY, e.changes[0].value, {"dlq.stage": "sink", "dlq.reason": "string_too_long"})]
+# Nobody knows how the contact changed, and Nylas is asked.
+ASKED = replace(
+    GOOD,
+    acknowledged=["n4"],
+    events=[*GOOD.events, bodyless(3, 4), page(4, 5, "v5")],
+    changes=[*GOOD.changes, change(2, 5, "v5")],
+    outcomes=[*GOOD.outcomes, outcome(2, 5)],
+    refetch=[asked(0, "bodyless", 605)],
+    org=[record(5, "v5")],
+    grants=[GRANT],
+    samples=[Sample({0: 5}, 3, 3, 3, 1, 0, 1, {0: 5})],
+)
+
+# Deleted, taken over by nobody, and back again.
+RETURNED = replace(
+    GOOD,
+    events=[*GOOD.events, event(3, 4, "", kind="contact.deleted"), event(4, 6, "v6")],
+    changes=[*GOOD.changes, change(2, 4, "", kind="deleted"), change(3, 6, "v6")],
+    outcomes=[*GOOD.outcomes, outcome(2, 4), outcome(3, 6)],
+    writes=[*GOOD.writes, Write(3, "00Q1", None, None), Write(4, "00Q1", KEY, BASE + 6)],
+    org=[record(6, "v6")],
+)
+
+# Poison in both topics, the one under the key of a real contact.
+ODD_HEADERS = {"kind": "updated", "version": "9" * 5000}
+POISONED = replace(
+    GOOD,
+    events=[*GOOD.events, Stored(0, 3, KEY, b"\xff", {})],
+    changes=[*GOOD.changes, Stored(0, 2, KEY, b"{}", ODD_HEADERS), Stored(0, 3, KEY, None, {})],
+    outcomes=[
+        *GOOD.outcomes,
+        Stored(0, 2, KEY, b"\xff", {}),
+        Stored(0, 3, KEY, None, {}),
+        Stored(0, 4, "x", b"[]", {}),
+    ],
+    refetch=[Stored(0, 0, "poison", None, {"not_before": "9" * 5000, "reason": "x"})],
+    dead_letters=[
+        letter(Stored(0, 3, KEY, b"\xff", {}), "dedupe", "contacts.events"),
+        letter(Stored(0, 2, KEY, b"{}", ODD_HEADERS), "sink", "contacts.changes"),
+        Stored(0, 2, KEY, b"\xff", {}),
+    ],
+    samples=[Sample({0: 4}, 4, 4, 5, 1, 3)],
+)
+
+REFUSED = replace(
+    GOOD,
+    outcomes=[outcome(0, 1)],
+    dead_letters=[letter(change(1, 3, "v3"), "sink", "contacts.changes", **{"dlq.detail": "X: as told"})],
+    org=[record(1, "v1")],
+    samples=[Sample({0: 3}, 2, 2, 1, 0, 1)],
+    refusal="as told",
+    refused=1,
+)
+
+BOOKED = replace(GOOD, book=Book(GRANT, {"c1": contact(1, "v3")}))
+
+# One person in two grants, whose record the first holds.
+SHARED = replace(
+    GOOD,
+    events=[
+        replace(event(0, 1, ""), value=envelope("n1", BASE + 1, person(8, "v1")), key=f"{GRANT}/c8"),
+        replace(event(0, 1, ""), partition=1, value=envelope("n2", BASE + 1, person(9, "v1")), key="storm-second/c9"),
+    ],
+    acknowledged=["n1", "n2"],
+    changes=[
+        Stored(0, at, key, json.dumps(person(number, "v1")).encode(), {"kind": "updated", "version": str(BASE + 1)})
+        for at, key, number in ((0, f"{GRANT}/c8", 8), (1, "storm-second/c9", 9))
+    ],
+    outcomes=[],
+    writes=[],
+    org=[
+        {
+            "Id": "00Q8",
+            "FirstName": "Storm v1",
+            "LastName": "Person8 v1",
+            "Company": "storm8.example v1",
+            "Title": "v1",
+            "Email": "person8@storm8.example",
+            "Nylas_Email_2__c": "person8.v1@storm8.example",
+            "Phone": person(8, "v1")["phone_numbers"][0]["number"],  # type: ignore[index]
+            "MobilePhone": person(8, "v1")["phone_numbers"][1]["number"],  # type: ignore[index]
+            "Nylas_Contact_Id__c": f"{GRANT}/c8",
+            "Nylas_Version__c": BASE + 1,
+        }
+    ],
+    samples=[],
+)
+
+ALL_GOOD = {
+    "plain": GOOD,
+    "asked": ASKED,
+    "returned": RETURNED,
+    "poisoned": POISONED,
+    "refused": REFUSED,
+    "booked": BOOKED,
+    "shared": SHARED,
+}
+
+Spoil = Callable[[Evidence], Evidence]
+SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
+    "a notification that is nowhere": (
+        "acknowledged_lost",
+        GOOD,
+        lambda e: replace(e, acknowledged=[*e.acknowledged, "n4"]),
     ),
+    "a contact in two partitions": (
+        "partition_split",
+        GOOD,
+        lambda e: replace(e, events=[*e.events, replace(event(0, 1, "v1"), partition=1)]),
+    ),
+    "another content": ("change_differs", GOOD, lambda e: replace(e, changes=[change(0, 1, "v1"), change(1, 3, "v2")])),
+    "an older change that compaction keeps": (
+        "older_change_last",
+        GOOD,
+        lambda e: replace(e, changes=[*e.changes, change(2, 1, "v1")]),
+    ),
+    "a refetch that nobody asked for": ("refetch_missing", ASKED, lambda e: replace(e, refetch=[])),
+    "a refetch for another reason": (
+        "refetch_missing",
+        ASKED,
+        lambda e: replace(e, refetch=[asked(0, "no_time", 605)]),
+    ),
+    "a refetch without an answer": (
+        "refetch_unanswered",
+        ASKED,
+        lambda e: replace(e, refetch=[asked(0, "bodyless", 606)]),
+    ),
+    "an older version in the org": ("org_differs", GOOD, lambda e: replace(e, org=[record(1, "v3")])),
+    "another phone in the org": (
+        "org_differs",
+        SHARED,
+        lambda e: replace(e, org=[{**e.org[0], "MobilePhone": "+1 555 0"}]),
+    ),
+    "another surname in the org": (
+        "org_differs",
+        GOOD,
+        lambda e: replace(e, org=[record(3, "v3", LastName="Person2")]),
+    ),
+    "another company in the org": ("org_differs", GOOD, lambda e: replace(e, org=[record(3, "v3", Company="x")])),
+    "a contact that is not in the org": ("org_differs", GOOD, lambda e: replace(e, org=[])),
+    "a dead letter of an older version": (
+        "org_differs",
+        REFUSED,
+        lambda e: replace(e, dead_letters=[letter(change(0, 1, "v1"), "sink", "contacts.changes")]),
+    ),
+    "nobody of two holds the record": (
+        "org_differs",
+        SHARED,
+        lambda e: replace(e, org=[{**e.org[0], "Nylas_Contact_Id__c": None}]),
+    ),
+    "a page that did not reach the org": ("book_differs", BOOKED, lambda e: replace(e, org=[record(3, "v2")])),
+    "a page's contact that is not in the org": ("book_differs", BOOKED, lambda e: replace(e, org=[])),
+    "gone from the book and not from the org": (
+        "book_differs",
+        BOOKED,
+        lambda e: replace(e, book=Book(GRANT, {})),
+    ),
+    "an older version on the record": (
+        "went_backwards",
+        GOOD,
+        lambda e: replace(e, writes=[*e.writes, Write(3, "00Q1", KEY, BASE + 1)]),
+    ),
+    "an older version on another record": (
+        "went_backwards",
+        GOOD,
+        lambda e: replace(e, writes=[*e.writes, Write(3, "00Q2", KEY, BASE + 2)]),
+    ),
+    "an older version after the release": (
+        "went_backwards",
+        RETURNED,
+        lambda e: replace(e, writes=[*e.writes[:3], Write(4, "00Q1", KEY, BASE + 3), Write(5, "00Q1", KEY, BASE + 6)]),
+    ),
+    "an older version after the release, elsewhere": (
+        "went_backwards",
+        RETURNED,
+        lambda e: replace(e, writes=[*e.writes[:3], Write(4, "00Q2", KEY, BASE + 3), Write(5, "00Q1", KEY, BASE + 6)]),
+    ),
+    "released for an older deletion": (
+        "went_backwards",
+        RETURNED,
+        lambda e: replace(e, writes=[*e.writes, Write(5, "00Q1", None, None)]),
+    ),
+    "a key on two records": (
+        "key_doubled",
+        GOOD,
+        lambda e: replace(e, org=[*e.org, record(3, "v3", Id="0031", Email="other@x.example")]),
+    ),
+    "a person on two records": (
+        "person_doubled",
+        GOOD,
+        lambda e: replace(e, org=[*e.org, record(3, "v3", Id="00Q2", Nylas_Contact_Id__c=None)]),
+    ),
+    "a person on two records, by the second address": (
+        "person_doubled",
+        SHARED,
+        lambda e: replace(e, org=[*e.org, {"Id": "0032", "Email": "person8.v1@storm8.example"}]),
+    ),
+    "a commit before the change": (
+        "commit_ahead",
+        GOOD,
+        lambda e: replace(e, samples=[Sample({0: 2}, 0, 1, 0, 0, 0), *e.samples]),
+    ),
+    "a commit before the outcome": ("commit_ahead", GOOD, lambda e: replace(e, samples=[Sample({}, 2, 2, 1, 0, 0)])),
+    "a commit before the request": (
+        "commit_ahead",
+        ASKED,
+        lambda e: replace(e, samples=[Sample({0: 5}, 3, 3, 3, 0, 0, 0, {})]),
+    ),
+    "a commit before the answer": (
+        "commit_ahead",
+        ASKED,
+        lambda e: replace(e, samples=[Sample({0: 5}, 3, 3, 3, 1, 0, 1, {0: 4})]),
+    ),
+    "a commit before dedupe's dead letter": (
+        "commit_ahead",
+        POISONED,
+        lambda e: replace(e, samples=[Sample({0: 4}, 0, 4, 5, 1, 0)]),
+    ),
+    "a commit before the sink's dead letter": (
+        "commit_ahead",
+        POISONED,
+        lambda e: replace(e, samples=[Sample({0: 3}, 4, 4, 5, 1, 0)]),
+    ),
+    "too few samples": ("unwatched", GOOD, lambda e: replace(e, least_samples=3)),
+    "poison that is nowhere": ("poison_vanished", POISONED, lambda e: replace(e, dead_letters=e.dead_letters[1:])),
+    "poisoned changes that are nowhere": (
+        "poison_vanished",
+        POISONED,
+        lambda e: replace(e, dead_letters=[e.dead_letters[0], e.dead_letters[2]]),
+    ),
+    "the same poison twice, one letter": (
+        "poison_vanished",
+        POISONED,
+        lambda e: replace(e, events=[*e.events, Stored(0, 4, KEY, b"\xff", {})]),
+    ),
+    "a good change buried": (
+        "valid_dead_lettered",
+        GOOD,
+        lambda e: replace(e, dead_letters=[letter(e.changes[0], "sink", "contacts.changes")]),
+    ),
+    "a good event buried": (
+        "valid_dead_lettered",
+        GOOD,
+        lambda e: replace(e, dead_letters=[letter(e.events[0], "dedupe", "contacts.events")]),
+    ),
+    "more refused than the org was told to": ("valid_dead_lettered", REFUSED, lambda e: replace(e, refused=0)),
 }
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
-    verdict = verify(GOOD)
+@pytest.mark.parametrize("name", ALL_GOOD)
+def test_nothing_is_found_where_nothing_is_wrong(name: str) -> None:
+    verdict = verify(ALL_GOOD[name])
     assert verdict.good, verdict.examples
-    assert verdict.checked["contacts"] == 1
+    assert verdict.checked["contacts"] == (2 if name == "shared" else 1)
 
 
-@pytest.mark.parametrize("name", SPOILED)
-def test_each_broken_promise_is_found_by_its_name(name: str) -> None:
-    verdict = verify(SPOILED[name](GOOD))
+@pytest.mark.parametrize("what", SPOILED)
+def test_each_broken_promise_is_found_by_its_name(what: str) -> None:
+    name, good, spoil = SPOILED[what]
+    verdict = verify(spoil(good))
     assert name in verdict.violations, verdict.violations
 
 
@@ -75,9 +340,9 @@ def test_a_sink_that_commits_before_the_outcome_is_found() -> None:
     assert verdict.examples["commit_ahead"] == [f"sink: {KEY} version {BASE + 3} had no outcome"]
 
 
-def test_a_contact_in_the_dead_letters_needs_no_record() -> None:
-    letter = Stored(0, 0, KEY, b"\xff", {"dlq.stage": "dedupe"})
-    assert "org_differs" not in verify(replace(GOOD, org=[], dead_letters=[letter])).violations
+def test_each_commit_is_judged_by_the_sample_that_saw_it_first() -> None:
+    late = replace(GOOD, samples=[Sample({0: 3}, 2, 1, 1, 0, 0), Sample({0: 3}, 2, 2, 2, 0, 0)])
+    assert verify(late).violations == {"commit_ahead": 2}
 
 
 def test_a_deleted_contact_holds_no_key() -> None:
@@ -90,6 +355,32 @@ def test_a_deleted_contact_holds_no_key() -> None:
     assert verify(replace(gone, org=[record(3, "v3", Nylas_Contact_Id__c=None)])).good
 
 
-def test_a_change_without_a_version_that_can_be_one_is_nobodys_change() -> None:
-    poison = [Stored(0, 7, "x/y", b"{}", {"kind": "updated", "version": version}) for version in ("9" * 5000, "\ufffd")]
-    assert verify(replace(GOOD, changes=[*GOOD.changes, *poison])).good
+@pytest.mark.parametrize("time", [None, "soon", True, 0, -5, 1.5, BASE * 1000, BASE + 2 * 86_400])
+def test_a_time_that_is_none_asks_for_the_contact_again(time: object) -> None:
+    body = json.loads(envelope("n1", BASE, contact(1, "v1"))) | {"time": time}
+    known = Contact()
+    assert not known.take(parse(json.dumps(body).encode(), "webhook", KEY, BASE * 1000))
+    assert known.refetch == {"no_time": 1}
+    assert known.newest == -1
+
+
+def test_another_content_in_the_same_second_wins_and_asks_for_the_contact_again() -> None:
+    known = Contact()
+    for title, identity in (("a", "n1"), ("b", "n2"), ("b", "n2"), ("b", "n3")):
+        known.take(parse(envelope(identity, BASE, contact(1, title)), "webhook"))
+    assert known.forwarded is not None
+    assert known.forwarded["job_title"] == "b"
+    assert known.refetch == {"same_second": 1}
+
+
+@pytest.mark.parametrize("name", ["model", "verifier"])
+def test_model_and_verifier_share_no_code_with_the_stages(name: str) -> None:
+    source = (Path(__file__).parent / f"{name}.py").read_text()
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    others = {module for module in found if module.partition(".")[0] not in sys.stdlib_module_names}
+    assert others <= {"tests.faults.model"}
