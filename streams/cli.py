@@ -151,7 +151,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count, and pub
 @_WAIT
 @_DRY_RUN
 def backfill(*, everything: bool, grants: tuple[str, ...], sources: tuple[str, ...], wait: bool, dry_run: bool) -> None:
-    """Has the reader read whole address books. To interrupt this command does not stop the run."""
+    """Has the reader read whole address books. To interrupt this command does not stop the run: see `contactstream runs`."""
     from streams.follow import command
     from streams.runs import RunKind
 
@@ -202,6 +202,34 @@ def reconcile(
     )
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+def runs(context: click.Context) -> None:
+    """Lists the readings that were asked for in the last two weeks, the newest last; or follows or ends one."""
+    if context.invoked_subcommand is None:
+        from streams.run_commands import list_runs
+
+        list_runs(_load(settings.KafkaSettings))
+
+
+@runs.command(name="follow")
+@click.argument("run_id", metavar="ID")
+def runs_follow(*, run_id: str) -> None:
+    """Shows one until it is over, as the command that asked for it does."""
+    from streams.run_commands import follow_again
+
+    sys.exit(follow_again(_load(settings.KafkaSettings), run_id))
+
+
+@runs.command(name="cancel")
+@click.argument("run_id", metavar="ID")
+def runs_cancel(*, run_id: str) -> None:
+    """Ends one: at once if it waits, else after the page at hand. What is read stays read."""
+    from streams.run_commands import cancel
+
+    sys.exit(cancel(_load(settings.KafkaSettings), run_id))
+
+
 @main.group()
 def webhooks() -> None:
     """What Nylas knows of our webhook."""
@@ -241,17 +269,22 @@ def webhooks_create(*, url: str, compressed: bool, description: str, secret_file
     from streams.administration import create_webhook
 
     nylas = _load(settings.NylasSettings)
-    create_webhook(nylas, url, compressed=compressed, description=description, secret_file=secret_file)
+    sys.exit(create_webhook(nylas, url, compressed=compressed, description=description, secret_file=secret_file))
 
 
 @webhooks.command(name="rotate")
 @click.argument("destination_id")
 @_SECRET_FILE
-def webhooks_rotate(*, destination_id: str, secret_file: Path | None) -> None:
-    """Gives the destination a new secret, with which Nylas signs from that moment on."""
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: bool) -> None:
+    """Gives the destination a new secret, with which Nylas signs from that moment on.
+
+    Until the bridges have it they refuse what comes, and Nylas does not send that again: a reading of every address book is asked for.
+    """
     from streams.administration import rotate_webhook
 
-    rotate_webhook(_load(settings.NylasSettings), destination_id, secret_file)
+    nylas, kafka = _load(settings.NylasSettings), _load(settings.KafkaSettings)
+    sys.exit(rotate_webhook(nylas, kafka, destination_id, secret_file=secret_file, dry_run=dry_run))
 
 
 @main.group()

@@ -5,6 +5,7 @@ import json
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 import requests
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from nylas.models.errors import NylasApiError
 
 from connectors.nylas.administration import TRIGGERS, Administration, Destination, SdkMoved, check
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import World, app
+from streams import administration
 from streams.administration import with_secret
 from streams.cli import main
 
@@ -117,14 +119,22 @@ async def test_nobody_there_is_a_fault_that_passes() -> None:
         await asked("http://127.0.0.1:9", lambda nylas: nylas.destinations())
 
 
+@pytest.fixture
+def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(administration, "KAFKA_SECONDS", 0.3)  # nobody answers there
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+
+
+async def command(url: str, *arguments: str) -> Result:
+    environ = {"NYLAS_API_URL": url, "NYLAS_API_KEY": KEY}
+    return await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=environ)
+
+
+@pytest.mark.usefixtures("_no_kafka")
 async def test_the_commands_write_the_new_secret_before_the_old_one_and_for_nobody_else(tmp_path: Path) -> None:
     state, file = World.from_json({}), tmp_path / "secrets"
     async with serving(receiver()) as ours, serving(app(state)) as url:
-        environ = {"NYLAS_API_URL": url, "NYLAS_API_KEY": KEY}
-
-        async def run(*arguments: str) -> Any:
-            return await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=environ)
-
+        run = partial(command, url)
         assert (await run("webhooks", "check")).exit_code == 1
         created = await run("webhooks", "create", f"{ours}/webhook", "--secret-file", str(file))
         assert created.exit_code == 0, created.output
@@ -146,6 +156,57 @@ async def test_the_commands_write_the_new_secret_before_the_old_one_and_for_nobo
         assert (await run("webhooks", "rotate", name, "--secret-file", str(tmp_path / "no" / "f"))).exit_code == 1
         printed = await run("webhooks", "rotate", name)
         assert destination.secret in printed.output
+
+
+@pytest.mark.usefixtures("_no_kafka")
+async def test_a_secret_that_cannot_be_written_is_printed_as_the_last_resort(tmp_path: Path) -> None:
+    state, file = World.from_json({}), tmp_path / "secrets"
+    (tmp_path / "secrets.new").mkdir()  # as good as a full disk: what is there before the call can be written
+    async with serving(receiver()) as ours, serving(app(state)) as url:
+        created = await command(url, "webhooks", "create", f"{ours}/webhook", "--secret-file", str(file))
+        ((name, destination),) = state.destinations.items()
+        first = destination.secret
+        assert created.exit_code == 1
+        assert created.stdout == f"{first}\n"
+        file.write_bytes(b"\xff")  # nor is that a text
+        rotated = await command(url, "webhooks", "rotate", name, "--secret-file", str(file))
+    assert rotated.exit_code == 1
+    assert rotated.stdout == f"{destination.secret}\n"
+    assert destination.secret != first
+    for said in (created.stderr, rotated.stderr):
+        assert f"{file} could not be written" in said
+        assert "Nylas does not show it again" in said
+    assert "contactstream reconcile --all" in rotated.stderr, "what is refused meanwhile has to be read all the same"
+
+
+@pytest.mark.usefixtures("_no_kafka")
+async def test_a_rotation_without_kafka_says_what_to_run_once_the_secret_is_everywhere(tmp_path: Path) -> None:
+    state = World.from_json({})
+    async with serving(receiver()) as ours, serving(app(state)) as url:
+        await command(url, "webhooks", "create", f"{ours}/webhook")
+        (name,) = state.destinations
+        rotated = await command(url, "webhooks", "rotate", name, "--secret-file", str(tmp_path / "secrets"))
+    assert rotated.exit_code == 0
+    assert "answers 401, and Nylas does not repeat" in rotated.stderr
+    assert "Kafka took no request" in rotated.stderr
+    assert "once they all have it, run: contactstream reconcile --all" in rotated.stderr
+    assert rotated.stdout == "", "a script reads the secret there"
+
+
+async def test_a_dry_run_of_a_rotation_changes_nothing(tmp_path: Path) -> None:
+    state, file = World.from_json({}), tmp_path / "secrets"
+    async with serving(receiver()) as ours, serving(app(state)) as url:
+        await command(url, "webhooks", "create", f"{ours}/webhook")
+        ((name, destination),) = state.destinations.items()
+        first = destination.secret
+        said = await command(url, "webhooks", "rotate", name, "--dry-run", "--secret-file", str(file))
+        unknown = await command(url, "webhooks", "rotate", "other", "--dry-run")
+    assert (said.exit_code, unknown.exit_code) == (0, 1)
+    assert f"{name} (active, {ours}/webhook) would get a new secret, written to {file}" in said.output
+    assert "15 minutes later every address book would be read again" in said.output
+    assert "Nylas has no destination other" in unknown.output
+    assert destination.secret == first
+    assert not file.exists()
 
 
 def test_only_the_last_two_secrets_are_kept() -> None:

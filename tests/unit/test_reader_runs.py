@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from connectors.nylas.contacts import Page
 from connectors.nylas.grants import Grant
 from streams.events import Origin, UnreadableRecord, header
-from streams.follow import line, totals
 from streams.run_executor import choose
 from streams.runs import (
     FINAL,
@@ -249,18 +248,3 @@ def test_a_run_reads_the_grants_that_it_names_and_can_be_read() -> None:
     assert [grant.id for grant in named.read] == ["g1", "g9"]
     assert named.skipped == {"g3": "expired"}
     assert named.unknown == ("nobody@x",)
-
-
-def test_a_line_says_how_far_the_run_is_and_how_long_it_takes_where_that_is_known() -> None:
-    grants = {
-        "a": Progress(State.DONE, contacts=300, pages=2, expected=280),
-        "b": Progress(State.RUNNING, contacts=100, pages=1, expected=500),
-        "c": Progress(State.SKIPPED),
-    }
-    running = replace(ONE, state=State.RUNNING)
-    assert (
-        line(running, totals(grants), 10)
-        == "backfill running, 2 of 3 grants, 400 contacts of about 800, 3 pages, 1 skipped, about 10 s left"
-    )
-    unknown = grants | {"d": Progress(State.WAITING)}
-    assert line(running, totals(unknown), 10) == "backfill running, 2 of 4 grants, 400 contacts, 3 pages, 1 skipped"
