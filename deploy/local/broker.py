@@ -12,6 +12,7 @@ prints the bootstrap address on one line, stays until SIGTERM or Ctrl-C, and lea
 
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -486,6 +487,8 @@ class Served:
     note: str
     fault: Callable[[], str] = field(repr=False)
     """Why it ended by itself; empty while it runs."""
+    passed_over: tuple[str, ...] = ()
+    """Why each kind before it does not serve."""
 
 
 @contextmanager
@@ -507,7 +510,7 @@ def serve(*, only_real: bool = False, say: Callable[[str], None] = lambda _: Non
                 reasons.append(str(error))
                 say(str(error))
                 continue
-            yield served
+            yield dataclasses.replace(served, passed_over=tuple(reasons))
             return
         raise BrokerError("no Kafka broker on this machine:\n- " + "\n- ".join(reasons))
 
@@ -643,7 +646,9 @@ def main(arguments: list[str] | None = None) -> int:
         description="Starts a Kafka broker, prints its bootstrap address on one line and stays until SIGTERM or Ctrl-C."
     )
     parser.add_argument(
-        "--json", action="store_true", help="print {kind, bootstrap_servers, note} instead of the address alone"
+        "--json",
+        action="store_true",
+        help="print {kind, bootstrap_servers, note, passed_over} instead of the address alone",
     )
     options = parser.parse_args(arguments)
 
@@ -656,7 +661,12 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, end)
     try:
         with serve(say=lambda reason: print(reason, file=sys.stderr)) as served:
-            described = {"kind": served.kind, "bootstrap_servers": served.bootstrap, "note": served.note}
+            described = {
+                "kind": served.kind,
+                "bootstrap_servers": served.bootstrap,
+                "note": served.note,
+                "passed_over": served.passed_over,
+            }
             print(json.dumps(described) if options.json else served.bootstrap, flush=True)
             print(f"{served.note}; Ctrl-C ends it", file=sys.stderr)
             while not (fault := served.fault()):

