@@ -142,6 +142,9 @@ def _row(record: Record, decisions: list[Decision]) -> Row:
     fields = record.changes
     if record.id is not None:
         fields = {"Id": record.id, **fields}
+        if record.version is not None and any(record_key(decision.change.key) == record.key for decision in decisions):
+            # also where it stands already: without it the org's rule would let this row over a newer one
+            fields[VERSION_FIELD] = record.version
     return Row(
         record.sobject,
         "upsert" if record.id is None else "update",

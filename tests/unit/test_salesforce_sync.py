@@ -224,6 +224,28 @@ async def test_a_newer_version_written_between_query_and_write_wins() -> None:
         assert (outcome.fate, org.people()[0]["LastName"]) == (Fate.STALE, "Newer")
 
 
+async def test_a_row_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+    async with simulated_org() as org:
+        await one(org, change("g/1", "ada@else.example", version=100))
+        replayed = change("g/1", "ada@else.example", job_title="Engineer", version=100)
+        plan = await org.sync.resolve([replayed])
+        elsewhere = Sync(org.sync._client, org.sync.policy)
+        await elsewhere.sync([change("g/1", "ada@else.example", job_title="Director", version=300)])
+        (outcome,) = await org.sync.write(plan)
+        assert (outcome.fate, org.people()[0]["Title"]) == (Fate.STALE, "Director")
+
+
+async def test_a_flag_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+    fields = {"Lead": {"Gone__c": {"type": "boolean", "label": "Gone"}}}
+    policy = Policy(on_delete=OnDelete.FLAG, flag_field="Gone__c")
+    async with simulated_org({"fields": fields}, policy) as org:
+        await one(org, change("g/1", "ada@else.example", version=100))
+        plan = await org.sync.resolve([Change("g/1", 100, None)])
+        await Sync(org.sync._client, policy).sync([change("g/1", "ada@else.example", version=300)])
+        (outcome,) = await org.sync.write(plan)
+        assert (outcome.fate, bool(org.people()[0]["Gone__c"])) == (Fate.STALE, False)
+
+
 async def test_a_person_erased_between_query_and_write_is_not_written() -> None:
     async with simulated_org() as org:
         batch = [change("g/1", "ada@else.example", "ada@home.example"), change("h/1", "ada@else.example"), person(3)]
