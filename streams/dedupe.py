@@ -55,6 +55,9 @@ LAG_SECONDS = 5.0  # between two looks at the lag
 STOP_SECONDS = 20.0  # an orderly stop; Kubernetes' default grace period is 30
 COMMIT_SECONDS = 1.0  # between two commits: what a crash repeats at most, beside the batch at work
 FETCH_BYTES = 4 * 1024 * 1024  # of one partition at a time: holds the largest event, and some thousands of common ones
+QUEUED_KB = (
+    32 * 1024
+)  # of the producer: a batch of common events many times; librdkafka's default of 1 GB would be memory
 AGAIN_SECONDS = 1.0
 
 
@@ -63,7 +66,8 @@ class Writer:
 
     def __init__(self, config: dict[str, Any], seconds: float, check: Callable[[], None], die: Die = die) -> None:
         # Only failures are reported: a callback for each record would cost as much as publishing it.
-        self._producer = Producer(config | {"delivery.report.only.error": True, "on_delivery": self._failed})
+        reporting = {"delivery.report.only.error": True, "on_delivery": self._failed}
+        self._producer = Producer({"queue.buffering.max.kbytes": QUEUED_KB} | config | reporting)
         self._seconds = seconds
         self._check = check
         self._die = die
@@ -71,19 +75,24 @@ class Writer:
 
     def publish(self, outputs: Sequence[Output]) -> None:
         """Each is (topic, value, key, headers)."""
-        produce, check = self._producer.produce, self._check
         for topic, value, key, headers in outputs:
-            check()
-            produce(topic, value, key, headers=headers)
+            self._hand_over(topic, value, key, headers=headers)
         self._flush(len(outputs))
 
     def publish_to(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> None:
         """Keys and values, to one partition."""
-        produce, check = self._producer.produce, self._check
         for key, value in entries.items():
-            check()
-            produce(topic, value, key, partition)
+            self._hand_over(topic, value, key, partition)
         self._flush(len(entries))
+
+    def _hand_over(self, *record: Any, **more: Any) -> None:
+        self._check()
+        try:
+            self._producer.produce(*record, **more)
+        except BufferError:  # the queue is full: the rest follows once this part is acknowledged
+            self._flush(1)
+            self._check()
+            self._producer.produce(*record, **more)
 
     def _flush(self, handed_over: int) -> None:
         if handed_over and (self._producer.flush(self._seconds) or self._error):

@@ -9,7 +9,8 @@ value of what it calls an event is a list of aiokafka records of one partition, 
 * `PausedRecovery`: source partitions stay paused until the queues have been cleared (faust-streaming#596), and stay so when another
   rebalance has begun meanwhile.
 * `BatchTable`: recovers from batches, keeps each partition's entries apart, and leaves its changelog to be written by the agent.
-* `HeartbeatThread`: notes when the group's coordinator last heard of this process.
+* `ConsumerThread`: bounds a fetch by its records and by their uncompressed size; notes when the group's coordinator last heard of this
+  process.
 
 The promise ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the process instead (`fences.die`).
 Parts of Faust and aiokafka that this rests on are checked at start-up by the hash of their source, because the pin alone cannot tell a
@@ -34,7 +35,10 @@ from faust.types.tuples import TP, ConsumerMessage
 from streams.fences import Die, Exit, die, elapsed
 
 BATCH = 4000  # records: bounds one step of the agent (0.1 s), and so how long a rebalance waits for it
+# Uncompressed: holds BATCH common events, and bounds memory where notes compress 250 to 1.
+BATCH_BYTES = 8 * 1024 * 1024
 QUEUE = 4  # batches that wait in memory for the agent
+STEP = 16  # records taken between two looks at their size: as many of the largest are 40 MB
 
 NOWHERE = TP("", -1)
 
@@ -73,10 +77,11 @@ def source_hash(target: str) -> str:
     return hashlib.sha256(inspect.getsource(found).encode()).hexdigest()[:12]
 
 
-class HeartbeatThread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Notes when the coordinator last answered a heartbeat, by the moment at which that was sent."""
+class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Takes a batch at a time, and notes when the coordinator last answered a heartbeat, by the moment at which that was sent."""
 
     last_heard: float = 0.0
+    _failed: Exception | None = None
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -96,6 +101,40 @@ class HeartbeatThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self.last_heard = elapsed()  # the coordinator has just answered SyncGroup
         await super().on_partitions_assigned(assigned, generation_id)
 
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109
+        max_records: int | None = None,
+    ) -> dict[TP, list[Any]]:
+        """Up to `BATCH` records or `BATCH_BYTES`, of all partitions. What was fetched beyond that stays compressed where it is.
+
+        aiokafka bounds by records alone, and a record may have a few bytes or megabytes.
+        """
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        fetched: dict[TP, list[Any]] = {}
+        room, size = BATCH, 0
+        wait = timeout
+        while room > 0 and size < BATCH_BYTES:
+            try:
+                more = await super()._fetch_records(consumer, active_partitions, wait, min(room, STEP))
+            except Exception as error:
+                if not fetched:
+                    raise
+                self._failed = error  # after the records that came before it, whose offsets count as read
+                break
+            if not more:
+                break
+            for tp, records in more.items():
+                fetched.setdefault(tp, []).extend(records)
+                room -= len(records)
+                size += sum(record.serialized_key_size + record.serialized_value_size for record in records)
+            wait = 0  # only what is here already: nothing else of this thread runs meanwhile, no rebalance either
+        return fetched
+
 
 class BatchConsumer(Consumer):  # type: ignore[misc]
     """A Faust consumer whose messages are batches."""
@@ -110,8 +149,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._open_in = -1  # the rebalance in which source partitions may be read
         self._resume_later: list[Iterable[TP]] | None = None
 
-    def _new_consumer_thread(self) -> HeartbeatThread:
-        return HeartbeatThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def unheard(self) -> float:
         """Seconds since the coordinator last heard of this process."""
@@ -143,16 +182,13 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             return  # a rebalance has begun; its recovery seeks back to what is committed
         changelogs = self.app.tables.changelog_topics
         for tp, records in fetched.items():
-            for start in range(0, len(records), BATCH):
-                if not self.flow_active or self.app.consumer_generation_id != generation:
-                    return
-                if tp not in active and tp not in self._buffered_partitions:
-                    break
-                batch = records[start : start + BATCH]
-                if tp.topic not in changelogs:
-                    batch = await self._take(tp, batch)
-                if batch:
-                    yield tp, self._message(tp, batch)
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if tp not in active and tp not in self._buffered_partitions:
+                continue
+            batch = records if tp.topic in changelogs else await self._take(tp, records)
+            if batch:
+                yield tp, self._message(tp, batch)
 
     async def _take(self, tp: TP, batch: list[Any]) -> list[Any]:
         """The part of a batch that is handed to the agent; empty when it is none of its business now."""
@@ -443,6 +479,7 @@ SOURCES: dict[str, str] = {
     "mode.utils.queues:FlowControlEvent.resume": "4dcdc1253fd0",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.seek_to_committed": "f6cd85c8b70a",
     "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b",
+    "aiokafka.consumer.fetcher:FetchResult.getall": "3e717e30de50",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat": "dc1d6632aaa6",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._heartbeat_routine": "61d010289522",
 }

@@ -5,14 +5,17 @@ No broker: the races are shown by driving the steps in the order that loses.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import faust
 import pytest
 from aiokafka.consumer.consumer import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult
+from aiokafka.errors import KafkaError
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types.tuples import TP, ConsumerMessage
@@ -25,6 +28,7 @@ from streams.dedupe import Dedupe
 from streams.faust_batches import (
     BatchConsumer,
     BatchTable,
+    ConsumerThread,
     IncompatibleFaust,
     PausedRecovery,
     check_faust,
@@ -397,6 +401,90 @@ async def test_a_fetch_under_way_takes_nothing_of_the_next_assignment(ours: Any)
     await consumer._wait_next_records(0.1)
     consumer.stop_flow()  # the first thing that happens when partitions are revoked
     assert await fetched(asked[0]) == {}
+
+
+# How much a fetch takes
+
+
+def holding(sizes: Mapping[TP, Sequence[int]]) -> tuple[ConsumerThread, Any, dict[TP, Any]]:
+    """Our consumer's thread, and what it has fetched already: records of such sizes."""
+
+    class Iterated:
+        def __init__(self, tp: TP) -> None:
+            self.next_fetch_offset = 0
+            self.left = iter(sizes[tp])
+
+        def __iter__(self) -> "Iterated":
+            return self
+
+        def __next__(self) -> Any:
+            size = next(self.left)
+            self.next_fetch_offset += 1
+            return SimpleNamespace(offset=self.next_fetch_offset - 1, serialized_key_size=0, serialized_value_size=size)
+
+    class Position:
+        paused, position = False, 0
+
+        def consumed_to(self, offset: int) -> None:
+            self.position = offset
+
+    positions = {tp: Position() for tp in sizes}
+    assignment: Any = SimpleNamespace(active=True, state_value=positions.__getitem__)
+    subscriptions = SimpleNamespace(
+        reassignment_in_progress=False, is_assigned=lambda _: True, fetch_context=contextlib.nullcontext
+    )
+    fetcher: Any = SimpleNamespace(
+        _subscriptions=subscriptions, _closed=False, _wait_consume_future=None, _notify=lambda _: None, _records={}
+    )
+    fetcher.fetched_records = partial(Fetcher.fetched_records, fetcher)
+    for tp in sizes:
+        records: Any = Iterated(tp)
+        fetcher._records[tp] = FetchResult(tp, assignment=assignment, partition_records=records, backoff=0)
+    thread = ConsumerThread.__new__(ConsumerThread)
+    thread.consumer = SimpleNamespace(flow_active=True)
+    return thread, SimpleNamespace(_fetcher=fetcher, _closed=False), positions
+
+
+async def fetch_all(
+    thread: ConsumerThread, consumer: Any, sizes: Mapping[TP, Sequence[int]]
+) -> list[dict[TP, list[Any]]]:
+    found = []
+    while some := await thread._fetch_records(consumer, set(sizes), 0):
+        found.append(some)
+    return found
+
+
+@given(st.lists(st.integers(0, 3 * 2**20), max_size=200), st.lists(st.integers(0, 2000), max_size=200))
+def test_a_fetch_is_bounded_by_the_size_of_its_records_and_skips_none(first: list[int], second: list[int]) -> None:
+    sizes = {EVENTS: first, CHANGELOG: second}
+    thread, consumer, positions = holding(sizes)
+    found = asyncio.run(fetch_all(thread, consumer, sizes))
+    for some in found:
+        taken = [record.serialized_value_size for records in some.values() for record in records]
+        assert sum(taken[: -faust_batches.STEP]) < faust_batches.BATCH_BYTES
+    for tp, given_sizes in sizes.items():
+        offsets = [record.offset for some in found for record in some.get(tp, [])]
+        assert offsets == list(range(len(given_sizes)))
+        assert positions[tp].position == len(given_sizes)
+
+
+async def test_a_fetch_takes_no_more_than_a_batch_of_records() -> None:
+    sizes = {EVENTS: [1] * 10_000}
+    thread, consumer, _ = holding(sizes)
+    found = await fetch_all(thread, consumer, sizes)
+    assert [len(some[EVENTS]) for some in found] == [4000, 4000, 2000]
+
+
+async def test_what_came_before_an_error_of_the_fetch_is_handed_out_before_it() -> None:
+    thread, consumer, _ = holding({EVENTS: [1] * 5})
+    refused = FetchError(error=KafkaError("not authorized"), backoff=0)
+    consumer._fetcher._records[CHANGELOG] = refused
+    both = {EVENTS, CHANGELOG}
+    (records,) = (await thread._fetch_records(consumer, both, 0)).values()
+    assert len(records) == 5
+    with pytest.raises(KafkaError, match="not authorized"):
+        await thread._fetch_records(consumer, both, 0)
+    assert await thread._fetch_records(consumer, both, 0) == {}
 
 
 # The first window: faust-streaming#596

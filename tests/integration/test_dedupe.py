@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
 from deploy.local.broker import Broker
 from streams.fences import Exit
+from streams.topics import MAX_MESSAGE_BYTES
 from tests.support.dedupe_load import (
     Load,
     account,
@@ -130,6 +131,43 @@ def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(kafka: Kafka,
     worker = processes.start("dedupe", environ=environ(kafka, 1))
     assert worker.popen.wait(30) == Exit.OFFSETS_EXPIRED
     assert "behind the end of the log" in worker.log
+
+
+def test_a_backlog_of_large_notes_that_compress_well_is_worked_off_in_bounded_memory(
+    kafka: Kafka, processes: Processes
+) -> None:
+    contacts, notes = 800, b'"notes":"' + b"n" * 1_500_000 + b'",'  # 1.2 GB, of which the broker holds some megabytes
+    create_topics(kafka, 1)
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka.bootstrap, "compression.type": "lz4", "message.max.bytes": MAX_MESSAGE_BYTES,
+            "queue.buffering.max.kbytes": 32 * 1024,
+        }
+    )  # fmt: skip
+    for number in range(contacts):
+        key, value = event(number, 1)
+        value = value.replace(b'"given_name"', notes + b'"given_name"')
+        while True:
+            try:
+                producer.produce(kafka.name("contacts.events"), value, key, headers=WEBHOOK)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+
+    worker = processes.start("dedupe", environ=environ(kafka, 1)).wait_ready()
+    peak = 0
+
+    def done() -> bool:
+        nonlocal peak
+        assert worker.exit_code is None, worker.log[-3000:]
+        peak = max(peak, worker.rss)
+        return committed(kafka, 1)[0] == contacts
+
+    wait_until(done, "every event is committed", 120.0)
+    assert changes_end(kafka) == contacts
+    print(f"at most {peak / 2**20:.0f} MB resident")
+    assert peak < 600 * 2**20
 
 
 def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: Processes) -> None:

@@ -101,17 +101,22 @@ def test_a_worker_that_stood_still_publishes_nothing_more_however_lately_it_was_
 
 @dataclass
 class FakeProducer:
-    """Of `produced` records it loses those that `fail` says."""
+    """Of `produced` records it loses those that `fail` says. It holds `room` that are not acknowledged yet."""
 
     config: dict[str, Any]
     produced: list[Any] = field(default_factory=list)
     left: int = 0
     fail: bool = False
+    room: int = 100
+    acknowledged: int = 0
 
     def produce(self, *record: Any, **_: Any) -> None:
+        if len(self.produced) - self.acknowledged >= self.room:
+            raise BufferError("Local: Queue full")
         self.produced.append(record)
 
     def flush(self, seconds: float) -> int:
+        self.acknowledged = len(self.produced) - self.left
         if self.fail:
             self.config["on_delivery"](KafkaError(KafkaError._MSG_TIMED_OUT), None)
         return self.left
@@ -133,6 +138,27 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
     assert died.value.args == (Exit.NOT_ACKNOWLEDGED,)
     with pytest.raises(Died):
         writer.publish_to("t", 0, {b"k": b"v"})
+
+
+def test_a_batch_larger_than_the_producers_queue_is_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = FakeProducer({}, room=2)
+    monkeypatch.setattr("streams.dedupe.Producer", lambda config: producer)
+    writer = Writer({}, 1.0, lambda: None, die)
+    outputs: list[Any] = [("t", b"v%d" % number, b"k", []) for number in range(5)]
+    writer.publish(outputs)
+    assert [value for _, value, _ in producer.produced] == [value for _, value, _, _ in outputs]
+    writer.publish_to("t", 0, {b"k%d" % number: b"v" for number in range(5)})
+    assert producer.acknowledged == len(producer.produced) == 10
+
+
+def test_a_part_of_a_batch_without_an_acknowledgement_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = FakeProducer({}, room=2, left=1)
+    monkeypatch.setattr("streams.dedupe.Producer", lambda config: producer)
+    outputs: list[Any] = [("t", b"v", b"k", [])] * 5
+    with pytest.raises(Died) as died:
+        Writer({}, 1.0, lambda: None, die).publish(outputs)
+    assert died.value.args == (Exit.NOT_ACKNOWLEDGED,)
+    assert len(producer.produced) == 2
 
 
 def test_every_record_is_handed_over_behind_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
