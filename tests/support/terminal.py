@@ -1,0 +1,84 @@
+"""A command on a terminal of its own, as a person runs it, and what the terminal was sent."""
+
+import errno
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+from typing import Self
+
+from deploy.local.broker import dying_with_parent
+from tests.support.processes import OF_THE_MACHINE, ROOT
+from tests.support.waiting import wait_until
+
+ROWS, COLUMNS = 40, 140
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """`contactstream <arguments>` on a pseudo-terminal. `text` is all that was shown so far, without control sequences."""
+
+    def __init__(self, *arguments: str, environ: Mapping[str, str]) -> None:
+        self._raw = b""
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        given = {variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ}
+        try:
+            self.popen = subprocess.Popen(
+                dying_with_parent([sys.executable, "-m", "streams.cli", *arguments]),
+                env=given | {"TERM": "xterm-256color"} | dict(environ),
+                cwd=ROOT,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                start_new_session=True,
+            )
+        finally:
+            os.close(slave)
+
+    @property
+    def text(self) -> str:
+        """Takes what has come meanwhile."""
+        while select.select([self._master], [], [], 0)[0]:
+            try:
+                more = os.read(self._master, 65_536)
+            except OSError as error:
+                if error.errno != errno.EIO:  # Linux's way to say that the other end is closed
+                    raise
+                break
+            if not more:
+                break
+            self._raw += more
+        return CONTROL.sub("", self._raw.decode(errors="replace"))
+
+    def wait_for(self, text: str, seconds: float = 60.0) -> None:
+        """Returns once it was shown. Raises AssertionError, with the end of what was, when it is not in time."""
+        try:
+            wait_until(lambda: text in self.text, f"the terminal shows {text!r}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.text[-2000:]}") from None
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Its exit code, once it has ended. Raises AssertionError."""
+        ends = time.monotonic() + seconds
+        while self.popen.poll() is None:
+            _ = self.text  # or the command waits for room
+            assert time.monotonic() < ends, f"still running after {seconds:.0f} s\n{self.text[-2000:]}"
+            time.sleep(0.05)
+        return self.popen.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait(10)
+        os.close(self._master)
