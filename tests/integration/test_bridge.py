@@ -264,6 +264,8 @@ async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_an
     assert bridge.process.exit_code is None
     assert bridge.process.metric("contactstream_bridge_requests_total", outcome="failed") == 0
     for line in bridge.process.log.splitlines():
+        if line.startswith("%"):  # librdkafka's own, about brokers: a fresh one is still loading its coordinator
+            continue
         assert set(json.loads(line)) <= {
             "event",
             "reason",

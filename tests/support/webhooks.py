@@ -129,7 +129,8 @@ class Webhook:
     data: bytes
     statuses: frozenset[int]
     topic: str | None = None
-    """Where exactly one record of it has to be: events, grants, dead-letter, or `kept` for one of events and dead-letter."""
+    """Where exactly one record of it has to be: events, grants, dead-letter, `kept` for one of events and dead-letter, `anywhere` for one
+    of the three; None for nowhere, `unread` for nowhere or dead-letter."""
     value: bytes = b""
     key: bytes | None = None
 
@@ -158,6 +159,9 @@ _SIGNATURES = (
     "mock",
     "inflated",
     "changed",
+    "doubled",
+    "followed",
+    "preceded",
 )
 
 
@@ -171,6 +175,7 @@ def webhooks(draw: st.DrawFn) -> list[Webhook]:
     encoding, cut = draw(st.sampled_from(_ENCODINGS)), draw(st.integers(1, 8))
     path = draw(st.sampled_from(["/", "/webhooks/nylas", "/?a=b", "//", "/%00"]))
     chunked, noise = draw(st.sampled_from([False, False, False, True])), draw(_noise)
+    old = draw(st.sampled_from([False] * 7 + [True])) and not chunked
     family = []
     for signature in draw(st.lists(st.sampled_from(_SIGNATURES), min_size=10, max_size=10)):
         body = template.replace(_MARK, b"%020d" % next(_marks))
@@ -182,6 +187,8 @@ def webhooks(draw: st.DrawFn) -> list[Webhook]:
         if signature == "changed":
             raw += b" "
         data = _chunked(raw, headers, path) if chunked else request(raw, headers, path=path, signed=False)
+        if old:
+            data = data.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
         if valid:
             status = 415 if encoding == "br" else 200
             family.append(Webhook(data, frozenset({status}), place, kept, key if place == topic else None))
@@ -218,6 +225,12 @@ def _signature(kind: str, raw: bytes, body: bytes, noise: str) -> tuple[str | No
             return f"  {sign(raw)} ", True
         case "prefix":
             return f"sha256={sign(raw)}", True
+        case "doubled":
+            return _twice(sign(raw), sign(raw)), True
+        case "followed":  # the first of two headers counts
+            return _twice(sign(raw), sign(raw, "another")), True
+        case "preceded":
+            return _twice(sign(raw, "another"), sign(raw)), False
         case "none":
             return None, False
         case "random":
@@ -228,6 +241,11 @@ def _signature(kind: str, raw: bytes, body: bytes, noise: str) -> tuple[str | No
             return sign(raw, "mock-webhook-secret"), False
         case _:
             return sign(body + b" " if raw == body else body), False
+
+
+def _twice(first: str, second: str) -> str:
+    """A value with which the header is there twice."""
+    return f"{first}\r\nX-Nylas-Signature: {second}"
 
 
 @st.composite
@@ -246,7 +264,8 @@ def _bodies(draw: st.DrawFn) -> tuple[bytes, str | None, bytes | None]:
             kind = draw(st.sampled_from(["grant.created", "grant.expired", "grant.deleted", "grant.new_thing"]))
             return envelope_body(kind, {"grant_id": grant, "code": 25009, "mark": mark}), "grants", grant.encode()
         case "other":
-            return envelope_body("message.created", {"mark": mark}), None, None
+            kind = draw(st.sampled_from(["message.created", "contact", "grant"]))
+            return envelope_body(kind, {"mark": mark}), None, None
         case "odd":
             subject = {"grant_id": draw(_json), "id": draw(_json), "mark": mark}
             return envelope_body("contact.updated", subject), "kept", None
@@ -257,11 +276,20 @@ def _bodies(draw: st.DrawFn) -> tuple[bytes, str | None, bytes | None]:
                 st.lists(st.tuples(st.integers(0, start - 1), st.integers(0, 255)), max_size=4)
             ):
                 body[position] = value
-            return bytes(body), "anywhere", None
+            return bytes(body), "unread" if _of_another_type(bytes(body)) else "anywhere", None
         case "bytes":
             return mark.encode() + b"!" + draw(st.binary(max_size=60)), "dead-letter", None
         case _:
             return b"[" * draw(st.integers(2000, 10_000)) + mark.encode(), "dead-letter", None
+
+
+def _of_another_type(body: bytes) -> bool:
+    """Whether it can be read and says that it is neither a contact's nor a grant's."""
+    try:
+        kind = json.loads(body.decode("utf-8", "surrogatepass"))["type"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return isinstance(kind, str) and kind != "" and not kind.startswith(("contact.", "grant."))
 
 
 def _chunked(raw: bytes, headers: Mapping[str, str], path: str) -> bytes:
@@ -280,9 +308,12 @@ def misplaced(webhook: Webhook, answer: Answer, found: Mapping[bytes, Sequence[t
     places = found.get(webhook.value, ())
     allowed: dict[str, set[str | None]] = {
         "kept": {"events", "dead-letter"},
-        "anywhere": {"events", "grants", "dead-letter", None},
+        "anywhere": {"events", "grants", "dead-letter"},
+        "unread": {"dead-letter", None},
     }
     wanted = allowed.get(webhook.topic or "", {webhook.topic})
+    if len(places) > 1:
+        return f"is there {len(places)} times: {places}"
     topic, key = places[0] if places else (None, None)
     if topic not in wanted:
         return f"is in {topic} instead of {wanted}"
