@@ -14,6 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from connectors.nylas.webhook import LARGEST_NOTIFICATION
+
 
 class SettingsError(ValueError):
     """A setting that cannot be used. The text names the variable, the value's fault and the remedy."""
@@ -94,9 +96,9 @@ class BridgeSettings(Group):
     listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook")
     body_limit: int = Field(
         2 * 1024 * 1024,
-        ge=1024,
+        ge=LARGEST_NOTIFICATION,  # less would answer 413 to a real one, which Nylas never sends again
         le=5 * 512 * 1024,  # the topics' records are of 3 MB at the most
-        description="bytes of a notification, before and after inflation",
+        description="bytes of a notification, before and after inflation; Nylas sends up to 1 MB and an envelope",
     )
     accept_test_events: bool = Field(False, description="accept what Nylas signs with its public mock secret")
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from streams.settings import GROUPS, KafkaSettings, NylasSettings, SettingsError, SinkSettings, load, reference
+from streams.settings import (
+    GROUPS,
+    BridgeSettings,
+    KafkaSettings,
+    NylasSettings,
+    SettingsError,
+    SinkSettings,
+    load,
+    reference,
+)
 
 
 def test_every_group_has_usable_defaults() -> None:
@@ -40,6 +49,15 @@ def test_a_secret_may_come_as_a_file_and_is_not_in_any_text_of_the_settings(tmp_
 def test_a_value_that_cannot_be_used_is_named(environ: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load(SinkSettings, environ)
+
+
+@pytest.mark.parametrize("limit", [1024, 1_000_000, 5_000_000])
+def test_the_bridges_limit_lies_between_what_nylas_sends_and_what_a_topic_takes(limit: int) -> None:
+    with pytest.raises(
+        SettingsError, match=r"BRIDGE_BODY_LIMIT: .* than or equal to \d+ \(bytes of a notification.*1 MB"
+    ):
+        load(BridgeSettings, {"BRIDGE_BODY_LIMIT": str(limit)})
+    assert load(BridgeSettings, {"BRIDGE_BODY_LIMIT": "1500000"}).body_limit == 1_500_000
 
 
 def test_a_misspelt_setting_in_the_file_is_an_error_that_names_the_right_one(tmp_path: Path) -> None:
