@@ -37,6 +37,18 @@ def halts(desk: Desk, reader: Process, above: int) -> None:
     wait_until(lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > waited, "it waits", 60)
 
 
+def to_the_end(desk: Desk, terminal: Terminal) -> int:
+    """Works off what is read until the command has ended; returns its exit code."""
+
+    def ended() -> bool:
+        work_off(desk)
+        _ = terminal.text
+        return terminal.popen.poll() is not None
+
+    wait_until(ended, "the run is over", 120)
+    return terminal.wait()
+
+
 def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", people(100)), grant("g2", people(1500))]})
     reader = halting(mine)
@@ -57,20 +69,18 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
     assert f"{run_id}\tbackfill of everything\tcommand\trunning\t1 of 2 grants, " in listed
     with Terminal("runs", "follow", run_id, environ=mine.processes.environ) as terminal:
         terminal.wait_for("all contacts")
-
-        def over() -> bool:
-            work_off(mine)
-            _ = terminal.text
-            return mine.last_run()[0].get("state") == "done"
-
-        wait_until(over, "the rest is read", 90)
-        assert terminal.wait() == 0
+        assert to_the_end(mine, terminal) == 0
         assert terminal.text.rstrip().endswith("backfill done, 2 of 2 grants, 1600 contacts, 9 pages")
     assert f"{run_id}\tbackfill of everything\tcommand\tdone\t2 of 2 grants, 1600 contacts\t-" in mine.command("runs")
     with Terminal("runs", environ=mine.processes.environ) as terminal:
         assert terminal.wait() == 0
         assert "asked by" in terminal.text
     assert len(keys(mine.events())) == 1600
+    with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
+        assert to_the_end(mine, terminal) == 0
+        assert "/1600" in terminal.text, "their sizes are known by now"
+        assert "judging" not in terminal.text
+        assert terminal.text.rstrip().endswith("backfill done, 2 of 2 grants, 1600 contacts, 9 pages")
 
 
 def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> None:
