@@ -22,6 +22,9 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 LONGEST_RETRY_AFTER = 1200.0
 """Seconds. A Microsoft throttle is documented to last about 20 minutes; a header that asks for more is tried then all the same."""
 
+LONGEST_HELD = 10.0
+"""Seconds that a call of a grant sleeps because Nylas asks it to. A longer wait is the caller's, who meanwhile reads other grants."""
+
 TRIES = 8
 """Before a call is handed back as `Passing`: by then it has waited some minutes, and its grant is better put aside than waited for."""
 
@@ -84,6 +87,12 @@ def delay(attempt: int, retry_after: float | None, chance: float) -> float:
     if retry_after is not None:
         return min(max(retry_after, chance) * (1 + chance / 10), LONGEST_RETRY_AFTER)
     return max(FIRST_DELAY, chance * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt, 10)))
+
+
+def seconds_until_next(fault: Passing, otherwise: float) -> float:
+    """After a call has been handed back: what Nylas asks for, or `otherwise` where it asks for less or nothing."""
+    asked = fault.retry_after if isinstance(fault, RateLimited) else None
+    return max(otherwise, min(asked or 0.0, LONGEST_RETRY_AFTER))
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:
@@ -157,7 +166,8 @@ class NylasClient:
     ) -> Answer:
         """GETs `path`, whose parts are percent-encoded already. `kind` names the call for the metrics.
 
-        Raises NotFound, Refused, and, after `tries` tries with a wait before each, RateLimited or Passing.
+        Raises NotFound, Refused, and, after `tries` tries with a wait before each, RateLimited or Passing; RateLimited at once where a
+        grant shall not be asked for more than `LONGEST_HELD`.
         """
         if grant is None:
             return await self._get(kind, path, params, grant)
@@ -177,6 +187,8 @@ class NylasClient:
                 limited = isinstance(fault, RateLimited)
                 retry_after = fault.retry_after if isinstance(fault, RateLimited) else None
                 self._on_wait("rate_limited" if limited else "passing_fault")
+                if grant is not None and (retry_after or 0.0) > LONGEST_HELD:
+                    raise
                 await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:

@@ -1,6 +1,6 @@
 """The grants of an application: who has connected an account, and whose contacts can be read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,9 @@ class Grant:
 
 
 def parse_grant(data: Mapping[str, Any]) -> Grant:
-    """A grant from the API's object. Raises ValueError without an ID; every other field may be absent."""
+    """A grant from the API's object. Raises ValueError without an ID that can be part of a key; every other field may be absent."""
     identity = data.get("id")
-    if not isinstance(identity, str) or not identity:
+    if not isinstance(identity, str) or not identity or "/" in identity:
         raise ValueError("a grant without an ID")
     scopes = data.get("scope")
     return Grant(
@@ -67,12 +67,12 @@ def sources_of(provider: str, wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(source for source in wanted if not (source == "inbox" and provider in WITHOUT_INBOX))
 
 
-async def list_grants(client: NylasClient) -> list[Grant]:
+async def list_grants(client: NylasClient, passed_over: Callable[[], None] = lambda: None) -> list[Grant]:
     """Every grant of the application, in the order of their creation.
 
     Paged by offset until a page is short of what it may hold. A grant that is deleted meanwhile moves the others up, so each page
     starts with the last grant of the one before, and is read again from further back when it does not. One that appears twice is
-    taken once. Raises as `NylasClient.get`.
+    taken once; of one that no ID names, `passed_over` is told. Raises as `NylasClient.get`.
     """
     found: dict[str, Grant] = {}
     offset, last = 0, ""
@@ -85,23 +85,30 @@ async def list_grants(client: NylasClient) -> list[Grant]:
         }
         answer = await client.get("list_grants", "/v3/grants", params)
         data = answer.body["data"]
-        if not isinstance(data, list) or not all(isinstance(grant, dict) and grant.get("id") for grant in data):
+        if not isinstance(data, list) or not all(isinstance(grant, dict) for grant in data):
             raise Passing(200, "Nylas answered 200 with a page that is no list of grants")
-        page = [parse_grant(grant) for grant in data]
+        page = []
+        for each in data:
+            try:
+                page.append(parse_grant(each))
+            except ValueError:
+                passed_over()
         if last and last not in {grant.id for grant in page}:
             offset, last = max(0, offset - PAGE_SIZE // 2), ""
             continue
         found |= {grant.id: grant for grant in page}
         capacity = answer.body.get("limit")
-        if len(page) < (capacity if isinstance(capacity, int) and 1 < capacity < PAGE_SIZE else PAGE_SIZE):
+        if len(data) < (capacity if isinstance(capacity, int) and 1 < capacity < PAGE_SIZE else PAGE_SIZE):
             return list(found.values())
-        offset, last = offset + len(page) - 1, page[-1].id
+        # Where the last one has no ID there is nothing to recognise it by.
+        offset, last = offset + len(data) - 1, page[-1].id if page and page[-1].id == data[-1].get("id") else ""
 
 
 async def get_grant(client: NylasClient, grant: str) -> Grant:
     """One grant. Raises NotFound when Nylas does not know it, and as `NylasClient.get`."""
     answer = await client.get("get_grant", f"/v3/grants/{path_part(grant)}")
     data = answer.body["data"]
-    if not isinstance(data, dict) or not data.get("id"):
-        raise Passing(200, "Nylas answered 200 with data that is no grant")
-    return parse_grant(data)
+    try:
+        return parse_grant(data)
+    except (AttributeError, ValueError) as error:
+        raise Passing(200, "Nylas answered 200 with data that is no grant") from error

@@ -22,10 +22,11 @@ from connectors.nylas.client import (
     delay,
     parse_answer,
     retry_after_seconds,
+    seconds_until_next,
 )
 from connectors.nylas.contacts import get_contact, list_contacts
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
-from connectors.nylas.grants import Grant, get_grant, list_grants, parse_grant, sources_of, unreadable
+from connectors.nylas.grants import PAGE_SIZE, Grant, get_grant, list_grants, parse_grant, sources_of, unreadable
 from connectors.nylas.simulator import World, app
 
 KEY = "sim-api-key"
@@ -192,6 +193,38 @@ async def test_a_limit_is_waited_for_as_long_as_nylas_asks() -> None:
     assert waits == ["rate_limited"] * 2
     assert 7 <= sleeps[0] <= 7.7
     assert 1 <= sleeps[1] <= 4
+
+
+async def test_a_long_wait_for_one_grant_is_the_callers_who_may_read_others_meanwhile() -> None:
+    state, sleeps = world(3), Sleeps()
+    state.faults.rules.append(rule("provider_limit", times=1, retry_after=60.0))
+    waits: list[str] = []
+    async with serving(app(state), sleeps, on_wait=waits.append) as client:
+        with pytest.raises(RateLimited) as limited:
+            await list_contacts(client, "g")
+        assert len((await list_contacts(client, "g")).contacts) == 3
+    assert (sleeps, waits) == ([], ["rate_limited"])
+    assert seconds_until_next(limited.value, 30.0) == 60.0
+    assert seconds_until_next(limited.value, 90.0) == 90.0
+    assert seconds_until_next(RateLimited(10**6), 1.0) == LONGEST_RETRY_AFTER
+    assert seconds_until_next(Passing(503), 30.0) == 30.0
+
+
+async def test_a_listed_grant_that_no_id_names_costs_no_other_one() -> None:
+    odd: list[object] = [{"id": 7}, {"id": None}, {}, {"id": ""}, {"id": "a/b"}]
+    listed = [{"id": f"g{number}"} for number in range(PAGE_SIZE - 3)]
+    pages = [[*listed[:100], *odd[:2], *listed[100:], odd[2]], [odd[2], odd[3], {"id": "last"}, odd[4]]]
+    asked: list[int] = []
+
+    def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(int(request.query["offset"]))
+        return web.json_response({"data": pages[len(asked) - 1], "limit": PAGE_SIZE})
+
+    passed: list[int] = []
+    async with serving(answering(handler)) as client:
+        found = await list_grants(client, lambda: passed.append(1))
+    assert [grant.id for grant in found] == [*(one["id"] for one in listed), "last"]
+    assert (len(passed), asked) == (6, [0, PAGE_SIZE - 1])
 
 
 async def test_after_eight_tries_the_caller_may_turn_to_another_grant() -> None:
