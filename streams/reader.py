@@ -218,7 +218,7 @@ class Reader:
                 settings,
                 metrics,
             )
-            refetcher = Refetcher(client, self._publish, self._topics, metrics)
+            refetcher = Refetcher(client, self._publish, self._topics, metrics, book)
             tasks.create_task(scanner.run())
             tasks.create_task(refetcher.run())
             tasks.create_task(self._serve_refetch(refetcher, executor))

@@ -1,10 +1,27 @@
 """Contacts that wait to be read again: each once, not before its time, and committed only when it is read."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from streams.events import Headers, Record, refetch_headers
-from streams.refetch import MAX_WAIT, Pending
+from connectors.nylas.client import NylasClient
+from connectors.nylas.contacts import Reading
+from connectors.nylas.errors import RateLimited, Refused
+from streams import refetch
+from streams.events import Headers, Record, header, refetch_headers
+from streams.grant_life import GrantBook
+from streams.metrics import ReaderMetrics
+from streams.refetch import AT_ONCE, MAX_WAIT, REFUSED_FOR, Pending, Refetcher
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+from tests.support.waiting import until
+
+TOPICS = topics(load(KafkaSettings, {}))
 
 NOW = 1_700_000_000
 
@@ -63,6 +80,141 @@ def test_a_try_in_vain_is_repeated_and_keeps_what_was_asked_for() -> None:
     assert again is not None
     assert (again.not_before, sorted(again.offsets)) == (NOW + 50, [0, 1])
     assert pending.offsets.committable() == 0
+
+
+def test_one_contact_of_a_grant_is_read_at_a_time_and_grants_do_not_wait_for_each_other() -> None:
+    pending = Pending()
+    for offset, key in enumerate(("g/a", "g/b", "g/c", "h/a")):
+        pending.take(asked(key, NOW, offset), NOW)
+    first, other = pending.due(NOW), pending.due(NOW)
+    assert first is not None
+    assert other is not None
+    assert {first.grant, other.grant} == {"g", "h"}
+    pending.take(asked("g/d", NOW, 4), NOW)
+    assert pending.due(NOW) is None
+    pending.finish(first)
+    following = pending.due(NOW)
+    assert following is not None
+    assert following.grant == "g"
+
+
+def test_a_throttled_grant_is_parked_with_all_that_is_wanted_of_it() -> None:
+    pending = Pending()
+    for offset, key in enumerate(("g/a", "g/b", "h/a")):
+        pending.take(asked(key, NOW, offset), NOW)
+    throttled = pending.due(NOW)
+    assert throttled is not None
+    assert throttled.grant == "g"
+    pending.put_back(throttled, NOW + 100, parked=True)
+    pending.take(asked("g/c", NOW, 3), NOW)
+    found = pending.due(NOW + 99)
+    assert found is not None
+    assert found.key == b"h/a"
+    assert pending.due(NOW + 99) is None
+    left = set()
+    while (wanted := pending.due(NOW + 100)) is not None:
+        left.add(wanted.key)
+        pending.finish(wanted)
+    assert left == {b"g/a", b"g/b", b"g/c"}
+    pending.finish(found)
+    assert pending.offsets.committable() == 4
+
+
+class Desk:
+    """A refetcher whose Nylas is `answer`, and what it published."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Callable[[str, str], Awaitable[Reading]]) -> None:
+        async def get_contact(_client: object, grant: str, contact_id: str) -> Reading:
+            return await answer(grant, contact_id)
+
+        async def publish(records: Sequence[Record]) -> None:
+            self.published += records
+
+        monkeypatch.setattr(refetch, "get_contact", get_contact)
+        self.published: list[Record] = []
+        self.metrics, self.book = ReaderMetrics(CollectorRegistry()), GrantBook()
+        client = NylasClient("http://nowhere.example", "key")
+        self.refetcher = Refetcher(client, publish, TOPICS, self.metrics, self.book)
+
+    def ask(self, *keys: str, received: float) -> None:
+        for offset, key in enumerate(keys):
+            headers = refetch_headers("conflict", 0, int(received * 1000))
+            self.refetcher.pending.take(
+                Record(TOPICS.refetch.name, key.encode(), b"", headers, 0, offset), int(time.time())
+            )
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        work = asyncio.create_task(self.refetcher.run())
+        try:
+            await until(condition, "it is served")
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+
+
+async def test_a_grant_that_does_not_answer_holds_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(grant: str, contact_id: str) -> Reading:
+        if grant == "slow":
+            await asyncio.Event().wait()
+        return Reading({"id": contact_id}, int(time.time()), "r")
+
+    desk = Desk(monkeypatch, answer)
+    desk.ask(*[f"slow/{number}" for number in range(3 * AT_ONCE)], "quick/a", received=time.time())
+    await desk.until(lambda: [record.key for record in desk.published] == [b"quick/a"])
+
+
+async def test_what_nylas_asks_to_wait_for_a_grant_is_waited_for_by_all_of_its_contacts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked_for: list[str] = []
+
+    async def answer(_grant: str, contact_id: str) -> Reading:
+        asked_for.append(contact_id)
+        raise RateLimited(300.0)
+
+    desk = Desk(monkeypatch, answer)
+    desk.ask("g/a", "g/b", received=time.time())
+    before = int(time.time())
+    await desk.until(lambda: len(desk.refetcher.pending) == 2 and asked_for)
+    assert len(asked_for) == 1
+    assert desk.refetcher.pending.due(before + 299) is None
+    assert desk.refetcher.pending.due(before + 400) is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "outcome"),
+    [
+        ("valid", 60, "refused"),
+        ("valid", REFUSED_FOR + 60, "dead_lettered"),
+        ("expired", 60, "expired"),
+        ("expired", REFUSED_FOR + 60, "expired"),
+    ],
+)
+async def test_what_nylas_refuses_is_asked_for_again_for_a_day_and_then_a_dead_letter(
+    monkeypatch: pytest.MonkeyPatch, status: str, age: float, outcome: str
+) -> None:
+    async def answer(_grant: str, _contact_id: str) -> Reading:
+        raise Refused(400, "the ID is not one")
+
+    desk = Desk(monkeypatch, answer)
+    desk.book.status["g"] = status
+    received = time.time() - age
+    desk.ask("g/a", received=received)
+    await desk.until(lambda: desk.refetcher.pending.offsets.committable() == 1)
+    assert desk.metrics.refetched.labels(outcome)._value.get() == 1
+    if outcome == "expired":
+        assert desk.published == [], "its sign-in compares it"
+        return
+    (record,) = desk.published
+    assert (record.key, header(record.headers, "received_ms")) == (b"g/a", b"%d" % (received * 1000))
+    if outcome == "refused":
+        assert record.topic == TOPICS.refetch.name
+        assert int(header(record.headers, "not_before") or b"") > time.time() + 500
+    else:
+        assert record.topic == TOPICS.dead_letter.name
+        assert header(record.headers, "dlq.reason") == b"refused"
+        assert header(record.headers, "dlq.original.topic") == TOPICS.refetch.name.encode()
+        assert b"400" in (header(record.headers, "dlq.detail") or b"")
 
 
 def test_a_time_from_a_wrong_clock_does_not_hold_the_topic_for_ever() -> None:
