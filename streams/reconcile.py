@@ -5,13 +5,14 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import structlog
 
-from connectors.nylas.client import NylasClient
-from connectors.nylas.contacts import PAGE_SIZE, get_contact
-from connectors.nylas.errors import NotFound, NylasError
+from connectors.nylas.client import LONGEST_RETRY_AFTER, TRIES, NylasClient
+from connectors.nylas.contacts import PAGE_SIZE, Reading, get_contact
+from connectors.nylas.errors import NotFound, NylasError, RateLimited
 from connectors.nylas.grants import get_grant
 from streams.events import (
     PAGE_MARGIN,
@@ -19,15 +20,13 @@ from streams.events import (
     Origin,
     Record,
     UnreadableRecord,
-    event_headers,
     header,
     now_ms,
-    page_envelope,
     parse_change,
 )
 from streams.lag import Gate
 from streams.metrics import ReaderMetrics
-from streams.scan import Publish, absence_record, contact_hash, page_records
+from streams.scan import Publish, absence_record, contact_hash, contact_record, page_records
 from streams.settings import KafkaSettings
 from streams.snapshot import read_all
 from streams.topics import Topics
@@ -42,18 +41,27 @@ CHUNK = 500  # records published together
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A complete listing of a grant: `seen` are the hashes of its contacts' IDs, sorted; `start` is the `Date` of its first page."""
+    """A complete listing of a grant: `seen` are the hashes of its contacts' IDs, sorted; `start` is the `Date` of its first page.
+
+    Of the `sources` those that Nylas `refused` were not listed, which says nothing of their contacts.
+    """
 
     grant: str
     start: int
     sources: tuple[str, ...]
     seen: "array[int]"
+    refused: frozenset[str] = frozenset()
 
     def holds(self, contact_id: str) -> bool:
         """Whether the listing held the contact."""
         wanted = contact_hash(contact_id)
         at = bisect_left(self.seen, wanted)
         return at < len(self.seen) and self.seen[at] == wanted
+
+    def covers(self, contact: Mapping[str, Any]) -> bool:
+        """Whether the contact's source was listed; one without is of the first."""
+        source = contact.get("source", self.sources[0])
+        return source in self.sources and source not in self.refused
 
 
 @dataclass(slots=True)
@@ -93,10 +101,7 @@ def compare(changes: Iterable[Record], listings: Mapping[str, Listing], filled: 
             continue
         if listed:
             found.offered[key] = record.offset
-        elif (
-            change.version < listing.start - PAGE_MARGIN
-            and change.contact.get("source", listing.sources[0]) in listing.sources
-        ):
+        elif change.version < listing.start - PAGE_MARGIN and listing.covers(change.contact):
             missing[key] = record.offset
     return found
 
@@ -155,10 +160,15 @@ def offer_records(changes: Iterable[Record], topics: Topics, offered: Mapping[st
         key = (record.key or b"").decode(errors="replace")
         if offered.get(key) != record.offset:
             continue
-        change = parse_change(record.key, record.value, record.headers)
+        try:
+            change = parse_change(record.key, record.value, record.headers)
+        except UnreadableRecord:
+            continue
         if change is not None:
-            value = page_envelope(Origin.REPLAY, f"offer/{now_ms()}/{key}", change.version, change.contact)
-            yield Record(topics.events.name, record.key, value, event_headers(Origin.REPLAY, now_ms()))
+            event_id = f"offer/{now_ms()}/{key}"
+            yield contact_record(
+                topics, key.encode(), Origin.REPLAY, event_id, change.version, change.contact, now_ms()
+            )
 
 
 class Offerer:
@@ -204,8 +214,10 @@ class Concluder:
         self._kafka, self._client, self._publish, self._gate = kafka, client, publish, gate
         self._topics, self._metrics, self._offerer = topics, metrics, offerer
 
-    async def conclude(self, run_id: str, listings: Mapping[str, Listing], max_share: float) -> dict[str, Concluded]:
-        """Deletes what is gone and offers again what was only filled, for each grant listed.
+    async def conclude(
+        self, run_id: str, listings: Mapping[str, Listing], max_share: float, *, dry_run: bool = False
+    ) -> dict[str, Concluded]:
+        """Deletes what is gone and offers again what was only filled, for each grant listed; a `dry_run` asks and counts alone.
 
         Reads contacts.outcomes once and contacts.changes once or twice, whatever the number of grants.
         Raises SnapshotStalled and KafkaException.
@@ -226,10 +238,10 @@ class Concluder:
                 result.error = _guard_text(len(keys), len(listing.seen), max_share)
                 continue
             try:
-                result.deleted = await self._delete(run_id, listing, keys)
+                result.deleted = await self._delete(run_id, listing, keys, dry_run=dry_run)
             except NylasError as error:
                 result.error = f"what is missing could not be verified: {error}"
-        if found.offered:
+        if found.offered and not dry_run:
             await self._offerer.offer(found.offered)
         for key in found.offered:
             concluded[key.partition("/")[0]].offered += 1
@@ -278,24 +290,29 @@ class Concluder:
             await asyncio.to_thread(lambda: living_keys(read_all(self._kafka, self._topics.changes.name), grants))
         )
 
-    async def _delete(self, run_id: str, listing: Listing, keys: Collection[str]) -> int:
+    async def _delete(self, run_id: str, listing: Listing, keys: Collection[str], *, dry_run: bool) -> int:
         """Asks for each missing contact by its ID first: an item that moves between pages while they are read is in none of them."""
         deleted = 0
         for key in keys:
             contact_id = key.partition("/")[2]
-            await self._gate.wait(1)
+            if not dry_run:
+                await self._gate.wait(1)
             try:
-                reading = await get_contact(self._client, listing.grant, contact_id)
+                reading = await self._contact(listing.grant, contact_id)
             except NotFound as gone:
                 if gone.of_grant:
                     raise
+                deleted += 1
+                if dry_run:
+                    continue
                 version = listing.start - PAGE_MARGIN
                 event_id = f"{run_id}/{contact_id}"
                 record = absence_record(self._topics, listing.grant, contact_id, Origin.RECONCILE, event_id, version)
                 await self._publish([record])
                 self._metrics.deleted.labels("reconcile").inc()
-                deleted += 1
             else:
+                if dry_run:
+                    continue
                 request = reading.request_id or f"{run_id}/{now_ms()}"
                 contact = {**reading.contact, "id": contact_id}
                 await self._publish(
@@ -303,6 +320,17 @@ class Concluder:
                 )
                 self._metrics.contacts.labels("reconcile").inc()
         return deleted
+
+    async def _contact(self, grant: str, contact_id: str) -> Reading:
+        """One contact, waited for as often as a call's other waits: a throttle must not fail a grant that was read to its end."""
+        for _ in range(TRIES):
+            try:
+                return await get_contact(self._client, grant, contact_id)
+            except RateLimited as fault:
+                if fault.retry_after is None:
+                    raise
+                await asyncio.sleep(min(fault.retry_after, LONGEST_RETRY_AFTER))
+        return await get_contact(self._client, grant, contact_id)
 
 
 def _take(records: Iterable[Record]) -> Sequence[Record]:
@@ -321,9 +349,11 @@ def _guard_text(missing: int, listed: int, share: float) -> str:
     )
 
 
-def listing_of(grant: str, start: int, sources: tuple[str, ...], seen: "array[int]") -> Listing:
+def listing_of(
+    grant: str, start: int, sources: tuple[str, ...], seen: "array[int]", refused: Collection[str] = ()
+) -> Listing:
     """A listing of what was seen, in whatever order and however often."""
-    return Listing(grant, start, sources, array("Q", sorted(set(seen))))
+    return Listing(grant, start, sources, array("Q", sorted(set(seen))), frozenset(refused))
 
 
 def living_keys(changes: Iterable[Record], grants: Collection[str]) -> dict[str, int]:

@@ -62,21 +62,28 @@ class Chosen:
 def choose(run: Run, listed: Sequence[Grant]) -> Chosen:
     """Which of the listed grants a run reads. It may name them by ID or by address.
 
-    An ID that the listing lacks is read all the same: a listing may be older than the notification of a new grant.
+    An ID that the listing lacks is read all the same, and so is a grant that has just signed in and is listed as invalid: a listing
+    may be older than the notification that asked for the run.
     """
-    wanted = (
-        listed
-        if run.grants is None
-        else [grant for grant in listed if grant.id in run.grants or grant.email in run.grants]
-    )
-    named = {name for grant in wanted for name in (grant.id, grant.email)}
-    absent = [name for name in run.grants or () if name not in named]
+    names = {_folded(name) for name in run.grants or ()}
+    wanted = [grant for grant in listed if run.grants is None or grant.id in names or _folded(grant.email) in names]
+    named = {name for grant in wanted for name in (grant.id, _folded(grant.email))}
+    absent = [name for name in run.grants or () if _folded(name) not in named]
+    why = {grant.id: unreadable(replace(grant, valid=grant.valid or run.by in SIGNED_IN)) for grant in wanted}
     return Chosen(
-        read=tuple(grant for grant in wanted if not unreadable(grant))
+        read=tuple(grant for grant in wanted if not why[grant.id])
         + tuple(Grant(name) for name in absent if "@" not in name),
-        skipped={grant.id: unreadable(grant) for grant in wanted if unreadable(grant)},
+        skipped={name: reason for name, reason in why.items() if reason},
         unknown=tuple(name for name in absent if "@" in name),
     )
+
+
+SIGNED_IN = ("grant.created", "grant.updated")  # the events whose runs read a grant that somebody has just connected
+
+
+def _folded(name: str) -> str:
+    """An address without its case; an ID as it is."""
+    return name.casefold() if "@" in name else name
 
 
 class RunExecutor:
@@ -222,7 +229,8 @@ class RunExecutor:
 
     async def _carry_out(self, run_id: str, run: Run) -> Run:
         asked_at = int(time.time())  # what grants.events tells of later moments is newer than the listing
-        listed = await again_while_passing(partial(list_grants, self._client))
+        passed_over = self._metrics.passed_over.labels("grant_without_id").inc
+        listed = await again_while_passing(partial(list_grants, self._client, passed_over))
         if not run.dry_run:
             await self._tell_listing(listed, asked_at, whole=run.whole)
         chosen = choose(run, listed)
@@ -274,7 +282,7 @@ class RunExecutor:
             for job in over:
                 if job.progress.state is not State.SCANNED:
                     continue
-                if run.kind is RunKind.RECONCILE and job.complete and not run.dry_run:
+                if run.kind is RunKind.RECONCILE and job.complete:
                     collected.append(job)
                 else:
                     await self._finish(job, job.progress)
@@ -284,10 +292,11 @@ class RunExecutor:
 
     async def _conclude(self, run_id: str, run: Run, jobs: Sequence[Job]) -> None:
         listings: dict[str, Listing] = {
-            job.grant.id: listing_of(job.grant.id, job.progress.scan_start or 0, job.sources, job.seen) for job in jobs
+            job.grant.id: listing_of(job.grant.id, job.progress.scan_start or 0, job.sources, job.seen, job.refused)
+            for job in jobs
         }
         share = self._settings.max_delete_share if run.max_delete_share is None else run.max_delete_share
-        results = await snapshot_again(partial(self._concluder.conclude, run_id, listings, share))
+        results = await snapshot_again(partial(self._concluder.conclude, run_id, listings, share, dry_run=run.dry_run))
         for job in jobs:
             result = results[job.grant.id]
             progress = replace(job.progress, deleted=result.deleted, offered=result.offered)
@@ -296,7 +305,7 @@ class RunExecutor:
 
     async def _finish(self, job: Job, progress: Progress, error: str = "") -> None:
         state = State.FAILED if error else State.DONE
-        job.progress = replace(progress, state=state, error=error, updated_at=int(time.time()))
+        job.progress = replace(progress, state=state, error=error or progress.incomplete, updated_at=int(time.time()))
         await self._publish([progress_record(self._topics, job.run_id, job.grant.id, job.progress)])
 
     async def _tell_listing(self, listed: Sequence[Grant], asked_at: int, *, whole: bool) -> None:

@@ -21,7 +21,7 @@ from streams.topics import Topics
 
 DAY = 86_400
 KEPT_FOR = 14 * DAY
-"""Seconds that a finished run stays in the topic, for `contactstream backfill` to show and for the next run's expectations."""
+"""Seconds that a finished run stays in the topic, for `contactstream runs` to show and for the next run's expectations."""
 
 HEARTBEAT_KEY = b"bridge/heartbeat"
 """Every bridge writes to it, and the newest counts. A run's ID begins with a year, so it is nobody's progress."""
@@ -86,7 +86,8 @@ class Run:
 class Progress:
     """A grant in a run. `cursor` is that of the page to read next, once all before it are acknowledged by Kafka.
 
-    `scan_start` is the `Date` of the first page (epoch seconds); `expected` is what the last run found, None where it is not known.
+    `scan_start` is the `Date` of the first page (epoch seconds); `expected` is what the last run found, None where it is not known;
+    `incomplete` says which sources Nylas refused, while the others were read.
     """
 
     state: State
@@ -101,6 +102,7 @@ class Progress:
     started_at: int = 0
     updated_at: int = 0
     error: str = ""
+    incomplete: str = ""
 
 
 def new_run_id(kind: RunKind, now: float) -> str:
@@ -343,9 +345,11 @@ def reconcile_owed(runs: Iterable[Run], lost_ms: int) -> bool:
 
 
 def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
-    """The run, over: failed when one of its grants is."""
+    """The run, over: failed when one of its grants is. One of which a source was refused is done, and named."""
     failed = sorted(grant for grant, progress in grants.items() if progress.state is State.FAILED)
-    error = f"{len(failed)} of {len(grants)} grants failed" if failed else ""
+    incomplete = sum(1 for progress in grants.values() if progress.incomplete and progress.state is State.DONE)
+    found = ((len(failed), "failed"), (incomplete, "read without a source that Nylas refused"))
+    error = ", ".join(f"{count} of {len(grants)} grants {what}" for count, what in found if count)
     return replace(run, state=State.FAILED if failed else State.DONE, error=error, finished_at=int(now))
 
 

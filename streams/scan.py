@@ -5,13 +5,13 @@ import hashlib
 import itertools
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
-from connectors.nylas.client import NylasClient
+from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import PAGE_SIZE, Page, list_contacts
 from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
@@ -36,7 +36,7 @@ PARKED_SECONDS = 60.0
 """After the client's tries are used up: the grant stands aside so that others are read, and is tried again."""
 
 GIVE_UP_SECONDS = 6 * 3600.0
-"""Without a single page for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
+"""Asked in vain for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
 
 MAX_RESTARTS = 3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
 
@@ -61,7 +61,9 @@ def contact_hash(contact_id: str) -> int:
 class Job:
     """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete` says that it was listed from the
     first page of the first source to the last of the last without a break; only then it can say that a contact is gone. `at_hand`
-    says that a worker has it, `asking` bounds its wait for a page, and `stopped` that nobody wants it any more."""
+    says that a worker has it, `asking` bounds its wait for a page, and `stopped` that nobody wants it any more. `refused` are the
+    sources that Nylas would not list; `in_vain` are the seconds that it has been asked in vain since the last page, the waits between
+    the tries included."""
 
     run_id: str
     run: Run
@@ -73,7 +75,9 @@ class Job:
     cursors: set[str] = field(default_factory=set)
     complete: bool = False
     restarts: int = 0
-    moved_at: float = 0.0
+    refused: set[str] = field(default_factory=set)
+    asked_at: float = 0.0
+    in_vain: float = 0.0
     at_hand: bool = False
     stopped: bool = False
     asking: asyncio.Timeout | None = None
@@ -86,6 +90,24 @@ def first_progress(sources: Sequence[str], expected: int | None, now: float) -> 
     )
 
 
+def source_after(source: str, sources: Sequence[str]) -> str:
+    """The source that follows; empty after the last."""
+    at = sources.index(source) + 1
+    return sources[at] if at < len(sources) else ""
+
+
+def after_refusal(progress: Progress, sources: Sequence[str], error: str) -> Progress:
+    """The progress once a source is refused and the others are not: its part of the listing is incomplete."""
+    following = source_after(progress.source, sources)
+    said = f"source {progress.source} could not be read: {error}"
+    return replace(
+        progress,
+        state=State.RUNNING if following else State.SCANNED,
+        source=following or progress.source,
+        incomplete=f"{progress.incomplete}; {said}" if progress.incomplete else said,
+    )
+
+
 def after_page(progress: Progress, sources: Sequence[str], page: Page, now: float) -> Progress:
     """The progress once a page is acknowledged: the next cursor, or the next source, or the end.
 
@@ -93,9 +115,9 @@ def after_page(progress: Progress, sources: Sequence[str], page: Page, now: floa
     """
     source, state = progress.source, State.RUNNING
     if page.next_cursor is None:
-        at = sources.index(source) + 1
-        if at < len(sources):
-            source = sources[at]
+        following = source_after(source, sources)
+        if following:
+            source = following
         else:
             state = State.SCANNED
     return replace(
@@ -116,7 +138,8 @@ def page_records(
 ) -> list[Record]:
     """The records of a page: events, and a dead letter for each contact that no event can carry.
 
-    That is one without an ID, which nothing could ever update, and one that is larger than a record may be.
+    That is one without an ID, which nothing could ever update, one that is larger than a record may be, and one that is nested deeper
+    than JSON is written here (254 levels with its envelope).
     """
     received = now_ms()
     records = []
@@ -128,19 +151,34 @@ def page_records(
             continue
         whole = contact if contact.get("grant_id") == grant else {**contact, "grant_id": grant}
         key = contact_key(grant, identity).encode()
-        value = page_envelope(origin, f"{request_id}/{index}", served_at - PAGE_MARGIN, whole)
-        event = Record(topics.events.name, key, value, event_headers(origin, received))
-        if len(value) + len(key) + ROOM_FOR_HEADERS > MAX_MESSAGE_BYTES:
-            slim_value = page_envelope(
-                origin,
-                f"{request_id}/{index}",
-                served_at - PAGE_MARGIN,
-                {"grant_id": grant, "id": identity, "object": "contact"},
-            )
-            slim = replace(event, value=slim_value)
-            event = _dead(topics, slim, "too_large", f"{len(value)} bytes; the value is left out")
-        records.append(event)
+        records.append(
+            contact_record(topics, key, origin, f"{request_id}/{index}", served_at - PAGE_MARGIN, whole, received)
+        )
     return records
+
+
+def contact_record(
+    topics: Topics,
+    key: bytes,
+    origin: Origin,
+    event_id: str,
+    version: int,
+    contact: Mapping[str, Any],
+    received_ms: int,
+) -> Record:
+    """The event of one contact, or the dead letter of what no event can carry, its two IDs without the rest."""
+    headers = event_headers(origin, received_ms)
+    try:
+        value = page_envelope(origin, event_id, version, contact)
+    except TypeError:
+        reason, detail = "too_deep", "nested deeper than it can be written; the value is left out"
+    else:
+        if len(value) + len(key) + ROOM_FOR_HEADERS <= MAX_MESSAGE_BYTES:
+            return Record(topics.events.name, key, value, headers)
+        reason, detail = "too_large", f"{len(value)} bytes; the value is left out"
+    grant, _, contact_id = key.decode().partition("/")
+    slim = page_envelope(origin, event_id, version, {"grant_id": grant, "id": contact_id, "object": "contact"})
+    return _dead(topics, Record(topics.events.name, key, slim, headers), reason, detail)
 
 
 def usable_id(contact_id: str) -> bool:
@@ -183,7 +221,6 @@ class Scanner:
     def submit(self, job: Job) -> None:
         """Queues a grant; `job.done` is set when its listing has ended, one way or the other. Grants that somebody waits for go
         before those of a reconcile of everything."""
-        job.moved_at = job.moved_at or time.monotonic()
         self._queue.put_nowait((1 if job.run.grants is None else 0, next(self._order), job))
 
     def stop(self, job: Job) -> None:
@@ -209,12 +246,14 @@ class Scanner:
             try:
                 await self._read(job)
             except Passing as fault:
-                if time.monotonic() - job.moved_at > GIVE_UP_SECONDS:
-                    await self._fail(job, f"no page for {GIVE_UP_SECONDS / 3600:.0f} hours: {fault}")
+                parked = seconds_until_next(fault, self._parked_seconds)
+                job.in_vain += time.monotonic() - job.asked_at + parked
+                if job.in_vain > GIVE_UP_SECONDS:
+                    await self._fail(job, f"asked in vain for {GIVE_UP_SECONDS / 3600:.0f} hours: {fault}")
                     continue
                 job.progress = replace(job.progress, updated_at=int(time.time()), error=f"waits: {fault}")
                 await self._write(job)
-                asyncio.get_running_loop().call_later(self._parked_seconds, self.submit, job)
+                asyncio.get_running_loop().call_later(parked, self.submit, job)
             except NotFound:
                 await self._fail(job, "Nylas does not know this grant; see `contactstream grants list`")
             except NylasError as fault:
@@ -230,10 +269,16 @@ class Scanner:
             try:
                 page = await self._page(job)
             except (Refused, NotFound) as fault:
-                if not _lost_cursor(fault, cursor) or job.restarts >= MAX_RESTARTS:
+                if _lost_cursor(fault, cursor) and job.restarts < MAX_RESTARTS:
+                    log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
+                    self._restart(job)
+                elif _of_source(fault, cursor) and len(job.refused) + 1 < len(job.sources):
+                    log.warning("source refused", run=job.run_id, grant=job.grant.id, source=source, error=str(fault))
+                    job.refused.add(source)
+                    job.progress = after_refusal(job.progress, job.sources, str(fault))
+                    await self._write(job)
+                else:
                     raise
-                log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
-                self._restart(job)
                 continue
             if page is None:
                 return
@@ -251,7 +296,7 @@ class Scanner:
                 job.cursors.clear()
             else:
                 job.cursors.add(page.next_cursor)
-            job.moved_at = time.monotonic()
+            job.in_vain = 0.0
             job.progress = after_page(job.progress, job.sources, page, time.time())
             await self._write(job)
         job.complete = True
@@ -265,6 +310,7 @@ class Scanner:
             async with asyncio.timeout(None) as job.asking:
                 if not job.run.dry_run:
                     await self._gate.wait(PAGE_SIZE)
+                job.asked_at = time.monotonic()
                 return await list_contacts(self._client, job.grant.id, job.progress.cursor, source=job.progress.source)
         except TimeoutError:
             if not job.stopped:
@@ -276,6 +322,7 @@ class Scanner:
     def _restart(self, job: Job) -> None:
         job.restarts += 1
         job.cursors.clear()
+        job.refused.clear()
         del job.seen[:]
         job.progress = replace(
             first_progress(job.sources, job.progress.expected, time.time()), started_at=job.progress.started_at
@@ -296,6 +343,11 @@ def _lost_cursor(fault: Refused | NotFound, cursor: str | None) -> bool:
     if cursor is None:
         return False
     return fault.status in (400, 410, 422) if isinstance(fault, Refused) else not fault.of_grant
+
+
+def _of_source(fault: Refused | NotFound, cursor: str | None) -> bool:
+    """Whether Nylas may have refused the source rather than the grant: a scope that it lacks, or a source that its provider has not."""
+    return cursor is None and isinstance(fault, Refused) and fault.status != 401
 
 
 def job_for(

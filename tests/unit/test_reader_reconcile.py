@@ -1,5 +1,6 @@
 """What a complete listing says: who is gone, who is offered again, and what is too much to be believed."""
 
+import json
 from array import array
 from dataclasses import replace
 
@@ -95,6 +96,17 @@ def test_a_source_that_was_not_listed_is_not_missing() -> None:
     assert compare(changes, {"g": both}, set()).missing["g"].keys() == {"g/mail", "g/plain"}
 
 
+def test_a_source_that_was_refused_says_nothing_of_its_contacts() -> None:
+    changes = [change("g/mail", OLD, 0, source="inbox"), change("g/plain", OLD, 1, source=None)]
+    seen = array("Q", [contact_hash("x")])
+    both = ("address_book", "inbox")
+    found = {
+        refused: set(compare(changes, {"g": listing_of("g", START, both, seen, {refused})}, set()).missing["g"])
+        for refused in both
+    }
+    assert found == {"inbox": {"g/plain"}, "address_book": {"g/mail"}}
+
+
 def test_records_that_are_no_changes_are_passed_over() -> None:
     broken = Record("contacts.changes", b"g/x", b"{", [], 0, 0)
     assert compare([broken, change("g/old", OLD, 1)], {"g": listing("g")}, set()).missing["g"] == {"g/old": 1}
@@ -133,6 +145,21 @@ def test_what_is_offered_again_is_the_last_change_at_its_own_version() -> None:
     assert offered.topic == TOPICS.events.name
     assert header(offered.headers, "origin") == b"replay"
     assert orjson.loads(offered.value or b"")["time"] == 7
+
+
+def test_what_cannot_be_offered_again_is_a_dead_letter_or_passed_over_and_stops_nobody() -> None:
+    deep = orjson.dumps({"id": "a", "more": json.loads(b'{"a":' * 252 + b"1" + b"}" * 252)})
+    changes = [
+        replace(change("g/a", 5, 0), value=deep),
+        replace(change("g/b", 5, 1), value=b"{"),
+        change("g/c", 6, 2),
+    ]
+    found = list(offer_records(changes, TOPICS, {"g/a": 0, "g/b": 1, "g/c": 2}))
+    assert [(record.topic, record.key) for record in found] == [
+        (TOPICS.dead_letter.name, b"g/a"),
+        (TOPICS.events.name, b"g/c"),
+    ]
+    assert header(found[0].headers, "dlq.reason") == b"too_deep"
 
 
 def test_the_last_outcome_decides_who_was_only_filled() -> None:

@@ -1,15 +1,25 @@
 """Runs of the reader as plain data: what is started, resumed, merged, and how a grant's progress moves."""
 
 import asyncio
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page
+from connectors.nylas.errors import Passing, Refused
 from connectors.nylas.grants import Grant
-from streams.events import Origin, UnreadableRecord, header
+from streams import scan
+from streams.events import Origin, Record, UnreadableRecord, header
+from streams.lag import Gate
+from streams.metrics import ReaderMetrics
 from streams.run_executor import choose
 from streams.runs import (
     FINAL,
@@ -30,7 +40,7 @@ from streams.runs import (
     reconcile_due,
     run_key,
 )
-from streams.scan import absence_record, after_page, contact_hash, first_progress, job_for, page_records
+from streams.scan import Job, absence_record, after_page, contact_hash, first_progress, job_for, page_records
 from streams.settings import KafkaSettings, load
 from streams.topics import MAX_MESSAGE_BYTES, topics
 
@@ -227,6 +237,19 @@ def test_a_contact_larger_than_a_record_goes_to_the_dead_letters_without_its_bul
     assert header(record.headers, "dlq.reason") == b"too_large"
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return json.loads(b'{"a":' * levels + b"1" + b"}" * levels)  # type: ignore[no-any-return]
+
+
+def test_a_contact_nested_deeper_than_can_be_written_costs_no_other_one() -> None:
+    deep = {"id": "deep", "more": nested(252)}
+    records = page_records(TOPICS, "g", Origin.BACKFILL, "req", 10_000, [deep, {"id": "fine", "more": nested(240)}])
+    assert [record.topic for record in records] == [TOPICS.dead_letter.name, TOPICS.events.name]
+    assert records[0].key == b"g/deep"
+    assert header(records[0].headers, "dlq.reason") == b"too_deep"
+    assert orjson.loads(records[0].value or b"")["data"]["object"]["id"] == "deep"
+
+
 def test_an_absence_is_a_deletion_with_its_version() -> None:
     record = absence_record(TOPICS, "g", "a/b", Origin.RECONCILE, "event", 77)
     assert record.key == b"g/a/b"
@@ -237,6 +260,139 @@ def test_an_absence_is_a_deletion_with_its_version() -> None:
 @given(st.text(), st.text())
 def test_ids_that_differ_in_anything_have_other_hashes(one: str, other: str) -> None:
     assert (contact_hash(one) == contact_hash(other)) == (one == other)
+
+
+def test_an_address_has_no_case_and_an_id_has() -> None:
+    listed = [Grant("g1", "google", "Ann.Lee@Acme.example"), Grant("G2", "google", "b@x")]
+    chosen = choose(replace(ONE, grants=("ann.lee@ACME.example", "g2")), listed)
+    assert [grant.id for grant in chosen.read] == ["g1", "g2"]
+    assert chosen.read[1] == Grant("g2"), "of another case it is another grant, which the listing lacks"
+    assert chosen.unknown == ()
+
+
+@pytest.mark.parametrize(("by", "reads"), [("grant.updated", True), ("grant.created", True), ("command", False)])
+def test_a_grant_that_has_just_signed_in_is_read_though_the_listing_does_not_know_it_yet(by: str, reads: bool) -> None:
+    listed = [Grant("g1", "google", valid=False)]
+    chosen = choose(replace(ONE, grants=("g1",), by=by), listed)
+    assert bool(chosen.read) is reads
+    assert chosen.skipped == ({} if reads else {"g1": "expired"})
+    blocked = [Grant("g1", "google", valid=False, blocked=True)]
+    assert choose(replace(ONE, grants=("g1",), by=by), blocked).skipped == {"g1": "blocked"}
+
+
+class Clock:
+    """The time of the scanner, which passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+class Desk:
+    """A scanner whose Nylas is `answer` and whose gate lets `held` seconds pass, and what it published."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answer: Callable[[str, str | None], Page], held: float = 0.0
+    ) -> None:
+        self.clock, self.published = Clock(), list[Record]()
+        desk = self
+
+        class Held(Gate):
+            async def wait(self, records: int) -> None:
+                desk.clock.now += held
+
+        async def list_contacts(_client: object, _grant: str, cursor: str | None, *, source: str) -> Page:
+            return answer(source, cursor)
+
+        async def publish(records: Sequence[Record]) -> None:
+            self.published += records
+
+        monkeypatch.setattr(scan, "list_contacts", list_contacts)
+        monkeypatch.setattr(scan, "time", self.clock)
+        gate = Held(lambda: 0, 1, lambda: None)
+        client = NylasClient("http://nowhere.example", "key")
+        metrics = ReaderMetrics(CollectorRegistry())
+        self.scanner = scan.Scanner(client, publish, gate, TOPICS, metrics, 1, parked_seconds=0.0)
+
+    async def read(self, *sources: str) -> Job:
+        job = job_for("r", EVERYTHING, Grant("g", "google"), sources, None, None, 9)
+        self.scanner.submit(job)
+        work = asyncio.create_task(self.scanner.run())
+        try:
+            async with asyncio.timeout(30):
+                await job.done
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        return job
+
+
+async def test_hours_at_the_gate_are_not_hours_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Page | Exception] = [Passing(503), Passing(503), page(3, None, 7)]
+
+    def answer(_source: str, _cursor: str | None) -> Page:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    desk = Desk(monkeypatch, answer, held=7 * 3600.0)
+    desk.clock.now += 7 * 3600
+    job = await desk.read("address_book")
+    assert (job.progress.state, job.progress.contacts) == (State.SCANNED, 3)
+
+
+async def test_a_grant_that_has_been_asked_in_vain_for_hours_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def answer(_source: str, cursor: str | None) -> Page:
+        asked.append(1)
+        if len(asked) == 5:
+            return page(200, "next", 7)
+        desk.clock.now += 3600.0
+        raise Passing(503)
+
+    desk = Desk(monkeypatch, answer)
+    job = await desk.read("address_book")
+    assert job.progress.state is State.FAILED
+    assert "in vain" in job.progress.error
+    assert len(asked) == 5 + 7, "a page starts the count again"
+
+
+async def test_a_source_that_nylas_refuses_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(source: str, _cursor: str | None) -> Page:
+        if source == "inbox":
+            raise Refused(403, "", "the grant lacks a scope for this")
+        return page(3, None, 7)
+
+    job = await Desk(monkeypatch, answer).read("address_book", "inbox", "domain")
+    assert (job.progress.state, job.progress.contacts, job.complete) == (State.SCANNED, 6, True)
+    assert job.refused == {"inbox"}
+    assert (
+        job.progress.incomplete
+        == "source inbox could not be read: Nylas answered 403: the grant lacks a scope for this"
+    )
+    over = finished(EVERYTHING, {"g": replace(job.progress, state=State.DONE), "h": Progress(State.DONE)}, 9)
+    assert (over.state, over.error) == (State.DONE, "1 of 2 grants read without a source that Nylas refused")
+
+
+@pytest.mark.parametrize(
+    ("status", "sources"), [(403, ("address_book", "inbox")), (403, ("inbox",)), (401, ("domain", "inbox"))]
+)
+async def test_a_grant_of_which_every_source_is_refused_or_the_sign_in_fails(
+    monkeypatch: pytest.MonkeyPatch, status: int, sources: tuple[str, ...]
+) -> None:
+    def answer(source: str, _cursor: str | None) -> Page:
+        if status == 401 and source == "domain":
+            return page(3, None, 7)
+        raise Refused(status, "no")
+
+    job = await Desk(monkeypatch, answer).read(*sources)
+    assert (job.progress.state, job.complete) == (State.FAILED, False)
 
 
 def test_a_run_reads_the_grants_that_it_names_and_can_be_read() -> None:
