@@ -152,7 +152,8 @@ class Dedupe:
             metrics.dropped.labels(reason).inc(number)
         for reason, number in plan.refetch.items():
             metrics.refetch.labels(reason).inc(number)
-        metrics.dead_lettered.inc(plan.dead_lettered)
+        for reason, number in plan.dead_lettered.items():
+            metrics.dead_lettered.labels(reason).inc(number)
         metrics.table_entries.set(self._table.size())
         metrics.last_processed.set_to_current_time()
 

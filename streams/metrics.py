@@ -40,6 +40,7 @@ NOTIFICATIONS = (
     "grant.created", "grant.updated", "grant.expired", "grant.deleted", "grant.*",
     "other",
 )  # fmt: skip
+DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
 FATES = ("created", "updated", "filled", "unchanged", "stale", "skipped", "released", "failed")
@@ -159,7 +160,9 @@ class DedupeMetrics:
         )
         self.dropped = _counter(registry, "dedupe_dropped", "Events that were not news, by reason.", reason=DROPS)
         self.refetch = _counter(registry, "dedupe_refetch", "Contacts to read again, by reason.", reason=REFETCHES)
-        self.dead_lettered = _counter(registry, "dedupe_dead_lettered", "Events that could not be read.")
+        self.dead_lettered = _counter(
+            registry, "dedupe_dead_lettered", "Events that could not be read, by reason.", reason=DEDUPE_UNREADABLE
+        )
         self.batch_records = Histogram(
             "contactstream_dedupe_batch_records", "Events in a batch.", registry=registry, buckets=BATCH_ROWS
         )

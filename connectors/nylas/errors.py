@@ -53,7 +53,7 @@ class Refused(NylasError):
 class UnreadableBody(NylasError):
     """A notification that is none: what was signed cannot be inflated, is not JSON, or does not name its contact.
 
-    `reason` is a snake_case word of a closed set (`UNREADABLE`), for metrics and dead letters.
+    `reason` is a snake_case word of a closed set, for metrics and dead letters: `UNREADABLE`, and what its user adds.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -70,7 +70,7 @@ UNREADABLE = (
     "no_grant_id",
     "no_contact_id",
 )
-"""Every reason of UnreadableBody."""
+"""Every reason for which this package raises UnreadableBody."""
 
 
 class UnsupportedEncoding(NylasError):

@@ -51,7 +51,7 @@ def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Proc
         for reason in ("stale", "duplicate", "retry")
     }
     assert dropped == {"stale": 1, "duplicate": 1, "retry": 1}
-    assert worker.metric("contactstream_dedupe_dead_lettered_total") == 1
+    assert worker.metric("contactstream_dedupe_dead_lettered_total", reason="not_json") == 1
     assert worker.metric("contactstream_dedupe_refetch_total", reason="bodyless") == 1
     assert worker.metric("contactstream_dedupe_table_entries") == 2
     assert worker.stop() == 0
