@@ -138,9 +138,11 @@ def line(run: Run, sums: Totals, left: float | None) -> str:
         f"{sums.contacts} contacts" + (f" of about {sums.expected}" if sums.expected and running else ""),
         f"{sums.pages} pages",
     ]
-    parts += [
-        f"{count} {name}" for name in ("deleted", "offered", "skipped", "failed") if (count := getattr(sums, name))
-    ]
+    if run.dry_run and run.kind is RunKind.RECONCILE:
+        parts += [f"{sums.deleted} would be deleted", f"{sums.offered} would be offered again"]
+    else:
+        parts += [f"{count} {name}" for name in ("deleted", "offered") if (count := getattr(sums, name))]
+    parts += [f"{count} {name}" for name in ("skipped", "failed") if (count := getattr(sums, name))]
     if running and (text := time_left(sums, left)):
         parts.append(text)
     return ", ".join(parts)

@@ -101,6 +101,57 @@ def test_a_listing_that_was_interrupted_starts_again_before_it_says_what_is_gone
     assert deleted(mine).keys() == {"g1/gone"}
 
 
+def test_a_dry_run_says_what_would_be_deleted_and_offered_and_publishes_nothing(desk: Start) -> None:
+    mine = desk({"grants": [grant("g1", people(450)), grant("g2", people(3), grant_status="invalid")]})
+    mine.changed("g1/c0", LONG_AGO, "g1/gone", "g1/gone-too", "g1/c200")
+    mine.outcome("g1/c0", "filled")
+    mine.nylas.faults({"kind": "moved_missed", "on": "contacts"})
+    reader = mine.reader()
+    said = mine.command("reconcile", "--all", "--dry-run")
+    assert "450 contacts" in said or "449 contacts" in said
+    assert "2 would be deleted, 1 would be offered again" in said
+    assert mine.events() == []
+    assert mine.kafka.read("grants.events") == []
+    assert mine.kafka.read("contacts.dead-letter") == []
+    assert (
+        reader.metric("contactstream_reader_deleted_total") == reader.metric("contactstream_reader_offered_total") == 0
+    )
+    said = mine.command("reconcile", "--all")
+    assert "2 deleted, 1 offered" in said
+
+
+def test_a_source_that_a_grant_lacks_the_scope_for_keeps_its_contacts_and_costs_the_others_nothing(desk: Start) -> None:
+    scopes = ["https://www.googleapis.com/auth/contacts"]
+    found = [*people(2), {"id": "mail", "source": "inbox"}]
+    mine = desk({"grants": [grant("g1", found, scope=scopes)]})
+    mine.changed("g1/mail", LONG_AGO, "g1/mail-too", source="inbox")
+    mine.changed("g1/gone", LONG_AGO, source="address_book")
+    mine.reader(NYLAS_SOURCES="inbox,address_book")
+    said = mine.command("reconcile", "--all")
+    assert "g1 done: source inbox could not be read: Nylas answered 403" in said
+    assert "1 of 1 grants read without a source that Nylas refused" in said
+    assert deleted(mine).keys() == {"g1/gone"}
+    assert keys(mine.events()) == {"g1/c0", "g1/c1", "g1/gone"}
+
+
+def test_a_grant_that_signed_in_again_is_read_before_the_listing_knows_it(desk: Start) -> None:
+    mine = desk({"grants": [grant("g1", people(3), grant_status="invalid")]})
+    mine.granted("grant.updated", "g1", code=25027)
+    mine.reader()
+    wait_until(lambda: mine.last_run()[0].get("state") in ("done", "failed"), "it is asked for", 60)
+    assert mine.nylas.state()["calls"].get("contacts") == 1, "Nylas itself is asked, and may still refuse"
+
+
+def test_what_no_reader_could_read_stops_none(desk: Start) -> None:
+    mine = desk({"grants": [grant("g1", people(2)), grant("g2", people(1))]})
+    body = '{"type": "grant.created", "id": "x", "time": %s, "data": {"object": {"grant_id": "%s", "name": "\\ud800"}}}'
+    mine.kafka.produce(
+        "grants.events", [(b"g1", (body % (10**18, "g1")).encode()), (b"g2", (body % (1, "g2")).encode())]
+    )
+    mine.reader()
+    wait_until(lambda: keys(mine.events()) == {"g1/c0", "g1/c1", "g2/c0"}, "both are read", 60)
+
+
 def test_the_guard_stops_a_run_that_would_delete_too_much_unless_it_is_told_to(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", people(30)), grant("g2", people(100))]})
     mine.changed("g2/gone", LONG_AGO, *[f"g1/gone{number}" for number in range(20)])
