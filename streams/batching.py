@@ -13,6 +13,8 @@ class Row:
     `offsets` are those of every change that this row stands for; all of them are finished when it is.
     `claims` are what no second batch may hold meanwhile: the contact, its addresses, the Account that it would belong to.
     `due` is when it goes even in a batch that is not full.
+    `attempts` and the four after it are about faults of this row alone; `failures` and the three after it about those of the whole
+    batches that it was in: how often, how, how many rows it may be with since, and how many batches had been written before.
     """
 
     change: Change
@@ -23,11 +25,23 @@ class Row:
     attempts: int = 0
     not_before: float = 0.0
     first_failed: float = 0.0
+    refused_for: str = ""
+    refused_equally: int = 0
+    failures: int = 0
+    failed_as: str = ""
+    together: int | None = None
+    written_before: int = 0
 
     @property
     def key(self) -> str:
         """The contact key."""
         return self.change.key
+
+
+_OF_FAULTS = (
+    *("attempts", "not_before", "first_failed", "refused_for", "refused_equally"),
+    *("failures", "failed_as", "together", "written_before"),
+)
 
 
 class Waiting:
@@ -56,7 +70,8 @@ class Waiting:
         other.offsets.extend(row.offsets)
         other.due = min(other.due, row.due)
         if newer is row:  # what it failed with was the older change
-            other.attempts, other.not_before, other.first_failed = row.attempts, row.not_before, row.first_failed
+            for name in _OF_FAULTS:
+                setattr(other, name, getattr(row, name))
         return True
 
     def put_back(self, rows: Iterable[Row]) -> None:
@@ -75,13 +90,24 @@ class Waiting:
     def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[Row]:
         """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size` of them wait or one is due.
 
-        Returns an empty list when it is too early. `claimed` must answer `in` quickly.
+        Returns an empty list when it is too early. `claimed` must answer `in` quickly. Rows of batches that are suspected (`together`
+        is set) come after all others, in batches of their own, those first whose time came first.
         """
+        return self._choose(False, claimed, now, size) or self._choose(True, claimed, now, size)
+
+    def _choose(self, suspected: bool, claimed: Collection[str], now: float, size: int) -> list[Row]:
+        rows: Iterable[Row] = (row for row in self._rows.values() if (row.together is not None) is suspected)
+        if suspected:
+            rows = sorted(rows, key=lambda row: row.not_before)
         chosen: list[Row] = []
         due = False
-        for row in self._rows.values():
+        for row in rows:
             if row.not_before > now or any(claim in claimed for claim in row.claims):
                 continue
+            size = min(size, row.together or size)
+            if len(chosen) >= size:
+                due = True
+                break
             chosen.append(row)
             due = due or row.due <= now
             if len(chosen) == size:

@@ -8,18 +8,21 @@ The order, which the promise hangs on:
 4. Only then are the batch's offsets finished, and the end of the unbroken run of finished offsets is committed.
 
 A crash between any two repeats work, which the org answers with `unchanged`. A fault of the whole org finishes nothing: the batch
-waits again and the consumer is paused, a member of its group all the while. One replica works, a second is a hot standby.
+waits again and the consumer is paused, a member of its group all the while. A contact that breaks every call that it is in looks the
+same at first: after some equal failures others go first, and if those are written the batch is taken apart (`streams.failures`).
+One replica works, a second is a hot standby.
 """
 
 import asyncio
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -29,10 +32,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce import sync as salesforce
-from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError
+from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError, maybe_a_rows_fault
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
+from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -62,11 +66,11 @@ DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not
 STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
 REVOKE_SECONDS = 5.0  # batches under way when the partition goes: half a session, since a takeover waits for us
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
-RETRY_SECONDS = 300.0  # a row's passing fault (a lock) is retried this long beside the flow, then dead-lettered
 STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
 
-
+WRITTEN = frozenset({salesforce.Fate.CREATED, salesforce.Fate.UPDATED, salesforce.Fate.RELEASED})
+HIDDEN = "refused after a new query as well: a record that sharing hides from our user may hold the value; see contactstream doctor"
 BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
 
 
@@ -179,6 +183,8 @@ class Sink:
         self._paused = False
         self._org_failures = 0
         self._org_retry_at = 0.0
+        self._written = 0  # batches that the org wrote something of
+        self._buried: deque[float] = deque()  # when a contact was blamed for the failure of its calls
         self._catch_up_to = 0
         self._quiet_polls = 0
         self._stop: Stop | None = None
@@ -330,10 +336,14 @@ class Sink:
             if change is None:  # an erasure: there is nothing to make true
                 self._tracker.finish(record.offset)
                 continue
-            if self._waiting.add(
-                Row(change, record, self._org.claims(_for_salesforce(change)), self._due(change, now), [record.offset])
-            ):
+            if self._waiting.add(Row(change, record, self._claims(change), self._due(change, now), [record.offset])):
                 self._metrics.coalesced.inc()
+
+    def _claims(self, change: Change) -> frozenset[str]:
+        try:
+            return self._org.claims(_for_salesforce(change))
+        except Exception:  # noqa: BLE001 - its batch meets the same, and knows what to do with it
+            return frozenset((change.key,))
 
     def _due(self, change: Change, now: float) -> float:
         """Somebody waits for a live change; what was read in bulk waits longer for a full batch, which costs no more calls."""
@@ -387,34 +397,81 @@ class Sink:
 
     async def _work(self, rows: list[Row], epoch: int, term: int) -> None:
         self._metrics.batch_rows.observe(len(rows))
-        by_key = {row.key: row for row in rows}
         batch = self._membership.begin(term)
         try:
             outcomes = await self._org.sync([_for_salesforce(row.change) for row in rows])
-        except OrgUnavailable as error:
-            self._org_went_away(error.reason, error.retry_after)
-            self._put_back(rows, epoch)
-            return
+            again, records, done = self._sort(outcomes, {row.key: row for row in rows})
         except NoLongerOurs as error:
             log.warning("nothing more is sent", error=str(error))
             self._put_back(rows, epoch)
             return
-        except SalesforceError as error:
-            self._org_went_away(type(error).__name__, None, detail=str(error))
-            self._put_back(rows, epoch)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: a restart would only meet it again
+            await self._failed(rows, epoch, error)
             return
+        self._written += any(outcome.fate in WRITTEN for outcome in outcomes)
         if batch.sent:  # otherwise nobody asked the org
             self._org_is_back()
         if epoch != self._epoch:
             return
-        again, records, done = self._sort(outcomes, by_key)
         if await self._acknowledged(records, epoch):
-            for row in done:
-                for offset in row.offsets:
-                    self._tracker.finish(offset)
-                self._observe_latency(row)
-            self._metrics.last_processed.set_to_current_time()
+            self._finish(done)
+            for row in again:  # the org takes calls with them
+                row.failures, row.failed_as, row.together = 0, "", None
             self._put_back(again, epoch)
+
+    def _finish(self, done: Sequence[Row]) -> None:
+        for row in done:
+            for offset in row.offsets:
+                self._tracker.finish(offset)
+            self._observe_latency(row)
+        self._metrics.last_processed.set_to_current_time()
+
+    async def _failed(self, rows: list[Row], epoch: int, error: Exception) -> None:
+        """A batch came to nothing: the org is away, unless it is seen to work for others all the while."""
+        word = maybe_a_rows_fault(error)
+        if not isinstance(error, SalesforceError):
+            log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
+        for row in rows if word else ():
+            row.failures = row.failures + 1 if word == row.failed_as else 1
+            if row.failures == 1:
+                row.failed_as, row.written_before = word, self._written
+        beside_others = word != "" and all(row.together and self._written > row.written_before for row in rows)
+        if beside_others:
+            log.warning("some contacts fail beside others that are written", reason=word, contacts=len(rows))
+            self._metrics.retried.labels(word).inc(len(rows))
+        else:
+            self._org_went_away(*_pause_of(error))
+        if epoch != self._epoch:
+            return
+        now = self._clock()
+        while self._buried and now - self._buried[0] >= BURIED_SECONDS:
+            self._buried.popleft()
+        failures = max(row.failures for row in rows)
+        match after_failure(len(rows), failures, others_written=beside_others, buried=len(self._buried)):
+            case Next.BURY if word:
+                self._buried.append(now)
+                await self._blame(rows[0], word, error, epoch)
+                return
+            case Next.APART if word and len(rows) == 1:
+                rows[0].together = 1
+            case Next.APART if word:
+                half = -(-len(rows) // 2)
+                for row in rows:
+                    row.together, row.failures, row.written_before = half, after_split(half), self._written
+        wait = backoff(failures, random.random, PROBE_FIRST, PROBE_LONGEST)
+        for row in rows:
+            if row.together:
+                row.not_before = now + wait
+        self._put_back(rows, epoch)
+
+    async def _blame(self, row: Row, word: str, error: Exception, epoch: int) -> None:
+        """Dead-letters the contact without which the same calls pass."""
+        log.warning("a contact breaks every call that it is in", reason=word)
+        detail = f"alone in its calls, which fail beside others that pass: {type(error).__name__}: {error}"
+        outcome = salesforce.Outcome(row.key, salesforce.Fate.FAILED, reason=word)
+        self._count(outcome)
+        if await self._acknowledged(self._dead(outcome, row, row.failures, detail), epoch):
+            self._finish([row])
 
     def _sort(
         self, outcomes: Sequence[salesforce.Outcome], by_key: dict[str, Row]
@@ -431,31 +488,49 @@ class Sink:
                     row.not_before = now + HELD_SECONDS
                     again.append(row)
                     continue
-                row.first_failed = row.first_failed or now
-                if now - row.first_failed < RETRY_SECONDS:
-                    row.attempts += 1
+                if self._may_retry(row, outcome.reason, now):
                     row.not_before = now + backoff(row.attempts, random.random)
                     self._metrics.retried.labels(outcome.reason).inc()
                     again.append(row)
                     continue
             self._count(outcome)
-            records.append(self._fate_record(outcome, row))
+            records += self._fate_records(outcome, row)
             done.append(row)
         if by_key:
             raise RuntimeError(f"{len(by_key)} contacts of a batch have no outcome")
         return again, records, done
 
-    def _fate_record(self, outcome: salesforce.Outcome, row: Row) -> Record:
-        failed = outcome.fate in (salesforce.Fate.FAILED, salesforce.Fate.RETRY)
-        if not failed:
-            return Record(
-                self._names.outcomes.name, row.record.key, outcome_value(outcome, row.change), [], timestamp_ms=now_ms()
-            )
-        reason = outcome.reason if outcome.fate is salesforce.Fate.FAILED else f"retries_exhausted_{outcome.reason}"
+    def _may_retry(self, row: Row, reason: str, now: float) -> bool:
+        row.first_failed = row.first_failed or now
+        row.refused_equally = row.refused_equally + 1 if reason == row.refused_for else 1
+        row.refused_for = reason
+        row.attempts += 1
+        return may_retry(reason, attempts=row.attempts, equal=row.refused_equally, seconds=now - row.first_failed)
+
+    def _fate_records(self, outcome: salesforce.Outcome, row: Row) -> list[Record]:
+        if outcome.fate not in (salesforce.Fate.FAILED, salesforce.Fate.RETRY):
+            return [self._outcome(outcome, row)]
+        attempts = row.attempts
         detail = "; ".join(f"{error.code}: {error.message}" for error in outcome.errors)
-        headers = dead_letter_headers(row.record, "sink", reason, detail, row.attempts + 1)
-        self._metrics.dead_lettered.labels(reason).inc()
-        return _to(self._names.dead_letter.name, row.record, headers)
+        if outcome.fate is salesforce.Fate.RETRY:
+            detail = f"{HIDDEN}; {detail}" if outcome.reason == "duplicate_value" else detail
+            outcome = replace(outcome, fate=salesforce.Fate.FAILED, reason=f"retries_exhausted_{outcome.reason}")
+        else:
+            attempts += 1
+        return self._dead(outcome, row, attempts, detail)
+
+    def _outcome(self, outcome: salesforce.Outcome, row: Row) -> Record:
+        value = outcome_value(outcome, row.change)
+        return Record(self._names.outcomes.name, row.record.key, value, [], timestamp_ms=now_ms())
+
+    def _dead(self, outcome: salesforce.Outcome, row: Row, attempts: int, detail: str) -> list[Record]:
+        """The dead letter, and the outcome that says so to whoever reads the compacted topic."""
+        headers = dead_letter_headers(row.record, "sink", outcome.reason, detail, attempts)
+        ids = dict.fromkeys(match.record_id for error in outcome.errors for match in error.duplicates)
+        if ids:
+            headers.append(("dlq.duplicates", " ".join(ids).encode()))
+        self._metrics.dead_lettered.labels(outcome.reason).inc()
+        return [_to(self._names.dead_letter.name, row.record, headers), self._outcome(outcome, row)]
 
     def _count(self, outcome: salesforce.Outcome) -> None:
         fate = salesforce.Fate.FAILED if outcome.fate is salesforce.Fate.RETRY else outcome.fate
@@ -532,6 +607,15 @@ def outcome_value(outcome: salesforce.Outcome, change: Change) -> bytes:
             "at_ms": now_ms(),
         }
     )
+
+
+def _pause_of(error: Exception) -> tuple[str, float | None, str]:
+    """Why the sink pauses, how long at first, and what a person should know."""
+    if isinstance(error, OrgUnavailable):
+        return error.reason, error.retry_after, error.detail
+    if isinstance(error, SalesforceError):
+        return type(error).__name__, None, str(error)
+    return "unforeseen", None, repr(type(error))
 
 
 def _for_salesforce(change: Change) -> salesforce.Change:

@@ -436,3 +436,36 @@ def raise_for(status: int, body: object, *, inside_composite: bool = False, retr
             raise OrgUnavailable("login", retry_after or PAUSE_REASONS["login"], f"HTTP {status}")
         case _:
             raise RequestRejected(status, parse_errors(body), verdict)
+
+
+# Refusals of a request that one odd value may cause as well as a wrong configuration: only what becomes of others can tell.
+_ODD_REQUESTS = frozenset(
+    {
+        "malformed_query",
+        "limit_exceeded",
+        "exceeded_id_limit",
+        "required_field_missing",
+        "rejected",
+        "http_414",
+        "http_431",
+    }
+)
+_ODD_PAUSES = frozenset({"server_error", "not_json", "network", "maintenance"})
+
+
+def maybe_a_rows_fault(error: Exception) -> str:
+    """A word of a closed set for a failure that a single row may be the cause of, in every call that it is in.
+
+    Empty for what is certainly the org's or ours: limits, logins, an org that is not prepared.
+    """
+    match error:
+        case OrgUnavailable():
+            return error.reason if error.reason in _ODD_PAUSES else ""
+        case RequestRejected():
+            odd = error.verdict.action in {Action.HALVE, Action.BISECT} or error.verdict.reason in _ODD_REQUESTS
+            return "rejected" if odd else ""
+        case UnexpectedAnswer():
+            return "unexpected_answer"
+        case SalesforceError():
+            return ""
+    return "unforeseen"

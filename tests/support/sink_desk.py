@@ -21,7 +21,7 @@ from streams.sink import Membership, Sink, Stop
 from streams.topics import topics
 
 NAMES = topics(KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1))
-DEADLINE = 60.0  # far more than anything here takes
+DEADLINE = 15.0  # far more than anything here takes
 
 
 @dataclass(frozen=True)

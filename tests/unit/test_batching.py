@@ -78,3 +78,41 @@ def test_a_row_that_failed_waits_for_its_time_and_a_newer_change_does_not() -> N
 def test_the_wait_between_attempts_grows_and_stays_bounded(attempt: int, jitter: float) -> None:
     wait = backoff(attempt, lambda: jitter)
     assert min(60.0, 2.0 ** min(attempt, 30)) / 2 <= wait <= 60.0
+
+
+def test_suspected_rows_come_after_all_others_in_batches_of_their_own_and_the_longest_waiting_first() -> None:
+    waiting = Waiting()
+    suspects = [row(key, 1, offset) for offset, key in enumerate("abcd")]
+    for offset, one in enumerate(suspects):
+        one.together, one.not_before, one.failures = 2, float(10 - offset // 2), 3
+    waiting.put_back(suspects)
+    waiting.add(row("e", 1, 4))
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["e"]
+    assert waiting.next_batch((), 8.5, 5) == []
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["c", "d"]
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["a", "b"]
+
+
+def test_a_newer_change_of_a_suspected_contact_is_not_suspected() -> None:
+    waiting = Waiting()
+    suspect = row("a", 1, 0)
+    suspect.together, suspect.not_before, suspect.failures, suspect.failed_as = 1, 50.0, 3, "server_error"
+    waiting.put_back([suspect])
+    waiting.add(row("a", 2, 1))
+    (taken,) = waiting.next_batch((), 10, 5)
+    assert (taken.change.version, taken.together, taken.failures, taken.failed_as) == (2, None, 0, "")
+
+
+@given(limits=st.lists(st.one_of(st.none(), st.integers(1, 4)), max_size=30), size=st.integers(1, 6))
+def test_no_row_is_ever_with_more_others_than_it_may_be(limits: list[int | None], size: int) -> None:
+    waiting = Waiting()
+    for offset, together in enumerate(limits):
+        one = row(f"g{offset}", 1, offset)
+        one.together = together
+        waiting.add(one)
+    taken = 0
+    while batch := waiting.next_batch((), 10, size):
+        taken += len(batch)
+        assert len(batch) <= min(size, *(one.together or size for one in batch), size)
+        assert len({one.together is None for one in batch}) == 1
+    assert taken == len(limits)
