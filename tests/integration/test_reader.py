@@ -6,11 +6,11 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.kafka import Kafka
+from deploy.local.broker import Broker
+from tests.support.kafka import Found, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.reader_desk import Desk, Start, grant, keys, people
 from tests.support.waiting import wait_until
@@ -110,20 +110,83 @@ def test_a_backfill_whose_reader_is_killed_at_random_equals_an_undisturbed_one(d
         mine.reader(READER_SESSION_TIMEOUT="2")
     wait_until(lambda: over(mine, run_id), "the run is over", 60)
     assert kills >= 2
-    wanted = {f"{each['id']}/{person['id']}": person for each in grants for person in each["contacts"]}
-    found: dict[str, Any] = {}
-    for event in mine.events():
-        contact = json.loads(event.value or b"")["data"]["object"]
-        found[(event.key or b"").decode()] = {
-            name: contact[name] for name in contact if name in ("id", "given_name", "emails")
-        }
-    assert found == wanted
     pages = mine.nylas.state()["calls"]["contacts"]
     assert pages < 8 + 5 + 1 + 1 + 4 * (kills + 1), "a resumed run reads on, it does not start again"
+    disturbed = mine.events()
+    mine.reader(READER_SESSION_TIMEOUT="2")
+    mine.command("backfill", "--all")
+    ends = {each.partition: each.offset for each in disturbed}
+    undisturbed = [each for each in mine.events() if each.offset > ends.get(each.partition, -1)]
+    assert len(undisturbed) == 1500 + len(odd) + 900 + 1
+    assert contents(disturbed) == contents(undisturbed)
+
+
+def contents(events: list[Found]) -> dict[str, set[str]]:
+    """What events say of each contact, in full."""
+    found: dict[str, set[str]] = {}
+    for event in events:
+        envelope = json.loads(event.value or b"")
+        said = {name: envelope[name] for name in ("type", "source", "specversion", "data")}
+        found.setdefault((event.key or b"").decode(), set()).add(json.dumps(said, sort_keys=True))
+    return found
 
 
 def over(mine: Desk, run_id: str) -> bool:
     return bool((mine.runs().get(run_id) or {}).get("state") == "done")
+
+
+def test_a_backfill_over_two_restarts_of_the_broker_loses_nothing_and_comes_to_its_end(
+    own_broker: Broker, processes: Processes, tmp_path: Path
+) -> None:
+    grants = [grant("g1", people(2000)), grant("g2", people(1200))]
+    mine = Desk(
+        Kafka(own_broker.bootstrap, "t."), processes, tmp_path, {"grants": grants, "settings": {"latency": 0.4}}
+    )
+    reader = mine.reader()
+    run_id = mine.command("backfill", "--all", "--no-wait").strip().splitlines()[-1]
+    for end in (own_broker.stop, own_broker.kill):
+        seen = reader.metric("contactstream_reader_contacts_total")
+        wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > seen, "it reads", 60)  # noqa: B023
+        assert not over(mine, run_id)
+        end()
+        own_broker.start()
+    wait_until(lambda: over(mine, run_id), "the run is over", 120)
+    assert reader.exit_code is None, "the reader waited for the broker"
+    assert keys(mine.events()) == {f"g1/c{n}" for n in range(2000)} | {f"g2/c{n}" for n in range(1200)}
+    _, progress = mine.last_run()
+    assert {name: (one["state"], one["contacts"]) for name, one in progress.items()} == {
+        "g1": ("done", 2000),
+        "g2": ("done", 1200),
+    }
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_as_many_grants_as_configured_are_read_side_by_side(desk: Start, at_once: int) -> None:
+    grants = [grant(f"g{number}", people(1000)) for number in range(3)]
+    mine = desk({"grants": grants, "settings": {"latency": 0.3}})
+    mine.reader(READER_GRANTS_AT_ONCE=str(at_once))
+    mine.command("backfill", "--all")
+    under_way: set[str] = set()
+    most = 0
+    for found in mine.kafka.read("reader.runs"):
+        _, slash, name = (found.key or b"").decode().partition("/")
+        if slash and name in {each["id"] for each in grants}:
+            progress = json.loads(found.value or b"")
+            (under_way.add if progress["state"] == "running" else under_way.discard)(name)
+            most = max(most, len(under_way))
+    assert most == at_once
+
+
+@pytest.mark.parametrize("command", ["backfill", "reconcile"])
+def test_a_contact_that_moves_to_a_later_page_is_read_twice_and_harms_nothing(desk: Start, command: str) -> None:
+    mine = desk({"grants": [grant("g1", people(450))]})
+    mine.changed("g1/c0", 1_700_000_000)
+    mine.nylas.faults({"kind": "moved_twice", "on": "contacts"})
+    mine.reader()
+    mine.command(command, "--all")
+    events = mine.events()
+    assert (len(events), keys(events)) == (451, {f"g1/c{n}" for n in range(450)})
+    assert {envelope["type"] for _, envelope in mine.told()} == {"contact.updated"}
 
 
 def test_a_run_goes_on_when_the_command_that_asked_for_it_is_interrupted(desk: Start) -> None:
