@@ -15,7 +15,7 @@ from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import PAGE_SIZE, Page, list_contacts
 from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
-from connectors.nylas.model import contact_key
+from connectors.nylas.model import contact_key, usable_id
 from streams.events import (
     PAGE_MARGIN,
     Origin,
@@ -39,8 +39,6 @@ GIVE_UP_SECONDS = 6 * 3600.0
 """Asked in vain for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
 
 MAX_RESTARTS = 3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
-
-LONGEST_ID = 2000  # characters; Graph's IDs, the longest that Nylas passes on, have about 150
 
 ROOM_FOR_HEADERS = 4096  # bytes of a record beside its value, at the most
 
@@ -145,7 +143,7 @@ def page_records(
     records = []
     for index, contact in enumerate(contacts):
         identity = contact.get("id")
-        if not isinstance(identity, str) or not usable_id(identity):
+        if not usable_id(identity):
             slim = Record(topics.events.name, grant.encode(), b"{}", event_headers(origin, received))
             records.append(_dead(topics, slim, "no_contact_id", f"request {request_id}"))
             continue
@@ -179,11 +177,6 @@ def contact_record(
     grant, _, contact_id = key.decode().partition("/")
     slim = page_envelope(origin, event_id, version, {"grant_id": grant, "id": contact_id, "object": "contact"})
     return _dead(topics, Record(topics.events.name, key, slim, headers), reason, detail)
-
-
-def usable_id(contact_id: str) -> bool:
-    """Whether an ID can be part of a key that names one contact: U+FFFD was half a surrogate pair, and could be any."""
-    return 0 < len(contact_id) <= LONGEST_ID and "\x00" not in contact_id and "\ufffd" not in contact_id
 
 
 def absence_record(topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int) -> Record:

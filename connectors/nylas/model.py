@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import orjson
 
@@ -108,9 +108,13 @@ def contact_key(grant_id: str, contact_id: str) -> str:
     return f"{grant_id}/{contact_id}"
 
 
+def usable_id(value: object) -> TypeGuard[str]:
+    """Whether it can be part of a key that names one contact: U+FFFD stands where a lone surrogate did, and could be any."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and "\x00" not in value and "\ufffd" not in value
+
+
 def _usable_id(value: object, reason: str) -> str:
-    # U+FFFD stands where a lone surrogate did: two IDs could become one.
-    if isinstance(value, str) and 0 < len(value) <= LONGEST_ID and "\x00" not in value and "\ufffd" not in value:
+    if usable_id(value):
         return value
     raise UnreadableBody(reason)
 
