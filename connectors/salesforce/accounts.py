@@ -20,11 +20,21 @@ tutanota.de tuta.com tuta.io
 """
 FREE_MAIL = frozenset(whitelist) | frozenset(_FREE_MAIL.split())
 _SOCIAL = """
-about.me angel.co behance.net bit.ly crunchbase.com etsy.com facebook.com fb.com github.io glassdoor.com instagram.com
-linkedin.com linktr.ee medium.com meetup.com notion.site pinterest.com t.co t.me tiktok.com tumblr.com twitter.com vimeo.com
-vk.com whatsapp.com x.com xing.com yelp.com youtu.be youtube.com
+about.me angel.co behance.net bit.ly bsky.app business.site crunchbase.com discord.gg etsy.com eventbrite.com facebook.com fb.com
+fb.me g.page github.com github.io glassdoor.com goo.gl instagram.com linkedin.com linktr.ee mailchi.mp medium.com meetup.com notion.site
+page.link patreon.com pinterest.com reddit.com snapchat.com substack.com t.co t.me telegram.me threads.net tiktok.com
+tinyurl.com tripadvisor.com tumblr.com twitter.com vimeo.com vk.com wa.me whatsapp.com wikipedia.org x.com xing.com yelp.com
+youtu.be youtube.com
 """
 SOCIAL = frozenset(_SOCIAL.split())
+# Builders and hosts of other people's sites: only a bare domain among these is its owner's. Google's are told by their name.
+_HOSTERS = """
+apple.com carrd.co dropbox.com force.com godaddysites.com homestead.com hubspotpages.com jimdo.com jimdofree.com
+salesforce-sites.com sharepoint.com site.com site123.me square.site squarespace.com strikingly.com tripod.com ueniweb.com
+webflow.io webnode.com weebly.com wixsite.com wordpress.com yolasite.com zohosites.com
+"""
+HOSTERS = frozenset(_HOSTERS.split())
+_GOOGLE_PAGES = ("/maps", "/search", "/url")
 _SUFFIXES = PublicSuffixList()
 _SPLIT = re.compile(r"[\s,;|]+")
 
@@ -53,11 +63,22 @@ def website_domain(website: object) -> str | None:
         return None
     first = next((part for part in _SPLIT.split(website.strip()) if part), "")
     try:
-        host = urlsplit(first if "//" in first else f"//{first}").hostname or ""
+        parts = urlsplit(first if "//" in first else f"//{first}")
+        host = (parts.hostname or "").strip(".")
     except ValueError:
         return None
     registrable = registrable_domain(host)
-    return None if registrable is None or is_free_mail(registrable) else registrable
+    if registrable is None or is_free_mail(registrable) or _is_hosted(host, registrable, parts.path):
+        return None
+    return registrable
+
+
+def _is_hosted(host: str, registrable: str, path: str) -> bool:
+    """Whether a page of this host is anybody's, as are sites.google.com/acme and google.com/maps/place."""
+    google = registrable.startswith("google.")
+    if google and path.startswith(_GOOGLE_PAGES):
+        return True
+    return (google or registrable in HOSTERS) and host.removeprefix("www.") != registrable
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +90,9 @@ class _Account:
 
 # A transaction may commit minutes after the stamp that it wears; rows seen twice do no harm.
 _OVERLAP = timedelta(minutes=10)
-_FIELDS = "Id, Website, ParentId, CreatedDate, SystemModstamp"
+_FIELDS = ("Id", "Website", "ParentId", "CreatedDate", "SystemModstamp")
+_RANKING = {"ParentId", "CreatedDate"}  # without them several Accounts of one domain are told apart by their IDs
+_MAX_GONE = 200  # Accounts that a row's refusal made us forget: more would fill the refresh's statement
 
 
 class AccountDirectory:
@@ -87,6 +110,8 @@ class AccountDirectory:
         self._accounts: dict[str, _Account] = {}
         self._domains: dict[str, list[_Account]] = {}
         self._asked: datetime | None = None
+        self._fields: tuple[str, ...] = _FIELDS
+        self._gone: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._domains)
@@ -96,35 +121,56 @@ class AccountDirectory:
         """Domains that several Accounts claim."""
         return sum(len(accounts) > 1 for accounts in self._domains.values())
 
-    def load_request(self, ref: str) -> Subrequest:
-        """The query of all Accounts that name a Website."""
-        return _query(f"SELECT {_FIELDS} FROM Account WHERE Website != null", ref, deleted=False)  # noqa: S608
+    def without(self, names: Iterable[str]) -> bool:
+        """Leaves fields out that are hidden from our user. False if nothing is gained: none of them is asked for, or can be missed."""
+        left = tuple(name for name in self._fields if name not in _RANKING.intersection(names))
+        gained, self._fields = len(left) < len(self._fields), left
+        return gained
 
-    def refresh_request(self, ref: str, now: datetime) -> Subrequest:
-        """The query of what changed since the last one, deletions and lost Websites among it."""
-        since = (self._asked or now) - _OVERLAP
-        stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return _query(f"SELECT {_FIELDS}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}", ref, deleted=True)  # noqa: S608
+    def request(self, ref: str, now: datetime) -> Subrequest:
+        """The query of all Accounts that name a Website; once they were read, of what changed since, deletions and lost Websites
+        among it, and of those that were forgotten: they may be there after all.
+        """
+        fields = ", ".join(self._fields)
+        if self._asked is None:
+            return _query(f"SELECT {fields} FROM Account WHERE Website != null", ref, deleted=False)  # noqa: S608
+        stamp = (self._asked - _OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        gone = ",".join(f"'{account_id}'" for account_id in self._gone if account_id.isalnum())
+        again = f" OR Id IN ({gone})" if gone else ""
+        statement = f"SELECT {fields}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}{again}"  # noqa: S608
+        return _query(statement, ref, deleted=True)
 
     def update(self, rows: Iterable[Mapping[str, Any]], asked: datetime | None = None) -> None:
-        """Takes Accounts as they are now; `asked` is when a load or a refresh was, so that the next one misses nothing."""
+        """Takes Accounts as they are now; `asked` is when `request` was made, so that the next one misses nothing."""
         self._asked = asked or self._asked
         for row in rows:
             account_id = row.get("Id")
             if not isinstance(account_id, str):
                 continue
-            if old := self._accounts.pop(account_id, None):
-                left = [account for account in self._domains[old.domain] if account.id != account_id]
-                if left:
-                    self._domains[old.domain] = left
-                else:
-                    del self._domains[old.domain]
-            domain = None if row.get("IsDeleted") else website_domain(row.get("Website"))
-            if domain:
+            self._drop(account_id)
+            if row.get("IsDeleted"):
+                continue
+            self._gone.pop(account_id[:15], None)
+            if domain := website_domain(row.get("Website")):
                 rank = (bool(row.get("ParentId")), str(row.get("CreatedDate") or ""), account_id)
                 account = _Account(account_id, domain, rank)
                 self._accounts[account_id] = account
                 self._domains[domain] = sorted((*self._domains.get(domain, ()), account), key=lambda one: one.rank)
+
+    def forget(self, account_id: str) -> None:
+        """A row was refused because its Account is gone, deleted or purged: nobody is sent there until a refresh has seen it."""
+        self._drop(account_id)
+        self._gone[account_id[:15]] = None
+        while len(self._gone) > _MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+
+    def _drop(self, account_id: str) -> None:
+        if old := self._accounts.pop(account_id, None):
+            left = [account for account in self._domains[old.domain] if account.id != account_id]
+            if left:
+                self._domains[old.domain] = left
+            else:
+                del self._domains[old.domain]
 
     def account_of(self, mail_domain: str) -> str | None:
         """The Account of a mail domain, None where nobody's or everybody's."""
@@ -138,7 +184,7 @@ class AccountDirectory:
                 return accounts[0].id
             configured = self._configured.get(registrable)
             if not configured or "." not in configured:
-                return configured or None
+                return configured if configured and configured[:15] not in self._gone else None
             registrable = configured.lower()
         return None
 

@@ -229,8 +229,8 @@ class Record:
 class Match:
     """The record that a person is; None if there is none. `how` is key, email or converted_lead.
 
-    `shared`: an address belongs to another person of the same address book. `converted`: the key is on a converted Lead whose
-    Contact is gone.
+    `shared`: an address belongs to another person of the same address book. `converted`: a converted Lead is this person, and its
+    Contact is gone. `keyless`: the record is a Lead, and cannot get the key that such a converted Lead holds.
     """
 
     record: Record | None = None
@@ -238,6 +238,7 @@ class Match:
     ambiguous: bool = False
     shared: bool = False
     converted: bool = False
+    keyless: bool = False
 
 
 class Census:
@@ -250,6 +251,7 @@ class Census:
         self._by_address: dict[tuple[str, str], dict[Record, None]] = {}
         self._converted_keys: dict[str, Record | None] = {}
         self._converted_addresses: dict[str, dict[Record, None]] = {}
+        self._dead_leads: dict[str, list[Record]] = {}  # by address: converted Leads whose Contact is gone
 
     def add_rows(self, sobject: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Rows of a query. Contacts that a converted Lead leads to come with the Lead."""
@@ -257,7 +259,7 @@ class Census:
             if sobject == "Lead" and row.get("IsConverted") is True:
                 self._add_converted(row)
             else:
-                self._add(sobject, row, direct=True)
+                self._add(sobject, row)
 
     def add_new(self, record: Record) -> None:
         """A record that the plan creates."""
@@ -274,7 +276,7 @@ class Census:
         if self._by_key.get((record.sobject, key)) is record:
             del self._by_key[record.sobject, key]
 
-    def _add(self, sobject: str, row: Mapping[str, Any], *, direct: bool) -> Record | None:
+    def _add(self, sobject: str, row: Mapping[str, Any]) -> Record | None:
         record_id = row.get("Id")
         if not isinstance(record_id, str):
             return None
@@ -288,15 +290,17 @@ class Census:
 
     def _add_converted(self, lead: Mapping[str, Any]) -> None:
         nested = lead.get("ConvertedContact")
-        contact = self._add("Contact", nested, direct=False) if isinstance(nested, Mapping) else None
+        contact = self._add("Contact", nested) if isinstance(nested, Mapping) else None
         if contact is not None and self._is_ours(lead):
             contact.ours = True
         if key := lead.get(KEY_FIELD):
             self._converted_keys[key] = contact
-        if contact is not None:
-            for name in EMAIL_FIELDS:
-                if isinstance(address := lead.get(name), str) and address:
-                    self._converted_addresses.setdefault(address.strip().lower(), {})[contact] = None
+        converted = Record("Lead", None, lead, dict(lead), ours=False)
+        for address in converted.addresses:
+            if contact is not None:
+                self._converted_addresses.setdefault(address, {})[contact] = None
+            else:
+                self._dead_leads.setdefault(address, []).append(converted)
 
     def _is_ours(self, row: Mapping[str, Any]) -> bool:
         creator = row.get("CreatedById")
@@ -330,12 +334,9 @@ class Census:
         """
         if held := self.of_key(someone.record_key):
             return Match(held[0], "key")
-        dead = False
-        if someone.record_key in self._converted_keys:
-            contact = self._converted_keys[someone.record_key]
-            if contact is not None:
-                return Match(contact, "converted_lead")
-            dead = True
+        taken = someone.record_key in self._converted_keys
+        if taken and (contact := self._converted_keys[someone.record_key]) is not None:
+            return Match(contact, "converted_lead")
         contacts = self._at("Contact", someone)
         leads = self._at("Lead", someone)
         converted = {
@@ -348,11 +349,17 @@ class Census:
             shared = shared or len(accepted) < len(candidates)
             if accepted:
                 certain = [one for one in accepted if one.key is None or not one.is_somebody_else(someone)]
-                match = Match(min(certain or accepted, key=_preference), how, ambiguous=len(accepted) > 1)
+                record = min(certain or accepted, key=_preference)
+                keyless = taken and record.sobject == "Lead"
+                match = Match(record, how, ambiguous=len(accepted) > 1, keyless=keyless)
                 if certain:
                     return match
                 doubtful = doubtful or match
-        return doubtful or Match(shared=shared, converted=dead)
+        return doubtful or Match(shared=shared, converted=taken or self._was_converted(someone))
+
+    def _was_converted(self, someone: Person) -> bool:
+        leads = (lead for address in someone.addresses for lead in self._dead_leads.get(address, ()))
+        return any(not lead.is_somebody_else(someone) for lead in leads)
 
     def acceptable(self, record: Record, someone: Person) -> bool:
         """Not so if two contacts of one address book share an address but not the name: a family, a shared mailbox."""

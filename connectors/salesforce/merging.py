@@ -12,13 +12,14 @@ from connectors.salesforce.wishes import Wish, is_fallback, wishes
 Count = Callable[[str, str], None]
 
 
-def changes(record: Record, someone: Person, shape: Schema, *, overwrite_others: bool, count: Count) -> dict[str, Any]:
+def changes(
+    record: Record, someone: Person, shape: Schema, *, owner: bool, overwrite_others: bool, count: Count
+) -> dict[str, Any]:
     """The fields that would change in the record, as Salesforce stores them; none for what stands already.
 
-    The caller has checked that the person's version is not older than the record's, where the person owns its key.
+    `owner`: the record has the person's key, or gets it. The caller has checked that the person's version is not older then.
     """
     new = record.id is None
-    owner = record.key is None or record.key == someone.record_key
     overwrite = owner and (record.ours or overwrite_others)
     wanted = wishes(shape.mapped, someone.contact, someone.found_by.fallback, count)
     found: dict[str, Any] = {}
@@ -30,7 +31,7 @@ def changes(record: Record, someone: Person, shape: Schema, *, overwrite_others:
             found[name] = wish.value
     found.update(_addresses(record, someone, shape, overwrite=overwrite))
     account_id = someone.target.account_id
-    if record.sobject == "Contact" and account_id and not record.fields.get("AccountId"):
+    if account_id and not record.fields.get("AccountId") and shape.writable("AccountId", new=new):  # a Lead has none
         found["AccountId"] = account_id
     if owner:
         if record.key is None:

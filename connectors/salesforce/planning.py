@@ -95,12 +95,12 @@ class Policy:
     allow_save: bool = True
     """Save past duplicate rules that only alert."""
     account_refresh: float = 900.0
-    """Seconds after which the Accounts that changed are read again, in the spare place of a query call."""
+    """Seconds after which the Accounts that changed, and the describes, are read again, beside the queries of a batch."""
 
 
 Count = Callable[[str, str], None]
 """Called with what happened (`cut`, `left_out`, `invalid_address`, `ambiguous`, `name_differs`, `missing`, `stripped`,
-`shared_domain`) and where (`Lead.Title`, or nothing)."""
+`shared_domain`, `account_gone`, `accounts_refused`, `describe_refused`) and where (`Lead.Title`, why, or nothing)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,10 @@ class Plan:
     """The decisions of a batch, and the changes that had no room in it. `rows` are what has to be written for them."""
 
     decisions: list[Decision]
-    leftovers: tuple[Change, ...] = ()
-    census: Census | None = None
-    turn: int = 0
+    leftovers: tuple[Change, ...]
+    census: Census
+    schemas: Mapping[str, Schema]
+    turn: int
     """How many writes had ended when the records were read."""
 
     @property
@@ -255,22 +256,23 @@ class Planner:
         held = self._census.of_key(key)
         if not held:
             return [Decision(change, Outcome(change.key, Fate.UNCHANGED, reason="no_record"))]
-        record = held[0]
-        outcome = Outcome(change.key, Fate.RELEASED, record.sobject, record.id, "key")
-        if record.version is not None and record.version > change.version:
-            return [Decision(change, _but(outcome, Fate.STALE))]
+        if any(record.version is not None and record.version > change.version for record in held):
+            return [Decision(change, _deleted(change, held[0], Fate.STALE))]
         if self._policy.on_delete is OnDelete.KEEP:
-            return [Decision(change, _but(outcome, Fate.UNCHANGED, "kept"))]
-        if self._policy.on_delete is OnDelete.FLAG:
+            return [Decision(change, _deleted(change, held[0], Fate.UNCHANGED, "kept"))]
+        decisions = []
+        for record in held:
             flag = self._schemas[record.sobject].flag
-            if flag is None:
-                return [Decision(change, _but(outcome, Fate.UNCHANGED, "no_flag_field"))]
-            record.fields |= {flag: True, VERSION_FIELD: change.version}
-            return [Decision(change, _but(outcome, Fate.RELEASED, "flagged"), record)]
-        for one in held:
-            one.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
-            self._census.released(one, key)
-        return [Decision(change, replace(outcome, sobject=one.sobject, record_id=one.id), one) for one in held]
+            if self._policy.on_delete is OnDelete.RELEASE:
+                record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
+                self._census.released(record, key)
+                decisions.append(Decision(change, _deleted(change, record, Fate.RELEASED), record))
+            elif flag is None:
+                decisions.append(Decision(change, _deleted(change, record, Fate.UNCHANGED, "no_flag_field")))
+            else:
+                record.fields |= {flag: True, VERSION_FIELD: change.version}
+                decisions.append(Decision(change, _deleted(change, record, Fate.RELEASED, "flagged"), record))
+        return decisions
 
     def decide(self, change: Change, someone: Person) -> Decision:
         """What becomes of one person; its record's `fields` change with it."""
@@ -285,7 +287,7 @@ class Planner:
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
         record = Record(target.sobject, None, {}, {}, ours=True)
-        self._apply(record, someone)
+        self._apply(record, someone, owner=True)
         outcome = Outcome(change.key, Fate.CREATED, record.sobject, first=True)
         return Decision(change, outcome, record, someone)
 
@@ -296,7 +298,7 @@ class Planner:
             raise ValueError("nothing was found")
         if match.ambiguous:
             self._count("ambiguous", "")
-        owner = record.key in (None, someone.record_key)
+        owner = record.key in (None, someone.record_key) and not match.keyless
         outcome = Outcome(
             change.key,
             Fate.UPDATED,
@@ -311,24 +313,29 @@ class Planner:
         if not owner and record.is_somebody_else(someone):
             self._count(NAME_DIFFERS, "")
             return Decision(change, _but(outcome, Fate.FILLED, NAME_DIFFERS), record, someone)
-        changed = self._apply(record, someone)
+        changed = self._apply(record, someone, owner=owner)
         if not owner:
             outcome = _but(outcome, Fate.FILLED, "" if changed else "nothing_to_fill")
         elif not changed - {VERSION_FIELD}:
             outcome = _but(outcome, Fate.UNCHANGED)
         return Decision(change, outcome, record, someone)
 
-    def _apply(self, record: Record, someone: Person) -> set[str]:
+    def _apply(self, record: Record, someone: Person, *, owner: bool) -> set[str]:
         found = changes(
             record,
             someone,
             self._schemas[record.sobject],
+            owner=owner,
             overwrite_others=self._policy.overwrite_others,
             count=self._count,
         )
         record.fields |= found
         self._census.join(record, someone)
         return set(found)
+
+
+def _deleted(change: Change, record: Record, fate: Fate, reason: str = "") -> Outcome:
+    return Outcome(change.key, fate, record.sobject, record.id, "key", reason=reason)
 
 
 def _but(outcome: Outcome, fate: Fate, reason: str = "") -> Outcome:

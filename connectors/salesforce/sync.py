@@ -14,10 +14,20 @@ from typing import Any
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.composite import Row, SubAnswer, query_subrequest, write_headers
-from connectors.salesforce.describe import ObjectDescribe, describe_answer, describe_subrequest
+from connectors.salesforce.describe import describe_answer, describe_subrequest
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.errors import Action, RequestRejected, SalesforceError
-from connectors.salesforce.identity import Census, Match, Person, Schema, by_id, lookup, record_key, schema
+from connectors.salesforce.errors import Action, OrgUnavailable, RequestRejected, UnexpectedAnswer
+from connectors.salesforce.identity import (
+    Census,
+    Match,
+    OrgNotPrepared,
+    Person,
+    Schema,
+    by_id,
+    lookup,
+    record_key,
+    schema,
+)
 from connectors.salesforce.planning import (
     Change,
     Count,
@@ -33,6 +43,7 @@ from connectors.salesforce.planning import (
     rows,
     sort_out,
 )
+from connectors.salesforce.routing import route
 from connectors.salesforce.skips import SkipReason
 from connectors.salesforce.wishes import bind
 from connectors.salesforce.writing import How, Written, write_rows
@@ -45,7 +56,12 @@ Offer it again with the next batch."""
 
 MAX_BATCH = 1000  # rows of one Composite
 ACCOUNT_SECONDS = 30.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop
+ACCOUNT_RETRY_SECONDS = (
+    300.0  # after a failed refresh: its time-out costs a batch two minutes, an old list costs a day of work
+)
+DESCRIBE_SECONDS = 300.0  # between the describes after refused fields: one row's own refusal may come with every batch
 _OBJECTS = ("Contact", "Lead")
+_GONE = {"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"}  # codes of a row whose Account is
 TOUCHED = 50_000  # records: far more than any caller has in flight
 _REMEMBERED = 200_000  # contacts that were found but own no record, so that the match rate counts each once
 
@@ -73,10 +89,12 @@ class Sync:
         self.policy = policy
         self._count = count
         self._clock = clock
-        self._described: dict[str, ObjectDescribe] = {}
-        self._schemas: dict[str, Schema] = {}
+        self._schemas: Mapping[str, Schema] = {}
         self._accounts = AccountDirectory(policy.account_domains)
+        self._shared = 0  # domains of several Accounts, as counted
         self._refreshed = 0.0
+        self._doubted = False  # a row was refused for a field that the describe calls writable
+        self._described = 0.0
         self._our_user: str | None = None
         self._starting = asyncio.Lock()
         self._writing: set[str] = set()  # Accounts whose rows are on their way
@@ -91,33 +109,81 @@ class Sync:
             if not self._schemas:
                 await self._start()
 
+    async def _start_again(self, outdated: Mapping[str, Schema]) -> None:
+        """Of the batches that find out that the schemas are outdated, one renews them; the others use them to their end."""
+        async with self._starting:
+            if self._schemas is outdated:
+                await self._start()
+
     async def _start(self) -> None:
         now = self._clock()
         asked = datetime.fromtimestamp(now, UTC)
         self._our_user = await self._client.user_id()
-        self._accounts = AccountDirectory(self.policy.account_domains)
+        if self._our_user is None:  # nothing would be ours, and so nothing overwritten
+            raise OrgNotPrepared("the login's answer names no user in its id")
         *described, accounts = await self._client.composite(
             [
                 *(describe_subrequest(name, name) for name in _OBJECTS),
-                self._accounts.load_request("accounts"),
+                self._accounts.request("accounts", asked),
             ],
             "composite_start",
         )
-        self._described = {name: describe_answer(answer) for name, answer in zip(_OBJECTS, described, strict=True)}
-        schemas = {name: self._schema(name) for name in _OBJECTS}
-        self._accounts.update(await self._client.rest_of(accounts), asked)
-        for _ in range(self._accounts.shared):
-            self._count("shared_domain", "")
-        for shape in schemas.values():
-            for name in shape.mapped.missing:
-                self._count("missing", f"{shape.sobject}.{name}")
-        self._refreshed = now
-        self._schemas = schemas
+        schemas = self._bound(described)
+        await self._take_accounts(accounts, asked)
+        self._take_schemas(schemas)
 
-    def _schema(self, sobject: str) -> Schema:
-        described = self._described[sobject]
+    async def _take_accounts(self, answer: SubAnswer, asked: datetime) -> None:
+        """A refusal is counted and fails no batch: the domains that are known or configured serve on, and a later refresh asks again.
+
+        Raises OrgUnavailable.
+        """
+        self._refreshed = asked.timestamp() - max(0.0, self.policy.account_refresh - ACCOUNT_RETRY_SECONDS)
+        try:
+            found = await self._accounts_in(answer, asked)
+        except (RequestRejected, UnexpectedAnswer) as refused:
+            self._count("accounts_refused", refused.verdict.reason if isinstance(refused, RequestRejected) else "odd")
+            return
+        self._accounts.update(found, asked)
+        self._refreshed = asked.timestamp()
+        for _ in range(self._accounts.shared - self._shared):
+            self._count("shared_domain", "")
+        self._shared = self._accounts.shared
+
+    async def _accounts_in(self, answer: SubAnswer, asked: datetime) -> list[Mapping[str, Any]]:
+        """The Accounts of an answer; asked for again without a hidden field that can be missed."""
+        while True:  # ends: every round asks for fewer fields
+            try:
+                return await self._client.rest_of(answer)
+            except RequestRejected as refused:
+                if not self._accounts.without(refused.verdict.fields):
+                    raise
+                self._count("missing", f"Account.{refused.verdict.fields[0]}")
+            (answer,) = await self._client.composite([self._accounts.request("accounts", asked)], "composite_query")
+
+    def _bound(self, answers: Iterable[SubAnswer]) -> dict[str, Schema]:
+        """The schemas of two describes. Raises as describe_answer does, and OrgNotPrepared."""
         flag = self.policy.flag_field if self.policy.on_delete is OnDelete.FLAG else None
-        return schema(described, bind(self.policy.mapping, described), flag)
+        described = [describe_answer(answer) for answer in answers]
+        return {shape.name: schema(shape, bind(self.policy.mapping, shape), flag) for shape in described}
+
+    def _take_schemas(self, schemas: Mapping[str, Schema]) -> None:
+        for name, shape in schemas.items():
+            before = self._schemas[name].mapped.missing if name in self._schemas else ()
+            for missing in set(shape.mapped.missing).difference(before):
+                self._count("missing", f"{name}.{missing}")
+        self._schemas = schemas
+        self._doubted = False
+
+    async def _ask_about_refused_fields(self) -> None:
+        """Only the describe tells a field that was taken from our user from one that a single row may not have."""
+        now = self._clock()
+        if not self._doubted or now - self._described < DESCRIBE_SECONDS:
+            return
+        async with self._starting:
+            if self._doubted:
+                describes = [describe_subrequest(name, name) for name in _OBJECTS]
+                self._take_schemas(self._bound(await self._client.composite(describes, "composite_start")))
+                self._described = now
 
     def claims(self, change: Change) -> frozenset[str]:
         """What no two batches in flight may have in common: the contact, its addresses, the Account that it would belong to.
@@ -139,17 +205,18 @@ class Sync:
     async def resolve(self, changes: Sequence[Change]) -> Plan:
         """Looks everybody up in one Composite of queries, and plans what to write. Nothing is written."""
         await self.start()
+        await self._ask_about_refused_fields()
+        schemas = self._schemas
         try:
-            return await self._resolve(changes)
+            return await self._resolve(changes, schemas)
         except RequestRejected as refused:
             if refused.verdict.action is not Action.STRIP_FIELD:
                 raise
-        self._schemas = {}  # a field was hidden from our user since we asked
-        await self.start()
-        return await self._resolve(changes)
+        await self._start_again(schemas)  # a field was hidden from our user since we asked
+        return await self._resolve(changes, self._schemas)
 
-    async def _resolve(self, changes: Sequence[Change]) -> Plan:
-        turn = self._turn
+    async def _resolve(self, changes: Sequence[Change], schemas: Mapping[str, Schema]) -> Plan:
+        turn, refreshed = self._turn, self._refreshed
         sorted_out = sort_out(changes, self.policy, self._accounts)
         for _, someone in sorted_out.people:
             if someone.found_by.present and not someone.addresses:
@@ -160,28 +227,33 @@ class Sync:
         most = MAX_BATCH
         while True:
             try:
-                census, taken = await self._look_up(queue[:most])
+                census, taken = await self._look_up(queue[:most], schemas)
                 break
             except RequestRejected as refused:
                 if refused.verdict.action is not Action.HALVE or min(most, len(queue)) == 1:
                     raise
                 most = min(most, len(queue)) // 2
         inside = {change.key for change, _ in queue[:taken]}
-        planner = Planner(census, self._schemas, self.policy, self._count)
+        people = [(change, someone) for change, someone in sorted_out.people if change.key in inside]
+        if self._refreshed != refreshed:  # the Accounts came along with the answer
+            people = [(change, replace(one, target=route(one.found_by, self._accounts))) for change, one in people]
+        planner = Planner(census, schemas, self.policy, self._count)
         decisions = planner.plan(
-            [(change, someone) for change, someone in sorted_out.people if change.key in inside],
+            people,
             [change for change in sorted_out.deleted if change.key in inside],
         )
         leftovers = tuple(change for change, _ in queue[taken:])
-        return Plan([*sorted_out.decided, *decisions], leftovers, census, turn)
+        return Plan([*sorted_out.decided, *decisions], leftovers, census, schemas, turn)
 
-    async def _look_up(self, queue: Sequence[tuple[Change, tuple[str, ...]]]) -> tuple[Census, int]:
+    async def _look_up(
+        self, queue: Sequence[tuple[Change, tuple[str, ...]]], schemas: Mapping[str, Schema]
+    ) -> tuple[Census, int]:
         """The records that come into question for the first so many changes."""
         census = Census(self._our_user)
         if not queue:
             return census, 0
         keys = [(record_key(change.key), found_by) for change, found_by in queue]
-        found = lookup(keys, self._schemas["Contact"], self._schemas["Lead"])
+        found = lookup(keys, schemas["Contact"], schemas["Lead"])
         requests = [
             query_subrequest(statement, f"{sobject}{number}")
             for number, (sobject, statement) in enumerate(found.statements)
@@ -189,43 +261,59 @@ class Sync:
         now = self._clock()
         asked, due = datetime.fromtimestamp(now, UTC), now - self._refreshed >= self.policy.account_refresh
         if due:
-            before, self._refreshed = self._refreshed, now  # one of the batches in flight is enough
-            requests.append(self._accounts.refresh_request("accounts", asked))
-        try:
-            answers = await self._client.composite(requests, "composite_query")
-            if due:
-                self._accounts.update(await self._client.rest_of(answers.pop()), asked)
-        except SalesforceError:
-            if due:
-                self._refreshed = before
-            raise
-        for (sobject, _), answer in zip(found.statements, answers, strict=True):
+            # one of the batches in flight is enough; and where it fails, the next ones go without
+            self._refreshed = now - max(0.0, self.policy.account_refresh - ACCOUNT_RETRY_SECONDS)
+            requests += [describe_subrequest(name, name) for name in _OBJECTS]  # they take no place of a query
+            requests.append(self._accounts.request("accounts", asked))
+        answers = await self._client.composite(requests, "composite_query")
+        people, others = answers[: len(found.statements)], answers[len(found.statements) :]
+        if due:
+            await self._refresh(others, asked)
+        for (sobject, _), answer in zip(found.statements, people, strict=True):
             census.add_rows(sobject, await self._client.rest_of(answer))
         return census, found.taken
 
+    async def _refresh(self, answers: Sequence[SubAnswer], asked: datetime) -> None:
+        """What came along with the queries of a batch. No failure of it is the batch's, but for an org that lost our own fields."""
+        *described, accounts = answers
+        try:
+            await self._take_accounts(accounts, asked)
+        except OrgUnavailable as error:
+            self._count("accounts_refused", error.reason)
+        try:
+            self._take_schemas(self._bound(described))
+        except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
+            self._count("describe_refused", "")
+
     async def write(self, plan: Plan) -> list[Outcome]:
         """Writes what the plan changes, and says of every change of the batch what became of it."""
-        suppressed, decisions = self._without_suppressed(plan.decisions)
-        to_write = rows(decisions)
-        changed = {id(decision) for row in to_write for decision in row.tag}
-        outcomes = [*suppressed, *(self._told(one.outcome) for one in decisions if id(one) not in changed)]
-        async with self._accounts_of(to_write) as unlocked:
-            free = [row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= plan.turn]
-            with self._touching(free):
-                written, left = await write_rows(self._how(), free)
-            kept = {id(row) for row in free}
-        busy = [row for row in to_write if id(row) not in kept]
-        waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
-        outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in (*waiting, *plan.leftovers)]
+        outcomes, written = await self._write(plan.decisions, plan.turn)
+        outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in plan.leftovers]
         duplicates = [one for one in written if one.verdict.action is Action.ADOPT_DUPLICATE]
         apart: list[list[Decision]] = []
         for one in written:
             if one.verdict.action is not Action.ADOPT_DUPLICATE:
                 outcomes += self._outcomes(one, apart)
-        if duplicates and plan.census is not None:
-            outcomes += await self._adopt(duplicates, plan.census, apart)
+        if duplicates:
+            outcomes += await self._adopt(duplicates, plan, apart)
         outcomes += await self._one_by_one(apart)
-        return list({outcome.key: outcome for outcome in reversed(outcomes)}.values())[::-1]
+        return _combined(outcomes)
+
+    async def _write(self, planned: Sequence[Decision], turn: int) -> tuple[list[Outcome], list[Written]]:
+        """Writes the rows that may be written now; the outcomes of the decisions that none of them stands for."""
+        outcomes, decisions = self._without_suppressed(planned)
+        to_write = rows(decisions)
+        changed = {id(decision) for row in to_write for decision in row.tag}
+        outcomes += [self._told(one.outcome) for one in decisions if id(one) not in changed]
+        async with self._accounts_of(to_write) as unlocked:
+            free = [row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= turn]
+            with self._touching(free):
+                written, left = await write_rows(self._how(), free)
+        kept = {id(row) for row in free}
+        busy = [row for row in to_write if id(row) not in kept]
+        waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
+        outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in waiting]
+        return outcomes, written
 
     @contextmanager
     def _touching(self, free: Sequence[Row]) -> Iterator[None]:
@@ -265,15 +353,12 @@ class Sync:
                 self._written.notify_all()
 
     def _how(self) -> How:
-        return How(self._client, self._stripped, write_headers(allow_save=self.policy.allow_save))
+        return How(self._client, self._refused_field, write_headers(allow_save=self.policy.allow_save))
 
-    def _stripped(self, sobject: str, name: str) -> None:
-        """The org refuses a field from our user: it is left out until the next start."""
+    def _refused_field(self, sobject: str, name: str) -> None:
+        """The org refuses a field of a row: that row goes without, and the describe is asked about the others."""
         self._count("stripped", f"{sobject}.{name}")
-        described = self._described[sobject]
-        fields = {other: field for other, field in described.fields.items() if other != name}
-        self._described[sobject] = replace(described, fields=fields)
-        self._schemas = {**self._schemas, sobject: self._schema(sobject)}
+        self._doubted = True
 
     def _without_suppressed(self, decisions: Sequence[Decision]) -> tuple[list[Outcome], list[Decision]]:
         """Again just before the write: somebody may have been erased since the plan was made."""
@@ -303,6 +388,10 @@ class Sync:
     def _outcomes(self, written: Written, apart: list[list[Decision]]) -> list[Outcome]:
         """Of everybody whom a row stands for; those who must be tried alone go to `apart`."""
         decisions: list[Decision] = written.row.tag
+        if account_id := _gone_account(written):
+            self._count("account_gone", "")
+            self._accounts.forget(account_id)
+            self._refreshed = 0.0
         match written.verdict.action:
             case Action.DONE:
                 return [self._told(self._done(one, written)) for one in decisions]
@@ -340,12 +429,13 @@ class Sync:
             outcomes += await self.sync(turn)
         return outcomes
 
-    async def _adopt(self, blocked: Sequence[Written], census: Census, apart: list[list[Decision]]) -> list[Outcome]:
+    async def _adopt(self, blocked: Sequence[Written], plan: Plan, apart: list[list[Decision]]) -> list[Outcome]:
         """A duplicate rule blocked a new record and named one match: if it shares an address, that is the person."""
         outcomes: list[Outcome] = []
         creations = [one for one in blocked if one.row.op == "upsert"]
-        await self._read_matches(creations, census)
-        planner = Planner(census, self._schemas, self.policy, self._count)
+        census = plan.census
+        await self._read_matches(creations, plan)
+        planner = Planner(census, plan.schemas, self.policy, self._count)
         decisions: list[Decision] = []
         for one in blocked:
             match = one.verdict.duplicates[0]
@@ -359,27 +449,48 @@ class Sync:
                     outcomes += self._outcomes(replace(one, row=replace(one.row, tag=[member])), apart)
                 else:
                     decisions.append(planner.join(member.change, member.person, Match(record, "duplicate_rule")))
-        to_write = rows(decisions)
-        changed = {id(decision) for row in to_write for decision in row.tag}
-        outcomes += [self._told(one.outcome) for one in decisions if id(one) not in changed]
-        written, _ = await write_rows(self._how(), to_write, calls=None)
+        others, written = await self._write(decisions, plan.turn)
+        outcomes += others
         for one in written:
             outcomes += self._outcomes(one, apart)
         return outcomes
 
-    async def _read_matches(self, blocked: Iterable[Written], census: Census) -> None:
+    async def _read_matches(self, blocked: Iterable[Written], plan: Plan) -> None:
         wanted: dict[str, set[str]] = defaultdict(set)
         for one in blocked:
             match = one.verdict.duplicates[0]
-            if match.sobject in self._schemas and match.record_id[:15] not in census.records:
+            if match.sobject in plan.schemas and match.record_id[:15] not in plan.census.records:
                 wanted[match.sobject].add(match.record_id)
         if not wanted:
             return
-        contact = self._schemas["Contact"]
+        contact = plan.schemas["Contact"]
         requests = [
-            query_subrequest(by_id(self._schemas[name], contact, sorted(ids)), name) for name, ids in wanted.items()
+            query_subrequest(by_id(plan.schemas[name], contact, sorted(ids)), name) for name, ids in wanted.items()
         ]
         answers: list[SubAnswer] = await self._client.composite(requests, "composite_query")
         for name, answer in zip(wanted, answers, strict=True):
             found: list[Mapping[str, Any]] = await self._client.rest_of(answer)
-            census.add_rows(name, found)
+            plan.census.add_rows(name, found)
+
+
+def _gone_account(written: Written) -> str | None:
+    """The Account that a row was refused for, because it was deleted or purged."""
+    account_id = written.row.fields.get("AccountId")
+    blamed = any(
+        error.code in _GONE and (not error.fields or "AccountId" in error.fields) for error in written.result.errors
+    )
+    return account_id if blamed and isinstance(account_id, str) else None
+
+
+def _combined(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """One for each contact. A deletion may have two rows: it is done when both are."""
+    found: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        known = found.setdefault(outcome.key, outcome)
+        if _gravity(outcome) > _gravity(known):
+            found[outcome.key] = outcome
+    return list(found.values())
+
+
+def _gravity(outcome: Outcome) -> int:
+    return {Fate.RETRY: 2, Fate.FAILED: 1}.get(outcome.fate, 0)

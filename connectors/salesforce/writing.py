@@ -198,7 +198,11 @@ def _strip(
     refused = set(verdict.fields) & row.fields.keys()
     if vital := refused & {KEY_FIELD, VERSION_FIELD}:
         raise OrgNotPrepared(f"{row.sobject}.{min(vital)} cannot be written by our user; see contactstream doctor")
-    if not refused or "Id" in refused:
+    needed = row.op == "upsert" and refused & {
+        "LastName",
+        "Company",
+    }  # without them the row is refused for another reason
+    if not refused or "Id" in refused or needed:
         fates.done.append(Written(row, result, replace(verdict, action=Action.DEAD_LETTER)))
         return
     for name in refused:

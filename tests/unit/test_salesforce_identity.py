@@ -101,8 +101,31 @@ def test_a_converted_lead_whose_contact_is_gone_is_not_made_again() -> None:
     org = PlainOrg(accounts={"acme.com": ACCOUNT})
     lead = org.add("Lead", LastName="A", Company="x", Email="a@x.example", **{KEY: "g/1"})
     org.convert(lead, None)
-    outcome = org.sync(change("g/1", "a@x.example", last="A"))["g/1"]
-    assert (outcome.fate, outcome.reason) == (Fate.SKIPPED, "converted_lead")
+    for key in ("g/1", "h/1"):  # found by key, and by address
+        outcome = org.sync(change(key, "a@x.example", last="A"))[key]
+        assert (outcome.fate, outcome.reason) == (Fate.SKIPPED, "converted_lead")
+    contact = org.sync(change("g/1", "a@x.example", "a@acme.com", last="A"))["g/1"]
+    assert (contact.fate, contact.sobject) == (Fate.CREATED, "Contact")
+
+
+def test_a_converted_lead_whose_contact_is_gone_keeps_nobody_out_who_only_shares_its_address() -> None:
+    org = PlainOrg()
+    org.convert(org.add("Lead", LastName="A", Company="x", Email="a@x.example"), None)
+    assert org.sync(change("h/2", "a@x.example", last="B"))["h/2"].fate is Fate.CREATED
+
+
+def test_an_open_lead_beside_a_converted_one_that_holds_the_key_is_filled_without_it() -> None:
+    org = PlainOrg()
+    org.convert(org.add("Lead", LastName="A", Company="x", Email="a@x.example", **{KEY: "g/1"}), None)
+    lead = org.add("Lead", LastName="A", Company="x", Email="a@x.example")
+    outcome = org.sync(change("g/1", "a@x.example", last="A", title="Engineer"))["g/1"]
+    assert (outcome.fate, outcome.record_id) == (Fate.FILLED, lead)
+    assert (org.records[lead]["Title"], org.records[lead].get(KEY), org.records[lead].get(VERSION)) == (
+        "Engineer",
+        None,
+        None,
+    )
+    assert org.sync(change("h/1", "a@x.example", last="A"))["h/1"].fate is Fate.UPDATED
 
 
 def test_of_several_records_one_with_a_key_then_the_latest_change_then_the_oldest_is_taken() -> None:
@@ -346,6 +369,14 @@ def test_a_deletion_flags_or_keeps_where_configured(policy: Policy, fate: Fate, 
     assert only(org).get("Gone__c") is (True if reason == "flagged" else None)
     org.sync(change("g/1", "ada@acme.com", last="Lovelace", version=300))
     assert only(org).get("Gone__c") is (False if reason == "flagged" else None)
+
+
+def test_a_deletion_flags_the_contact_and_the_lead_that_hold_the_key() -> None:
+    org = PlainOrg(Policy(on_delete=OnDelete.FLAG, flag_field="Gone__c"))
+    for sobject in ("Contact", "Lead"):
+        org.add(sobject, LastName="A", Company="x", **{KEY: "g/1", VERSION: 1})
+    assert org.sync(gone("g/1"))["g/1"].reason == "flagged"
+    assert [record["Gone__c"] for record in org.people()] == [True, True]
 
 
 def test_an_old_deletion_or_one_of_somebody_elses_key_changes_nothing() -> None:

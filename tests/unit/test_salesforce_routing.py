@@ -55,6 +55,14 @@ def admitted(made: dict[str, Any], exclusions: Exclusions | None = None) -> Addr
         ("acme.com, acme.de", "acme.com"),
         ("http://bücher.example", "xn--bcher-kva.example"),
         ("https://www.linkedin.com/company/acme", None),
+        ("https://sites.google.com/view/acme", None),
+        ("maps.google.de/?cid=7", None),
+        ("https://www.google.com/maps/place/Acme", None),
+        ("https://www.google.com", "google.com"),
+        ("https://acme.wordpress.com", None),
+        ("www.wordpress.com", "wordpress.com"),
+        ("https://goo.gl/maps/x", None),
+        ("www.acme.com.", "acme.com"),
         ("gmail.com", None),
         ("http://[broken", None),
         ("acme", None),
@@ -118,13 +126,37 @@ def test_a_configured_domain_names_an_account_or_shares_one() -> None:
 
 def test_a_refresh_asks_for_what_changed_since_the_last_with_an_overlap() -> None:
     accounts = AccountDirectory()
-    first = unquote(accounts.load_request("a").url)
+    first = unquote(accounts.request("a", NOW).url)
     accounts.update([], NOW)
-    again = unquote(accounts.refresh_request("a", NOW + timedelta(hours=1)).url)
+    again = unquote(accounts.request("a", NOW + timedelta(hours=1)).url)
     assert first.startswith("/query?")
     assert "Website != null" in first
     assert again.startswith("/queryAll?")
     assert again.endswith("SystemModstamp >= 2026-03-01T11:50:00Z")
+
+
+def test_an_account_that_a_row_found_gone_is_forgotten_until_a_refresh_has_seen_it() -> None:
+    accounts = directory(account(1, "acme.com"), account(2, "acme.com", created="2021"), globex_com="001000000000009")
+    accounts.update([], NOW)
+    accounts.forget(ACME)
+    accounts.forget("001000000000009AAA")
+    assert accounts.account_of("acme.com") == "001000000000002AAA"
+    assert accounts.account_of("globex.com") is None
+    statement = unquote(accounts.request("a", NOW).url)
+    assert statement.endswith(" OR Id IN ('001000000000001','001000000000009')")
+    accounts.update([account(1, "acme.com"), account(9, None)], NOW)
+    assert (accounts.account_of("acme.com"), accounts.account_of("globex.com")) == (ACME, "001000000000009")
+    assert unquote(accounts.request("a", NOW).url).endswith("Z")
+
+
+def test_a_hidden_field_is_left_out_where_it_can_be_missed() -> None:
+    accounts = AccountDirectory()
+    assert accounts.without(("ParentId",))
+    assert unquote(accounts.request("a", NOW).url).startswith(
+        "/query?q=SELECT Id, Website, CreatedDate, SystemModstamp "
+    )
+    assert not accounts.without(("ParentId",))
+    assert not accounts.without(("Website",))
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.composite import SubAnswer
 from connectors.salesforce.errors import OrgUnavailable
 from connectors.salesforce.exclusions import Suppression
 from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.mapping import parse
 from connectors.salesforce.planning import Change, Fate, OnDelete, Policy
 from connectors.salesforce.simulator.schema import make_id
-from connectors.salesforce.sync import NEXT_BATCH, Sync
+from connectors.salesforce.sync import ACCOUNT_RETRY_SECONDS, DESCRIBE_SECONDS, NEXT_BATCH, Sync
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
@@ -111,6 +112,56 @@ async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
         assert (record[KEY], record["Title"], record["Company"]) == ("g/1", "Engineer", "x")
 
 
+async def test_two_batches_never_adopt_one_record_at_once() -> None:
+    rule = {"name": "B", "sobject": "Lead", "match_on": ["LastName"], "action": "Block"}
+    async with simulated_org({"duplicate_rules": [rule], "settings": {"latency_ms_call": 30}}) as org:
+        changes = [change("g/1", "ada@else.example"), change("h/1", "ada@home.example")]
+        plans = [await org.sync.resolve([made]) for made in changes]
+        lead = {
+            "LastName": "Lovelace",
+            "Company": "x",
+            "Email": "ada@else.example",
+            "Nylas_Email_2__c": "ada@home.example",
+        }
+        org.world.add("Lead", lead, "test")
+        outcomes = [one for batch in await asyncio.gather(*map(org.sync.write, plans)) for one in batch]
+        assert sorted(outcome.fate for outcome in outcomes) == [Fate.RETRY, Fate.UPDATED]
+        (adopted,) = [outcome.key for outcome in outcomes if outcome.fate is Fate.UPDATED]
+        (record,) = org.people()
+        assert record[KEY] == adopted
+        (late,) = [made for made in changes if made.key != adopted]
+        assert (await one(org, late)).fate is Fate.FILLED
+
+
+async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = {"name": "B", "sobject": "Lead", "match_on": ["Email"], "action": "Block"}
+    async with simulated_org({"duplicate_rules": [rule]}) as org:
+        plan = await org.sync.resolve([change("g/1", "ada@else.example")])
+        org.world.add("Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test")
+        composite = org.sync._client.composite
+
+        async def erasing(requests: Any, kind: str) -> Any:
+            answers = await composite(requests, kind)
+            org.sync.policy = replace(org.sync.policy, suppression=Suppression().adding(["ada@else.example"]))
+            return answers
+
+        monkeypatch.setattr(org.sync._client, "composite", erasing)
+        (outcome,) = await org.sync.write(plan)
+        assert (outcome.fate, outcome.reason) == (Fate.SKIPPED, "suppressed")
+        assert org.people()[0].get(KEY) is None
+
+
+async def test_a_deletion_of_which_one_of_two_rows_failed_is_tried_again() -> None:
+    document = {"contacts": [{"LastName": "A", KEY: "g/1"}], "leads": [{"LastName": "A", "Company": "x", KEY: "g/1"}]}
+    async with simulated_org(document) as org:
+        await org.sync.start()
+        org.fault("rows", every=2, code="UNABLE_TO_LOCK_ROW")
+        assert (await one(org, Change("g/1", 200, None))).fate is Fate.RETRY
+        assert [record.get(KEY) for record in org.people()].count("g/1") == 1
+        assert (await one(org, Change("g/1", 200, None))).fate is Fate.RELEASED
+        assert [record.get(KEY) for record in org.people()] == [None, None]
+
+
 async def test_people_whose_common_row_fails_are_tried_one_by_one() -> None:
     async with simulated_org() as org:
         await org.sync.start()
@@ -175,6 +226,73 @@ async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
         writes = org.calls["composite_write"]
         await org.all(*(person(number, job_title="Engineer") for number in range(10, 20)))
         assert org.calls["composite_write"] == writes + 1
+
+
+async def test_a_field_that_one_row_may_not_have_stays_everybody_elses() -> None:
+    async with simulated_org() as org:
+        await org.all(person(1, job_title="Engineer"))
+        refusal = {"code": "INVALID_FIELD_FOR_INSERT_UPDATE", "fields": ["LastName", "Title"], "contains": "Person 2"}
+        for number in (2, 3):
+            org.fault("rows", **refusal)
+            outcomes = await org.all(
+                change("g/0001", "p1@acme.example", surname=f"Person 2{number}", job_title="Boss", version=100 + number)
+            )
+            assert {outcome.fate for outcome in outcomes.values()} == {Fate.UPDATED}
+        assert org.calls["composite_start"] == 2, "the describe is asked once for some time"
+        org.fault("rows", **refusal)
+        refused = await one(org, person(2, job_title="Boss"))
+        assert (refused.fate, refused.reason) == (Fate.FAILED, "invalid_field_for_insert_update")
+        assert (await one(org, person(4, job_title="Boss"))).fate is Fate.CREATED
+        assert {(row["LastName"], row["Title"]) for row in org.people()} == {
+            ("Person 1", "Engineer"),
+            ("Person 4", "Boss"),
+        }
+        org.now += DESCRIBE_SECONDS
+        await org.all(person(5))
+        assert (org.calls["composite_start"], org.counts["missing", "Lead.Title"]) == (3, 0)
+
+
+async def test_a_permission_granted_later_is_noticed_with_a_refresh() -> None:
+    async with simulated_org({"settings": {"hidden_fields": ["Lead.Title"]}}) as org:
+        await org.all(person(1, job_title="Engineer"))
+        assert org.counts["missing", "Lead.Title"] == 1
+        org.world.change_settings({"hidden_fields": []})
+        org.now += 901
+        before = sum(org.calls.values())
+        await org.all(person(2))
+        assert sum(org.calls.values()) == before + 2
+        await org.all(person(1, job_title="Engineer", version=101))
+        assert {row.get("Title") for row in org.people()} == {"Engineer", None}
+
+
+async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with simulated_org() as org:
+        await org.all(person(1))
+        asked, starting, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        composite = org.sync._client.composite
+
+        async def held(requests: Any, kind: str) -> Any:
+            if kind == "composite_start":
+                starting.set()
+                await asyncio.wait_for(ended.wait(), 30)
+            answers = await composite(requests, kind)
+            if "p2%40" in requests[0].url:
+                asked.set()
+                await asyncio.wait_for(starting.wait(), 30)
+            return answers
+
+        async def first() -> Any:
+            try:
+                return await org.sync.sync([person(2)])
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(org.sync._client, "composite", held)
+        under_way = asyncio.create_task(first())
+        await asyncio.wait_for(asked.wait(), 30)
+        org.world.change_settings({"hidden_fields": ["Lead.Title"]})
+        outcomes = [await one(org, person(3, job_title="Boss")), *await under_way]
+        assert {outcome.fate for outcome in outcomes} == {Fate.CREATED}
 
 
 async def test_a_field_hidden_from_the_query_makes_a_new_start() -> None:
@@ -298,14 +416,99 @@ async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> 
         org.world.delete("Account", ACME)
         assert (await one(org, person(2, domain="globex.example"))).sobject == "Lead"
         org.now += 901
-        org.fault("status", status=503, kind="composite_query")
+        org.fault("status", status=503, kind="composite_describe")
         with pytest.raises(OrgUnavailable):
             await one(org, person(3))
+        assert (await one(org, person(3))).sobject == "Contact", "a batch goes without a refresh that failed"
+        org.now += ACCOUNT_RETRY_SECONDS
         before = sum(org.calls.values())
-        await one(org, person(3))
+        await one(org, person(6, domain="else.example"))
         assert sum(org.calls.values()) == before + 2
+        globex = {"Name": "Globex again", "Website": "globex.example"}
         assert (await one(org, person(4, domain="globex.example"))).sobject == "Contact"
+        org.world.add("Account", globex, "test")
+        org.now += 901
+        await one(org, person(7, domain="else.example"))
+        assert org.counts["shared_domain", ""] == 1
         assert (await one(org, person(5))).sobject == "Lead"
+
+
+@pytest.mark.parametrize("purged", [True, False])
+async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_without(purged: bool) -> None:
+    async with simulated_org(ACCOUNTS) as org:
+        await org.sync.start()
+        org.world.delete("Account", ACME)
+        if purged:
+            org.world.org.tables["Account"].bin.pop(ACME)
+        assert (await one(org, person(1))).fate is Fate.RETRY
+        again = await one(org, person(1))
+        assert (again.fate, again.sobject) == (Fate.CREATED, "Lead")
+        assert org.counts["account_gone", ""] == 1
+
+
+async def test_an_account_that_is_there_after_all_is_known_again_at_once() -> None:
+    async with simulated_org(ACCOUNTS) as org:
+        await org.sync.start()
+        org.fault("rows", code="ENTITY_IS_DELETED")
+        assert (await one(org, person(1))).fate is Fate.RETRY
+        assert (await one(org, person(1))).sobject == "Contact"
+
+
+async def test_contacts_whose_account_may_not_be_set_are_written_once_without() -> None:
+    settings = {"read_only_fields": ["Contact.AccountId"]}
+    async with simulated_org({**ACCOUNTS, "settings": settings}) as org:
+        await org.all(person(1), person(2))
+        again = await org.all(person(1), person(2))
+        assert {outcome.fate for outcome in again.values()} == {Fate.UNCHANGED}
+        assert (org.calls["composite_write"], len(org.records("Contact"))) == (1, 2)
+
+
+async def test_accounts_are_read_without_a_hidden_field_that_can_be_missed() -> None:
+    async with simulated_org({**ACCOUNTS, "settings": {"hidden_fields": ["Account.ParentId"]}}) as org:
+        assert (await one(org, person(1))).sobject == "Contact"
+        assert org.counts["missing", "Account.ParentId"] == 1
+
+
+async def test_accounts_that_cannot_be_read_leave_the_configured_domains_and_are_asked_for_again() -> None:
+    policy = Policy(account_domains={"globex.example": ACME})
+    async with simulated_org({**ACCOUNTS, "settings": {"hidden_fields": ["Account.Website"]}}, policy) as org:
+        assert (await one(org, person(1))).sobject == "Lead"
+        assert (await one(org, person(2, domain="globex.example"))).sobject == "Contact"
+        assert org.counts["accounts_refused", "invalid_field"] == 1
+        org.world.change_settings({"hidden_fields": []})
+        org.now += ACCOUNT_RETRY_SECONDS
+        assert (await one(org, person(3))).sobject == "Contact"
+
+
+async def test_a_refresh_that_takes_too_long_fails_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with simulated_org(ACCOUNTS) as org:
+        await org.sync.start()
+        composite = org.sync._client.composite
+
+        async def timing_out(requests: Any, kind: str) -> Any:
+            slow = SubAnswer(
+                "accounts", 400, [{"errorCode": "QUERY_TIMEOUT", "message": "Your query request timed out."}]
+            )
+            return [slow if answer.reference_id == "accounts" else answer for answer in await composite(requests, kind)]
+
+        monkeypatch.setattr(org.sync._client, "composite", timing_out)
+        org.now += 901
+        outcomes = await org.all(*(person(number) for number in range(5)))
+        assert {outcome.sobject for outcome in outcomes.values()} == {"Contact"}
+        assert org.counts["accounts_refused", "query_timeout"] == 1
+
+
+async def test_a_login_that_names_no_user_is_said_before_anything_is_overwritten_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with simulated_org() as org:
+
+        async def nobody() -> None:
+            return None
+
+        monkeypatch.setattr(org.sync._client, "user_id", nobody)
+        with pytest.raises(OrgNotPrepared, match="names no user"):
+            await org.sync.sync([person(1)])
 
 
 async def test_a_fault_of_the_whole_org_is_raised_and_the_batch_is_safe_to_offer_again() -> None:
