@@ -28,7 +28,15 @@ from streams.metrics import BRIDGE_ANSWERS, NOTIFICATIONS, BridgeMetrics
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
 from streams.runs import Run, RunKind, heartbeat_record, new_run_id, run_record
-from streams.settings import BridgeSettings, KafkaSettings, NylasSettings, ProcessSettings, SettingsError, load
+from streams.settings import (
+    BridgeSettings,
+    KafkaSettings,
+    NylasSettings,
+    ProcessSettings,
+    SettingsError,
+    cannot_listen,
+    load,
+)
 from streams.topics import Topics, topics
 
 log = structlog.get_logger()
@@ -441,7 +449,10 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSet
     publisher.open()
     bridge = Bridge(publisher, topics(kafka), settings, metrics)
     _use_secrets(bridge, metrics, nylas, settings)
-    await bridge.listen(settings.listen)
+    try:
+        await bridge.listen(settings.listen)
+    except (OSError, OverflowError) as error:
+        raise cannot_listen("BRIDGE_LISTEN", settings.listen, error) from error
     log.info("listening", port=bridge.port)
     tasks = [
         asyncio.create_task(_watch_connections(bridge, health)),

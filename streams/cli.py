@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -16,24 +17,45 @@ from streams.kafka import BrokerUnavailable, client_config, wait_for_broker
 from streams.topics import check, create, refusal, topics
 
 GroupT = TypeVar("GroupT", bound=settings.Group)
+log = structlog.get_logger()
+
+STAGES = ("bridge", "reader", "dedupe", "sink")
+
+
+class Unusable(click.ClickException):
+    """A setting that cannot be used: its line is all that a person needs, and the exit code says that no restart helps."""
+
+    exit_code = 2  # as click's own for wrong options
+
+
+@contextmanager
+def _settings_told() -> Iterator[None]:
+    from connectors.salesforce.exclusions import SuppressionError
+    from connectors.salesforce.sources import MappingError
+
+    try:
+        yield
+    except (settings.SettingsError, MappingError, SuppressionError) as error:
+        raise Unusable(str(error)) from error
 
 
 def _load(group: type[GroupT]) -> GroupT:
-    try:
+    with _settings_told():
         return settings.load(group)
-    except settings.SettingsError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _process(stage: str) -> settings.ProcessSettings:
     process = _load(settings.ProcessSettings)
     logs.configure(process, stage)
+    for stranger in settings.strangers():
+        log.warning("unknown variable", detail=stranger)
     return process
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="contactstream")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Keeps Salesforce populated with the people in a company's address books.
 
     \b
@@ -43,6 +65,9 @@ def main() -> None:
     Run it:       contactstream bridge | reader | dedupe | sink     (one process each)
     Fill it:      contactstream backfill --all
     """
+    if context.invoked_subcommand not in STAGES:  # they log it
+        for stranger in settings.strangers():
+            click.echo(f"warning: {stranger}", err=True)
 
 
 @main.command()
@@ -51,7 +76,10 @@ def bridge() -> None:
     from streams.bridge import run
 
     process = _process("bridge")
-    sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.BridgeSettings)))
+    with _settings_told():
+        sys.exit(
+            run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.BridgeSettings))
+        )
 
 
 @main.command()
@@ -60,7 +88,10 @@ def reader() -> None:
     from streams.reader import run
 
     process = _process("reader")
-    sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.ReaderSettings)))
+    with _settings_told():
+        sys.exit(
+            run(_load(settings.KafkaSettings), process, _load(settings.NylasSettings), _load(settings.ReaderSettings))
+        )
 
 
 @main.command()
@@ -69,27 +100,29 @@ def dedupe() -> None:
     from streams.dedupe import run
 
     process = _process("dedupe")
-    sys.exit(
-        run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), _load(settings.SalesforceSettings))
-    )
+    with _settings_told():
+        sys.exit(
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                _load(settings.DedupeSettings),
+                _load(settings.SalesforceSettings),
+            )
+        )
 
 
 @main.command()
 def sink() -> None:
     """Makes the Contacts and Leads in Salesforce true."""
-    from connectors.salesforce.errors import SalesforceError
-    from connectors.salesforce.sources import MappingError
     from streams.org import credentials, policy
     from streams.sink import run
 
     process = _process("sink")
-    org = _load(settings.SalesforceSettings)
-    try:
+    with _settings_told():
+        org = _load(settings.SalesforceSettings)
         credentials(org)
         allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
-    except (settings.SettingsError, SalesforceError, MappingError) as error:
-        raise click.ClickException(str(error)) from error
-    sys.exit(run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings)))
+        sys.exit(run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings)))
 
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for programs.")

@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.mapping import Mapping, load
+from connectors.salesforce.mapping import Mapping
 from streams.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
 from streams.fences import Die, Exit, Watchdog, die, elapsed
 from streams.kafka import (
@@ -42,6 +42,7 @@ from streams.lag import LagReader
 from streams.metrics import DedupeMetrics
 from streams.news import Consumed, Output, Plan, Planner
 from streams.ops import Health, OpsServer
+from streams.org import mapping
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
 from streams.topics import Topics, group, topics
 from streams.versions import UnreadableState
@@ -236,7 +237,10 @@ class LagWatch:
 def run(
     kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, salesforce: SalesforceSettings
 ) -> int:
-    """The process: `contactstream dedupe`. Returns its exit status, or ends the process with one of `fences.Exit`."""
+    """The process: `contactstream dedupe`. Returns its exit status, or ends the process with one of `fences.Exit`.
+
+    Raises MappingError, and SettingsError for a port that cannot be had.
+    """
     logging.getLogger("streams.faust_batches").setLevel(
         logging.WARNING
     )  # Faust's services log by the module of their class
@@ -248,8 +252,7 @@ def run(
     gc.set_threshold(
         50_000, 20, 50
     )  # a batch is thousands of objects without a cycle: by default a third of the time goes into looking
-    fields = Mapping() if salesforce.mapping_file is None else load(salesforce.mapping_file)
-    return uvloop.run(_serve(kafka, process, settings, fields))
+    return uvloop.run(_serve(kafka, process, settings, mapping(salesforce)))
 
 
 async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, fields: Mapping) -> int:

@@ -9,6 +9,8 @@ import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from streams.settings import cannot_listen
+
 
 class Health:
     """What a process says of itself. Written by the stage, read by the probes' threads.
@@ -64,7 +66,7 @@ class OpsServer:
         return self._server.server_port
 
     def start(self) -> None:
-        """Binds and serves. Raises OSError when the port is taken."""
+        """Binds and serves. Raises SettingsError when the port cannot be had."""
         host, _, port = self._listen.rpartition(":")
         registry, health = self._registry, self._health
 
@@ -99,7 +101,10 @@ class OpsServer:
             daemon_threads = True
             allow_reuse_address = True
 
-        self._server = Server((host or "0.0.0.0", int(port)), Handler)
+        try:
+            self._server = Server((host or "0.0.0.0", int(port)), Handler)
+        except (OSError, OverflowError) as error:
+            raise cannot_listen("OPS_LISTEN", self._listen, error) from error
         threading.Thread(target=self._server.serve_forever, name="ops", daemon=True).start()
 
     def stop(self) -> None:

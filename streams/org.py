@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
+from connectors.salesforce.budget import Budget
 from connectors.salesforce.client import SalesforceClient, http_client
 from connectors.salesforce.exclusions import Exclusions, Suppression, load_suppression
 from connectors.salesforce.mapping import Mapping, load
 from connectors.salesforce.routing import Create, Creation
+from connectors.salesforce.sources import MappingError
 from connectors.salesforce.sync import OnDelete, Policy, Sync
 from streams.metrics import CALLS, SinkMetrics
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
@@ -22,8 +24,9 @@ def credentials(settings: SalesforceSettings) -> Credentials:
     if key := settings.private_key.get_secret_value():
         if not settings.username:
             raise SettingsError("SALESFORCE_USERNAME is not set: the JWT bearer flow logs a user in")
-        audience = SANDBOX if "sandbox" in settings.login_url or settings.login_url == SANDBOX else PRODUCTION
-        return JwtBearer(settings.client_id, settings.username, key, settings.login_url, settings.audience or audience)
+        return JwtBearer(
+            settings.client_id, settings.username, key, settings.login_url, settings.audience or audience(settings)
+        )
     secret = settings.client_secret.get_secret_value()
     if token := settings.refresh_token.get_secret_value():
         return RefreshToken(settings.client_id, token, secret or None, settings.login_url)
@@ -35,9 +38,20 @@ def credentials(settings: SalesforceSettings) -> Credentials:
     )
 
 
+def audience(settings: SalesforceSettings) -> str:
+    """Whom a JWT is for, where the settings leave it to the login URL."""
+    url = settings.login_url.strip().rstrip("/").lower()
+    return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
+
+
 def mapping(settings: SalesforceSettings) -> Mapping:
-    """The mapping of the settings' file, or the default of seven fields."""
-    return Mapping() if settings.mapping_file is None else load(settings.mapping_file)
+    """The mapping of the settings' file, or the default of seven fields. Raises MappingError."""
+    if settings.mapping_file is None:
+        return Mapping()
+    try:
+        return load(settings.mapping_file)
+    except MappingError as error:
+        raise MappingError(f"SALESFORCE_MAPPING_FILE={settings.mapping_file} cannot be used: {error}") from error
 
 
 def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterable[str]) -> Policy:
@@ -59,6 +73,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         overwrite_others=people.overwrite_others,
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
+        allow_save=settings.allow_save,
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -89,6 +104,6 @@ async def open_org(
 
     http = http_client()
     session = Session(credentials(settings), http, on_call)
-    client = SalesforceClient(session, http, settings.api_version, on_call, fence=fence)
+    client = SalesforceClient(session, http, settings.api_version, on_call, Budget(settings.reserve), fence=fence)
     async with client:
         yield Sync(client, allowed, count)

@@ -7,8 +7,9 @@ file with a table for each group (`[sink]`, `linger = 2.0`); the environment win
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -28,10 +29,16 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
 
 
+def _unset_if_empty(value: Any) -> Any:
+    """`SALESFORCE_MAPPING_FILE=` is no file, and not the present folder."""
+    return None if value == "" else value
+
+
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
 Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$")]
 Positive = Annotated[float, Field(gt=0)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_unset_if_empty)]
 
 
 class Group(BaseModel):
@@ -142,11 +149,16 @@ class SalesforceSettings(Group):
     client_secret: SecretStr = Field(SecretStr(""), description="its secret: the client credentials flow")
     username: str = Field("", description="with private_key: the JWT bearer flow")
     private_key: SecretStr = Field(SecretStr(""), description="PEM; the JWT bearer flow")
-    refresh_token: SecretStr = Field(SecretStr(""), description="the refresh token flow")
+    refresh_token: SecretStr = Field(
+        SecretStr(""),
+        description="the refresh token flow; a token that the app rotates is kept until the next start only",
+    )
     audience: str = Field("", description="of the JWT; follows from login_url for production and sandboxes")
-    mapping_file: Path | None = Field(
+    mapping_file: OptionalPath = Field(
         None, description="TOML: which field goes where, instead of the seven standard ones"
     )
+    reserve: float = Field(0.1, ge=0, lt=1, description="of the org's daily calls, the share that is left to others")
+    allow_save: bool = Field(True, description="save past duplicate rules that only alert; rules that block, block")
 
 
 class PeopleSettings(Group):
@@ -174,7 +186,7 @@ class PeopleSettings(Group):
     account_domains: Listed = Field(
         (), description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)"
     )
-    suppression_list: Path | None = Field(None, description="the list of erased people, as salted hashes")
+    suppression_list: OptionalPath = Field(None, description="the list of erased people, as salted hashes")
 
 
 class SinkSettings(Group):
@@ -215,9 +227,13 @@ def _file_table(group: type[Group], environ: Mapping[str, str]) -> Mapping[str, 
     if not path:
         return {}
     try:
-        table = tomllib.loads(_read("CONTACTSTREAM_CONFIG", path)).get(group.prefix.lower(), {})
+        tables = tomllib.loads(_read("CONTACTSTREAM_CONFIG", path))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"CONTACTSTREAM_CONFIG={path} is not TOML: {error}") from error
+    known = [each.prefix.lower() for each in GROUPS]
+    if unknown := [f"[{name}]{_meant(name, known)}" for name in tables if name not in known]:
+        raise SettingsError(f"CONTACTSTREAM_CONFIG={path} has unknown tables: {', '.join(unknown)}")
+    table = tables.get(group.prefix.lower(), {})
     if not isinstance(table, dict):
         raise SettingsError(f"CONTACTSTREAM_CONFIG={path}: {group.prefix.lower()} must be a table")
     return table
@@ -230,16 +246,25 @@ def _read(variable: str, path: str) -> str:
         raise SettingsError(f"{variable}={path} cannot be read: {error}") from error
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def cannot_listen(variable: str, address: str, error: Exception) -> SettingsError:
+    """The address of a port that cannot be had."""
+    return SettingsError(
+        f"{variable}={address} cannot be used: {error}. Processes on one machine need an address each: set {variable} to a free port"
+    )
+
+
 def _explain(group: type[Group], error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
         name = str(fault["loc"][0])
         variable = f"{group.prefix}_{name}".upper()
         if fault["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, group.model_fields, n=1)
-            lines.append(
-                f"[{group.prefix.lower()}] has no setting {name}" + (f"; did you mean {close[0]}?" if close else "")
-            )
+            lines.append(f"[{group.prefix.lower()}] has no setting {name}{_meant(name, group.model_fields)}")
         else:
             described = group.model_fields[name].description
             lines.append(f"{variable}: {fault['msg']}" + (f" ({described})" if described else ""))
@@ -257,6 +282,26 @@ GROUPS: tuple[type[Group], ...] = (
     PeopleSettings,
     SinkSettings,
 )
+
+
+_OF_A_SERVICE = re.compile(r"[A-Z0-9]+_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
+"""What Kubernetes sets in every container for a service that is called `sink` or `kafka`."""
+
+
+def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A line for each variable that looks like one of ours and is none: misspelt, or another program's (`KAFKA_HEAP_OPTS`)."""
+    known = {
+        f"{group.prefix}_{name}{end}".upper()
+        for group in GROUPS
+        for name in group.model_fields
+        for end in ("", "_FILE")
+    } | {"CONTACTSTREAM_CONFIG"}
+    prefixes = (*(f"{group.prefix}_" for group in GROUPS), "CONTACTSTREAM_")
+    return [
+        f"{variable} is no setting{_meant(variable, known)}"
+        for variable in sorted(os.environ if environ is None else environ)
+        if variable.startswith(prefixes) and variable not in known and not _OF_A_SERVICE.fullmatch(variable)
+    ]
 
 
 def reference() -> str:

@@ -9,10 +9,13 @@ from streams.settings import (
     BridgeSettings,
     KafkaSettings,
     NylasSettings,
+    PeopleSettings,
+    SalesforceSettings,
     SettingsError,
     SinkSettings,
     load,
     reference,
+    strangers,
 )
 
 
@@ -65,6 +68,48 @@ def test_a_misspelt_setting_in_the_file_is_an_error_that_names_the_right_one(tmp
     file.write_text("[sink]\nlingr = 5.0\n")
     with pytest.raises(SettingsError, match=r"\[sink\] has no setting lingr; did you mean linger\?"):
         load(SinkSettings, {"CONTACTSTREAM_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[snk]\nlinger = 5.0\n", r"unknown tables: \[snk\]; did you mean sink\?"),
+        ("linger = 5.0\n", r"unknown tables: \[linger\]"),
+        ("[sink]\n[postgres]\n", r"unknown tables: \[postgres\]$"),
+    ],
+)
+def test_a_table_that_nobody_reads_is_an_error(tmp_path: Path, table: str, said: str) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text(table)
+    for group in (SinkSettings, KafkaSettings):
+        with pytest.raises(SettingsError, match=said):
+            load(group, {"CONTACTSTREAM_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("SINK_LINGR", ["SINK_LINGR is no setting; did you mean SINK_LINGER?"]),
+        ("NYLAS_API_KEY_FIEL", ["NYLAS_API_KEY_FIEL is no setting; did you mean NYLAS_API_KEY_FILE?"]),
+        ("CONTACTSTREAM_CONF", ["CONTACTSTREAM_CONF is no setting; did you mean CONTACTSTREAM_CONFIG?"]),
+        ("KAFKA_ZZZ", ["KAFKA_ZZZ is no setting"]),
+        ("SINK_LINGER", []),
+        ("SALESFORCE_PRIVATE_KEY_FILE", []),
+        ("PATH", []),
+        ("SINK_SERVICE_HOST", []),
+        ("KAFKA_PORT", []),
+        ("KAFKA_PORT_9092_TCP_ADDR", []),
+        ("BRIDGE_SERVICE_PORT_HTTP", []),
+    ],
+)
+def test_a_variable_that_is_nearly_ours_is_told_without_its_value(variable: str, said: list[str]) -> None:
+    assert strangers({variable: "hunter2", "HOME": "/"}) == said
+
+
+def test_an_empty_path_is_no_path() -> None:
+    assert load(SalesforceSettings, {"SALESFORCE_MAPPING_FILE": ""}).mapping_file is None
+    assert load(PeopleSettings, {"PEOPLE_SUPPRESSION_LIST": ""}).suppression_list is None
+    assert load(SalesforceSettings, {"SALESFORCE_MAPPING_FILE": "m.toml"}).mapping_file == Path("m.toml")
 
 
 def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
