@@ -3,40 +3,52 @@
 import asyncio
 import json
 import os
-import random
+import secrets
+import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
-from connectors.nylas.simulator.people import address_books
 from streams.demo_report import Evidence, parse_samples, report, table
+from streams.demo_world import API_KEY, Story, cast, story, worlds
+from streams.events import Record
 from streams.kafka import client_config
 from streams.lag import LagReader
-from streams.settings import KafkaSettings, load
+from streams.settings import GROUPS, KafkaSettings, SettingsError, load
 from streams.topic_reader import read_topic
-from streams.topics import create, group, topics
+from streams.topics import create, group, refusal, topics
 
-START_SECONDS = 60.0  # one process to its readiness, on a slow machine: Faust needs a few seconds, the broker may have to be fetched
-BROKER_SECONDS = 300.0  # the first start fetches Kafka
-SYNC_SECONDS = 120.0  # the address books into Salesforce; takes seconds
-QUIET_SECONDS = 60.0  # until nothing is under way any more
-ORG_LATENCY_MS = 150  # what a call of a real org takes
+# All bounds are for a machine that does other things as well: whoever waits for longer than usual still gets an answer.
+START_SECONDS = 120.0  # one process to its readiness: Faust needs a few seconds
+BROKER_SECONDS = 720.0  # the first start fetches Kafka, for which the broker's own bound is 600 s
+SYNC_SECONDS, SYNC_PEOPLE_A_SECOND = 180.0, 50  # the address books into Salesforce; 2,000 people take 15 s
+QUIET_SECONDS = 120.0  # until nothing is under way any more
+CALL_SECONDS = 90.0  # one call of a stand-in: Nylas' waits up to 60 s for its notifications to be delivered
+STOP_SECONDS = 30.0  # the grace period that Kubernetes gives
+GROUP_SECONDS = 40.0  # until a group is empty: its member left, or its session ran out
+SESSION_SECONDS = (
+    30  # nobody stands by to take over, and a stage that the machine lets stand still for 5 s is not to end itself
+)
+
+OK, DOES_NOT_ADD_UP, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 REPOSITORY = Path(__file__).parent.parent
-API_KEY = "nyk_demo"
 BROKER = REPOSITORY / "deploy" / "local" / "broker.py"
+
+Say = Callable[[str], None]
 
 
 class DemoFailed(RuntimeError):
@@ -50,12 +62,12 @@ class Process:
         self.name, self.child, self.log = name, child, log
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after the grace period that Kubernetes would give."""
+        """SIGTERM, and SIGKILL after the grace period."""
         if self.child.returncode is not None:
             return
         self.child.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.child.wait(), 30)
+            await asyncio.wait_for(self.child.wait(), STOP_SECONDS)
         except TimeoutError:
             self.child.kill()
             await self.child.wait()
@@ -64,31 +76,38 @@ class Process:
 class Machine:
     """Starts the demo's processes and knows where each answers."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, env: Mapping[str, str]) -> None:
         self.folder, self._stack = folder, stack
-        self.env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OPS_LOG_FORMAT": "json"}
+        self.env = dict(env)
         self.ops: dict[str, str] = {}
         self._stages: dict[str, Process] = {}
-        self.http = httpx.AsyncClient(timeout=30)
+        self.http = httpx.AsyncClient(timeout=CALL_SECONDS, trust_env=False)
 
     async def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
         """Starts a process; what it says goes to `<folder>/<name>.log`, its output beside it. It is stopped when the demo ends."""
+        from deploy.local.broker import dying_with_parent
+
         log = self.folder / f"{name}.log"
         with log.open("wb") as said, log.with_suffix(".out").open("wb") as output:
             child = await asyncio.create_subprocess_exec(
-                *command,
+                *dying_with_parent(list(command)),
+                stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=said,
                 env={**self.env, **(env or {})},
                 cwd=REPOSITORY,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops the stages before what they need
             )
         process = Process(name, child, log)
         self._stack.push_async_callback(process.stop)
         return process
 
-    async def stage(self, name: str, env: Mapping[str, str] | None = None) -> None:
-        """Starts a stage and notes where its ops port is; `ready` waits for it."""
-        port = free_port()
+    def on_end(self, call: Callable[[], Awaitable[None]]) -> None:
+        """`call` is awaited once what starts from now on has been stopped."""
+        self._stack.push_async_callback(call)
+
+    async def stage(self, name: str, port: int, env: Mapping[str, str] | None = None) -> None:
+        """Starts a stage whose ops port this is; `ready` waits for it."""
         self.ops[name] = f"http://127.0.0.1:{port}"
         self._stages[name] = await self.start(
             name, sys.executable, "-m", "streams.cli", name, env={"OPS_LISTEN": f"127.0.0.1:{port}", **(env or {})}
@@ -97,12 +116,9 @@ class Machine:
     async def ready(self) -> None:
         """Waits until every stage says that it can work. Raises DemoFailed."""
         for name, url in self.ops.items():
-            await self.until(partial(self._is_ready, name, url), START_SECONDS, f"{name} is not ready")
+            await self.until(partial(self._is_ready, url), START_SECONDS, f"{name} is not ready")
 
-    async def _is_ready(self, name: str, url: str) -> bool:
-        process = self._stages[name]
-        if process.child.returncode is not None:
-            raise DemoFailed(f"{name} ended with {process.child.returncode}; see {process.log}")
+    async def _is_ready(self, url: str) -> bool:
         try:
             return (await self.http.get(f"{url}/readyz")).status_code == 200
         except httpx.TransportError:
@@ -113,18 +129,22 @@ class Machine:
 
         async def printed() -> bool:
             if process.child.returncode is not None:
-                raise DemoFailed(f"{process.name} ended at once; see {process.log}:\n{process.log.read_text()[-2000:]}")
+                said = process.log.read_text(errors="replace")
+                raise DemoFailed(f"{process.name} ended with {process.child.returncode}:\n{said[-2000:]}")
             return b"\n" in process.log.with_suffix(".out").read_bytes()
 
         await self.until(printed, seconds, f"{process.name} does not say where it listens")
         return process.log.with_suffix(".out").read_text().splitlines()[0]
 
     async def until(self, true: Callable[[], Awaitable[bool]], seconds: float, otherwise: str) -> None:
-        """Waits until something holds. Raises DemoFailed after so many seconds."""
+        """Waits until something holds. Raises DemoFailed after so many seconds, or as soon as a stage has ended."""
         deadline = time.monotonic() + seconds
         while not await true():
+            for name, stage in self._stages.items():
+                if stage.child.returncode is not None:
+                    raise DemoFailed(f"{name} ended with {stage.child.returncode}; see {stage.log.name}")
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{otherwise} after {seconds:.0f} s; the logs are in {self.folder}")
+                raise DemoFailed(f"{otherwise} after {seconds:.0f} s")
             await asyncio.sleep(0.05)
 
     async def get(self, url: str) -> Any:
@@ -141,40 +161,85 @@ class Machine:
         return answer.json() if answer.content else None
 
 
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without any setting of contactstream: the demo is the same whatever its user has set up."""
+    ours = tuple(f"{group.prefix}_" for group in GROUPS)
+    kept = {name: value for name, value in environ.items() if not name.startswith((*ours, "CONTACTSTREAM_"))}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "OPS_LOG_FORMAT": "json"}
+
+
+def given_cluster(environ: Mapping[str, str]) -> str:
+    """The user's own cluster, or nothing. Raises DemoFailed for one that asks for more than the demo's processes are given."""
+    given = environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    if given and (protocol := load(KafkaSettings, environ).security_protocol) != "PLAINTEXT":
+        raise DemoFailed(
+            f"the cluster of KAFKA_BOOTSTRAP_SERVERS wants {protocol}, and the demo speaks only PLAINTEXT; "
+            "unset KAFKA_BOOTSTRAP_SERVERS, and it starts a broker of its own"
+        )
+    return given
+
+
 async def run(*, people: int, seed: int, as_json: bool, stay: bool) -> int:
-    """Runs the story. Returns 0 when every number adds up, 1 when one does not, 2 when the demo could not run."""
+    """Runs the story. Returns OK, DOES_NOT_ADD_UP, COULD_NOT_RUN (with the reason on the console) or INTERRUPTED.
+
+    The folder with the logs is kept unless all went well.
+    """
     console = Console(stderr=as_json)
-    say = partial(console.print, highlight=False)
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="contactstream-demo-"))
-    async with AsyncExitStack() as stack:
-        machine = Machine(folder, stack)
-        stack.push_async_callback(machine.http.aclose)
-        try:
-            figures = await _story(machine, say, people, seed)
-        except DemoFailed as error:
-            console.print(f"[bold]The demo could not run:[/] {error}", highlight=False)
-            return 2
-        if as_json:
-            sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-        else:
-            console.print(table(figures))
-        if stay:
-            await _stay(machine, say)
-    return 1 if figures["problems"] else 0
+    this = asyncio.current_task()
+    if this is not None:  # SIGINT cancels it already
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    try:
+        async with AsyncExitStack() as stack:
+            given = given_cluster(os.environ)
+            machine = Machine(folder, stack, clean(os.environ))
+            stack.push_async_callback(machine.http.aclose)
+            figures = await _story(machine, say, given, people, seed)
+            if as_json:
+                sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+                sys.stdout.flush()
+            else:
+                console.print(table(figures))
+            if stay:
+                await _stay(machine, say)
+        status = DOES_NOT_ADD_UP if figures["problems"] else OK
+    except asyncio.CancelledError:
+        status = INTERRUPTED
+    except (DemoFailed, SettingsError, KafkaException, httpx.HTTPError, OSError) as error:
+        say(f"the demo could not run: {_in_words(error)}")
+        status = COULD_NOT_RUN
+    except Exception as error:  # noqa: BLE001  # a fault of the demo: status 1 would say that a number does not add up
+        (folder / "demo.log").write_text(traceback.format_exc())
+        say(f"the demo could not run: {error!r}; see demo.log")
+        status = COULD_NOT_RUN
+    if status == OK and not stay:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        say(f"the logs are in {folder}")
+    return status
 
 
-async def _story(machine: Machine, say: Callable[[str], None], people: int, seed: int) -> dict[str, Any]:
+def _in_words(error: Exception) -> str:
+    if isinstance(error, KafkaException):
+        return refusal(error) if isinstance(error.args[0], KafkaError) else str(error)
+    return str(error) or type(error).__name__
+
+
+async def _story(machine: Machine, say: Say, given: str, people: int, seed: int) -> dict[str, Any]:
     books, org = worlds(people, seed)
     say("starting a broker, Nylas, Salesforce, and the four stages, each in a process of its own ...")
-    kafka = await _broker(machine)
+    kind, kafka = await _broker(machine, say, given)
     nylas = await _stand_in(machine, "nylas", books)
     salesforce = await _stand_in(machine, "salesforce", org)
     await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka))
 
-    secrets = machine.folder / "webhook-secrets"
-    secrets.write_text("")
-    secrets.chmod(0o600)
-    port = free_port()
+    from deploy.local.broker import free_ports
+
+    port, *ops = free_ports(5)
+    secret_file = machine.folder / "webhook-secrets"
+    secret_file.write_text("")
+    secret_file.chmod(0o600)
     machine.env |= {
         "NYLAS_API_URL": nylas,
         "NYLAS_API_KEY": API_KEY,
@@ -182,9 +247,10 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
         "SALESFORCE_CLIENT_ID": "demo",
         "SALESFORCE_CLIENT_SECRET": "demo",
     }
-    await machine.stage("bridge", {"BRIDGE_LISTEN": f"127.0.0.1:{port}", "NYLAS_WEBHOOK_SECRETS_FILE": str(secrets)})
-    for stage in ("dedupe", "sink", "reader"):
-        await machine.stage(stage)
+    machine.env |= {f"{stage}_SESSION_TIMEOUT": str(SESSION_SECONDS) for stage in ("DEDUPE", "SINK", "READER")}
+    listening = {"BRIDGE_LISTEN": f"127.0.0.1:{port}", "NYLAS_WEBHOOK_SECRETS_FILE": str(secret_file)}
+    for stage, ops_port in zip(("bridge", "dedupe", "sink", "reader"), ops, strict=True):
+        await machine.stage(stage, ops_port, listening if stage == "bridge" else None)
     await machine.ready()
     # As at Nylas: the challenge comes before the secret exists, and the bridge reads the secret without a restart.
     created = await machine.send(
@@ -192,46 +258,80 @@ async def _story(machine: Machine, say: Callable[[str], None], people: int, seed
         f"{nylas}/v3/webhooks",
         {"webhook_url": f"http://127.0.0.1:{port}/", "trigger_types": ["contact.updated", "contact.deleted"]},
     )
-    secrets.write_text(created["data"]["webhook_secret"])
+    secret_file.write_text(created["data"]["webhook_secret"])
     before = (await machine.get(f"{salesforce}/_sim/state"))["records"]
 
     say(f"reading {people:,} people out of three address books ...")
     began = time.monotonic()
-    backfill = await machine.start("backfill", sys.executable, "-m", "streams.cli", "backfill", "--all")
-    try:
-        status = await asyncio.wait_for(backfill.child.wait(), SYNC_SECONDS)
-    except TimeoutError:
-        raise DemoFailed(
-            f"the backfill is not done after {SYNC_SECONDS:.0f} s; the logs are in {machine.folder}"
-        ) from None
-    if status != 0:
-        raise DemoFailed(f"the backfill failed; see {backfill.log}")
+    seconds = SYNC_SECONDS + people / SYNC_PEOPLE_A_SECOND
+    await _backfill(machine, seconds)
     quiet = partial(_is_quiet, LagReader(client_config(kafka)), kafka)
-    await machine.until(quiet, SYNC_SECONDS, "the first sync is not done")
+    await machine.until(quiet, seconds, "the first sync is not done")
     first_sync = time.monotonic() - began
     calls_first_sync = (await machine.get(f"{salesforce}/_sim/state"))["calls"]
 
     say("sending live notifications ...")
-    sent = await _live(machine, nylas, books, seed)
+    told = story(cast(books, org, seed), books["grants"][0]["id"], int(time.time()))
+    for _, notifications in told.chapters:
+        await machine.send("POST", f"{nylas}/_sim/notify", {"notifications": list(notifications), "wait": True})
     await machine.until(quiet, QUIET_SECONDS, "the live changes are not done")
     return report(
-        await _evidence(machine, kafka, nylas, salesforce, people, sent, before, calls_first_sync, first_sync)
+        await _evidence(machine, kind, kafka, nylas, salesforce, people, told, before, calls_first_sync, first_sync)
     )
 
 
-async def _broker(machine: Machine) -> KafkaSettings:
+async def _broker(machine: Machine, say: Say, given: str) -> tuple[str, KafkaSettings]:
+    """The kind of the broker, and how our processes reach it."""
     if not BROKER.exists():
         raise DemoFailed(
             "the demo runs from a checkout of the project: it starts the broker with deploy/local/broker.py"
         )
-    process = await machine.start("broker", sys.executable, str(BROKER), "--json")
-    bootstrap = json.loads(await machine.line(process, BROKER_SECONDS))["bootstrap_servers"]
+    env = {"KAFKA_BOOTSTRAP_SERVERS": given} if given else {}
+    process = await machine.start("broker", sys.executable, str(BROKER), "--json", env=env)
+    served = json.loads(await machine.line(process, BROKER_SECONDS))
+    if served["kind"] == "tansu":
+        say("no Kafka is to be had on this machine:")
+    if served["kind"] == "tansu" or (given and served["kind"] != "given"):
+        for reason in served["passed_over"]:
+            say(f"- {reason}")
+    say(f"the broker: {served['note']}")
     machine.env |= {
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+        "KAFKA_BOOTSTRAP_SERVERS": served["bootstrap_servers"],
         "KAFKA_REPLICATION_FACTOR": "1",
-        "KAFKA_TOPIC_PREFIX": f"demo-{int(time.time())}.",
+        "KAFKA_TOPIC_PREFIX": f"demo-{secrets.token_hex(4)}.",
     }
-    return load(KafkaSettings, machine.env)
+    kafka = load(KafkaSettings, machine.env)
+    if served["kind"] == "given":
+        machine.on_end(partial(_leave_nothing, kafka, say))
+    return served["kind"], kafka
+
+
+async def _leave_nothing(kafka: KafkaSettings, say: Say) -> None:
+    """Deletes what the demo made in a cluster that is not its own; says what it could not delete."""
+    try:
+        await asyncio.to_thread(_delete, kafka)
+    except KafkaException as error:
+        say(f"topics or groups that begin with {kafka.topic_prefix} are left in the cluster: {_in_words(error)}")
+
+
+def _delete(kafka: KafkaSettings) -> None:
+    admin = AdminClient(client_config(kafka))
+    deadline = time.monotonic() + GROUP_SECONDS
+    while groups := [
+        one.group_id
+        for one in admin.list_consumer_groups(request_timeout=STOP_SECONDS).result().valid
+        if one.group_id.startswith(kafka.topic_prefix)
+    ]:
+        for future in admin.delete_consumer_groups(groups, request_timeout=STOP_SECONDS).values():
+            try:
+                future.result()
+            except KafkaException as error:  # a member that had to be killed is one until its session ends
+                if error.args[0].code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                    raise
+        time.sleep(0.2)
+    names = [name for name in admin.list_topics(timeout=STOP_SECONDS).topics if name.startswith(kafka.topic_prefix)]
+    for future in admin.delete_topics(names, request_timeout=STOP_SECONDS).values():
+        future.result()
 
 
 async def _stand_in(machine: Machine, name: str, world: Mapping[str, Any]) -> str:
@@ -242,106 +342,93 @@ async def _stand_in(machine: Machine, name: str, world: Mapping[str, Any]) -> st
     return (await machine.line(process, START_SECONDS)).rpartition(" ")[2]
 
 
+async def _backfill(machine: Machine, seconds: float) -> None:
+    process = await machine.start("backfill", sys.executable, "-m", "streams.cli", "backfill", "--all")
+
+    async def over() -> bool:
+        return process.child.returncode is not None
+
+    await machine.until(over, seconds, "the backfill is not done")
+    if process.child.returncode != 0:
+        raise DemoFailed(f"the backfill ended with {process.child.returncode}; see {process.log.name}")
+
+
 async def _is_quiet(lags: LagReader, kafka: KafkaSettings) -> bool:
     """Whether nothing is under way between contacts.events and contacts.outcomes."""
     names = topics(kafka)
-    for stage, topic in (("dedupe", names.events), ("sink", names.changes)):
-        if await asyncio.to_thread(lags.lag, group(kafka, stage), topic.name, topic.partitions):
-            return False
+    try:
+        for stage, topic in (("dedupe", names.events), ("sink", names.changes)):
+            if await asyncio.to_thread(lags.lag, group(kafka, stage), topic.name, topic.partitions):
+                return False
+    except KafkaException:  # one answer that took too long; the next look may get its own
+        return False
     return True
-
-
-async def _live(machine: Machine, nylas: str, books: Mapping[str, Any], seed: int) -> Counter[str]:
-    """Tells the story of a working day in notifications; returns how many told what."""
-    choose = random.Random(seed + 1)  # noqa: S311
-    contacts = [
-        contact | {"grant_id": grant["id"], "object": "contact"}
-        for grant in books["grants"]
-        for contact in grant["contacts"]
-    ]
-    some = choose.sample(contacts, k=min(len(contacts), 80))
-    changed, noted, gone = some[:40], some[40:60], some[60:65]
-    now = int(time.time())
-    sent: Counter[str] = Counter()
-
-    async def notify(what: str, notifications: Sequence[dict[str, Any]]) -> None:
-        sent[what] += len(notifications)
-        await machine.send("POST", f"{nylas}/_sim/notify", {"notifications": list(notifications), "wait": True})
-
-    def updated(contact: Mapping[str, Any], at: int, **fields: Any) -> dict[str, Any]:
-        return {"object": {**contact, **fields}, "type": "contact.updated", "time": at}
-
-    promotions = [
-        updated(contact, now, job_title=f"Director {number}") | {"id": f"promotion-{number}", "gzip": number % 2 == 0}
-        for number, contact in enumerate(changed)
-    ]
-    await notify("change", promotions)
-    await notify("exact duplicate", promotions[:15])
-    await notify(
-        "same content, new event", [one | {"id": f"again-{one['id']}", "time": now + 1} for one in promotions[15:20]]
-    )
-    await notify("nothing that we map", [updated(contact, now, notes="Met at the fair.") for contact in noted])
-    await notify("older after newer", [updated(contact, now - 30, job_title="Trainee") for contact in changed[:8]])
-    await notify(
-        "bad signature",
-        [updated(contact, now + 2, job_title="Mallory") | {"signature": "bad"} for contact in changed[:3]],
-    )
-    grant = books["grants"][0]["id"]
-    strangers = [
-        {"id": f"new-{number}", "grant_id": grant, "given_name": "Nora", "surname": f"Newman{number}", "object": "contact",
-         "emails": [{"email": f"nora.newman{number}@newcomers.example", "type": "work"}], "company_name": "Newcomers"}
-        for number in range(10)
-    ]  # fmt: skip
-    await notify("new person", [updated(contact, now) for contact in strangers])
-    ids = [{"id": contact["id"], "grant_id": contact["grant_id"], "object": "contact"} for contact in gone]
-    await notify("deleted", [{"object": one, "type": "contact.deleted", "time": now} for one in ids])
-    return sent
 
 
 async def _evidence(
     machine: Machine,
+    broker: str,
     kafka: KafkaSettings,
     nylas: str,
     salesforce: str,
     people: int,
-    sent: Counter[str],
+    told: Story,
     before: Mapping[str, int],
     calls_first_sync: Mapping[str, int],
     first_sync: float,
 ) -> Evidence:
     names = topics(kafka)
     pages = {name: parse_samples((await machine.http.get(f"{url}/metrics")).text) for name, url in machine.ops.items()}
-    records = {
-        topic.name.removeprefix(kafka.topic_prefix): await asyncio.to_thread(
-            lambda name: list(read_topic(kafka, name)), topic.name
-        )
+
+    async def records(topic: str) -> list[Record]:
+        return await asyncio.to_thread(lambda: list(read_topic(kafka, topic)))
+
+    found = {
+        topic.name.removeprefix(kafka.topic_prefix): await records(topic.name)
         for topic in (names.events, names.changes, names.outcomes, names.dead_letter)
     }
-    outcomes = [json.loads(record.value or b"{}") for record in records["contacts.outcomes"]]
-    latency = [(one["at_ms"] - one["received_ms"]) / 1000 for one in outcomes if one["origin"] == "webhook"]
+    outcomes = [json.loads(record.value or b"{}") for record in found["contacts.outcomes"]]
+    by_object: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in outcomes:
+        by_object[one["outcome"]][one["sobject"] or ""] += 1
     org = await machine.get(f"{salesforce}/_sim/state")
-    books = await machine.get(f"{nylas}/_sim/state?ids=false")
+    standing = [
+        record
+        for sobject in ("Contact", "Lead")
+        for record in await machine.get(f"{salesforce}/_sim/records/{sobject}")
+    ]
+    titles = {record.get("Nylas_Contact_Id__c"): record.get("Title") for record in standing}
+    seen = await machine.get(f"{nylas}/_sim/state?ids=false")
     return Evidence(
+        broker=broker,
         people=people,
-        sent=sent,
-        answers={int(status): count for status, count in books["deliveries"]["by_status"].items()},
-        records={name: len(found) for name, found in records.items()},
+        sent={what: len(notifications) for what, notifications in told.chapters},
+        answers={int(status): count for status, count in seen["deliveries"]["by_status"].items()},
+        records={name: len(every) for name, every in found.items()},
+        changed=_keys(found["contacts.changes"]),
+        outcomes=by_object,
+        answered=_keys(found["contacts.outcomes"]),
+        titles={key: (newest, titles.get(key)) for key, newest in told.titles.items()},
         bridge=pages["bridge"],
         reader=pages["reader"],
         dedupe=pages["dedupe"],
         sink=pages["sink"],
-        nylas_calls=sum(books["calls"].values()),
+        nylas_calls=sum(seen["calls"].values()),
         org_before=before,
         org_after=org["records"],
         calls_first_sync=calls_first_sync,
         calls_all=org["calls"],
         refused=sum(org["refusals"].values()),
         first_sync_seconds=first_sync,
-        live_latency=latency,
+        live_latency=[(one["at_ms"] - one["received_ms"]) / 1000 for one in outcomes if one["origin"] == "webhook"],
     )
 
 
-async def _stay(machine: Machine, say: Callable[[str], None]) -> None:
+def _keys(records: list[Record]) -> set[str]:
+    return {(record.key or b"").decode() for record in records}
+
+
+async def _stay(machine: Machine, say: Say) -> None:
     say("\nEverything stays up; Ctrl-C ends it. Where to look:")
     for name, value in sorted(machine.env.items()):
         if name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC_PREFIX", "NYLAS_API_URL", "SALESFORCE_LOGIN_URL"):
@@ -353,63 +440,3 @@ async def _stay(machine: Machine, say: Callable[[str], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def worlds(people: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the stand-ins hold at first: three address books, and an org that knows some of the people already.
-
-    Of those that the org knows, some are Contacts, some Leads, some Leads that were converted; some write their address in capitals.
-    """
-    choose = random.Random(seed)  # noqa: S311
-    books = {"api_key": API_KEY, **address_books(seed, people)}
-    contacts = [contact for book in books["grants"] for contact in book["contacts"]]
-    companies = sorted(
-        {domain_of(contact) for contact in contacts if contact.get("company_name") and contact.get("emails")}
-    )
-    known = [domain for position, domain in enumerate(companies) if position % 2 == 0]
-    accounts = [
-        {
-            "Id": salesforce_id("001", number),
-            "Name": domain.partition(".")[0].title(),
-            "Website": f"https://www.{domain}/",
-        }
-        for number, domain in enumerate(known)
-    ]
-    account_of = {domain: account["Id"] for domain, account in zip(known, accounts, strict=True)}
-    org: dict[str, list[dict[str, Any]]] = {"accounts": accounts, "contacts": [], "leads": []}
-    seen: set[str] = set()
-    for number, contact in enumerate(choose.sample(contacts, k=len(contacts) // 5)):
-        if not contact.get("emails"):
-            continue
-        address = contact["emails"][0]["email"]
-        if address.lower() in seen:
-            continue
-        seen.add(address.lower())
-        record = {
-            "LastName": contact.get("surname") or "Unknown",
-            "Email": address.upper() if number % 3 == 0 else address,
-        }
-        account = account_of.get(domain_of(contact))
-        if account is not None and number % 10 != 0:
-            org["contacts"].append(record | {"AccountId": account})
-        else:
-            org["leads"].append(record | {"Company": contact.get("company_name") or "Unknown"})
-    return books, org
-
-
-def domain_of(contact: Mapping[str, Any]) -> str:
-    """The domain of a contact's first address, or nothing."""
-    emails = contact.get("emails") or [{"email": ""}]
-    return str(emails[0]["email"]).rpartition("@")[2].lower()
-
-
-def salesforce_id(prefix: str, number: int) -> str:
-    """A 15-character record ID."""
-    return f"{prefix}{number:012d}"
