@@ -68,6 +68,7 @@ REVOKE_SECONDS = 5.0  # batches under way when the partition goes: half a sessio
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
 STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
+ASKED_LONGEST = 600.0  # an org that asks for more is probed all the same: a probe costs one call
 
 WRITTEN = frozenset({salesforce.Fate.CREATED, salesforce.Fate.UPDATED, salesforce.Fate.RELEASED})
 HIDDEN = "refused after a new query as well: a record that sharing hides from our user may hold the value; see contactstream doctor"
@@ -573,7 +574,7 @@ class Sink:
     def _org_went_away(self, reason: str, retry_after: float | None, detail: str = "") -> None:
         self._org_failures += 1
         wait = retry_after or backoff(self._org_failures - 1, random.random, PROBE_FIRST, PROBE_LONGEST)
-        self._org_retry_at = self._clock() + min(wait, PROBE_LONGEST)
+        self._org_retry_at = self._clock() + min(wait, ASKED_LONGEST)
         self._metrics.pauses.labels(reason).inc()
         self._metrics.paused.set(1)
         self._health.waiting(f"salesforce: {reason}")

@@ -3,14 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import httpx
 import jwt
 import orjson
 
-from connectors.salesforce.errors import PAUSE_REASONS, OrgUnavailable, UnexpectedAnswer, parse_errors, raise_for
+from connectors.salesforce.errors import (
+    PAUSE_REASONS,
+    OrgUnavailable,
+    UnexpectedAnswer,
+    parse_errors,
+    raise_for,
+    retry_after,
+)
 
 OnCall = Callable[[str, int | None, float], None]  # kind, HTTP status (None: no answer), seconds
 
@@ -71,6 +78,7 @@ class Token:
     instance_url: str
     user_id: str | None = None  # 18 characters, from the answer's identity URL
     org_id: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)  # a new one, where the app rotates them
 
 
 def token_request(credentials: Credentials, now: float) -> TokenRequest:
@@ -109,14 +117,17 @@ def token_request(credentials: Credentials, now: float) -> TokenRequest:
     return TokenRequest(f"{credentials.login_url.rstrip('/')}/services/oauth2/token", form)
 
 
-def parse_token(status: int, body: object) -> Token:
-    """The token of an answer. OrgUnavailable("login") if refused, OrgUnavailable otherwise where passing, UnexpectedAnswer."""
+def parse_token(status: int, body: object, wait: float | None = None) -> Token:
+    """The token of an answer. OrgUnavailable("login") if refused, OrgUnavailable otherwise where passing, UnexpectedAnswer.
+
+    `wait` is what the answer asked for, in seconds.
+    """
     errors = parse_errors(body)
     if isinstance(body, Mapping) and "error" in body and 400 <= status < 429 and errors:
         raise OrgUnavailable("login", PAUSE_REASONS["login"], f"HTTP {status} {errors[0].code}: {errors[0].message}")
     if 400 <= status < 500 and status not in {408, 420, 429}:
         raise OrgUnavailable("login", PAUSE_REASONS["login"], f"HTTP {status}")
-    raise_for(status, body)
+    raise_for(status, body, retry_after=wait)
     access = body.get("access_token") if isinstance(body, Mapping) else None
     instance = body.get("instance_url") if isinstance(body, Mapping) else None
     if not isinstance(access, str) or not isinstance(instance, str) or not access or not urlsplit(instance).netloc:
@@ -124,7 +135,8 @@ def parse_token(status: int, body: object) -> Token:
     identity = body.get("id") if isinstance(body, Mapping) else None
     parts = urlsplit(identity).path.strip("/").split("/") if isinstance(identity, str) else []
     org, user = (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "id" else (None, None)
-    return Token(access, instance.rstrip("/"), user, org)
+    refresh = body.get("refresh_token") if isinstance(body, Mapping) else None
+    return Token(access, instance.rstrip("/"), user, org, refresh if isinstance(refresh, str) and refresh else None)
 
 
 class Session:
@@ -164,7 +176,10 @@ class Session:
     def _logged_in(self, login: asyncio.Task[Token]) -> None:
         self._login = None
         if not login.cancelled() and login.exception() is None:
-            self._token = login.result()
+            self._token = token = login.result()
+            if token.refresh_token and isinstance(self._credentials, RefreshToken):
+                # the old one may be void from now on
+                self._credentials = replace(self._credentials, refresh_token=token.refresh_token)
 
     async def _log_in(self) -> Token:
         request = token_request(self._credentials, self._clock())
@@ -174,7 +189,7 @@ class Session:
             async with asyncio.timeout(LOGIN_SECONDS):
                 answer = await self._http.post(request.url, data=dict(request.form))
             status = answer.status_code
-        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+        except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, TimeoutError) as error:
             raise OrgUnavailable("network", PAUSE_REASONS["network"], type(error).__name__) from error
         finally:
             self._on_call("token", status, time.monotonic() - started)
@@ -182,4 +197,4 @@ class Session:
             body = orjson.loads(answer.content)
         except orjson.JSONDecodeError:
             body = answer.content
-        return parse_token(status, body)
+        return parse_token(status, body, retry_after(answer.headers))

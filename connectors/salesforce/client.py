@@ -5,8 +5,6 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -31,6 +29,7 @@ from connectors.salesforce.errors import (
     UnexpectedAnswer,
     classify_request,
     raise_for,
+    retry_after,
 )
 
 API_VERSION = "62.0"
@@ -46,8 +45,6 @@ WRITE_SECONDS = 30.0
 MAX_CONNECTIONS = 25
 # shorter than the idle time-outs of load balancers, so that a call seldom meets a connection that is already closed
 KEEPALIVE_SECONDS = 30.0
-# what Salesforce asks for is honoured up to here; then it is asked again
-MAX_RETRY_AFTER = 900.0
 # below, the header of a gzip stream costs as much as it saves
 GZIP_FROM = 1024
 # rows repeat their field names: this level saves nearly as much as the highest, in a fraction of its time
@@ -124,9 +121,12 @@ class SalesforceClient:
         name each subrequest once: some of the rows may have been written, so the same rows are simply sent again.
         """
         body = encode(composite_body(subrequests, self.api_version))
+        self._admit()
+        return match_answers(subrequests, await self._call("POST", "/composite", kind, body))
+
+    def _admit(self) -> None:
         if not self.budget.admit():
             raise OrgUnavailable("budget", PROBE_SECONDS)
-        return match_answers(subrequests, await self._call("POST", "/composite", kind, body))
 
     async def limits(self) -> dict[str, Usage]:
         """`GET /limits`, observed into the budget; RequestRejected without the permission "View Setup"."""
@@ -136,12 +136,15 @@ class SalesforceClient:
         return limits
 
     async def query_all(self, soql: str, kind: str = "query") -> list[Mapping[str, Any]]:
-        """Every record of a short statement (a URL holds 16,384 bytes), page after page."""
+        """Every record of a short statement (a URL holds 16,384 bytes), page after page; the budget counts from the second."""
         page = parse_query(await self.get(f"/query?q={quote(soql, safe='')}", kind))
         return [*page.records, *await self._further(page.next_url, kind)]
 
     async def rest_of(self, answer: SubAnswer, kind: str = "query") -> list[Mapping[str, Any]]:
-        """Every record of a query subanswer: its own, and the further pages where it says done=false."""
+        """Every record of a query subanswer: its own, and the further pages where it says done=false.
+
+        OrgUnavailable("budget") without a call when only the reserve is left.
+        """
         page = query_page(answer)
         return [*page.records, *await self._further(page.next_url, kind)]
 
@@ -150,6 +153,7 @@ class SalesforceClient:
         for _ in range(MAX_PAGES):
             if next_url is None:
                 return records
+            self._admit()
             page = parse_query(await self.get(next_url, kind))
             records += page.records
             next_url = page.next_url
@@ -165,7 +169,7 @@ class SalesforceClient:
             token = await self._session.refresh(token)
             answer = await self._send(token, method, path, kind, body)
             parsed = _parsed(answer)
-        raise_for(answer.status_code, parsed, retry_after=_retry_after(answer.headers))
+        raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
         return parsed
 
     async def _send(self, token: Token, method: str, path: str, kind: str, body: bytes | None) -> httpx.Response:
@@ -225,17 +229,3 @@ def _parsed(answer: httpx.Response) -> Any:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError:
         return answer.content
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds, from either form of the header; None if it is absent or unreadable."""
-    value = headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    if value.isascii() and value.isdigit():
-        return min(float(value), MAX_RETRY_AFTER)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return min(max((date - datetime.now(UTC)).total_seconds(), 0.0), MAX_RETRY_AFTER) if date.tzinfo else None

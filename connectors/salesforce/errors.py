@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -438,6 +440,24 @@ def raise_for(status: int, body: object, *, inside_composite: bool = False, retr
             raise RequestRejected(status, parse_errors(body), verdict)
 
 
+# what Salesforce asks for is honoured up to here; then it is asked again
+MAX_RETRY_AFTER = 600.0
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from either form of Retry-After; None if it is absent or unreadable. `headers` must ignore case, as httpx's do."""
+    value = headers.get("Retry-After", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return min(max((date - datetime.now(UTC)).total_seconds(), 0.0), MAX_RETRY_AFTER) if date.tzinfo else None
+
+
 # Refusals of a request that one odd value may cause as well as a wrong configuration: only what becomes of others can tell.
 _ODD_REQUESTS = frozenset(
     {
@@ -445,7 +465,6 @@ _ODD_REQUESTS = frozenset(
         "limit_exceeded",
         "exceeded_id_limit",
         "required_field_missing",
-        "rejected",
         "http_414",
         "http_431",
     }
@@ -462,8 +481,9 @@ def maybe_a_rows_fault(error: Exception) -> str:
         case OrgUnavailable():
             return error.reason if error.reason in _ODD_PAUSES else ""
         case RequestRejected():
-            odd = error.verdict.action in {Action.HALVE, Action.BISECT} or error.verdict.reason in _ODD_REQUESTS
-            return "rejected" if odd else ""
+            verdict = error.verdict
+            odd = verdict.action in {Action.HALVE, Action.BISECT} or verdict.reason in _ODD_REQUESTS
+            return "rejected" if odd or (verdict.reason == "rejected" and error.status == 400) else ""
         case UnexpectedAnswer():
             return "unexpected_answer"
         case SalesforceError():

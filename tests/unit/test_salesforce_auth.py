@@ -238,3 +238,23 @@ async def test_a_login_that_cannot_connect_is_a_network_fault(logins: Logins) ->
             await session.token()
     assert raised.value.reason == "network"
     assert logins.calls == [("token", None)]
+
+
+async def test_a_login_waits_as_long_as_salesforce_asks(session: Session, logins: Logins) -> None:
+    logins.answer = lambda _, __: httpx.Response(503, headers={"Retry-After": "7"}, text="<html>down</html>")
+    with pytest.raises(OrgUnavailable) as raised:
+        await session.token()
+    assert (raised.value.reason, raised.value.retry_after) == ("maintenance", 7.0)
+
+
+async def test_a_refresh_token_that_was_rotated_is_the_one_of_the_next_login(logins: Logins) -> None:
+    logins.answer = lambda count, _: httpx.Response(200, json={**ANSWER, "refresh_token": f"rotated{count}"})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(logins)) as http:
+        session = Session(RefreshToken("client", "first"), http, logins.on_call)
+        token = await session.token()
+        assert "rotated" not in repr(token)
+        token = await session.refresh(token)
+        logins.answer = lambda _, __: httpx.Response(200, json=ANSWER)
+        token = await session.refresh(token)
+        await session.refresh(token)
+    assert [form["refresh_token"] for form in logins.forms] == [["first"], ["rotated1"], ["rotated2"], ["rotated2"]]

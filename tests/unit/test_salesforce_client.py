@@ -237,7 +237,7 @@ async def test_the_daily_limit_pauses_for_minutes_and_a_concurrent_one_for_secon
     ("value", "least", "most"),
     [
         ("7", 7, 7),
-        ("999999", 900, 900),
+        ("999999", 600, 600),
         ("a date in 500 s", 300, 500),
         ("soon", 60, 60),
         ("", 60, 60),
@@ -454,6 +454,24 @@ async def test_the_reserve_is_kept_and_work_resumes_by_itself(org: Org) -> None:
         org.now += PROBE_SECONDS + 1
         await client.composite(ONE, "composite_query")
         await client.composite(ONE, "composite_query")
+
+
+async def test_the_further_pages_of_a_query_keep_the_reserve_too(org: Org) -> None:
+    first = {
+        "totalSize": 6,
+        "done": False,
+        "records": [{"Id": 0}],
+        "nextRecordsUrl": "/services/data/v62.0/query/01g-2",
+    }
+    part = {"referenceId": "a", "httpStatusCode": 200, "httpHeaders": {}, "body": first}
+    org.answers(
+        lambda: web.json_response({"compositeResponse": [part]}, headers={"Sforce-Limit-Info": "api-usage=14000/15000"})
+    )
+    async with connect(org, budget=Budget(0.1, clock=lambda: org.now)) as client:
+        (answer,) = await client.composite(ONE, "composite_query")
+        with pytest.raises(OrgUnavailable, match="budget"):
+            await client.rest_of(answer)
+    assert len(org.asked) == 1
 
 
 async def test_limits_are_read_and_believed(client: SalesforceClient, org: Org) -> None:

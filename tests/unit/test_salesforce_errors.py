@@ -14,6 +14,7 @@ from connectors.salesforce.errors import (
     RowError,
     classify_request,
     classify_row,
+    maybe_a_rows_fault,
     parse_errors,
     raise_for,
 )
@@ -99,6 +100,14 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
         Action.HALVE,
         "request_running_too_long",
     ),
+    (row_error("OPERATION_TOO_LARGE", "Exceeded max size for the operation"), Action.HALVE, "operation_too_large"),
+    (
+        row_error("QUERY_TOO_COMPLICATED", "Query is either selecting too many fields"),
+        Action.HALVE,
+        "query_too_complicated",
+    ),
+    (row_error("APEX_ERROR", "System.LimitException: Too many DML statements: 151"), Action.HALVE, "apex_limit"),
+    (row_error("APEX_ERROR", "first error: UNABLE_TO_LOCK_ROW"), Action.RETRY_ROW, "unable_to_lock_row"),
     # the whole org
     (row_error("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded"), Action.PAUSE, "storage_limit"),
     (
@@ -107,6 +116,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
         "maintenance",
     ),
     (row_error("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."), Action.PAUSE, "daily_limit"),
+    (row_error("ORG_LOCKED", "org locked"), Action.PAUSE, "maintenance"),
+    (row_error("LICENSE_LIMIT_EXCEEDED", "license limit exceeded"), Action.PAUSE, "api_disabled"),
     # elsewhere
     (row_error("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead"), Action.FOLLOW_CONVERTED, ""),
     (
@@ -186,6 +197,9 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
             "UNAVAILABLE_RECORDTYPE_EXCEPTION",
             "LIMIT_EXCEEDED",
             "JSON_PARSER_ERROR",
+            "FIELD_INTEGRITY_EXCEPTION",
+            "FIELD_FILTER_VALIDATION_EXCEPTION",
+            "APEX_ERROR",
         )
     ],
     (
@@ -336,6 +350,11 @@ REQUESTS: list[tuple[int, Any, Action, str]] = [
     (401, [{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}], Action.REFRESH_TOKEN, ""),
     (401, HTML, Action.REFRESH_TOKEN, "session"),
     (401, [{"message": "INVALID_AUTH_HEADER", "errorCode": "INVALID_AUTH_HEADER"}], Action.PAUSE, "login"),
+    (401, [{"message": "INVALID_HEADER_TYPE", "errorCode": "INVALID_HEADER_TYPE"}], Action.PAUSE, "login"),
+    (403, [{"message": "org locked", "errorCode": "ORG_LOCKED"}], Action.PAUSE, "maintenance"),
+    (403, [{"message": "no licence", "errorCode": "LICENSE_LIMIT_EXCEEDED"}], Action.PAUSE, "api_disabled"),
+    (400, [{"message": "too large", "errorCode": "OPERATION_TOO_LARGE"}], Action.HALVE, ""),
+    (400, [{"message": "too complicated", "errorCode": "QUERY_TOO_COMPLICATED"}], Action.HALVE, ""),
     (
         403,
         [{"message": "TotalRequests Limit exceeded.", "errorCode": "REQUEST_LIMIT_EXCEEDED"}],
@@ -489,3 +508,29 @@ json_values = st.recursive(
 def test_no_answer_however_odd_breaks_the_classification(status: int, body: Any) -> None:
     assert classify_row(parse_errors(body)).reason
     assert classify_request(status, body).reason
+
+
+@pytest.mark.parametrize("reason", PAUSE_REASONS)
+def test_limits_and_logins_are_never_a_rows_fault(reason: str) -> None:
+    maybe = maybe_a_rows_fault(OrgUnavailable(reason))
+    assert maybe == (reason if reason in {"server_error", "not_json", "network", "maintenance"} else "")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "maybe"),
+    [
+        (400, "MALFORMED_QUERY", "rejected"),
+        (400, "QUERY_TOO_COMPLICATED", "rejected"),
+        (400, "JSON_PARSER_ERROR", "rejected"),
+        (400, "A_CODE_OF_NEXT_YEAR", "rejected"),
+        (400, "INVALID_TYPE", ""),
+        (400, "INVALID_EXTERNAL_ID_FIELD_NAME", ""),
+        (404, "NOT_FOUND", ""),
+        (403, "A_CODE_OF_NEXT_YEAR", ""),
+        (405, "METHOD_NOT_ALLOWED", ""),
+    ],
+)
+def test_a_refusal_for_the_configuration_is_never_a_rows_fault(status: int, code: str, maybe: str) -> None:
+    with pytest.raises(RequestRejected) as raised:
+        raise_for(status, [{"errorCode": code, "message": "?"}])
+    assert maybe_a_rows_fault(raised.value) == maybe

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from connectors.salesforce.budget import PROBE_SECONDS, RECENT_SECONDS, Budget
 from connectors.salesforce.errors import (
     Action,
     OrgUnavailable,
@@ -24,7 +25,7 @@ from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.planning import Change, Fate, Outcome
 from connectors.salesforce.simulator.faults import parse_fault
 from streams.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
-from streams.sink import Membership
+from streams.sink import ASKED_LONGEST, Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 
@@ -41,10 +42,15 @@ def person(name: str, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def at_work(document: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[tuple[Desk, SimulatedOrg]]:
+async def at_work(
+    document: dict[str, Any] | None = None, budget: Budget | None = None, **settings: Any
+) -> AsyncIterator[tuple[Desk, SimulatedOrg]]:
     """A sink before the simulated org, behind the fence that it has in production."""
     membership = Membership(10.0)
-    async with simulated_org(document, fence=membership.check) as org, desk(org.sync, membership, **settings) as sink:
+    async with (
+        simulated_org(document, fence=membership.check, budget=budget) as org,
+        desk(org.sync, membership, **settings) as sink,
+    ):
         yield sink, org
 
 
@@ -361,6 +367,47 @@ async def test_only_a_call_that_was_answered_says_that_the_org_is_back() -> None
         org.world.faults.clear()
         await sink.until_committed(skip=1)
         assert sink.health.waiting_for == ""
+
+
+async def test_the_reserve_pauses_the_sink_which_resumes_by_itself() -> None:
+    now = [0.0]
+    budget = Budget(0.1, clock=lambda: now[0])
+    async with at_work({"settings": {"daily_limit": 1000, "daily_used": 0}}, budget) as (sink, org):
+        sink.offer("g/ada", 1, person("ada"))
+        await sink.until_committed()
+        org.world.change_settings({"daily_used": 900})
+        sink.offer("g/bob", 1, person("bob"))  # its query shows that only the reserve is left
+        await sink.until(lambda: sink.health.waiting_for, "the sink waits")
+        assert sink.health.waiting_for == "salesforce: budget"
+        calls = org.calls.total()
+        polls = sink.consumer.polls
+        for _ in range(10):
+            sink.skip(20)
+            await sink.until(lambda: sink.consumer.polls > polls, "the sink polls on")  # noqa: B023 - called at once
+            polls = sink.consumer.polls
+        assert org.calls.total() == calls
+        org.world.change_settings({"daily_used": 0})
+        now[0] += PROBE_SECONDS + RECENT_SECONDS
+        await sink.until_committed(skip=20)
+        assert sink.health.waiting_for == ""
+        assert sink.dead_letters() == []
+        assert len(org.people()) == 2
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(400.0, 400.0), (5000.0, ASKED_LONGEST)])
+async def test_an_org_that_asks_for_a_long_wait_gets_it_within_a_bound(asked: float, waits: float) -> None:
+    org = PlainOrg()
+    org.all_broken = OrgUnavailable("throttled", asked)
+    async with desk(org, org.membership) as sink:
+        sink.offer("g/ada", 1, person("ada"))
+        await sink.until(lambda: org.batches and not sink.sink.at_work, "the sink waits")
+        sink.skip(waits - 60)  # a minute for a test that stands still
+        polls = sink.consumer.polls
+        await sink.until(lambda: sink.consumer.polls > polls + 5, "the sink goes round")
+        assert len(org.batches) == 1
+        org.all_broken = None
+        sink.skip(61)
+        await sink.until_committed()
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
