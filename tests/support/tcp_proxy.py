@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from deploy.local.broker import free_ports
 
-CALL_SECONDS = 5.0  # a command to the proxy's own loop, which never blocks
+CALL_SECONDS = 30.0  # a command to the proxy's own loop, which never blocks but may be starved on a busy machine
 CHUNK = 64 * 1024
 UNSENT = 256  # chunks under way in each direction of a connection: bounds memory, wide enough that delay does not cost bandwidth
 
