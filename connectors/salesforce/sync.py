@@ -13,10 +13,10 @@ from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.client import SalesforceClient
-from connectors.salesforce.composite import Row, SubAnswer, query_subrequest, write_headers
+from connectors.salesforce.composite import KEY_FIELD, Row, SubAnswer, query_subrequest, write_headers
 from connectors.salesforce.describe import describe_answer, describe_subrequest
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.errors import Action, OrgUnavailable, RequestRejected, UnexpectedAnswer
+from connectors.salesforce.errors import VERSION_FIELD, Action, OrgUnavailable, RequestRejected, UnexpectedAnswer
 from connectors.salesforce.identity import (
     Census,
     Match,
@@ -55,13 +55,22 @@ NEXT_BATCH = "next_batch"
 Offer it again with the next batch."""
 
 MAX_BATCH = 1000  # rows of one Composite
-ACCOUNT_SECONDS = 30.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop
+ACCOUNT_SECONDS = 15.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop (20 s)
 ACCOUNT_RETRY_SECONDS = (
     300.0  # after a failed refresh: its time-out costs a batch two minutes, an old list costs a day of work
 )
 DESCRIBE_SECONDS = 300.0  # between the describes after refused fields: one row's own refusal may come with every batch
 _OBJECTS = ("Contact", "Lead")
 _GONE = {"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"}  # codes of a row whose Account is
+_VALUES = {  # codes of a row that the org refuses for the values of the fields that it names
+    "FIELD_INTEGRITY_EXCEPTION",
+    "INVALID_EMAIL_ADDRESS",
+    "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
+    "INVALID_TYPE_ON_FIELD_IN_RECORD",
+    "NUMBER_OUTSIDE_VALID_RANGE",
+    "STRING_TOO_LONG",
+    "TEXT_DATA_OUTSIDE_SUPPORTED_CHARSET",
+}
 TOUCHED = 50_000  # records: far more than any caller has in flight
 _REMEMBERED = 200_000  # contacts that were found but own no record, so that the match rate counts each once
 
@@ -309,11 +318,24 @@ class Sync:
             free = [row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= turn]
             with self._touching(free):
                 written, left = await write_rows(self._how(), free)
+                written = await self._without_refused_values(written)
         kept = {id(row) for row in free}
         busy = [row for row in to_write if id(row) not in kept]
         waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
         outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in waiting]
         return outcomes, written
+
+    async def _without_refused_values(self, written: list[Written]) -> list[Written]:
+        """A country that the org does not list, a value that the record type does not have: rather a contact without it than none."""
+        while again := {
+            id(one): row for one in written if (row := _without_its_refused_values(one))
+        }:  # with fewer fields
+            for one in written:
+                for name in one.row.fields.keys() - again[id(one)].fields.keys() if id(one) in again else ():
+                    self._count("left_out", f"{one.row.sobject}.{name}")
+            more, _ = await write_rows(self._how(), list(again.values()), calls=None)
+            written = [*(one for one in written if id(one) not in again), *more]
+        return written
 
     @contextmanager
     def _touching(self, free: Sequence[Row]) -> Iterator[None]:
@@ -471,6 +493,21 @@ class Sync:
         for name, answer in zip(wanted, answers, strict=True):
             found: list[Mapping[str, Any]] = await self._client.rest_of(answer)
             plan.census.add_rows(name, found)
+
+
+def _without_its_refused_values(written: Written) -> Row | None:
+    """A row that was refused for values alone, without them; None if it would not be itself, or nothing would be left of it."""
+    row, errors = written.row, written.result.errors
+    if written.verdict.action is not Action.DEAD_LETTER or any(error.code not in _VALUES for error in errors):
+        return None
+    # of a State and Country picklist the code is named, whichever of the two was written
+    named = {name for error in errors for field in error.fields for name in (field, field.removesuffix("Code"))}
+    refused = named & row.fields.keys()
+    left = {name: value for name, value in row.fields.items() if name not in refused}
+    needed = {"Id"} if row.op == "update" else {KEY_FIELD, "LastName", "Company"}
+    if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD} or left.keys() == {"Id"}:
+        return None
+    return replace(row, fields=left)
 
 
 def _gone_account(written: Written) -> str | None:

@@ -1,15 +1,19 @@
 """What a contact wants to stand in a Contact or Lead of this org: mapped, shaped to the described fields, with fallbacks."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from connectors.salesforce.describe import FieldDescribe, ObjectDescribe
-from connectors.salesforce.emails import domain, local_part
+from connectors.salesforce.emails import domain, local_part, normalise
 from connectors.salesforce.mapping import FieldPolicy, Mapping, Scalar
 from connectors.salesforce.sources import Getter, Json, clean, getter
 
 NOT_PROVIDED = "[not provided]"  # what Salesforce itself writes where a required name is missing
+_MAX_NUMBER, _MAX_WHOLE = 10**18, 2**31 - 1
+_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def wishes(mapped: ObjectMapping, contact: Json, address: str | None, count: Cou
         for read in column.getters if value is None else ():
             if value := read(contact):
                 break
-        if isinstance(value, str):
+        if value is not None:
             value = _shaped(value, column.described, mapped.sobject, count)
         if value is not None:
             found[column.field] = Wish(value, column.policy)
@@ -95,23 +99,36 @@ def is_fallback(name: str, value: object, addresses: tuple[str, ...]) -> bool:
     return value == NOT_PROVIDED or any(value == _fallback(name, address) for address in addresses)
 
 
-def _shaped(value: str, described: FieldDescribe, sobject: str, count: Count) -> Scalar | None:
-    """The value as the field takes it; None where it cannot."""
-    shaped: Scalar | None = value
+def _shaped(value: Scalar, described: FieldDescribe, sobject: str, count: Count) -> Scalar | None:
+    """The value as the field takes it, and as it will be read again; None where it cannot."""
+    if isinstance(value, bool):
+        return value
+    text = str(value)
+    shaped: Scalar | None = text
     match described.type:
         case "date":
-            shaped = _date(value)
+            shaped = _date(text)
+        case "datetime":
+            shaped = _datetime(text)
         case "boolean":
-            shaped = {"true": True, "false": False}.get(value.casefold())
-        case "double" | "int" | "currency" | "percent":
-            shaped = _number(value)
+            shaped = {"true": True, "false": False}.get(text.casefold())
+        case "double" | "currency" | "percent":
+            shaped = _number(text, described)
+        case "int" | "long":
+            shaped = _whole(text)
         case "picklist" if described.restricted_picklist:
-            shaped = value if value in described.picklist else None
+            shaped = text if text in described.picklist else None
+        case "multipicklist" if described.restricted_picklist:
+            shaped = text if described.picklist.issuperset(text.split(";")) else None
         case "email":
-            shaped = value if not described.length or len(value) <= described.length else None
+            shaped = normalise(text)
+            if shaped and described.length and len(shaped) > described.length:
+                shaped = None
+        case "reference":
+            shaped = text if _ID.fullmatch(text) else None
         case _:
-            shaped = cut(value, described.length)
-            if shaped != value:
+            shaped = cut(text, described.length)
+            if shaped != text:
                 count("cut", f"{sobject}.{described.name}")
     if shaped is None:
         count("left_out", f"{sobject}.{described.name}")
@@ -130,14 +147,42 @@ def cut(value: str, length: int) -> str:
 
 def _date(value: str) -> str | None:
     try:
-        return date.fromisoformat(value[:10]).isoformat()
+        day = date.fromisoformat(value[:10])
     except ValueError:
         return None  # birthdays may lack the year
+    return day.isoformat() if _in_range(day.year) else None
 
 
-def _number(value: str) -> float | None:
+def _datetime(value: str) -> str | None:
     try:
-        number = float(value)
-    except ValueError:
+        moment = datetime.fromisoformat(value)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return number if number == number and abs(number) < 1e18 else None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000+0000") if _in_range(moment.year) else None
+
+
+def _in_range(year: int) -> bool:
+    """Of Salesforce's dates. Apple gives birthdays without a year the year 1604."""
+    return 1700 <= year <= 4000
+
+
+def _number(value: str, described: FieldDescribe) -> float | None:
+    """Rounded as Salesforce keeps it. A described precision of 0 says nothing."""
+    try:
+        number = Decimal(value)
+        if described.precision:
+            number = number.quantize(Decimal(1).scaleb(-described.scale), ROUND_HALF_UP)
+            if abs(number) >= Decimal(10) ** (described.precision - described.scale):
+                return None
+    except InvalidOperation:
+        return None
+    return float(number) if number.is_finite() and abs(number) < _MAX_NUMBER else None
+
+
+def _whole(value: str) -> int | None:
+    try:
+        number = Decimal(value)
+        return int(number) if number == number.to_integral_value() and abs(number) <= _MAX_WHOLE else None
+    except (InvalidOperation, OverflowError, ValueError):
+        return None

@@ -219,6 +219,51 @@ def test_values_take_the_described_type_or_are_left_out() -> None:
     assert [what for what, _ in counted] == ["left_out"] * 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "typed", "stored"),
+    [
+        ({"type": "email", "length": 80}, " Ada@Acme.Example ", "ada@acme.example"),
+        ({"type": "email", "length": 80}, "ada at acme", None),
+        ({"type": "email", "length": 10}, "ada@acme.example", None),
+        ({"type": "date"}, "1988-12-31T00:00:00Z", "1988-12-31"),
+        ({"type": "date"}, "1604-12-31", None),
+        ({"type": "date"}, "4001-01-01", None),
+        ({"type": "datetime"}, "1988-12-31T23:30:00-02:00", "1989-01-01T01:30:00.000+0000"),
+        ({"type": "datetime"}, "1988-12-31", "1988-12-31T00:00:00.000+0000"),
+        ({"type": "datetime"}, "0001-01-01T00:00:00+23:00", None),
+        ({"type": "datetime"}, "yesterday", None),
+        ({"type": "int"}, "7.0", 7),
+        ({"type": "int"}, "7.5", None),
+        ({"type": "int"}, "1e500", None),
+        ({"type": "int"}, "nan", None),
+        ({"type": "double", "precision": 18, "scale": 2}, "4.005", 4.01),
+        ({"type": "double", "precision": 18, "scale": 0}, "2.5", 3.0),
+        ({"type": "double", "precision": 3, "scale": 1}, "99.94", 99.9),
+        ({"type": "double", "precision": 3, "scale": 1}, "99.95", None),
+        ({"type": "double", "precision": 18, "scale": 2}, "inf", None),
+        ({"type": "double"}, "1e400", None),
+        ({"type": "multipicklist", "restricted_picklist": True, "picklist": frozenset("AB")}, "A;B", "A;B"),
+        ({"type": "multipicklist", "restricted_picklist": True, "picklist": frozenset("AB")}, "A;C", None),
+        ({"type": "reference"}, "012000000000001AAA", "012000000000001AAA"),
+        ({"type": "reference"}, "the other one", None),
+    ],
+)
+def test_a_value_is_sent_as_it_will_be_read_or_left_out(kind: dict[str, Any], typed: str, stored: object) -> None:
+    field = FieldDescribe("Other__c", createable=True, updateable=True, **kind)
+    mapping = parse("[contact]\nOther__c = 'nickname'")
+    values, counted = wanted({"surname": "x", "nickname": typed}, mapping=mapping, more={"Other__c": field})
+    assert values.get("Other__c") == stored
+    assert counted == ([] if stored is not None else [("left_out", "Contact.Other__c")])
+
+
+def test_a_constant_is_shaped_like_any_value() -> None:
+    rate = FieldDescribe("Rate__c", "double", precision=5, scale=1, createable=True, updateable=True)
+    note = FieldDescribe("Note__c", "string", length=10, createable=True, updateable=True)
+    mapping = parse("[contact]\nRate__c = { constant = 4.55 }\nNote__c = { constant = 7 }")
+    values, _ = wanted({"surname": "x"}, mapping=mapping, more={"Rate__c": rate, "Note__c": note})
+    assert (values["Rate__c"], values["Note__c"]) == (4.6, "7")
+
+
 def test_fields_that_are_hidden_from_our_user_are_named_and_not_sent() -> None:
     shape = described()
     hidden = ObjectDescribe("Contact", {name: field for name, field in shape.fields.items() if name != "Title"})

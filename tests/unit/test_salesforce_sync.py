@@ -568,6 +568,22 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
         assert {outcome.fate for outcome in again.values()} == {Fate.UNCHANGED}
 
 
+@pytest.mark.parametrize("code", ["FIELD_INTEGRITY_EXCEPTION", "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"])
+async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_is_synced(code: str) -> None:
+    table = parse("[lead]\nCountry = 'nickname'\nState = 'office_location'")
+    async with simulated_org(policy=Policy(mapping=table)) as org:
+        await org.sync.start()
+        org.fault("rows", code=code, fields=["CountryCode"])
+        org.fault("rows", code=code, fields=["State"], after=1)  # no state without a country
+        more: dict[str, Any] = {"nickname": "Atlantis", "office_location": "North", "job_title": "Engineer"}
+        assert (await one(org, change("g/1", "ada@else.example", **more))).fate is Fate.CREATED
+        (lead,) = org.people()
+        assert (lead["Title"], lead.get("Country"), lead.get("State")) == ("Engineer", None, None)
+        assert (org.counts["left_out", "Lead.Country"], org.counts["left_out", "Lead.State"]) == (1, 1)
+        org.fault("rows", code=code, fields=["LastName"])
+        assert (await one(org, change("g/2", "bob@else.example"))).fate is Fate.FAILED
+
+
 async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() -> None:
     odd: list[dict[str, Any]] = [
         {"emails": None, "phone_numbers": None, "physical_addresses": None},
