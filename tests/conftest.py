@@ -17,6 +17,20 @@ def _say(reason: str) -> None:
     print(reason, file=sys.stderr)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what the fault tests that passed have printed: the figures that they measure, and a storm's report."""
+    told = [
+        report
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call" and report.nodeid.startswith("tests/faults/") and report.capstdout.strip()
+    ]
+    if told:
+        terminalreporter.section("measured by the fault tests")
+        for report in told:
+            terminalreporter.line(report.nodeid)
+            terminalreporter.line(report.capstdout.rstrip())
+
+
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[Served]:
     """A real Apache Kafka, started once a run by the first kind that serves; never a stand-in."""
