@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
+import structlog
+
 from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
 from connectors.salesforce.budget import Budget
 from connectors.salesforce.client import SalesforceClient, http_client
-from connectors.salesforce.exclusions import Exclusions, Suppression, load_suppression
+from connectors.salesforce.exclusions import Exclusions, Suppression, load_suppression, role_names
 from connectors.salesforce.mapping import Mapping, load
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.sources import MappingError
@@ -14,6 +16,9 @@ from connectors.salesforce.sync import OnDelete, Policy, Sync
 from streams.metrics import CALLS, SinkMetrics
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
+log = structlog.get_logger()
+
+LOUD = {"accounts_refused", "describe_refused", "missing"}  # notes of what an operator has to mend
 SANDBOX = "https://test.salesforce.com"
 
 
@@ -63,6 +68,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         mapping=mapping(settings),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
+            roles=role_names(people.role_names),
             addresses=frozenset(people.excluded_addresses),
             domains=known.domains | frozenset(people.excluded_domains),
             patterns=people.excluded_patterns,
@@ -101,6 +107,8 @@ async def open_org(
 
     def count(what: str, where: str) -> None:
         metrics.notes.labels(what, where).inc()
+        if what in LOUD:
+            log.warning("salesforce lacks something", what=what, where=where)
 
     http = http_client()
     session = Session(credentials(settings), http, on_call)

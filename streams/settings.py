@@ -171,6 +171,9 @@ class PeopleSettings(Group):
     excluded_addresses: Listed = Field((), description="addresses that are passed over")
     excluded_domains: Listed = Field((), description="domains that are passed over, with those below them")
     excluded_patterns: Listed = Field((), description="addresses that are passed over, as globs: `*@*.gov.example`")
+    role_names: Listed = Field(
+        (), description="more names of functions beside info, sales and the like; `!hello` takes one away"
+    )
     create: Literal["everything", "contacts", "nothing"] = Field(
         "everything", description="what may be created: everything, contacts (people of known Accounts) or nothing"
     )

@@ -31,6 +31,16 @@ MACHINES = frozenset(
 )
 
 
+def role_names(changes: Iterable[str]) -> frozenset[str]:
+    """The known names of functions with others added, or without those that begin with `!`."""
+    added: set[str] = set()
+    taken: set[str] = set()
+    for change in changes:
+        name = change.strip().removeprefix("!").lower().translate(_SEPARATORS)
+        (taken if change.strip().startswith("!") else added).add(name)
+    return (ROLES | added) - taken
+
+
 def is_role(address: str, roles: frozenset[str] = ROLES) -> bool:
     """Whether a mailbox is one of a function, of a machine, and no person's."""
     local = local_part(address).partition("+")[0].translate(_SEPARATORS)

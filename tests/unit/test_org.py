@@ -2,6 +2,7 @@
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from connectors.salesforce.auth import JwtBearer
 from connectors.salesforce.budget import Usage
@@ -49,3 +50,21 @@ async def test_the_sink_keeps_the_reserve_that_is_set() -> None:
 def test_rules_that_only_alert_are_passed_unless_the_settings_say_otherwise(*, allow: bool) -> None:
     settings = load(SalesforceSettings, {} if allow else {"SALESFORCE_ALLOW_SAVE": "false"})
     assert policy(settings, load(PeopleSettings, {}), ["address_book"]).allow_save is allow
+
+
+async def test_what_an_operator_has_to_mend_is_counted_and_logged() -> None:
+    settings = load(SalesforceSettings, {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"})
+    metrics = SinkMetrics(CollectorRegistry())
+    allowed = policy(settings, load(PeopleSettings, {}), ["address_book"])
+    async with open_org(settings, allowed, metrics, lambda: None) as sync:
+        with capture_logs() as logs:
+            sync._count("accounts_refused", "query_timeout")
+            sync._count("cut", "Lead.Title")
+    assert [(entry["what"], entry["where"]) for entry in logs] == [("accounts_refused", "query_timeout")]
+    assert metrics.notes.labels("accounts_refused", "query_timeout")._value.get() == 1
+
+
+def test_names_of_functions_are_a_setting() -> None:
+    people = load(PeopleSettings, {"PEOPLE_ROLE_NAMES": "kontakt,!hello"})
+    roles = policy(load(SalesforceSettings, {}), people, ["address_book"]).exclusions.roles
+    assert ("kontakt" in roles, "hello" in roles, "info" in roles) == (True, False, True)

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.salesforce.accounts import AccountDirectory, is_free_mail, website_domain
-from connectors.salesforce.exclusions import Exclusions, Suppression, SuppressionError, is_role, load_suppression
+from connectors.salesforce.exclusions import (
+    Exclusions,
+    Suppression,
+    SuppressionError,
+    is_role,
+    load_suppression,
+    role_names,
+)
 from connectors.salesforce.routing import Addresses, Create, Creation, Route, admit, may_create, route
 from connectors.salesforce.skips import SkipReason
 
@@ -198,6 +205,12 @@ def test_role_and_excluded_addresses_are_passed_over_for_the_next() -> None:
 )
 def test_role_addresses_are_told_from_people(address: str, role: bool) -> None:
     assert is_role(address) is role
+
+
+def test_names_of_functions_are_added_and_taken_away() -> None:
+    roles = role_names(["Kontakt", "front-desk", "!Hello", "!no-such"])
+    found = [is_role(f"{name}@x.com", roles) for name in ("kontakt", "front.desk", "hello", "info")]
+    assert found == [True, True, False, True]
 
 
 @pytest.mark.parametrize(
