@@ -433,7 +433,13 @@ def simulate_salesforce(listen: str, world: Path | None) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @click.option("--stay", is_flag=True, help="Stay up afterwards, and print where to look.")
-@click.option("--people", default=2000, show_default=True, help="How many people the three address books hold.")
+@click.option(
+    "--people",
+    type=click.IntRange(min=30),  # fewer are not enough for every part of the story
+    default=2000,
+    show_default=True,
+    help="How many people the three address books hold.",
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
 def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
     """Runs the whole product on this machine, without an account, and reports what happened at each stage."""
