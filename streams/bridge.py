@@ -23,6 +23,7 @@ from connectors.nylas.errors import UnreadableBody, UnsupportedEncoding
 from connectors.nylas.model import contact_key, parse_notification
 from connectors.nylas.webhook import challenge, inflate, signature_matches, usable_secrets
 from streams.events import Origin, Record, dead_letter_headers, event_headers, now_ms
+from streams.fences import Exit
 from streams.kafka import producer_config, wait_for_broker
 from streams.metrics import BRIDGE_ANSWERS, NOTIFICATIONS, BridgeMetrics
 from streams.ops import Health, OpsServer
@@ -473,7 +474,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSet
         task.result()  # a watcher never ends by itself: what ended it ends the process
     if bridge.fatal.is_set():
         log.error("the producer cannot go on; a new process can")
-        return 1
+        return Exit.KAFKA_REFUSED
     return 0
 
 

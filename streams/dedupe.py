@@ -248,7 +248,7 @@ def run(
         check_faust()
     except IncompatibleFaust as error:
         log.critical("incompatible faust", error=str(error))
-        return 3
+        return Exit.INCOMPATIBLE
     gc.set_threshold(
         50_000, 20, 50
     )  # a batch is thousands of objects without a cycle: by default a third of the time goes into looking

@@ -14,7 +14,10 @@ log = structlog.get_logger()
 
 
 class Exit(IntEnum):
-    """Why a process ended itself: its exit code. What a shell or Python uses by itself (0, 1, 2, 126 and more) is left out."""
+    """Why a process ended itself: its exit code. What a shell or Python uses by itself (0, 1, 2, 126 and more) is left out.
+
+    README.md says to operators what each means.
+    """
 
     STOOD_STILL = 70
     """It was paused for so long that its partitions may have a new owner."""
@@ -36,6 +39,12 @@ class Exit(IntEnum):
     """The table's changelog holds what this version cannot read."""
     PARTITIONS_DIFFER = 79
     """Topics that must share their partitioning do not."""
+    KAFKA_REFUSED = 80
+    """Kafka refused the login or a record, or its client cannot go on."""
+    NO_COORDINATOR = 81
+    """Kafka gave it a partition, and then did not say for long where to start in it."""
+    INCOMPATIBLE = 82
+    """The installed Faust is not the one that this version was made for."""
 
 
 def die(code: Exit, reason: str, **context: object) -> NoReturn:

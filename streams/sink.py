@@ -37,6 +37,7 @@ from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
 from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
+from streams.fences import Exit
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -58,14 +59,17 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05  # one consume: how late a finished batch can be noticed while nothing arrives
-QUIET_POLLS = (
-    60  # three seconds without a record while catching up: the end of the log is a hole, or the broker is away
-)
+# Three seconds without a record while catching up: the end of the log is a hole, or the broker is away.
+QUIET_POLLS = 60
 CONSUME_RECORDS = 2000  # one consume: two batches, so that the next is ready when one goes
 DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
 STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
 REVOKE_SECONDS = 5.0  # batches under way when the partition goes: half a session, since a takeover waits for us
+ASSIGN_SECONDS = 45.0  # for the coordinator to say where to start: a broker's restart, and less than a poll may take
+LAG_SECONDS = 5.0  # between two looks at the lag
+LAG_ANSWER_SECONDS = 1.0  # for the broker to tell the end of a paused partition: the poll waits for it
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
+AGAIN_SECONDS = 0.5  # between two questions to a coordinator that does not answer
 STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
 ASKED_LONGEST = 600.0  # an org that asks for more is probed all the same: a probe costs one call
@@ -81,6 +85,7 @@ class Stop:
 
     reason: str
     status: int
+    """0, or one of `fences.Exit`."""
 
 
 @dataclass(slots=True)
@@ -188,6 +193,8 @@ class Sink:
         self._buried: deque[float] = deque()  # when a contact was blamed for the failure of its calls
         self._catch_up_to = 0
         self._quiet_polls = 0
+        self._started_at = 0
+        self._lag_due = 0.0
         self._stop: Stop | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -240,15 +247,56 @@ class Sink:
             self._paused = full
         messages: list[Message] = self._consumer.consume(max(1, min(CONSUME_RECORDS, room)), POLL_SECONDS)
         self._membership.polled()
+        self._look_at_lag()
         return messages
 
+    def _look_at_lag(self) -> None:
+        now = self._clock()
+        if self._assigned is None or now < self._lag_due:
+            return
+        self._lag_due = now + LAG_SECONDS
+        try:  # a partition that is read tells its end with each fetch; one that is paused is not fetched
+            _, end = self._consumer.get_watermark_offsets(
+                self._assigned, timeout=LAG_ANSWER_SECONDS, cached=not self._paused
+            )
+        except KafkaException:
+            return  # the broker is away, which others tell
+        if end >= 0:
+            done = self._committed if self._committed is not None else self._started_at
+            self._metrics.lag.set(max(0, end - done))
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if partitions:
-            starting = starting_offsets(consumer, partitions)
-            _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
+        if partitions and (found := self._where_to_start(consumer, partitions)):
+            starting, end = found
             consumer.incremental_assign(starting)
             consumer.resume(starting)  # librdkafka remembers the pause of a partition that was lost
-            self._in_loop(self._begin(partitions[0], end))
+            self._in_loop(self._begin(starting[0], end))
+
+    def _where_to_start(
+        self, consumer: Consumer, partitions: list[TopicPartition]
+    ) -> tuple[list[TopicPartition], int] | None:
+        """Each partition at its offset, and the end of the log. None when Kafka did not say in time, and the sink stops.
+
+        Raises OffsetsExpired.
+        """
+        deadline = time.monotonic() + ASSIGN_SECONDS
+        while True:
+            try:
+                starting = starting_offsets(consumer, partitions)
+                _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
+            except KafkaException as error:
+                reason = f"kafka does not say where to start: {error.args[0].str()}"
+                log.warning(reason)
+                self._health.waiting(reason)
+                if time.monotonic() > deadline:
+                    self.stop(reason, Exit.NO_COORDINATOR)
+                if self._stop is not None:
+                    return None
+                time.sleep(AGAIN_SECONDS)
+            else:
+                if not self._org_is_away():
+                    self._health.ready()
+                return starting, end
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
@@ -277,7 +325,8 @@ class Sink:
 
     async def _begin(self, partition: TopicPartition, end: int) -> None:
         await self._forget("assigned")
-        self._assigned, self._paused = partition, False
+        self._assigned, self._paused = TopicPartition(partition.topic, partition.partition), False
+        self._started_at, self._lag_due = partition.offset, 0.0
         self._catch_up_to, self._quiet_polls = end, 0
 
     def _catching_up(self) -> bool:
@@ -306,6 +355,7 @@ class Sink:
         self._epoch += 1
         self._membership.end_term()
         self._assigned, self._committed = None, None
+        self._metrics.lag.set(0)  # whoever has the partition tells it
         self._waiting.clear()
         self._tracker = OffsetTracker()
 
@@ -356,7 +406,7 @@ class Sink:
                 "the position fell out of the log: changes were lost to retention; run contactstream reconcile --all"
             )
         if fault.fatal() or fault.code() == KafkaError._AUTHENTICATION:
-            self.stop(f"kafka: {fault.name()}", 1)
+            self.stop(f"kafka: {fault.name()}", Exit.KAFKA_REFUSED)
         else:
             log.warning("kafka", error=fault.name())
 
@@ -387,7 +437,7 @@ class Sink:
         self._claimed -= self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
-            self.stop("unexpected error", 1)
+            self.stop("unexpected error", Exit.UNEXPECTED)
 
     async def _bury(self, record: Record, error: UnreadableRecord) -> None:
         epoch = self._epoch
@@ -559,7 +609,7 @@ class Sink:
             except PublishFailed as error:
                 log.warning("outcomes not acknowledged", error=str(error))
                 if error.permanent:
-                    self.stop("the broker refuses an outcome", 1)
+                    self.stop("the broker refuses an outcome", Exit.KAFKA_REFUSED)
                     return False
                 attempt += 1
                 await asyncio.sleep(backoff(attempt, random.random, 0.1, 5.0))
@@ -631,7 +681,7 @@ def _to(topic: str, record: Record, headers: list[Any]) -> Record:
 def run(
     kafka: KafkaSettings, process: ProcessSettings, org: SalesforceSettings, allowed: Policy, settings: SinkSettings
 ) -> int:
-    """The process: `contactstream sink`. Returns its exit status."""
+    """The process: `contactstream sink`. Returns its exit status: 0, or one of `fences.Exit`. Raises SettingsError."""
     return uvloop.run(_serve(kafka, process, org, allowed, settings))
 
 
@@ -670,7 +720,7 @@ async def _serve(
             stop = await sink.run()
         except OffsetsExpired as error:
             log.critical("offsets expired", error=str(error))
-            return 4
+            return Exit.OFFSETS_EXPIRED
         ending.cancel()
         log.info("stopped", reason=stop.reason)
         return stop.status

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streams.events import Headers, Kind, Record, change_headers
@@ -56,7 +56,10 @@ class FakeMessage:
 
 
 class FakeConsumer:
-    """One partition, assigned at the first poll. `between_polls` are called in the next one, as librdkafka calls rebalances."""
+    """One partition, assigned at the first poll. `between_polls` are called in the next one, as librdkafka calls rebalances.
+
+    `refuse` makes so many questions for the committed offset fail first.
+    """
 
     def __init__(self) -> None:
         self.log: list[Record] = []
@@ -64,6 +67,7 @@ class FakeConsumer:
         self.commits: list[int] = []
         self.paused = False
         self.polls = 0
+        self.refuse = 0
         self.between_polls: list[Callable[[], Any]] = []
         self.lock = threading.Lock()
         self._callbacks: dict[str, Any] = {}
@@ -96,10 +100,15 @@ class FakeConsumer:
             self.position += len(taken)
         return [FakeMessage(record) for record in taken]
 
-    def get_watermark_offsets(self, _partition: TopicPartition, timeout: float) -> tuple[int, int]:
-        return 0, self.position
+    def get_watermark_offsets(
+        self, _partition: TopicPartition, timeout: float, cached: bool = False
+    ) -> tuple[int, int]:
+        return 0, len(self.log) if cached else self.position
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.refuse:
+            self.refuse -= 1
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return partitions
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:

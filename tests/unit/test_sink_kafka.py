@@ -1,0 +1,89 @@
+"""The sink and its partition: where it starts, how far it is behind, and with which exit code it gives up."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from connectors.salesforce.planning import Change, Fate, Outcome
+from streams.fences import Exit
+from streams.sink import LAG_SECONDS
+from tests.support.sink_desk import Desk, desk
+
+
+@pytest.fixture(autouse=True)
+def said() -> Iterator[list[object]]:
+    with capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+
+
+class Org:
+    """A stand-in for Sync: creates every contact once it is `open`."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    def claims(self, change: Change) -> frozenset[str]:
+        return frozenset((change.key,))
+
+    async def sync(self, changes: Sequence[Change]) -> list[Outcome]:
+        await self.open.wait()
+        return [Outcome(change.key, Fate.CREATED) for change in changes]
+
+
+def lag(sink: Desk) -> float:
+    (metric,) = sink.metrics.lag.collect()
+    return metric.samples[0].value
+
+
+async def test_a_coordinator_that_does_not_answer_is_waited_for() -> None:
+    org = Org()
+    org.open.set()
+    async with desk(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        sink.consumer.refuse = 2
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        await sink.until(lambda: "kafka does not say where to start" in sink.health.waiting_for, "it says so")
+        sink.offer("g/bob", 1, {})
+        await sink.until_committed()
+        assert sink.health.waiting_for == ""
+
+
+async def test_a_coordinator_that_stays_away_ends_the_sink_with_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.sink.ASSIGN_SECONDS", 0.0)
+    async with desk(Org()) as sink:
+        sink.consumer.refuse = 1_000
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        assert sink.running is not None
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is Exit.NO_COORDINATOR
+
+
+async def test_the_lag_is_what_is_not_committed_and_of_a_lost_partition_nothing() -> None:
+    org = Org()
+    async with desk(org) as sink:
+        for name in ("ada", "bob", "cleo"):
+            sink.offer(f"g/{name}", 1, {})
+        await sink.until(lambda: lag(sink) == 3, "three changes wait", skip=LAG_SECONDS)
+        org.open.set()
+        await sink.until(lambda: lag(sink) == 0, "nothing waits", skip=LAG_SECONDS)
+        assert sink.committed == 3
+        org.open.clear()
+        sink.offer("g/dora", 1, {})
+        await sink.until(lambda: lag(sink) == 1, "one waits", skip=LAG_SECONDS)
+        sink.consumer.between_polls.append(sink.consumer.lose)
+        await sink.until(lambda: lag(sink) == 0, "somebody else tells the lag", skip=LAG_SECONDS)
+        org.open.set()
+
+
+async def test_a_fault_that_nobody_foresaw_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(Org()) as sink:
+        assert sink.running is not None
+        monkeypatch.setattr("streams.sink.dead_letter_headers", lambda *_: 1 / 0)
+        sink.offer("no key of a contact", 1, {})
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is Exit.UNEXPECTED
