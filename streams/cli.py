@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 import structlog
@@ -168,6 +168,27 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
         run(org, allowed, kafka, file, since, as_json=as_json)
     except (settings.SettingsError, SalesforceError, MappingError, PlanError) as error:
         raise click.ClickException(f"{error}\nSee: contactstream doctor") from error
+
+
+@main.command()
+@click.argument("file", type=click.File())
+@click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
+def suppress(*, file: TextIO, dry_run: bool) -> None:
+    """Adds erased people to the suppression list: whoever is listed is never written to Salesforce again.
+
+    FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line. PEOPLE_SUPPRESSION_LIST names the
+    list, which is made if it is not there and holds salted hashes only. The sink sees it within a second. Nothing is printed but counts.
+    """
+    from connectors.salesforce.exclusions import SuppressionError
+    from streams.suppress import NotAPerson, add, read
+
+    path = _load(settings.PeopleSettings).suppression_list
+    if path is None:
+        raise click.ClickException("PEOPLE_SUPPRESSION_LIST is not set: the file that the sink reads")
+    try:
+        click.echo(add(path, read(file), dry_run=dry_run))
+    except (NotAPerson, SuppressionError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 _ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")

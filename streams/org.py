@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 
 from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
 from connectors.salesforce.budget import Budget
 from connectors.salesforce.client import SalesforceClient, http_client
-from connectors.salesforce.exclusions import Exclusions, Suppression, load_suppression, role_names
+from connectors.salesforce.exclusions import Exclusions, Suppression, SuppressionFile, role_names
 from connectors.salesforce.mapping import Mapping, load
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.sources import MappingError
@@ -73,7 +74,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
             domains=known.domains | frozenset(people.excluded_domains),
             patterns=people.excluded_patterns,
         ),
-        suppression=Suppression() if people.suppression_list is None else load_suppression(people.suppression_list),
+        suppression=_suppression(people.suppression_list),
         sources=frozenset(source.lower() for source in sources),
         creation=Creation(Create(people.create), people.create_free_mail, people.create_addressless),
         overwrite_others=people.overwrite_others,
@@ -82,6 +83,14 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         allow_save=settings.allow_save,
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
+
+
+def _suppression(path: Path | None) -> Suppression | SuppressionFile:
+    if path is None:
+        return Suppression()
+    listed = SuppressionFile(path)
+    listed.current()  # what cannot be read is told at the start
+    return listed
 
 
 def _pair(entry: str) -> tuple[str, str]:

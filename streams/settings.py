@@ -189,7 +189,9 @@ class PeopleSettings(Group):
     account_domains: Listed = Field(
         (), description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)"
     )
-    suppression_list: OptionalPath = Field(None, description="the list of erased people, as salted hashes")
+    suppression_list: OptionalPath = Field(
+        None, description="the list of erased people, as salted hashes; `contactstream suppress` adds to it"
+    )
 
 
 class SinkSettings(Group):

@@ -5,7 +5,8 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
@@ -134,3 +135,42 @@ def load_suppression(path: Path) -> Suppression:
         return Suppression(bytes.fromhex(data["salt"]), frozenset(map(str, data["hashes"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SuppressionError(f"{path}: {type(error).__name__}") from error
+
+
+LOOK_SECONDS = 1.0  # a look at the file's status costs microseconds, but every contact asks
+
+
+class SuppressionFile:
+    """The list in a file that may grow at any time; stands where a Suppression does. Read at first use, and when the file has changed.
+
+    Every use may raise SuppressionError: what cannot be read now may name anybody.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._looked: float | None = None
+        self._mark: tuple[int, int, int] | None = None
+        self._list = Suppression()
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        return self.current().hashes
+
+    def holds(self, values: Iterable[str]) -> bool:
+        """Whether any of these addresses or keys is listed."""
+        return self.current().holds(values)
+
+    def current(self) -> Suppression:
+        """The list as the file holds it now, or held it within LOOK_SECONDS."""
+        now = self._clock()
+        if self._looked is None or now - self._looked >= LOOK_SECONDS:
+            try:
+                found = self._path.stat()
+            except OSError as error:
+                raise SuppressionError(f"{self._path}: {type(error).__name__}") from error
+            mark = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if mark != self._mark:
+                self._list = load_suppression(self._path)
+            self._mark, self._looked = mark, now  # only now: what failed is tried again at the next use
+        return self._list

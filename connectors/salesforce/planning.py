@@ -10,7 +10,7 @@ from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.composite import KEY_FIELD, Row
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.errors import VERSION_FIELD, RowError
-from connectors.salesforce.exclusions import Exclusions, Suppression
+from connectors.salesforce.exclusions import Exclusions, Suppression, SuppressionFile
 from connectors.salesforce.identity import Census, Match, Person, Record, Schema, person, record_key
 from connectors.salesforce.mapping import Mapping as FieldMapping
 from connectors.salesforce.merging import changes
@@ -82,7 +82,7 @@ class Policy:
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     exclusions: Exclusions = field(default_factory=Exclusions)
-    suppression: Suppression = field(default_factory=Suppression)
+    suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
     overwrite_others: bool = False
@@ -193,9 +193,9 @@ def person_of(change: Change, policy: Policy, accounts: AccountDirectory) -> Per
     return person(change.key, change.version, change.contact, found_by, route(found_by, accounts))
 
 
-def is_suppressed(change: Change, suppression: Suppression) -> bool:
+def is_suppressed(change: Change, suppression: Suppression | SuppressionFile) -> bool:
     """Whether the contact, by its key or by any of its addresses, asked to be erased."""
-    if not suppression.hashes or change.contact is None:
+    if change.contact is None or not suppression.hashes:
         return False
     return suppression.holds((change.key, *addresses(change.contact)))
 
