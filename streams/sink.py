@@ -14,6 +14,7 @@ One replica works, a second is a hot standby.
 """
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -32,7 +33,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce import sync as salesforce
+from connectors.salesforce.emails import addresses
 from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError, maybe_a_rows_fault
+from connectors.salesforce.identity import record_key
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
@@ -391,10 +394,15 @@ class Sink:
                 self._metrics.coalesced.inc()
 
     def _claims(self, change: Change) -> frozenset[str]:
+        made = _for_salesforce(change)
         try:
-            return self._org.claims(_for_salesforce(change))
-        except Exception:  # noqa: BLE001 - its batch meets the same, and knows what to do with it
-            return frozenset((change.key,))
+            return self._org.claims(made)
+        except Exception as error:  # noqa: BLE001 - its batch meets the same, and knows what to do with it
+            log.warning("claims cannot be told", error=type(error).__name__)
+        # The fault may have passed by then: the person is claimed all the same.
+        with contextlib.suppress(Exception):
+            return frozenset((record_key(change.key), *addresses(made.contact or {})))
+        return frozenset((record_key(change.key),))
 
     def _due(self, change: Change, now: float) -> float:
         """Somebody waits for a live change; what was read in bulk waits longer for a full batch, which costs no more calls."""

@@ -24,8 +24,9 @@ from connectors.salesforce.errors import (
 from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.planning import Change, Fate, Outcome
 from connectors.salesforce.simulator.faults import parse_fault
+from connectors.salesforce.sync import ACCOUNT_SECONDS
 from streams.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
-from streams.sink import ASKED_LONGEST, Membership
+from streams.sink import ASKED_LONGEST, STOP_SECONDS, Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 
@@ -241,14 +242,18 @@ async def test_more_contacts_than_a_few_are_not_blamed_though_others_pass(monkey
         assert len(sink.dead_letters()) == BURIED_MOST
 
 
-async def test_a_contact_whose_claims_cannot_be_told_stops_nobody() -> None:
+async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be told of it is claimed all the same."""
     org = PlainOrg()
     org.claims_fail = "g/odd"
     async with desk(org, org.membership) as sink:
+        claims: list[frozenset[str]] = []
+        monkeypatch.setattr("streams.sink.claims_of", lambda rows: claims.extend(row.claims for row in rows) or set())
         sink.offer("g/odd", 1, person("odd"))
         sink.offer("g/ada", 1, person("ada"))
         await sink.until_committed()
         assert len(org.stored) == 2
+        assert {"g/odd", "odd@odd.example"} in claims
 
 
 def retry(key: str, reason: str, code: str = "", message: str = "") -> Outcome:
@@ -350,6 +355,10 @@ async def test_a_failure_is_the_contacts_last_outcome_until_it_succeeds() -> Non
         sink.offer("g/ada", 3, person("ada"))
         await sink.until_committed()
         assert sink.outcomes()["g/ada"]["outcome"] == "created"
+
+
+def test_a_batch_that_waits_for_an_account_ends_within_a_stop() -> None:
+    assert ACCOUNT_SECONDS < STOP_SECONDS
 
 
 async def test_only_a_call_that_was_answered_says_that_the_org_is_back() -> None:
