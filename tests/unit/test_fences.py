@@ -1,9 +1,11 @@
 """A process that may do harm by going on ends: the watchdog, the lease, the unacknowledged record, the probe of one that does nothing."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -68,6 +70,13 @@ def test_death_runs_nothing_more_and_says_why() -> None:
     assert ended.returncode == Exit.HOLE
     assert "what is missing" in ended.stdout + ended.stderr
     assert "acknowledged" not in ended.stdout
+
+
+def test_the_readme_tells_every_exit_code() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.partition("<!-- exits -->")[2].partition("<!-- /exits -->")[0]
+    told = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \| \S.* \|$", table, re.MULTILINE)
+    assert told == [(str(code.value), code.name.lower()) for code in Exit]
 
 
 def test_a_worker_unheard_for_half_its_session_publishes_nothing_more() -> None:
