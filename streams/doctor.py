@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -50,6 +51,7 @@ GROUP_SECONDS = 30.0  # a group's offsets: a few requests, where a coordinator m
 NYLAS_SECONDS = 30.0  # the grants, page after page; the client itself would wait out a throttle for minutes
 ALL_SECONDS = 180.0  # one side, more than its own bounds come to: a login and three rounds of questions, or two groups
 OBJECTS = ("Contact", "Lead")
+READ_ONLY = "Account"
 # the Tooling API hands out Metadata for one row at a time
 _RULE = (
     "SELECT ValidationName, Active, Metadata FROM ValidationRule "
@@ -128,13 +130,17 @@ async def _in_daemon(work: Callable[[], list[Finding]]) -> list[Finding]:
         if not done.done():
             set_it(value)
 
+    def hand_over(set_it: Callable[[Any], None], value: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
+            loop.call_soon_threadsafe(settle, set_it, value)
+
     def blocking() -> None:
         try:
             found = work()
         except Exception as error:  # noqa: BLE001  handed to whoever waits
-            loop.call_soon_threadsafe(settle, done.set_exception, error)
+            hand_over(done.set_exception, error)
         else:
-            loop.call_soon_threadsafe(settle, done.set_result, found)
+            hand_over(done.set_result, found)
 
     threading.Thread(target=blocking, name="doctor kafka", daemon=True).start()
     return await done
@@ -156,8 +162,8 @@ async def examine_org(deployment: Deployment) -> list[Finding]:
     http = http_client()
     session = Session(login, http)
     async with SalesforceClient(session, http, settings.api_version, answer_seconds=ANSWER_SECONDS) as client:
-        logged_in, finding = await _log_in(session, settings)
-        findings.append(finding)
+        logged_in, told = await _log_in(session, settings)
+        findings += told
         if not logged_in:
             return [*findings, _not_examined("the org", "log in first")]
         org = _Org(client)
@@ -180,7 +186,7 @@ def _rules(
         return rules, None, [fail("people", str(error), "mend the setting; the sink does not start like this")]
 
 
-async def _log_in(session: Session, settings: SalesforceSettings) -> tuple[bool, Finding]:
+async def _log_in(session: Session, settings: SalesforceSettings) -> tuple[bool, list[Finding]]:
     try:
         token = await session.token()
     except OrgUnavailable as error:
@@ -188,10 +194,10 @@ async def _log_in(session: Session, settings: SalesforceSettings) -> tuple[bool,
             "login": "check the app's consumer key, its run-as or pre-authorised user, the secret or key, and SALESFORCE_LOGIN_URL",
             "network": f"check that {settings.login_url} can be reached from here",
         }.get(error.reason, "try again later; the sink waits for it by itself")
-        return False, fail("login", str(error), remedy)
+        return False, [fail("login", str(error), remedy)]
     except SalesforceError as error:
-        return False, fail("login", str(error), "check SALESFORCE_LOGIN_URL: this is not Salesforce's answer")
-    return True, ok("login", f"as {token.user_id or 'a user that the org does not name'} at {token.instance_url}")
+        return False, [fail("login", str(error), "check SALESFORCE_LOGIN_URL: this is not Salesforce's answer")]
+    return True, [ok("login", f"at {token.instance_url}"), checkup.user(token.user_id)]
 
 
 def _not_examined(what: str, remedy: str = "mend the fault above first") -> Finding:
@@ -216,14 +222,17 @@ class _Org:
                 lambda versions: [checkup.api_version(versions, settings.api_version)],
             )
         ]
+        asked += [
+            self._told(
+                f"{sobject} fields",
+                self._client.get(f"/sobjects/{sobject}/describe", "describe"),
+                lambda body: _fields(body, rules, allowed),
+                f"grant the user the object: {checkup.PERMIT}",
+            )
+            for sobject in (READ_ONLY, *OBJECTS)
+        ]
         for sobject in OBJECTS:
             asked += [
-                self._told(
-                    f"{sobject} fields",
-                    self._client.get(f"/sobjects/{sobject}/describe", "describe"),
-                    lambda body: _fields(body, rules, allowed),
-                    "grant the user the object: assign the permission set Contactstream",
-                ),
                 self._told(
                     f"{sobject} version rule",
                     self._tooling(_RULE.format(name=soql_text(checkup.VERSION_RULE), sobject=soql_text(sobject))),
@@ -233,7 +242,7 @@ class _Org:
                 self._told(
                     f"{sobject} duplicate rules",
                     self._client.get(f"/ui-api/duplicates/{sobject}", "duplicate_rules"),
-                    partial(checkup.duplicate_rules, sobject, allow_save=allowed is None or allowed.allow_save),
+                    partial(checkup.duplicate_rules, sobject, allow_save=settings.allow_save),
                     "look in Setup, Duplicate Rules",
                     optional=True,
                 ),
@@ -247,8 +256,9 @@ class _Org:
             )
         )
         findings = [finding for told in await asyncio.gather(*asked) for finding in told]
-        findings += [finding for sobject in OBJECTS for finding in checkup.visibility(sobject, sharing)]
-        return [*findings, await self._daily_calls()]
+        seen = (READ_ONLY, *OBJECTS)
+        findings += [finding for sobject in seen for finding in checkup.visibility(sobject, sharing)]
+        return [*findings, await self._daily_calls(settings.reserve)]
 
     async def _told(
         self,
@@ -259,7 +269,7 @@ class _Org:
         *,
         optional: bool = False,
     ) -> list[Finding]:
-        """What the answer comes to. A refusal of an `optional` question means that nobody can tell, otherwise that the sink fails."""
+        """What the answer comes to. Without one to an `optional` question nobody can tell; otherwise the sink would fail."""
         try:
             return judge(await question)
         except RequestRejected as refused:
@@ -267,6 +277,8 @@ class _Org:
                 return [warn(name, f"cannot tell: {refused}", remedy)]
             return [fail(name, str(refused), remedy)]
         except SalesforceError as error:
+            if optional:
+                return [warn(name, f"cannot tell: {error}", "try again later")]
             return [fail(name, f"no answer: {error}", "try again later; the sink waits for it by itself")]
 
     async def _sharing(self) -> tuple[Sharing, bool | None]:
@@ -279,7 +291,7 @@ class _Org:
             ),
             self._rows(
                 "SELECT SobjectType, PermissionsViewAllRecords, PermissionsModifyAllRecords FROM ObjectPermissions "  # noqa: S608
-                f"WHERE SobjectType IN ('Contact', 'Lead') AND ParentId IN ({mine})"
+                f"WHERE SobjectType IN ('Account', 'Contact', 'Lead') AND ParentId IN ({mine})"
             ),
             self._rows("SELECT DefaultAccountAccess, DefaultContactAccess, DefaultLeadAccess FROM Organization"),
         )
@@ -300,12 +312,12 @@ class _Org:
         body = await self._client.get(f"/tooling/query?q={quote(soql, safe='')}", "tooling_query")
         return list(parse_query(body).records)
 
-    async def _daily_calls(self) -> Finding:
+    async def _daily_calls(self, reserve: float) -> Finding:
         try:
             usage = (await self._client.limits()).get("DailyApiRequests")
         except SalesforceError:
             usage = None
-        return checkup.daily_calls(usage or self._client.budget.usage)
+        return checkup.daily_calls(usage or self._client.budget.usage, reserve)
 
 
 def _version_rule(sobject: str, sees_setup: bool | None, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
@@ -314,8 +326,10 @@ def _version_rule(sobject: str, sees_setup: bool | None, rows: Sequence[Mapping[
 
 def _fields(body: Any, rules: FieldMapping | None, allowed: Policy | None) -> list[Finding]:
     described: ObjectDescribe = parse_describe(body)
+    if described.name == READ_ONLY:
+        return checkup.accounts(described)
     found = [checkup.access(described), checkup.key_field(described), checkup.version_field(described)]
-    found += checkup.address_fields(described)
+    found += [*checkup.address_fields(described), *checkup.links(described)]
     if allowed is not None and allowed.on_delete is OnDelete.FLAG and allowed.flag_field:
         found.append(checkup.flag_field(described, allowed.flag_field))
     if rules is not None:
@@ -332,8 +346,8 @@ def _fields(body: Any, rules: FieldMapping | None, allowed: Policy | None) -> li
 def examine_kafka(kafka: KafkaSettings) -> list[Finding]:
     """The broker, the topics, and how far the groups are. Blocks for up to half a minute for each group."""
     config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}  # what goes wrong is a finding
-    admin = AdminClient(config)
     try:
+        admin = AdminClient(config)  # refuses certificates that it cannot read, and SASL without a user
         known = admin.list_topics(timeout=BROKER_SECONDS)
     except KafkaException as error:
         remedy = "check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the credentials, and that the broker runs"

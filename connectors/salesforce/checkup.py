@@ -10,8 +10,8 @@ from connectors.salesforce.composite import KEY_FIELD
 from connectors.salesforce.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.errors import VERSION_FIELD
 from connectors.salesforce.identity import EMAIL_FIELDS, MAX_KEY
+from connectors.salesforce.mapping import FieldPolicy, Rule
 from connectors.salesforce.mapping import Mapping as FieldMapping
-from connectors.salesforce.mapping import Rule
 
 VERSION_RULE = "Nylas_Version_Never_Goes_Back"
 VERSION_FORMULA = (
@@ -68,6 +68,16 @@ def api_version(versions: object, wanted: str) -> Finding:
     return fail(
         "API version", f"the org does not serve {wanted}", f"set SALESFORCE_API_VERSION, to {served[-1]} at most"
     )
+
+
+def user(user_id: str | None) -> Finding:
+    """Who we are: by it the records that we created are told from those of others."""
+    if user_id is None:
+        finding = (
+            "the login's answer names no user, so nothing would count as created by us, and the sink does not start"
+        )
+        return fail("user", finding, "give the external client app the scope to access the identity URL service")
+    return ok("user", user_id)
 
 
 def access(described: ObjectDescribe) -> Finding:
@@ -138,6 +148,46 @@ def address_fields(described: ObjectDescribe) -> list[Finding]:
     return found
 
 
+def accounts(described: ObjectDescribe) -> list[Finding]:
+    """Account: read, to know whose people become Contacts."""
+    lost = "nobody is known to belong to an Account, so everybody new becomes a Lead"
+    if not described.queryable:
+        return [fail("Account access", f"the user may not read: {lost}", PERMIT)]
+    found = [ok("Account access", "the user may read")]
+    if "Website" in described.fields:
+        found.append(ok("Account.Website", "may be read"))
+    else:
+        found.append(fail("Account.Website", f"hidden from the user: {lost}", PERMIT))
+    if "ParentId" in described.fields:
+        found.append(ok("Account.ParentId", "may be read"))
+    else:
+        found.append(
+            warn(
+                "Account.ParentId", "hidden from the user: of several Accounts of a domain the oldest is taken", PERMIT
+            )
+        )
+    return found
+
+
+def links(described: ObjectDescribe) -> list[Finding]:
+    """What joins a Contact to its Account, and a converted Lead to its Contact."""
+    found = []
+    if described.name == "Contact":
+        check = "Contact.AccountId"
+        field = described.fields.get("AccountId")
+        if field is None:
+            found.append(fail(check, "hidden from the user: new Contacts get no Account", PERMIT))
+        else:
+            found.append(_unwritable(check, field) or ok(check, "may be read and written"))
+    if described.name == "Lead":
+        lost = "a converted Lead is not followed to its Contact, and its person is doubled or refused"
+        for name in ("IsConverted", "ConvertedContactId"):
+            check = f"Lead.{name}"
+            there = name in described.fields
+            found.append(ok(check, "may be read") if there else fail(check, f"hidden from the user: {lost}", PERMIT))
+    return found
+
+
 def _unwritable(check: str, field: FieldDescribe) -> Finding | None:
     missing = [right for right, granted in (("create", field.createable), ("edit", field.updateable)) if not granted]
     return fail(check, f"the user may not {' or '.join(missing)} it", PERMIT) if missing else None
@@ -146,7 +196,7 @@ def _unwritable(check: str, field: FieldDescribe) -> Finding | None:
 def version_rule(sobject: str, rows: Sequence[Mapping[str, Any]], sees_setup: bool | None) -> Finding:
     """`rows` are the Tooling API's ValidationRule rows of that name and object; without the right to see the set-up there may be none."""
     check = f"{sobject} version rule"
-    if not rows and sees_setup is False:
+    if not rows and sees_setup is not True:
         return warn(check, "cannot tell: the user does not see the set-up", SEE_SETUP)
     if not rows:
         finding = f"{VERSION_RULE} is missing: a writer that was paused could put older data over newer"
@@ -159,7 +209,8 @@ def version_rule(sobject: str, rows: Sequence[Mapping[str, Any]], sees_setup: bo
     if not isinstance(formula, str):
         return warn(check, f"{VERSION_RULE} is active, but its formula is not to be seen", SEE_SETUP)
     if "".join(formula.split()) != "".join(VERSION_FORMULA.split()):
-        return warn(check, f"{VERSION_RULE} has another formula", f"compare it with ours, or {DEPLOY}")
+        finding = f"{VERSION_RULE} has another formula: it may let older data over newer, or refuse what is newer"
+        return fail(check, finding, DEPLOY)
     shown = metadata.get("errorDisplayField", VERSION_FIELD)
     if shown != VERSION_FIELD:
         return fail(check, f"its error is shown at {shown}: refusals are not recognised as stale", DEPLOY)
@@ -210,7 +261,7 @@ def _yes_or_no(value: object) -> bool | None:
 
 
 def visibility(sobject: str, sharing: Sharing) -> list[Finding]:
-    """Whether the user sees, and may edit, every record, whoever owns it."""
+    """Whether the user sees, and may edit, every record, whoever owns it. Accounts are only read."""
     check = f"{sobject} records"
     default = (sharing.defaults or {}).get(sobject, "")
     sees = sharing.view_all_data or (sharing.view_all or {}).get(sobject) or default in _PUBLIC_READ
@@ -221,10 +272,14 @@ def visibility(sobject: str, sharing: Sharing) -> list[Finding]:
     elif sharing.view_all_data is None:
         found.append(warn(f"{check} seen", "cannot tell whether the user sees every record", SEE_SETUP))
     else:
-        hidden = (
-            "records may be hidden from the user: a person there is not found, and a key there fails as a duplicate"
-        )
+        hidden = "records may be hidden from the user: "
+        if sobject == "Account":
+            hidden += "the people of an Account there become Leads"
+        else:
+            hidden += "a person there is not found, and a key there fails as a duplicate"
         found.append(warn(f"{check} seen", hidden, f"grant View All on {sobject} ({PERMIT})"))
+    if sobject == "Account":
+        return found
     if edits:
         found.append(ok(f"{check} edited", "the user may edit every record"))
     elif sharing.modify_all_data is None or sharing.defaults is None:
@@ -254,7 +309,8 @@ def _mapped(described: ObjectDescribe, rule: Rule) -> Finding | None:
     if field is None:
         finding = "is mapped, but missing or hidden from the user: it is left out"
         return fail(check, finding, "grant the user the field, or take it out of the mapping")
-    missing = [right for right, granted in (("create", field.createable), ("edit", field.updateable)) if not granted]
+    rights = {"create": field.createable, "edit": field.updateable or rule.policy is FieldPolicy.CREATE}
+    missing = [right for right, granted in rights.items() if not granted]
     if missing:
         finding = f"is mapped, but the user may not {' or '.join(missing)} it"
         return fail(check, finding, "grant the user to edit the field, or take it out of the mapping")
@@ -271,6 +327,9 @@ def _mapped(described: ObjectDescribe, rule: Rule) -> Finding | None:
             return warn(check, f"takes {field.length} characters, fewer than its constant has", "shorten the constant")
     elif constant is not None and field.type in _TEXTS:
         return fail(check, f"is {field.type}, but its constant is no text", "quote the constant in the mapping")
+    if rule.field.endswith(("State", "Country")) and f"{rule.field}Code" in described.fields:
+        finding = "is mapped, and State and Country picklists are on: a name that is not in the org's list fails the whole row"
+        return warn(check, finding, "map a constant of that list, or take the field out of the mapping")
     if field.type in _TEXTS and 0 < field.length < STANDARD_LENGTHS.get(rule.field, 0):
         usual = STANDARD_LENGTHS[rule.field]
         finding = f"takes {field.length} characters, where Salesforce has {usual}: longer values are cut"
@@ -317,8 +376,13 @@ def record_types(body: Mapping[str, Any], mapping: FieldMapping) -> Finding:
     usable = [info for info in infos if info.get("available") is True and info.get("master") is not True]
     default = next((info for info in infos if info.get("defaultRecordTypeMapping") is True), None)
     shown = str(default.get("name")) if default else "Master"
-    if any(rule.field == "RecordTypeId" for rule in mapping.rules(name)):
-        return ok(check, "the mapping names one")
+    named = next((rule for rule in mapping.rules(name) if rule.field == "RecordTypeId"), None)
+    if named is not None:
+        ids = {str(info.get("recordTypeId"))[:15] for info in infos if info.get("available") is True}
+        if str(named.constant)[:15] in ids:
+            return ok(check, "the mapping names one")
+        finding = "the mapping names one that the user may not use, so nobody can be created"
+        return fail(check, finding, "map the ID of a record type as a constant, and assign that type to the user")
     if len(usable) > 1:
         names = ", ".join(str(info.get("name")) for info in usable)
         finding = f"new records become {shown!r}, of {names}"
@@ -363,7 +427,7 @@ def lead_conversion(rows: Sequence[Mapping[str, Any]], sees_setup: bool | None) 
     """`rows` of the Tooling API's LeadConvertSettings."""
     check = "lead conversion"
     remedy = "deploy deploy/salesforce/lead-conversion as its README says; without it the next change of the contact brings the key"
-    if not rows and sees_setup is False:
+    if not rows and sees_setup is not True:
         return warn(check, "cannot tell: the user does not see the set-up", SEE_SETUP)
     pairs = set()
     for row in rows:
@@ -382,7 +446,7 @@ def lead_conversion(rows: Sequence[Mapping[str, Any]], sees_setup: bool | None) 
     return ok(check, "a converted Lead hands on key, version and addresses")
 
 
-def daily_calls(usage: Usage | None, reserve: float = 0.1) -> Finding:
+def daily_calls(usage: Usage | None, reserve: float) -> Finding:
     """`reserve` is the share of the allowed calls that is never used."""
     check = "daily API calls"
     if usage is None:

@@ -96,6 +96,29 @@ def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
     assert faults(found) == [("Contact.Nylas_Email_2__c", Status.FAIL), ("Contact.Nylas_Email_3__c", Status.WARN)]
 
 
+def test_without_accounts_everybody_becomes_a_lead_and_that_is_a_failure() -> None:
+    shape = described("Account")
+    assert faults(checkup.accounts(shape)) == []
+    assert faults(checkup.accounts(without(shape, "Website"))) == [("Account.Website", Status.FAIL)]
+    assert faults(checkup.accounts(without(shape, "ParentId"))) == [("Account.ParentId", Status.WARN)]
+    assert faults(checkup.accounts(replace(shape, queryable=False))) == [("Account access", Status.FAIL)]
+
+
+def test_a_contact_without_its_account_and_a_lead_that_leads_nowhere_are_failures() -> None:
+    contact, lead = described(), described("Lead")
+    assert faults([*checkup.links(contact), *checkup.links(lead)]) == []
+    locked = changed(contact, "AccountId", createable=False)
+    for shape in (without(contact, "AccountId"), locked):
+        assert faults(checkup.links(shape)) == [("Contact.AccountId", Status.FAIL)]
+    for name in ("IsConverted", "ConvertedContactId"):
+        assert faults(checkup.links(without(lead, name))) == [(f"Lead.{name}", Status.FAIL)]
+
+
+def test_a_login_that_names_no_user_is_a_failure() -> None:
+    assert checkup.user("0055g0000000001AAA").status is Status.OK
+    assert faults([checkup.user(None)]) == [("user", Status.FAIL)]
+
+
 def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
     found = checkup.access(replace(described(), createable=False, updateable=False))
     assert (found.status, found.finding) == (Status.FAIL, "the user may not create, edit")
@@ -107,7 +130,7 @@ def test_the_version_rule_is_checked_to_the_letter_but_not_to_the_blank() -> Non
     loose = {"Active": True, "Metadata": {"errorConditionFormula": spaced}}
     assert checkup.version_rule("Contact", [loose], None).status is Status.OK
     other = {"Active": True, "Metadata": {"errorConditionFormula": "false"}}
-    assert checkup.version_rule("Contact", [other], True).status is Status.WARN
+    assert checkup.version_rule("Contact", [other], True).status is Status.FAIL
 
 
 def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure() -> None:
@@ -116,8 +139,9 @@ def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure(
         assert checkup.version_rule("Lead", rows, True).status is Status.FAIL
 
 
-def test_without_the_right_to_see_the_set_up_nobody_can_tell() -> None:
-    for found in (checkup.version_rule("Lead", [], False), checkup.lead_conversion([], False)):
+@pytest.mark.parametrize("sees_setup", [False, None])
+def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | None) -> None:
+    for found in (checkup.version_rule("Lead", [], sees_setup), checkup.lead_conversion([], sees_setup)):
         assert found.status is Status.WARN
         assert "cannot tell" in found.finding
     unseen = checkup.version_rule("Lead", [{"Active": True}], None)
@@ -151,6 +175,13 @@ def test_records_that_the_user_may_not_see_or_edit_are_warned_of(
     assert [finding.status.value for finding in found] == [seen, edited]
 
 
+def test_accounts_have_to_be_seen_and_are_never_edited() -> None:
+    (seen,) = checkup.visibility("Account", checkup.parse_sharing([NOBODY], [], [{"DefaultAccountAccess": "Read"}]))
+    assert seen.status is Status.OK
+    (hidden,) = checkup.visibility("Account", checkup.parse_sharing([NOBODY], [], [{"DefaultAccountAccess": "None"}]))
+    assert (hidden.status, "become Leads" in hidden.finding) == (Status.WARN, True)
+
+
 def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
     assert checkup.parse_sharing(None, None, None) == Sharing()
     found = checkup.visibility("Lead", Sharing())
@@ -169,6 +200,25 @@ def test_a_mapped_field_that_is_hidden_read_only_odd_or_short_is_named() -> None
         "Contact.AccountId": Status.WARN,
         "Contact.Phone": Status.WARN,
     }
+
+
+def test_a_field_that_is_written_only_to_new_records_need_not_be_editable() -> None:
+    shape = changed(described("Lead"), "LeadSource", updateable=False)
+    constant = '[lead]\nLeadSource = {{ constant = "Web"{} }}'
+    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == []
+    overwritten = parse(constant.format(', policy = "overwrite"'))
+    assert faults(checkup.mapped_fields(shape, overwritten)) == [("Lead.LeadSource", Status.FAIL)]
+    shape = changed(shape, "LeadSource", createable=False)
+    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == [("Lead.LeadSource", Status.FAIL)]
+
+
+def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> None:
+    on = {"CountryCode": {"type": "picklist"}, "StateCode": {"type": "picklist"}}
+    places = parse('[lead]\nCountry = "physical_addresses[work].country"\nState = "physical_addresses[work].state"')
+    found = faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), places))
+    assert found == [("Lead.Country", Status.WARN), ("Lead.State", Status.WARN)]
+    assert faults(checkup.mapped_fields(described("Lead"), places)) == []
+    assert faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), Mapping())) == []
 
 
 def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
@@ -213,8 +263,14 @@ def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
     several = body("Contact", record_types={"Contact": types})
     found = checkup.record_types(several, Mapping())
     assert (found.status, found.finding) == (Status.WARN, "new records become 'Customer', of Partner, Customer")
-    named = parse('[contact]\nRecordTypeId = { constant = "012000000000001AAA" }')
-    assert checkup.record_types(several, named).status is Status.OK
+    there = several["recordTypeInfos"][0]["recordTypeId"]
+    for known in (there, there[:15]):
+        named = parse(f'[contact]\nRecordTypeId = {{ constant = "{known}" }}')
+        assert checkup.record_types(several, named).status is Status.OK
+    unknown = parse('[contact]\nRecordTypeId = { constant = "012000000000999AAA" }')
+    assert checkup.record_types(several, unknown).status is Status.FAIL
+    several["recordTypeInfos"][0]["available"] = False
+    assert checkup.record_types(several, named).status is Status.FAIL
     assert checkup.record_types(body("Contact", record_types={"Contact": types[1:]}), Mapping()).status is Status.OK
     assert checkup.record_types(body(), Mapping()).status is Status.OK
 
@@ -255,11 +311,19 @@ def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
     ("used", "status"), [(100, Status.OK), (850, Status.WARN), (900, Status.FAIL), (1100, Status.FAIL)]
 )
 def test_calls_that_run_out_are_told_before_the_sink_waits(used: int, status: Status) -> None:
-    assert checkup.daily_calls(Usage(used, 1000)).status is status
+    assert checkup.daily_calls(Usage(used, 1000), 0.1).status is status
+
+
+def test_the_reserve_is_the_configured_one() -> None:
+    used = Usage(700, 1000)
+    found = [checkup.daily_calls(used, reserve).status for reserve in (0.1, 0.2, 0.3)]
+    assert found == [Status.OK, Status.WARN, Status.FAIL]
+    assert checkup.daily_calls(Usage(999, 1000), 0.0).status is Status.OK
+    assert checkup.daily_calls(Usage(1000, 1000), 0.0).status is Status.FAIL
 
 
 def test_calls_that_nobody_knows_are_no_failure() -> None:
-    assert checkup.daily_calls(None).status is Status.WARN
+    assert checkup.daily_calls(None, 0.1).status is Status.WARN
 
 
 def test_a_version_that_the_org_does_not_serve_is_a_failure() -> None:
