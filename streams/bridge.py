@@ -45,9 +45,8 @@ log = structlog.get_logger()
 ANSWER_SECONDS = 8.0  # of the 10 s that Nylas waits; the rest is for the network
 DELIVERY_SECONDS = 7.0  # the producer gives up first, so that hardly a record is stored that was answered with 503
 REQUEST_SECONDS = 10.0  # from a request's first byte to its last: by then Nylas has given it up
-IDLE_SECONDS = (
-    75.0  # a kept connection without a request: longer than the 60 s of the usual proxies, so that they close first
-)
+# A kept connection without a request: longer than the 60 s of the usual proxies, so that they close first.
+IDLE_SECONDS = 75.0
 STOP_SECONDS = ANSWER_SECONDS + 1  # what is in flight is answered within ANSWER_SECONDS
 LINGER_SECONDS = 2.0  # reading on after an early answer, so that the sender sees it instead of a reset
 STALLED_SECONDS = 30.0

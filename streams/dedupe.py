@@ -49,9 +49,8 @@ from streams.versions import UnreadableState
 
 log = structlog.get_logger()
 
-STALLED_SECONDS = (
-    120.0  # no progress: twice what a rebalance may wait for its slowest member, far beyond the slowest batch
-)
+# No progress: twice what a rebalance may wait for its slowest member, far beyond the slowest batch.
+STALLED_SECONDS = 120.0
 LAG_SECONDS = 5.0  # between two looks at the lag
 STOP_SECONDS = 20.0  # an orderly stop; Kubernetes' default grace period is 30
 COMMIT_SECONDS = 1.0  # between two commits: what a crash repeats at most, beside the batch at work
@@ -159,7 +158,7 @@ class Dedupe:
         metrics.last_processed.set_to_current_time()
 
 
-class Membership:
+class Lease:
     """Whether the group's coordinator still counts on this process, as far as one can know."""
 
     def __init__(
@@ -241,17 +240,15 @@ def run(
 
     Raises MappingError, and SettingsError for a port that cannot be had.
     """
-    logging.getLogger("streams.faust_batches").setLevel(
-        logging.WARNING
-    )  # Faust's services log by the module of their class
+    # Faust's services log by the module of their class.
+    logging.getLogger("streams.faust_batches").setLevel(logging.WARNING)
     try:
         check_faust()
     except IncompatibleFaust as error:
         log.critical("incompatible faust", error=str(error))
         return Exit.INCOMPATIBLE
-    gc.set_threshold(
-        50_000, 20, 50
-    )  # a batch is thousands of objects without a cycle: by default a third of the time goes into looking
+    # A batch is thousands of objects without a cycle: by default a third of the time goes into looking.
+    gc.set_threshold(50_000, 20, 50)
     return uvloop.run(_serve(kafka, process, settings, mapping(salesforce)))
 
 
@@ -272,10 +269,10 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Dedup
     watchdog = Watchdog(session / 2)
     app = make_app(kafka, session, health)
     table = BatchTable(app, "seen", names.seen_changelog.name, names.events.partitions)
-    membership = Membership(lambda: app.consumer.unheard(), session, watchdog)
+    lease = Lease(lambda: app.consumer.unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
-    writer = Writer(config, session / 2 + 1, membership.check)
-    dedupe = Dedupe(Planner(fields, names), writer, table, names.seen_changelog.name, metrics, membership.wait)
+    writer = Writer(config, session / 2 + 1, lease.check)
+    dedupe = Dedupe(Planner(fields, names), writer, table, names.seen_changelog.name, metrics, lease.wait)
     source = app.topic(
         names.events.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
     )

@@ -39,9 +39,8 @@ QUIET_SECONDS = 120.0  # until nothing is under way any more
 CALL_SECONDS = 90.0  # one call of a stand-in: Nylas' waits up to 60 s for its notifications to be delivered
 STOP_SECONDS = 30.0  # the grace period that Kubernetes gives
 GROUP_SECONDS = 40.0  # until a group is empty: its member left, or its session ran out
-SESSION_SECONDS = (
-    30  # nobody stands by to take over, and a stage that the machine lets stand still for 5 s is not to end itself
-)
+# Nobody stands by to take over, and a stage that the machine lets stand still for 5 s is not to end itself.
+SESSION_SECONDS = 30
 
 OK, DOES_NOT_ADD_UP, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 

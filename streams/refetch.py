@@ -216,9 +216,8 @@ class Refetcher:
         except Refused as fault:
             await self._refused(wanted, fault)
         else:
-            if (
-                reading.served_at < wanted.not_before
-            ):  # Nylas' clock is behind ours, and only Nylas' clock orders events
+            # Nylas' clock may be behind ours, and only Nylas' clock orders events.
+            if reading.served_at < wanted.not_before:
                 pending.put_back(wanted, now + wanted.not_before - reading.served_at)
                 return
             request = reading.request_id or f"refetch/{now_ms()}"

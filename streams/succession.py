@@ -20,9 +20,8 @@ from streams.topics import Topics, group
 
 log = structlog.get_logger()
 
-SETTLE_SECONDS = (
-    5.0  # after a release: an heir's outcome, written beside it by another batch, may be acknowledged later
-)
+# After a release: an heir's outcome, written beside it by another batch, may be acknowledged later.
+SETTLE_SECONDS = 5.0
 REST = 20  # times what it took of the processor: looking for heirs costs a twentieth of a core at the most
 MAX_RELEASED = 100_000  # records looked for at once, some MB
 

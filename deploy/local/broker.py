@@ -49,9 +49,8 @@ CACHE = HERE.parents[1] / ".local"
 
 FETCH_SECONDS = 600.0  # 44 MB by Maven, or an image of several hundred, over a slow line; another process's fetch is awaited as long
 FORMAT_SECONDS = 60.0  # one short-lived JVM
-START_SECONDS = (
-    90.0  # seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's load
-)
+# Seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's load.
+START_SECONDS = 90.0
 STOP_SECONDS = 30.0  # a controlled shutdown; then it is killed
 ANSWER_SECONDS = 5.0  # one request to a broker that is expected to be up
 

@@ -235,13 +235,13 @@ def open_windows() -> None:
 
 def no_watchdog() -> None:
     """Dedupe does not notice that it stood still, nor that the coordinator has not heard of it."""
-    from streams.dedupe import Membership
+    from streams.dedupe import Lease
     from streams.fences import Watchdog
 
     for method in ("start", "check", "look"):
         replace(Watchdog, method, lambda self: None)
     for method in ("check", "wait"):
-        replace(Membership, method, lambda self: None)
+        replace(Lease, method, lambda self: None)
 
 
 def no_delivery_timeout() -> None:

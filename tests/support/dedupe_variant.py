@@ -36,7 +36,7 @@ def slow(seconds: float = PAUSE_SECONDS) -> None:
 def unfenced() -> None:
     """No watchdog, no lease, and a producer that keeps what it has for minutes."""
     slow()
-    dedupe.Membership.check = lambda self: None  # type: ignore[method-assign]
+    dedupe.Lease.check = lambda self: None  # type: ignore[method-assign]
     fences.Watchdog.start = lambda self: None  # type: ignore[method-assign]
     make = dedupe.Writer.__init__
 

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry
 
-from streams.dedupe import STALLED_SECONDS, LagWatch, Membership, Writer
+from streams.dedupe import STALLED_SECONDS, LagWatch, Lease, Writer
 from streams.fences import Exit, Watchdog
 from streams.metrics import DedupeMetrics
 from streams.ops import Health
@@ -83,28 +83,28 @@ def test_a_worker_unheard_for_half_its_session_publishes_nothing_more() -> None:
     clock = Clock()
     heard = clock.now
     watchdog = Watchdog(5.0, die, clock)
-    membership = Membership(lambda: clock.now - heard, 10.0, watchdog, die, clock)
+    lease = Lease(lambda: clock.now - heard, 10.0, watchdog, die, clock)
     for _ in range(9):
-        membership.check()
+        lease.check()
         clock.now += 1.0
         watchdog.look()
         heard = max(heard, clock.now - 4.0)
     clock.now = heard + 4.9
-    membership.check()
+    lease.check()
     clock.now = heard + 5.1
     watchdog.look()
     with pytest.raises(Died) as died:
-        membership.check()
+        lease.check()
     assert died.value.args == (Exit.NO_HEARTBEAT,)
 
 
 def test_a_worker_that_stood_still_publishes_nothing_more_however_lately_it_was_heard() -> None:
     clock = Clock()
-    membership = Membership(lambda: 0.0, 10.0, Watchdog(5.0, die, clock), die, clock)
-    membership.check()
+    lease = Lease(lambda: 0.0, 10.0, Watchdog(5.0, die, clock), die, clock)
+    lease.check()
     clock.now += 5.1
     with pytest.raises(Died) as died:
-        membership.check()
+        lease.check()
     assert died.value.args == (Exit.STOOD_STILL,)
 
 
