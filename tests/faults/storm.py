@@ -148,8 +148,7 @@ class Report:
         lines = [
             f"storm with seed {self.storm.seed}, {self.storm.nodes} broker{'s' * (self.storm.nodes > 1)}: {self.seconds:.0f} s",
             f"  kills       {self.kills} processes were sent SIGKILL or SIGTERM",
-            "  faults      "
-            + (", ".join(f"{count} x {name}" for name, count in sorted(self.faults.items())) or "none"),
+            *_listed(self.faults),
             f"  load        {self.sent:,} notifications, {self.distinct:,} of them distinct; "
             f"{self.acknowledged:,} answers of 200, {self.refused:,} refused and sent again",
             "  reading     "
@@ -171,6 +170,16 @@ class Report:
             lines += [f"              {example}" for example in verdict.examples[name]]
         lines.append(f"  verdict     {'nothing lost, nothing reversed' if self.good else 'BROKEN'}")
         return "\n".join(lines)
+
+
+def _listed(faults: Mapping[str, int]) -> list[str]:
+    """A line for each kind of fault, with how often it came on each of its targets."""
+    kinds: dict[str, list[str]] = {}
+    for name, count in sorted(faults.items()):
+        kind, _, target = name.partition(": ")
+        kinds.setdefault(kind, []).append(f"{target} {count}" if target else str(count))
+    lines = [f"{kind}: {', '.join(counts)}" for kind, counts in kinds.items()] or ["none"]
+    return [f"  {'faults' if not place else '':<12}{line}" for place, line in enumerate(lines)]
 
 
 def _exits(exits: Mapping[int, int]) -> str:
@@ -353,7 +362,11 @@ class _Running:
         digits = (b"1" + b"0" * 30, b"9" * 5000, b"\xff")
         for place, value in enumerate(values):
             absurd = digits[place % len(digits)]
-            names = ("version", "received_ms", "not_before", "dlq.original.offset", "dlq.original.partition")
+            names = ["version", "received_ms", "not_before"]
+            if (
+                step.target == "contacts.dead-letter"
+            ):  # elsewhere they would be believed, as those of a letter sent back
+                names += ["dlq.original.offset", "dlq.original.partition"]
             headers: list[tuple[str, str | bytes | None]] = [("kind", b"updated"), *((name, absurd) for name in names)]
             nobody = f"poison/{step.at}".encode()
             key = (nobody, real, nobody if step.target in COMPACTED else None)[place % 3]
@@ -505,7 +518,7 @@ ORG_FAULTS: dict[str, Mapping[str, Any]] = {
         "code": "INACTIVE_OWNER_OR_USER",
         "message": REFUSAL,
         "every": 200,
-        "times": 5,
+        "times": 40,
     },
     "session expired": {"effect": "expire", "times": 1},
 }
@@ -823,6 +836,7 @@ async def _quiet(running: _Running) -> str:
                 last = await running.request_run("reconcile")
             open_runs = sorted(name for name in {last, *runs} if runs.get(name) not in FINAL)
             left = ", ".join([*(f"{lag} of {topic}" for topic, lag in behind.items()), *open_runs[:3]])
+            running.note(f"under way: {left or 'nothing'}")
             # A released record is offered to its heir, which is news again: nothing may have come since the last look.
             if not left and total == before:
                 return ""
