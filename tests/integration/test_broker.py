@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -151,7 +152,7 @@ def test_a_cluster_of_three_goes_on_without_one_of_its_nodes(tmp_path: Path) -> 
 
 
 @contextmanager
-def command_line(folder: Path, **environ: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+def command_line(folder: Path, **environ: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
     """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed; its messages go to `messages`."""
     temporary = folder / "temporary"
     temporary.mkdir()
@@ -214,6 +215,8 @@ def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Pa
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with command_line(tmp_path, DOCKER_HOST=f"unix://{path}") as (_, described):
             assert described["kind"] == "kafka"
+            assert described["passed_over"][0] == "KAFKA_BOOTSTRAP_SERVERS is not set"
+            assert described["passed_over"][1].startswith("a Docker engine answers, but apache/kafka")
         server.shutdown()
     assert "a Docker engine answers, but apache/kafka" in (tmp_path / "messages").read_text()
 
