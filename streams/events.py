@@ -191,8 +191,9 @@ MAX_DETAIL = 1000  # characters of an error's text that a dead letter carries: e
 def dead_letter_headers(record: Record, stage: str, reason: str, detail: str = "", attempts: int = 1) -> Headers:
     """The record's own headers and why it could not be processed; the value and the key stay as they were.
 
-    `reason` is a word of a closed set; `detail` is free text for a person, without the contact's data. A record that dies a second
-    time keeps where it first came from: `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
+    `reason` is a word of a closed set. `detail` is free text for a person, and may quote the contact, as Salesforce's messages do: the
+    value beside it holds the contact anyway, and a log must not take it over. A record that dies a second time keeps where it first
+    came from: `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
     """
     now = b"%d" % now_ms()
     kept = {name for name, _ in record.headers if name.startswith(("dlq.original.", "dlq.first_failed_ms"))}
