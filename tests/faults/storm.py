@@ -232,11 +232,13 @@ class _Running:
         done = await self._do(step)
         if done:
             self.faults[step.name] += 1
-            with self.diary.open("a") as diary:
-                diary.write(
-                    f"{time.strftime('%H:%M:%S', time.gmtime(began))} {step.name}, {time.time() - began:.1f} s\n"
-                )
+            self.note(f"{step.name}, {time.time() - began:.1f} s", began)
         return done
+
+    def note(self, text: str, at: float | None = None) -> None:
+        """Writes into the storm's diary, for whoever has to find out what led to what."""
+        with self.diary.open("a") as diary:
+            diary.write(f"{time.strftime('%H:%M:%S', time.gmtime(at or time.time()))} {text}\n")
 
     async def _do(self, step: Step) -> bool:
         fault, replica = step.fault, self.replica(step.target, step.dice)

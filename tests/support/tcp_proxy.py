@@ -123,7 +123,7 @@ class TcpProxy:
             for each in writers:
                 self._writers.discard(each)
                 each.transport.abort()
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled once more, it is ending already
                     await each.wait_closed()
             self._connections.discard(task)
 
