@@ -149,7 +149,8 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
     """Shows what the sink would do in Salesforce, and writes nothing.
 
     FILE (- is standard input) holds a JSON object a line: a Nylas contact, or an envelope as in a webhook. A contact without an envelope
-    counts as changed now. --since takes the changes that the dedupe stage has forwarded instead.
+    counts as changed now. A line that is neither is named, and nothing is planned. --since takes the changes that the dedupe stage has
+    forwarded instead.
 
     It prints names, addresses and whatever else would be written: personal data, because you ask for it. Mind where it goes.
 
@@ -166,7 +167,9 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
     try:
         allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
         run(org, allowed, kafka, file, since, as_json=as_json)
-    except (settings.SettingsError, SalesforceError, MappingError, PlanError) as error:
+    except PlanError as error:
+        raise click.ClickException(str(error)) from error
+    except (settings.SettingsError, SalesforceError, MappingError) as error:
         raise click.ClickException(f"{error}\nSee: contactstream doctor") from error
 
 

@@ -17,9 +17,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.nylas.model import UnreadableBody, contact_key, parse_json, parse_notification
 from connectors.salesforce.auth import Session
+from connectors.salesforce.budget import Budget
 from connectors.salesforce.client import SalesforceClient, http_client
 from connectors.salesforce.errors import VERSION_FIELD
-from connectors.salesforce.planning import Change, Decision, Fate, Plan, Policy
+from connectors.salesforce.planning import NAME_DIFFERS, Change, Decision, Fate, Outcome, Plan, Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
 from streams.events import Kind, UnreadableRecord, parse_change
 from streams.kafka import client_config, to_record
@@ -31,7 +32,7 @@ BROKER_SECONDS = 10.0  # one request to a broker; a person waits
 READ_SECONDS = 300.0  # to read the changes: some hundred thousand a minute, and more are no plan that anybody reads
 IDENTITY = {"grant_id", "id", "object"}
 """What an updated contact says that says nothing: it is read again before the sink sees it."""
-_AGO = re.compile(r"(\d+)\s*([smhd])")
+_AGO = re.compile(r"(\d{1,9})\s*([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -64,16 +65,20 @@ class Entry:
 
 @dataclass(slots=True)
 class Input:
-    """The newest change of each contact, and what the sink would never get to see, with the reason."""
+    """The newest change of each contact, and what becomes of those that no plan needs the org for."""
 
     changes: dict[str, Change] = field(default_factory=dict)
-    unseen: list[tuple[str, str]] = field(default_factory=list)
+    decided: list[Entry] = field(default_factory=list)
 
     def add(self, change: Change) -> None:
         """Of a contact's changes the highest version counts, the later one where they are equal."""
         known = self.changes.get(change.key)
         if known is None or change.version >= known.version:
             self.changes[change.key] = change
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """The sink does not get to see it."""
+        self.decided.append(Entry(key, Fate.SKIPPED.value, reason=reason))
 
 
 def run(
@@ -94,7 +99,7 @@ def run(
     else:
         given = read_since(kafka, moment(since or "", now))
     entries, notes = asyncio.run(planned(settings, allowed, list(given.changes.values())))
-    entries += [Entry(key, "skipped", reason=reason) for key, reason in given.unseen]
+    entries += given.decided
     if as_json:
         print_json(entries, notes)
     else:
@@ -127,37 +132,52 @@ def read_lines(lines: Iterable[bytes], now: int) -> Input:
 
 def _read(line: bytes, now: int, found: Input) -> None:
     body = parse_json(line)
-    if isinstance(body, dict) and "data" not in body and "grant_id" in body:
-        line = json.dumps({"type": "contact.updated", "time": now, "data": {"object": body}}).encode()
+    bare = isinstance(body, dict) and "data" not in body and "grant_id" in body
+    if bare:
+        identity = {name: value for name in ("grant_id", "id") if isinstance(value := body.get(name), str)}
+        line = json.dumps({"type": "contact.updated", "time": now, "data": {"object": identity}}).encode()
     event = parse_notification(line)
-    if not event.type.startswith("contact."):
-        found.unseen.append((event.type, "not_a_contact"))
+    if event.family != "contact":
+        found.leave_out(event.type, "not_a_contact")
         return
+    contact = body if bare else event.object
     key = contact_key(event.object["grant_id"], event.object["id"])
     if event.time is None:
-        found.unseen.append((key, "read_again_first"))
+        found.leave_out(key, "read_again_first")
     elif event.type.startswith("contact.deleted"):
         found.add(Change(key, event.time, None))
-    elif event.type.endswith(".truncated") or event.object.keys() <= IDENTITY:
-        found.unseen.append((key, "read_again_first"))
+    elif event.type.endswith(".truncated") or contact.keys() <= IDENTITY:
+        found.leave_out(key, "read_again_first")
     else:
-        found.add(Change(key, event.time, event.object))
+        found.add(Change(key, event.time, contact))
 
 
 def read_since(kafka: KafkaSettings, since: float) -> Input:
     """The newest change of each contact on contacts.changes from a moment (epoch seconds) to now. Raises PlanError."""
     found = Input()
+    erased: dict[str, None] = {}
     try:
         for key, value, headers in _records(kafka, topics(kafka).changes.name, since):
-            if (change := parse_change(key, value, headers)) is not None:
-                contact = None if change.kind is Kind.DELETED else change.contact
-                found.add(Change(change.key, change.version, contact))
+            name = (key or b"").decode(errors="replace")
+            try:
+                change = parse_change(key, value, headers)
+            except UnreadableRecord as error:  # the sink's dead letter
+                found.decided.append(Entry(name, Fate.FAILED.value, reason=error.reason))
+                continue
+            if change is None:
+                found.changes.pop(name, None)
+                erased[name] = None
+                continue
+            contact = None if change.kind is Kind.DELETED else change.contact
+            found.add(Change(change.key, change.version, contact))
+            erased.pop(name, None)
     except KafkaException as error:
         raise PlanError(
-            f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}"
+            f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}\n"
+            "see what contactstream doctor finds"
         ) from error
-    except UnreadableRecord as error:
-        raise PlanError(f"contacts.changes holds what is no change: {error}") from error
+    for name in erased:
+        found.leave_out(name, "erased")
     return found
 
 
@@ -175,7 +195,8 @@ def _records(kafka: KafkaSettings, topic: str, since: float) -> Iterator[tuple[b
         known = consumer.list_topics(topic, timeout=BROKER_SECONDS).topics[topic]
         if known.error is not None:
             raise KafkaException(known.error)
-        wanted = [TopicPartition(topic, partition, int(since * 1000)) for partition in known.partitions]
+        # below zero it would be one of the protocol's own marks
+        wanted = [TopicPartition(topic, partition, max(0, int(since * 1000))) for partition in known.partitions]
         starts = [one for one in consumer.offsets_for_times(wanted, timeout=BROKER_SECONDS) if one.offset >= 0]
         left = {}
         for one in starts:  # negative: nothing is as young
@@ -209,7 +230,7 @@ async def planned(
     http = http_client()
     session = Session(credentials(settings), http)
     entries: list[Entry] = []
-    async with SalesforceClient(session, http, settings.api_version) as client:
+    async with SalesforceClient(session, http, settings.api_version, budget=Budget(settings.reserve)) as client:
         sync = Sync(client, allowed, count)
         waiting = list(changes)
         while waiting:
@@ -223,20 +244,27 @@ async def planned(
 
 
 def described(plan: Plan) -> list[Entry]:
-    """An entry for each decision of a plan."""
-    first: dict[int, str] = {}
-    entries = []
-    for decision in plan.decisions:
-        record, common = decision.record, None
-        if record is not None and first.setdefault(id(record), decision.change.key) != decision.change.key:
-            common = first[id(record)]
-        entries.append(_entry(decision, common))
-    return entries
+    """An entry for each decision of a plan. What changes in a common record stands under the one that changes most of it."""
+    tellers: dict[int, Decision] = {}
+    for decision in sorted(plan.decisions, key=lambda one: _weight(one.outcome)):
+        if decision.record is not None:
+            tellers.setdefault(id(decision.record), decision)
+    return [_entry(decision, tellers.get(id(decision.record))) for decision in plan.decisions]
 
 
-def _entry(decision: Decision, common: str | None) -> Entry:
+def _weight(outcome: Outcome) -> int:
+    """The lower, the more of its record's changes are its own."""
+    if outcome.reason == NAME_DIFFERS:
+        return 4
+    if outcome.fate is Fate.FILLED:
+        return 3 if outcome.reason else 1
+    return {Fate.CREATED: 0, Fate.UPDATED: 0, Fate.RELEASED: 2}.get(outcome.fate, 3)
+
+
+def _entry(decision: Decision, teller: Decision | None) -> Entry:
     outcome, record = decision.outcome, decision.record
-    changed = record.changes if record is not None and common is None else {}
+    common = teller.change.key if teller is not None and teller is not decision else None
+    changed = record.changes if record is not None and teller is decision else {}
     stored = record.stored if record is not None else {}
     return Entry(
         key=outcome.key,
@@ -247,8 +275,13 @@ def _entry(decision: Decision, common: str | None) -> Entry:
         reason=outcome.reason,
         ambiguous=outcome.ambiguous,
         same_record_as=common,
-        fields={name: Field(stored.get(name), value) for name, value in changed.items()},
+        fields={name: Field(_whole(stored.get(name)), value) for name, value in changed.items()},
     )
+
+
+def _whole(value: Any) -> Any:
+    """Salesforce writes every number as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def print_json(entries: Sequence[Entry], notes: Counter[str]) -> None:
