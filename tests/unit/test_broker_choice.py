@@ -222,11 +222,13 @@ def tansu(script: str) -> None:
 def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
     nothing_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tansu(f'echo "$$ $*" > {tmp_path}/started; exec sleep 600')
+    started = tmp_path / "started"
+    started.touch()
+    tansu(f'echo "$$ $*" > {started}; exec sleep 600')
     asked: list[str] = []
 
     def usable(bootstrap: str, _seconds: float, fault: Callable[[], str]) -> None:
-        wait_until(lambda: (tmp_path / "started").exists() or fault(), "the stub runs")
+        wait_until(lambda: started.read_text().endswith("\n") or fault(), "the stub runs")
         asked.append(bootstrap)
 
     monkeypatch.setattr(broker, "wait_until_usable", usable)
@@ -235,7 +237,7 @@ def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
         assert asked == [served.bootstrap]
         assert "good for a look, proves nothing" in served.note
         assert [reason.split()[0] for reason in served.passed_over] == ["KAFKA_BOOTSTRAP_SERVERS", "no", "Apache"]
-        pid, arguments = (tmp_path / "started").read_text().split(maxsplit=1)
+        pid, arguments = started.read_text().split(maxsplit=1)
         assert f"broker --storage-engine memory://tansu/ --listener-url tcp://{served.bootstrap}" in arguments
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
