@@ -55,10 +55,8 @@ NEXT_BATCH = "next_batch"
 Offer it again with the next batch."""
 
 MAX_BATCH = 1000  # rows of one Composite
-ACCOUNT_SECONDS = 15.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop (20 s)
-ACCOUNT_RETRY_SECONDS = (
-    300.0  # after a failed refresh: its time-out costs a batch two minutes, an old list costs a day of work
-)
+ACCOUNT_SECONDS = 15.0  # wait for another batch to write the same Account: longer than most calls, shorter than a stop
+ACCOUNT_RETRY_SECONDS = 300.0  # after a failed refresh, whose time-out may hold up a batch for two minutes
 DESCRIBE_SECONDS = 300.0  # between the describes after refused fields: one row's own refusal may come with every batch
 _OBJECTS = ("Contact", "Lead")
 _GONE = {"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"}  # codes of a row whose Account is
