@@ -183,8 +183,12 @@ def links(described: ObjectDescribe) -> list[Finding]:
         lost = "a converted Lead is not followed to its Contact, and its person is doubled or refused"
         for name in ("IsConverted", "ConvertedContactId"):
             check = f"Lead.{name}"
-            there = name in described.fields
-            found.append(ok(check, "may be read") if there else fail(check, f"hidden from the user: {lost}", PERMIT))
+            if name in described.fields:
+                found.append(ok(check, "may be read"))
+            else:
+                found.append(
+                    fail(check, f"hidden from the user: {lost}", "grant the user to read Leads, this field included")
+                )
     return found
 
 

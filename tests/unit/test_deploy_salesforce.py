@@ -1,17 +1,24 @@
 """The metadata for the org: well-formed, named as the code names things, and the version rule as the design words it."""
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import pytest
 
 from connectors.salesforce.checkup import VERSION_FORMULA, VERSION_RULE
-from connectors.salesforce.client import API_VERSION
-from connectors.salesforce.composite import KEY_FIELD
+from connectors.salesforce.client import API_VERSION, SalesforceClient
+from connectors.salesforce.composite import KEY_FIELD, SubAnswer, Subrequest
 from connectors.salesforce.errors import VERSION_FIELD
 from connectors.salesforce.identity import EMAIL_FIELDS, MAX_KEY
 from connectors.salesforce.mapping import Mapping
+from connectors.salesforce.planning import Change, Fate
+from connectors.salesforce.simulator import World
+from tests.support.salesforce_org import simulated_org
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "salesforce"
 SOURCE = FOLDER / "force-app" / "main" / "default"
@@ -30,7 +37,7 @@ def said(element: ElementTree.Element, name: str) -> str | None:
     return element.findtext(NAMESPACE + name)
 
 
-def field(sobject: str, name: str) -> ElementTree.Element:
+def shipped_field(sobject: str, name: str) -> ElementTree.Element:
     return read(SOURCE / "objects" / sobject / "fields" / f"{name}.field-meta.xml")
 
 
@@ -63,15 +70,15 @@ def test_the_project_names_its_folders_and_the_version_that_the_client_speaks() 
 def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -> None:
     shipped = {path.name.split(".")[0] for path in (SOURCE / "objects" / sobject / "fields").iterdir()}
     assert shipped == {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:]}
-    key = field(sobject, KEY_FIELD)
+    key = shipped_field(sobject, KEY_FIELD)
     wanted = {"type": "Text", "length": str(MAX_KEY), "externalId": "true", "unique": "true", "caseSensitive": "true"}
     assert {name: said(key, name) for name in wanted} == wanted
-    version = field(sobject, VERSION_FIELD)
+    version = shipped_field(sobject, VERSION_FIELD)
     assert [said(version, name) for name in ("type", "precision", "scale")] == ["Number", "18", "0"]
     for name in EMAIL_FIELDS[1:]:
-        address = field(sobject, name)
+        address = shipped_field(sobject, name)
         assert [said(address, of) for of in ("type", "externalId", "unique")] == ["Email", "true", "false"]
-    assert all(said(field(sobject, name), "required") == "false" for name in shipped)
+    assert all(said(shipped_field(sobject, name), "required") == "false" for name in shipped)
 
 
 @pytest.mark.parametrize("sobject", OBJECTS)
@@ -86,18 +93,22 @@ def test_the_version_rule_is_the_design_s_and_blames_the_version_field(sobject: 
     assert said(rule, "active") == "true"
 
 
+def granted() -> dict[str, bool]:
+    """The fields of the sink's permission set, and whether it may edit them."""
+    return {
+        str(said(entry, "field")): said(entry, "editable") == "true"
+        for entry in permission_set("Contactstream").iter(f"{NAMESPACE}fieldPermissions")
+    }
+
+
 def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> None:
     permissions = permission_set("Contactstream")
-    granted = {
-        str(said(entry, "field")): said(entry, "editable") == "true"
-        for entry in permissions.iter(f"{NAMESPACE}fieldPermissions")
-    }
     wanted = {"Account.Website": False, "Account.ParentId": False, "Contact.AccountId": True}
     for sobject in OBJECTS:
         mapped = {rule.field for rule in Mapping().rules(sobject)} - NEVER_PERMITTED
         ours = {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS}
         wanted |= {f"{sobject}.{name}": True for name in mapped | ours}
-    assert granted == wanted
+    assert granted() == wanted
     objects = {
         str(said(entry, "object")): [
             said(entry, right)
@@ -109,6 +120,87 @@ def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> Non
     read_only = ["true", "true", "false", "false", "false", "false"]
     assert objects == {"Account": read_only, "Contact": written, "Lead": written}
     assert [said(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")] == ["ApiEnabled"]
+
+
+# Every user who may read the object sees them: Salesforce has no field permission for them.
+SYSTEM = {
+    *("Id", "IsDeleted", "CreatedById", "CreatedDate", "LastModifiedDate", "SystemModstamp"),
+    *("IsConverted", "ConvertedContactId"),
+}
+
+
+@dataclass
+class Used:
+    """What the requests name, as `Object.Field`."""
+
+    read: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+
+    def note(self, requests: Sequence[Subrequest]) -> None:
+        for request in requests:
+            query = parse_qs(urlsplit(request.url).query).get("q", [""])[0]
+            if found := re.fullmatch(r"SELECT (.+) FROM (\w+) WHERE (.+)", query):
+                filtered = re.findall(r"(\w+) (?:IN|!=|>=|=) ?", found[3])
+                for name in (*found[1].split(", "), *filtered):
+                    of, _, nested = name.rpartition(".")
+                    assert of in ("", "ConvertedContact")
+                    self.read.add(f"Contact.{nested}" if of else f"{found[2]}.{name}")
+            for record in (request.body or {}).get("records", ()):
+                sobject = record["attributes"]["type"]
+                self.written |= {f"{sobject}.{name}" for name in record if name not in ("attributes", "Id")}
+
+
+def somebody(number: int, *addresses: str, version: int = 10, title: str = "Analyst") -> Change:
+    phones = [{"number": f"+1 {number}", "type": kind} for kind in ("work", "mobile")]
+    contact = {
+        "id": f"c{number}",
+        "emails": [{"email": address} for address in addresses],
+        "given_name": "Ada",
+        "surname": f"L{number}",
+        "phone_numbers": phones,
+        "job_title": title,
+        "company_name": "Engines",
+    }
+    return Change(f"g/c{number}", version, contact)
+
+
+async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = Used()
+    sent = SalesforceClient.composite
+
+    async def noted(self: SalesforceClient, requests: Sequence[Subrequest], kind: str) -> list[SubAnswer]:
+        used.note(requests)
+        return await sent(self, requests, kind)
+
+    monkeypatch.setattr(SalesforceClient, "composite", noted)
+    permitted = granted()
+    always = SYSTEM | NEVER_PERMITTED
+    hidden, read_only = [], [name for name, editable in permitted.items() if not editable]
+    for name in ("Account", *OBJECTS):
+        fields = World({}).org.tables[name].sobject.fields.values()
+        hidden += [f"{name}.{each.name}" for each in fields if each.nillable and each.name not in always]
+    document = {
+        "settings": {"hidden_fields": sorted(set(hidden) - set(permitted)), "read_only_fields": read_only},
+        "accounts": [{"Name": "Acme", "Website": "acme.example"}],
+        "leads": [{"LastName": "L3", "FirstName": "Ada", "Company": "E", "Email": "three@lead.example"}],
+    }
+    people = [
+        somebody(1, "one@acme.example", "one@b.example", "one@c.example"),
+        somebody(2, "two@lead.example", "two@b.example", "two@c.example"),
+        somebody(3, "three@lead.example"),  # found, and adopted
+    ]
+    async with simulated_org(document) as org:
+        fates = {key: one.fate for key, one in (await org.all(*people)).items()}
+        assert fates == {"g/c1": Fate.CREATED, "g/c2": Fate.CREATED, "g/c3": Fate.UPDATED}
+        changed = [somebody(1, "one@acme.example", version=20, title="Countess"), Change("g/c2", 20, None)]
+        fates = {key: one.fate for key, one in (await org.all(*changed)).items()}
+        assert fates == {"g/c1": Fate.UPDATED, "g/c2": Fate.RELEASED}
+        assert org.counts == {}, "fields are missing"
+    touched = used.read | used.written
+    wanted = {name: name in used.written for name in touched if name.partition(".")[2] not in always}
+    assert wanted == permitted
 
 
 def test_what_doctor_needs_besides_is_a_permission_set_of_its_own() -> None:
