@@ -18,7 +18,7 @@ from streams.events import Kind, change_headers
 from streams.settings import KafkaSettings, load
 from streams.topics import create, topics
 from tests.support.kafka import Kafka
-from tests.support.processes import Processes
+from tests.support.processes import ROOT, Processes
 from tests.support.waiting import wait_until
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
@@ -353,6 +353,18 @@ def test_a_person_reads_what_changes_from_what_to_what(org: Org) -> None:
         "cut Contact.Title: 1",
     ]
     assert org.run("-", given=b"").stdout == "no changes\n"
+
+
+def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
+    org.is_now({"contacts": [held(Title="Countess") | {KEY: "g1/ada"}]})
+    desk = {"id": "desk", "grant_id": GRANT, "emails": [{"email": "info@acme.example"}]}
+    bob = {"id": "bob", "grant_id": GRANT, "surname": "Babbage", "emails": [{"email": "bob@acme.example"}]}
+    lines = [updated(ada("ada")), updated(bob), updated(desk)]
+    result = org.run("-", given=b"\n".join(json.dumps(line).encode() for line in lines))
+    shown = (ROOT / "README.md").read_text().partition("<!-- plan -->")[2].partition("<!-- /plan -->")[0]
+    assert [line.strip() for line in shown.strip().splitlines()[1:-1]] == [
+        line.strip() for line in result.stdout.splitlines()
+    ]
 
 
 @pytest.mark.parametrize(
