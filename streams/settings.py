@@ -190,7 +190,7 @@ class PeopleSettings(Group):
         (), description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)"
     )
     suppression_list: OptionalPath = Field(
-        None, description="the list of erased people, as salted hashes; `contactstream suppress` adds to it"
+        None, description="the list of erased people, as salted hashes; `contactstream suppress FILE` adds to it"
     )
 
 

@@ -13,6 +13,7 @@ from streams import cli
 from streams.settings import KafkaSettings, load
 from streams.topics import check, create, topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -28,6 +29,12 @@ def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
     admin = kafka.admin()
     for future in admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS).values():
         future.result()
+
+    def told() -> bool:
+        (found,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, kafka.name(topic))]).values()
+        return bool(found.result(REQUEST_SECONDS)[name].value == value)
+
+    wait_until(told, f"the broker says that {name} is {value}")
 
 
 def test_what_is_created_is_as_it_has_to_be_and_created_once(kafka: Kafka) -> None:
