@@ -1,5 +1,6 @@
 """The topics: their names, their policies and why, their creation and their check."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -15,6 +16,7 @@ from streams.settings import KafkaSettings
 
 DAY_MS = 86_400_000
 REQUEST_SECONDS = 30.0  # one admin request: a controller that moves takes up to 20 s to answer again
+VISIBLE_SECONDS = 10.0  # a new topic reaches every broker's metadata within moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Finding:
 
 
 def create(admin: AdminClient, wanted: Topics) -> list[str]:
-    """Creates what is missing and returns the names. Existing topics are left as they are: see `check`.
+    """Creates what is missing, waits until the broker tells of all, and returns the names. Existing topics are left as they are.
 
     Raises KafkaException when the broker refuses one; `refusal` says why, and what to do.
     """
@@ -118,6 +120,11 @@ def create(admin: AdminClient, wanted: Topics) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
                 raise
+    until = time.monotonic() + VISIBLE_SECONDS
+    while {topic.name for topic in missing} - admin.list_topics(timeout=REQUEST_SECONDS).topics.keys():
+        if time.monotonic() > until:
+            break  # `check` says what is still missing
+        time.sleep(0.05)
     return created
 
 
