@@ -1,11 +1,14 @@
 """The Salesforce simulator behind a real socket, and a Sync that is logged in to it."""
 
+import gzip
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from aiohttp.test_utils import TestServer
 
 from connectors.salesforce.auth import ClientCredentials, Session
@@ -19,12 +22,13 @@ from connectors.salesforce.sync import NEXT_BATCH, Fate, Sync
 
 @dataclass
 class SimulatedOrg:
-    """`calls` by kind, as the client counted them; `counts` as Sync did."""
+    """`calls` by kind, as the client counted them; `counts` as Sync did; `methods` of every request, and of those inside them."""
 
     world: World
     sync: Sync
     calls: Counter[str] = field(default_factory=Counter)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
     now: float = 1_750_000_000.0
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
@@ -70,6 +74,14 @@ async def simulated_org(
         def on_call(kind: str, status: int | None, seconds: float) -> None:
             calls[kind] += 1
 
+        async def note(request: httpx.Request) -> None:
+            org.methods[request.method] += 1
+            if request.url.path.endswith("/composite"):
+                raw = request.content
+                body = gzip.decompress(raw) if request.headers.get("Content-Encoding") == "gzip" else raw
+                org.methods.update(part["method"] for part in json.loads(body)["compositeRequest"])
+
+        http.event_hooks["request"].append(note)
         session = Session(ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call)
         async with SalesforceClient(session, http, on_call=on_call, budget=budget, fence=fence) as client:
             org: SimulatedOrg

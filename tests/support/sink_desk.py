@@ -21,7 +21,7 @@ from streams.sink import Membership, Sink, Stop
 from streams.topics import topics
 
 NAMES = topics(KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1))
-DEADLINE = 15.0  # far more than anything here takes
+DEADLINE = 60.0  # far more than anything here takes
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FakeConsumer:
     def get_watermark_offsets(
         self, _partition: TopicPartition, timeout: float, cached: bool = False
     ) -> tuple[int, int]:
-        return 0, len(self.log) if cached else self.position
+        return 0, len(self.log)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         if self.refuse:
@@ -169,11 +169,14 @@ class Desk:
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """The last outcome of each contact, as the compacted topic keeps it."""
-        return {
-            (record.key or b"").decode(): json.loads(record.value or b"{}")
+        return dict(self.all_outcomes())
+
+    def all_outcomes(self) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ((record.key or b"").decode(), json.loads(record.value or b"{}"))
             for record in self.publisher.records
             if record.topic == NAMES.outcomes.name
-        }
+        ]
 
     def dead_letters(self) -> list[Record]:
         return [record for record in self.publisher.records if record.topic == NAMES.dead_letter.name]
@@ -196,9 +199,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(org: Any, membership: Membership | None = None, **settings: Any) -> AsyncIterator[Desk]:
-    """A running Sink. `org` is a Sync, or a stand-in for one; `membership` the fence that it was given."""
-    skipped = [0.0]
+async def desk(
+    org: Any,
+    membership: Membership | None = None,
+    skipped: list[float] | None = None,
+    deleted_before: Iterable[tuple[str, int]] = (),
+    **settings: Any,
+) -> AsyncIterator[Desk]:
+    """A running Sink. `org` is a Sync, or a stand-in for one; `membership` the fence that it was given; `skipped` what its clock is
+    ahead of the machine's; `deleted_before` what a predecessor deleted.
+    """
+    skipped = [0.0] if skipped is None else skipped
 
     def clock() -> float:
         return time.monotonic() + skipped[0]
@@ -216,6 +227,7 @@ async def desk(org: Any, membership: Membership | None = None, **settings: Any) 
         metrics,
         health,
         membership,
+        lambda: deleted_before,
         clock,
     )
     one = Desk(sink, consumer, publisher, metrics, health, membership, skipped)

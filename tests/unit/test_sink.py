@@ -25,6 +25,7 @@ from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.planning import Change, Fate, Outcome
 from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.sync import ACCOUNT_SECONDS
+from streams.batching import Row
 from streams.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
 from streams.sink import ASKED_LONGEST, STOP_SECONDS, Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
@@ -248,7 +249,12 @@ async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(monkeypatch: p
     org.claims_fail = "g/odd"
     async with desk(org, org.membership) as sink:
         claims: list[frozenset[str]] = []
-        monkeypatch.setattr("streams.sink.claims_of", lambda rows: claims.extend(row.claims for row in rows) or set())
+
+        def noted(rows: Sequence[Row]) -> set[str]:
+            claims.extend(row.claims for row in rows)
+            return set()
+
+        monkeypatch.setattr("streams.sink.claims_of", noted)
         sink.offer("g/odd", 1, person("odd"))
         sink.offer("g/ada", 1, person("ada"))
         await sink.until_committed()
