@@ -10,9 +10,8 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.events import Record
-from streams.kafka import METADATA_SECONDS, ErrorLog, consumer_config
+from streams.kafka import METADATA_SECONDS, ErrorLog, consumer_config, to_record
 from streams.settings import KafkaSettings
-from streams.snapshot import to_record
 
 log = structlog.get_logger()
 

@@ -156,11 +156,12 @@ def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> li
 def to_record(message: Message) -> Record:
     """A message of confluent-kafka in our own words."""
     headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
     return Record(
         topic=message.topic() or "",
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        headers=list(headers.items() if isinstance(headers, dict) else headers),
+        headers=[(name, _bytes(value) or b"") for name, value in pairs],
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         timestamp_ms=message.timestamp()[1],

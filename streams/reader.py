@@ -20,7 +20,7 @@ from connectors.nylas.client import NylasClient
 from streams.assigned import AssignedPartition, OutOfLog
 from streams.events import Record, UnreadableRecord
 from streams.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
-from streams.kafka import client_config, consumer_config, producer_config, wait_for_broker
+from streams.kafka import client_config, consumer_config, producer_config, to_record, wait_for_broker
 from streams.lag import Gate, LagReader
 from streams.metrics import ReaderMetrics
 from streams.offsets import OffsetTracker
@@ -32,7 +32,6 @@ from streams.run_executor import RunExecutor, snapshot_again
 from streams.runs import Run, RunKind, RunLog
 from streams.scan import Scanner
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
-from streams.snapshot import to_record
 from streams.succession import Succession
 from streams.topics import Topics, group, topics
 

@@ -19,7 +19,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -38,9 +38,10 @@ from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, Salesforc
 from connectors.salesforce.identity import record_key
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
+from streams.deletions import Deletions, recent_deletions
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
 from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
-from streams.fences import Exit
+from streams.fences import Exit, elapsed
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -56,14 +57,13 @@ from streams.ops import Health, OpsServer
 from streams.org import open_org
 from streams.publisher import Publisher, PublishFailed
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.snapshot import SnapshotStalled
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05  # one consume: how late a finished batch can be noticed while nothing arrives
-# Three seconds without a record while catching up: the end of the log is a hole, or the broker is away.
-QUIET_POLLS = 60
 CONSUME_RECORDS = 2000  # one consume: two batches, so that the next is ready when one goes
 DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
 STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
@@ -113,7 +113,7 @@ class Membership:
     read in the org may be a successor's by now, however late its answer comes.
     """
 
-    def __init__(self, session_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, session_timeout: float, clock: Callable[[], float] = elapsed) -> None:
         self._bound = session_timeout / 2
         self._clock = clock
         self._polled = clock()
@@ -169,6 +169,7 @@ class Sink:
         metrics: SinkMetrics,
         health: Health,
         membership: Membership,
+        deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
@@ -179,6 +180,7 @@ class Sink:
         self._metrics = metrics
         self._health = health
         self._membership = membership
+        self._deleted_before = deleted_before  # blocks: key and version of what a predecessor deleted lately
         self._clock = clock
         # librdkafka's calls block; one thread, so that rebalances are seen between two polls and never beside one.
         self._kafka_thread = ThreadPoolExecutor(1, "kafka")
@@ -195,7 +197,8 @@ class Sink:
         self._written = 0  # batches that the org wrote something of
         self._buried: deque[float] = deque()  # when a contact was blamed for the failure of its calls
         self._catch_up_to = 0
-        self._quiet_polls = 0
+        self._deletions = Deletions()
+        self._recalling: asyncio.Task[None] | None = None
         self._started_at = 0
         self._lag_due = 0.0
         self._stop: Stop | None = None
@@ -330,7 +333,23 @@ class Sink:
         await self._forget("assigned")
         self._assigned, self._paused = TopicPartition(partition.topic, partition.partition), False
         self._started_at, self._lag_due = partition.offset, 0.0
-        self._catch_up_to, self._quiet_polls = end, 0
+        self._catch_up_to = end if partition.offset < end else 0
+        self._recalling = asyncio.create_task(self._recall(self._epoch))
+
+    async def _recall(self, epoch: int) -> None:
+        """Takes over what a predecessor knew of deletions. Where Kafka does not tell it in time the sink stops."""
+        deadline = self._clock() + ASSIGN_SECONDS
+        while epoch == self._epoch and self._stop is None:
+            try:
+                for key, version in await asyncio.to_thread(self._deleted_before):
+                    self._deletions.note(key, version)
+            except (SnapshotStalled, KafkaException) as error:
+                log.warning("what was deleted lately is not told", error=str(error))
+                if self._clock() > deadline:
+                    self.stop("kafka does not say what was deleted lately", Exit.NO_COORDINATOR)
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return
 
     def _catching_up(self) -> bool:
         """Whether what a predecessor may have done already is still being read.
@@ -341,7 +360,7 @@ class Sink:
         """
         if self._tracker.position >= self._catch_up_to or len(self._tracker) >= self._settings.max_ahead:
             self._catch_up_to = 0
-        return self._catch_up_to > 0 and self._quiet_polls < QUIET_POLLS
+        return self._catch_up_to > 0 or self._recalling is None or not self._recalling.done()
 
     async def _finish_what_is_under_way(self) -> int | None:
         if self._tasks:
@@ -371,7 +390,6 @@ class Sink:
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = self._clock()
-        self._quiet_polls = 0 if messages else self._quiet_polls + 1
         for message in messages:
             fault = message.error()
             if fault is not None:
@@ -413,7 +431,9 @@ class Sink:
             raise OffsetsExpired(
                 "the position fell out of the log: changes were lost to retention; run contactstream reconcile --all"
             )
-        if fault.fatal() or fault.code() == KafkaError._AUTHENTICATION:
+        if fault.code() == KafkaError._PARTITION_EOF:
+            self._catch_up_to = 0  # compaction may have left a hole before the end
+        elif fault.fatal() or fault.code() == KafkaError._AUTHENTICATION:
             self.stop(f"kafka: {fault.name()}", Exit.KAFKA_REFUSED)
         else:
             log.warning("kafka", error=fault.name())
@@ -457,8 +477,12 @@ class Sink:
     async def _work(self, rows: list[Row], epoch: int, term: int) -> None:
         self._metrics.batch_rows.observe(len(rows))
         batch = self._membership.begin(term)
+        outdated = {row.key for row in rows if self._deletions.outdate(row.change)}
+        outcomes = [salesforce.Outcome(key, salesforce.Fate.STALE, reason="deleted_since") for key in outdated]
+        current = [_for_salesforce(row.change) for row in rows if row.key not in outdated]
         try:
-            outcomes = await self._org.sync([_for_salesforce(row.change) for row in rows])
+            if current:
+                outcomes += await self._org.sync(current)
             again, records, done = self._sort(outcomes, {row.key: row for row in rows})
         except NoLongerOurs as error:
             log.warning("nothing more is sent", error=str(error))
@@ -482,6 +506,8 @@ class Sink:
         for row in done:
             for offset in row.offsets:
                 self._tracker.finish(offset)
+            if row.change.kind is Kind.DELETED:
+                self._deletions.note(row.key, row.change.version)
             self._observe_latency(row)
         self._metrics.last_processed.set_to_current_time()
 
@@ -721,8 +747,13 @@ async def _serve(
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()
         stack.push_async_callback(publisher.close, 5.0)  # all outcomes were awaited: nothing is left but on a cut line
-        consumer = Consumer(consumer_config(kafka, group(kafka, "sink"), session_timeout=settings.session_timeout))
-        sink = Sink(consumer, publisher, org, names, settings, metrics, health, membership)
+        config = consumer_config(kafka, group(kafka, "sink"), session_timeout=settings.session_timeout)
+        consumer = Consumer(config | {"enable.partition.eof": True})
+
+        def deleted_before() -> Iterable[tuple[str, int]]:
+            return recent_deletions(kafka, names)
+
+        sink = Sink(consumer, publisher, org, names, settings, metrics, health, membership, deleted_before)
         ending = asyncio.create_task(_stop_on(stopping, sink))
         try:
             stop = await sink.run()
