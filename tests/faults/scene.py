@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from deploy.local.broker import free_ports
 from tests.faults.load import BASE, GRANT, SECRET, contact, envelope
 from tests.faults.variants import FOLDER
 from tests.faults.verifier import Evidence, Sample, Stored, Verdict, Write, verify
-from tests.support.kafka import Found, Kafka
+from tests.support.kafka import Found, Kafka, Onlooker
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-SESSION = 3.0  # seconds: the shortest with which a stage on two shared cores does not lose its own session
-REACH_SECONDS = 60.0  # a start, a group join, and a session that has to expire first
+SESSION = 10.0  # seconds, the default of the stages: one that is starved for half of it ends itself, and nobody starts it again
+SLEEPER_SESSION = (
+    6.0  # of a stage that a test puts to sleep for longer than that: its successor has to wait for the end of it
+)
+REACH_SECONDS = 90.0  # a start, a group join, and a session that has to expire first, on a machine that others use too
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 Event = tuple[bytes, bytes]
@@ -57,11 +60,21 @@ class Scene:
     processes: Processes
     folder: Path
     partitions: int = 1
-    session: float = SESSION
     version_rule: bool = True
     acknowledged: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     org: str = ""
+    _onlookers: dict[tuple[str, str], Onlooker] = field(
+        default_factory=dict
+    )  # made once: many looks a second cost a core else
+    _admin: AdminClient | None = None
+
+    def __enter__(self) -> "Scene":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._onlookers.values():
+            each.close()
 
     def set_up(self, *, org: bool = True, settings: Mapping[str, Any] | None = None) -> "Scene":
         """Topics, and an org."""
@@ -80,12 +93,14 @@ class Scene:
             wait_until(lambda: self._ask("/_sim/state"), "the org answers")
         return self
 
-    def start(self, stage: str, variant: str = "whole", **environ: str) -> Process:
+    def start(
+        self, stage: str, variant: str = "whole", environ: Mapping[str, str] | None = None, *, session: float = SESSION
+    ) -> Process:
         """A stage, broken as `variant` says."""
         given = self.kafka.environ | {
             "KAFKA_EVENTS_PARTITIONS": str(self.partitions),
-            "DEDUPE_SESSION_TIMEOUT": str(self.session),
-            "SINK_SESSION_TIMEOUT": str(self.session),
+            "DEDUPE_SESSION_TIMEOUT": str(session),
+            "SINK_SESSION_TIMEOUT": str(session),
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",
@@ -94,7 +109,7 @@ class Scene:
             FOLDER: str(self.folder),
         }
         command = (sys.executable, "-m", "tests.faults.variants", variant)
-        return self.processes.start(stage, command=command, environ=given | environ)
+        return self.processes.start(stage, command=command, environ=given | dict(environ or {}))
 
     def hold(self, moment: str) -> None:
         """Whoever reaches that moment from now on stays in it."""
@@ -102,7 +117,11 @@ class Scene:
 
     def wait_reached(self, moment: str) -> None:
         """Returns when a stage is held there."""
-        wait_until((self.folder / f"{moment}.reached").exists, f"the moment {moment} is reached", REACH_SECONDS)
+        wait_until(lambda: self.has_reached(moment), f"the moment {moment} is reached", REACH_SECONDS)
+
+    def has_reached(self, moment: str) -> bool:
+        """Whether a stage has been there."""
+        return (self.folder / f"{moment}.reached").exists()
 
     def release(self, moment: str) -> None:
         """Lets go."""
@@ -132,14 +151,17 @@ class Scene:
 
     def committed(self, stage: str, topic: str) -> dict[int, int]:
         """Committed offsets of a stage."""
-        found = self.kafka.committed(f"{self.kafka.prefix}contactstream-{stage}", topic)
+        if (stage, topic) not in self._onlookers:
+            group = f"{self.kafka.prefix}contactstream-{stage}"
+            self._onlookers[stage, topic] = Onlooker(self.kafka, group, topic)
+        found = self._onlookers[stage, topic].committed()
         return {partition: offset for partition, offset in found.items() if offset >= 0}
 
     def end(self, topic: str, partition: int = 0) -> int:
         """The end of a topic."""
-        admin = self.kafka.admin()
+        self._admin = self._admin or self.kafka.admin()
         where = TopicPartition(self.kafka.name(topic), partition)
-        return int(next(iter(admin.list_offsets({where: LATEST}).values())).result().offset)
+        return int(next(iter(self._admin.list_offsets({where: LATEST}).values())).result().offset)
 
     def wait_committed(self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS) -> None:
         """Until a stage has committed so many records of a topic."""
@@ -161,8 +183,10 @@ class Scene:
     def sample(self) -> None:
         """Notes what is committed, and then where the result topics end."""
         dedupe, sink = self.committed("dedupe", "contacts.events"), self.committed("sink", "contacts.changes")
-        ends = [self.end(f"contacts.{name}") for name in ("changes", "outcomes", "refetch", "dead-letter")]
-        self.samples.append(Sample(dedupe, sink.get(0, 0), *ends))
+        changes, outcomes, refetch, dead = (
+            self.end(f"contacts.{name}") for name in ("changes", "outcomes", "refetch", "dead-letter")
+        )
+        self.samples.append(Sample(dedupe, sink.get(0, 0), changes, outcomes, refetch, dead))
 
     def verdict(self) -> Verdict:
         """What the verifier says of everything so far."""

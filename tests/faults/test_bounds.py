@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ DRAIN_SECONDS = 300.0
 
 
 @pytest.fixture
-def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Scene:
-    return Scene(kafka, processes, tmp_path).set_up(settings={"write_log": False})
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(kafka, processes, tmp_path) as one:
+        yield one.set_up(settings={"write_log": False})
 
 
 class Peak:
@@ -90,7 +92,7 @@ def test_memory_does_not_grow_with_the_backlog(scene: Scene, stage: str, records
 
 def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scene) -> None:
     (port,) = free_ports(1)
-    bridge = scene.start("bridge", BRIDGE_LISTEN=f"127.0.0.1:{port}").wait_ready()
+    bridge = scene.start("bridge", environ={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
     peaks = []
     for records in (200, 2000):
         with Peak(bridge) as peak:
@@ -108,7 +110,7 @@ def test_a_stage_stops_within_the_grace_period_under_load(scene: Scene, stage: s
     environ = {"BRIDGE_LISTEN": f"127.0.0.1:{port}"} if stage == "bridge" else {}
     if stage != "bridge":
         send_backlog(scene, stage, 100_000)
-    process = scene.start(stage, **environ)
+    process = scene.start(stage, environ=environ)
     stopping = threading.Event()
 
     def load() -> None:

@@ -1,5 +1,6 @@
 """Records that expired before they were read stop the stage that would have read them, loudly; nothing is skipped in silence."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ ENDS_SECONDS = 40.0  # a start on shared cores
 
 
 @pytest.fixture
-def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Scene:
-    return Scene(kafka, processes, tmp_path).set_up()
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(kafka, processes, tmp_path) as one:
+        yield one.set_up()
 
 
 def expire(scene: Scene, topic: str, start: int) -> None:

@@ -24,24 +24,30 @@ FOLDER = "FAULTS_HOLD"
 LINGER = "FAULTS_LINGER_MS"
 """Environment: how long records wait in the dedupe stage's producer before they are sent."""
 
-BATCH = "FAULTS_BATCH"
-"""Environment: records that the dedupe stage's agent is handed at once; many such batches then wait in its queue."""
-
-SEEK = "FAULTS_SEEK_SECONDS"
-"""Environment: how long the dedupe stage's seek back to the committed offsets takes longer, at the end of a recovery."""
-
+SMALL_BATCH = 5  # records: so that a batch waits in Faust's queue while the agent has another
+FETCH_SECONDS = 10.0  # a fetch that is under way while dedupe is held at `sought` lasts so long: a test has to hit it
 
 CLIENT = "FAULTS_CLIENT_ID"
 """Environment: the sink's name in its group. Member IDs begin with it, and assignors go through the members in their order."""
 
 
+def wants(name: str) -> bool:
+    """Whether there is such a file in the test's folder."""
+    folder = os.environ.get(FOLDER)
+    return folder is not None and Path(folder, name).exists()
+
+
 def held(moment: str) -> bool:
     """Whether a test holds the stage at this moment; says that the moment is reached."""
-    folder = os.environ.get(FOLDER)
-    if folder is None or not Path(folder, moment).exists():
+    if not wants(moment):
         return False
-    Path(folder, f"{moment}.reached").touch()
+    note(moment)
     return True
+
+
+def note(moment: str) -> None:
+    """Says that the moment is reached."""
+    Path(os.environ[FOLDER], f"{moment}.reached").touch()
 
 
 def hold(moment: str) -> None:
@@ -88,12 +94,14 @@ def _hold_bridge() -> None:
 
 
 def _hold_dedupe() -> None:
-    """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and table; `done` with both."""
+    """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and table; `done` with both;
+    `sought`, when a recovery is all but over; `fetched` and `fetched_again`, when records were fetched meanwhile.
+    """
     from streams import dedupe, faust_batches
     from streams.dedupe import Writer
-    from streams.faust_batches import BatchConsumer
+    from streams.faust_batches import BatchConsumer, ConsumerThread
 
-    seek = BatchConsumer.perform_seek
+    seek, fetch, batch = BatchConsumer.perform_seek, ConsumerThread._fetch_records, faust_batches.BATCH
     publish, flush, config = Writer.publish, Writer._flush, vars(dedupe)["producer_config"]
     flushed = 0
 
@@ -111,40 +119,46 @@ def _hold_dedupe() -> None:
     def lingering_config(kafka: Any, *, delivery_timeout: float, linger_ms: float = 5) -> Any:
         return config(kafka, delivery_timeout=delivery_timeout, linger_ms=float(os.environ.get(LINGER, linger_ms)))
 
-    async def slow_seek(self: Any) -> None:
+    async def held_seek(self: Any) -> None:
         await seek(self)
-        await asyncio.sleep(float(os.environ.get(SEEK, "0")))
+        await hold_async("sought")
 
-    if BATCH in os.environ:
-        replace(faust_batches, "BATCH", int(os.environ[BATCH]))
-        replace(faust_batches, "QUEUE", 1000)
-    replace(BatchConsumer, "perform_seek", slow_seek)
+    async def noted_fetch(
+        self: Any,
+        consumer: Any,
+        active_partitions: Any,
+        timeout: float | None = None,  # noqa: ASYNC109
+        max_records: int | None = None,
+    ) -> Any:
+        wanted = wants("sought")
+        vars(faust_batches)["BATCH"] = SMALL_BATCH if wanted else batch
+        fetched = await fetch(self, consumer, active_partitions, FETCH_SECONDS if wanted else timeout, max_records)
+        if fetched and wants("sought.reached"):
+            note("fetched_again" if wants("fetched.reached") else "fetched")
+        return fetched
+
+    replace(BatchConsumer, "perform_seek", held_seek)
+    replace(ConsumerThread, "_fetch_records", noted_fetch)
     replace(Writer, "publish", held_publish)
     replace(Writer, "_flush", held_flush)
     replace(dedupe, "producer_config", lingering_config)
 
 
 def _hold_sink() -> None:
-    """Moments: `resolved`, before the sink asks itself whether the partition is still its own; `before_write`, after that."""
+    """The moment `before_write`: the org has answered who is there, and nothing is written yet."""
     from connectors.salesforce.sync import Sync
     from streams import sink
 
-    resolve, write, config = Sync.resolve, Sync.write, vars(sink)["consumer_config"]
+    write, config = Sync.write, vars(sink)["consumer_config"]
 
     def named(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | ({"client.id": os.environ[CLIENT]} if CLIENT in os.environ else {})
 
-    async def held_resolve(self: Any, changes: Any) -> Any:
-        plan = await resolve(self, changes)
-        await hold_async("resolved")
-        return plan
-
     async def held_write(self: Any, plan: Any) -> Any:
         await hold_async("before_write")
         return await write(self, plan)
 
-    replace(Sync, "resolve", held_resolve)
     replace(Sync, "write", held_write)
     replace(sink, "consumer_config", named)
 
@@ -198,12 +212,47 @@ def forward_stale() -> None:
     replace(news, "decide", without_check)
 
 
-def open_windows() -> None:
-    """Stock Faust's order at the end of a recovery, its live set of partitions, no check of what arrives, and holes that count as done."""
+def done_early() -> None:
+    """Dedupe's agent hands a batch to a task and asks for the next one, which tells Faust that the first is done."""
+    from streams.dedupe import Dedupe
+
+    async def agent(self: Any, batches: Any) -> None:
+        loop = asyncio.get_running_loop()
+        async for records in batches:
+            loop.run_in_executor(self._thread, self.work, records)
+
+    replace(Dedupe, "agent", agent)
+
+
+def _open_first_window() -> None:
+    """Stock Faust's order at the end of a recovery: what is fetched before the queues are cleared is gone."""
     from faust.tables.recovery import Recovery
+
+    from streams.faust_batches import PausedRecovery
+
+    async def stock(self: Any, generation_id: int = 0) -> None:
+        self.app.consumer._open_in = self.app.rebalancing_count
+        await Recovery.on_recovery_completed(self, generation_id)
+
+    replace(PausedRecovery, "on_recovery_completed", stock)
+
+
+def _open_second_window() -> None:
+    """Stock Faust's live set of partitions: a fetch that is under way when it is emptied takes of all, and what was paused is dropped."""
     from faust.transport.drivers.aiokafka import Consumer
 
-    from streams.faust_batches import BatchConsumer, PausedRecovery
+    from streams.faust_batches import BatchConsumer
+
+    async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
+        return await Consumer._getmany(self, active_partitions, timeout)
+
+    replace(BatchConsumer, "_getmany", live_set)
+    replace(BatchConsumer, "stop_flow", lambda self: Consumer.stop_flow(self))
+
+
+def _unchecked_holes() -> None:
+    """What arrives is not checked, and holes count as done."""
+    from streams.faust_batches import BatchConsumer
 
     async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
         last = batch[-1].offset
@@ -220,17 +269,27 @@ def open_windows() -> None:
         found: int | None = self._finished.get(tp)
         return found
 
-    async def stock(self: Any, generation_id: int = 0) -> None:
-        await Recovery.on_recovery_completed(self, generation_id)
-
-    async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
-        return await Consumer._getmany(self, active_partitions, timeout)
-
     replace(BatchConsumer, "_take", take_unchecked)
     replace(BatchConsumer, "_new_offset", past_holes)
-    replace(BatchConsumer, "_getmany", live_set)
-    replace(BatchConsumer, "stop_flow", lambda self: Consumer.stop_flow(self))
-    replace(PausedRecovery, "on_recovery_completed", stock)
+
+
+def first_window() -> None:
+    """The first window, and nobody looks."""
+    _open_first_window()
+    _unchecked_holes()
+
+
+def second_window() -> None:
+    """The second window, and nobody looks."""
+    _open_second_window()
+    _unchecked_holes()
+
+
+def open_windows() -> None:
+    """Both windows, and nobody looks."""
+    _open_first_window()
+    _open_second_window()
+    _unchecked_holes()
 
 
 def no_watchdog() -> None:
@@ -270,10 +329,15 @@ def no_fences_dedupe() -> None:
 
 
 def no_fences_sink() -> None:
-    """The sink never asks whether the partition is still its own."""
-    from streams.sink import Membership
+    """The sink never asks itself whether the partition is still its own, and a batch knows of no term."""
+    from streams.sink import _BATCH, Membership
 
-    replace(Membership, "check", lambda self: None)
+    def count(self: Any) -> None:
+        if (batch := _BATCH.get()) is not None:
+            batch.sent += 1
+
+    replace(Membership, "check", count)
+    replace(Membership, "in_doubt", property(lambda self: False))
 
 
 def commit_early() -> None:
@@ -367,7 +431,12 @@ VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
     ("acknowledge_first", "bridge"): acknowledge_first,
     ("table_first", "dedupe"): table_first,
     ("no_version_check", "dedupe"): forward_stale,
+    ("done_early", "dedupe"): done_early,
+    ("first_window", "dedupe"): first_window,
+    ("second_window", "dedupe"): second_window,
     ("open_windows", "dedupe"): open_windows,
+    ("first_window_alone", "dedupe"): _open_first_window,
+    ("second_window_alone", "dedupe"): _open_second_window,
     ("no_watchdog", "dedupe"): no_watchdog,
     ("no_fences", "dedupe"): no_fences_dedupe,
     ("commit_early", "sink"): commit_early,

@@ -154,19 +154,36 @@ class Kafka:
         return sorted(found, key=lambda each: (each.partition, each.offset))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The committed offset of each partition; -1001 without a commit.
+        """The committed offset of each partition; -1001 without a commit. Raises KafkaException while no coordinator answers."""
+        onlooker = Onlooker(self, group, topic)
+        try:
+            return onlooker.committed()
+        finally:
+            onlooker.close()
+
+
+class Onlooker:
+    """Asks again and again what a group has committed of a topic, with one client."""
+
+    def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
+        self._topic = kafka.name(topic)
+        self._consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 3})
+        self._partitions: list[TopicPartition] = []
+
+    def committed(self) -> dict[int, int]:
+        """As `Kafka.committed`.
 
         Not by AdminClient.list_consumer_group_offsets, which crashes the process when the coordinator moved (librdkafka issue 5040).
-        Raises KafkaException while no coordinator answers.
         """
-        name = self.name(topic)
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 3})
-        try:
-            partitions = consumer.list_topics(name, timeout=REQUEST_SECONDS).topics[name].partitions
-            wanted = [TopicPartition(name, number) for number in partitions]
-            return {each.partition: each.offset for each in consumer.committed(wanted, timeout=REQUEST_SECONDS)}
-        finally:
-            consumer.close()
+        if not self._partitions:
+            found = self._consumer.list_topics(self._topic, timeout=REQUEST_SECONDS).topics[self._topic].partitions
+            self._partitions = [TopicPartition(self._topic, number) for number in found]
+        asked = self._consumer.committed(self._partitions, timeout=REQUEST_SECONDS)
+        return {each.partition: each.offset for each in asked}
+
+    def close(self) -> None:
+        """Ends the client."""
+        self._consumer.close()
 
 
 def _found(message: Message, partition: int, offset: int) -> Found:
