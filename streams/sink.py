@@ -543,7 +543,8 @@ class Sink:
                 half = -(-len(rows) // 2)
                 for row in rows:
                     row.together, row.failures, row.written_before = half, after_split(half), self._written
-        wait = backoff(failures, random.random, PROBE_FIRST, PROBE_LONGEST)
+        # While everybody waits for the org, its probes have their own pace; the last to fail goes last.
+        wait = backoff(failures, random.random, PROBE_FIRST, PROBE_LONGEST) if beside_others else 0.0
         for row in rows:
             if row.together:
                 row.not_before = now + wait

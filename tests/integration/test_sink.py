@@ -128,6 +128,10 @@ def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(running: Product
 
 
 def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running: Product) -> None:
+    """For several sessions: it is probed once a second, so that eight refusals are four sessions of two seconds."""
+    running.stages["sink"].stop()
+    short = {"SINK_SESSION_TIMEOUT": "2"}
+    running.stages["sink"] = running.processes.start("sink", environ=short).wait_ready()
     change(running, "first", 1)
     running.outcome("first", 1)
     faults(running, {"effect": "status", "status": 503, "retry_after": 1, "times": None})
@@ -136,10 +140,17 @@ def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running
     wait_until(lambda: sink.ask("/readyz")[0] == 503, "the sink is not ready")
     assert "salesforce: maintenance" in sink.ask("/readyz")[1]
     assert sink.ask("/livez")[0] == 200, "a restart would not help"
+    wait_until(lambda: _refused(running) >= 8, "the org was probed for several sessions", 60)
     running.http.delete(f"{running.salesforce}/_sim/faults").raise_for_status()
     assert running.outcome("waits", 1)["outcome"] == "created"
     assert sink.ask("/readyz")[0] == 200
     assert sink.log.count('"assigned"') == 1
+    assert '"lost"' not in sink.log
+    assert '"revoked"' not in sink.log
+
+
+def _refused(running: Product) -> int:
+    return int(running.http.get(f"{running.salesforce}/_sim/state").json()["faults"].get("status", 0))
 
 
 def test_a_killed_sink_repeats_work_and_makes_nobody_twice(running: Product) -> None:

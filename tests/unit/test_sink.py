@@ -204,6 +204,17 @@ async def test_a_fault_of_the_whole_org_pauses_without_end_and_never_dead_letter
         assert len(org.stored) == 24
 
 
+async def test_an_org_is_probed_at_its_own_pace_however_often_the_same_contact_was_in_the_probe() -> None:
+    org = PlainOrg()
+    org.all_broken = OrgUnavailable("maintenance", 1.0)
+    async with desk(org, org.membership) as sink:
+        sink.offer("g/ada", 1, person("ada"))
+        for number in range(1, 15):
+            await sink.until(lambda: len(org.batches) >= number and not sink.sink.at_work, "a probe")  # noqa: B023
+            sink.skip(1.5)
+        assert sink.dead_letters() == []
+
+
 @pytest.mark.parametrize("fault", [OrgUnavailable("daily_limit", 1.0), OrgNotPrepared("no key field")], ids=repr)
 async def test_what_is_certainly_no_contacts_fault_is_never_blamed_on_one(fault: Exception) -> None:
     org = PlainOrg()
