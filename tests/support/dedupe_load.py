@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import orjson
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from tests.support.kafka import REQUEST_SECONDS, Found, Kafka
+from tests.support.kafka import REQUEST_SECONDS, Found, Kafka, Onlooker
 from tests.support.waiting import wait_until
 
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -33,8 +33,8 @@ def create_topics(kafka: Kafka, partitions: int) -> None:
         kafka.create(topic)
 
 
-def environ(kafka: Kafka, partitions: int, session: float = 6.0) -> dict[str, str]:
-    """A stage's environment for these topics."""
+def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, str]:
+    """A stage's environment for these topics. A worker that is starved for half a `session` (seconds) ends itself."""
     return kafka.environ | {"KAFKA_EVENTS_PARTITIONS": str(partitions), "DEDUPE_SESSION_TIMEOUT": str(session)}
 
 
@@ -48,14 +48,13 @@ def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
     return f"g{contact % 3}/c{contact}".encode(), orjson.dumps(envelope)
 
 
-def rounds(contacts: int, versions: int) -> Iterator[tuple[bytes, bytes]]:
-    """Each contact's versions in order, all contacts in turn, and each event a second time, as a retry."""
-    for version in range(versions):
-        for contact in range(contacts):
-            made = event(contact, version)
+def versions_of(contacts: int, version: int) -> Iterator[tuple[bytes, bytes]]:
+    """One version of every contact, and of every fifth a second time, as a retry."""
+    for contact in range(contacts):
+        made = event(contact, version)
+        yield made
+        if contact % 5 == 0:
             yield made
-            if contact % 5 == 0:
-                yield made
 
 
 @dataclass
@@ -96,18 +95,22 @@ def account(changes: Sequence[Found]) -> Account:
     return made
 
 
-def committed(kafka: Kafka, partitions: int) -> dict[int, int]:
+def committed(kafka: Kafka) -> dict[int, int]:
     """The stage's committed offsets."""
     return kafka.committed(f"{kafka.prefix}contactstream-dedupe", "contacts.events")
 
 
-def wait_done(kafka: Kafka, partitions: int, sent: int, seconds: float = 90.0) -> None:
+def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
     """Until the stage has committed every event."""
-    wait_until(
-        lambda: sum(max(0, each) for each in committed(kafka, partitions).values()) >= sent,
-        f"{sent} events committed",
-        seconds,
-    )
+    onlooker = Onlooker(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
+    try:
+        wait_until(
+            lambda: sum(max(0, each) for each in onlooker.committed().values()) >= sent,
+            f"{sent} events committed",
+            seconds,
+        )
+    finally:
+        onlooker.close()
 
 
 def changes_end(kafka: Kafka) -> int:
@@ -117,31 +120,34 @@ def changes_end(kafka: Kafka) -> int:
     return int(next(iter(futures.values())).result(REQUEST_SECONDS).offset)
 
 
-def wait_changes(kafka: Kafka, records: int, seconds: float = 60.0) -> None:
+def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
     """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
     wait_until(lambda: changes_end(kafka) >= records, f"{records} changes", seconds)
 
 
 class Load:
-    """Produces in a thread of its own, at most `rate` events a second, while a test disturbs the stage."""
+    """Produces round after round in a thread of its own, at most `rate` events a second, while a test disturbs the stage.
 
-    def __init__(self, kafka: Kafka, events: Iterable[tuple[bytes, bytes]], rate: float) -> None:
-        self._kafka, self._events, self._rate = kafka, list(events), rate
-        self.sent = len(self._events)
-        """How many there are in all."""
+    A round is the next version of every contact. The one under way at the end of the block is the last; then `sent` and `versions`
+    are what there is in all.
+    """
+
+    def __init__(self, kafka: Kafka, contacts: int, rate: float) -> None:
+        self._kafka, self._contacts, self._rate = kafka, contacts, rate
+        self.sent = 0
+        """Events so far."""
+        self.versions = 0
+        """Rounds so far."""
+        self._enough = threading.Event()
         self._thread = threading.Thread(target=self._produce, name="load", daemon=True)
         self._unsent = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether it still produces."""
-        return self._thread.is_alive()
 
     def __enter__(self) -> "Load":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._enough.set()
         self._thread.join()
         assert self._unsent == 0, "the load itself was not acknowledged"
 
@@ -153,17 +159,20 @@ class Load:
         }
         producer = Producer(config)
         began = time.monotonic()
-        for number, (key, value) in enumerate(self._events):
-            if number % 100 == 0:
-                time.sleep(max(0.0, number / self._rate - (time.monotonic() - began)))
-            producer.produce(
-                self._kafka.name("contacts.events"),
-                value,
-                key,
-                headers=[("origin", b"webhook")],
-                on_delivery=self._noted,
-            )
-            producer.poll(0)
+        while not self._enough.is_set():
+            for key, value in versions_of(self._contacts, self.versions):
+                if self.sent % 100 == 0:
+                    time.sleep(max(0.0, self.sent / self._rate - (time.monotonic() - began)))
+                producer.produce(
+                    self._kafka.name("contacts.events"),
+                    value,
+                    key,
+                    headers=[("origin", b"webhook")],
+                    on_delivery=self._noted,
+                )
+                producer.poll(0)
+                self.sent += 1
+            self.versions += 1
         self._unsent += producer.flush(REQUEST_SECONDS)
 
     def _noted(self, error: KafkaError | None, _: object) -> None:
