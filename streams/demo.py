@@ -380,7 +380,7 @@ async def _evidence(
     pages = {name: parse_samples((await machine.http.get(f"{url}/metrics")).text) for name, url in machine.ops.items()}
 
     async def records(topic: str) -> list[Record]:
-        return await asyncio.to_thread(lambda: list(read_topic(kafka, topic)))
+        return await asyncio.to_thread(lambda: list(read_topic(kafka, topic, QUIET_SECONDS)))
 
     found = {
         topic.name.removeprefix(kafka.topic_prefix): await records(topic.name)

@@ -6,14 +6,14 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from connectors.nylas.model import UnreadableBody, contact_key, parse_json, parse_notification
 from connectors.salesforce.auth import Session
@@ -23,12 +23,11 @@ from connectors.salesforce.errors import VERSION_FIELD
 from connectors.salesforce.planning import NAME_DIFFERS, Change, Decision, Fate, Outcome, Plan, Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
 from streams.events import Kind, UnreadableRecord, parse_change
-from streams.kafka import client_config, to_record
 from streams.org import credentials
 from streams.settings import KafkaSettings, SalesforceSettings
+from streams.topic_reader import read_topic
 from streams.topics import topics
 
-BROKER_SECONDS = 10.0  # one request to a broker; a person waits
 READ_SECONDS = 300.0  # to read the changes: some hundred thousand a minute, and more are no plan that anybody reads
 IDENTITY = {"grant_id", "id", "object"}
 """What an updated contact says that says nothing: it is read again before the sink sees it."""
@@ -157,10 +156,10 @@ def read_since(kafka: KafkaSettings, since: float) -> Input:
     found = Input()
     erased: dict[str, None] = {}
     try:
-        for key, value, headers in _records(kafka, topics(kafka).changes.name, since):
-            name = (key or b"").decode(errors="replace")
+        for record in read_topic(kafka, topics(kafka).changes.name, READ_SECONDS, since):
+            name = (record.key or b"").decode(errors="replace")
             try:
-                change = parse_change(key, value, headers)
+                change = parse_change(record.key, record.value, record.headers)
             except UnreadableRecord as error:  # the sink's dead letter
                 found.decided.append(Entry(name, Fate.FAILED.value, reason=error.reason))
                 continue
@@ -171,6 +170,8 @@ def read_since(kafka: KafkaSettings, since: float) -> Input:
             contact = None if change.kind is Kind.DELETED else change.contact
             found.add(Change(change.key, change.version, contact))
             erased.pop(name, None)
+    except TimeoutError as error:
+        raise PlanError(f"{error}: take a later moment") from error
     except KafkaException as error:
         raise PlanError(
             f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}\n"
@@ -179,43 +180,6 @@ def read_since(kafka: KafkaSettings, since: float) -> Input:
     for name in erased:
         found.leave_out(name, "erased")
     return found
-
-
-def _records(kafka: KafkaSettings, topic: str, since: float) -> Iterator[tuple[bytes | None, bytes | None, Any]]:
-    quiet = {"log_level": 0, "error_cb": lambda _: None}  # what goes wrong is raised
-    own = {
-        "group.id": "unused",
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-    }
-    consumer = Consumer(client_config(kafka) | quiet | own)
-    ends = time.monotonic() + READ_SECONDS
-    try:
-        known = consumer.list_topics(topic, timeout=BROKER_SECONDS).topics[topic]
-        if known.error is not None:
-            raise KafkaException(known.error)
-        # below zero it would be one of the protocol's own marks
-        wanted = [TopicPartition(topic, partition, max(0, int(since * 1000))) for partition in known.partitions]
-        starts = [one for one in consumer.offsets_for_times(wanted, timeout=BROKER_SECONDS) if one.offset >= 0]
-        left = {}
-        for one in starts:  # negative: nothing is as young
-            _, left[one.partition] = consumer.get_watermark_offsets(one, timeout=BROKER_SECONDS)
-        consumer.assign(starts)
-        while left:
-            if time.monotonic() > ends:
-                raise PlanError(f"{topic} was not read to its end within {READ_SECONDS:.0f} s: take a later moment")
-            for message in consumer.consume(1000, 0.2):
-                error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise KafkaException(error)
-                record = to_record(message)
-                if error is None:
-                    yield record.key, record.value, record.headers
-                if error is not None or record.offset + 1 >= left.get(record.partition, 0):
-                    left.pop(record.partition, None)
-    finally:
-        consumer.close()
 
 
 async def planned(

@@ -1,4 +1,4 @@
-"""Topics read from outside, from their start to the end that they have now."""
+"""Topics read from outside, all partitions of them, to the end that they have now."""
 
 import time
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from streams.events import Record
 from streams.kafka import client_config, to_record
 from streams.settings import KafkaSettings
 
-ANSWER_SECONDS = 10.0  # one admin request: a broker that restarts answers within it, or the caller asks again
+ANSWER_SECONDS = 10.0  # one request to a broker; a person waits
 
 
-def read_topic(kafka: KafkaSettings, topic: str, seconds: float = 60.0) -> Iterator[Record]:
-    """Every record from the start of each partition to its present end, without a group.
+def read_topic(kafka: KafkaSettings, topic: str, seconds: float, since: float = 0.0) -> Iterator[Record]:
+    """Every record from a moment (epoch seconds) to each partition's present end, without a group.
 
-    Raises TimeoutError when the end was not reached within `seconds`, KafkaException when the topic does not exist.
+    Raises TimeoutError when the end was not reached within `seconds`, KafkaException when the topic cannot be read.
     """
     consumer = Consumer(
         client_config(kafka)
@@ -24,17 +24,23 @@ def read_topic(kafka: KafkaSettings, topic: str, seconds: float = 60.0) -> Itera
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "log_level": 0,  # what goes wrong is raised
+            "error_cb": lambda _: None,
         }
     )
     deadline = time.monotonic() + seconds
     try:
-        partitions = consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].partitions
-        ranges = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_SECONDS)
-            for number in partitions
-        }
-        left = {number for number, (start, end) in ranges.items() if end > start}
-        consumer.assign([TopicPartition(topic, number, ranges[number][0]) for number in left])
+        known = consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
+        if known.error is not None:
+            raise KafkaException(known.error)
+        # below zero it would be one of the protocol's own marks
+        moments = [TopicPartition(topic, partition, max(0, int(since * 1000))) for partition in known.partitions]
+        starts = [one for one in consumer.offsets_for_times(moments, timeout=ANSWER_SECONDS) if one.offset >= 0]
+        left = {}
+        for one in starts:  # a negative offset: nothing is as young
+            _, left[one.partition] = consumer.get_watermark_offsets(one, timeout=ANSWER_SECONDS)
+        consumer.assign(starts)
         while left:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{topic} was not read to its end within {seconds:.0f} s")
@@ -45,7 +51,7 @@ def read_topic(kafka: KafkaSettings, topic: str, seconds: float = 60.0) -> Itera
                 record = to_record(message)
                 if error is None:
                     yield record
-                if error is not None or record.offset + 1 >= ranges[record.partition][1]:
-                    left.discard(record.partition)
+                if error is not None or record.offset + 1 >= left.get(record.partition, 0):
+                    left.pop(record.partition, None)
     finally:
         consumer.close()
