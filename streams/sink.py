@@ -22,11 +22,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
 import structlog
 import uvloop
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -39,9 +37,10 @@ from connectors.salesforce.identity import record_key
 from connectors.salesforce.sync import Policy
 from streams.batching import Row, Waiting, backoff, claims_of
 from streams.deletions import Deletions, recent_deletions
-from streams.events import Change, Kind, Origin, Record, UnreadableRecord, dead_letter_headers, now_ms, parse_change
+from streams.events import Change, Kind, Origin, Record, UnreadableRecord, now_ms, parse_change
 from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
-from streams.fences import Exit, elapsed
+from streams.fates import dead_records, fate_records, final, unreadable_record
+from streams.fences import Exit
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -51,6 +50,7 @@ from streams.kafka import (
     to_record,
     wait_for_broker,
 )
+from streams.membership import Membership
 from streams.metrics import SinkMetrics
 from streams.offsets import OffsetTracker
 from streams.ops import Health, OpsServer
@@ -78,7 +78,6 @@ PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that 
 ASKED_LONGEST = 600.0  # an org that asks for more is probed all the same: a probe costs one call
 
 WRITTEN = frozenset({salesforce.Fate.CREATED, salesforce.Fate.UPDATED, salesforce.Fate.RELEASED})
-HIDDEN = "refused after a new query as well: a record that sharing hides from our user may hold the value; see contactstream doctor"
 BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
 
 
@@ -89,71 +88,6 @@ class Stop:
     reason: str
     status: int
     """0, or one of `fences.Exit`."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """A batch at work: the term in which it was taken, and how many requests were sent for it."""
-
-    term: int
-    sent: int = 0
-
-
-# Of the task that works at a batch, and so of every task that it starts.
-_BATCH: ContextVar[Batch | None] = ContextVar("batch", default=None)
-
-
-class Membership:
-    """Whether this process can still believe that it has the partition: it polled within half of the session time-out.
-
-    Checked before whatever is sent to the org. A process that stood still (SIGSTOP, a frozen machine) has lost its partition
-    without knowing; the org's own version rule does not help where the successor has released the record meanwhile.
-
-    A batch belongs to the term in which it was taken. The term ends when the partition goes, and with a standstill: what such a batch
-    read in the org may be a successor's by now, however late its answer comes.
-    """
-
-    def __init__(self, session_timeout: float, clock: Callable[[], float] = elapsed) -> None:
-        self._bound = session_timeout / 2
-        self._clock = clock
-        self._polled = clock()
-        self._in_doubt_until = self._polled
-        self.term = 0
-
-    def polled(self) -> None:
-        """The consumer was polled."""
-        now = self._clock()
-        if now - self._polled > self._bound:
-            # The first poll after a standstill returns before the coordinator has said that the partition is gone.
-            self._in_doubt_until = now + self._bound
-            self.end_term()
-        self._polled = now
-
-    def end_term(self) -> None:
-        """The partition goes: no batch that was taken until now sends anything more."""
-        self.term += 1
-
-    def begin(self, term: int) -> Batch:
-        """The task that calls this, with all that it starts, works at a batch that was taken in `term`."""
-        batch = Batch(term)
-        _BATCH.set(batch)
-        return batch
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether somebody else may have the partition."""
-        now = self._clock()
-        return now < self._in_doubt_until or now - self._polled > self._bound
-
-    def check(self) -> None:
-        """Something is about to be sent. Raises NoLongerOurs."""
-        batch = _BATCH.get()
-        if batch is not None and batch.term != self.term:
-            raise NoLongerOurs("the partition went away, or this process stood still, since the batch was taken")
-        if self.in_doubt:
-            raise NoLongerOurs(f"this process stood still for more than {self._bound:.1f} s")
-        if batch is not None:
-            batch.sent += 1
 
 
 class Sink:
@@ -469,9 +403,8 @@ class Sink:
 
     async def _bury(self, record: Record, error: UnreadableRecord) -> None:
         epoch = self._epoch
-        headers = dead_letter_headers(record, "sink", error.reason, str(error))
         self._metrics.dead_lettered.labels(error.reason).inc()
-        if await self._acknowledged([_to(self._names.dead_letter.name, record, headers)], epoch):
+        if await self._acknowledged([unreadable_record(self._names, record, error)], epoch):
             self._tracker.finish(record.offset)
 
     async def _work(self, rows: list[Row], epoch: int, term: int) -> None:
@@ -556,7 +489,8 @@ class Sink:
         detail = f"alone in its calls, which fail beside others that pass: {type(error).__name__}: {error}"
         outcome = salesforce.Outcome(row.key, salesforce.Fate.FAILED, reason=word)
         self._count(outcome)
-        if await self._acknowledged(self._dead(outcome, row, row.failures, detail), epoch):
+        records = dead_records(self._names, outcome, row.record, row.change, row.failures, detail)
+        if await self._acknowledged(records, epoch):
             self._finish([row])
 
     def _sort(
@@ -579,8 +513,9 @@ class Sink:
                     self._metrics.retried.labels(outcome.reason).inc()
                     again.append(row)
                     continue
-            self._count(outcome)
-            records += self._fate_records(outcome, row)
+            fate = final(outcome)
+            self._count(fate)
+            records += fate_records(self._names, fate, row.record, row.change, row.attempts)
             done.append(row)
         if by_key:
             raise RuntimeError(f"{len(by_key)} contacts of a batch have no outcome")
@@ -593,35 +528,11 @@ class Sink:
         row.attempts += 1
         return may_retry(reason, attempts=row.attempts, equal=row.refused_equally, seconds=now - row.first_failed)
 
-    def _fate_records(self, outcome: salesforce.Outcome, row: Row) -> list[Record]:
-        if outcome.fate not in (salesforce.Fate.FAILED, salesforce.Fate.RETRY):
-            return [self._outcome(outcome, row)]
-        attempts = row.attempts
-        detail = "; ".join(f"{error.code}: {error.message}" for error in outcome.errors)
-        if outcome.fate is salesforce.Fate.RETRY:
-            detail = f"{HIDDEN}; {detail}" if outcome.reason == "duplicate_value" else detail
-            outcome = replace(outcome, fate=salesforce.Fate.FAILED, reason=f"retries_exhausted_{outcome.reason}")
-        else:
-            attempts += 1
-        return self._dead(outcome, row, attempts, detail)
-
-    def _outcome(self, outcome: salesforce.Outcome, row: Row) -> Record:
-        value = outcome_value(outcome, row.change)
-        return Record(self._names.outcomes.name, row.record.key, value, [], timestamp_ms=now_ms())
-
-    def _dead(self, outcome: salesforce.Outcome, row: Row, attempts: int, detail: str) -> list[Record]:
-        """The dead letter, and the outcome that says so to whoever reads the compacted topic."""
-        headers = dead_letter_headers(row.record, "sink", outcome.reason, detail, attempts)
-        ids = dict.fromkeys(match.record_id for error in outcome.errors for match in error.duplicates)
-        if ids:
-            headers.append(("dlq.duplicates", " ".join(ids).encode()))
-        self._metrics.dead_lettered.labels(outcome.reason).inc()
-        return [_to(self._names.dead_letter.name, row.record, headers), self._outcome(outcome, row)]
-
     def _count(self, outcome: salesforce.Outcome) -> None:
-        fate = salesforce.Fate.FAILED if outcome.fate is salesforce.Fate.RETRY else outcome.fate
-        self._metrics.rows.labels(fate.value).inc()
-        if fate is salesforce.Fate.SKIPPED:
+        self._metrics.rows.labels(outcome.fate.value).inc()
+        if outcome.fate is salesforce.Fate.FAILED:
+            self._metrics.dead_lettered.labels(outcome.reason).inc()
+        if outcome.fate is salesforce.Fate.SKIPPED:
             self._metrics.skipped.labels(outcome.reason).inc()
         if outcome.matched is not None:
             self._metrics.matched.labels(outcome.matched).inc()
@@ -677,24 +588,6 @@ class Sink:
         self._metrics.ahead.set(len(self._tracker))
 
 
-def outcome_value(outcome: salesforce.Outcome, change: Change) -> bytes:
-    """The value of a record of contacts.outcomes."""
-    return orjson.dumps(
-        {
-            "outcome": outcome.fate.value,
-            "sobject": outcome.sobject,
-            "id": outcome.record_id,
-            "matched": outcome.matched,
-            "reason": outcome.reason,
-            "version": change.version,
-            "kind": change.kind.value,
-            "origin": change.origin,
-            "received_ms": change.received_ms,
-            "at_ms": now_ms(),
-        }
-    )
-
-
 def _pause_of(error: Exception) -> tuple[str, float | None, str]:
     """Why the sink pauses, how long at first, and what a person should know."""
     if isinstance(error, OrgUnavailable):
@@ -707,10 +600,6 @@ def _pause_of(error: Exception) -> tuple[str, float | None, str]:
 def _for_salesforce(change: Change) -> salesforce.Change:
     contact = None if change.kind is Kind.DELETED else change.contact
     return salesforce.Change(change.key, change.version, contact)
-
-
-def _to(topic: str, record: Record, headers: list[Any]) -> Record:
-    return Record(topic, record.key, record.value, headers)
 
 
 def run(

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from streams import deletions
 from streams.deletions import Deletions, deletions_of
 from streams.events import Change, Kind, Record
-from streams.sink import Membership
+from streams.membership import Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 

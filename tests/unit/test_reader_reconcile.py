@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from connectors.nylas.grants import Grant
 from connectors.salesforce.sync import Fate, Outcome
 from streams.events import PAGE_MARGIN, Change, Headers, Kind, Record, header
+from streams.fates import outcome_value
 from streams.grant_life import (
     Ask,
     GrantBook,
@@ -36,7 +37,6 @@ from streams.reconcile import (
 from streams.runs import RunKind
 from streams.scan import contact_hash
 from streams.settings import KafkaSettings, load
-from streams.sink import outcome_value
 from streams.topics import topics
 
 TOPICS = topics(load(KafkaSettings, {}))

@@ -27,7 +27,8 @@ from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.sync import ACCOUNT_SECONDS
 from streams.batching import Row
 from streams.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
-from streams.sink import ASKED_LONGEST, STOP_SECONDS, Membership
+from streams.membership import Membership
+from streams.sink import ASKED_LONGEST, STOP_SECONDS
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 

@@ -83,7 +83,7 @@ async def test_the_lag_is_what_is_not_committed_and_of_a_lost_partition_nothing(
 async def test_a_fault_that_nobody_foresaw_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(Org()) as sink:
         assert sink.running is not None
-        monkeypatch.setattr("streams.sink.dead_letter_headers", lambda *_: 1 / 0)
+        monkeypatch.setattr("streams.fates.dead_letter_headers", lambda *_: 1 / 0)
         sink.offer("no key of a contact", 1, {})
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is Exit.UNEXPECTED

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from connectors.salesforce.errors import NoLongerOurs
-from streams.sink import Membership
+from streams.membership import Membership
 
 
 class Clock:
