@@ -54,6 +54,9 @@ QUIET_SECONDS = 900.0
 """For what is under way when the faults end: a frozen stage, a broker's recovery, a grant that Nylas' faults have put aside for a
 minute, contacts that are read again at some a second, and the reader's rest of twenty times what it took to look for heirs."""
 PARTITIONS = 4
+MOST_WORKERS = (
+    PARTITIONS + 2
+)  # those without a partition stand by, which is one more way to be in the middle of a rebalance
 AHEAD = 620.0
 """Seconds by which Nylas and the reader are ahead of the other clocks. A contact is read again once the page margin of ten minutes has
 passed since its event: so it has, at once, and a page's version is of about the same second as the notifications beside it."""
@@ -264,7 +267,7 @@ class _Running:
                     return False
                 self._task(self._leave(workers[-1]))
             case Fault.BURST:
-                if len(workers) + 2 > PARTITIONS:
+                if len(workers) + 2 > MOST_WORKERS:
                     return False
                 self._task(self._burst())
             case Fault.CLOCK if replica:
