@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -40,7 +41,7 @@ from streams.deletions import Deletions, recent_deletions
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, now_ms, parse_change
 from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
 from streams.fates import dead_records, fate_records, final, unreadable_record
-from streams.fences import Exit
+from streams.fences import Exit, die
 from streams.kafka import (
     METADATA_SECONDS,
     OffsetsExpired,
@@ -73,7 +74,11 @@ LAG_SECONDS = 5.0  # between two looks at the lag
 LAG_ANSWER_SECONDS = 1.0  # for the broker to tell the end of a paused partition: the poll waits for it
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
 AGAIN_SECONDS = 0.5  # between two questions to a coordinator that does not answer
-STALLED_SECONDS = 60.0  # the loop goes round every POLL_SECONDS; a minute without means that it hangs
+STALLED_SECONDS = (
+    60.0  # the loop goes round every POLL_SECONDS; a minute without, or with nothing taken, means that it hangs
+)
+# For all of an orderly stop: batches, the last commit, the farewell to the group. Where no broker answers, a commit takes minutes.
+OVERDUE_SECONDS = 28.0
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
 ASKED_LONGEST = 600.0  # an org that asks for more is probed all the same: a probe costs one call
 
@@ -135,6 +140,9 @@ class Sink:
         self._recalling: asyncio.Task[None] | None = None
         self._started_at = 0
         self._lag_due = 0.0
+        self._read_up_to = 0  # the log holds nothing for us before this offset
+        self._seen_up_to = -1  # the same at the last look at the lag
+        self._takes_nothing = False
         self._stop: Stop | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -195,13 +203,16 @@ class Sink:
         if self._assigned is None or now < self._lag_due:
             return
         self._lag_due = now + LAG_SECONDS
-        try:  # a partition that is read tells its end with each fetch; one that is paused is not fetched
+        idle = self._read_up_to == self._seen_up_to and len(self._tracker) == 0
+        self._seen_up_to, self._takes_nothing = self._read_up_to, False
+        try:  # a partition that is read tells its end with each fetch; one that is paused, or hangs, is not fetched
             _, end = self._consumer.get_watermark_offsets(
-                self._assigned, timeout=LAG_ANSWER_SECONDS, cached=not self._paused
+                self._assigned, timeout=LAG_ANSWER_SECONDS, cached=not self._paused and not idle
             )
         except KafkaException:
-            return  # the broker is away, which others tell
+            return  # the broker is away, which others tell, and which no restart heals
         if end >= 0:
+            self._takes_nothing = idle and end > self._read_up_to
             done = self._committed if self._committed is not None else self._started_at
             self._metrics.lag.set(max(0, end - done))
 
@@ -267,6 +278,7 @@ class Sink:
         await self._forget("assigned")
         self._assigned, self._paused = TopicPartition(partition.topic, partition.partition), False
         self._started_at, self._lag_due = partition.offset, 0.0
+        self._read_up_to, self._seen_up_to, self._takes_nothing = partition.offset, -1, False
         self._catch_up_to = end if partition.offset < end else 0
         self._recalling = asyncio.create_task(self._recall(self._epoch))
 
@@ -310,7 +322,7 @@ class Sink:
         log.info(why)
         self._epoch += 1
         self._membership.end_term()
-        self._assigned, self._committed = None, None
+        self._assigned, self._committed, self._takes_nothing = None, None, False
         self._metrics.lag.set(0)  # whoever has the partition tells it
         self._waiting.clear()
         self._tracker = OffsetTracker()
@@ -318,7 +330,9 @@ class Sink:
     async def _commit(self) -> None:
         offset = self._tracker.committable()
         if offset is not None and offset != self._committed:
-            await self._in_kafka_thread(lambda: self._commit_now(offset))
+            committing = asyncio.ensure_future(self._in_kafka_thread(lambda: self._commit_now(offset)))
+            while not (await asyncio.wait({committing}, timeout=AGAIN_SECONDS))[0]:
+                self._health.beat()  # a broker that does not answer holds it for minutes, which no restart heals
             if offset == self._committed:
                 self._tracker.committed(offset)
 
@@ -327,12 +341,15 @@ class Sink:
         for message in messages:
             fault = message.error()
             if fault is not None:
+                if fault.code() == KafkaError._PARTITION_EOF:
+                    self._read_up_to = message.offset() or 0
                 self._on_fault(fault)
                 continue
             if self._assigned is None:  # revoked while this poll returned: the new owner reads it
                 return
             record = to_record(message)
             self._tracker.take(record.offset)
+            self._read_up_to = record.offset + 1
             self._metrics.taken.inc()
             try:
                 change = parse_change(record.key, record.value, record.headers)
@@ -584,7 +601,8 @@ class Sink:
             self._health.ready()
 
     def _report(self) -> None:
-        self._health.beat()
+        if not self._takes_nothing or self._org_is_away():
+            self._health.beat()
         self._metrics.ahead.set(len(self._tracker))
 
 
@@ -658,3 +676,10 @@ async def _serve(
 async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
     await stopping.wait()
     sink.stop("signal")
+    overdue = threading.Timer(
+        OVERDUE_SECONDS,
+        die,
+        (Exit.STOP_OVERDUE, "the orderly stop did not end in time; what was under way is repeated"),
+    )
+    overdue.daemon = True
+    overdue.start()

@@ -1,15 +1,17 @@
 """The sink and its partition: where it starts, how far it is behind, and with which exit code it gives up."""
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
+from confluent_kafka import TopicPartition
 from structlog.testing import capture_logs
 
 from connectors.salesforce.planning import Change, Fate, Outcome
 from streams.fences import Exit
 from streams.sink import LAG_SECONDS
-from tests.support.sink_desk import Desk, desk
+from tests.support.sink_desk import DEADLINE, Desk, FakeConsumer, desk
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +89,56 @@ async def test_a_fault_that_nobody_foresaw_has_its_exit_code(monkeypatch: pytest
         sink.offer("no key of a contact", 1, {})
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is Exit.UNEXPECTED
+
+
+async def beats(sink: Desk, monkeypatch: pytest.MonkeyPatch, condition: str, *, skip: float = 0.0) -> None:
+    """Waits until the main loop goes round and says so (`"alive"`), or goes round and does not (`"stalled"`)."""
+    said: list[None] = []
+    monkeypatch.setattr(sink.health, "beat", lambda: said.append(None))
+
+    def rounds() -> bool:
+        polls, sink.consumer.polls = sink.consumer.polls, 0
+        heard = len(said)
+        said.clear()
+        return polls > 0 and (heard > 0) == (condition == "alive")
+
+    await sink.until(rounds, condition, skip=skip)
+
+
+async def test_a_sink_that_takes_nothing_of_what_waits_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    org = Org()
+    org.open.set()
+    async with desk(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        await beats(sink, monkeypatch, "alive", skip=LAG_SECONDS)
+        sink.consumer.paused = True  # by nobody: the consumer hangs
+        sink.offer("g/bob", 1, {})
+        await beats(sink, monkeypatch, "stalled", skip=LAG_SECONDS)
+        sink.consumer.paused = False
+        await sink.until_committed()
+        await beats(sink, monkeypatch, "alive", skip=LAG_SECONDS)
+
+
+async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.sink.AGAIN_SECONDS", 0.01)
+    held, answered, commit = threading.Event(), threading.Event(), FakeConsumer.commit
+
+    def hangs(self: FakeConsumer, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        held.set()
+        answered.wait(DEADLINE)
+        commit(self, offsets, asynchronous)
+
+    monkeypatch.setattr(FakeConsumer, "commit", hangs)
+    org = Org()
+    org.open.set()
+    async with desk(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until(held.is_set, "it commits")
+        said: list[None] = []
+        monkeypatch.setattr(sink.health, "beat", lambda: said.append(None))
+        await sink.until(lambda: len(said) > 2, "it says that it is alive")
+        answered.set()
+        await sink.until_committed()
