@@ -1,20 +1,31 @@
 """Bounds that a backlog does not move: memory, the time to stop, and the time to restore a table."""
 
+import os
+import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from deploy.local.broker import free_ports
+from deploy.local.broker import Broker, dying_with_parent, free_ports
+from streams.fences import Exit
+from streams.refetch import MAX_PENDING
+from streams.sink import OVERDUE_SECONDS
 from streams.versions import State, encode
 from tests.faults.load import BASE, GRANT
 from tests.faults.scene import Scene, change, event
 from tests.support.kafka import Kafka
-from tests.support.processes import Process, Processes
-from tests.support.waiting import POLL_SECONDS, wait_until
+from tests.support.processes import ROOT, Process, Processes
+from tests.support.reader_desk import Desk, grant, people
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -23,6 +34,9 @@ BACKLOG_OF_THE_SINK = 60_000  # changes: librdkafka fetches up to 16 MB ahead, a
 PEOPLE = 1000  # the same people again and again, so that only the backlog grows, not what is known of people
 GROWTH = 1.3  # allocators and caches breathe; ten times the backlog in memory would be far beyond
 GRACE_SECONDS = 30.0
+BOOK = 2000  # contacts: ten pages
+SENDERS = 16
+ENDS_WITHOUT_A_BROKER = (Exit.STOP_OVERDUE, Exit.NOT_ACKNOWLEDGED, Exit.NO_HEARTBEAT)
 DRAIN_SECONDS = 300.0
 
 
@@ -32,26 +46,11 @@ def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]
         yield one.set_up(settings={"write_log": False})
 
 
-class Peak:
-    """The largest resident size of a process while the block runs."""
-
-    def __init__(self, process: Process) -> None:
-        self.bytes = 0
-        self._process = process
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._done.wait(POLL_SECONDS) and self._process.exit_code is None:
-            self.bytes = max(self.bytes, self._process.rss)
+def peak(process: Process) -> int:
+    """The largest resident size that the process ever had, in bytes, as the kernel kept it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def send_backlog(scene: Scene, stage: str, records: int, first_version: int = 1) -> None:
@@ -68,12 +67,12 @@ def drain(scene: Scene, stage: str, total: int) -> int:
     """Peak bytes of a fresh process that works off what waits."""
     topic = {"dedupe": "contacts.events", "sink": "contacts.changes"}[stage]
     process = scene.start(stage)
-    with Peak(process) as peak:
-        began = time.monotonic()
-        scene.wait_committed(stage, topic, total, DRAIN_SECONDS)
-        print(f"{stage}: {total} committed, {peak.bytes // 2**20} MB, {time.monotonic() - began:.0f} s")
+    began = time.monotonic()
+    scene.wait_committed(stage, topic, total, DRAIN_SECONDS)
+    largest = peak(process)
+    print(f"{stage}: {total} committed, {largest // 2**20} MB, {time.monotonic() - began:.0f} s")
     assert process.stop() == 0
-    return peak.bytes
+    return largest
 
 
 @pytest.mark.timeout(900)
@@ -93,14 +92,59 @@ def test_memory_does_not_grow_with_the_backlog(scene: Scene, stage: str, records
 def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scene) -> None:
     (port,) = free_ports(1)
     bridge = scene.start("bridge", environ={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
+    _, body = event(1, 1, "first")
     peaks = []
-    for records in (200, 2000):
-        with Peak(bridge) as peak:
-            for number in range(records):
-                _, body = event(number, 1, "first")
-                assert scene.notify(port, body, f"n{number}-1-first") == 200
-        peaks.append(peak.bytes)
-    print(f"bridge: {peaks[0] // 2**20} MB, then {peaks[1] // 2**20} MB")
+    with ThreadPoolExecutor(SENDERS) as senders:
+        for records in (300, 3000):
+            statuses = senders.map(lambda number: scene.notify(port, body, f"n{number}"), range(records))
+            assert set(statuses) == {200}
+            peaks.append(peak(bridge))
+    print(f"bridge: {peaks[0] // 2**20} MB, then {peaks[1] // 2**20} MB, {SENDERS} notifications at a time")
+    assert peaks[1] < peaks[0] * GROWTH
+
+
+def read_book(desk: Desk, grant_id: str, count: int) -> int:
+    """Peak bytes of a fresh reader that reads an address book of so many contacts."""
+    reader = desk.reader()
+    said = desk.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
+    assert f"{count} contacts" in said
+    largest = peak(reader)
+    print(f"reader: an address book of {count} contacts, {largest // 2**20} MB")
+    assert reader.stop() == 0
+    return largest
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(600)
+def test_a_readers_memory_does_not_grow_with_the_address_book(
+    kafka: Kafka, processes: Processes, tmp_path: Path
+) -> None:
+    desk = Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(BOOK)), grant("g2", people(10 * BOOK))]})
+    processes.environ["READER_MAX_LAG"] = str(100 * BOOK)  # nobody works behind this reader
+    assert read_book(desk, "g2", 10 * BOOK) < read_book(desk, "g1", BOOK) * GROWTH
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(600)
+def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_again(
+    kafka: Kafka, processes: Processes, tmp_path: Path
+) -> None:
+    desk = Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
+    peaks = []
+    for first in (0, MAX_PENDING):  # as many as it takes into memory; then ten times as many wait in Kafka
+        records = MAX_PENDING if first == 0 else 9 * MAX_PENDING
+        desk.refetch(time.time() + 3600, *[f"g1/{'x' * 30}{number}" for number in range(first, first + records)])
+        reader = desk.reader()
+        wait_until(
+            lambda: reader.metric("contactstream_reader_refetch_pending") >= MAX_PENDING,  # noqa: B023
+            "the reader has taken what it takes",
+            90.0,
+        )
+        peaks.append(peak(reader))
+        assert reader.stop() == 0
+    print(
+        f"reader: {MAX_PENDING} contacts to read again, {peaks[0] // 2**20} MB; {10 * MAX_PENDING}, {peaks[1] // 2**20} MB"
+    )
     assert peaks[1] < peaks[0] * GROWTH
 
 
@@ -133,7 +177,152 @@ def test_a_stage_stops_within_the_grace_period_under_load(scene: Scene, stage: s
         each.join()
     print(f"{stage}: stopped {took:.1f} s after SIGTERM, in the middle of its work")
     assert status == 0
-    assert took < GRACE_SECONDS
+
+
+def test_a_reader_stops_within_the_grace_period_in_the_middle_of_an_address_book(
+    kafka: Kafka, processes: Processes, tmp_path: Path
+) -> None:
+    world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
+    desk = Desk(kafka, processes, tmp_path, world)
+    reader = desk.reader()
+    desk.command("backfill", "--all", "--no-wait")
+    wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > 0, "the reader is at work", 60.0)
+    began = time.monotonic()
+    assert reader.stop(GRACE_SECONDS) == 0
+    print(f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, in the middle of its work")
+    assert reader.metric("contactstream_reader_contacts_total") < BOOK
+
+
+@pytest.mark.parametrize("stage", ["dedupe", "sink", "bridge"])
+def test_a_stage_stops_within_the_grace_period_while_no_broker_answers(
+    proxied_broker: tuple[Broker, TcpProxy], processes: Processes, tmp_path: Path, stage: str
+) -> None:
+    broker, proxy = proxied_broker
+    with Scene(Kafka(broker.direct, "t."), processes, tmp_path).set_up(settings={"write_log": False}) as scene:
+        environ = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
+        if stage == "sink":  # a commit that hangs would have it wait all of that
+            assert OVERDUE_SECONDS < GRACE_SECONDS
+            environ["FAULTS_OVERDUE_SECONDS"] = "12"
+        if stage == "bridge":
+            (port,) = free_ports(1)
+            process = scene.start(stage, environ=environ | {"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
+            assert scene.notify(port, event(1, 1, "first")[1], "n") == 200
+        else:
+            moment = {"dedupe": "before_outputs", "sink": "before_commit"}[stage]
+            scene.hold(moment)
+            send_backlog(scene, stage, 2000)
+            process = scene.start(stage, environ=environ)
+            scene.wait_reached(moment)
+        proxy.black_hole()
+        if stage != "bridge":
+            scene.release(moment)
+        began = time.monotonic()
+        process.send(signal.SIGTERM)
+        status = process.popen.wait(GRACE_SECONDS)
+        print(f"{stage}: ended with {status} {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered")
+        assert status in (0, *ENDS_WITHOUT_A_BROKER)
+
+
+def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
+    proxied_broker: tuple[Broker, TcpProxy], processes: Processes, tmp_path: Path
+) -> None:
+    broker, proxy = proxied_broker
+    world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
+    desk = Desk(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
+    reader = desk.reader()
+    desk.command("backfill", "--all", "--no-wait")
+    wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > 0, "the reader is at work", 60.0)
+    proxy.black_hole()
+    began = time.monotonic()
+    assert reader.stop(GRACE_SECONDS) == 0
+    print(f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered")
+
+
+def test_a_dedupe_worker_whose_batch_hangs_ends_itself_when_the_stop_is_overdue(scene: Scene) -> None:
+    scene.hold("before_outputs")
+    worker = scene.start("dedupe", environ={"FAULTS_STOP_SECONDS": "3"})
+    scene.send([event(1, 1, "first")])
+    scene.wait_reached("before_outputs")
+    worker.send(signal.SIGTERM)
+    assert worker.popen.wait(GRACE_SECONDS) == Exit.STOP_OVERDUE
+    assert scene.committed("dedupe", "contacts.events") == {0: 0}
+    scene.release("before_outputs")
+    scene.start("dedupe")
+    scene.wait_committed("dedupe", "contacts.events", 1)
+    assert scene.end("contacts.changes") == 1
+
+
+def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scene: Scene) -> None:
+    worker = scene.start("dedupe", environ={"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}).wait_ready()
+    wait_until(lambda: worker.ask("/livez")[0] == 200, "a worker with nothing to do is alive", 60.0)
+    scene.hold("before_outputs")
+    scene.send([event(1, 1, "first")])
+    wait_until(lambda: worker.ask("/livez")[0] == 503, "the probe fails", 60.0)
+    assert worker.exit_code is None, "nothing else would have ended it"
+    scene.release("before_outputs")
+    wait_until(lambda: worker.ask("/livez")[0] == 200, "the probe holds again", 60.0)
+
+
+def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scene: Scene) -> None:
+    bounds = {"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}
+    sink = scene.start("sink", "takes_nothing", bounds).wait_ready()
+    wait_until(
+        lambda: '"assigned"' in sink.log and sink.ask("/livez")[0] == 200, "a sink with nothing to do is alive", 60.0
+    )
+    send_backlog(scene, "sink", PEOPLE)
+    wait_until(lambda: sink.ask("/livez")[0] == 503, "the probe fails", 60.0)
+    assert sink.exit_code is None, "nothing else would have ended it"
+
+
+@dataclass
+class Diskless:
+    """A dedupe worker that can write no file at all: not where it starts, not at home, not one byte. Its log goes to a pipe."""
+
+    popen: "subprocess.Popen[bytes]"
+    log: list[bytes] = field(default_factory=list)
+
+    @staticmethod
+    def start(scene: Scene) -> "Diskless":
+        (port,) = free_ports(1)
+        given = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ} | scene.kafka.environ
+        given |= {"KAFKA_EVENTS_PARTITIONS": "1", "OPS_LISTEN": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
+        given |= {"HOME": "/proc", "TMPDIR": "/proc"}  # where not even root can make a file
+        popen = subprocess.Popen(
+            dying_with_parent([sys.executable, "-m", "streams.cli", "dedupe"]),
+            env=given,
+            cwd="/proc",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )
+        one = Diskless(popen)
+        threading.Thread(target=one._read, daemon=True).start()
+        return one
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        with self.popen.stdout as lines:
+            self.log.extend(lines)
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(GRACE_SECONDS)
+
+
+def test_a_full_disk_does_not_stop_a_dedupe_worker_which_needs_none(scene: Scene) -> None:
+    sent = 0
+    for version, also in ((2, 2), (3, 1)):  # the second worker knows from its restored table that 1 is stale
+        worker = Diskless.start(scene)
+        try:
+            scene.send([event(number, each, f"v{each}") for each in (version, also) for number in range(100)])
+            sent += 200
+            scene.wait_committed("dedupe", "contacts.events", sent)
+            assert worker.stop() == 0, b"".join(worker.log)
+        finally:
+            worker.popen.kill()
+    versions = [int(found.headers["version"]) - BASE for found in scene.kafka.read("contacts.changes")]
+    assert sorted(versions) == [2] * 100 + [3] * 100
 
 
 @pytest.mark.storm
@@ -149,5 +338,7 @@ def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(scene: 
     wait_until(lambda: scene.end("contacts.changes") == 1, "the first event is forwarded", 60.0)
     took = time.monotonic() - began
     print(f"dedupe: a table of 1,000,000 contacts, {took:.1f} s from start to first event, {worker.rss // 2**20} MB")
-    assert worker.metric("contactstream_dedupe_table_entries") == 1_000_001
+    wait_until(
+        lambda: worker.metric("contactstream_dedupe_table_entries") == 1_000_001, "the new contact is remembered too"
+    )
     assert took < 30.0

@@ -372,5 +372,5 @@ def test_the_orgs_rule_refuses_what_a_sink_without_fences_writes_when_it_wakes_u
 
 def test_every_variant_is_put_to_the_test() -> None:
     elsewhere = {"no_version_check", "no_fences", "no_watchdog", "range_assignor", "whole"}
-    elsewhere |= {"first_window_alone", "second_window_alone"}
+    elsewhere |= {"first_window_alone", "second_window_alone", "takes_nothing"}
     assert {name for name, _ in VARIANTS} == SCENARIOS.keys() | elsewhere

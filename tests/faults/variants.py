@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ LINGER = "FAULTS_LINGER_MS"
 
 SMALL_BATCH = 5  # records: so that a batch waits in Faust's queue while the agent has another
 FETCH_SECONDS = 10.0  # a fetch that is under way while dedupe is held at `sought` lasts so long: a test has to hit it
+
+BOUNDS = {
+    "FAULTS_STOP_SECONDS": "STOP_SECONDS",
+    "FAULTS_STALLED_SECONDS": "STALLED_SECONDS",
+    "FAULTS_LAG_SECONDS": "LAG_SECONDS",
+    "FAULTS_OVERDUE_SECONDS": "OVERDUE_SECONDS",
+}
+"""Environment: seconds in the place of a bound of the dedupe stage or the sink, so that a test need not wait for the real one."""
 
 CLIENT = "FAULTS_CLIENT_ID"
 """Environment: the sink's name in its group. Member IDs begin with it, and assignors go through the members in their order."""
@@ -145,11 +154,11 @@ def _hold_dedupe() -> None:
 
 
 def _hold_sink() -> None:
-    """The moment `before_write`: the org has answered who is there, and nothing is written yet."""
+    """Moments: `before_write`: the org has answered who is there, and nothing is written yet; `before_commit`."""
     from connectors.salesforce.sync import Sync
     from streams import sink
 
-    write, config = Sync.write, vars(sink)["consumer_config"]
+    write, commit, config = Sync.write, sink.Sink._commit_now, vars(sink)["consumer_config"]
 
     def named(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
@@ -159,7 +168,12 @@ def _hold_sink() -> None:
         await hold_async("before_write")
         return await write(self, plan)
 
+    def held_commit(self: Any, offset: int | None) -> None:
+        hold("before_commit")
+        commit(self, offset)
+
     replace(Sync, "write", held_write)
+    replace(sink.Sink, "_commit_now", held_commit)
     replace(sink, "consumer_config", named)
 
 
@@ -330,7 +344,7 @@ def no_fences_dedupe() -> None:
 
 def no_fences_sink() -> None:
     """The sink never asks itself whether the partition is still its own, and a batch knows of no term."""
-    from streams.sink import _BATCH, Membership
+    from streams.membership import _BATCH, Membership
 
     def count(self: Any) -> None:
         if (batch := _BATCH.get()) is not None:
@@ -423,6 +437,19 @@ def range_assignor() -> None:
     replace(sink.Sink, "_on_assign", eagerly)
 
 
+def takes_nothing() -> None:
+    """The sink polls, and takes nothing of what comes."""
+    from streams.sink import Sink
+
+    poll = Sink._poll
+
+    def in_vain(self: Any) -> list[Any]:
+        poll(self)
+        return []
+
+    replace(Sink, "_poll", in_vain)
+
+
 def nothing() -> None:
     """Nothing is left out."""
 
@@ -445,11 +472,19 @@ VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
     ("no_version_check", "sink"): no_version_check,
     ("no_fences", "sink"): no_fences_sink,
     ("range_assignor", "sink"): range_assignor,
+    ("takes_nothing", "sink"): takes_nothing,
     ("whole", "bridge"): nothing,
     ("whole", "dedupe"): nothing,
     ("whole", "sink"): nothing,
 }
 """By variant and stage. A stage of which a variant leaves nothing out runs whole."""
+
+
+def _set_bounds(stage: str) -> None:
+    for variable, name in BOUNDS.items():
+        if variable in os.environ:
+            replace(import_module(f"streams.{stage}"), name, float(os.environ[variable]))
+
 
 HOLDS: dict[str, Callable[[], None]] = {"bridge": _hold_bridge, "dedupe": _hold_dedupe, "sink": _hold_sink}
 
@@ -460,6 +495,7 @@ def main() -> None:
         raise SystemExit(f"{variant} is no variant")
     if stage in HOLDS:
         HOLDS[stage]()
+    _set_bounds(stage)
     VARIANTS.get((variant, stage), nothing)()
     from streams.cli import main as contactstream
 

@@ -92,15 +92,18 @@ async def test_a_fault_that_nobody_foresaw_has_its_exit_code(monkeypatch: pytest
 
 
 async def beats(sink: Desk, monkeypatch: pytest.MonkeyPatch, condition: str, *, skip: float = 0.0) -> None:
-    """Waits until the main loop goes round and says so (`"alive"`), or goes round and does not (`"stalled"`)."""
+    """Waits until the main loop goes round some times and says so (`"alive"`), or goes round and does not (`"stalled"`)."""
     said: list[None] = []
     monkeypatch.setattr(sink.health, "beat", lambda: said.append(None))
+    sink.consumer.polls = 0
 
     def rounds() -> bool:
-        polls, sink.consumer.polls = sink.consumer.polls, 0
-        heard = len(said)
+        if sink.consumer.polls < 20:
+            return False
+        found = "alive" if said else "stalled"
         said.clear()
-        return polls > 0 and (heard > 0) == (condition == "alive")
+        sink.consumer.polls = 0
+        return found == condition
 
     await sink.until(rounds, condition, skip=skip)
 
