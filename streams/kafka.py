@@ -18,6 +18,8 @@ PARTITIONER = "murmur2_random"
 log = structlog.get_logger()
 
 SAME_ERROR_SECONDS = 30.0  # between two lines on the same error of a client
+# A commit behind the end of the log is believed once so many looks have found it: the end that a new leader tells may lag at first.
+BEYOND_LOOKS, BEYOND_SECONDS = 5, 1.0
 METADATA_SECONDS = 5.0  # one metadata request; short, so that a stage that waits notices a signal
 
 
@@ -138,12 +140,21 @@ class OffsetsExpired(RuntimeError):
 def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
     """Where a group goes on: at its commit, or at the start of the log when it never committed.
 
-    Raises OffsetsExpired when a commit has fallen out of the log, instead of the silent reset of Kafka's clients. The remedy is the
+    Raises OffsetsExpired when a commit does not lie in the log, instead of the silent reset of Kafka's clients. The remedy is the
     operator's: a reconcile reads again what was lost, then the group's offsets can be reset.
     """
     found = []
     for partition in consumer.committed(partitions, timeout=METADATA_SECONDS):
-        start, _ = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+        for _ in range(BEYOND_LOOKS):
+            start, end = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+            if partition.offset <= end:
+                break
+            time.sleep(BEYOND_SECONDS)
+        else:
+            raise OffsetsExpired(
+                f"{partition.topic}[{partition.partition}]: the committed offset {partition.offset} lies behind the end of the log, "
+                f"{end}: the topic was made anew. Run `contactstream reconcile --all`, then reset the group to {start}"
+            )
         if 0 <= partition.offset < start:
             raise OffsetsExpired(
                 f"{partition.topic}[{partition.partition}]: the committed offset {partition.offset} lies below the start of "

@@ -380,7 +380,8 @@ class Sink:
     def _on_fault(self, fault: KafkaError) -> None:
         if fault.code() == KafkaError._AUTO_OFFSET_RESET:
             raise OffsetsExpired(
-                "the position fell out of the log: changes were lost to retention; run contactstream reconcile --all"
+                "the position is not in the log any more: changes expired unread, or the topic was made anew. "
+                "Run `contactstream reconcile --all`; the next start says where to reset the group to"
             )
         if fault.code() == KafkaError._PARTITION_EOF:
             self._catch_up_to = 0  # compaction may have left a hole before the end

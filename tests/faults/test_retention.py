@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from streams.fences import Exit
 from tests.faults.scene import Scene, change, event
@@ -14,7 +14,6 @@ from tests.support.processes import Processes
 pytestmark = pytest.mark.kafka
 
 RECORDS = 20
-SINK_EXIT = 4
 ENDS_SECONDS = 40.0  # a start on shared cores
 
 
@@ -60,7 +59,35 @@ def test_changes_that_expired_unread_stop_the_sink(scene: Scene) -> None:
     expire(scene, "contacts.changes", RECORDS + 5)
 
     second = scene.start("sink")
-    assert second.popen.wait(ENDS_SECONDS) == SINK_EXIT
+    assert second.popen.wait(ENDS_SECONDS) == Exit.OFFSETS_EXPIRED
     assert "below the start of the log" in second.log
     assert scene.committed("sink", "contacts.changes") == {0: RECORDS}
     assert scene.end("contacts.outcomes") == RECORDS
+
+
+def test_changes_that_expire_while_the_sink_stands_still_stop_it(scene: Scene) -> None:
+    send_changes(scene, 1)
+    sink = scene.start("sink").wait_ready()
+    scene.wait_committed("sink", "contacts.changes", RECORDS)
+    sink.pause()
+    for version in (2, 3):  # a fetch that was under way is answered with the first of them
+        send_changes(scene, version)
+    expire(scene, "contacts.changes", 3 * RECORDS - 1)
+    sink.resume()
+    assert sink.popen.wait(ENDS_SECONDS) == Exit.OFFSETS_EXPIRED
+    assert "not in the log any more" in sink.log
+    assert scene.committed("sink", "contacts.changes")[0] < 3 * RECORDS - 1
+
+
+def test_a_log_that_ends_before_the_committed_offset_stops_the_sink(scene: Scene) -> None:
+    send_changes(scene, 1)
+    where = TopicPartition(scene.kafka.name("contacts.changes"), 0, 10 * RECORDS)
+    behind = ConsumerGroupTopicPartitions(f"{scene.kafka.prefix}contactstream-sink", [where])
+    admin = scene.kafka.admin()
+    next(iter(admin.alter_consumer_group_offsets([behind]).values())).result()
+
+    sink = scene.start("sink")
+    assert sink.popen.wait(ENDS_SECONDS) == Exit.OFFSETS_EXPIRED
+    assert "the topic was made anew" in sink.log
+    assert "reset the group" in sink.log
+    assert scene.end("contacts.outcomes") == 0
