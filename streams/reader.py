@@ -32,6 +32,7 @@ from streams.run_executor import RunExecutor, snapshot_again
 from streams.runs import Run, RunKind, RunLog
 from streams.scan import Scanner
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
+from streams.snapshot import Snapshots
 from streams.succession import Succession
 from streams.topics import Topics, group, topics
 
@@ -200,11 +201,11 @@ class Reader:
             on_call=lambda kind, status, _seconds: metrics.calls.labels(kind, _class(status)).inc(),
             on_wait=lambda reason: metrics.waits.labels(reason).inc(),
         )
-        async with client, asyncio.TaskGroup() as tasks:
+        async with Snapshots(self._kafka) as snapshots, client, asyncio.TaskGroup() as tasks:
             book = GrantBook()
             scanner = Scanner(client, self._publish, gate, self._topics, metrics, settings.grants_at_once)
-            offerer = Offerer(self._kafka, self._publish, gate, self._topics, metrics)
-            concluder = Concluder(self._kafka, client, self._publish, gate, self._topics, metrics, offerer)
+            offerer = Offerer(snapshots, self._publish, gate, self._topics, metrics)
+            concluder = Concluder(snapshots, client, self._publish, gate, self._topics, metrics, offerer)
             executor = RunExecutor(
                 self._log,
                 client,
@@ -221,7 +222,7 @@ class Reader:
             tasks.create_task(scanner.run())
             tasks.create_task(refetcher.run())
             tasks.create_task(self._serve_refetch(refetcher, executor))
-            tasks.create_task(Succession(self._kafka, self._topics, offerer, metrics).run())
+            tasks.create_task(Succession(self._kafka, self._topics, snapshots, offerer, metrics).run())
             known = asyncio.Event()
             tasks.create_task(self._serve_grants(executor, book, known, concluder, lags))
             await known.wait()  # what is known of the grants, before a listing is compared with it

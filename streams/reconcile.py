@@ -3,8 +3,9 @@
 import asyncio
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -27,8 +28,7 @@ from streams.events import (
 from streams.lag import Gate
 from streams.metrics import ReaderMetrics
 from streams.scan import Publish, absence_record, contact_hash, contact_record, page_records
-from streams.settings import KafkaSettings
-from streams.snapshot import read_all
+from streams.snapshot import Snapshots
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -156,7 +156,10 @@ def living_offsets(changes: Iterable[Record], keys: Collection[str]) -> dict[str
 
 def offer_records(changes: Iterable[Record], topics: Topics, offered: Mapping[str, int]) -> Iterable[Record]:
     """The changes at the offsets of `offered` as replayed events: of the version that was forwarded, which the dedupe stage lets pass."""
+    last = max(offered.values(), default=-1)
     for record in changes:
+        if record.offset > last:
+            return
         key = (record.key or b"").decode(errors="replace")
         if offered.get(key) != record.offset:
             continue
@@ -175,18 +178,22 @@ class Offerer:
     """Offers contacts again: publishes their last change as a replay."""
 
     def __init__(
-        self, kafka: KafkaSettings, publish: Publish, gate: Gate, topics: Topics, metrics: ReaderMetrics
+        self, snapshots: Snapshots, publish: Publish, gate: Gate, topics: Topics, metrics: ReaderMetrics
     ) -> None:
-        self._kafka, self._publish, self._gate = kafka, publish, gate
+        self._snapshots, self._publish, self._gate = snapshots, publish, gate
         self._topics, self._metrics = topics, metrics
 
     async def offer(self, offered: Mapping[str, int]) -> None:
         """`offered` is the offset of each contact's last change in contacts.changes. Raises SnapshotStalled and KafkaException."""
-        changes = offer_records(read_all(self._kafka, self._topics.changes.name), self._topics, offered)
-        while chunk := await asyncio.to_thread(_take, changes):
-            await self._gate.wait(len(chunk))
-            await self._publish(chunk)
-            self._metrics.offered.inc(len(chunk))
+        ordered = sorted(offered, key=offered.__getitem__)
+        for start in range(0, len(ordered), CHUNK):
+            chunk = {key: offered[key] for key in ordered[start : start + CHUNK]}
+            await self._gate.wait(len(chunk))  # it may be long: nothing is held open or in memory meanwhile
+            records = await self._snapshots.read(
+                self._topics.changes.name, partial(_offer_list, self._topics, chunk), offered[ordered[start]]
+            )
+            await self._publish(records)
+            self._metrics.offered.inc(len(records))
 
 
 @dataclass(slots=True)
@@ -203,7 +210,7 @@ class Concluder:
 
     def __init__(
         self,
-        kafka: KafkaSettings,
+        snapshots: Snapshots,
         client: NylasClient,
         publish: Publish,
         gate: Gate,
@@ -211,7 +218,7 @@ class Concluder:
         metrics: ReaderMetrics,
         offerer: Offerer,
     ) -> None:
-        self._kafka, self._client, self._publish, self._gate = kafka, client, publish, gate
+        self._snapshots, self._client, self._publish, self._gate = snapshots, client, publish, gate
         self._topics, self._metrics, self._offerer = topics, metrics, offerer
 
     async def conclude(
@@ -223,8 +230,8 @@ class Concluder:
         Raises SnapshotStalled and KafkaException.
         """
         outcomes, changes = self._topics.outcomes.name, self._topics.changes.name
-        filled = await asyncio.to_thread(lambda: filled_keys(read_all(self._kafka, outcomes), listings.keys()))
-        found = await asyncio.to_thread(lambda: compare(read_all(self._kafka, changes), listings, filled))
+        filled = await self._snapshots.read(outcomes, lambda records: filled_keys(records, listings.keys()))
+        found = await self._snapshots.read(changes, lambda records: compare(records, listings, filled))
         concluded = {grant: Concluded() for grant in listings}
         missing = sum(map(len, found.missing.values()))
         listed = sum(len(listing.seen) for listing in listings.values())
@@ -286,9 +293,7 @@ class Concluder:
     async def _living(self, grants: Collection[str]) -> list[str]:
         if not grants:
             return []
-        return list(
-            await asyncio.to_thread(lambda: living_keys(read_all(self._kafka, self._topics.changes.name), grants))
-        )
+        return list(await self._snapshots.read(self._topics.changes.name, lambda records: living_keys(records, grants)))
 
     async def _delete(self, run_id: str, listing: Listing, keys: Collection[str], *, dry_run: bool) -> int:
         """Asks for each missing contact by its ID first: an item that moves between pages while they are read is in none of them."""
@@ -333,13 +338,8 @@ class Concluder:
         return await get_contact(self._client, grant, contact_id)
 
 
-def _take(records: Iterable[Record]) -> Sequence[Record]:
-    chunk: list[Record] = []
-    for record in records:
-        chunk.append(record)
-        if len(chunk) == CHUNK:
-            break
-    return chunk
+def _offer_list(topics: Topics, offered: Mapping[str, int], changes: Iterable[Record]) -> list[Record]:
+    return list(offer_records(changes, topics, offered))
 
 
 def _guard_text(missing: int, listed: int, share: float) -> str:

@@ -2,12 +2,15 @@
 
 import json
 from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from connectors.nylas.grants import Grant
 from connectors.salesforce.sync import Fate, Outcome
@@ -21,9 +24,13 @@ from streams.grant_life import (
     parse_grant_event,
     plausible,
 )
+from streams.lag import Gate
+from streams.metrics import ReaderMetrics
 from streams.reader import run_id_of
 from streams.reconcile import (
+    CHUNK,
     Listing,
+    Offerer,
     compare,
     filled_keys,
     guarded,
@@ -37,6 +44,7 @@ from streams.reconcile import (
 from streams.runs import RunKind
 from streams.scan import contact_hash
 from streams.settings import KafkaSettings, load
+from streams.snapshot import Snapshots
 from streams.topics import topics
 
 TOPICS = topics(load(KafkaSettings, {}))
@@ -160,6 +168,44 @@ def test_what_cannot_be_offered_again_is_a_dead_letter_or_passed_over_and_stops_
         (TOPICS.events.name, b"g/c"),
     ]
     assert header(found[0].headers, "dlq.reason") == b"too_deep"
+
+
+class Readings:
+    """contacts.changes in the place of the broker's: where each reading began, and how much of it was taken."""
+
+    def __init__(self, changes: list[Record]) -> None:
+        self.changes = changes
+        self.begun: list[int] = []
+        self.left: list[int] = []
+
+    async def read(self, _topic: str, function: Callable[[Iterator[Record]], Any], since: int = 0) -> Any:
+        self.begun.append(since)
+        records = iter(self.changes[since:])
+        made = function(records)
+        self.left.append(len(list(records)))
+        return made
+
+
+async def test_what_is_offered_again_is_read_chunk_by_chunk_and_nothing_is_open_while_there_is_no_room() -> None:
+    changes = [change(f"g/{number}", number, number) for number in range(3 * CHUNK)]
+    readings, published, begun_at_the_gate = Readings(changes), [], []
+
+    class Watched(Gate):
+        async def wait(self, records: int) -> None:
+            begun_at_the_gate.append((len(readings.begun), records))
+
+    async def publish(records: Sequence[Record]) -> None:
+        published.append([record.key for record in records])
+
+    gate = Watched(lambda: 0, 1, lambda: None)
+    offerer = Offerer(cast(Snapshots, readings), publish, gate, TOPICS, ReaderMetrics(CollectorRegistry()))
+    wanted = range(0, 3 * CHUNK, 2)
+    await offerer.offer({f"g/{number}": number for number in reversed(wanted)})
+    assert [key for chunk in published for key in chunk] == [b"g/%d" % number for number in wanted]
+    assert [len(chunk) for chunk in published] == [CHUNK, CHUNK // 2]
+    assert readings.begun == [0, 2 * CHUNK]
+    assert begun_at_the_gate == [(0, CHUNK), (1, CHUNK // 2)]
+    assert readings.left[0] >= CHUNK, "a chunk is not read beyond its last record"
 
 
 def test_the_last_outcome_decides_who_was_only_filled() -> None:
