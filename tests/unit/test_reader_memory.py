@@ -1,0 +1,35 @@
+"""The reader's allocator: threads that come and go do not each keep a pool of memory."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.reader import ARENAS
+from tests.support.processes import ROOT
+
+THREADS = """
+import ctypes, sys, threading
+from streams.reader import few_arenas
+few_arenas()
+libc, together = ctypes.CDLL(None), threading.Barrier(12)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+def work():
+    libc.malloc(4096)
+    together.wait(30)
+threads = [threading.Thread(target=work) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives each thread a pool")
+def test_the_readers_threads_share_few_pools_of_memory(tmp_path: Path) -> None:
+    told = tmp_path / "malloc.xml"
+    subprocess.run([sys.executable, "-c", THREADS, str(told)], cwd=ROOT, check=True, timeout=60)
+    assert 1 <= told.read_text().count("<heap nr=") <= ARENAS
