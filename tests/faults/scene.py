@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from tests.faults.variants import FOLDER
 from tests.faults.verifier import Evidence, Sample, Stored, Verdict, Write, verify
 from tests.support.kafka import Found, Kafka, Onlooker
 from tests.support.processes import Process, Processes
-from tests.support.waiting import wait_until
+from tests.support.waiting import POLL_SECONDS, wait_until
 
 SESSION = 10.0  # seconds, the default of the stages: one that is starved for half of it ends itself, and nobody starts it again
 SLEEPER_SESSION = (
     6.0  # of a stage that a test puts to sleep for longer than that: its successor has to wait for the end of it
 )
 REACH_SECONDS = 90.0  # a start, a group join, and a session that has to expire first, on a machine that others use too
+WHOLE_SECONDS = 1.5  # what a broken stage does at once; a whole one never does it, and so waits in vain each time
+BROKEN_SECONDS = 30.0  # the same on a busy machine: if it does not come, the test has shown nothing
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 Event = tuple[bytes, bytes]
@@ -50,6 +53,13 @@ def change(number: int, version: int, title: str) -> tuple[Event, list[tuple[str
         ("received_ms", b"1700000000000"),
     ]
     return (f"{GRANT}/c{number}".encode(), json.dumps(contact(number, title)).encode()), headers
+
+
+def soon(happened: Callable[[], object], variant: str) -> None:
+    """A broken stage's chance to break its promise: returns when that has happened, or has not in time."""
+    until = time.monotonic() + (WHOLE_SECONDS if variant == "whole" else BROKEN_SECONDS)
+    while time.monotonic() < until and not happened():
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Who works on a partition: a standby takes over in time, and takes nothing away from one that works.
 
-What a stage that slept through a takeover may no longer do is in test_variants.py, each fence beside the same scenario without it.
+What a stage that slept through a takeover may no longer do is in test_sleepers.py, each fence beside the same scenario without it.
 """
 
 import time

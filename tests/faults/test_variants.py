@@ -1,6 +1,5 @@
 """Each promise left out on purpose is noticed: the verifier names what the broken stage did, and nothing when the stage is whole."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,32 +9,22 @@ import pytest
 from deploy.local.broker import free_ports
 from streams.fences import Exit
 from tests.faults.load import BASE, contact, envelope
-from tests.faults.scene import SLEEPER_SESSION, Scene, change, event
-from tests.faults.variants import LINGER, VARIANTS
+from tests.faults.scene import BROKEN_SECONDS, Scene, change, event, soon
+from tests.faults.variants import VARIANTS
 from tests.faults.verifier import Verdict
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.waiting import POLL_SECONDS, wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-WHOLE_SECONDS = 1.5  # what a broken stage does at once; a whole one never does it, and so waits in vain each time
-BROKEN_SECONDS = 30.0  # the same on a busy machine: if it does not come, the test has shown nothing
 CONTACTS = 10
-LINGER_MS = "2900"  # records wait in the producer almost as long as its delivery time-out, half of the sleeper's session, lets them
 
 
 @pytest.fixture
 def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]:
     with Scene(kafka, processes, tmp_path) as one:
         yield one
-
-
-def soon(happened: Callable[[], object], variant: str) -> None:
-    """A broken stage's chance to break its promise: returns when that has happened, or has not in time."""
-    until = time.monotonic() + (WHOLE_SECONDS if variant == "whole" else BROKEN_SECONDS)
-    while time.monotonic() < until and not happened():
-        time.sleep(POLL_SECONDS)
 
 
 def has_committed(scene: Scene, stage: str, topic: str) -> Callable[[], bool]:
@@ -189,67 +178,6 @@ def events_come_at_the_end_of_a_recovery(scene: Scene, variant: str) -> Verdict:
     return scene.verdict()
 
 
-def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int | None]:
-    """A worker stands still in the middle of a batch until another has taken over and gone on, and then wakes up.
-
-    What it would write then, to its output and over the table's newer entry, shows when the contact is again as it was in that batch:
-    a duplicate of what the table wrongly holds. Returns the exit code too.
-    """
-    scene.set_up()
-    scene.start("sink")
-    sleeper = scene.start("dedupe", variant, {LINGER: LINGER_MS}, session=SLEEPER_SESSION)
-    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
-    scene.wait_committed("dedupe", "contacts.events", CONTACTS)
-    scene.hold(moment)
-    scene.send([event(number, 2, "second") for number in range(CONTACTS)])
-    scene.wait_reached(moment)
-    sleeper.pause()
-    scene.release(moment)
-    successor = scene.start("dedupe", variant)
-    scene.send([event(number, 3, "third") for number in range(CONTACTS)])
-    scene.wait_committed("dedupe", "contacts.events", 3 * CONTACTS)
-    written = scene.end("contactstream-dedupe-seen-changelog")
-    scene.hold("done")  # else it goes on with what the successor has done, and mends the table again
-    sleeper.resume()
-    wait_until(
-        lambda: sleeper.exit_code is not None or scene.end("contactstream-dedupe-seen-changelog") > written,
-        "the sleeper ends itself, or does what it must not",
-        BROKEN_SECONDS,
-    )
-    ended = sleeper.exit_code
-    sleeper.kill()
-    successor.stop()
-    scene.release("done")
-    scene.start("dedupe", variant)
-    scene.send([event(number, 4, "second") for number in range(CONTACTS)])
-    scene.settle()
-    return scene.verdict(), ended
-
-
-def sink_sleeps(scene: Scene, variant: str) -> Verdict:
-    """A sink stands still between its query and its write until the standby has taken over and gone on, and then wakes up."""
-    scene.set_up()
-    scene.start("dedupe")
-    sleeper = scene.start("sink", variant, session=SLEEPER_SESSION)
-    scene.send([event(number, 1, "first") for number in range(CONTACTS)])
-    scene.settle()
-    scene.hold("before_write")
-    scene.send([event(number, 2, "second") for number in range(CONTACTS)])
-    scene.wait_reached("before_write")
-    sleeper.pause()
-    scene.release("before_write")
-    scene.start("sink", variant)
-    scene.send([event(number, 3, "third") for number in range(CONTACTS)])
-    scene.settle()
-    written = scene.org_state()["rows"]
-    sleeper.resume()
-    wait_until(
-        lambda: "lost" in sleeper.log or "revoked" in sleeper.log, "the sleeper learns that it was replaced", 30.0
-    )
-    soon(lambda: scene.org_state()["rows"] != written, variant)
-    return scene.verdict()
-
-
 OLDER_LAST = {"older_change_last"}
 """What the verifier says of contacts.changes itself, where a test is about what the sink and the org make of it."""
 
@@ -326,48 +254,6 @@ def test_any_one_check_of_versions_is_enough(scene: Scene, dedupe: str, sink: st
     scene.version_rule = rule
     verdict = a_stale_event_comes(scene, dedupe, sink)
     assert verdict.violations.keys() == (OLDER_LAST if dedupe == "no_version_check" else set()), verdict.examples
-
-
-def test_a_dedupe_worker_that_wakes_up_without_fences_is_noticed(scene: Scene) -> None:
-    verdict, ended = dedupe_sleeps(scene, "no_fences", "before_outputs")
-    assert ended is None
-    assert "change_differs" in verdict.violations
-
-
-def test_a_dedupe_worker_that_wakes_up_ends_itself(scene: Scene) -> None:
-    verdict, ended = dedupe_sleeps(scene, "whole", "before_outputs")
-    assert ended in (Exit.STOOD_STILL, Exit.NO_HEARTBEAT)
-    assert verdict.good, verdict.examples
-
-
-@pytest.mark.storm
-def test_records_that_wait_in_the_producer_without_fences_are_noticed(scene: Scene) -> None:
-    verdict, ended = dedupe_sleeps(scene, "no_fences", "unsent")
-    assert ended is None
-    assert "change_differs" in verdict.violations
-
-
-@pytest.mark.storm
-def test_the_delivery_timeout_alone_holds_back_what_waits_in_the_producer(scene: Scene) -> None:
-    verdict, ended = dedupe_sleeps(scene, "no_watchdog", "unsent")
-    assert ended == Exit.NOT_ACKNOWLEDGED
-    assert verdict.good, verdict.examples
-
-
-def test_a_sink_that_wakes_up_without_fences_is_noticed(scene: Scene) -> None:
-    scene.version_rule = False
-    assert "went_backwards" in sink_sleeps(scene, "no_fences").violations
-
-
-def test_a_sink_that_wakes_up_asks_itself_whether_the_partition_is_its_own(scene: Scene) -> None:
-    scene.version_rule = False
-    verdict = sink_sleeps(scene, "whole")
-    assert verdict.good, verdict.examples
-
-
-def test_the_orgs_rule_refuses_what_a_sink_without_fences_writes_when_it_wakes_up(scene: Scene) -> None:
-    verdict = sink_sleeps(scene, "no_fences")
-    assert verdict.good, verdict.examples
 
 
 def test_every_variant_is_put_to_the_test() -> None:

@@ -1,6 +1,6 @@
 """The dedupe stage is killed, joined and left in the middle of its work; every event is accounted for.
 
-A worker that sleeps through a takeover, and one that dies in the middle of a batch, are in tests/faults/test_variants.py.
+Workers that sleep through a takeover or die in the middle of a batch: tests/faults, test_sleepers.py and test_variants.py.
 """
 
 import pytest
