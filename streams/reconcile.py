@@ -121,25 +121,49 @@ def filled_keys(outcomes: Iterable[Record], grants: Collection[str]) -> set[str]
     return filled
 
 
-def heirs(outcomes: Iterable[Record], released: Collection[str]) -> set[str]:
-    """Contacts whose last outcome was to fill one of the records that have been released."""
-    found: set[str] = set()
+def given_up(outcomes: Iterable[Record]) -> tuple[set[str], set[str]]:
+    """The Salesforce records that these outcomes released, and the contacts whose deletion found no record any more.
+
+    Of the latter a sink that ended before it could say so may have released the record.
+    """
+    released, gone = set(), set()
+    for record in outcomes:
+        outcome = _outcome(record)
+        if outcome.get("outcome") == "released" and outcome.get("id"):
+            released.add(str(outcome["id"]))
+        elif outcome.get("reason") == "no_record":
+            gone.add((record.key or b"").decode(errors="replace"))
+    return released, gone
+
+
+def heirs(outcomes: Iterable[Record], released: Collection[str], gone: Collection[str] = ()) -> set[str]:
+    """Contacts whose last outcome was to fill a record that has been released, or that a contact of `gone` ever owned."""
+    records = set(released)
+    filled: dict[str, str] = {}
     for record in outcomes:
         fate, record_id = read_outcome(record)
         key = (record.key or b"").decode(errors="replace")
-        (found.add if fate == "filled" and record_id in released else found.discard)(key)
-    return found
+        if fate == "filled":
+            filled[key] = record_id
+        else:
+            filled.pop(key, None)
+            if record_id and key in gone:
+                records.add(record_id)
+    return {key for key, record_id in filled.items() if record_id in records}
 
 
 def read_outcome(record: Record) -> tuple[str, str]:
     """What a record of contacts.outcomes says: the outcome, and the ID of the Salesforce record. Empty where it says nothing."""
+    outcome = _outcome(record)
+    return str(outcome.get("outcome") or ""), str(outcome.get("id") or "")
+
+
+def _outcome(record: Record) -> Mapping[str, Any]:
     try:
         outcome = orjson.loads(record.value or b"null")
     except orjson.JSONDecodeError:
-        return "", ""
-    if not isinstance(outcome, dict):
-        return "", ""
-    return str(outcome.get("outcome") or ""), str(outcome.get("id") or "")
+        return {}
+    return outcome if isinstance(outcome, dict) else {}
 
 
 def living_offsets(changes: Iterable[Record], keys: Collection[str]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from streams.assigned import AssignedPartition, OutOfLog
 from streams.events import Record
 from streams.metrics import ReaderMetrics
-from streams.reconcile import Offerer, heirs, living_offsets, read_outcome
+from streams.reconcile import Offerer, given_up, heirs, living_offsets
 from streams.settings import KafkaSettings
 from streams.snapshot import Snapshots, SnapshotStalled
 from streams.topics import Topics, group
@@ -48,40 +48,45 @@ class Succession:
         ) as source:
             await source.start()
             released: set[str] = set()
+            gone: set[str] = set()
             not_before = 0.0
             while True:
                 try:
-                    records = await source.consume() if len(released) < MAX_RELEASED else await _nothing()
+                    records = await source.consume() if len(released) + len(gone) < MAX_RELEASED else await _nothing()
                 except OutOfLog:  # a compacted topic's start tells the last outcome of every contact
                     await source.start_over()
                     continue
-                found = {
-                    record_id for fate, record_id in map(read_outcome, records) if fate == "released" and record_id
-                }
-                if found and not released:
+                records_released, contacts_gone = given_up(records)
+                if (records_released or contacts_gone) and not (released or gone):
                     not_before = max(not_before, time.monotonic() + SETTLE_SECONDS)
-                released |= found
-                if released and time.monotonic() >= not_before:
+                released |= records_released
+                gone |= contacts_gone
+                if (released or gone) and time.monotonic() >= not_before:
                     try:
-                        took = await self._hand_over(released)
+                        took = await self._hand_over(released, gone)
                     except (SnapshotStalled, KafkaException) as error:
                         log.warning("contacts.outcomes could not be read, tried again", error=str(error))
                         not_before = time.monotonic() + SETTLE_SECONDS
                         continue
-                    released = set()
+                    released, gone = set(), set()
                     not_before = time.monotonic() + rest_after(took)
-                if not released and source.position > source.committed and await source.commit(source.position):
+                if (
+                    not released
+                    and not gone
+                    and source.position > source.committed
+                    and await source.commit(source.position)
+                ):
                     source.committed = source.position
 
-    async def _hand_over(self, released: set[str]) -> float:
+    async def _hand_over(self, released: set[str], gone: set[str]) -> float:
         """Offers the heirs; returns the processor seconds that looking for them took."""
         outcomes, changes = self._topics.outcomes.name, self._topics.changes.name
-        keys, took = await self._snapshots.read(outcomes, timed(lambda records: heirs(records, released)))
+        keys, took = await self._snapshots.read(outcomes, timed(lambda records: heirs(records, released, gone)))
         if keys:
             offered, more = await self._snapshots.read(changes, timed(lambda records: living_offsets(records, keys)))
             took += more
             await self._offerer.offer(offered)
-            log.info("heirs of released records offered", released=len(released), offered=len(offered))
+            log.info("heirs of released records offered", released=len(released) + len(gone), offered=len(offered))
         return took
 
 

@@ -5,7 +5,7 @@ import contextlib
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -311,7 +311,6 @@ class Sync:
         outcomes, decisions = self._without_suppressed(planned)
         to_write = rows(decisions)
         changed = {id(decision) for row in to_write for decision in row.tag}
-        outcomes += [self._told(one.outcome) for one in decisions if id(one) not in changed]
         async with self._accounts_of(to_write) as unlocked:
             free = [row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= turn]
             with self._touching(free):
@@ -321,7 +320,18 @@ class Sync:
         busy = [row for row in to_write if id(row) not in kept]
         waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
         outcomes += [Outcome(one.key, Fate.RETRY, reason=NEXT_BATCH) for one in waiting]
+        ours = {row.fields.get("Id") for row in to_write}
+        outcomes += [self._unwritten(one, turn, ours) for one in decisions if id(one) not in changed]
         return outcomes, written
+
+    def _unwritten(self, one: Decision, turn: int, ours: Container[str | None]) -> Outcome:
+        """Of somebody for whom nothing had to be written; if another batch wrote the record meanwhile that may no longer be true:
+        its owner may have released it, and whoever only filled it takes it over.
+        """
+        record_id = one.record.id if one.record else None
+        if record_id is not None and record_id not in ours and self._touched.get(record_id, -1) > turn:
+            return Outcome(one.change.key, Fate.RETRY, reason=NEXT_BATCH)
+        return self._told(one.outcome)
 
     async def _without_refused_values(self, written: list[Written]) -> list[Written]:
         """A country that the org does not list, a value that the record type does not have: rather a contact without it than none."""

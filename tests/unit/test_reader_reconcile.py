@@ -33,6 +33,7 @@ from streams.reconcile import (
     Offerer,
     compare,
     filled_keys,
+    given_up,
     guarded,
     heirs,
     listing_of,
@@ -253,6 +254,26 @@ def test_the_heirs_of_a_record_are_those_whose_last_outcome_was_to_fill_it() -> 
         change("h/heir", 2, 3, Kind.DELETED),
     ]
     assert living_offsets(changes, {"g/heir", "h/heir"}) == {"g/heir": 1}
+
+
+def test_a_release_that_nobody_heard_of_has_heirs_as_well() -> None:
+    def said(key: str, fate: Fate, record_id: str | None, kind: Kind, reason: str = "") -> Record:
+        outcome = Outcome(key, fate, "Lead", record_id, reason=reason)
+        return Record("o", key.encode(), outcome_value(outcome, Change(key, kind, 1, "", "", "webhook", 1, {})), [])
+
+    outcomes = [
+        said("g/owner", Fate.CREATED, "1", Kind.UPDATED),
+        said("h/heir", Fate.FILLED, "1", Kind.UPDATED),
+        said("h/other", Fate.FILLED, "2", Kind.UPDATED),
+        said("g/nobody", Fate.FILLED, "2", Kind.UPDATED),
+        # the sink that released the record was killed before it said so
+        said("g/owner", Fate.UNCHANGED, None, Kind.DELETED, "no_record"),
+        said("g/nobody", Fate.UNCHANGED, None, Kind.DELETED, "no_record"),
+        said("g/released", Fate.RELEASED, "3", Kind.DELETED),
+        said("g/kept", Fate.UNCHANGED, "4", Kind.UPDATED),
+    ]
+    assert given_up(outcomes) == ({"3"}, {"g/owner", "g/nobody"})
+    assert heirs(outcomes, {"3"}, {"g/owner", "g/nobody"}) == {"h/heir"}
 
 
 @pytest.mark.parametrize(

@@ -605,6 +605,19 @@ async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() ->
         assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
 
 
+async def test_whoever_only_fills_a_record_that_is_released_meanwhile_takes_it_over() -> None:
+    async with simulated_org() as org:
+        owner, other = change("g1/x", "a@else.example"), change("g2/y", "a@else.example")
+        assert (await one(org, owner)).fate is Fate.CREATED
+        filled = await org.sync.resolve([other])
+        assert (await one(org, Change("g1/x", 101, None))).fate is Fate.RELEASED
+        (late,) = await org.sync.write(filled)
+        assert (late.fate, late.reason) == (Fate.RETRY, NEXT_BATCH)
+        assert (await one(org, other)).fate is not Fate.FILLED
+        (record,) = org.records("Lead")
+        assert record[KEY] == "g2/y"
+
+
 async def test_two_people_who_meet_in_one_record_are_not_written_at_once() -> None:
     lead = {"LastName": "Lovelace", "Company": "Else", "Email": "a@else.example", "Nylas_Email_2__c": "b@else.example"}
     async with simulated_org({"leads": [lead]}) as org:
