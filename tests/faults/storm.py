@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -646,6 +647,7 @@ async def run(storm: Storm, folder: Path) -> Report:
         evidence = await _evidence(running, sender, least)
         replicas = [*running.stages.replicas, *running.left]
     verdict = await asyncio.to_thread(verify, evidence)
+    _keep_what_speaks_against(verdict, evidence, folder)
     exits: dict[str, Counter[int]] = {}
     peaks: Counter[str] = Counter()
     for replica in replicas:
@@ -701,6 +703,23 @@ async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def _keep_what_speaks_against(verdict: Verdict, evidence: Evidence, folder: Path) -> None:
+    """Of each contact that a violation names everything that is known of it, in the order of each topic, as `KEY.txt`."""
+    named = {key for some in verdict.examples.values() for one in some for key in re.findall(r"[\w-]+/\w+", one)}
+    for key in named:
+        records = {one["Id"] for one in evidence.org if one.get("Nylas_Contact_Id__c") == key}
+        records |= {write.record_id for write in evidence.writes if write.key == key}
+        lines = [
+            f"{topic} {one.partition}:{one.offset} {one.headers} {(one.value or b'').decode(errors='replace')}"
+            for topic in ("events", "changes", "outcomes", "refetch", "dead_letters")
+            for one in getattr(evidence, topic)
+            if one.key == key
+        ]
+        lines += [f"write {write}" for write in evidence.writes if write.record_id in records]
+        lines += [f"record {one}" for one in evidence.org if one["Id"] in records]
+        (folder / f"{key.replace('/', '_')}.txt").write_text("\n".join(lines))
 
 
 @asynccontextmanager
