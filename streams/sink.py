@@ -74,9 +74,8 @@ LAG_SECONDS = 5.0  # between two looks at the lag
 LAG_ANSWER_SECONDS = 1.0  # for the broker to tell the end of a paused partition: the poll waits for it
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
 AGAIN_SECONDS = 0.5  # between two questions to a coordinator that does not answer
-STALLED_SECONDS = (
-    60.0  # the loop goes round every POLL_SECONDS; a minute without, or with nothing taken, means that it hangs
-)
+# The loop goes round every POLL_SECONDS; a minute without, or with nothing taken, means that it hangs.
+STALLED_SECONDS = 60.0
 # For all of an orderly stop: batches, the last commit, the farewell to the group. Where no broker answers, a commit takes minutes.
 OVERDUE_SECONDS = 28.0
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away

@@ -185,12 +185,10 @@ class Record:
     stored: Mapping[str, Any]
     fields: dict[str, Any]
     ours: bool
-    people: set[str] = field(
-        default_factory=set
-    )  # addresses of those whom it stands for, beyond the three that it can hold
-    joined: set[tuple[str, str]] = field(
-        default_factory=set
-    )  # address book and name of those who joined it in this batch
+    people: set[str] = field(default_factory=set)
+    """Addresses of those whom it stands for, beyond the three that it can hold."""
+    joined: set[tuple[str, str]] = field(default_factory=set)
+    """Address book and name of those who joined it in this batch."""
 
     @property
     def key(self) -> str | None:

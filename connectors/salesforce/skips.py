@@ -9,9 +9,8 @@ class SkipReason(StrEnum):
     EXCLUDED = "excluded"  # no address but excluded ones
     SOURCE = "source"  # Nylas found it where we do not look (inbox, domain)
     SUPPRESSED = "suppressed"  # asked to be erased
-    SHARED_ADDRESS = (
-        "shared_address"  # shares an address, but not the name, with another contact of the same address book
-    )
+    # Shares an address, but not the name, with another contact of the same address book.
+    SHARED_ADDRESS = "shared_address"
     NO_ADDRESS = "no_address"  # not in Salesforce, and addressless contacts are not created
     FREE_MAIL = "free_mail"  # not in Salesforce, and people of free-mail domains are not created
     NOT_CREATED = "not_created"  # not in Salesforce, and the setting creates no such object

@@ -25,9 +25,8 @@ from connectors.salesforce.identity import OrgNotPrepared
 
 IN_FLIGHT = 4  # repeats of one batch side by side; the batches themselves are side by side already
 FIFTHS = 5  # a guilty row among 200 is found in four calls of five collections
-MOST_GUILTY = (
-    5  # rows that break the requests that they are in: one is seen in months, many at once are the org's doing
-)
+# Rows that break the requests that they are in: one is seen in months, many at once are the org's doing.
+MOST_GUILTY = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,9 +172,8 @@ def wait_until_usable(bootstrap: str, seconds: float, fault: Callable[[], str], 
     """
     ends = time.monotonic() + seconds
     last: object = "no answer"
-    patience = (
-        0.3  # a client asks again for the coordinator only after a second: a new client is quicker, while it can be
-    )
+    # A client asks again for the coordinator only after a second: a new client is quicker, while it can be.
+    patience = 0.3
     while time.monotonic() < ends:
         if reason := fault():
             raise BrokerError(reason)

@@ -24,9 +24,8 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import POLL_SECONDS, wait_until
 
 SESSION = 10.0  # seconds, the default of the stages: one that is starved for half of it ends itself, and nobody starts it again
-SLEEPER_SESSION = (
-    6.0  # of a stage that a test puts to sleep for longer than that: its successor has to wait for the end of it
-)
+# Of a stage that a test puts to sleep for longer than that: its successor has to wait for the end of it.
+SLEEPER_SESSION = 6.0
 REACH_SECONDS = 90.0  # a start, a group join, and a session that has to expire first, on a machine that others use too
 WHOLE_SECONDS = 1.5  # what a broken stage does at once; a whole one never does it, and so waits in vain each time
 BROKEN_SECONDS = 30.0  # the same on a busy machine: if it does not come, the test has shown nothing
