@@ -274,6 +274,38 @@ async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(monkeypatch: p
         assert {"g/odd", "odd@odd.example"} in claims
 
 
+async def test_several_batches_are_at_work_side_by_side_and_never_two_with_one_person() -> None:
+    org = PlainOrg()
+    at_work: list[set[str]] = []
+    most = 0
+    go_on = asyncio.Event()
+    answer = org.sync
+
+    async def slow(changes: Sequence[Change]) -> list[Outcome]:
+        nonlocal most
+        people = {one["email"] for change in changes for one in (change.contact or {})["emails"]}
+        assert not any(people & others for others in at_work)
+        at_work.append(people)
+        most = max(most, len(at_work))
+        await go_on.wait()
+        at_work.remove(people)
+        return await answer(changes)
+
+    org.sync = slow  # type: ignore[method-assign]
+    org.claims = lambda change: frozenset(one["email"] for one in (change.contact or {})["emails"])  # type: ignore[method-assign]
+    async with desk(org, org.membership, batch_size=1, in_flight=3) as sink:
+        for number in range(12):  # each person in two address books
+            sink.offer(f"g{number % 2}/{number // 2}", 1, person(f"p{number // 2}"))
+        await sink.until(lambda: most == 3, "three batches are at work")
+        polls = sink.consumer.polls
+        await sink.until(lambda: sink.consumer.polls > polls + 20, "a fourth had its chance")
+        assert most == 3
+        go_on.set()
+        await sink.until_committed()
+        assert len(org.stored) == 12
+        assert most == 3
+
+
 def retry(key: str, reason: str, code: str = "", message: str = "") -> Outcome:
     return Outcome(key, Fate.RETRY, reason=reason, errors=(RowError(code or reason.upper(), message),))
 
