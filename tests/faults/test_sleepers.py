@@ -16,7 +16,10 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 CONTACTS = 10
-LINGER_MS = "2900"  # records wait in the producer almost as long as its delivery time-out, half of the sleeper's session, lets them
+# Records wait in the producer almost as long as its delivery time-out, half of the session, lets them: so long a busy machine may
+# take to put the worker to sleep.
+UNSENT_SESSION = 14.0
+LINGER_MS = "6900"
 
 
 @pytest.fixture
@@ -33,7 +36,9 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     """
     scene.set_up()
     scene.start("sink")
-    sleeper = scene.start("dedupe", variant, {LINGER: LINGER_MS}, session=SLEEPER_SESSION)
+    unsent = moment == "unsent"
+    environ = {LINGER: LINGER_MS} if unsent else {}
+    sleeper = scene.start("dedupe", variant, environ, session=UNSENT_SESSION if unsent else SLEEPER_SESSION)
     scene.send([event(number, 1, "first") for number in range(CONTACTS)])
     scene.wait_committed("dedupe", "contacts.events", CONTACTS)
     scene.hold(moment)
@@ -44,6 +49,7 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     successor = scene.start("dedupe", variant)
     scene.send([event(number, 3, "third") for number in range(CONTACTS)])
     scene.wait_committed("dedupe", "contacts.events", 3 * CONTACTS)
+    assert scene.end("contacts.changes") == 3 * CONTACTS, "the sleeper had sent its outputs before it slept"
     written = scene.end("contactstream-dedupe-seen-changelog")
     scene.hold("done")  # else it goes on with what the successor has done, and mends the table again
     sleeper.resume()
