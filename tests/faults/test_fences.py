@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import Scene, event
+from tests.faults.scene import BROKEN_SECONDS, Scene, event
 from tests.faults.variants import CLIENT
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
@@ -73,11 +73,12 @@ def taken_away(scene: Scene, variant: str) -> bool:
 
     Whoever joins comes first in the order of the members, which is what the default assignor goes by.
     """
-    active = scene.start("sink", variant, {CLIENT: "b"}).wait_ready()
+    patience = SETTLED_SECONDS if variant == "whole" else BROKEN_SECONDS
+    active = scene.start("sink", variant, {CLIENT: "b"}, session=SESSION).wait_ready()
     wait_until(lambda: '"assigned"' in active.log, "the first sink has the partition")
     for _ in range(JOINS):
-        joining = scene.start("sink", variant, {CLIENT: "a"}).wait_ready()
-        ends = time.monotonic() + SETTLED_SECONDS
+        joining = scene.start("sink", variant, {CLIENT: "a"}, session=SESSION).wait_ready()
+        ends = time.monotonic() + patience
         while time.monotonic() < ends:
             if '"assigned"' in joining.log:
                 return True
