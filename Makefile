@@ -16,8 +16,7 @@ demo: $(INSTALLED) ## run the whole product on this machine and check its number
 	@$(BIN)/contactstream demo $(ARGS)
 
 test: $(INSTALLED) ## run every test but storms and benchmarks (ARGS="-k word" for some)
-	@# files in their own order: those that wait for groups and time-outs first, and the many quick ones beside the last of them
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
 	$(BIN)/ruff format --check .

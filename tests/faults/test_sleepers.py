@@ -18,8 +18,8 @@ pytestmark = pytest.mark.kafka
 CONTACTS = 10
 # Records wait in the producer almost as long as its delivery time-out, half of the session, lets them: so long a busy machine may
 # take to put the worker to sleep.
-UNSENT_SESSION = 14.0
-LINGER_MS = "6900"
+UNSENT_SESSION, UNSENT_LINGER_MS = 14.0, "6900"
+LINGER_MS = "2900"
 
 
 @pytest.fixture
@@ -36,9 +36,8 @@ def dedupe_sleeps(scene: Scene, variant: str, moment: str) -> tuple[Verdict, int
     """
     scene.set_up()
     scene.start("sink")
-    unsent = moment == "unsent"
-    environ = {LINGER: LINGER_MS} if unsent else {}
-    sleeper = scene.start("dedupe", variant, environ, session=UNSENT_SESSION if unsent else SLEEPER_SESSION)
+    session, linger = (UNSENT_SESSION, UNSENT_LINGER_MS) if moment == "unsent" else (SLEEPER_SESSION, LINGER_MS)
+    sleeper = scene.start("dedupe", variant, {LINGER: linger}, session=session)
     scene.send([event(number, 1, "first") for number in range(CONTACTS)])
     scene.wait_committed("dedupe", "contacts.events", CONTACTS)
     scene.hold(moment)

@@ -194,7 +194,10 @@ SCENARIOS: dict[str, tuple[Callable[[Scene, str], Verdict], str]] = {
 }
 
 
-@pytest.mark.parametrize("variant", SCENARIOS)
+# Each window alone is held open for as long as it takes; which of the two a record falls into when both are open is the machine's choice.
+@pytest.mark.parametrize(
+    "variant", [pytest.param(one, marks=pytest.mark.storm) if one == "open_windows" else one for one in SCENARIOS]
+)
 def test_a_promise_left_out_is_noticed(scene: Scene, variant: str) -> None:
     scenario, violation = SCENARIOS[variant]
     verdict = scenario(scene, variant)
