@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,24 @@ AUTH = {
 }
 
 
-def assertion(key: Any = PRIVATE_KEY, algorithm: str = "RS256", **claims: Any) -> dict[str, str]:
-    aud = "https://login.salesforce.com"
-    all_claims = {"iss": "app", "sub": "sync@example.com", "aud": aud, "exp": time.time() + 170, **claims}
-    return {"grant_type": JWT_BEARER, "assertion": jwt.encode(all_claims, key, algorithm=algorithm)}
+Form = dict[str, str] | Callable[[], dict[str, str]]
+
+
+def assertion(
+    key: Any = PRIVATE_KEY, algorithm: str = "RS256", expires_in: float = 170, **claims: str
+) -> Callable[[], dict[str, str]]:
+    """The form, signed when it is called: tests are collected long before they run."""
+
+    def form() -> dict[str, str]:
+        known = {"iss": "app", "sub": "sync@example.com", "aud": "https://login.salesforce.com"}
+        all_claims = known | {"exp": time.time() + expires_in} | claims
+        return {"grant_type": JWT_BEARER, "assertion": jwt.encode(all_claims, key, algorithm=algorithm)}
+
+    return form
+
+
+def filled(form: Form) -> dict[str, str]:
+    return form() if callable(form) else form
 
 
 @pytest.mark.parametrize(
@@ -55,9 +70,9 @@ def assertion(key: Any = PRIVATE_KEY, algorithm: str = "RS256", **claims: Any) -
         {"grant_type": "refresh_token", "refresh_token": "refresh", "client_id": "app", "client_secret": "secret"},
     ],
 )
-async def test_a_login_gives_a_token_that_is_let_in_and_names_the_instance(form: dict[str, str]) -> None:
+async def test_a_login_gives_a_token_that_is_let_in_and_names_the_instance(form: Form) -> None:
     async with raw_org({"auth": AUTH}, logged_in=False) as org:
-        response = await org.http.post(TOKEN, data=form)
+        response = await org.http.post(TOKEN, data=filled(form))
         body = response.json()
         assert response.status_code == 200
         assert {"access_token", "instance_url", "id", "token_type", "scope"} <= set(body)
@@ -83,8 +98,8 @@ async def test_a_login_gives_a_token_that_is_let_in_and_names_the_instance(form:
         (assertion(iss="other"), "invalid_client_id", "client identifier invalid"),
         (assertion(sub="other"), "invalid_grant", "user hasn't approved this consumer"),
         (assertion(aud="https://example.com"), "invalid_grant", "audience is invalid"),
-        (assertion(exp=time.time() - 1), "invalid_grant", "expired authorization code"),
-        (assertion(exp=time.time() + 3600), "invalid_grant", "expired authorization code"),
+        (assertion(expires_in=-1), "invalid_grant", "expired authorization code"),
+        (assertion(expires_in=3600), "invalid_grant", "expired authorization code"),
         ({"grant_type": "client_credentials", "client_id": "app", "client_secret": "x"}, "invalid_client", None),
         ({"grant_type": "client_credentials", "client_id": "x", "client_secret": "secret"}, "invalid_client_id", None),
         (
@@ -96,9 +111,9 @@ async def test_a_login_gives_a_token_that_is_let_in_and_names_the_instance(form:
         ({}, "unsupported_grant_type", None),
     ],
 )
-async def test_a_login_is_refused(form: dict[str, str], error: str, description: str | None) -> None:
+async def test_a_login_is_refused(form: Form, error: str, description: str | None) -> None:
     async with raw_org({"auth": AUTH}, logged_in=False) as org:
-        response = await org.http.post(TOKEN, data=form)
+        response = await org.http.post(TOKEN, data=filled(form))
         assert response.status_code == 400
         assert response.json()["error"] == error
         assert description is None or response.json()["error_description"] == description
