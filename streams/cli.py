@@ -85,7 +85,7 @@ def bridge() -> None:
 @main.command()
 def reader() -> None:
     """Reads address books: backfills, and contacts that have to be read again."""
-    from streams.reader import run
+    from streams.reader.stage import run
 
     process = _process("reader")
     with _settings_told():
@@ -97,7 +97,7 @@ def reader() -> None:
 @main.command()
 def dedupe() -> None:
     """Drops the events that are not news, and forwards the rest to contacts.changes."""
-    from streams.dedupe import run
+    from streams.dedupe.stage import run
 
     process = _process("dedupe")
     with _settings_told():
@@ -115,7 +115,7 @@ def dedupe() -> None:
 def sink() -> None:
     """Makes the Contacts and Leads in Salesforce true."""
     from streams.org import credentials, policy
-    from streams.sink import run
+    from streams.sink.stage import run
 
     process = _process("sink")
     with _settings_told():
@@ -136,7 +136,7 @@ def doctor(*, as_json: bool) -> None:
     The Salesforce org (login, fields, permissions, rules, calls left), Kafka (broker, topics, groups), and Nylas where its key is set.
     Ends with 1 when a check fails; `warn` is for what works but could be better, and for what cannot be told.
     """
-    from streams.doctor import deployment, run
+    from streams.commands.doctor import deployment, run
 
     sys.exit(run(deployment(), as_json=as_json))
 
@@ -159,8 +159,8 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
     """
     from connectors.salesforce.errors import SalesforceError
     from connectors.salesforce.sources import MappingError
+    from streams.commands.plan import PlanError, run
     from streams.org import policy
-    from streams.plan import PlanError, run
 
     org = _load(settings.SalesforceSettings)
     kafka = _load(settings.KafkaSettings)
@@ -183,7 +183,7 @@ def suppress(*, file: TextIO, dry_run: bool) -> None:
     list, which is made if it is not there and holds salted hashes only. The sink sees it within a second. Nothing is printed but counts.
     """
     from connectors.salesforce.exclusions import SuppressionError
-    from streams.suppress import NotAPerson, add, read
+    from streams.commands.suppress import NotAPerson, add, read
 
     path = _load(settings.PeopleSettings).suppression_list
     if path is None:
@@ -209,7 +209,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count, and pub
 @_DRY_RUN
 def backfill(*, everything: bool, grants: tuple[str, ...], sources: tuple[str, ...], wait: bool, dry_run: bool) -> None:
     """Has the reader read whole address books. To interrupt this command does not stop the run: see `contactstream runs`."""
-    from streams.follow import command
+    from streams.commands.follow import command
     from streams.runs import RunKind
 
     kafka = _load(settings.KafkaSettings)
@@ -241,7 +241,7 @@ def reconcile(
     max_delete_share: float | None,
 ) -> None:
     """Has the reader compare whole address books with what is known: what changed, what is gone, what was only filled."""
-    from streams.follow import command
+    from streams.commands.follow import command
     from streams.runs import RunKind
 
     kafka = _load(settings.KafkaSettings)
@@ -264,7 +264,7 @@ def reconcile(
 def runs(context: click.Context) -> None:
     """Lists the readings that were asked for in the last two weeks, the newest last; or follows or ends one."""
     if context.invoked_subcommand is None:
-        from streams.run_commands import list_runs
+        from streams.commands.runs import list_runs
 
         list_runs(_load(settings.KafkaSettings))
 
@@ -273,7 +273,7 @@ def runs(context: click.Context) -> None:
 @click.argument("run_id", metavar="ID")
 def runs_follow(*, run_id: str) -> None:
     """Shows one until it is over, as the command that asked for it does."""
-    from streams.run_commands import follow_again
+    from streams.commands.runs import follow_again
 
     sys.exit(follow_again(_load(settings.KafkaSettings), run_id))
 
@@ -282,7 +282,7 @@ def runs_follow(*, run_id: str) -> None:
 @click.argument("run_id", metavar="ID")
 def runs_cancel(*, run_id: str) -> None:
     """Ends one: at once if it waits, else after the page at hand. What is read stays read."""
-    from streams.run_commands import cancel
+    from streams.commands.runs import cancel
 
     sys.exit(cancel(_load(settings.KafkaSettings), run_id))
 
@@ -302,7 +302,7 @@ _SECRET_FILE = click.option(
 @webhooks.command(name="list")
 def webhooks_list() -> None:
     """Lists the application's webhook destinations."""
-    from streams.administration import list_webhooks
+    from streams.commands.administration import list_webhooks
 
     list_webhooks(_load(settings.NylasSettings))
 
@@ -311,7 +311,7 @@ def webhooks_list() -> None:
 @click.option("--url", help="Our webhook's URL; without it, whatever listens to contacts is ours.")
 def webhooks_check(*, url: str | None) -> None:
     """Shows whether Nylas still sends, and if not what to do; ends with 1 when something is wrong."""
-    from streams.administration import check_webhooks
+    from streams.commands.administration import check_webhooks
 
     sys.exit(check_webhooks(_load(settings.NylasSettings), url))
 
@@ -323,7 +323,7 @@ def webhooks_check(*, url: str | None) -> None:
 @_SECRET_FILE
 def webhooks_create(*, url: str, compressed: bool, description: str, secret_file: Path | None) -> None:
     """Creates the destination; the bridge has to run, because Nylas asks it at once. Shows the secret, once."""
-    from streams.administration import create_webhook
+    from streams.commands.administration import create_webhook
 
     nylas = _load(settings.NylasSettings)
     sys.exit(create_webhook(nylas, url, compressed=compressed, description=description, secret_file=secret_file))
@@ -338,7 +338,7 @@ def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: b
 
     Until the bridges have it they refuse what comes, and Nylas does not send that again: a reading of every address book is asked for.
     """
-    from streams.administration import rotate_webhook
+    from streams.commands.administration import rotate_webhook
 
     nylas, kafka = _load(settings.NylasSettings), _load(settings.KafkaSettings)
     sys.exit(rotate_webhook(nylas, kafka, destination_id, secret_file=secret_file, dry_run=dry_run))
@@ -352,7 +352,7 @@ def grants() -> None:
 @grants.command(name="list")
 def grants_list() -> None:
     """Lists the application's grants, and why one is left out."""
-    from streams.administration import list_grants
+    from streams.commands.administration import list_grants
 
     list_grants(_load(settings.NylasSettings))
 
@@ -467,7 +467,7 @@ def simulate_salesforce(listen: str, world: Path | None) -> None:
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
 def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
     """Runs the whole product on this machine, without an account, and reports what happened at each stage."""
-    from streams.demo import run
+    from streams.demo.story import run
 
     sys.exit(asyncio.run(run(people=people, seed=seed, as_json=as_json, stay=stay)))
 

@@ -15,7 +15,7 @@ from quixstreams import Application
 
 from connectors.nylas.model import parse_notification
 from connectors.salesforce.mapping import Mapping, fingerprint
-from streams.versions import Event, decide, decode, encode, hash_id, mapping_tag
+from streams.dedupe.versions import Event, decide, decode, encode, hash_id, mapping_tag
 
 
 def main(bootstrap: str, prefix: str) -> None:

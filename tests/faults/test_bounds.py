@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from deploy.local.broker import Broker, dying_with_parent, free_ports
+from streams.dedupe.versions import State, encode
 from streams.fences import Exit
-from streams.refetch import MAX_PENDING
-from streams.sink import OVERDUE_SECONDS
-from streams.versions import State, encode
+from streams.reader.refetch import MAX_PENDING
+from streams.sink.stage import OVERDUE_SECONDS
 from tests.faults.load import BASE, GRANT
 from tests.faults.scene import Scene, change, event
 from tests.support.kafka import Kafka

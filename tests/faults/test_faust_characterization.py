@@ -1,4 +1,4 @@
-"""What the pinned Faust does that streams/faust_batches.py relies on or defends against, each on Faust's own objects.
+"""What the pinned Faust does that streams/dedupe/faust_batches.py relies on or defends against, each on Faust's own objects.
 
 A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may have become needless, or wrong.
 No broker: the races are shown by driving the steps in the order that loses.
@@ -23,9 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
-from streams import faust_batches
-from streams.dedupe import Dedupe
-from streams.faust_batches import (
+from streams.dedupe import faust_batches
+from streams.dedupe.faust_batches import (
     BatchConsumer,
     BatchTable,
     ConsumerThread,
@@ -33,6 +32,7 @@ from streams.faust_batches import (
     PausedRecovery,
     check_faust,
 )
+from streams.dedupe.stage import Dedupe
 from streams.fences import Exit
 
 EVENTS = TP("events", 0)

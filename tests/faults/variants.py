@@ -106,9 +106,10 @@ def _hold_dedupe() -> None:
     """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and table; `done` with both;
     `sought`, when a recovery is all but over; `fetched` and `fetched_again`, when records were fetched meanwhile.
     """
-    from streams import dedupe, faust_batches
-    from streams.dedupe import Writer
-    from streams.faust_batches import BatchConsumer, ConsumerThread
+    from streams.dedupe import faust_batches
+    from streams.dedupe import stage as dedupe
+    from streams.dedupe.faust_batches import BatchConsumer, ConsumerThread
+    from streams.dedupe.stage import Writer
 
     seek, fetch, batch = BatchConsumer.perform_seek, ConsumerThread._fetch_records, faust_batches.BATCH
     publish, flush, config = Writer.publish, Writer._flush, vars(dedupe)["producer_config"]
@@ -156,7 +157,7 @@ def _hold_dedupe() -> None:
 def _hold_sink() -> None:
     """Moments: `before_write`: the org has answered who is there, and nothing is written yet; `before_commit`."""
     from connectors.salesforce.sync import Sync
-    from streams import sink
+    from streams.sink import stage as sink
 
     write, commit, config = Sync.write, sink.Sink._commit_now, vars(sink)["consumer_config"]
 
@@ -195,7 +196,7 @@ def acknowledge_first() -> None:
 
 def table_first() -> None:
     """Dedupe remembers before what it forwards is acknowledged."""
-    from streams.dedupe import Dedupe
+    from streams.dedupe.stage import Dedupe
 
     def work(self: Any, records: Any) -> None:
         partition = records[0].partition
@@ -211,8 +212,8 @@ def table_first() -> None:
 
 def forward_stale() -> None:
     """Dedupe forwards what is older than what it has seen."""
-    from streams import news
-    from streams.versions import State
+    from streams.dedupe import news
+    from streams.dedupe.versions import State
 
     decide = vars(news)["decide"]
 
@@ -228,7 +229,7 @@ def forward_stale() -> None:
 
 def done_early() -> None:
     """Dedupe's agent hands a batch to a task and asks for the next one, which tells Faust that the first is done."""
-    from streams.dedupe import Dedupe
+    from streams.dedupe.stage import Dedupe
 
     async def agent(self: Any, batches: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -242,7 +243,7 @@ def _open_first_window() -> None:
     """Stock Faust's order at the end of a recovery: what is fetched before the queues are cleared is gone."""
     from faust.tables.recovery import Recovery
 
-    from streams.faust_batches import PausedRecovery
+    from streams.dedupe.faust_batches import PausedRecovery
 
     async def stock(self: Any, generation_id: int = 0) -> None:
         self.app.consumer._open_in = self.app.rebalancing_count
@@ -255,7 +256,7 @@ def _open_second_window() -> None:
     """Stock Faust's live set of partitions: a fetch that is under way when it is emptied takes of all, and what was paused is dropped."""
     from faust.transport.drivers.aiokafka import Consumer
 
-    from streams.faust_batches import BatchConsumer
+    from streams.dedupe.faust_batches import BatchConsumer
 
     async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
         return await Consumer._getmany(self, active_partitions, timeout)
@@ -266,7 +267,7 @@ def _open_second_window() -> None:
 
 def _unchecked_holes() -> None:
     """What arrives is not checked, and holes count as done."""
-    from streams.faust_batches import BatchConsumer
+    from streams.dedupe.faust_batches import BatchConsumer
 
     async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
         last = batch[-1].offset
@@ -308,7 +309,7 @@ def open_windows() -> None:
 
 def no_watchdog() -> None:
     """Dedupe does not notice that it stood still, nor that the coordinator has not heard of it."""
-    from streams.dedupe import Lease
+    from streams.dedupe.stage import Lease
     from streams.fences import Watchdog
 
     for method in ("start", "check", "look"):
@@ -319,7 +320,7 @@ def no_watchdog() -> None:
 
 def no_delivery_timeout() -> None:
     """Dedupe's producer sends what it was given however late."""
-    from streams import dedupe
+    from streams.dedupe import stage as dedupe
 
     config = vars(dedupe)["producer_config"]
 
@@ -344,7 +345,7 @@ def no_fences_dedupe() -> None:
 
 def no_fences_sink() -> None:
     """The sink never asks itself whether the partition is still its own, and a batch knows of no term."""
-    from streams.membership import _BATCH, Membership
+    from streams.sink.membership import _BATCH, Membership
 
     def count(self: Any) -> None:
         if (batch := _BATCH.get()) is not None:
@@ -387,7 +388,7 @@ def commit_past_gap() -> None:
 
 def last_offset_wins() -> None:
     """Of several changes of a contact in a batch the sink keeps the last one, whatever its version."""
-    from streams.batching import Waiting
+    from streams.sink.batching import Waiting
 
     add = Waiting.add
 
@@ -411,7 +412,7 @@ def no_version_check() -> None:
 
 def range_assignor() -> None:
     """The sink joins its group with librdkafka's default assignor."""
-    from streams import sink
+    from streams.sink import stage as sink
 
     config = vars(sink)["consumer_config"]
 
@@ -439,7 +440,7 @@ def range_assignor() -> None:
 
 def takes_nothing() -> None:
     """The sink polls, and takes nothing of what comes."""
-    from streams.sink import Sink
+    from streams.sink.stage import Sink
 
     poll = Sink._poll
 
@@ -483,7 +484,7 @@ VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
 def _set_bounds(stage: str) -> None:
     for variable, name in BOUNDS.items():
         if variable in os.environ:
-            replace(import_module(f"streams.{stage}"), name, float(os.environ[variable]))
+            replace(import_module(f"streams.{stage}.stage"), name, float(os.environ[variable]))
 
 
 HOLDS: dict[str, Callable[[], None]] = {"bridge": _hold_bridge, "dedupe": _hold_dedupe, "sink": _hold_sink}

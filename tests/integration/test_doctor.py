@@ -22,7 +22,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from deploy.local.broker import Served, free_ports
-from streams import cli, doctor
+from streams import cli
+from streams.commands import doctor
 from streams.settings import KafkaSettings, load
 from streams.topics import check, create, topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka

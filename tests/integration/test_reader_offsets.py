@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from streams.assigned import AssignedPartition, OutOfLog
+from streams.reader.assigned import AssignedPartition, OutOfLog
 from streams.settings import KafkaSettings, load
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes

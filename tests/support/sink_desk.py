@@ -13,12 +13,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streams.events import Headers, Kind, Record, change_headers
-from streams.membership import Membership
 from streams.metrics import SinkMetrics
 from streams.ops import Health
 from streams.publisher import PublishFailed
 from streams.settings import KafkaSettings, SinkSettings
-from streams.sink import Sink, Stop
+from streams.sink.membership import Membership
+from streams.sink.stage import Sink, Stop
 from streams.topics import topics
 
 NAMES = topics(KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1))

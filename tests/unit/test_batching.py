@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.batching import Row, Waiting, backoff, claims_of
 from streams.events import Change, Kind, Record
+from streams.sink.batching import Row, Waiting, backoff, claims_of
 
 
 def row(key: str, version: int, offset: int, *, due: float = 0.0, addresses: tuple[str, ...] = ()) -> Row:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streams import deletions
-from streams.deletions import Deletions, deletions_of
 from streams.events import Change, Kind, Record
-from streams.membership import Membership
+from streams.sink import deletions
+from streams.sink.deletions import Deletions, deletions_of
+from streams.sink.membership import Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 

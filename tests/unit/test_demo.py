@@ -14,8 +14,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.local.broker import free_ports
-from streams import demo
-from streams.demo import DemoFailed, Machine, clean, given_cluster
+from streams.demo import story as demo
+from streams.demo.story import DemoFailed, Machine, clean, given_cluster
 from streams.settings import GROUPS, SettingsError
 
 

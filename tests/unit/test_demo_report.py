@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from streams.demo_report import Evidence, parse_samples, percentile, problems, report, table
+from streams.demo.report import Evidence, parse_samples, percentile, problems, report, table
 
 PEOPLE = frozenset(f"g/{number}" for number in range(12))
 GOOD = Evidence(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connectors.nylas.simulator import World as Nylas
 from connectors.salesforce.simulator import World as Salesforce
-from streams.demo_world import Cast, addresses_of, cast, everyone, story, worlds
+from streams.demo.world import Cast, addresses_of, cast, everyone, story, worlds
 
 seeds = st.integers(min_value=0, max_value=1_000_000)
 sizes = st.integers(min_value=150, max_value=600)

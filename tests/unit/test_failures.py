@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.failures import (
+from streams.sink.failures import (
     BURIED_MOST,
     EQUAL_ATTEMPTS,
     EQUAL_FAILURES,

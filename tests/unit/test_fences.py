@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry
 
-from streams.dedupe import STALLED_SECONDS, LagWatch, Lease, Writer
+from streams.dedupe.stage import STALLED_SECONDS, LagWatch, Lease, Writer
 from streams.fences import Exit, Watchdog
 from streams.metrics import DedupeMetrics
 from streams.ops import Health
@@ -135,7 +135,7 @@ class FakeProducer:
 def test_a_record_without_an_acknowledgement_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, left: int, fail: bool, dies: bool
 ) -> None:
-    monkeypatch.setattr("streams.dedupe.Producer", lambda config: FakeProducer(config, left=left, fail=fail))
+    monkeypatch.setattr("streams.dedupe.stage.Producer", lambda config: FakeProducer(config, left=left, fail=fail))
     writer = Writer({}, 1.0, lambda: None, die)
     outputs: list[Any] = [("t", b"v", b"k", [])]
     if not dies:
@@ -151,7 +151,7 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
 
 def test_a_batch_larger_than_the_producers_queue_is_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     producer = FakeProducer({}, room=2)
-    monkeypatch.setattr("streams.dedupe.Producer", lambda config: producer)
+    monkeypatch.setattr("streams.dedupe.stage.Producer", lambda config: producer)
     writer = Writer({}, 1.0, lambda: None, die)
     outputs: list[Any] = [("t", b"v%d" % number, b"k", []) for number in range(5)]
     writer.publish(outputs)
@@ -162,7 +162,7 @@ def test_a_batch_larger_than_the_producers_queue_is_handed_over_in_parts(monkeyp
 
 def test_a_part_of_a_batch_without_an_acknowledgement_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     producer = FakeProducer({}, room=2, left=1)
-    monkeypatch.setattr("streams.dedupe.Producer", lambda config: producer)
+    monkeypatch.setattr("streams.dedupe.stage.Producer", lambda config: producer)
     outputs: list[Any] = [("t", b"v", b"k", [])] * 5
     with pytest.raises(Died) as died:
         Writer({}, 1.0, lambda: None, die).publish(outputs)
@@ -172,7 +172,7 @@ def test_a_part_of_a_batch_without_an_acknowledgement_ends_the_process(monkeypat
 
 def test_every_record_is_handed_over_behind_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     producer = FakeProducer({})
-    monkeypatch.setattr("streams.dedupe.Producer", lambda config: producer)
+    monkeypatch.setattr("streams.dedupe.stage.Producer", lambda config: producer)
     allowed = 2
 
     def check() -> None:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from streams.follow import LINE_EVERY, GrantBars, Lines, Pace, lasts, line, totals
-from streams.run_commands import row
+from streams.commands.follow import LINE_EVERY, GrantBars, Lines, Pace, lasts, line, totals
+from streams.commands.runs import row
 from streams.runs import Progress, Run, RunKind, State
 
 RUN = Run(RunKind.BACKFILL, None, 100, "command", state=State.RUNNING)

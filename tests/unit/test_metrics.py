@@ -24,7 +24,7 @@ def declared() -> list[Any]:
 
 def users(stage: type) -> str:
     """The code that is handed this stage's metrics."""
-    files = (file.read_text() for file in sorted(STREAMS.glob("*.py")) if file.name != "metrics.py")
+    files = (file.read_text() for file in sorted(STREAMS.rglob("*.py")) if file.name != "metrics.py")
     return "\n".join(ast.unparse(ast.parse(text)) for text in files if stage.__name__ in text)
 
 

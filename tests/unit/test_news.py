@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.salesforce.mapping import Mapping
+from streams.dedupe.news import MAX_AHEAD, MAX_CHANGE, Plan, Planner
+from streams.dedupe.versions import SETTLED, decode
 from streams.events import Kind, header, parse_change
 from streams.metrics import DEDUPE_UNREADABLE
-from streams.news import MAX_AHEAD, MAX_CHANGE, Plan, Planner
 from streams.settings import KafkaSettings, load
 from streams.topics import MAX_MESSAGE_BYTES, topics
-from streams.versions import SETTLED, decode
 
 NOW = 1_800_000_000
 NAMES = topics(load(KafkaSettings, {}))

@@ -21,9 +21,9 @@ from nylas.models.errors import NylasApiError
 from connectors.nylas.administration import TRIGGERS, Administration, Destination, SdkMoved, check
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import World, app
-from streams import administration
-from streams.administration import with_secret
 from streams.cli import main
+from streams.commands import administration
+from streams.commands.administration import with_secret
 
 KEY = "sim-api-key"
 

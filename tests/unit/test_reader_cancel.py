@@ -11,10 +11,11 @@ from prometheus_client import CollectorRegistry
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page
 from connectors.nylas.grants import Grant
-from streams import scan
 from streams.events import Record
 from streams.lag import Gate
 from streams.metrics import ReaderMetrics
+from streams.reader import scan
+from streams.reader.scan import Job, Scanner, job_for
 from streams.runs import (
     FINAL,
     Progress,
@@ -28,7 +29,6 @@ from streams.runs import (
     parse_run,
     run_key,
 )
-from streams.scan import Job, Scanner, job_for
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.waiting import until

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.reader import ARENAS
+from streams.reader.stage import ARENAS
 from tests.support.processes import ROOT
 
 THREADS = """
 import ctypes, sys, threading
-from streams.reader import few_arenas
+from streams.reader.stage import few_arenas
 few_arenas()
 libc, together = ctypes.CDLL(None), threading.Barrier(12)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p

@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from connectors.nylas.grants import Grant
 from connectors.salesforce.sync import Fate, Outcome
 from streams.events import PAGE_MARGIN, Change, Headers, Kind, Record, header
-from streams.fates import outcome_value
-from streams.grant_life import (
+from streams.lag import Gate
+from streams.metrics import ReaderMetrics
+from streams.reader.grant_life import (
     Ask,
     GrantBook,
     deleted_record,
@@ -24,10 +25,7 @@ from streams.grant_life import (
     parse_grant_event,
     plausible,
 )
-from streams.lag import Gate
-from streams.metrics import ReaderMetrics
-from streams.reader import run_id_of
-from streams.reconcile import (
+from streams.reader.reconcile import (
     CHUNK,
     Listing,
     Offerer,
@@ -42,9 +40,11 @@ from streams.reconcile import (
     offer_records,
     read_outcome,
 )
+from streams.reader.scan import contact_hash
+from streams.reader.stage import run_id_of
 from streams.runs import RunKind
-from streams.scan import contact_hash
 from streams.settings import KafkaSettings, load
+from streams.sink.fates import outcome_value
 from streams.snapshot import Snapshots
 from streams.topics import topics
 

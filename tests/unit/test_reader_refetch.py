@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Reading
 from connectors.nylas.errors import RateLimited, Refused
-from streams import refetch
 from streams.events import Headers, Record, header, refetch_headers
-from streams.grant_life import GrantBook
 from streams.metrics import ReaderMetrics
-from streams.refetch import AT_ONCE, MAX_WAIT, REFUSED_FOR, Pending, Refetcher
+from streams.reader import refetch
+from streams.reader.grant_life import GrantBook
+from streams.reader.refetch import AT_ONCE, MAX_WAIT, REFUSED_FOR, Pending, Refetcher
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.waiting import until

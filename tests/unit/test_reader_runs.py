@@ -16,11 +16,12 @@ from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page
 from connectors.nylas.errors import Passing, Refused
 from connectors.nylas.grants import Grant
-from streams import scan
 from streams.events import Origin, Record, UnreadableRecord, header
 from streams.lag import Gate
 from streams.metrics import ReaderMetrics
-from streams.run_executor import choose
+from streams.reader import scan
+from streams.reader.run_executor import choose
+from streams.reader.scan import Job, absence_record, after_page, contact_hash, first_progress, job_for, page_records
 from streams.runs import (
     FINAL,
     KEPT_FOR,
@@ -40,7 +41,6 @@ from streams.runs import (
     reconcile_due,
     run_key,
 )
-from streams.scan import Job, absence_record, after_page, contact_hash, first_progress, job_for, page_records
 from streams.settings import KafkaSettings, load
 from streams.topics import MAX_MESSAGE_BYTES, topics
 

@@ -18,7 +18,7 @@ from connectors.salesforce.simulator.faults import parse_random
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.simulator.store import row_error
 from connectors.salesforce.simulator.world import INTEGRATION_USER
-from streams.membership import Membership
+from streams.sink.membership import Membership
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 

@@ -25,10 +25,10 @@ from connectors.salesforce.identity import OrgNotPrepared
 from connectors.salesforce.planning import Change, Fate, Outcome
 from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.sync import ACCOUNT_SECONDS
-from streams.batching import Row
-from streams.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
-from streams.membership import Membership
-from streams.sink import ASKED_LONGEST, STOP_SECONDS
+from streams.sink.batching import Row
+from streams.sink.failures import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
+from streams.sink.membership import Membership
+from streams.sink.stage import ASKED_LONGEST, STOP_SECONDS
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_desk import Desk, desk
 
@@ -59,7 +59,7 @@ async def at_work(
 
 @pytest.mark.parametrize("how", ["lose", "revoke"])
 async def test_a_batch_whose_partition_is_gone_sends_nothing_more(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.sink.REVOKE_SECONDS", 0.1)  # shorter than the org takes
+    monkeypatch.setattr("streams.sink.stage.REVOKE_SECONDS", 0.1)  # shorter than the org takes
     async with at_work() as (sink, org):
         sink.offer("g/ada", 1, person("ada"))
         await sink.until_committed()
@@ -229,7 +229,7 @@ async def test_what_is_certainly_no_contacts_fault_is_never_blamed_on_one(fault:
 
 async def test_more_contacts_than_a_few_are_not_blamed_though_others_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever meets all Leads and no Contact is a fault of the org."""
-    monkeypatch.setattr("streams.sink.BURIED_SECONDS", 1e9)  # the test's clock runs fast
+    monkeypatch.setattr("streams.sink.stage.BURIED_SECONDS", 1e9)  # the test's clock runs fast
     org = PlainOrg()
     org.broken = {f"g/{number}": server_error() for number in range(BURIED_MOST + 5)}
     async with desk(org, org.membership, batch_size=20) as sink:
@@ -266,7 +266,7 @@ async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(monkeypatch: p
             claims.extend(row.claims for row in rows)
             return set()
 
-        monkeypatch.setattr("streams.sink.claims_of", noted)
+        monkeypatch.setattr("streams.sink.stage.claims_of", noted)
         sink.offer("g/odd", 1, person("odd"))
         sink.offer("g/ada", 1, person("ada"))
         await sink.until_committed()

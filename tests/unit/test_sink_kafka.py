@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from connectors.salesforce.planning import Change, Fate, Outcome
 from streams.fences import Exit
-from streams.sink import LAG_SECONDS
+from streams.sink.stage import LAG_SECONDS
 from tests.support.sink_desk import DEADLINE, Desk, FakeConsumer, desk
 
 
@@ -56,7 +56,7 @@ async def test_a_coordinator_that_does_not_answer_is_waited_for() -> None:
 async def test_a_coordinator_that_stays_away_ends_the_sink_with_a_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.sink.ASSIGN_SECONDS", 0.0)
+    monkeypatch.setattr("streams.sink.stage.ASSIGN_SECONDS", 0.0)
     async with desk(Org()) as sink:
         sink.consumer.refuse = 1_000
         sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
@@ -85,7 +85,7 @@ async def test_the_lag_is_what_is_not_committed_and_of_a_lost_partition_nothing(
 async def test_a_fault_that_nobody_foresaw_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(Org()) as sink:
         assert sink.running is not None
-        monkeypatch.setattr("streams.fates.dead_letter_headers", lambda *_: 1 / 0)
+        monkeypatch.setattr("streams.sink.fates.dead_letter_headers", lambda *_: 1 / 0)
         sink.offer("no key of a contact", 1, {})
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is Exit.UNEXPECTED
@@ -126,7 +126,7 @@ async def test_a_sink_that_takes_nothing_of_what_waits_is_not_alive(monkeypatch:
 async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.sink.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("streams.sink.stage.AGAIN_SECONDS", 0.01)
     held, answered, commit = threading.Event(), threading.Event(), FakeConsumer.commit
 
     def hangs(self: FakeConsumer, offsets: list[TopicPartition], asynchronous: bool) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from connectors.salesforce.errors import NoLongerOurs
-from streams.membership import Membership
+from streams.sink.membership import Membership
 
 
 class Clock:

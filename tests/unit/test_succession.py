@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from streams.events import Record
-from streams.succession import MAX_REST, REST, rest_after, timed
+from streams.reader.succession import MAX_REST, REST, rest_after, timed
 
 
 def test_the_rest_is_measured_by_the_search_and_has_an_end() -> None:

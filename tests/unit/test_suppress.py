@@ -11,7 +11,7 @@ from connectors.salesforce.exclusions import LOOK_SECONDS, Suppression, Suppress
 from connectors.salesforce.planning import Change, Fate, Policy
 from connectors.salesforce.skips import SkipReason
 from streams.cli import main
-from streams.suppress import NotAPerson, add, read
+from streams.commands.suppress import NotAPerson, add, read
 from tests.support.salesforce_org import simulated_org
 
 

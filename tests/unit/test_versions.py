@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.versions import (
+from streams.dedupe.versions import (
     DELETED,
     REMEMBERED_IDS,
     SETTLED,

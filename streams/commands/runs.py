@@ -6,13 +6,13 @@ from collections.abc import Mapping
 import click
 from confluent_kafka import KafkaException
 
+from streams.commands.follow import ACKNOWLEDGED_WITHIN, NotAcknowledged, follow, line, totals, watch, write
+from streams.commands.tables import table
 from streams.events import UnreadableRecord
-from streams.follow import ACKNOWLEDGED_WITHIN, NotAcknowledged, follow, line, totals, watch, write
 from streams.kafka import BrokerUnavailable, wait_for_broker
 from streams.runs import FINAL, Progress, Run, RunLog, State, cancel_record
 from streams.settings import KafkaSettings
 from streams.snapshot import SnapshotStalled, read_all
-from streams.tables import table
 from streams.topics import topics
 
 CANCELLED_WITHIN = 60.0  # seconds: a reader looks every 0.3, and the page at hand is acknowledged within Kafka's 20

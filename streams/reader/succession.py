@@ -12,10 +12,10 @@ from typing import TypeVar
 import structlog
 from confluent_kafka import KafkaException
 
-from streams.assigned import AssignedPartition, OutOfLog
 from streams.events import Record
 from streams.metrics import ReaderMetrics
-from streams.reconcile import Offerer, given_up, heirs, living_offsets
+from streams.reader.assigned import AssignedPartition, OutOfLog
+from streams.reader.reconcile import Offerer, given_up, heirs, living_offsets
 from streams.settings import KafkaSettings
 from streams.snapshot import Snapshots, SnapshotStalled
 from streams.topics import Topics, group

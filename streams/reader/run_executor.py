@@ -14,9 +14,10 @@ from connectors.nylas.client import NylasClient
 from connectors.nylas.errors import NotFound, NylasError, Passing
 from connectors.nylas.grants import Grant, get_grant, list_grants, unreadable
 from streams.events import Record
-from streams.grant_life import GrantBook, deleted_record, listed_record, plausible
 from streams.metrics import ReaderMetrics
-from streams.reconcile import Concluder, Listing, listing_of
+from streams.reader.grant_life import GrantBook, deleted_record, listed_record, plausible
+from streams.reader.reconcile import Concluder, Listing, listing_of
+from streams.reader.scan import Job, Publish, Scanner, job_for
 from streams.runs import (
     FINAL,
     KEPT_FOR,
@@ -37,7 +38,6 @@ from streams.runs import (
     run_key,
     run_record,
 )
-from streams.scan import Job, Publish, Scanner, job_for
 from streams.settings import NylasSettings, ReaderSettings
 from streams.snapshot import SnapshotStalled
 from streams.topics import Topics

@@ -20,11 +20,11 @@ from streams.events import (
     number,
     refetch_headers,
 )
-from streams.grant_life import GrantBook
 from streams.logs import reference
 from streams.metrics import ReaderMetrics
 from streams.offsets import OffsetTracker
-from streams.scan import Publish, absence_record, page_records
+from streams.reader.grant_life import GrantBook
+from streams.reader.scan import Publish, absence_record, page_records
 from streams.topics import Topics
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ The order, which the promise hangs on:
 
 A crash between any two repeats work, which the org answers with `unchanged`. A fault of the whole org finishes nothing: the batch
 waits again and the consumer is paused, a member of its group all the while. A contact that breaks every call that it is in looks the
-same at first: after some equal failures others go first, and if those are written the batch is taken apart (`streams.failures`).
+same at first: after some equal failures others go first, and if those are written the batch is taken apart (`streams.sink.failures`).
 One replica works, a second is a hot standby.
 """
 
@@ -36,11 +36,7 @@ from connectors.salesforce.emails import addresses
 from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError, maybe_a_rows_fault
 from connectors.salesforce.identity import record_key
 from connectors.salesforce.sync import Policy
-from streams.batching import Row, Waiting, backoff, claims_of
-from streams.deletions import Deletions, recent_deletions
 from streams.events import Change, Kind, Origin, Record, UnreadableRecord, now_ms, parse_change
-from streams.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
-from streams.fates import dead_records, fate_records, final, unreadable_record
 from streams.fences import Exit, die
 from streams.kafka import (
     METADATA_SECONDS,
@@ -51,13 +47,17 @@ from streams.kafka import (
     to_record,
     wait_for_broker,
 )
-from streams.membership import Membership
 from streams.metrics import SinkMetrics
 from streams.offsets import OffsetTracker
 from streams.ops import Health, OpsServer
 from streams.org import open_org
 from streams.publisher import Publisher, PublishFailed
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.sink.batching import Row, Waiting, backoff, claims_of
+from streams.sink.deletions import Deletions, recent_deletions
+from streams.sink.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
+from streams.sink.fates import dead_records, fate_records, final, unreadable_record
+from streams.sink.membership import Membership
 from streams.snapshot import SnapshotStalled
 from streams.topics import Topics, group, topics
 

@@ -22,8 +22,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
-from streams.demo_report import Evidence, parse_samples, report, table
-from streams.demo_world import API_KEY, Story, cast, story, worlds
+from streams.demo.report import Evidence, parse_samples, report, table
+from streams.demo.world import API_KEY, Story, cast, story, worlds
 from streams.events import Record
 from streams.kafka import client_config
 from streams.lag import LagReader
@@ -44,7 +44,7 @@ SESSION_SECONDS = 30
 
 OK, DOES_NOT_ADD_UP, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 BROKER = REPOSITORY / "deploy" / "local" / "broker.py"
 
 Say = Callable[[str], None]

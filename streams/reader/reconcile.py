@@ -27,7 +27,7 @@ from streams.events import (
 )
 from streams.lag import Gate
 from streams.metrics import ReaderMetrics
-from streams.scan import Publish, absence_record, contact_hash, contact_record, page_records
+from streams.reader.scan import Publish, absence_record, contact_hash, contact_record, page_records
 from streams.snapshot import Snapshots
 from streams.topics import Topics
 

@@ -11,6 +11,7 @@ import orjson
 from connectors.nylas.model import Notification, UnreadableBody, contact_key, parse_notification
 from connectors.salesforce.mapping import Mapping as FieldMapping
 from connectors.salesforce.mapping import fingerprint
+from streams.dedupe.versions import DELETED, Event, State, decide, decode, encode, hash_id, mapping_tag
 from streams.events import (
     Headers,
     Kind,
@@ -23,7 +24,6 @@ from streams.events import (
     refetch_headers,
 )
 from streams.topics import MAX_MESSAGE_BYTES, Topics
-from streams.versions import DELETED, Event, State, decide, decode, encode, hash_id, mapping_tag
 
 STAGE = "dedupe"
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}

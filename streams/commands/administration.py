@@ -11,10 +11,10 @@ import click
 from connectors.nylas.administration import Administration, Destination, Secret, check
 from connectors.nylas.errors import NylasError
 from connectors.nylas.grants import unreadable
-from streams.follow import NotAcknowledged, ask
+from streams.commands.follow import NotAcknowledged, ask
+from streams.commands.tables import table
 from streams.runs import Run, RunKind
 from streams.settings import KafkaSettings, NylasSettings
-from streams.tables import table
 
 AnswerT = TypeVar("AnswerT")
 

@@ -60,7 +60,7 @@ def check_faust(pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] |
         found = source_hash(target)
         if found != wanted:
             raise IncompatibleFaust(
-                f"{target} is not the one that streams/faust_batches.py was written for (source {found} instead of {wanted}). "
+                f"{target} is not the one that streams/dedupe/faust_batches.py was written for (source {found} instead of {wanted}). "
                 "Install deploy/requirements.lock; after an upgrade on purpose read the difference, "
                 "run tests/faults, then note the new hash"
             )

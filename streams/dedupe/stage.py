@@ -28,7 +28,9 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.mapping import Mapping
-from streams.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
+from streams.dedupe.faust_batches import App, BatchTable, IncompatibleFaust, check_faust
+from streams.dedupe.news import Consumed, Output, Plan, Planner
+from streams.dedupe.versions import UnreadableState
 from streams.fences import Die, Exit, Watchdog, die, elapsed
 from streams.kafka import (
     METADATA_SECONDS,
@@ -40,12 +42,10 @@ from streams.kafka import (
 )
 from streams.lag import LagReader
 from streams.metrics import DedupeMetrics
-from streams.news import Consumed, Output, Plan, Planner
 from streams.ops import Health, OpsServer
 from streams.org import mapping
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
 from streams.topics import Topics, group, topics
-from streams.versions import UnreadableState
 
 log = structlog.get_logger()
 
@@ -241,7 +241,7 @@ def run(
     Raises MappingError, and SettingsError for a port that cannot be had.
     """
     # Faust's services log by the module of their class.
-    logging.getLogger("streams.faust_batches").setLevel(logging.WARNING)
+    logging.getLogger("streams.dedupe.faust_batches").setLevel(logging.WARNING)
     try:
         check_faust()
     except IncompatibleFaust as error:

@@ -18,23 +18,23 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
-from streams.assigned import AssignedPartition, OutOfLog
 from streams.events import Record, UnreadableRecord
-from streams.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
 from streams.kafka import client_config, consumer_config, producer_config, to_record, wait_for_broker
 from streams.lag import Gate, LagReader
 from streams.metrics import ReaderMetrics
 from streams.offsets import OffsetTracker
 from streams.ops import Health, OpsServer
 from streams.publisher import Publisher, PublishFailed
-from streams.reconcile import Concluder, Offerer
-from streams.refetch import MAX_PENDING, Pending, Refetcher
-from streams.run_executor import RunExecutor, snapshot_again
+from streams.reader.assigned import AssignedPartition, OutOfLog
+from streams.reader.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
+from streams.reader.reconcile import Concluder, Offerer
+from streams.reader.refetch import MAX_PENDING, Pending, Refetcher
+from streams.reader.run_executor import RunExecutor, snapshot_again
+from streams.reader.scan import Scanner
+from streams.reader.succession import Succession
 from streams.runs import Run, RunKind, RunLog
-from streams.scan import Scanner
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.snapshot import Snapshots
-from streams.succession import Succession
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()

@@ -1,0 +1,1 @@
+"""The commands that operators type beside the stages: each looks, asks or plans."""

@@ -1,0 +1,1 @@
+"""Dedupe: a Faust worker that drops what is no news."""

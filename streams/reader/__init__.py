@@ -1,0 +1,1 @@
+"""The reader: everything that asks Nylas."""

@@ -1,0 +1,1 @@
+"""The sink: everything that writes to Salesforce."""
