@@ -163,10 +163,10 @@ def a_table_is_restored(scene: Scene, variant: str) -> Process:
     worker = scene.start("dedupe", variant)
     scene.wait_reached("sought")
     scene.send([event(number, 1, "first") for number in range(CONTACTS, 2 * CONTACTS)])
-    soon(lambda: scene.has_reached("fetched" if variant.startswith("second") else "fetched_again"), variant)
+    soon(lambda: scene.has_reached("dropped") or scene.has_reached("queued_again"), variant)
     scene.release("sought")
+    worker.wait_ready()  # the queues have been cleared: an agent that went on before that could save what is to be lost
     scene.release("before_outputs")
-    worker.wait_ready()
     scene.send([event(number, 2, "second") for number in range(CONTACTS)])
     return worker
 
@@ -194,10 +194,7 @@ SCENARIOS: dict[str, tuple[Callable[[Scene, str], Verdict], str]] = {
 }
 
 
-# Each window alone is held open for as long as it takes; which of the two a record falls into when both are open is the machine's choice.
-@pytest.mark.parametrize(
-    "variant", [pytest.param(one, marks=pytest.mark.storm) if one == "open_windows" else one for one in SCENARIOS]
-)
+@pytest.mark.parametrize("variant", SCENARIOS)
 def test_a_promise_left_out_is_noticed(scene: Scene, variant: str) -> None:
     scenario, violation = SCENARIOS[variant]
     verdict = scenario(scene, variant)

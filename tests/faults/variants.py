@@ -104,7 +104,8 @@ def _hold_bridge() -> None:
 
 def _hold_dedupe() -> None:
     """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and table; `done` with both;
-    `sought`, when a recovery is all but over; `fetched` and `fetched_again`, when records were fetched meanwhile.
+    `sought`, when a recovery is all but over; meanwhile `dropped`, when records were fetched that Faust then passed over, and
+    `queued` and `queued_again`, when a batch of them waits for the agent.
     """
     from streams.dedupe import faust_batches
     from streams.dedupe import stage as dedupe
@@ -112,8 +113,10 @@ def _hold_dedupe() -> None:
     from streams.dedupe.stage import Writer
 
     seek, fetch, batch = BatchConsumer.perform_seek, ConsumerThread._fetch_records, faust_batches.BATCH
+    getmany = BatchConsumer.getmany
     publish, flush, config = Writer.publish, Writer._flush, vars(dedupe)["producer_config"]
     flushed = 0
+    fetched = False
 
     def held_publish(self: Any, outputs: Any) -> None:
         hold("before_outputs")
@@ -140,15 +143,27 @@ def _hold_dedupe() -> None:
         timeout: float | None = None,  # noqa: ASYNC109
         max_records: int | None = None,
     ) -> Any:
+        nonlocal fetched
         wanted = wants("sought")
         vars(faust_batches)["BATCH"] = SMALL_BATCH if wanted else batch
-        fetched = await fetch(self, consumer, active_partitions, FETCH_SECONDS if wanted else timeout, max_records)
-        if fetched and wants("sought.reached"):
-            note("fetched_again" if wants("fetched.reached") else "fetched")
-        return fetched
+        found = await fetch(self, consumer, active_partitions, FETCH_SECONDS if wanted else timeout, max_records)
+        fetched = bool(found)
+        return found
+
+    async def noted_getmany(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
+        nonlocal fetched
+        fetched = queued = False
+        async for tp, message in getmany(self, timeout):
+            yield tp, message
+            queued = True  # who asks for the next one has put this one into the queue
+            if wants("sought.reached"):
+                note("queued_again" if wants("queued.reached") else "queued")
+        if fetched and not queued and wants("sought.reached"):
+            note("dropped")
 
     replace(BatchConsumer, "perform_seek", held_seek)
     replace(ConsumerThread, "_fetch_records", noted_fetch)
+    replace(BatchConsumer, "getmany", noted_getmany)
     replace(Writer, "publish", held_publish)
     replace(Writer, "_flush", held_flush)
     replace(dedupe, "producer_config", lingering_config)
