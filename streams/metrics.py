@@ -110,7 +110,16 @@ class ReaderMetrics:
             registry,
             "reader_refetched",
             "Contacts read again one by one, by what was found.",
-            outcome=("found", "gone", "grant_gone", "refused", "expired", "dead_lettered", "unreadable"),
+            outcome=(
+                "found",
+                "gone",
+                "grant_gone",
+                "refused",
+                "held_too_long",
+                "expired",
+                "dead_lettered",
+                "unreadable",
+            ),
         )
         self.lost = _counter(
             registry,

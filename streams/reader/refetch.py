@@ -36,6 +36,9 @@ MAX_WAIT = 3600
 AGAIN_SECONDS = 30  # after the client's own tries are used up
 REFUSED_SECONDS = 600
 """After Nylas refused: the record goes to the end of the topic, so that the others' offsets can be committed."""
+HELD_SECONDS = 3600
+"""For so long a contact that Nylas cannot serve holds the commit; then its record, too, goes to the end of the topic. Retention would
+overtake a commit that one contact holds for days."""
 REFUSED_FOR = 86_400
 """Seconds since the event was received. A key or a scope that was forgotten is put right within a day; what is refused for longer is one
 contact's own fault, and a dead letter with its reason can be asked for again."""
@@ -45,13 +48,14 @@ contact's own fault, and a dead letter with its reason can be asked for again.""
 class Wanted:
     """A contact to read again, for every record that asks for it so far.
 
-    `not_before` is what was asked for, in Nylas' time; `due` is when to try, in ours. They differ after a try in vain.
+    `not_before` is what was asked for, in Nylas' time; `due` is when to try, and `since` when it was first asked for here, in ours.
     """
 
     key: bytes
     reason: str
     not_before: int
     received_ms: int
+    since: int = 0
     due: int = 0
     offsets: list[int] = field(default_factory=list)
 
@@ -95,7 +99,7 @@ class Pending:
             if received_ms is None:
                 received_ms = now * 1000
             reason = (header(record.headers, "reason") or b"").decode(errors="replace")
-            wanted = self._wanted[key] = Wanted(key, reason, not_before, received_ms)
+            wanted = self._wanted[key] = Wanted(key, reason, not_before, received_ms, now)
         if not_before >= wanted.not_before:
             wanted.not_before = not_before
             self._wait(wanted, max(not_before, wanted.due))
@@ -211,8 +215,11 @@ class Refetcher:
         except Passing as fault:
             log.info("refetch waits", contact=reference(wanted.key), fault=str(fault))
             due = int(time.time() + seconds_until_next(fault, AGAIN_SECONDS)) + 1
-            pending.put_back(wanted, due, parked=True)
-            return
+            if now - wanted.since < HELD_SECONDS:
+                pending.put_back(wanted, due, parked=True)
+                return
+            await self._publish([self._once_more(wanted, due)])
+            self._metrics.refetched.labels("held_too_long").inc()
         except Refused as fault:
             await self._refused(wanted, fault)
         else:
@@ -231,19 +238,24 @@ class Refetcher:
 
     async def _refused(self, wanted: Wanted, fault: Refused) -> None:
         """Drops a contact whose grant has to sign in again, because that compares all of them; asks for others again, for a while."""
-        now, record = int(time.time()), Record(self._topics.refetch.name, wanted.key, b"", [], 0, wanted.offsets[0])
-        headers = refetch_headers(wanted.reason, now + REFUSED_SECONDS, wanted.received_ms)
+        now = int(time.time())
+        record = self._once_more(wanted, now + REFUSED_SECONDS)
         if self._book.status.get(wanted.grant) == "expired":
             outcome = "expired"
         elif now - wanted.received_ms // 1000 > REFUSED_FOR:
             outcome = "dead_lettered"
-            headers = dead_letter_headers(replace(record, headers=headers), "reader", "refused", str(fault))
+            headers = dead_letter_headers(record, "reader", "refused", str(fault))
             await self._publish([replace(record, topic=self._topics.dead_letter.name, headers=headers)])
         else:
             outcome = "refused"
-            await self._publish([replace(record, headers=headers)])
+            await self._publish([record])
         log.warning("refetch refused", contact=reference(wanted.key), status=fault.status, outcome=outcome)
         self._metrics.refetched.labels(outcome).inc()
+
+    def _once_more(self, wanted: Wanted, due: int) -> Record:
+        """The same question at the end of the topic."""
+        headers = refetch_headers(wanted.reason, max(due, wanted.not_before), wanted.received_ms)
+        return Record(self._topics.refetch.name, wanted.key, b"", headers, 0, wanted.offsets[0])
 
 
 LOOK_SECONDS = 0.2  # how often a worker looks for what has come due; times are whole seconds

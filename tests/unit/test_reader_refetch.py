@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Reading
-from connectors.nylas.errors import RateLimited, Refused
+from connectors.nylas.errors import Passing, RateLimited, Refused
 from streams.events import Headers, Record, header, refetch_headers
 from streams.metrics import ReaderMetrics
 from streams.reader import refetch
@@ -215,6 +215,23 @@ async def test_what_nylas_refuses_is_asked_for_again_for_a_day_and_then_a_dead_l
         assert header(record.headers, "dlq.reason") == b"refused"
         assert header(record.headers, "dlq.original.topic") == TOPICS.refetch.name.encode()
         assert b"400" in (header(record.headers, "dlq.detail") or b"")
+
+
+async def test_one_contact_that_nylas_cannot_serve_does_not_hold_the_commit_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answer(_grant: str, _contact_id: str) -> Reading:
+        raise Passing(503)
+
+    monkeypatch.setattr(refetch, "HELD_SECONDS", 2)
+    monkeypatch.setattr(refetch, "AGAIN_SECONDS", 0)
+    desk = Desk(monkeypatch, answer)
+    desk.ask("g/a", received=time.time() - 2 * REFUSED_FOR)
+    await desk.until(lambda: desk.refetcher.pending.offsets.committable() == 1)
+    (record,) = desk.published
+    assert (record.topic, record.key) == (TOPICS.refetch.name, b"g/a"), "asked for again, however old it is"
+    assert int(header(record.headers, "not_before") or b"") >= time.time() - 1
+    assert desk.metrics.refetched.labels("held_too_long")._value.get() == 1
 
 
 def test_a_time_from_a_wrong_clock_does_not_hold_the_topic_for_ever() -> None:
