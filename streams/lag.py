@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-REQUEST_SECONDS = 10.0  # one admin request; the gate asks again, so it may be short
+REQUEST_SECONDS = 10.0  # one request; the gate asks again, so it may be short
+NO_GROUP = "contactstream-lag"  # of the client that asks for offsets only: each has to name one, and none is made
 CHECK_EVERY = 1.0  # seconds: at the reader's rate a few pages pass between two looks, little beside the bound
 
 
@@ -23,50 +22,55 @@ def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int
 
 
 class LagReader:
-    """Asks the broker for the lag of consumer groups, without joining them. `config` is what all Kafka clients share."""
+    """Asks the broker for the lag of consumer groups, without joining them. `config` is what all Kafka clients share.
+
+    By consumers that never subscribe. The admin client crashes the whole process: in list_consumer_group_offsets when the coordinator
+    has moved or is not up yet (librdkafka issue 5040; seen with 2.16 at every second restart of a broker), in list_offsets when a
+    broker dies under the request (rd_kafka_enq_once_del_source_return).
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         # A broker that is away is told by the exception; these clients would print it too, twenty times a second.
-        self._config = {**config, "log_level": 0}
-        self._admin = AdminClient(dict(self._config))
+        self._config = {**config, "log_level": 0, "enable.auto.commit": False}
         self._consumers: dict[str, Consumer] = {}
 
     def lag(self, group: str, topic: str, partitions: int) -> int:
-        """Blocks for up to three requests. Raises KafkaException when the broker does not answer."""
-        all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
-        return lag(
-            self._committed(group, all_of_it),
-            self._offsets(all_of_it, EARLIEST),
-            self._offsets(all_of_it, LATEST),
-        )
+        """Blocks for a few requests, of which the first that is not answered raises KafkaException."""
+        committed = self._committed(group, topic, range(partitions))
+        start, end = self._ranges(topic, range(partitions))
+        return lag(committed, start, end)
 
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
         """The end offset of each partition."""
-        return self._offsets([TopicPartition(topic, partition) for partition in range(partitions)], LATEST)
+        return self._ranges(topic, range(partitions))[1]
 
     def reached(self, group: str, topic: str, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed up to `ends`; a partition that was empty then counts as reached."""
-        partitions = [TopicPartition(topic, partition) for partition in ends]
-        start = self._offsets(partitions, EARLIEST)
-        return lag(self._committed(group, partitions), start, ends) == 0
+        start, _ = self._ranges(topic, ends)
+        return lag(self._committed(group, topic, ends), start, ends) == 0
 
-    def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[int, int]:
-        # A consumer that never subscribes. AdminClient.list_consumer_group_offsets crashes the whole process when the coordinator
-        # has moved or is not up yet (librdkafka issue 5040; seen with 2.16 at every second restart of a broker).
-        if group not in self._consumers:
-            self._consumers[group] = Consumer({**self._config, "group.id": group, "enable.auto.commit": False})
-        found = self._consumers[group].committed(list(partitions), timeout=REQUEST_SECONDS)
+    def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        found = self._client(group).committed(wanted, timeout=REQUEST_SECONDS)
         return {each.partition: each.offset for each in found}
 
-    def _offsets(self, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-        # list_offsets never looks again who leads a partition: after a broker's restart it would fail with FENCED_LEADER_EPOCH
-        # until the client's metadata expires (15 minutes). This makes it look.
-        self._admin.list_topics(partitions[0].topic, timeout=REQUEST_SECONDS)
-        futures = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=REQUEST_SECONDS)
-        found = {partition.partition: future.result().offset for partition, future in futures.items()}
-        if any(offset < 0 for offset in found.values()):  # seen while a broker started: no error, and no offset
-            raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
-        return found
+    def _ranges(self, topic: str, partitions: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
+        client = self._client(NO_GROUP)
+        client.list_topics(
+            topic, timeout=REQUEST_SECONDS
+        )  # looks again who leads: what is remembered may be older than a restart
+        start, end = dict[int, int](), dict[int, int]()
+        for partition in partitions:
+            found = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_SECONDS)
+            if found is None or min(found) < 0:  # seen while a broker started: no error, and no offset
+                raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
+            start[partition], end[partition] = found
+        return start, end
+
+    def _client(self, group: str) -> Consumer:
+        if group not in self._consumers:
+            self._consumers[group] = Consumer({**self._config, "group.id": group})
+        return self._consumers[group]
 
 
 class Gate:
