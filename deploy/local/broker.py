@@ -52,6 +52,8 @@ FORMAT_SECONDS = 60.0  # one short-lived JVM
 # Seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's load.
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0  # a controlled shutdown; then it is killed
+PROMISED_SECONDS = 120.0  # longer than any start takes here
+PORTS_SECONDS = 30.0  # the choice takes milliseconds
 ANSWER_SECONDS = 5.0  # one request to a broker that is expected to be up
 
 
@@ -140,18 +142,28 @@ def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, from below the range that systems take for outgoing connections.
 
     Else a client that tries again while the broker is down can be given the broker's own port, connect to itself, and hold it.
+    Whoever else asks in this checkout gets others for `PROMISED_SECONDS`: between a port's choice and its use lies a process's start.
     """
-    ports: set[int] = set()
-    for port in SystemRandom().sample(range(15_000, 30_000), 2_000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
+    book = CACHE / "ports.json"
+    with _locked(book.with_suffix(".lock"), PORTS_SECONDS):
+        now, kept = time.time(), dict[str, float]()
+        with contextlib.suppress(OSError, ValueError):  # none yet, or cut short: then a port is as free as it looks
+            kept = json.loads(book.read_text())
+        promised = {int(port): at for port, at in kept.items() if now - PROMISED_SECONDS < at <= now}
+        ports: set[int] = set()
+        for port in SystemRandom().sample(range(15_000, 30_000), 2_000):
+            if port in promised:
                 continue
-        ports.add(port)
-        if len(ports) == count:
-            return sorted(ports)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            ports.add(port)
+            if len(ports) == count:
+                book.write_text(json.dumps(promised | dict.fromkeys(ports, now)))
+                return sorted(ports)
     raise BrokerError("no free TCP ports between 15000 and 30000")
 
 
@@ -300,8 +312,14 @@ class Broker:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers, once this has returned."""
         self._signal(signal.SIGSTOP)
+        pid, ends = self.pid, time.monotonic() + STOP_SECONDS
+        # A thread that runs on another core stops a little later, and may answer until then; the kernel tells when the last one has.
+        while pid is not None and os.waitpid(pid, os.WUNTRACED | os.WNOHANG)[0] == 0:
+            if time.monotonic() > ends:
+                raise BrokerError(f"the broker does not stop within {STOP_SECONDS:.0f} s of SIGSTOP")
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """SIGCONT."""

@@ -6,6 +6,8 @@ import re
 import shlex
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +73,15 @@ def test_ports_are_free_distinct_and_never_given_to_outgoing_connections() -> No
         assert max(ports) < first
     for port in ports:
         socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_port_that_was_chosen_and_is_not_used_yet_is_given_to_nobody_else() -> None:
+    ask = [sys.executable, "-c", "from deploy.local.broker import free_ports; print(*free_ports(100))"]
+    others = [subprocess.Popen(ask, cwd=SETTINGS.parents[1], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    given = [str(port) for _ in range(3) for port in free_ports(100)]
+    for other in others:
+        given += other.communicate(timeout=60)[0].split()
+    assert len(given) == len(set(given)) == 600
 
 
 @pytest.fixture
