@@ -17,10 +17,10 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 
-from tests.support.dedupe_load import LATEST, create_topics, environ
-from tests.support.kafka import REQUEST_SECONDS, Kafka
+from tests.support.dedupe_load import create_topics, environ
+from tests.support.kafka import Kafka, Onlooker
 from tests.support.processes import ROOT, Process, Processes
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "300000"))
@@ -80,11 +80,8 @@ def fill(kafka: Kafka) -> int:
 
 def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]:
     """Events a second between the first tenth of the changes and the last, and processor microseconds an event."""
-    admin = kafka.admin()
-    topic = {TopicPartition(kafka.name("contacts.changes"), 0): LATEST}
-
-    def end() -> int:
-        return int(next(iter(admin.list_offsets(topic).values())).result(REQUEST_SECONDS).offset)
+    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    end = onlooker.end
 
     def spent() -> float:
         used = psutil.Process(process.pid).cpu_times()

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaException
 
 from deploy.local.broker import free_ports
 from tests.faults.load import BASE, GRANT, SECRET, contact, envelope
@@ -29,7 +28,6 @@ SLEEPER_SESSION = 6.0
 REACH_SECONDS = 90.0  # a start, a group join, and a session that has to expire first, on a machine that others use too
 WHOLE_SECONDS = 1.5  # what a broken stage does at once; a whole one never does it, and so waits in vain each time
 BROKEN_SECONDS = 30.0  # the same on a busy machine: if it does not come, the test has shown nothing
-LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 Event = tuple[bytes, bytes]
 
@@ -76,7 +74,6 @@ class Scene:
     _onlookers: dict[tuple[str, str], Onlooker] = field(
         default_factory=dict
     )  # made once: many looks a second cost a core else
-    _admin: AdminClient | None = None
 
     def __enter__(self) -> "Scene":
         return self
@@ -160,17 +157,18 @@ class Scene:
 
     def committed(self, stage: str, topic: str) -> dict[int, int]:
         """Committed offsets of a stage."""
+        found = self._onlooker(stage, topic).committed()
+        return {partition: offset for partition, offset in found.items() if offset >= 0}
+
+    def _onlooker(self, stage: str, topic: str) -> Onlooker:
         if (stage, topic) not in self._onlookers:
             group = f"{self.kafka.prefix}contactstream-{stage}"
             self._onlookers[stage, topic] = Onlooker(self.kafka, group, topic)
-        found = self._onlookers[stage, topic].committed()
-        return {partition: offset for partition, offset in found.items() if offset >= 0}
+        return self._onlookers[stage, topic]
 
     def end(self, topic: str, partition: int = 0) -> int:
         """The end of a topic."""
-        self._admin = self._admin or self.kafka.admin()
-        where = TopicPartition(self.kafka.name(topic), partition)
-        return int(next(iter(self._admin.list_offsets({where: LATEST}).values())).result().offset)
+        return self._onlooker("nobody", topic).end(partition)
 
     def wait_committed(self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS) -> None:
         """Until a stage has committed so many records of a topic."""

@@ -28,11 +28,11 @@ def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]
         yield one.set_up()
 
 
-ROUNDS = 2  # a takeover that a busy machine drew out is measured once more
+ROUNDS = 3  # a takeover that a busy machine drew out is measured once more
 
 
 def takeover(scene: Scene, stage: str, active: Process) -> tuple[float, Process]:
-    """Seconds from kill -9 of the process that works to the first record of the standby, and the standby."""
+    """Seconds from kill -9 of the process that works to the first record of the standby, by its own time, and the standby."""
     standby = scene.start(stage, session=SESSION).wait_ready()
     version = scene.end("contacts.events") + 1
     if stage == "dedupe":  # two workers and one partition: either of the two may have it
@@ -43,11 +43,11 @@ def takeover(scene: Scene, stage: str, active: Process) -> tuple[float, Process]
             active, standby = standby, active
     topic = "contacts.outcomes" if stage == "sink" else "contacts.changes"
     end = scene.end(topic)
-    killed = time.monotonic()
+    killed = time.time()
     active.kill()
     scene.send([event(1, version + 1, f"v{version + 1}")])
     wait_until(lambda: scene.end(topic) > end, f"the standby's first record on {topic}")
-    took = time.monotonic() - killed
+    took = scene.kafka.read(topic)[end].timestamp_ms / 1000 - killed
     print(f"{stage}: taken over {took:.1f} s after kill -9, with a session of {SESSION:.0f} s")
     scene.settle()
     return took, standby

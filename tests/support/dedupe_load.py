@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import orjson
-from confluent_kafka import KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, Producer
 
 from tests.support.kafka import REQUEST_SECONDS, Found, Kafka, Onlooker
 from tests.support.waiting import wait_until
 
-LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 TOPICS = (
     "contacts.changes",
     "contacts.refetch",
@@ -115,14 +113,20 @@ def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
 
 def changes_end(kafka: Kafka) -> int:
     """How many records contacts.changes has taken so far."""
-    admin = kafka.admin()
-    futures = admin.list_offsets({TopicPartition(kafka.name("contacts.changes"), 0): LATEST})
-    return int(next(iter(futures.values())).result(REQUEST_SECONDS).offset)
+    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    try:
+        return onlooker.end()
+    finally:
+        onlooker.close()
 
 
 def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
     """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
-    wait_until(lambda: changes_end(kafka) >= records, f"{records} changes", seconds)
+    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    try:
+        wait_until(lambda: onlooker.end() >= records, f"{records} changes", seconds)
+    finally:
+        onlooker.close()
 
 
 class Load:

@@ -163,7 +163,10 @@ class Kafka:
 
 
 class Onlooker:
-    """Asks again and again what a group has committed of a topic, with one client."""
+    """Asks again and again what a group has committed of a topic and where that ends, with one client.
+
+    The admin client's list_offsets takes three seconds now and then.
+    """
 
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
         self._topic = kafka.name(topic)
@@ -180,6 +183,11 @@ class Onlooker:
             self._partitions = [TopicPartition(self._topic, number) for number in found]
         asked = self._consumer.committed(self._partitions, timeout=REQUEST_SECONDS)
         return {each.partition: each.offset for each in asked}
+
+    def end(self, partition: int = 0) -> int:
+        """The end of a partition. Raises KafkaException when the broker does not answer in time."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REQUEST_SECONDS)
+        return int(end)
 
     def close(self) -> None:
         """Ends the client."""
