@@ -16,7 +16,7 @@ demo: $(INSTALLED) ## run the whole product on this machine and check its number
 	@$(BIN)/contactstream demo $(ARGS)
 
 test: $(INSTALLED) ## run every test but storms and benchmarks (ARGS="-k word" for some)
-	$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
 	$(BIN)/ruff format --check .
