@@ -100,7 +100,7 @@ def test_the_command_adds_addresses_and_keys_and_prints_neither(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o640
     listed = SuppressionFile(path)
     assert all(listed.holds([value]) for value in ("ada@acme.example", "bob@acme.example", "grant-1/Contact#7"))
-    assert not any(name in path.read_text().lower() for name in ("ada", "acme", "grant", "contact"))
+    assert not any(name in path.read_text().lower() for name in ("ada@", "acme", "grant", "contact"))
     assert [file.name for file in tmp_path.iterdir()] == ["list.json"]
 
 
