@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.broker import Broker, Served, make_broker, serve
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.tcp_proxy import TcpProxy
+
+# How long an example takes is no property: brokers and other workers have the same cores.
+settings.register_profile("shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared cores")
 
 
 def _say(reason: str) -> None:

@@ -241,7 +241,6 @@ async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_an
 
     @settings(
         max_examples=200,
-        deadline=None,
         database=None,
         phases=[Phase.generate],  # a failure is explained by the one webhook that went astray
         suppress_health_check=list(HealthCheck),

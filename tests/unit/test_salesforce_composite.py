@@ -378,7 +378,7 @@ rows_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows_of_any_kind, st.integers(1, 5), st.integers(1, 6), st.none() | st.integers(1, 3))
 def test_packing_keeps_every_promise(made: list[Any], collections: int, size: int, calls: int | None) -> None:
     rows = [
@@ -424,7 +424,7 @@ def test_packing_keeps_every_promise(made: list[Any], collections: int, size: in
         assert all(claim.isdisjoint(other) for other in claims[place + 1 :])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows_of_any_kind)
 def test_whatever_is_packed_can_be_sent(made: list[Any]) -> None:
     rows = [

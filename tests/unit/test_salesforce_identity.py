@@ -402,7 +402,7 @@ def test_creation_may_be_switched_off_without_losing_updates() -> None:
     ),
     st.integers(3_000, 20_000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_statements_stay_under_the_limit_and_name_everybody_they_took(
     people: list[tuple[str, list[str]]], limit: int
 ) -> None:
@@ -451,7 +451,7 @@ BATCHES = st.lists(st.lists(CHANGES, max_size=8, unique_by=lambda one: one.key),
 
 
 @given(BATCHES, st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2, unique=True), max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_batches_make_no_duplicate_and_never_put_older_over_newer(
     batches: list[list[Change]], typed: list[list[str]]
 ) -> None:

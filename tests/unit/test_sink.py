@@ -469,7 +469,7 @@ async def test_an_org_that_asks_for_a_long_wait_gets_it_within_a_bound(asked: fl
         await sink.until_committed()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(
     count=st.integers(2, 40),
     size=st.integers(1, 16),
