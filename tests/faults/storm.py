@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +220,7 @@ class _Running:
         self.samples: list[Sample] = []
         self.left: list[Replica] = []
         self.background: set[asyncio.Task[None]] = set()
+        self.undone: list[str] = []
         self._runs = 0
         # Around the proxy, and as patient as a broker's recovery is long.
         self._producer = Producer(
@@ -285,7 +286,7 @@ class _Running:
                 await asyncio.sleep(step.seconds)
                 await asyncio.to_thread(broker.start)
             case Fault.BROKER_FREEZE:
-                broker.pause()
+                await asyncio.to_thread(broker.pause)
                 await asyncio.sleep(step.seconds * 3)
                 broker.resume()
             case Fault.BLACK_HOLE:
@@ -322,7 +323,12 @@ class _Running:
     def _task(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self.background.add(task)
-        task.add_done_callback(self.background.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.undone.append(f"a fault could not be carried out: {error!r}")
 
     def _join(self) -> Replica:
         return self.stages.start("dedupe", variant=_variant(self.storm, "dedupe"))
@@ -347,13 +353,7 @@ class _Running:
 
     async def _roll(self, stage: str) -> None:
         for replica in list(self.stages.of(stage)):
-            await self._restart(replica)
-
-    async def _restart(self, replica: Replica) -> None:
-        await until(lambda: self._killed(replica.terminate()), f"{replica.stage} can be stopped", READY_SECONDS)
-        before = replica.process
-        await until(lambda: replica.process is not before, f"{replica.stage} is started again", READY_SECONDS)
-        await replica.ready(READY_SECONDS)
+            await restart(replica, self.stages, self._killed)
 
     def _poison(self, step: Step) -> None:
         """What is no record of this topic: under a key of nobody, under none, under that of a real contact."""
@@ -416,7 +416,7 @@ class _Running:
             while not await self.do(step) and step.first and time.monotonic() < ends:
                 await asyncio.sleep(0.5)  # nobody to do it to: a process is being started, a worker has not left yet
         while self.background:
-            await asyncio.gather(*self.background)
+            await asyncio.wait(self.background)
         for broker in self.brokers:
             broker.resume()
         await asyncio.to_thread(self.proxy.heal)
@@ -553,6 +553,19 @@ def _variant(storm: Storm, stage: str) -> str | None:
     return storm.variant[1] if storm.variant is not None and storm.variant[0] == stage else None
 
 
+async def restart(replica: Replica, stages: Supervisor, killed: Callable[[bool], bool]) -> None:
+    """SIGTERM, and returns when it is ready again, or as soon as it has left the storm."""
+
+    def gone() -> bool:
+        return replica not in stages.replicas
+
+    await until(lambda: gone() or killed(replica.terminate()), f"{replica.stage} can be stopped", READY_SECONDS)
+    before = replica.process
+    await until(lambda: gone() or replica.process is not before, f"{replica.stage} is started again", READY_SECONDS)
+    if not gone():
+        await replica.ready(READY_SECONDS)
+
+
 class Offsets:
     """Offsets, asked as any operator could. By consumers that never join: librdkafka's admin client aborts the process
     (rd_kafka_enq_once_del_source_return) when a broker dies under a request of list_offsets.
@@ -654,6 +667,7 @@ async def run(storm: Storm, folder: Path) -> Report:
         exits.setdefault(replica.stage, Counter()).update(replica.exits)
         peaks[replica.stage] = max(peaks[replica.stage], replica.peak_rss)
     unexpected = [f"a bridge answered {status} to a good notification" for status in sorted(set(sender.odd))]
+    unexpected += running.undone
     unexpected += [
         f"{stage} ended {count} times with {_exit_name(code)}"
         for stage, codes in sorted(exits.items())

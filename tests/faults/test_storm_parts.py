@@ -13,8 +13,8 @@ from streams.fences import Exit
 from tests.faults import supervisor
 from tests.faults.load import Book, notifications
 from tests.faults.schedule import Fault, first_pass, schedule
-from tests.faults.storm import EXPECTED_EXITS, LEAST_KILLS, Report, Storm
-from tests.faults.supervisor import REPOSITORY, Replica
+from tests.faults.storm import EXPECTED_EXITS, LEAST_KILLS, Report, Storm, restart
+from tests.faults.supervisor import REPOSITORY, Replica, Supervisor
 from tests.faults.verifier import Verdict
 from tests.support.waiting import until
 
@@ -109,6 +109,30 @@ async def test_a_frozen_process_is_not_asked_to_end(tmp_path: Path) -> None:
     one.thaw()
     await one.end()
     assert one.exits == {-15: 1}
+
+
+async def test_a_rolling_restart_does_not_wait_for_a_worker_that_has_left(tmp_path: Path) -> None:
+    stages = Supervisor(tmp_path, {})
+    stays, left = replica(tmp_path, "sleep", "600"), replica(tmp_path, "sleep", "600")
+    stages.replicas += [stays, left]
+    for one in stages.replicas:
+        one.begin()
+    await until(lambda: stays.process and left.process, "they are up")
+    stages.replicas.remove(left)
+    await left.end()
+    kills: list[bool] = []
+
+    def noted(killed: bool) -> bool:
+        kills.append(killed)
+        return killed
+
+    await asyncio.wait_for(restart(left, stages, noted), 10)
+    assert kills == []
+    again = asyncio.create_task(restart(stays, stages, noted))
+    await until(lambda: stays.exits == {-15: 1}, "the other one is restarted")
+    again.cancel()
+    assert kills == [True]
+    await stays.end()
 
 
 def test_a_clock_is_as_wrong_as_the_file_says(tmp_path: Path) -> None:
