@@ -8,7 +8,6 @@ import contextlib
 import logging
 import math
 import resource
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from streams.settings import (
     cannot_listen,
     load,
 )
+from streams.signals import stop_asked
 from streams.topics import Topics, topics
 
 log = structlog.get_logger()
@@ -442,9 +442,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSet
     metrics, health = BridgeMetrics(registry), Health(STALLED_SECONDS)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     publisher = Publisher(bridge_producer_config(kafka))
     publisher.open()
     bridge = Bridge(publisher, topics(kafka), settings, metrics)

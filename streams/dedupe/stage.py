@@ -12,7 +12,6 @@ another half.
 import asyncio
 import gc
 import logging
-import signal
 import ssl
 import threading
 import time
@@ -45,6 +44,7 @@ from streams.metrics import DedupeMetrics
 from streams.ops import Health, OpsServer
 from streams.org import mapping
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
+from streams.signals import stop_asked
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()
@@ -257,10 +257,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Dedup
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     names = topics(kafka)
     if not await asyncio.to_thread(_wait, kafka, names, stopping, health):
         return 0

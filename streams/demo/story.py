@@ -28,6 +28,7 @@ from streams.events import Record
 from streams.kafka import client_config
 from streams.lag import LagReader
 from streams.settings import GROUPS, KafkaSettings, SettingsError, load
+from streams.signals import stop_asked
 from streams.topic_reader import read_topic
 from streams.topics import create, group, refusal, topics
 
@@ -435,7 +436,4 @@ async def _stay(machine: Machine, say: Say) -> None:
     for name, url in machine.ops.items():
         say(f"  {name:8} {url}/metrics")
     say(f"  logs     {machine.folder}")
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await stopped.wait()
+    await stop_asked().wait()

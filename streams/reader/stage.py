@@ -7,7 +7,6 @@ grants.events, it reads by assignment: with all three in the group, two members 
 import asyncio
 import ctypes
 import hashlib
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from streams.reader.scan import Scanner
 from streams.reader.succession import Succession
 from streams.runs import Run, RunKind, RunLog
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
+from streams.signals import stop_asked
 from streams.snapshot import Snapshots
 from streams.topics import Topics, group, topics
 
@@ -96,9 +96,7 @@ class Reader:
 
     async def main(self) -> int:
         """Waits for the broker, then stands by and works; returns the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._stop = stop_asked()
         wanted = [topic.name for topic in self._topics.all() if topic is not self._topics.seen_changelog]
         ready = await asyncio.to_thread(
             wait_for_broker, self._kafka, wanted, stopped=self._stop.is_set, waiting=self._health.waiting

@@ -16,7 +16,6 @@ One replica works, a second is a hot standby.
 import asyncio
 import contextlib
 import random
-import signal
 import threading
 import time
 from collections import deque
@@ -53,6 +52,7 @@ from streams.ops import Health, OpsServer
 from streams.org import open_org
 from streams.publisher import Publisher, PublishFailed
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.signals import stop_asked
 from streams.sink.batching import Row, Waiting, backoff, claims_of
 from streams.sink.deletions import Deletions, recent_deletions
 from streams.sink.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
@@ -639,10 +639,7 @@ async def _serve(
     health = Health(STALLED_SECONDS)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     names = topics(kafka)
     wanted = [names.changes.name, names.outcomes.name, names.dead_letter.name]
     found = await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting)
