@@ -54,7 +54,7 @@ LOOK_SECONDS = 1.0  # between two looks at the secrets, the connections and the 
 HEARTBEAT_SECONDS = 60.0  # a tenth of the gap that the reader looks for; compaction removes the records
 LAME_DUCK_SECONDS = 3.0  # until those who still send here have heard that this process is not ready any more
 
-MAX_CONNECTIONS = 2048  # each costs some 50 KB; Nylas' burst of 20,000 needs far fewer
+MAX_CONNECTIONS = 2048  # each costs memory; Nylas' burst of 20,000 needs far fewer
 MAX_HELD = 256 * 1024 * 1024  # bytes of all bodies at once: a container's memory, not a sender's wish
 MAX_QUEUED_KB = 128 * 1024  # of the producer; librdkafka's default of 1 GB would outlive the container
 

@@ -78,7 +78,7 @@ def consumer_config(
 ) -> dict[str, Any]:
     """A consumer whose offsets are committed by hand.
 
-    cooperative-sticky: with the default assignor a joining standby takes the partition away (10 of 18 joins; 0 of 18 with this).
+    cooperative-sticky: with the default assignor a joining standby takes the partition away; tests/faults/test_fences.py shows both.
     `max_poll` seconds without a poll mean that the process hangs: its partition goes to the standby.
     """
     return client_config(kafka) | {

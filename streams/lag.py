@@ -25,8 +25,8 @@ class LagReader:
     """Asks the broker for the lag of consumer groups, without joining them. `config` is what all Kafka clients share.
 
     By consumers that never subscribe. The admin client crashes the whole process: in list_consumer_group_offsets when the coordinator
-    has moved or is not up yet (librdkafka issue 5040; seen with 2.16 at every second restart of a broker), in list_offsets when a
-    broker dies under the request (rd_kafka_enq_once_del_source_return).
+    has moved or is not up yet (librdkafka issue 5040), in list_offsets when a broker dies under the request
+    (rd_kafka_enq_once_del_source_return). Both were seen with librdkafka 2.16.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -56,9 +56,8 @@ class LagReader:
 
     def _ranges(self, topic: str, partitions: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
         client = self._client(NO_GROUP)
-        client.list_topics(
-            topic, timeout=REQUEST_SECONDS
-        )  # looks again who leads: what is remembered may be older than a restart
+        # Looks again who leads: what the client remembers may be older than a broker's restart.
+        client.list_topics(topic, timeout=REQUEST_SECONDS)
         start, end = dict[int, int](), dict[int, int]()
         for partition in partitions:
             found = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_SECONDS)

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.settings import KafkaSettings
 
 DAY_MS = 86_400_000
-REQUEST_SECONDS = 30.0  # one admin request: a controller that moves takes up to 20 s to answer again
+REQUEST_SECONDS = 30.0  # one admin request: a controller that moves takes its time to answer again
 VISIBLE_SECONDS = 10.0  # a new topic reaches every broker's metadata within moments
 
 

@@ -34,12 +34,12 @@ from faust.types.tuples import TP, ConsumerMessage
 
 from streams.fences import Die, Exit, die, elapsed
 
-BATCH = 4000  # records: bounds one step of the agent (0.1 s), and so how long a rebalance waits for it
+BATCH = 4000  # records: bounds one step of the agent, and so how long a rebalance waits for it
 # Uncompressed: holds BATCH common events, and bounds memory where notes compress 250 to 1.
 BATCH_BYTES = 8 * 1024 * 1024
 QUEUE = 4  # batches that wait in memory for the agent
 # Milliseconds that the broker holds a fetch that finds nothing. A connection's requests are answered in turn, and those for offsets at the
-# end of a recovery share the fetches': Faust's 1500 stood up to three times between a takeover and its first record.
+# end of a recovery share the fetches': with Faust's 1500 they waited for that long, and the takeover with them.
 FETCH_WAIT_MS = 250
 STEP = 16  # records taken between two looks at their size: as many of the largest are 40 MB
 

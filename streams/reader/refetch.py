@@ -33,6 +33,7 @@ AT_ONCE = 8  # contacts of different grants read side by side; one grant is aske
 MAX_PENDING = 10_000  # contacts that wait for their time; more stay in Kafka. Some MB.
 MAX_WAIT = 3600
 """Seconds. A conflict waits for the page margin, about ten minutes; what asks for more comes from a clock that is wrong."""
+LOOK_SECONDS = 0.2  # how often a worker looks for what has come due; times are whole seconds
 AGAIN_SECONDS = 30  # after the client's own tries are used up
 REFUSED_SECONDS = 600
 """After Nylas refused: the record goes to the end of the topic, so that the others' offsets can be committed."""
@@ -55,7 +56,7 @@ class Wanted:
     reason: str
     not_before: int
     received_ms: int
-    since: int = 0
+    since: int
     due: int = 0
     offsets: list[int] = field(default_factory=list)
 
@@ -256,6 +257,3 @@ class Refetcher:
         """The same question at the end of the topic."""
         headers = refetch_headers(wanted.reason, max(due, wanted.not_before), wanted.received_ms)
         return Record(self._topics.refetch.name, wanted.key, b"", headers, 0, wanted.offsets[0])
-
-
-LOOK_SECONDS = 0.2  # how often a worker looks for what has come due; times are whole seconds

@@ -1,5 +1,6 @@
 """The reader's allocator: threads that come and go do not each keep a pool of memory."""
 
+import ctypes
 import platform
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.reader.stage import ARENAS
+from streams.reader.stage import ARENAS, few_arenas
 from tests.support.processes import ROOT
 
 THREADS = """
@@ -28,8 +29,20 @@ libc.fclose(file)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives each thread a pool")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the pools that are counted are glibc's")
 def test_the_readers_threads_share_few_pools_of_memory(tmp_path: Path) -> None:
     told = tmp_path / "malloc.xml"
     subprocess.run([sys.executable, "-c", THREADS, str(told)], cwd=ROOT, check=True, timeout=60)
     assert 1 <= told.read_text().count("<heap nr=") <= ARENAS
+
+
+def test_where_the_library_has_no_such_option_the_reader_starts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def without_mallopt(name: object) -> object:
+        asked.append(name)
+        return object()
+
+    monkeypatch.setattr(ctypes, "CDLL", without_mallopt)
+    few_arenas()
+    assert asked == [None]
