@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,26 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
     assert json.loads(out)["broker"] == "given"
     assert left() == []
     assert answers(kafka_server.bootstrap, 10.0)
+
+
+def test_it_stays_up_when_asked_says_where_to_look_and_ends_on_a_signal(kafka_server: Served, tmp_path: Path) -> None:
+    given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
+    process = demo(tmp_path, "--stay", "--people", "200", environ=given)
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:  # ends with the demo, whose own bounds are shorter than the test's
+        printed += line
+        if line.startswith("  logs "):
+            break
+    assert "every number adds up" in printed
+    places = dict(re.findall(r"^  (\w+) +(http\S+/metrics)$", printed, re.MULTILINE))
+    assert places.keys() == {"bridge", "reader", "dedupe", "sink"}, printed
+    for stage, url in places.items():
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert f"contactstream_{stage}_" in answer.read().decode()
+    process.send_signal(signal.SIGINT)
+    status, _, said = ended(process, tmp_path)
+    assert status == 0, said
 
 
 def test_a_cluster_that_the_demo_cannot_use_is_status_2_and_a_reason(tmp_path: Path) -> None:
