@@ -25,7 +25,7 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 	$(BIN)/lint-imports
 
 # The storms run whatever the tests say, and the target fails at the end. Some 550,000 distinct notifications in all.
-STORM := $(BIN)/python -m tests.faults.storm
+STORM := $(BIN)/python -m tests.faults.harness.storm
 faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 	@failed=0; \
 	$(BIN)/pytest tests/faults -m "not benchmark" || failed=1; \

@@ -1,1 +1,3 @@
-"""The edges of contactstream: clients of Nylas and Salesforce, and a simulator of each. They know nothing of Kafka."""
+"""The edges of contactstream: clients of Nylas and Salesforce, and a simulator of each. They know
+nothing of Kafka.
+"""

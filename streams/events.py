@@ -1,4 +1,5 @@
-"""What travels between the stages: the key of a contact, the headers and values of each topic's records.
+"""What travels between the stages: the key of a contact, the headers and values of each topic's
+records.
 
 | topic | value | headers |
 |---|---|---|
@@ -17,12 +18,13 @@ from typing import Any
 
 import orjson
 
-Headers = list[tuple[str, str | bytes | None]]
-"""As confluent-kafka takes them. A name may repeat; `header` reads the last, as Kafka's own clients do."""
+from streams.kafka.records import Headers, KafkaRecord, header
 
 PAGE_MARGIN = 600
-"""Seconds that a page is versioned before its `Date`: Nylas asks Google every five minutes (`/google/contacts/incremental`),
-so a page may not yet show a change whose event is older than the page. Twice that."""
+"""Seconds that a page is versioned before its `Date`: Nylas asks Google every five minutes
+(`/google/contacts/incremental`), so a page may not yet show a change whose event is older than the
+page. Twice that.
+"""
 
 
 class Origin(StrEnum):
@@ -47,62 +49,53 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A Kafka record in our own words: what every stage reads and writes, whichever client carried it."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    partition: int = -1
-    offset: int = -1
-    timestamp_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
+class ContactChange:
     """A record of contacts.changes."""
 
     key: str
     kind: Kind
     version: int
-    """Seconds since the epoch; see `Version` in the design: the envelope's time, or a page's Date less the margin."""
+    """Seconds since the epoch; see `Version` in the design: the envelope's time, or a page's Date
+    less the margin.
+    """
     fingerprint: str
     mapping: str
     origin: str
     """A value of `Origin`; empty when somebody else wrote the event."""
     received_ms: int
-    """When the event entered contactstream, for the latency from there to Salesforce; 0 when that is unknown."""
+    """When the event entered contactstream, for the latency from there to Salesforce; 0 when that
+    is unknown.
+    """
     contact: dict[str, Any]
 
 
 class UnreadableRecord(ValueError):
-    """A record that is not what its topic holds. `reason` is a word of a closed set, for the metric and the dead letter."""
+    """A record that is not what its topic holds. `reason` is a word of a closed set, for the metric
+    and the dead letter.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
 
 
-def header(headers: Headers | None, name: str) -> bytes | None:
-    """The last value of a header, or None."""
-    for key, value in reversed(headers or ()):
-        if key == name:
-            return value.encode() if isinstance(value, str) else value
-    return None
-
-
 LONGEST_NUMBER = 15
-"""Digits of a number in a header: milliseconds until the year 33658, and far inside the 64 bits that JSON is written with."""
+"""Digits of a number in a header: milliseconds until the year 33658, and far inside the 64 bits
+that JSON is written with.
+"""
 
 
 def number(value: bytes | None) -> int | None:
-    """A whole number that stands in a header, such as epoch seconds; None when it is none, or longer than any of ours."""
+    """A whole number that stands in a header, such as epoch seconds; None when it is none, or
+    longer than any of ours.
+    """
     return int(value) if value and len(value) <= LONGEST_NUMBER and value.isdigit() else None
 
 
 def known_origin(value: bytes | None) -> str:
-    """The header `origin`; empty when it is none of `Origin`: what ends in metrics and outcomes is of a closed set."""
+    """The header `origin`; empty when it is none of `Origin`: what ends in metrics and outcomes is
+    of a closed set.
+    """
     return _ORIGINS.get(value or b"", "")
 
 
@@ -112,11 +105,18 @@ def event_headers(origin: Origin, received_ms: int) -> Headers:
 
 
 def page_envelope(
-    origin: Origin, event_id: str, version: int, contact: Mapping[str, Any], *, deleted: bool = False
+    origin: Origin,
+    event_id: str,
+    version: int,
+    contact: Mapping[str, Any],
+    *,
+    deleted: bool = False,
 ) -> bytes:
-    """The envelope of a contact that was read, not notified: a page of a backfill, a page of one, or its absence.
+    """The envelope of a contact that was read, not notified: a page of a backfill, a page of one,
+    or its absence.
 
-    `version` is the `Date` of the answer less `PAGE_MARGIN`; `event_id` must be unique for each reading.
+    `version` is the `Date` of the answer less `PAGE_MARGIN`; `event_id` must be unique for each
+    reading.
     """
     return orjson.dumps(
         {
@@ -144,10 +144,13 @@ def change_headers(
     ]
 
 
-def parse_change(key: bytes | None, value: bytes | None, headers: Headers | None) -> Change | None:
+def parse_change(
+    key: bytes | None, value: bytes | None, headers: Headers | None
+) -> ContactChange | None:
     """A record of contacts.changes; None for a tombstone (an erasure).
 
-    Raises UnreadableRecord: only the dedupe stage writes here, so this is somebody else's record or a fault of ours.
+    Raises UnreadableRecord: only the dedupe stage writes here, so this is somebody else's record or
+    a fault of ours.
     """
     if value is None:
         return None
@@ -164,7 +167,7 @@ def parse_change(key: bytes | None, value: bytes | None, headers: Headers | None
         raise UnreadableRecord("not_a_change", "no version")
     if not isinstance(contact, dict) or "/" not in text:
         raise UnreadableRecord("not_a_change", "no contact, or no contact key")
-    return Change(
+    return ContactChange(
         key=text,
         kind=kind,
         version=version,
@@ -177,7 +180,9 @@ def parse_change(key: bytes | None, value: bytes | None, headers: Headers | None
 
 
 def refetch_headers(reason: str, not_before: int, received_ms: int) -> Headers:
-    """Headers of a record of contacts.refetch: read this contact again, and not before `not_before` (epoch seconds)."""
+    """Headers of a record of contacts.refetch: read this contact again, and not before `not_before`
+    (epoch seconds).
+    """
     return [
         ("reason", reason.encode()),
         ("not_before", b"%d" % not_before),
@@ -185,19 +190,33 @@ def refetch_headers(reason: str, not_before: int, received_ms: int) -> Headers:
     ]
 
 
-MAX_DETAIL = 1000  # characters of an error's text that a dead letter carries: enough to act on, small beside the record
+# characters of an error's text that a dead letter carries: enough to act on, small beside the
+# record
+MAX_DETAIL = 1000
 
 
-def dead_letter_headers(record: Record, stage: str, reason: str, detail: str = "", attempts: int = 1) -> Headers:
-    """The record's own headers and why it could not be processed; the value and the key stay as they were.
+def dead_letter_headers(
+    record: KafkaRecord, stage: str, reason: str, detail: str = "", attempts: int = 1
+) -> Headers:
+    """The record's own headers and why it could not be processed; the value and the key stay as
+    they were.
 
-    `reason` is a word of a closed set. `detail` is free text for a person, and may quote the contact, as Salesforce's messages do: the
-    value beside it holds the contact anyway, and a log must not take it over. A record that dies a second time keeps where it first
-    came from: `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
+    `reason` is a word of a closed set. `detail` is free text for a person, and may quote the
+    contact, as Salesforce's messages do: the value beside it holds the contact anyway, and a log
+    must not take it over. A record that dies a second time keeps where it first came from:
+    `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
     """
     now = b"%d" % now_ms()
-    kept = {name for name, _ in record.headers if name.startswith(("dlq.original.", "dlq.first_failed_ms"))}
-    old = [(name, value) for name, value in record.headers if not name.startswith("dlq.") or name in kept]
+    kept = {
+        name
+        for name, _ in record.headers
+        if name.startswith(("dlq.original.", "dlq.first_failed_ms"))
+    }
+    old = [
+        (name, value)
+        for name, value in record.headers
+        if not name.startswith("dlq.") or name in kept
+    ]
     new: Headers = [
         ("dlq.stage", stage.encode()),
         ("dlq.reason", reason.encode()),
@@ -216,3 +235,13 @@ def dead_letter_headers(record: Record, stage: str, reason: str, detail: str = "
 def now_ms() -> int:
     """The wall clock in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def parse_object(value: bytes) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableRecord("not_json", str(error)) from error
+    if not isinstance(data, dict):
+        raise UnreadableRecord("not_json", "no object")
+    return data

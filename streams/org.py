@@ -6,14 +6,23 @@ from pathlib import Path
 
 import structlog
 
-from connectors.salesforce.auth import PRODUCTION, ClientCredentials, Credentials, JwtBearer, RefreshToken, Session
-from connectors.salesforce.budget import Budget
-from connectors.salesforce.client import SalesforceClient, http_client
-from connectors.salesforce.exclusions import Exclusions, Suppression, SuppressionFile, role_names
-from connectors.salesforce.mapping import Mapping, load
+from connectors.salesforce.api.auth import (
+    PRODUCTION,
+    ClientCredentials,
+    Credentials,
+    JwtBearer,
+    RefreshToken,
+    Session,
+)
+from connectors.salesforce.api.budget import Budget
+from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.exclusions import Exclusions, role_names
+from connectors.salesforce.field_paths import MappingError
+from connectors.salesforce.mapping_rules import FieldMapping, load
+from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
-from connectors.salesforce.sources import MappingError
-from connectors.salesforce.sync import OnDelete, Policy, Sync
+from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.sync import Sync
 from streams.metrics import CALLS, SinkMetrics
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
@@ -26,12 +35,20 @@ SANDBOX = "https://test.salesforce.com"
 def credentials(settings: SalesforceSettings) -> Credentials:
     """The login that the settings describe. Raises SettingsError when they describe none."""
     if not settings.client_id:
-        raise SettingsError("SALESFORCE_CLIENT_ID is not set: the consumer key of the external client app")
+        raise SettingsError(
+            "SALESFORCE_CLIENT_ID is not set: the consumer key of the external client app"
+        )
     if key := settings.private_key.get_secret_value():
         if not settings.username:
-            raise SettingsError("SALESFORCE_USERNAME is not set: the JWT bearer flow logs a user in")
+            raise SettingsError(
+                "SALESFORCE_USERNAME is not set: the JWT bearer flow logs a user in"
+            )
         return JwtBearer(
-            settings.client_id, settings.username, key, settings.login_url, settings.audience or audience(settings)
+            settings.client_id,
+            settings.username,
+            key,
+            settings.login_url,
+            settings.audience or audience(settings),
         )
     secret = settings.client_secret.get_secret_value()
     if token := settings.refresh_token.get_secret_value():
@@ -50,20 +67,26 @@ def audience(settings: SalesforceSettings) -> str:
     return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
 
 
-def mapping(settings: SalesforceSettings) -> Mapping:
+def mapping(settings: SalesforceSettings) -> FieldMapping:
     """The mapping of the settings' file, or the default of seven fields. Raises MappingError."""
     if settings.mapping_file is None:
-        return Mapping()
+        return FieldMapping()
     try:
         return load(settings.mapping_file)
     except MappingError as error:
-        raise MappingError(f"SALESFORCE_MAPPING_FILE={settings.mapping_file} cannot be used: {error}") from error
+        raise MappingError(
+            f"SALESFORCE_MAPPING_FILE={settings.mapping_file} cannot be used: {error}"
+        ) from error
 
 
 def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterable[str]) -> Policy:
-    """What the settings allow. Raises SettingsError; SuppressionError and MappingError for a file that cannot be used."""
+    """What the settings allow. Raises SettingsError; SuppressionError and MappingError for a file
+    that cannot be used.
+    """
     if people.on_delete == "flag" and not people.flag_field:
-        raise SettingsError("PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name")
+        raise SettingsError(
+            "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
+        )
     known = Exclusions()
     return Policy(
         mapping=mapping(settings),
@@ -76,7 +99,9 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         ),
         suppression=_suppression(people.suppression_list),
         sources=frozenset(source.lower() for source in sources),
-        creation=Creation(Create(people.create), people.create_free_mail, people.create_addressless),
+        creation=Creation(
+            Create(people.create), people.create_free_mail, people.create_without_address
+        ),
         overwrite_others=people.overwrite_others,
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
@@ -96,7 +121,9 @@ def _suppression(path: Path | None) -> Suppression | SuppressionFile:
 def _pair(entry: str) -> tuple[str, str]:
     domain, separator, target = entry.partition("=")
     if not separator or not domain.strip() or not target.strip():
-        raise SettingsError(f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form domain=domain or domain=AccountId")
+        raise SettingsError(
+            f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form domain=domain or domain=AccountId"
+        )
     return domain.strip().lower(), target.strip()
 
 
@@ -115,12 +142,14 @@ async def open_org(
             metrics.api_limit.set(usage.allowed)
 
     def count(what: str, where: str) -> None:
-        metrics.notes.labels(what, where).inc()
+        metrics.warnings.labels(what, where).inc()
         if what in LOUD:
             log.warning("salesforce lacks something", what=what, where=where)
 
     http = http_client()
     session = Session(credentials(settings), http, on_call)
-    client = SalesforceClient(session, http, settings.api_version, on_call, Budget(settings.reserve), fence=fence)
+    client = SalesforceClient(
+        session, http, settings.api_version, on_call, Budget(settings.call_reserve), fence=fence
+    )
     async with client:
         yield Sync(client, allowed, count)

@@ -1,8 +1,10 @@
-"""What an operator can set: one frozen group for each concern, read once from the environment and a TOML file.
+"""What an operator can set: one frozen group for each concern, read once from the environment and a
+TOML file.
 
-A variable is the group's prefix and the field's name in capitals (`SINK_LINGER`, `NYLAS_API_KEY`). Any variable may be given as
-a file instead (`NYLAS_API_KEY_FILE=/run/secrets/nylas`), which is how secrets are meant to come. `CONTACTSTREAM_CONFIG` names a TOML
-file with a table for each group (`[sink]`, `linger = 2.0`); the environment wins over it.
+A variable is the group's prefix and the field's name in capitals (`SINK_LINGER`, `NYLAS_API_KEY`).
+Any variable may be given as a file instead (`NYLAS_API_KEY_FILE=/run/secrets/nylas`), which is how
+secrets are meant to come. `CONTACTSTREAM_CONFIG` names a TOML file with a table for each group
+(`[sink]`, `linger = 2.0`); the environment wins over it.
 """
 
 import difflib
@@ -41,14 +43,14 @@ Positive = Annotated[float, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_unset_if_empty)]
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """A group of settings; frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prefix: ClassVar[str]
 
 
-class KafkaSettings(Group):
+class KafkaSettings(SettingsGroup):
     """The cluster, and what our topics in it are called."""
 
     prefix = "KAFKA"
@@ -61,82 +63,109 @@ class KafkaSettings(Group):
     )
     sasl_username: str = Field("", description="the user of SASL")
     sasl_password: SecretStr = Field(SecretStr(""), description="its password")
-    ssl_ca_location: str = Field("", description="a file of CA certificates, instead of the system's")
+    ssl_ca_location: str = Field(
+        "", description="a file of CA certificates, instead of the system's"
+    )
     topic_prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]*$",
         description="before every topic and group; set it for a second org in one cluster",
     )
     events_partitions: int = Field(
-        4, ge=1, le=1000, description="of contacts.events: the most dedupe workers that can share it"
+        4,
+        ge=1,
+        le=1000,
+        description="of contacts.events: the most dedupe workers that can share it",
     )
-    replication_factor: int = Field(3, ge=1, le=9, description="of the topics that `topics create` makes")
+    replication_factor: int = Field(
+        3, ge=1, le=9, description="of the topics that `topics create` makes"
+    )
 
 
-class ProcessSettings(Group):
+class ProcessSettings(SettingsGroup):
     """What every process has."""
 
     prefix = "OPS"
     listen: Address = Field(
-        "0.0.0.0:9100", description="host:port of /metrics, /livez and /readyz; never the public port"
+        "0.0.0.0:9100",
+        description="host:port of /metrics, /livez and /readyz; never the public port",
     )
     log_format: Literal["json", "console"] = Field("json", description="json or console")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
 
 
-class NylasSettings(Group):
+class NylasSettings(SettingsGroup):
     """The Nylas application."""
 
     prefix = "NYLAS"
     api_url: str = Field(
-        "https://api.us.nylas.com", description="https://api.eu.nylas.com for an application in Europe"
+        "https://api.us.nylas.com",
+        description="https://api.eu.nylas.com for an application in Europe",
     )
     api_key: SecretStr = Field(SecretStr(""), description="the application's API key")
-    webhook_secrets: SecretList = Field((), description="the webhook's secret, or old and new while it is rotated")
-    sources: Listed = Field(("address_book",), description="which contacts are synced, of address_book, inbox, domain")
+    webhook_secrets: SecretList = Field(
+        (), description="the webhook's secret, or old and new while it is rotated"
+    )
+    sources: Listed = Field(
+        ("address_book",), description="which contacts are synced, of address_book, inbox, domain"
+    )
 
 
-class BridgeSettings(Group):
+class BridgeSettings(SettingsGroup):
     """The webhook's server."""
 
     prefix = "BRIDGE"
     listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook")
     body_limit: int = Field(
         2 * 1024 * 1024,
-        ge=LARGEST_NOTIFICATION,  # less would answer 413 to a real one, which Nylas never sends again
+        # less would answer 413 to a real one, which Nylas never sends again
+        ge=LARGEST_NOTIFICATION,
         le=5 * 512 * 1024,  # the topics' records are of 3 MB at the most
         description="bytes of a notification, before and after inflation; Nylas sends up to 1 MB and an envelope",
     )
-    accept_test_events: bool = Field(False, description="accept what Nylas signs with its public mock secret")
+    accept_test_events: bool = Field(
+        False, description="accept what Nylas signs with its public mock secret"
+    )
 
 
-class ReaderSettings(Group):
+class ReaderSettings(SettingsGroup):
     """Reading address books."""
 
     prefix = "READER"
-    grants_at_once: int = Field(4, ge=1, le=64, description="address books that are read side by side")
+    concurrent_grants: int = Field(
+        4, ge=1, le=64, description="address books that are read side by side"
+    )
     max_lag: int = Field(
         20_000,
         ge=1,
         description="records: bulk reading waits while dedupe and sink are further behind, so that live changes pass",
     )
     reconcile_every: float = Field(
-        86_400.0, ge=0, description="seconds between two readings of everything; 0 leaves it to the command"
+        86_400.0,
+        ge=0,
+        description="seconds between two readings of everything; 0 leaves it to the command",
     )
     max_delete_share: float = Field(
-        0.2, ge=0, le=1, description="of the contacts of a grant, or of a run: a reconcile that would delete more stops"
+        0.2,
+        ge=0,
+        le=1,
+        description="of the contacts of a grant, or of a run: a reconcile that would delete more stops",
     )
     session_timeout: Positive = Field(10.0, description="seconds after which a standby takes over")
 
 
-class DedupeSettings(Group):
+class DedupeSettings(SettingsGroup):
     """The Faust worker."""
 
     prefix = "DEDUPE"
-    session_timeout: Positive = Field(10.0, description="seconds; a takeover waits this long, a fence is half of it")
+    session_timeout: Positive = Field(
+        10.0, description="seconds; a takeover waits this long, a fence is half of it"
+    )
 
 
-class SalesforceSettings(Group):
+class SalesforceSettings(SettingsGroup):
     """The org, and what may be done there."""
 
     prefix = "SALESFORCE"
@@ -146,69 +175,103 @@ class SalesforceSettings(Group):
     )
     api_version: str = Field("62.0", pattern=r"^\d{2,3}\.0$", description="of the REST API")
     client_id: str = Field("", description="the consumer key of the external client app")
-    client_secret: SecretStr = Field(SecretStr(""), description="its secret: the client credentials flow")
+    client_secret: SecretStr = Field(
+        SecretStr(""), description="its secret: the client credentials flow"
+    )
     username: str = Field("", description="with private_key: the JWT bearer flow")
     private_key: SecretStr = Field(SecretStr(""), description="PEM; the JWT bearer flow")
     refresh_token: SecretStr = Field(
         SecretStr(""),
         description="the refresh token flow; a token that the app rotates is kept until the next start only",
     )
-    audience: str = Field("", description="of the JWT; follows from login_url for production and sandboxes")
+    audience: str = Field(
+        "", description="of the JWT; follows from login_url for production and sandboxes"
+    )
     mapping_file: OptionalPath = Field(
         None, description="TOML: which field goes where, instead of the seven standard ones"
     )
-    reserve: float = Field(0.1, ge=0, lt=1, description="of the org's daily calls, the share that is left to others")
-    allow_save: bool = Field(True, description="save past duplicate rules that only alert; rules that block, block")
+    call_reserve: float = Field(
+        0.1, ge=0, lt=1, description="of the org's daily calls, the share that is left to others"
+    )
+    allow_save: bool = Field(
+        True, description="save past duplicate rules that only alert; rules that block, block"
+    )
 
 
-class PeopleSettings(Group):
+class PeopleSettings(SettingsGroup):
     """Who is synced, and what may be done to their records."""
 
     prefix = "PEOPLE"
     own_domains: Listed = Field(
-        (), description="our own domains: whoever has an address there is a colleague and is left out"
+        (),
+        description="our own domains: whoever has an address there is a colleague and is left out",
     )
     excluded_addresses: Listed = Field((), description="addresses that are passed over")
-    excluded_domains: Listed = Field((), description="domains that are passed over, with those below them")
-    excluded_patterns: Listed = Field((), description="addresses that are passed over, as globs: `*@*.gov.example`")
+    excluded_domains: Listed = Field(
+        (), description="domains that are passed over, with those below them"
+    )
+    excluded_patterns: Listed = Field(
+        (), description="addresses that are passed over, as globs: `*@*.gov.example`"
+    )
     role_names: Listed = Field(
-        (), description="more names of functions beside info, sales and the like; `!hello` takes one away"
+        (),
+        description="more names of functions beside info, sales and the like; `!hello` takes one away",
     )
     create: Literal["everything", "contacts", "nothing"] = Field(
-        "everything", description="what may be created: everything, contacts (people of known Accounts) or nothing"
+        "everything",
+        description="what may be created: everything, contacts (people of known Accounts) or nothing",
     )
-    create_free_mail: bool = Field(True, description="create people whose only domains are free-mail ones")
-    create_addressless: bool = Field(False, description="create people without any address")
+    create_free_mail: bool = Field(
+        True, description="create people whose only domains are free-mail ones"
+    )
+    create_without_address: bool = Field(False, description="create people without any address")
     overwrite_others: bool = Field(
-        False, description="also overwrite records that other users created; otherwise only their blanks are filled"
+        False,
+        description="also overwrite records that other users created; otherwise only their blanks are filled",
     )
     on_delete: Literal["release", "flag", "keep"] = Field(
-        "release", description="the record of a deleted contact: release (clear our key), flag (set a checkbox) or keep"
+        "release",
+        description="the record of a deleted contact: release (clear our key), flag (set a checkbox) or keep",
     )
     flag_field: str = Field("", description="the checkbox for on_delete=flag, on Contact and Lead")
     account_domains: Listed = Field(
-        (), description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)"
+        (),
+        description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)",
     )
     suppression_list: OptionalPath = Field(
-        None, description="the list of erased people, as salted hashes; `contactstream suppress FILE` adds to it"
+        None,
+        description="the list of erased people, as salted hashes; `contactstream suppress FILE` adds to it",
     )
 
 
-class SinkSettings(Group):
+class SinkSettings(SettingsGroup):
     """The Salesforce writer."""
 
     prefix = "SINK"
-    batch_size: int = Field(1000, ge=1, le=1000, description="contacts for a pair of Composite calls")
-    linger: Positive = Field(2.0, description="seconds that an incomplete batch with a live change waits for more")
-    bulk_linger: Positive = Field(10.0, description="the same for a batch of changes that were read in bulk")
-    in_flight: int = Field(
-        8, ge=1, le=20, description="batches at work side by side; Salesforce allows 25 long requests"
+    batch_size: int = Field(
+        1000, ge=1, le=1000, description="contacts for a pair of Composite calls"
     )
-    max_ahead: int = Field(10_000, ge=1000, description="rows taken ahead of the oldest unfinished one")
-    session_timeout: Positive = Field(10.0, description="seconds; a standby takes over after this long")
+    linger: Positive = Field(
+        2.0, description="seconds that an incomplete batch with a live change waits for more"
+    )
+    bulk_linger: Positive = Field(
+        10.0, description="the same for a batch of changes that were read in bulk"
+    )
+    in_flight: int = Field(
+        8,
+        ge=1,
+        le=20,
+        description="batches at work side by side; Salesforce allows 25 long requests",
+    )
+    max_uncommitted: int = Field(
+        10_000, ge=1000, description="rows taken ahead of the oldest unfinished one"
+    )
+    session_timeout: Positive = Field(
+        10.0, description="seconds; a standby takes over after this long"
+    )
 
 
-GroupT = TypeVar("GroupT", bound=Group)
+GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
 def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> GroupT:
@@ -227,7 +290,7 @@ def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> Group
         raise SettingsError(_explain(group, error)) from None  # its own text would print secrets
 
 
-def _file_table(group: type[Group], environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mapping[str, Any]:
     path = environ.get("CONTACTSTREAM_CONFIG")
     if not path:
         return {}
@@ -263,20 +326,22 @@ def cannot_listen(variable: str, address: str, error: Exception) -> SettingsErro
     )
 
 
-def _explain(group: type[Group], error: ValidationError) -> str:
+def _explain(group: type[SettingsGroup], error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
         name = str(fault["loc"][0])
         variable = f"{group.prefix}_{name}".upper()
         if fault["type"] == "extra_forbidden":
-            lines.append(f"[{group.prefix.lower()}] has no setting {name}{_meant(name, group.model_fields)}")
+            lines.append(
+                f"[{group.prefix.lower()}] has no setting {name}{_meant(name, group.model_fields)}"
+            )
         else:
             described = group.model_fields[name].description
             lines.append(f"{variable}: {fault['msg']}" + (f" ({described})" if described else ""))
     return "; ".join(lines)
 
 
-GROUPS: tuple[type[Group], ...] = (
+GROUPS: tuple[type[SettingsGroup], ...] = (
     KafkaSettings,
     ProcessSettings,
     NylasSettings,
@@ -293,8 +358,10 @@ _OF_A_SERVICE = re.compile(r"[A-Z0-9]+_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 """What Kubernetes sets in every container for a service that is called `sink` or `kafka`."""
 
 
-def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
-    """A line for each variable that looks like one of ours and is none: misspelt, or another program's (`KAFKA_HEAP_OPTS`)."""
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A line for each variable that looks like one of ours and is none: misspelt, or another
+    program's (`KAFKA_HEAP_OPTS`).
+    """
     known = {
         f"{group.prefix}_{name}{end}".upper()
         for group in GROUPS
@@ -305,7 +372,9 @@ def strangers(environ: Mapping[str, str] | None = None) -> list[str]:
     return [
         f"{variable} is no setting{_meant(variable, known)}"
         for variable in sorted(os.environ if environ is None else environ)
-        if variable.startswith(prefixes) and variable not in known and not _OF_A_SERVICE.fullmatch(variable)
+        if variable.startswith(prefixes)
+        and variable not in known
+        and not _OF_A_SERVICE.fullmatch(variable)
     ]
 
 

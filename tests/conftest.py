@@ -1,4 +1,6 @@
-"""Fixtures that every suite shares: one real Apache Kafka for the whole run, a test's own topics, brokers, and processes."""
+"""Fixtures that every suite shares: one real Apache Kafka for the whole run, a test's own topics,
+brokers, and processes.
+"""
 
 import sys
 import uuid
@@ -14,7 +16,9 @@ from tests.support.processes import Processes
 from tests.support.tcp_proxy import TcpProxy
 
 # How long an example takes is no property: brokers and other workers have the same cores.
-settings.register_profile("shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("shared cores")
 
 
@@ -23,11 +27,15 @@ def _say(reason: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Shows what the fault tests that passed have printed: the figures that they measure, and a storm's report."""
+    """Shows what the fault tests that passed have printed: the figures that they measure, and a
+    storm's report.
+    """
     told = [
         report
         for report in terminalreporter.getreports("passed")
-        if report.when == "call" and report.nodeid.startswith("tests/faults/") and report.capstdout.strip()
+        if report.when == "call"
+        and report.nodeid.startswith("tests/faults/")
+        and report.capstdout.strip()
     ]
     if told:
         terminalreporter.section("measured by the fault tests")
@@ -64,7 +72,9 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def proxied_broker(tmp_path: Path) -> Iterator[tuple[Broker, TcpProxy]]:
-    """As `own_broker`, behind a proxy: `broker.bootstrap` goes through it, `broker.direct` around it."""
+    """As `own_broker`, behind a proxy: `broker.bootstrap` goes through it, `broker.direct` around
+    it.
+    """
     with TcpProxy() as proxy:
         broker = make_broker(tmp_path / "broker", advertised_port=proxy.port)
         proxy.target_port = broker.node.port
@@ -77,7 +87,9 @@ def proxied_broker(tmp_path: Path) -> Iterator[tuple[Broker, TcpProxy]]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts `contactstream` processes; none outlives the test. Their logs are in the test's folder, and printed when it fails."""
+    """Starts `contactstream` processes; none outlives the test. Their logs are in the test's
+    folder, and printed when it fails.
+    """
     own = Processes(tmp_path, {})
     try:
         yield own

@@ -1,12 +1,15 @@
-"""Webhook destinations and grants, as an operator sees and changes them: the Nylas SDK, with its faults kept out.
+"""Webhook destinations and grants, as an operator sees and changes them: the Nylas SDK, with its
+faults kept out.
 
-The SDK (6.18) is used for what it does well: the key, the region, the requests. Its own models are not: `webhooks.list()` fails on a
-trigger that it does not know, `create()` and `find()` on a field that the published schema does not require (by then the destination
-exists, and its secret, shown once, is lost), none of them says whether a destination is compressed, and `rotate_secret()` asks at a path
-that does not exist. Errors other than Nylas' own reach its caller as they come. A test for each of these fails once the SDK has mended it.
+The SDK (6.18) is used for what it does well: the key, the region, the requests. Its own models are
+not: `webhooks.list()` fails on a trigger that it does not know, `create()` and `find()` on a field
+that the published schema does not require (by then the destination exists, and its secret, shown
+once, is lost), none of them says whether a destination is compressed, and `rotate_secret()` asks at
+a path that does not exist. Errors other than Nylas' own reach its caller as they come. A test for
+each of these fails once the SDK has mended it.
 
-What is left is `http_client._execute`, the SDK's own way to ask, which is private: the dependency is pinned to the minor version for it,
-and SdkMoved says when it is gone.
+What is left is `http_client._execute`, the SDK's own way to ask, which is private: the dependency
+is pinned to the minor version for it, and SdkMoved says when it is gone.
 """
 
 import inspect
@@ -23,15 +26,28 @@ from connectors.nylas.client import REMEDIES, path_part
 from connectors.nylas.errors import NotFound, NylasError, Passing, RateLimited, Refused
 from connectors.nylas.grants import PAGE_SIZE, Grant, parse_grant
 
-TRIGGERS = ("contact.updated", "contact.deleted", "grant.created", "grant.updated", "grant.expired", "grant.deleted")
-"""What contactstream listens to. There is no contact.created: a new contact comes as contact.updated."""
+TRIGGERS = (
+    "contact.updated",
+    "contact.deleted",
+    "grant.created",
+    "grant.updated",
+    "grant.expired",
+    "grant.deleted",
+)
+"""What contactstream listens to. There is no contact.created: a new contact comes as
+contact.updated.
+"""
 
-REQUEST_SECONDS = 95  # Nylas itself answers 504 after 90; to create a destination it asks ours first
+REQUEST_SECONDS = (
+    95  # Nylas itself answers 504 after 90; to create a destination it asks ours first
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A webhook destination. `status` is active, pause, failing or failed; `compressed` is None where the answer does not say."""
+    """A webhook destination. `status` is active, pause, failing or failed; `compressed` is None
+    where the answer does not say.
+    """
 
     id: str
     url: str
@@ -53,7 +69,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class WebhookFinding:
     """Something about a destination that needs a person, and what to do."""
 
     destination: str
@@ -62,7 +78,9 @@ class Finding:
 
 
 class SdkMoved(NylasError):
-    """The installed SDK lacks the private part that this module calls; nothing was asked, unless the message says so."""
+    """The installed SDK lacks the private part that this module calls; nothing was asked, unless
+    the message says so.
+    """
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -72,8 +90,12 @@ class SdkMoved(NylasError):
 
 
 def transport(sdk: Any) -> Callable[..., Any]:
-    """The SDK's own way to ask, which all of its resources use. Raises SdkMoved when it is not there, or takes other arguments."""
-    execute: Callable[..., Any] | None = getattr(getattr(sdk, "http_client", None), "_execute", None)
+    """The SDK's own way to ask, which all of its resources use. Raises SdkMoved when it is not
+    there, or takes other arguments.
+    """
+    execute: Callable[..., Any] | None = getattr(
+        getattr(sdk, "http_client", None), "_execute", None
+    )
     if execute is None:
         raise SdkMoved("has no http_client._execute")
     try:
@@ -84,43 +106,74 @@ def transport(sdk: Any) -> Callable[..., Any]:
 
 
 class Administration:
-    """The calls to one application. They block, and are not repeated: a person sees the error and tries again.
+    """The calls to one application. They block, and are not repeated: a person sees the error and
+    tries again.
 
     All of them raise NotFound, Refused, RateLimited, Passing and SdkMoved.
     """
 
     def __init__(self, api_url: str, api_key: str) -> None:
-        self._sdk = nylas.Client(api_key=api_key, api_uri=api_url.rstrip("/"), timeout=REQUEST_SECONDS)
+        self._sdk = nylas.Client(
+            api_key=api_key, api_uri=api_url.rstrip("/"), timeout=REQUEST_SECONDS
+        )
 
     def destinations(self) -> list[Destination]:
         """Every webhook destination of the application."""
         return [parse_destination(each) for each in _list(self._call("GET", "/v3/webhooks"))]
 
     def create(
-        self, url: str, triggers: Sequence[str] = TRIGGERS, *, compressed: bool, description: str = ""
+        self,
+        url: str,
+        triggers: Sequence[str] = TRIGGERS,
+        *,
+        compressed: bool,
+        description: str = "",
     ) -> Secret:
-        """Creates a destination, which has to answer Nylas' challenge at once, and returns its secret. Refused when it does not."""
-        body = {"webhook_url": url, "trigger_types": list(triggers), "compressed_delivery": compressed}
-        return _secret(self._call("POST", "/v3/webhooks", body | ({"description": description} if description else {})))
+        """Creates a destination, which has to answer Nylas' challenge at once, and returns its
+        secret. Refused when it does not.
+        """
+        body = {
+            "webhook_url": url,
+            "trigger_types": list(triggers),
+            "compressed_delivery": compressed,
+        }
+        return _secret(
+            self._call(
+                "POST", "/v3/webhooks", body | ({"description": description} if description else {})
+            )
+        )
 
     def rotate(self, destination_id: str) -> Secret:
         """Gives a destination a new secret. Nylas signs with it from now on."""
-        return _secret(self._call("POST", f"/v3/webhooks/rotate-secret/{path_part(destination_id)}", {}))
+        return _secret(
+            self._call("POST", f"/v3/webhooks/rotate-secret/{path_part(destination_id)}", {})
+        )
 
     def grants(self) -> list[Grant]:
         """Every grant of the application, each once, paged by offset until a page is short."""
         found: dict[str, Grant] = {}
         offset = 0
         while True:
-            query = {"limit": PAGE_SIZE, "offset": offset, "sort_by": "created_at", "order_by": "asc"}
-            page = [parse_grant(each) for each in _list(self._call("GET", "/v3/grants", query=query))]
+            query = {
+                "limit": PAGE_SIZE,
+                "offset": offset,
+                "sort_by": "created_at",
+                "order_by": "asc",
+            }
+            page = [
+                parse_grant(each) for each in _list(self._call("GET", "/v3/grants", query=query))
+            ]
             found |= {grant.id: grant for grant in page}
             if len(page) < PAGE_SIZE:
                 return list(found.values())
             offset += PAGE_SIZE - 1  # overlapping by one, for a grant deleted meanwhile
 
     def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
     ) -> Any:
         """The answer's `data`."""
         execute = transport(self._sdk)
@@ -130,14 +183,18 @@ class Administration:
             raise _api_error(error.status_code, str(error)) from error
         except NylasSdkTimeoutError as error:
             raise Passing(None, f"no answer from Nylas within {REQUEST_SECONDS} s") from error
-        except requests.exceptions.JSONDecodeError as error:  # a subclass of RequestException, and of ValueError
+        except (
+            requests.exceptions.JSONDecodeError
+        ) as error:  # a subclass of RequestException, and of ValueError
             raise Passing(None, "Nylas answered with a body that is not JSON") from error
         except requests.exceptions.RequestException as error:
             raise Passing(None, f"no answer from Nylas: {type(error).__name__}") from error
         except AttributeError as error:  # an error body whose `error` is a text
             raise Passing(None, "Nylas answered with an error that says nothing") from error
         if not isinstance(answered, tuple) or len(answered) != 2:  # the body and the headers
-            raise SdkMoved(f"returns something else from http_client._execute ({method} {path} was asked)")
+            raise SdkMoved(
+                f"returns something else from http_client._execute ({method} {path} was asked)"
+            )
         answer = answered[0]
         if not isinstance(answer, dict) or "data" not in answer:
             raise Passing(200, "Nylas answered 200 with JSON that is no answer")
@@ -145,7 +202,9 @@ class Administration:
 
 
 def parse_destination(data: Mapping[str, Any]) -> Destination:
-    """A destination from the API's object; every field but the ID may be absent, and any trigger may be there."""
+    """A destination from the API's object; every field but the ID may be absent, and any trigger
+    may be there.
+    """
     triggers, compressed = data.get("trigger_types"), data.get("compressed_delivery")
     return Destination(
         id=str(data.get("id") or ""),
@@ -157,15 +216,25 @@ def parse_destination(data: Mapping[str, Any]) -> Destination:
     )
 
 
-def check(destinations: Sequence[Destination], url: str | None = None) -> list[Finding]:
-    """What is wrong with the destinations that contactstream listens at: those at `url`, else those with a contact trigger."""
-    ours = [one for one in destinations if (one.url == url if url else set(one.triggers) & set(TRIGGERS[:2]))]
+def check(destinations: Sequence[Destination], url: str | None = None) -> list[WebhookFinding]:
+    """What is wrong with the destinations that contactstream listens at: those at `url`, else those
+    with a contact trigger.
+    """
+    ours = [
+        one
+        for one in destinations
+        if (one.url == url if url else set(one.triggers) & set(TRIGGERS[:2]))
+    ]
     if not ours:
-        return [Finding("", "Nylas has no destination for contacts", "contactstream webhooks create URL")]
+        return [
+            WebhookFinding(
+                "", "Nylas has no destination for contacts", "contactstream webhooks create URL"
+            )
+        ]
     findings = [finding for one in ours for finding in _check_one(one)]
     if len([one for one in ours if one.status in ("active", "failing")]) > 1:
         findings.append(
-            Finding(
+            WebhookFinding(
                 ", ".join(one.id for one in ours),
                 "several destinations receive contacts, and each notification comes (and is repeated) once for each of them",
                 "delete all but one in the dashboard",
@@ -191,17 +260,21 @@ STATUS_REMEDIES = {
 }
 
 
-def _check_one(destination: Destination) -> list[Finding]:
+def _check_one(destination: Destination) -> list[WebhookFinding]:
     findings = []
     if destination.status != "active":
         problem, remedy = STATUS_REMEDIES.get(
             destination.status, (f"its status is {destination.status}", "see the dashboard")
         )
-        findings.append(Finding(destination.id, problem, remedy))
+        findings.append(WebhookFinding(destination.id, problem, remedy))
     missing = [trigger for trigger in TRIGGERS if trigger not in destination.triggers]
     if missing:
         findings.append(
-            Finding(destination.id, f"does not listen to {', '.join(missing)}", "add the triggers in the dashboard")
+            WebhookFinding(
+                destination.id,
+                f"does not listen to {', '.join(missing)}",
+                "add the triggers in the dashboard",
+            )
         )
     return findings
 
@@ -215,7 +288,8 @@ def _list(data: Any) -> list[Mapping[str, Any]]:
 def _secret(data: Any) -> Secret:
     if not isinstance(data, dict) or not data.get("webhook_secret"):
         raise Passing(
-            200, "Nylas answered 200 without a secret; rotate it to get one: contactstream webhooks rotate ID"
+            200,
+            "Nylas answered 200 without a secret; rotate it to get one: contactstream webhooks rotate ID",
         )
     return Secret(parse_destination(data), str(data["webhook_secret"]))
 

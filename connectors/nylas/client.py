@@ -1,4 +1,6 @@
-"""Calls to the Nylas v3 API: one pooled HTTP client that keeps Nylas' limits and waits out what passes."""
+"""Calls to the Nylas v3 API: one pooled HTTP client that keeps Nylas' limits and waits out what
+passes.
+"""
 
 import asyncio
 import random
@@ -13,20 +15,28 @@ from urllib.parse import quote
 
 import httpx
 
-from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
-from connectors.nylas.model import UnreadableBody, parse_json
+from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused, UnreadableBody
+from connectors.nylas.model import parse_json
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds. The facts' back-off: full jitter from 1 s to 60 s; a provider's throttle lasts minutes, so trying faster only prolongs it."""
+"""Seconds. The facts' back-off: full jitter from 1 s to 60 s; a provider's throttle lasts minutes,
+so trying faster only prolongs it.
+"""
 
 LONGEST_RETRY_AFTER = 1200.0
-"""Seconds. A Microsoft throttle is documented to last about 20 minutes; a header that asks for more is tried then all the same."""
+"""Seconds. A Microsoft throttle is documented to last about 20 minutes; a header that asks for more
+is tried then all the same.
+"""
 
 LONGEST_HELD = 10.0
-"""Seconds that a call of a grant sleeps because Nylas asks it to. A longer wait is the caller's, who meanwhile reads other grants."""
+"""Seconds that a call of a grant sleeps because Nylas asks it to. A longer wait is the caller's,
+who meanwhile reads other grants.
+"""
 
 TRIES = 8
-"""Before a call is handed back as `Passing`: by then it has waited some minutes, and its grant is better put aside than waited for."""
+"""Before a call is handed back as `Passing`: by then it has waited some minutes, and its grant is
+better put aside than waited for.
+"""
 
 TIMEOUT = httpx.Timeout(10.0, read=95.0, pool=120.0)
 """Nylas itself answers 504 after 90 s; the pool's wait spans one such call and the next connect."""
@@ -44,8 +54,9 @@ OnWait = Callable[[str], None]
 class Limits:
     """Calls a second.
 
-    Nylas documents 200 for the contacts of one grant and 50 an application for the grants. For an application's contacts it
-    documents none; its Google project may ask 10,000 times a minute, which 100 a second leaves room in.
+    Nylas documents 200 for the contacts of one grant and 50 an application for the grants. For an
+    application's contacts it documents none; its Google project may ask 10,000 times a minute,
+    which 100 a second leaves room in.
     """
 
     grant: float = 200.0
@@ -55,7 +66,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 of Nylas: the body, when Nylas made it by its own clock (epoch seconds), and the ID to quote to its support."""
+    """A 200 of Nylas: the body, when Nylas made it by its own clock (epoch seconds), and the ID to
+    quote to its support.
+    """
 
     body: dict[str, Any]
     served_at: int
@@ -81,8 +94,9 @@ class Bucket:
 def delay(attempt: int, retry_after: float | None, chance: float) -> float:
     """Seconds before the next try, after `attempt` tries (from 1) have failed.
 
-    What Nylas asks for is kept, and spread by up to a tenth so that grants throttled together do not return together; without it,
-    full jitter over 1, 2, 4 ... 60 s. `chance` is a random number from 0 to 1.
+    What Nylas asks for is kept, and spread by up to a tenth so that grants throttled together do
+    not return together; without it, full jitter over 1, 2, 4 ... 60 s. `chance` is a random number
+    from 0 to 1.
     """
     if retry_after is not None:
         return min(max(retry_after, chance) * (1 + chance / 10), LONGEST_RETRY_AFTER)
@@ -90,13 +104,17 @@ def delay(attempt: int, retry_after: float | None, chance: float) -> float:
 
 
 def seconds_until_next(fault: Passing, otherwise: float) -> float:
-    """After a call has been handed back: what Nylas asks for, or `otherwise` where it asks for less or nothing."""
+    """After a call has been handed back: what Nylas asks for, or `otherwise` where it asks for less
+    or nothing.
+    """
     asked = fault.retry_after if isinstance(fault, RateLimited) else None
     return max(otherwise, min(asked or 0.0, LONGEST_RETRY_AFTER))
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:
-    """The header in seconds, from either of its two forms (RFC 9110, 10.2.3); None where it is absent or unreadable."""
+    """The header in seconds, from either of its two forms (RFC 9110, 10.2.3); None where it is
+    absent or unreadable.
+    """
     if value is None:
         return None
     text = value.strip()
@@ -118,10 +136,12 @@ def http_date(value: str | None) -> int | None:
 
 
 class NylasClient:
-    """The calls to one application of Nylas. At most one call of a grant is under way (Microsoft allows four for a mailbox, all apps
-    together), so a call that waits out a fault holds its grant back and no other.
+    """The calls to one application of Nylas. At most one call of a grant is under way (Microsoft
+    allows four for a mailbox, all apps together), so a call that waits out a fault holds its grant
+    back and no other.
 
-    Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere else.
+    Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere
+    else.
     """
 
     def __init__(
@@ -143,7 +163,9 @@ class NylasClient:
         self._on_call, self._on_wait, self._sleep, self._chance = on_call, on_wait, sleep, chance
         self._application = Bucket(self._limits.application, self._limits.application)
         self._administration = Bucket(self._limits.administration, self._limits.administration)
-        self._grants: defaultdict[str, Bucket] = defaultdict(lambda: Bucket(self._limits.grant, self._limits.grant))
+        self._grants: defaultdict[str, Bucket] = defaultdict(
+            lambda: Bucket(self._limits.grant, self._limits.grant)
+        )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._http: httpx.AsyncClient | None = None
 
@@ -151,7 +173,9 @@ class NylasClient:
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {self._api_key}", "Accept": "application/json"},
             timeout=TIMEOUT,
-            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=60),
+            limits=httpx.Limits(
+                max_connections=100, max_keepalive_connections=20, keepalive_expiry=60
+            ),
             follow_redirects=False,  # a redirect would carry the key elsewhere
         )
         return self
@@ -162,19 +186,27 @@ class NylasClient:
             self._http = None
 
     async def get(
-        self, kind: str, path: str, params: Mapping[str, str | int] | None = None, *, grant: str | None = None
+        self,
+        kind: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        grant: str | None = None,
     ) -> Answer:
-        """GETs `path`, whose parts are percent-encoded already. `kind` names the call for the metrics.
+        """GETs `path`, whose parts are percent-encoded already. `kind` names the call for the
+        metrics.
 
-        Raises NotFound, Refused, and, after `tries` tries with a wait before each, RateLimited or Passing; RateLimited at once where a
-        grant shall not be asked for more than `LONGEST_HELD`.
+        Raises NotFound, Refused, and, after `tries` tries with a wait before each, RateLimited or
+        Passing; RateLimited at once where a grant shall not be asked for more than `LONGEST_HELD`.
         """
         if grant is None:
             return await self._get(kind, path, params, grant)
         async with self._locks[grant]:
             return await self._get(kind, path, params, grant)
 
-    async def _get(self, kind: str, path: str, params: Mapping[str, str | int] | None, grant: str | None) -> Answer:
+    async def _get(
+        self, kind: str, path: str, params: Mapping[str, str | int] | None, grant: str | None
+    ) -> Answer:
         attempt = 0
         while True:
             await self._take_turn(grant)
@@ -192,9 +224,13 @@ class NylasClient:
                 await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:
-        """Waits for a token of the application, and of the grant; at the rates of `Limits`, so no longer than the queue of callers."""
+        """Waits for a token of the application, and of the grant; at the rates of `Limits`, so no
+        longer than the queue of callers.
+        """
         now = time.monotonic()
-        buckets = [self._administration] if grant is None else [self._application, self._grants[grant]]
+        buckets = (
+            [self._administration] if grant is None else [self._application, self._grants[grant]]
+        )
         wait = max(bucket.reserve(now) for bucket in buckets)
         if wait > 0:
             await self._sleep(wait)
@@ -213,9 +249,11 @@ class NylasClient:
 
 
 def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
-    """An answer read, or the error that it is. `sent_at` (epoch seconds) dates an answer without a `Date` header: never too new.
+    """An answer read, or the error that it is. `sent_at` (epoch seconds) dates an answer without a
+    `Date` header: never too new.
 
-    The status alone decides; error types come in two dialects. Raises NotFound, RateLimited, Passing, Refused.
+    The status alone decides; error types come in two dialects. Raises NotFound, RateLimited,
+    Passing, Refused.
     """
     status = response.status_code
     dated = http_date(response.headers.get("date"))
@@ -248,7 +286,9 @@ def _error_type(content: bytes) -> str:
 
 
 def path_part(text: str) -> str:
-    """One part of a path, percent-encoded so that no character of an ID ends it; `.` and `..` would otherwise be resolved away."""
+    """One part of a path, percent-encoded so that no character of an ID ends it; `.` and `..` would
+    otherwise be resolved away.
+    """
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 

@@ -14,7 +14,9 @@ SOURCES = ("address_book", "inbox", "domain")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Contacts as Nylas sent them. `next_cursor` is None on the last page; `served_at` is Nylas' clock, epoch seconds."""
+    """Contacts as Nylas sent them. `next_cursor` is None on the last page; `served_at` is Nylas'
+    clock, epoch seconds.
+    """
 
     contacts: list[dict[str, Any]]
     next_cursor: str | None
@@ -32,8 +34,8 @@ async def list_contacts(
 ) -> Page:
     """One page of a grant's contacts of one source (several at once work for IMAP and iCloud only).
 
-    Raises NotFound when the grant is unknown, Refused with status 400 for a `page_token` that Nylas no longer knows, and as
-    `NylasClient.get`.
+    Raises NotFound when the grant is unknown, Refused with status 400 for a `page_token` that Nylas
+    no longer knows, and as `NylasClient.get`.
     """
     params: dict[str, str | int] = {"limit": limit, "source": source}
     if page_token is not None:
@@ -44,7 +46,12 @@ async def list_contacts(
     if not isinstance(data, list) or not all(isinstance(contact, dict) for contact in data):
         raise Passing(200, "Nylas answered 200 with a page that is no list of contacts")
     cursor = answer.body.get("next_cursor")
-    return Page(data, cursor if isinstance(cursor, str) and cursor else None, answer.served_at, answer.request_id)
+    return Page(
+        data,
+        cursor if isinstance(cursor, str) and cursor else None,
+        answer.served_at,
+        answer.request_id,
+    )
 
 
 @dataclass(frozen=True, slots=True)

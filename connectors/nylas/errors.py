@@ -31,7 +31,9 @@ class Passing(NylasError):
 
 
 class RateLimited(Passing):
-    """429. `retry_after` is in seconds, None where the header is absent (only some providers send it)."""
+    """429. `retry_after` is in seconds, None where the header is absent (only some providers send
+    it).
+    """
 
     def __init__(self, retry_after: float | None, message: str = "") -> None:
         super().__init__(429, message or "Nylas answered 429")
@@ -39,7 +41,8 @@ class RateLimited(Passing):
 
 
 class Refused(NylasError):
-    """Nylas refuses what repeating cannot help: 400, 401, 403 and the other 4xx. The message names the remedy.
+    """Nylas refuses what repeating cannot help: 400, 401, 403 and the other 4xx. The message names
+    the remedy.
 
     `body` is the start of the answer, for the operator; Nylas' error bodies hold no contact data.
     """
@@ -51,9 +54,11 @@ class Refused(NylasError):
 
 
 class UnreadableBody(NylasError):
-    """A notification that is none: what was signed cannot be inflated, is not JSON, or does not name its contact.
+    """A notification that is none: what was signed cannot be inflated, is not JSON, or does not
+    name its contact.
 
-    `reason` is a snake_case word of a closed set, for metrics and dead letters: `UNREADABLE`, and what its user adds.
+    `reason` is a snake_case word of a closed set, for metrics and dead letters: `UNREADABLE`, and
+    what its user adds.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -32,7 +32,9 @@ class Grant:
 
 
 def parse_grant(data: Mapping[str, Any]) -> Grant:
-    """A grant from the API's object. Raises ValueError without an ID that can be part of a key; every other field may be absent."""
+    """A grant from the API's object. Raises ValueError without an ID that can be part of a key;
+    every other field may be absent.
+    """
     identity = data.get("id")
     if not isinstance(identity, str) or not identity or "/" in identity:
         raise ValueError("a grant without an ID")
@@ -64,15 +66,20 @@ def unreadable(grant: Grant) -> str:
 
 def sources_of(provider: str, wanted: Iterable[str]) -> tuple[str, ...]:
     """Those of the wanted sources that the provider has (EWS has no `inbox`)."""
-    return tuple(source for source in wanted if not (source == "inbox" and provider in WITHOUT_INBOX))
+    return tuple(
+        source for source in wanted if not (source == "inbox" and provider in WITHOUT_INBOX)
+    )
 
 
-async def list_grants(client: NylasClient, passed_over: Callable[[], None] = lambda: None) -> list[Grant]:
+async def list_grants(
+    client: NylasClient, passed_over: Callable[[], None] = lambda: None
+) -> list[Grant]:
     """Every grant of the application, in the order of their creation.
 
-    Paged by offset until a page is short of what it may hold. A grant that is deleted meanwhile moves the others up, so each page
-    starts with the last grant of the one before, and is read again from further back when it does not. One that appears twice is
-    taken once; of one that no ID names, `passed_over` is told. Raises as `NylasClient.get`.
+    Paged by offset until a page is short of what it may hold. A grant that is deleted meanwhile
+    moves the others up, so each page starts with the last grant of the one before, and is read
+    again from further back when it does not. One that appears twice is taken once; of one that no
+    ID names, `passed_over` is told. Raises as `NylasClient.get`.
     """
     found: dict[str, Grant] = {}
     offset, last = 0, ""
@@ -98,10 +105,15 @@ async def list_grants(client: NylasClient, passed_over: Callable[[], None] = lam
             continue
         found |= {grant.id: grant for grant in page}
         capacity = answer.body.get("limit")
-        if len(data) < (capacity if isinstance(capacity, int) and 1 < capacity < PAGE_SIZE else PAGE_SIZE):
+        if len(data) < (
+            capacity if isinstance(capacity, int) and 1 < capacity < PAGE_SIZE else PAGE_SIZE
+        ):
             return list(found.values())
         # Where the last one has no ID there is nothing to recognise it by.
-        offset, last = offset + len(data) - 1, page[-1].id if page and page[-1].id == data[-1].get("id") else ""
+        offset, last = (
+            offset + len(data) - 1,
+            page[-1].id if page and page[-1].id == data[-1].get("id") else "",
+        )
 
 
 async def get_grant(client: NylasClient, grant: str) -> Grant:

@@ -1,4 +1,6 @@
-"""What Nylas sends: notifications, and JSON read so that neither a hostile nor a slightly broken body does harm."""
+"""What Nylas sends: notifications, and JSON read so that neither a hostile nor a slightly broken
+body does harm.
+"""
 
 import hashlib
 import json
@@ -13,28 +15,39 @@ import orjson
 from connectors.nylas.errors import UnreadableBody as UnreadableBody
 
 MAX_DEPTH = 1000
-"""Levels of nesting. A contact has four; orjson reads up to 1,024, and nothing else shall read more than it. It writes only 254."""
+"""Levels of nesting. A contact has four; orjson reads up to 1,024, and nothing else shall read more
+than it. It writes only 254.
+"""
 
 LONGEST_ID = 2_000
 """Characters. Graph's IDs, the longest that Nylas passes on, have about 150."""
 
 FAMILIES = ("contact", "grant")
-"""Of the types that we read; a type of one is the family, a dot and more. What has no dot is another type."""
+"""Of the types that we read; a type of one is the family, a dot and more. What has no dot is
+another type.
+"""
 
 LAST_ATTEMPT = 3
-"""Of Nylas to deliver a notification, counted in its `webhook_delivery_attempt` (schema of the envelope)."""
+"""Of Nylas to deliver a notification, counted in its `webhook_delivery_attempt` (schema of the
+envelope).
+"""
 
 LATEST_TIME = 2**33
-"""Epoch seconds, in the year 2242. A time in milliseconds lies beyond: believed, it would make every later event look stale."""
+"""Epoch seconds, in the year 2242. A time in milliseconds lies beyond: believed, it would make
+every later event look stale.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An envelope (facts of the published notification schemas), with what is not required there made optional.
+    """An envelope (facts of the published notification schemas), with what is not required there
+    made optional.
 
-    `time` is when the event happened (epoch seconds), None where it is absent or no time. `id` stays the same over the attempts of one
-    notification; where Nylas sent none it is derived from the body. `object` is the contact, grant or other subject. `family` is one of
-    `FAMILIES`, whose IDs are then present and usable, or empty: a type that we do not read. After the `last_attempt` Nylas gives it up.
+    `time` is when the event happened (epoch seconds), None where it is absent or no time. `id`
+    stays the same over the attempts of one notification; where Nylas sent none it is derived from
+    the body. `object` is the contact, grant or other subject. `family` is one of `FAMILIES`, whose
+    IDs are then present and usable, or empty: a type that we do not read. After the `last_attempt`
+    Nylas gives it up.
     """
 
     id: str
@@ -48,7 +61,8 @@ class Notification:
 
 
 def parse_json(raw: bytes) -> Any:
-    """JSON in UTF-8. A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and Infinity are refused.
+    """JSON in UTF-8. A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and
+    Infinity are refused.
 
     Raises UnreadableBody, also for what is nested deeper than `MAX_DEPTH`.
     """
@@ -59,9 +73,11 @@ def parse_json(raw: bytes) -> Any:
 
 
 def parse_notification(raw: bytes) -> Notification:
-    """The envelope in an inflated body. Unknown fields and types are no fault; the attempt, `time` and `id` may be missing.
+    """The envelope in an inflated body. Unknown fields and types are no fault; the attempt, `time`
+    and `id` may be missing.
 
-    Raises UnreadableBody: also when a contact.* names no grant or contact, or a grant.* no grant, in a form that can be a Kafka key.
+    Raises UnreadableBody: also when a contact.* names no grant or contact, or a grant.* no grant,
+    in a form that can be a Kafka key.
     """
     data = parse_json(raw)
     if not isinstance(data, dict):
@@ -104,13 +120,22 @@ def family_of(kind: str) -> str:
 
 
 def contact_key(grant_id: str, contact_id: str) -> str:
-    """The key of a contact everywhere: a contact ID is unique only inside its grant. Case counts; the first slash separates."""
+    """The key of a contact everywhere: a contact ID is unique only inside its grant. Case counts;
+    the first slash separates.
+    """
     return f"{grant_id}/{contact_id}"
 
 
 def usable_id(value: object) -> TypeGuard[str]:
-    """Whether it can be part of a key that names one contact: U+FFFD stands where a lone surrogate did, and could be any."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and "\x00" not in value and "\ufffd" not in value
+    """Whether it can be part of a key that names one contact: U+FFFD stands where a lone surrogate
+    did, and could be any.
+    """
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_ID
+        and "\x00" not in value
+        and "\ufffd" not in value
+    )
 
 
 def _usable_id(value: object, reason: str) -> str:
@@ -129,7 +154,8 @@ def parse_time(value: object) -> int | None:
 
 
 def _derived_id(data: dict[str, Any], raw: bytes) -> str:
-    # Without the attempt, which is the one field that differs between the attempts of a notification.
+    # Without the attempt, which is the one field that differs between the attempts of a
+    # notification.
     same = {name: value for name, value in data.items() if name != "webhook_delivery_attempt"}
     try:
         content = orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
@@ -156,7 +182,9 @@ def _deeper_than(data: Any, levels: int) -> bool:
 def _parse_tolerantly(raw: bytes) -> Any:
     """As orjson, but for lone surrogates (escaped or as bytes) and a byte order mark."""
     try:
-        data = _without_surrogates(_DECODER.decode(raw.decode("utf-8", "surrogatepass").removeprefix("\ufeff")))
+        data = _without_surrogates(
+            _DECODER.decode(raw.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
+        )
     except (ValueError, RecursionError) as error:
         # The error's own text would quote the body.
         raise UnreadableBody("not_json", type(error).__name__) from None
@@ -171,7 +199,10 @@ def _without_surrogates(data: Any) -> Any:
     if isinstance(data, list):
         return [_without_surrogates(value) for value in data]
     if isinstance(data, dict):
-        return {_SURROGATE.sub("\ufffd", name): _without_surrogates(value) for name, value in data.items()}
+        return {
+            _SURROGATE.sub("\ufffd", name): _without_surrogates(value)
+            for name, value in data.items()
+        }
     return data
 
 
@@ -193,4 +224,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant
+)

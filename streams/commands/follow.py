@@ -6,21 +6,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import click
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from streams.events import Record, UnreadableRecord
-from streams.kafka import client_config, producer_config
-from streams.runs import FINAL, Progress, Run, RunKind, RunLog, State, check_sources, new_run_id, run_record
+from streams.events import UnreadableRecord
+from streams.kafka.clients import client_config, producer_config
+from streams.kafka.records import KafkaRecord
+from streams.runs import (
+    FINAL,
+    Progress,
+    Run,
+    RunKind,
+    RunLog,
+    RunState,
+    check_sources,
+    new_run_id,
+    run_record,
+)
 from streams.settings import KafkaSettings
 from streams.topics import topics
 
 ACKNOWLEDGED_WITHIN = 30.0  # seconds: a person waits
 LINE_EVERY = 5.0  # seconds between two lines of a run where there is no terminal
 POLL_SECONDS = 0.2
-NO_READER_AFTER = 15.0  # seconds: a session time-out and a start, then the run should have been taken up
+NO_READER_AFTER = (
+    15.0  # seconds: a session time-out and a start, then the run should have been taken up
+)
 
 
 class NotAcknowledged(RuntimeError):
@@ -28,17 +48,23 @@ class NotAcknowledged(RuntimeError):
 
 
 def ask(kafka: KafkaSettings, run: Run, within: float = ACKNOWLEDGED_WITHIN) -> str:
-    """Writes a request to reader.runs; returns the run's ID. Blocks for up to `within` seconds. Raises NotAcknowledged."""
+    """Writes a request to reader.runs; returns the run's ID. Blocks for up to `within` seconds.
+    Raises NotAcknowledged.
+    """
     run_id = new_run_id(run.kind, run.requested_at)
     write(kafka, run_record(topics(kafka), run_id, run), within)
     return run_id
 
 
-def write(kafka: KafkaSettings, record: Record, within: float) -> None:
-    """Writes a record and waits up to `within` seconds for its acknowledgement. Blocks. Raises NotAcknowledged."""
+def write(kafka: KafkaSettings, record: KafkaRecord, within: float) -> None:
+    """Writes a record and waits up to `within` seconds for its acknowledgement. Blocks. Raises
+    NotAcknowledged.
+    """
     faults: list[str] = []  # of the connection; a log line would stand between a command's own
     config = producer_config(kafka, delivery_timeout=within)
-    producer = Producer(config | {"log_level": 0, "error_cb": lambda error: faults.append(error.str())})
+    producer = Producer(
+        config | {"log_level": 0, "error_cb": lambda error: faults.append(error.str())}
+    )
     errors: list[str] = []
     producer.produce(
         record.topic,
@@ -48,13 +74,16 @@ def write(kafka: KafkaSettings, record: Record, within: float) -> None:
     )
     left = producer.flush(within)
     if left or errors:
-        raise NotAcknowledged((faults or errors or ["no acknowledgement; is the broker there?"])[-1])
+        raise NotAcknowledged(
+            (faults or errors or ["no acknowledgement; is the broker there?"])[-1]
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A run in numbers. `expected` is None while nothing says how large one of its address books is; `guessed` counts those of which
-    only the ones that are done give an idea."""
+    """A run in numbers. `expected` is None while nothing says how large one of its address books
+    is; `guessed` counts those of which only the ones that are done give an idea.
+    """
 
     grants: int
     over: int
@@ -71,23 +100,29 @@ class Totals:
 def totals(grants: Mapping[str, Progress]) -> Totals:
     """The sums over a run's grants.
 
-    An address book that was never read before counts as the mean of those that this run has done, or as what it has shown so far.
+    An address book that was never read before counts as the mean of those that this run has done,
+    or as what it has shown so far.
     """
     found = list(grants.values())
-    readable = [one for one in found if one.state is not State.SKIPPED]
-    done = [one.contacts for one in readable if one.state in (State.SCANNED, State.DONE)]
-    known = [one.contacts if one.state in FINAL or one.state is State.SCANNED else one.expected for one in readable]
+    readable = [one for one in found if one.state is not RunState.SKIPPED]
+    done = [one.contacts for one in readable if one.state in (RunState.SCANNED, RunState.DONE)]
+    known = [
+        one.contacts if one.state in FINAL or one.state is RunState.SCANNED else one.expected
+        for one in readable
+    ]
     mean = sum(done) / len(done) if done else None
     unknown = [one.contacts for one, size in zip(readable, known, strict=True) if size is None]
     guesses = [] if mean is None else [max(round(mean), contacts) for contacts in unknown]
     return Totals(
         grants=len(found),
         over=sum(one.state in FINAL for one in found),
-        failed=sum(one.state is State.FAILED for one in found),
-        skipped=sum(one.state is State.SKIPPED for one in found),
+        failed=sum(one.state is RunState.FAILED for one in found),
+        skipped=sum(one.state is RunState.SKIPPED for one in found),
         pages=sum(one.pages for one in found),
         contacts=sum(one.contacts for one in found),
-        expected=None if not known or len(guesses) < len(unknown) else sum(size or 0 for size in known) + sum(guesses),
+        expected=None
+        if not known or len(guesses) < len(unknown)
+        else sum(size or 0 for size in known) + sum(guesses),
         guessed=len(guesses),
         deleted=sum(one.deleted for one in found),
         offered=sum(one.offered for one in found),
@@ -95,14 +130,18 @@ def totals(grants: Mapping[str, Progress]) -> Totals:
 
 
 class Pace:
-    """How fast a run goes since one watches it: what was read before took a time that nobody here measured."""
+    """How fast a run goes since one watches it: what was read before took a time that nobody here
+    measured.
+    """
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
 
     def left(self, sums: Totals, elapsed: float) -> float | None:
         """Seconds to the end at this pace; None while the sizes or the pace are not known."""
-        if self._began is None or sums.contacts < self._began[1]:  # a lost cursor starts a grant again
+        if (
+            self._began is None or sums.contacts < self._began[1]
+        ):  # a lost cursor starts a grant again
             self._began = elapsed, sums.contacts
         since, contacts = elapsed - self._began[0], sums.contacts - self._began[1]
         if sums.expected is None or since <= 0 or contacts <= 0:
@@ -135,13 +174,16 @@ def line(run: Run, sums: Totals, left: float | None) -> str:
     parts = [
         f"{run.kind.value} {run.state.value}",
         f"{sums.over} of {sums.grants} grants",
-        f"{sums.contacts} contacts" + (f" of about {sums.expected}" if sums.expected and running else ""),
+        f"{sums.contacts} contacts"
+        + (f" of about {sums.expected}" if sums.expected and running else ""),
         f"{sums.pages} pages",
     ]
     if run.dry_run and run.kind is RunKind.RECONCILE:
         parts += [f"{sums.deleted} would be deleted", f"{sums.offered} would be offered again"]
     else:
-        parts += [f"{count} {name}" for name in ("deleted", "offered") if (count := getattr(sums, name))]
+        parts += [
+            f"{count} {name}" for name in ("deleted", "offered") if (count := getattr(sums, name))
+        ]
     parts += [f"{count} {name}" for name in ("skipped", "failed") if (count := getattr(sums, name))]
     if running and (text := time_left(sums, left)):
         parts.append(text)
@@ -155,16 +197,21 @@ def watch(
     hint: Callable[[str], None],
     within: float | None = None,
 ) -> tuple[Run, Mapping[str, Progress]]:
-    """Follows a run until it is over, calling `show` with its state, its grants and the seconds so far. Blocks.
+    """Follows a run until it is over, calling `show` with its state, its grants and the seconds so
+    far. Blocks.
 
-    No bound in time without `within` (seconds), after which the run is returned as it is: a run takes as long as Nylas takes, and to
-    stop watching does not stop it. `hint` is told when no reader has taken the run up. Raises KafkaException for what the client calls
-    fatal.
+    No bound in time without `within` (seconds), after which the run is returned as it is: a run
+    takes as long as Nylas takes, and to stop watching does not stop it. `hint` is told when no
+    reader has taken the run up. Raises KafkaException for what the client calls fatal.
     """
     name = topics(kafka).runs.name
     consumer = Consumer(
         client_config(kafka)
-        | {"group.id": "contactstream-follow", "enable.auto.commit": False, "enable.partition.eof": True}
+        | {
+            "group.id": "contactstream-follow",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
     )
     seen, started, at_end, hinted = RunLog(), time.monotonic(), False, False
     try:
@@ -184,9 +231,13 @@ def watch(
                 show(run, seen.progress(run_id), elapsed)
                 if run.state in FINAL or (within is not None and elapsed > within):
                     return run, seen.progress(run_id)
-                due = run.state is State.WAITING and time.time() > run.not_before + NO_READER_AFTER
+                due = (
+                    run.state is RunState.WAITING and time.time() > run.not_before + NO_READER_AFTER
+                )
                 if due and elapsed > NO_READER_AFTER and not hinted:
-                    hint("no reader has taken the run up yet; it starts as soon as one runs: contactstream reader")
+                    hint(
+                        "no reader has taken the run up yet; it starts as soon as one runs: contactstream reader"
+                    )
                     hinted = True
     finally:
         consumer.close()
@@ -202,17 +253,21 @@ def _apply(seen: RunLog, key: str | bytes | None, value: str | bytes | None) -> 
 
 
 class Lines:
-    """Plain lines: one for each new state of the run, and between them at most one every `LINE_EVERY` seconds."""
+    """Plain lines: one for each new state of the run, and between them at most one every
+    `LINE_EVERY` seconds.
+    """
 
     def __init__(self) -> None:
         self._last, self._at = "", float("-inf")
-        self._state: State | None = None
+        self._state: RunState | None = None
         self._pace = Pace()
 
     def __call__(self, run: Run, grants: Mapping[str, Progress], elapsed: float) -> None:
         sums = totals(grants)
         text = line(run, sums, self._pace.left(sums, elapsed))
-        if text != self._last and (elapsed - self._at >= LINE_EVERY or run.state is not self._state):
+        if text != self._last and (
+            elapsed - self._at >= LINE_EVERY or run.state is not self._state
+        ):
             click.echo(text)
             self._last, self._at, self._state = text, elapsed, run.state
 
@@ -238,7 +293,9 @@ class GrantBars:
         for grant, progress in grants.items():
             over = progress.state in FINAL
             if grant not in self._tasks and not over and progress.pages:
-                self._tasks[grant] = self._bars.add_task(grant[:12], total=progress.expected, left="")
+                self._tasks[grant] = self._bars.add_task(
+                    grant[:12], total=progress.expected, left=""
+                )
             if grant in self._tasks:
                 self._bars.update(
                     self._tasks[grant],
@@ -249,13 +306,27 @@ class GrantBars:
         left = time_left(sums, self._pace.left(sums, elapsed))
         if sums.expected is not None:
             total = max(sums.expected, sums.contacts)
-            self._bars.update(self._whole, description="all contacts", completed=sums.contacts, total=total, left=left)
+            self._bars.update(
+                self._whole,
+                description="all contacts",
+                completed=sums.contacts,
+                total=total,
+                left=left,
+            )
         elif sums.grants:
-            self._bars.update(self._whole, description="all grants", completed=sums.over, total=sums.grants, left=left)
+            self._bars.update(
+                self._whole,
+                description="all grants",
+                completed=sums.over,
+                total=sums.grants,
+                left=left,
+            )
 
 
 def follow(kafka: KafkaSettings, run_id: str) -> int:
-    """Shows a run until it is over: bars on a terminal, lines elsewhere. Returns the command's exit code."""
+    """Shows a run until it is over: bars on a terminal, lines elsewhere. Returns the command's exit
+    code.
+    """
     console = Console(stderr=True)
     try:
         if console.is_terminal:
@@ -265,14 +336,17 @@ def follow(kafka: KafkaSettings, run_id: str) -> int:
         else:
             run, grants = watch(kafka, run_id, Lines(), lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
-        click.echo(f"\nstopped watching; the reader goes on. See: contactstream runs follow {run_id}", err=True)
+        click.echo(
+            f"\nstopped watching; the reader goes on. See: contactstream runs follow {run_id}",
+            err=True,
+        )
         return 130
     for grant, progress in sorted(grants.items()):
         if progress.error:
             click.echo(f"{grant} {progress.state.value}: {progress.error}", err=True)
     if run.error:
         click.echo(f"{run_id} {run.state.value}: {run.error}", err=True)
-    return 1 if run.state in (State.FAILED, State.CANCELLED) else 0
+    return 1 if run.state in (RunState.FAILED, RunState.CANCELLED) else 0
 
 
 def command(
@@ -286,7 +360,9 @@ def command(
     dry_run: bool,
     max_delete_share: float | None = None,
 ) -> int:
-    """Asks for a run and, with `wait`, follows it; returns the exit code. Raises click.UsageError for what cannot be meant."""
+    """Asks for a run and, with `wait`, follows it; returns the exit code. Raises click.UsageError
+    for what cannot be meant.
+    """
     if everything == bool(grants):
         raise click.UsageError("say which address books: --all, or --grant ID (once for each)")
     try:

@@ -1,4 +1,6 @@
-"""Adds people who asked to be erased to the suppression list. Their addresses and keys are hashed and shown to nobody."""
+"""Adds people who asked to be erased to the suppression list. Their addresses and keys are hashed
+and shown to nobody.
+"""
 
 import contextlib
 import fcntl
@@ -7,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from connectors.salesforce.emails import normalise
-from connectors.salesforce.exclusions import Suppression, SuppressionError, load_suppression
+from connectors.salesforce.suppression import Suppression, SuppressionError, load_suppression
 
 
 class NotAPerson(ValueError):
@@ -15,7 +17,9 @@ class NotAPerson(ValueError):
 
 
 def read(lines: Iterable[str]) -> list[str]:
-    """Addresses as Salesforce stores them, and contact keys as they are; blank lines are passed. Raises NotAPerson."""
+    """Addresses as Salesforce stores them, and contact keys as they are; blank lines are passed.
+    Raises NotAPerson.
+    """
     found = []
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -23,7 +27,9 @@ def read(lines: Iterable[str]) -> list[str]:
             continue
         address = normalise(text)
         if address is None and not all(text.partition("/")):
-            raise NotAPerson(f"line {number} is neither an email address nor a contact key (grant_id/contact_id)")
+            raise NotAPerson(
+                f"line {number} is neither an email address nor a contact key (grant_id/contact_id)"
+            )
         found.append(address or text)
     return found
 
@@ -31,7 +37,8 @@ def read(lines: Iterable[str]) -> list[str]:
 def add(path: Path, values: Iterable[str], *, dry_run: bool = False) -> str:
     """Lists these as well, and says in counts what that changed. Raises SuppressionError.
 
-    A reader meets the old list or the new one, never a part. Two commands at once wait for each other.
+    A reader meets the old list or the new one, never a part. Two commands at once wait for each
+    other.
     """
     try:
         with _alone(path.parent):

@@ -9,7 +9,9 @@ from rich.text import Text
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table on a terminal, and elsewhere a line for each row, without titles and separated by tabs."""
+    """Prints a table on a terminal, and elsewhere a line for each row, without titles and separated
+    by tabs.
+    """
     console = Console()
     if not console.is_terminal:
         for row in rows:
@@ -17,5 +19,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     shown = Table(*titles)
     for row in rows:
-        shown.add_row(*map(Text, row))  # plain: an address or an error may hold what looks like markup
+        shown.add_row(
+            *map(Text, row)
+        )  # plain: an address or an error may hold what looks like markup
     console.print(shown)

@@ -1,20 +1,23 @@
 """Faust that hands its agent one fetched batch of one partition at a time, and loses none.
 
-Stock Faust 0.15.3 pays two asyncio tasks, a message, an event and a queue entry for each record. Here it pays them once a batch: the
-value of what it calls an event is a list of aiokafka records of one partition, in the order of their offsets. What it overrides:
+Stock Faust 0.15.3 pays two asyncio tasks, a message, an event and a queue entry for each record.
+Here it pays them once a batch: the value of what it calls an event is a list of aiokafka records of
+one partition, in the order of their offsets. What it overrides:
 
-* `BatchConsumer`: batches; the offset committed is the end of the unbroken run of batches that the agent has finished (Faust's own
-  arithmetic steps over a single unfinished record, faust-streaming#606); a partition is read only in the rebalance whose recovery
-  has completed; what reaches the agent is checked to be what is due, and where it starts to lie inside the log.
-* `PausedRecovery`: source partitions stay paused until the queues have been cleared (faust-streaming#596), and stay so when another
-  rebalance has begun meanwhile.
-* `BatchTable`: recovers from batches, keeps each partition's entries apart, and leaves its changelog to be written by the agent.
-* `ConsumerThread`: bounds a fetch by its records and by their uncompressed size; notes when the group's coordinator last heard of this
-  process.
+* `BatchConsumer`: batches; the offset committed is the end of the unbroken run of batches that the
+  agent has finished (Faust's own arithmetic steps over a single unfinished record,
+  faust-streaming#606); a partition is read only in the rebalance whose recovery has completed; what
+  reaches the agent is checked to be what is due, and where it starts to lie inside the log.
+* `PausedRecovery`: source partitions stay paused until the queues have been cleared
+  (faust-streaming#596), and stay so when another rebalance has begun meanwhile.
+* `BatchTable`: recovers from batches, keeps each partition's entries apart, and leaves its
+  changelog to be written by the agent.
+* `ConsumerThread`: bounds a fetch by its records and by their uncompressed size; notes when the
+  group's coordinator last heard of this process.
 
-The promise ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the process instead (`fences.die`).
-Parts of Faust and aiokafka that this rests on are checked at start-up by the hash of their source, because the pin alone cannot tell a
-patched installation.
+The promise ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
+process instead (`fences.die`). Parts of Faust and aiokafka that this rests on are checked at
+start-up by the hash of their source, because the pin alone cannot tell a patched installation.
 """
 
 import hashlib
@@ -32,14 +35,16 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types.tuples import TP, ConsumerMessage
 
-from streams.fences import Die, Exit, die, elapsed
+from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.watchdog import elapsed
 
 BATCH = 4000  # records: bounds one step of the agent, and so how long a rebalance waits for it
 # Uncompressed: holds BATCH common events, and bounds memory where notes compress 250 to 1.
 BATCH_BYTES = 8 * 1024 * 1024
 QUEUE = 4  # batches that wait in memory for the agent
-# Milliseconds that the broker holds a fetch that finds nothing. A connection's requests are answered in turn, and those for offsets at the
-# end of a recovery share the fetches': with Faust's 1500 they waited for that long, and the takeover with them.
+# Milliseconds that the broker holds a fetch that finds nothing. A connection's requests are
+# answered in turn, and those for offsets at the end of a recovery share the fetches': with Faust's
+# 1500 they waited for that long, and the takeover with them.
 FETCH_WAIT_MS = 250
 STEP = 16  # records taken between two looks at their size: as many of the largest are 40 MB
 
@@ -52,8 +57,12 @@ class IncompatibleFaust(RuntimeError):
     """The installed Faust is not the one that this module overrides."""
 
 
-def check_faust(pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] | None = None) -> None:
-    """Raises IncompatibleFaust unless every part that is overridden or relied on is the one that the tests were run with."""
+def check_faust(
+    pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] | None = None
+) -> None:
+    """Raises IncompatibleFaust unless every part that is overridden or relied on is the one that
+    the tests were run with.
+    """
     for package, wanted in pinned.items():
         if version(package) != wanted:
             raise IncompatibleFaust(
@@ -81,7 +90,9 @@ def source_hash(target: str) -> str:
 
 
 class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Takes a batch at a time, and notes when the coordinator last answered a heartbeat, by the moment at which that was sent."""
+    """Takes a batch at a time, and notes when the coordinator last answered a heartbeat, by the
+    moment at which that was sent.
+    """
 
     last_heard: float = 0.0
     _failed: Exception | None = None
@@ -109,10 +120,11 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self,
         consumer: Any,
         active_partitions: set[TP],
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         max_records: int | None = None,
     ) -> dict[TP, list[Any]]:
-        """Up to `BATCH` records or `BATCH_BYTES`, of all partitions. What was fetched beyond that stays compressed where it is.
+        """Up to `BATCH` records or `BATCH_BYTES`, of all partitions. What was fetched beyond that
+        stays compressed where it is.
 
         aiokafka bounds by records alone, and a record may have a few bytes or megabytes.
         """
@@ -124,19 +136,27 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         wait = timeout
         while room > 0 and size < BATCH_BYTES:
             try:
-                more = await super()._fetch_records(consumer, active_partitions, wait, min(room, STEP))
+                more = await super()._fetch_records(
+                    consumer, active_partitions, wait, min(room, STEP)
+                )
             except Exception as error:
                 if not fetched:
                     raise
-                self._failed = error  # after the records that came before it, whose offsets count as read
+                self._failed = (
+                    error  # after the records that came before it, whose offsets count as read
+                )
                 break
             if not more:
                 break
             for tp, records in more.items():
                 fetched.setdefault(tp, []).extend(records)
                 room -= len(records)
-                size += sum(record.serialized_key_size + record.serialized_value_size for record in records)
-            wait = 0  # only what is here already: nothing else of this thread runs meanwhile, no rebalance either
+                size += sum(
+                    record.serialized_key_size + record.serialized_value_size for record in records
+                )
+            # only what is here already: nothing else of this thread runs meanwhile, no rebalance
+            # either
+            wait = 0
         return fetched
 
 
@@ -147,7 +167,9 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._die: Die = self.app.die
         self._due: dict[TP, int] = {}  # the offset that must come next
-        self._handed_out: defaultdict[TP, deque[int]] = defaultdict(deque)  # last offsets of batches, not yet finished
+        self._handed_out: defaultdict[TP, deque[int]] = defaultdict(
+            deque
+        )  # last offsets of batches, not yet finished
         self._finished: dict[TP, int] = {}  # the offset that may be committed
         self._asked: set[TP] = set()  # what the fetch that is under way may take
         self._open_in = -1  # the rebalance in which source partitions may be read
@@ -161,23 +183,27 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         return elapsed() - float(self._thread.last_heard)
 
     def positions(self) -> dict[TP, int]:
-        """Of each source partition that is being read: the offset up to which the agent has finished, at the last commit."""
+        """Of each source partition that is being read: the offset up to which the agent has
+        finished, at the last commit.
+        """
         return dict(self._finished)
 
-    async def _getmany(self, active_partitions: set[TP], timeout: float) -> Any:  # noqa: ASYNC109
-        # A copy. The live set is empty for a moment at the end of recovery, aiokafka takes "no partitions" for "all of them", and
-        # Faust drops what it then returns of a paused one, while the position has moved on and the commit passes it.
+    async def _getmany(self, active_partitions: set[TP], timeout: float) -> Any:
+        # A copy. The live set is empty for a moment at the end of recovery, aiokafka takes "no
+        # partitions" for "all of them", and Faust drops what it then returns of a paused one, while
+        # the position has moved on and the commit passes it.
         self._asked = set(active_partitions)
         return await super()._getmany(self._asked, timeout)
 
     def stop_flow(self) -> None:
         super().stop_flow()
-        # A fetch that waits since before a rebalance must not take, and drop, the first records of the next assignment: a changelog's
-        # would be missing from the table. The set is never empty on the way: that would ask for all.
+        # A fetch that waits since before a rebalance must not take, and drop, the first records of
+        # the next assignment: a changelog's would be missing from the table. The set is never empty
+        # on the way: that would ask for all.
         self._asked.add(NOWHERE)
         self._asked.intersection_update({NOWHERE})
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         fetched, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
@@ -195,7 +221,9 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
                 yield tp, self._message(tp, batch)
 
     async def _take(self, tp: TP, batch: list[Any]) -> list[Any]:
-        """The part of a batch that is handed to the agent; empty when it is none of its business now."""
+        """The part of a batch that is handed to the agent; empty when it is none of its business
+        now.
+        """
         if self._open_in != self.app.rebalancing_count:
             return []
         due = self._due[tp]
@@ -206,12 +234,17 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         if batch[0].offset > due:
             start = (await self.earliest_offsets(tp))[tp]
             if start > due:
-                self._die(Exit.OFFSETS_EXPIRED, outside(tp, due, start))
-            self._die(Exit.HOLE, f"{tp.topic}[{tp.partition}]: {batch[0].offset} follows {due - 1}")
+                self._die(ExitCode.OFFSET_OUT_OF_RANGE, outside(tp, due, start))
+            self._die(
+                ExitCode.RECORDS_MISSING,
+                f"{tp.topic}[{tp.partition}]: {batch[0].offset} follows {due - 1}",
+            )
         last = batch[-1].offset
         self._due[tp] = last + 1
         self._handed_out[tp].append(last)
-        self._read_offset[tp] = last - 1  # so that Faust sees no gap, which it would count as acknowledged
+        self._read_offset[tp] = (
+            last - 1
+        )  # so that Faust sees no gap, which it would count as acknowledged
         return batch
 
     def _message(self, tp: TP, batch: list[Any]) -> ConsumerMessage:
@@ -222,13 +255,17 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in list(self._finished) if topics is None or tp in topics or tp.topic in topics)
+        return (
+            tp
+            for tp in list(self._finished)
+            if topics is None or tp in topics or tp.topic in topics
+        )
 
     def _new_offset(self, tp: TP) -> int | None:
         """The offset after the unbroken run of batches that the agent has finished.
 
-        Where nothing was committed yet that is the start of the log: a partition that stays quiet is committed too, so that what
-        expires unread there is noticed.
+        Where nothing was committed yet that is the start of the log: a partition that stays quiet
+        is committed too, so that what expires unread there is noticed.
         """
         waiting, acked = self._handed_out[tp], self._acked_index[tp]
         while waiting and waiting[0] in acked:
@@ -237,17 +274,21 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._acked[tp][:] = acked
         return self._finished.get(tp)
 
-    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
         before = {tp: self._committed_offset[tp] for tp in offsets}
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        if not done:  # Faust counts it as committed all the same, and would never try again (faust-streaming#611)
+        # Faust counts it as committed all the same, and would never try again (faust-streaming#611)
+        if not done:
             self._committed_offset.update(before)
         return done
 
     async def perform_seek(self) -> None:
         """Goes back to what is committed: whatever was fetched since then is fetched again.
 
-        Faust leaves the position alone where nothing is committed, and follows a silent reset where the offset lies outside the log.
+        Faust leaves the position alone where nothing is committed, and follows a silent reset where
+        the offset lies outside the log.
         """
         self._forget(self._due)
         source = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
@@ -256,7 +297,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         for tp in source:
             offset = committed.get(tp)
             if offset is not None and not starts[tp] <= offset <= ends[tp]:
-                self._die(Exit.OFFSETS_EXPIRED, outside(tp, offset, starts[tp], ends[tp]))
+                self._die(ExitCode.OFFSET_OUT_OF_RANGE, outside(tp, offset, starts[tp], ends[tp]))
             self._due[tp] = self._finished[tp] = starts[tp] if offset is None else offset
             self._committed_offset[tp] = offset
         await self.seek_wait({tp: self._due[tp] for tp in source})
@@ -269,7 +310,13 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
 
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in list(tps):
-            for known in (self._handed_out, self._finished, self._due, self._acked, self._acked_index):
+            for known in (
+                self._handed_out,
+                self._finished,
+                self._due,
+                self._acked,
+                self._acked_index,
+            ):
                 known.pop(tp, None)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
@@ -314,9 +361,11 @@ class BatchTransport(Transport):  # type: ignore[misc]
 
 
 class BatchTable(faust.Table):  # type: ignore[misc]
-    """A table of bytes in memory, whose entries its agent writes with `remember` once their changelog is acknowledged.
+    """A table of bytes in memory, whose entries its agent writes with `remember` once their
+    changelog is acknowledged.
 
-    Holds the entries by partition, so that a lost partition's are forgotten at once. A million restore in seconds, so no disk is used.
+    Holds the entries by partition, so that a lost partition's are forgotten at once. A million
+    restore in seconds, so no disk is used.
     """
 
     def __init__(self, app: faust.App, name: str, changelog: str, partitions: int) -> None:
@@ -353,8 +402,8 @@ class BatchTable(faust.Table):  # type: ignore[misc]
                     else:
                         entries[record.key] = record.value
             self.app.on_progress()
-        except Exception as error:  # noqa: BLE001  # Faust would log it, and go on with a table that lacks entries
-            self._die(Exit.UNREADABLE_STATE, f"the changelog cannot be read: {error!r}")
+        except Exception as error:  # Faust would log it, and go on with a table that lacks entries
+            self._die(ExitCode.UNREADABLE_STATE, f"the changelog cannot be read: {error!r}")
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         ours = {tp.partition for tp in active_tps}
@@ -362,11 +411,15 @@ class BatchTable(faust.Table):  # type: ignore[misc]
             del self._entries[partition]
 
     async def on_start(self) -> None:
-        """Nothing: there is no store to open, and the topic is made by `contactstream topics create`."""
+        """Nothing: there is no store to open, and the topic is made by `contactstream topics
+        create`.
+        """
 
 
 class PausedRecovery(Recovery):  # type: ignore[misc]
-    """Source partitions stay paused until Faust has sought back and cleared the queues, and are resumed only in their own rebalance."""
+    """Source partitions stay paused until Faust has sought back and cleared the queues, and are
+    resumed only in their own rebalance.
+    """
 
     _rebalance = -1
 
@@ -380,7 +433,10 @@ class PausedRecovery(Recovery):  # type: ignore[misc]
         rebalance, consumer = self._rebalance, self.app.consumer
         with consumer.resuming_later() as later:
             await super().on_recovery_completed(generation_id)
-        if rebalance == self.app.rebalancing_count and generation_id == self.app.consumer_generation_id:
+        if (
+            rebalance == self.app.rebalancing_count
+            and generation_id == self.app.consumer_generation_id
+        ):
             for tps in later:
                 consumer.open(tps, rebalance)
 
@@ -398,7 +454,9 @@ class BatchTables(TableManager):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """A Faust application of batches: one agent, one table, nothing on disk, no web server, no leader."""
+    """A Faust application of batches: one agent, one table, nothing on disk, no web server, no
+    leader.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""The whole product on one machine, in a story: a broker, stand-ins for Nylas and Salesforce, and every stage in a process of its own."""
+"""The whole product on one machine, in a story: a broker, stand-ins for Nylas and Salesforce, and
+every stage in a process of its own.
+"""
 
 import asyncio
 import json
@@ -24,15 +26,17 @@ from rich.console import Console
 
 from streams.demo.report import Evidence, parse_samples, report, table
 from streams.demo.world import API_KEY, Story, cast, story, worlds
-from streams.events import Record
-from streams.kafka import client_config
-from streams.lag import LagReader
+from streams.kafka.admin import create, refusal
+from streams.kafka.clients import client_config
+from streams.kafka.lag import LagReader
+from streams.kafka.records import KafkaRecord
+from streams.kafka.snapshot import read_to_end
+from streams.runtime.signals import stop_asked
 from streams.settings import GROUPS, KafkaSettings, SettingsError, load
-from streams.signals import stop_asked
-from streams.topic_reader import read_topic
-from streams.topics import create, group, refusal, topics
+from streams.topics import group, topics
 
-# All bounds are for a machine that does other things as well: whoever waits for longer than usual still gets an answer.
+# All bounds are for a machine that does other things as well: whoever waits for longer than usual
+# still gets an answer.
 START_SECONDS = 120.0  # one process to its readiness: Faust needs a few seconds
 BROKER_SECONDS = 720.0  # the first start fetches Kafka, for which the broker's own bound is 600 s
 SYNC_SECONDS, SYNC_PEOPLE_A_SECOND = (
@@ -40,10 +44,13 @@ SYNC_SECONDS, SYNC_PEOPLE_A_SECOND = (
     50,
 )  # the address books into Salesforce; a machine may be much slower than usual
 QUIET_SECONDS = 120.0  # until nothing is under way any more
-CALL_SECONDS = 90.0  # one call of a stand-in: Nylas' waits up to 60 s for its notifications to be delivered
+CALL_SECONDS = (
+    90.0  # one call of a stand-in: Nylas' waits up to 60 s for its notifications to be delivered
+)
 STOP_SECONDS = 30.0  # the grace period that Kubernetes gives
 GROUP_SECONDS = 40.0  # until a group is empty: its member left, or its session ran out
-# Nobody stands by to take over, and a stage that the machine lets stand still for 5 s is not to end itself.
+# Nobody stands by to take over, and a stage that the machine lets stand still for 5 s is not to end
+# itself.
 SESSION_SECONDS = 30
 
 OK, DOES_NOT_ADD_UP, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
@@ -86,8 +93,12 @@ class Machine:
         self._stages: dict[str, Process] = {}
         self.http = httpx.AsyncClient(timeout=CALL_SECONDS, trust_env=False)
 
-    async def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Starts a process; what it says goes to `<folder>/<name>.log`, its output beside it. It is stopped when the demo ends."""
+    async def start(
+        self, name: str, *command: str, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Starts a process; what it says goes to `<folder>/<name>.log`, its output beside it. It is
+        stopped when the demo ends.
+        """
         from deploy.local.broker import dying_with_parent
 
         log = self.folder / f"{name}.log"
@@ -99,7 +110,8 @@ class Machine:
                 stderr=said,
                 env={**self.env, **(env or {})},
                 cwd=REPOSITORY,
-                start_new_session=True,  # Ctrl-C is for the demo, which stops the stages before what they need
+                # Ctrl-C is for the demo, which stops the stages before what they need
+                start_new_session=True,
             )
         process = Process(name, child, log)
         self._stack.push_async_callback(process.stop)
@@ -113,7 +125,12 @@ class Machine:
         """Starts a stage whose ops port this is; `ready` waits for it."""
         self.ops[name] = f"http://127.0.0.1:{port}"
         self._stages[name] = await self.start(
-            name, sys.executable, "-m", "streams.cli", name, env={"OPS_LISTEN": f"127.0.0.1:{port}", **(env or {})}
+            name,
+            sys.executable,
+            "-m",
+            "streams.cli",
+            name,
+            env={"OPS_LISTEN": f"127.0.0.1:{port}", **(env or {})},
         )
 
     async def ready(self) -> None:
@@ -133,19 +150,27 @@ class Machine:
         async def printed() -> bool:
             if process.child.returncode is not None:
                 said = process.log.read_text(errors="replace")
-                raise DemoFailed(f"{process.name} ended with {process.child.returncode}:\n{said[-2000:]}")
+                raise DemoFailed(
+                    f"{process.name} ended with {process.child.returncode}:\n{said[-2000:]}"
+                )
             return b"\n" in process.log.with_suffix(".out").read_bytes()
 
         await self.until(printed, seconds, f"{process.name} does not say where it listens")
         return process.log.with_suffix(".out").read_text().splitlines()[0]
 
-    async def until(self, true: Callable[[], Awaitable[bool]], seconds: float, otherwise: str) -> None:
-        """Waits until something holds. Raises DemoFailed after so many seconds, or as soon as a stage has ended."""
+    async def until(
+        self, true: Callable[[], Awaitable[bool]], seconds: float, otherwise: str
+    ) -> None:
+        """Waits until something holds. Raises DemoFailed after so many seconds, or as soon as a
+        stage has ended.
+        """
         deadline = time.monotonic() + seconds
         while not await true():
             for name, stage in self._stages.items():
                 if stage.child.returncode is not None:
-                    raise DemoFailed(f"{name} ended with {stage.child.returncode}; see {stage.log.name}")
+                    raise DemoFailed(
+                        f"{name} ended with {stage.child.returncode}; see {stage.log.name}"
+                    )
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{otherwise} after {seconds:.0f} s")
             await asyncio.sleep(0.05)
@@ -165,14 +190,22 @@ class Machine:
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment without any setting of contactstream: the demo is the same whatever its user has set up."""
+    """An environment without any setting of contactstream: the demo is the same whatever its user
+    has set up.
+    """
     ours = tuple(f"{group.prefix}_" for group in GROUPS)
-    kept = {name: value for name, value in environ.items() if not name.startswith((*ours, "CONTACTSTREAM_"))}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith((*ours, "CONTACTSTREAM_"))
+    }
     return kept | {"PYTHONPATH": str(REPOSITORY), "OPS_LOG_FORMAT": "json"}
 
 
 def given_cluster(environ: Mapping[str, str]) -> str:
-    """The user's own cluster, or nothing. Raises DemoFailed for one that asks for more than the demo's processes are given."""
+    """The user's own cluster, or nothing. Raises DemoFailed for one that asks for more than the
+    demo's processes are given.
+    """
     given = environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     if given and (protocol := load(KafkaSettings, environ).security_protocol) != "PLAINTEXT":
         raise DemoFailed(
@@ -183,7 +216,8 @@ def given_cluster(environ: Mapping[str, str]) -> str:
 
 
 async def run(*, people: int, seed: int, as_json: bool, stay: bool) -> int:
-    """Runs the story. Returns OK, DOES_NOT_ADD_UP, COULD_NOT_RUN (with the reason on the console) or INTERRUPTED.
+    """Runs the story. Returns OK, DOES_NOT_ADD_UP, COULD_NOT_RUN (with the reason on the console)
+    or INTERRUPTED.
 
     The folder with the logs is kept unless all went well.
     """
@@ -212,7 +246,7 @@ async def run(*, people: int, seed: int, as_json: bool, stay: bool) -> int:
     except (DemoFailed, SettingsError, KafkaException, httpx.HTTPError, OSError) as error:
         say(f"the demo could not run: {_in_words(error)}")
         status = COULD_NOT_RUN
-    except Exception as error:  # noqa: BLE001  # a fault of the demo: status 1 would say that a number does not add up
+    except Exception as error:  # a fault of the demo: status 1 would say that a number does not add up
         (folder / "demo.log").write_text(traceback.format_exc())
         say(f"the demo could not run: {error!r}; see demo.log")
         status = COULD_NOT_RUN
@@ -231,11 +265,13 @@ def _in_words(error: Exception) -> str:
 
 async def _story(machine: Machine, say: Say, given: str, people: int, seed: int) -> dict[str, Any]:
     books, org = worlds(people, seed)
-    say("starting a broker, Nylas, Salesforce, and the four stages, each in a process of its own ...")
+    say(
+        "starting a broker, Nylas, Salesforce, and the four stages, each in a process of its own ..."
+    )
     kind, kafka = await _broker(machine, say, given)
     nylas = await _stand_in(machine, "nylas", books)
     salesforce = await _stand_in(machine, "salesforce", org)
-    await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka))
+    await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka).all())
 
     from deploy.local.broker import free_ports
 
@@ -250,16 +286,25 @@ async def _story(machine: Machine, say: Say, given: str, people: int, seed: int)
         "SALESFORCE_CLIENT_ID": "demo",
         "SALESFORCE_CLIENT_SECRET": "demo",
     }
-    machine.env |= {f"{stage}_SESSION_TIMEOUT": str(SESSION_SECONDS) for stage in ("DEDUPE", "SINK", "READER")}
-    listening = {"BRIDGE_LISTEN": f"127.0.0.1:{port}", "NYLAS_WEBHOOK_SECRETS_FILE": str(secret_file)}
+    machine.env |= {
+        f"{stage}_SESSION_TIMEOUT": str(SESSION_SECONDS) for stage in ("DEDUPE", "SINK", "READER")
+    }
+    listening = {
+        "BRIDGE_LISTEN": f"127.0.0.1:{port}",
+        "NYLAS_WEBHOOK_SECRETS_FILE": str(secret_file),
+    }
     for stage, ops_port in zip(("bridge", "dedupe", "sink", "reader"), ops, strict=True):
         await machine.stage(stage, ops_port, listening if stage == "bridge" else None)
     await machine.ready()
-    # As at Nylas: the challenge comes before the secret exists, and the bridge reads the secret without a restart.
+    # As at Nylas: the challenge comes before the secret exists, and the bridge reads the secret
+    # without a restart.
     created = await machine.send(
         "POST",
         f"{nylas}/v3/webhooks",
-        {"webhook_url": f"http://127.0.0.1:{port}/", "trigger_types": ["contact.updated", "contact.deleted"]},
+        {
+            "webhook_url": f"http://127.0.0.1:{port}/",
+            "trigger_types": ["contact.updated", "contact.deleted"],
+        },
     )
     secret_file.write_text(created["data"]["webhook_secret"])
     before = (await machine.get(f"{salesforce}/_sim/state"))["records"]
@@ -276,10 +321,23 @@ async def _story(machine: Machine, say: Say, given: str, people: int, seed: int)
     say("sending live notifications ...")
     told = story(cast(books, org, seed), books["grants"][0]["id"], int(time.time()))
     for _, notifications in told.chapters:
-        await machine.send("POST", f"{nylas}/_sim/notify", {"notifications": list(notifications), "wait": True})
+        await machine.send(
+            "POST", f"{nylas}/_sim/notify", {"notifications": list(notifications), "wait": True}
+        )
     await machine.until(quiet, QUIET_SECONDS, "the live changes are not done")
     return report(
-        await _evidence(machine, kind, kafka, nylas, salesforce, people, told, before, calls_first_sync, first_sync)
+        await _evidence(
+            machine,
+            kind,
+            kafka,
+            nylas,
+            salesforce,
+            people,
+            told,
+            before,
+            calls_first_sync,
+            first_sync,
+        )
     )
 
 
@@ -314,7 +372,9 @@ async def _leave_nothing(kafka: KafkaSettings, say: Say) -> None:
     try:
         await asyncio.to_thread(_delete, kafka)
     except KafkaException as error:
-        say(f"topics or groups that begin with {kafka.topic_prefix} are left in the cluster: {_in_words(error)}")
+        say(
+            f"topics or groups that begin with {kafka.topic_prefix} are left in the cluster: {_in_words(error)}"
+        )
 
 
 def _delete(kafka: KafkaSettings) -> None:
@@ -328,11 +388,20 @@ def _delete(kafka: KafkaSettings) -> None:
         for future in admin.delete_consumer_groups(groups, request_timeout=STOP_SECONDS).values():
             try:
                 future.result()
-            except KafkaException as error:  # a member that had to be killed is one until its session ends
-                if error.args[0].code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+            except (
+                KafkaException
+            ) as error:  # a member that had to be killed is one until its session ends
+                if (
+                    error.args[0].code() != KafkaError.NON_EMPTY_GROUP
+                    or time.monotonic() > deadline
+                ):
                     raise
         time.sleep(0.2)
-    names = [name for name in admin.list_topics(timeout=STOP_SECONDS).topics if name.startswith(kafka.topic_prefix)]
+    names = [
+        name
+        for name in admin.list_topics(timeout=STOP_SECONDS).topics
+        if name.startswith(kafka.topic_prefix)
+    ]
     for future in admin.delete_topics(names, request_timeout=STOP_SECONDS).values():
         future.result()
 
@@ -340,20 +409,34 @@ def _delete(kafka: KafkaSettings) -> None:
 async def _stand_in(machine: Machine, name: str, world: Mapping[str, Any]) -> str:
     file = machine.folder / f"{name}-world.json"
     file.write_text(json.dumps(world))
-    command = (sys.executable, "-m", "streams.cli", "simulate", name, "--listen", "127.0.0.1:0", "--world", str(file))
+    command = (
+        sys.executable,
+        "-m",
+        "streams.cli",
+        "simulate",
+        name,
+        "--listen",
+        "127.0.0.1:0",
+        "--world",
+        str(file),
+    )
     process = await machine.start(name, *command)
     return (await machine.line(process, START_SECONDS)).rpartition(" ")[2]
 
 
 async def _backfill(machine: Machine, seconds: float) -> None:
-    process = await machine.start("backfill", sys.executable, "-m", "streams.cli", "backfill", "--all")
+    process = await machine.start(
+        "backfill", sys.executable, "-m", "streams.cli", "backfill", "--all"
+    )
 
     async def over() -> bool:
         return process.child.returncode is not None
 
     await machine.until(over, seconds, "the backfill is not done")
     if process.child.returncode != 0:
-        raise DemoFailed(f"the backfill ended with {process.child.returncode}; see {process.log.name}")
+        raise DemoFailed(
+            f"the backfill ended with {process.child.returncode}; see {process.log.name}"
+        )
 
 
 async def _is_quiet(lags: LagReader, kafka: KafkaSettings) -> bool:
@@ -381,10 +464,15 @@ async def _evidence(
     first_sync: float,
 ) -> Evidence:
     names = topics(kafka)
-    pages = {name: parse_samples((await machine.http.get(f"{url}/metrics")).text) for name, url in machine.ops.items()}
+    pages = {
+        name: parse_samples((await machine.http.get(f"{url}/metrics")).text)
+        for name, url in machine.ops.items()
+    }
 
-    async def records(topic: str) -> list[Record]:
-        return await asyncio.to_thread(lambda: list(read_topic(kafka, topic, QUIET_SECONDS)))
+    async def records(topic: str) -> list[KafkaRecord]:
+        return await asyncio.to_thread(
+            lambda: list(read_to_end(kafka, topic, since=0.0, within=QUIET_SECONDS))
+        )
 
     found = {
         topic.name.removeprefix(kafka.topic_prefix): await records(topic.name)
@@ -423,18 +511,27 @@ async def _evidence(
         calls_all=org["calls"],
         refused=sum(org["refusals"].values()),
         first_sync_seconds=first_sync,
-        live_latency=[(one["at_ms"] - one["received_ms"]) / 1000 for one in outcomes if one["origin"] == "webhook"],
+        live_latency=[
+            (one["at_ms"] - one["received_ms"]) / 1000
+            for one in outcomes
+            if one["origin"] == "webhook"
+        ],
     )
 
 
-def _keys(records: list[Record]) -> set[str]:
+def _keys(records: list[KafkaRecord]) -> set[str]:
     return {(record.key or b"").decode() for record in records}
 
 
 async def _stay(machine: Machine, say: Say) -> None:
     say("\nEverything stays up; Ctrl-C ends it. Where to look:")
     for name, value in sorted(machine.env.items()):
-        if name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC_PREFIX", "NYLAS_API_URL", "SALESFORCE_LOGIN_URL"):
+        if name in (
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "KAFKA_TOPIC_PREFIX",
+            "NYLAS_API_URL",
+            "SALESFORCE_LOGIN_URL",
+        ):
             say(f"  {name}={value}")
     for name, url in machine.ops.items():
         say(f"  {name:8} {url}/metrics")

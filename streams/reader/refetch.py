@@ -1,4 +1,6 @@
-"""Reading single contacts again, as contacts.refetch asks: not before their time, each as a page of one."""
+"""Reading single contacts again, as contacts.refetch asks: not before their time, each as a page of
+one.
+"""
 
 import asyncio
 import heapq
@@ -10,46 +12,48 @@ import structlog
 from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import get_contact
 from connectors.nylas.errors import NotFound, Passing, Refused
-from streams.events import (
-    PAGE_MARGIN,
-    Origin,
-    Record,
-    dead_letter_headers,
-    header,
-    now_ms,
-    number,
-    refetch_headers,
-)
-from streams.logs import reference
+from streams.events import PAGE_MARGIN, Origin, dead_letter_headers, now_ms, number, refetch_headers
+from streams.kafka.offsets import OffsetTracker
+from streams.kafka.records import KafkaRecord, header
 from streams.metrics import ReaderMetrics
-from streams.offsets import OffsetTracker
-from streams.reader.grant_life import GrantBook
-from streams.reader.scan import Publish, absence_record, page_records
+from streams.reader.grant_events import GrantTable
+from streams.reader.records import Publish, absence_record, page_records
+from streams.runtime.logs import reference
 from streams.topics import Topics
 
 log = structlog.get_logger()
 
-AT_ONCE = 8  # contacts of different grants read side by side; one grant is asked one thing at a time
+AT_ONCE = (
+    8  # contacts of different grants read side by side; one grant is asked one thing at a time
+)
 MAX_PENDING = 10_000  # contacts that wait for their time; more stay in Kafka. Some MB.
 MAX_WAIT = 3600
-"""Seconds. A conflict waits for the page margin, about ten minutes; what asks for more comes from a clock that is wrong."""
+"""Seconds. A conflict waits for the page margin, about ten minutes; what asks for more comes from a
+clock that is wrong.
+"""
 LOOK_SECONDS = 0.2  # how often a worker looks for what has come due; times are whole seconds
 AGAIN_SECONDS = 30  # after the client's own tries are used up
 REFUSED_SECONDS = 600
-"""After Nylas refused: the record goes to the end of the topic, so that the others' offsets can be committed."""
+"""After Nylas refused: the record goes to the end of the topic, so that the others' offsets can be
+committed.
+"""
 HELD_SECONDS = 3600
-"""For so long a contact that Nylas cannot serve holds the commit; then its record, too, goes to the end of the topic. Retention would
-overtake a commit that one contact holds for days."""
+"""For so long a contact that Nylas cannot serve holds the commit; then its record, too, goes to the
+end of the topic. Retention would overtake a commit that one contact holds for days.
+"""
 REFUSED_FOR = 86_400
-"""Seconds since the event was received. A key or a scope that was forgotten is put right within a day; what is refused for longer is one
-contact's own fault, and a dead letter with its reason can be asked for again."""
+"""Seconds since the event was received. A key or a scope that was forgotten is put right within a
+day; what is refused for longer is one contact's own fault, and a dead letter with its reason can be
+asked for again.
+"""
 
 
 @dataclass(slots=True)
 class Wanted:
     """A contact to read again, for every record that asks for it so far.
 
-    `not_before` is what was asked for, in Nylas' time; `due` is when to try, and `since` when it was first asked for here, in ours.
+    `not_before` is what was asked for, in Nylas' time; `due` is when to try, and `since` when it
+    was first asked for here, in ours.
     """
 
     key: bytes
@@ -67,7 +71,9 @@ class Wanted:
 
 
 class Pending:
-    """The contacts that wait for their time, each once. Holds no clock and does no I/O; times are epoch seconds."""
+    """The contacts that wait for their time, each once. Holds no clock and does no I/O; times are
+    epoch seconds.
+    """
 
     def __init__(self) -> None:
         self.offsets = OffsetTracker()
@@ -75,7 +81,9 @@ class Pending:
         self._queues: dict[
             str, list[tuple[int, bytes]]
         ] = {}  # of each grant, soonest first; what was moved stays in, and is passed over
-        self._turns: list[tuple[int, str]] = []  # when a grant is next; only what `_turn` says counts
+        self._turns: list[
+            tuple[int, str]
+        ] = []  # when a grant is next; only what `_turn` says counts
         self._turn: dict[str, int] = {}
         self._busy: set[str] = set()
         self._parked: dict[str, int] = {}
@@ -83,10 +91,12 @@ class Pending:
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def take(self, record: Record, now: int) -> bool:
-        """A record of contacts.refetch. False when it asks for nothing that can be read; its offset is then finished.
+    def take(self, record: KafkaRecord, now: int) -> bool:
+        """A record of contacts.refetch. False when it asks for nothing that can be read; its offset
+        is then finished.
 
-        Asked for twice, a contact is read once, at the later of the two times: that reading answers both.
+        Asked for twice, a contact is read once, at the later of the two times: that reading answers
+        both.
         """
         self.offsets.take(record.offset)
         key = record.key or b""
@@ -108,7 +118,9 @@ class Pending:
         return True
 
     def due(self, now: int) -> Wanted | None:
-        """Takes out the next contact whose time has come. Its grant's others wait until it is finished or put back."""
+        """Takes out the next contact whose time has come. Its grant's others wait until it is
+        finished or put back.
+        """
         while self._turns and self._turns[0][0] <= now:
             at, grant = heapq.heappop(self._turns)
             if self._turn.get(grant) != at:
@@ -124,7 +136,8 @@ class Pending:
         return None
 
     def put_back(self, wanted: Wanted, due: int, *, parked: bool = False) -> None:
-        """It could not be read yet, and is to be tried again when it is `due`. What has asked for it meanwhile joins it.
+        """It could not be read yet, and is to be tried again when it is `due`. What has asked for
+        it meanwhile joins it.
 
         `parked`: its grant's others would not be read earlier either.
         """
@@ -175,7 +188,12 @@ class Refetcher:
     """Serves `pending`, which its owner fills from the topic and whose offsets it commits."""
 
     def __init__(
-        self, client: NylasClient, publish: Publish, topics: Topics, metrics: ReaderMetrics, book: GrantBook
+        self,
+        client: NylasClient,
+        publish: Publish,
+        topics: Topics,
+        metrics: ReaderMetrics,
+        book: GrantTable,
     ) -> None:
         self.pending = Pending()
         self._client, self._publish, self._topics, self._metrics = client, publish, topics, metrics
@@ -202,7 +220,9 @@ class Refetcher:
         try:
             reading = await get_contact(self._client, grant, contact_id)
         except NotFound as gone:
-            if gone.of_grant:  # what becomes of its contacts is decided when the grant's deletion is known
+            if (
+                gone.of_grant
+            ):  # what becomes of its contacts is decided when the grant's deletion is known
                 self._metrics.refetched.labels("grant_gone").inc()
                 pending.finish(wanted)
                 return
@@ -211,7 +231,9 @@ class Refetcher:
                 return
             version = gone.served_at - PAGE_MARGIN
             event_id = f"refetch/{gone.served_at}/{contact_id}"
-            await self._publish([absence_record(self._topics, grant, contact_id, Origin.REFETCH, event_id, version)])
+            await self._publish(
+                [absence_record(self._topics, grant, contact_id, Origin.REFETCH, event_id, version)]
+            )
             self._metrics.refetched.labels("gone").inc()
         except Passing as fault:
             log.info("refetch waits", contact=reference(wanted.key), fault=str(fault))
@@ -231,14 +253,18 @@ class Refetcher:
             request = reading.request_id or f"refetch/{now_ms()}"
             contact = {**reading.contact, "id": contact_id}
             await self._publish(
-                page_records(self._topics, grant, Origin.REFETCH, request, reading.served_at, [contact])
+                page_records(
+                    self._topics, grant, Origin.REFETCH, request, reading.served_at, [contact]
+                )
             )
             self._metrics.contacts.labels("refetch").inc()
             self._metrics.refetched.labels("found").inc()
         pending.finish(wanted)
 
     async def _refused(self, wanted: Wanted, fault: Refused) -> None:
-        """Drops a contact whose grant has to sign in again, because that compares all of them; asks for others again, for a while."""
+        """Drops a contact whose grant has to sign in again, because that compares all of them; asks
+        for others again, for a while.
+        """
         now = int(time.time())
         record = self._once_more(wanted, now + REFUSED_SECONDS)
         if self._book.status.get(wanted.grant) == "expired":
@@ -246,14 +272,20 @@ class Refetcher:
         elif now - wanted.received_ms // 1000 > REFUSED_FOR:
             outcome = "dead_lettered"
             headers = dead_letter_headers(record, "reader", "refused", str(fault))
-            await self._publish([replace(record, topic=self._topics.dead_letter.name, headers=headers)])
+            await self._publish(
+                [replace(record, topic=self._topics.dead_letter.name, headers=headers)]
+            )
         else:
             outcome = "refused"
             await self._publish([record])
-        log.warning("refetch refused", contact=reference(wanted.key), status=fault.status, outcome=outcome)
+        log.warning(
+            "refetch refused", contact=reference(wanted.key), status=fault.status, outcome=outcome
+        )
         self._metrics.refetched.labels(outcome).inc()
 
-    def _once_more(self, wanted: Wanted, due: int) -> Record:
+    def _once_more(self, wanted: Wanted, due: int) -> KafkaRecord:
         """The same question at the end of the topic."""
         headers = refetch_headers(wanted.reason, max(due, wanted.not_before), wanted.received_ms)
-        return Record(self._topics.refetch.name, wanted.key, b"", headers, 0, wanted.offsets[0])
+        return KafkaRecord(
+            self._topics.refetch.name, wanted.key, b"", headers, 0, wanted.offsets[0]
+        )

@@ -1,13 +1,13 @@
-"""Reading address books page by page for the runs of the reader: each page published and acknowledged before its progress is written."""
+"""Reading address books page by page for the runs of the reader: each page published and
+acknowledged before its progress is written.
+"""
 
 import asyncio
-import hashlib
 import itertools
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
 
@@ -15,53 +15,45 @@ from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import PAGE_SIZE, Page, list_contacts
 from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
-from connectors.nylas.model import contact_key, usable_id
-from streams.events import (
-    PAGE_MARGIN,
-    Origin,
-    Record,
-    dead_letter_headers,
-    event_headers,
-    now_ms,
-    page_envelope,
-)
-from streams.lag import Gate
+from streams.events import Origin
 from streams.metrics import ReaderMetrics
-from streams.runs import FINAL, Progress, Run, RunKind, State, progress_record
-from streams.topics import MAX_MESSAGE_BYTES, Topics
+from streams.reader.gate import Gate
+from streams.reader.records import Publish, contact_hash, page_records
+from streams.runs import FINAL, Progress, Run, RunKind, RunState, progress_record
+from streams.topics import Topics
 
 log = structlog.get_logger()
 
 PARKED_SECONDS = 60.0
-"""After the client's tries are used up: the grant stands aside so that others are read, and is tried again."""
+"""After the client's tries are used up: the grant stands aside so that others are read, and is
+tried again.
+"""
 
 GIVE_UP_SECONDS = 6 * 3600.0
-"""Asked in vain for so long a grant fails in this run, or a dead one would keep the run, and so the schedule, from ending."""
+"""Asked in vain for so long a grant fails in this run, or a dead one would keep the run, and so the
+schedule, from ending.
+"""
 
-MAX_RESTARTS = 3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
-
-ROOM_FOR_HEADERS = 4096  # bytes of a record beside its value, at the most
-
-Publish = Callable[[Sequence[Record]], Awaitable[None]]
-"""Returns once all records are acknowledged; waits for a broker that is away."""
+MAX_RESTARTS = (
+    3  # from lost cursors, in one run: a provider that loses them each time would be read for ever
+)
 
 
 class RepeatedCursor(NylasError):
-    """Nylas handed out a cursor of this listing a second time: following it would read the same pages for ever."""
-
-
-def contact_hash(contact_id: str) -> int:
-    """Eight bytes that stand for a contact ID: a million of them are 8 MB."""
-    return int.from_bytes(hashlib.blake2b(contact_id.encode(errors="surrogatepass"), digest_size=8).digest())
+    """Nylas handed out a cursor of this listing a second time: following it would read the same
+    pages for ever.
+    """
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete` says that it was listed from the
-    first page of the first source to the last of the last without a break; only then it can say that a contact is gone. `at_hand`
-    says that a worker has it, `asking` bounds its wait for a page, and `stopped` that nobody wants it any more. `refused` are the
-    sources that Nylas would not list; `in_vain` are the seconds that it has been asked in vain since the last page, the waits between
-    the tries included."""
+    """A grant to read for a run. `seen` holds the hashes of what its listing held, and `complete`
+    says that it was listed from the first page of the first source to the last of the last without
+    a break; only then it can say that a contact is gone. `at_hand` says that a worker has it,
+    `asking` bounds its wait for a page, and `stopped` that nobody wants it any more. `refused` are
+    the sources that Nylas would not list; `in_vain` are the seconds that it has been asked in vain
+    since the last page, the waits between the tries included.
+    """
 
     run_id: str
     run: Run
@@ -84,7 +76,11 @@ class Job:
 def first_progress(sources: Sequence[str], expected: int | None, now: float) -> Progress:
     """Of a grant that is to be read from its first page."""
     return Progress(
-        State.WAITING, source=sources[0] if sources else "", expected=expected, started_at=int(now), updated_at=int(now)
+        RunState.WAITING,
+        source=sources[0] if sources else "",
+        expected=expected,
+        started_at=int(now),
+        updated_at=int(now),
     )
 
 
@@ -95,12 +91,14 @@ def source_after(source: str, sources: Sequence[str]) -> str:
 
 
 def after_refusal(progress: Progress, sources: Sequence[str], error: str) -> Progress:
-    """The progress once a source is refused and the others are not: its part of the listing is incomplete."""
+    """The progress once a source is refused and the others are not: its part of the listing is
+    incomplete.
+    """
     following = source_after(progress.source, sources)
     said = f"source {progress.source} could not be read: {error}"
     return replace(
         progress,
-        state=State.RUNNING if following else State.SCANNED,
+        state=RunState.RUNNING if following else RunState.SCANNED,
         source=following or progress.source,
         incomplete=f"{progress.incomplete}; {said}" if progress.incomplete else said,
     )
@@ -111,13 +109,13 @@ def after_page(progress: Progress, sources: Sequence[str], page: Page, now: floa
 
     `scanned` is the end: whether more is to be done with the grant is for its run to say.
     """
-    source, state = progress.source, State.RUNNING
+    source, state = progress.source, RunState.RUNNING
     if page.next_cursor is None:
         following = source_after(source, sources)
         if following:
             source = following
         else:
-            state = State.SCANNED
+            state = RunState.SCANNED
     return replace(
         progress,
         state=state,
@@ -129,67 +127,6 @@ def after_page(progress: Progress, sources: Sequence[str], page: Page, now: floa
         updated_at=int(now),
         error="",
     )
-
-
-def page_records(
-    topics: Topics, grant: str, origin: Origin, request_id: str, served_at: int, contacts: Sequence[dict[str, Any]]
-) -> list[Record]:
-    """The records of a page: events, and a dead letter for each contact that no event can carry.
-
-    That is one without an ID, which nothing could ever update, one that is larger than a record may be, and one that is nested deeper
-    than JSON is written here (254 levels with its envelope).
-    """
-    received = now_ms()
-    records = []
-    for index, contact in enumerate(contacts):
-        identity = contact.get("id")
-        if not usable_id(identity):
-            slim = Record(topics.events.name, grant.encode(), b"{}", event_headers(origin, received))
-            records.append(_dead(topics, slim, "no_contact_id", f"request {request_id}"))
-            continue
-        whole = contact if contact.get("grant_id") == grant else {**contact, "grant_id": grant}
-        key = contact_key(grant, identity).encode()
-        records.append(
-            contact_record(topics, key, origin, f"{request_id}/{index}", served_at - PAGE_MARGIN, whole, received)
-        )
-    return records
-
-
-def contact_record(
-    topics: Topics,
-    key: bytes,
-    origin: Origin,
-    event_id: str,
-    version: int,
-    contact: Mapping[str, Any],
-    received_ms: int,
-) -> Record:
-    """The event of one contact, or the dead letter of what no event can carry, its two IDs without the rest."""
-    headers = event_headers(origin, received_ms)
-    try:
-        value = page_envelope(origin, event_id, version, contact)
-    except TypeError:
-        reason, detail = "too_deep", "nested deeper than it can be written; the value is left out"
-    else:
-        if len(value) + len(key) + ROOM_FOR_HEADERS <= MAX_MESSAGE_BYTES:
-            return Record(topics.events.name, key, value, headers)
-        reason, detail = "too_large", f"{len(value)} bytes; the value is left out"
-    grant, _, contact_id = key.decode().partition("/")
-    slim = page_envelope(origin, event_id, version, {"grant_id": grant, "id": contact_id, "object": "contact"})
-    return _dead(topics, Record(topics.events.name, key, slim, headers), reason, detail)
-
-
-def absence_record(topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int) -> Record:
-    """The event that says that a contact is gone as of `version`."""
-    gone = {"grant_id": grant, "id": contact_id, "object": "contact"}
-    value = page_envelope(origin, event_id, version, gone, deleted=True)
-    key = contact_key(grant, contact_id).encode()
-    return Record(topics.events.name, key, value, event_headers(origin, now_ms()))
-
-
-def _dead(topics: Topics, record: Record, reason: str, detail: str) -> Record:
-    headers = dead_letter_headers(record, "reader", reason, detail)
-    return replace(record, topic=topics.dead_letter.name, headers=headers)
 
 
 class Scanner:
@@ -212,12 +149,15 @@ class Scanner:
         self._order = itertools.count()
 
     def submit(self, job: Job) -> None:
-        """Queues a grant; `job.done` is set when its listing has ended, one way or the other. Grants that somebody waits for go
-        before those of a reconcile of everything."""
+        """Queues a grant; `job.done` is set when its listing has ended, one way or the other.
+        Grants that somebody waits for go before those of a reconcile of everything.
+        """
         self._queue.put_nowait((1 if job.run.grants is None else 0, next(self._order), job))
 
     def stop(self, job: Job) -> None:
-        """Ends a listing, and sets `job.done` then: at once while it waits for a page, else when the page at hand is acknowledged."""
+        """Ends a listing, and sets `job.done` then: at once while it waits for a page, else when
+        the page at hand is acknowledged.
+        """
         job.stopped = True
         if job.asking is not None:
             job.asking.reschedule(0.0)
@@ -242,13 +182,19 @@ class Scanner:
                 parked = seconds_until_next(fault, self._parked_seconds)
                 job.in_vain += time.monotonic() - job.asked_at + parked
                 if job.in_vain > GIVE_UP_SECONDS:
-                    await self._fail(job, f"asked in vain for {GIVE_UP_SECONDS / 3600:.0f} hours: {fault}")
+                    await self._fail(
+                        job, f"asked in vain for {GIVE_UP_SECONDS / 3600:.0f} hours: {fault}"
+                    )
                     continue
-                job.progress = replace(job.progress, updated_at=int(time.time()), error=f"waits: {fault}")
+                job.progress = replace(
+                    job.progress, updated_at=int(time.time()), error=f"waits: {fault}"
+                )
                 await self._write(job)
                 asyncio.get_running_loop().call_later(parked, self.submit, job)
             except NotFound:
-                await self._fail(job, "Nylas does not know this grant; see `contactstream grants list`")
+                await self._fail(
+                    job, "Nylas does not know this grant; see `contactstream grants list`"
+                )
             except NylasError as fault:
                 await self._fail(job, str(fault))
             finally:
@@ -257,16 +203,24 @@ class Scanner:
                     job.done.set_result(None)
 
     async def _read(self, job: Job) -> None:
-        while job.progress.state not in FINAL and job.progress.state is not State.SCANNED:
+        while job.progress.state not in FINAL and job.progress.state is not RunState.SCANNED:
             cursor, source = job.progress.cursor, job.progress.source
             try:
                 page = await self._page(job)
             except (Refused, NotFound) as fault:
                 if _lost_cursor(fault, cursor) and job.restarts < MAX_RESTARTS:
-                    log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
+                    log.warning(
+                        "cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id
+                    )
                     self._restart(job)
                 elif _of_source(fault, cursor) and len(job.refused) + 1 < len(job.sources):
-                    log.warning("source refused", run=job.run_id, grant=job.grant.id, source=source, error=str(fault))
+                    log.warning(
+                        "source refused",
+                        run=job.run_id,
+                        grant=job.grant.id,
+                        source=source,
+                        error=str(fault),
+                    )
                     job.refused.add(source)
                     job.progress = after_refusal(job.progress, job.sources, str(fault))
                     await self._write(job)
@@ -275,12 +229,18 @@ class Scanner:
                 continue
             if page is None:
                 return
-            if page.next_cursor is not None and (page.next_cursor == cursor or page.next_cursor in job.cursors):
-                raise RepeatedCursor(f"Nylas repeated a cursor of this listing (source {source}); report it to Nylas")
+            if page.next_cursor is not None and (
+                page.next_cursor == cursor or page.next_cursor in job.cursors
+            ):
+                raise RepeatedCursor(
+                    f"Nylas repeated a cursor of this listing (source {source}); report it to Nylas"
+                )
             if not job.run.dry_run:
                 origin = Origin(job.run.kind.value)
                 request = page.request_id or f"{job.run_id}/{page.served_at}/{job.progress.pages}"
-                records = page_records(self._topics, job.grant.id, origin, request, page.served_at, page.contacts)
+                records = page_records(
+                    self._topics, job.grant.id, origin, request, page.served_at, page.contacts
+                )
                 await self._publish(records)
                 self._metrics.contacts.labels(origin.value).inc(len(page.contacts))
             if job.run.kind is RunKind.RECONCILE:
@@ -304,7 +264,9 @@ class Scanner:
                 if not job.run.dry_run:
                     await self._gate.wait(PAGE_SIZE)
                 job.asked_at = time.monotonic()
-                return await list_contacts(self._client, job.grant.id, job.progress.cursor, source=job.progress.source)
+                return await list_contacts(
+                    self._client, job.grant.id, job.progress.cursor, source=job.progress.source
+                )
         except TimeoutError:
             if not job.stopped:
                 raise
@@ -318,12 +280,15 @@ class Scanner:
         job.refused.clear()
         del job.seen[:]
         job.progress = replace(
-            first_progress(job.sources, job.progress.expected, time.time()), started_at=job.progress.started_at
+            first_progress(job.sources, job.progress.expected, time.time()),
+            started_at=job.progress.started_at,
         )
 
     async def _fail(self, job: Job, error: str) -> None:
         log.warning("grant failed", run=job.run_id, grant=job.grant.id, error=error)
-        job.progress = replace(job.progress, state=State.FAILED, updated_at=int(time.time()), error=error)
+        job.progress = replace(
+            job.progress, state=RunState.FAILED, updated_at=int(time.time()), error=error
+        )
         await self._write(job)
         job.done.set_result(None)
 
@@ -332,14 +297,18 @@ class Scanner:
 
 
 def _lost_cursor(fault: Refused | NotFound, cursor: str | None) -> bool:
-    """Whether Nylas refuses the cursor rather than the grant: it answers 400 to a `page_token` that it does not know."""
+    """Whether Nylas refuses the cursor rather than the grant: it answers 400 to a `page_token` that
+    it does not know.
+    """
     if cursor is None:
         return False
     return fault.status in (400, 410, 422) if isinstance(fault, Refused) else not fault.of_grant
 
 
 def _of_source(fault: Refused | NotFound, cursor: str | None) -> bool:
-    """Whether Nylas may have refused the source rather than the grant: a scope that it lacks, or a source that its provider has not."""
+    """Whether Nylas may have refused the source rather than the grant: a scope that it lacks, or a
+    source that its provider has not.
+    """
     return cursor is None and isinstance(fault, Refused) and fault.status != 401
 
 
@@ -352,7 +321,9 @@ def job_for(
     expected: int | None,
     now: float,
 ) -> Job:
-    """The job of a grant. A backfill goes on where it stood; a reconcile starts the grant again, because what it had seen is lost."""
+    """The job of a grant. A backfill goes on where it stood; a reconcile starts the grant again,
+    because what it had seen is lost.
+    """
     chosen = sources_of(grant.provider, sources)
     progress = known
     if progress is None or run.kind is RunKind.RECONCILE or progress.source not in chosen:

@@ -1,11 +1,12 @@
-"""The reader: the one process that asks Nylas, so that Nylas' limits are kept in one place. A second one stands by.
+"""The reader: the one process that asks Nylas, so that Nylas' limits are kept in one place. A
+second one stands by.
 
-It is active while it holds the partition of reader.runs in its consumer group. What it reads besides, contacts.refetch and
-grants.events, it reads by assignment: with all three in the group, two members would share them.
+It is active while it holds the partition of reader.runs in its consumer group. What it reads
+besides, contacts.refetch and grants.events, it reads by assignment: with all three in the group,
+two members would share them.
 """
 
 import asyncio
-import ctypes
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -14,27 +15,29 @@ from typing import TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
-from streams.events import Record, UnreadableRecord
-from streams.kafka import client_config, consumer_config, producer_config, to_record, wait_for_broker
-from streams.lag import Gate, LagReader
+from streams.events import UnreadableRecord
+from streams.kafka.assigned import AssignedPartition
+from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
+from streams.kafka.lag import LagReader
+from streams.kafka.offsets import OffsetTracker
+from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord, to_record
+from streams.kafka.snapshot import Snapshots
 from streams.metrics import ReaderMetrics
-from streams.offsets import OffsetTracker
-from streams.ops import Health, OpsServer
-from streams.publisher import Publisher, PublishFailed
-from streams.reader.assigned import AssignedPartition, OutOfLog
-from streams.reader.grant_life import Ask, GrantBook, GrantEvent, parse_grant_event
-from streams.reader.reconcile import Concluder, Offerer
+from streams.reader.gate import Gate
+from streams.reader.grant_events import GrantAction, GrantEvent, GrantTable, parse_grant_event
+from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import MAX_PENDING, Pending, Refetcher
 from streams.reader.run_executor import RunExecutor, snapshot_again
 from streams.reader.scan import Scanner
-from streams.reader.succession import Succession
+from streams.reader.takeover import Reoffer, Takeover
 from streams.runs import Run, RunKind, RunLog
-from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
-from streams.signals import stop_asked
-from streams.snapshot import Snapshots
+from streams.runtime.ops import Health
+from streams.runtime.signals import stop_asked
+from streams.settings import KafkaSettings, NylasSettings, ReaderSettings
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()
@@ -42,39 +45,23 @@ log = structlog.get_logger()
 AnswerT = TypeVar("AnswerT")
 
 POLL_SECONDS = 0.3  # of a consumer; also how soon a signal is noticed
-STALLED_AFTER = 60.0  # seconds without a round of the main loop; a round takes POLL_SECONDS
 DELIVERY_SECONDS = 20.0  # a broker that restarts is back by then; later the page is published again
 COMMIT_EVERY = 1.0  # seconds; what a crash repeats at the most, beside what is under way
-RECOMMIT_EVERY = 3600.0  # Kafka forgets the offsets of a group without members after a week (offsets.retention.minutes)
-REMOVALS_AT_ONCE = 50  # deleted grants whose contacts wait to be removed while the events of other grants go on
+# Kafka forgets the offsets of a group without members after a week (offsets.retention.minutes)
+RECOMMIT_EVERY = 3600.0
+REMOVALS_AT_ONCE = (
+    50  # deleted grants whose contacts wait to be removed while the events of other grants go on
+)
 CATCH_UP_LOOK = 1.0  # seconds between two looks whether the dedupe stage has caught up
-M_ARENA_MAX, ARENAS = -8, 2  # glibc's name for the option (malloc.h); two cores rarely wait for each other on two pools
-CLOSE_SECONDS = 5.0  # for what is under way when the process stops; what is not acknowledged then is read again
-
-
-def run(kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: ReaderSettings) -> int:
-    """Runs the reader until SIGTERM or SIGINT; returns the process's exit code."""
-    few_arenas()
-    registry = CollectorRegistry()
-    metrics, health = ReaderMetrics(registry), Health(STALLED_AFTER)
-    ops = OpsServer(process.listen, registry, health)
-    ops.start()
-    try:
-        return asyncio.run(Reader(kafka, nylas, settings, metrics, health).main())
-    finally:
-        ops.stop()
-
-
-def few_arenas() -> None:
-    """Keeps the C library's allocator to few pools. By default every thread has one, which keeps what it once held, and each reading
-    of a topic brings five threads of a Kafka client. Where the library is not glibc nothing happens."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
+CLOSE_SECONDS = (
+    5.0  # for what is under way when the process stops; what is not acknowledged then is read again
+)
 
 
 class Reader:
-    """One reader process: a standby until the group gives it the partition of reader.runs, active until it is taken away."""
+    """One reader process: a standby until the group gives it the partition of reader.runs, active
+    until it is taken away.
+    """
 
     def __init__(
         self,
@@ -97,9 +84,15 @@ class Reader:
     async def main(self) -> int:
         """Waits for the broker, then stands by and works; returns the exit code."""
         self._stop = stop_asked()
-        wanted = [topic.name for topic in self._topics.all() if topic is not self._topics.seen_changelog]
+        wanted = [
+            topic.name for topic in self._topics.all() if topic is not self._topics.seen_changelog
+        ]
         ready = await asyncio.to_thread(
-            wait_for_broker, self._kafka, wanted, stopped=self._stop.is_set, waiting=self._health.waiting
+            wait_for_broker,
+            self._kafka,
+            wanted,
+            stopped=self._stop.is_set,
+            waiting=self._health.waiting,
         )
         if not ready:
             return 0
@@ -111,13 +104,17 @@ class Reader:
                 await self._stop_work()
                 left = await self._publisher.close(CLOSE_SECONDS)
                 if left:
-                    log.warning("stopped with records unacknowledged; they are read again", records=left)
+                    log.warning(
+                        "stopped with records unacknowledged; they are read again", records=left
+                    )
         return 0
 
     async def _stand(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         config = consumer_config(
-            self._kafka, group(self._kafka, "reader"), session_timeout=self._settings.session_timeout
+            self._kafka,
+            group(self._kafka, "reader"),
+            session_timeout=self._settings.session_timeout,
         )
         consumer = Consumer(config | {"enable.partition.eof": True})
         consumer.subscribe(
@@ -142,7 +139,8 @@ class Reader:
                 if self._holds and self._loaded and self._work is None:
                     self._work = asyncio.create_task(self._do_work(), name="reader")
                 if self._work is not None and self._work.done() and not self._work.cancelled():
-                    self._work.result()  # raises what ended it; a standby or a restart goes on from the topics
+                    # raises what ended it; a standby or a restart goes on from the topics
+                    self._work.result()
         finally:
             await self._stop_work()
             await loop.run_in_executor(thread, consumer.close)
@@ -151,23 +149,34 @@ class Reader:
         if not partitions:
             return
         self._log, self._loaded, self._holds = RunLog(), False, True
-        consumer.incremental_assign([TopicPartition(one.topic, one.partition, OFFSET_BEGINNING) for one in partitions])
+        consumer.incremental_assign(
+            [TopicPartition(one.topic, one.partition, OFFSET_BEGINNING) for one in partitions]
+        )
 
     def _taken_away(
-        self, loop: asyncio.AbstractEventLoop, consumer: Consumer, partitions: Sequence[TopicPartition]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        consumer: Consumer,
+        partitions: Sequence[TopicPartition],
     ) -> None:
-        """In the consumer's thread: the work has stopped before another reader may begin (when the group still waits for us)."""
+        """In the consumer's thread: the work has stopped before another reader may begin (when the
+        group still waits for us).
+        """
         if not partitions:
             return
         self._holds = False
-        asyncio.run_coroutine_threadsafe(self._stop_work(), loop).result(self._settings.session_timeout)
+        asyncio.run_coroutine_threadsafe(self._stop_work(), loop).result(
+            self._settings.session_timeout
+        )
         consumer.incremental_unassign(list(partitions))
 
-    def _apply(self, record: Record) -> None:
+    def _apply(self, record: KafkaRecord) -> None:
         try:
             self._log.apply(record.key or b"", record.value)
         except UnreadableRecord as error:
-            log.warning("a record of reader.runs is passed over", offset=record.offset, reason=str(error))
+            log.warning(
+                "a record of reader.runs is passed over", offset=record.offset, reason=str(error)
+            )
 
     async def _stop_work(self) -> None:
         work, self._work = self._work, None
@@ -176,9 +185,11 @@ class Reader:
             work.cancel()
             await asyncio.wait([work])
 
-    async def _publish(self, records: Sequence[Record]) -> None:
-        """Returns once all are acknowledged, for which it waits as long as the broker is away. Raises PublishFailed when the broker
-        refuses a record itself, which ends the process: a topic is not as `contactstream topics check` wants it."""
+    async def _publish(self, records: Sequence[KafkaRecord]) -> None:
+        """Returns once all are acknowledged, for which it waits as long as the broker is away.
+        Raises PublishFailed when the broker refuses a record itself, which ends the process: a
+        topic is not as `contactstream topics check` wants it.
+        """
         while True:
             try:
                 await self._publisher.publish(records)
@@ -211,10 +222,14 @@ class Reader:
             on_wait=lambda reason: metrics.waits.labels(reason).inc(),
         )
         async with Snapshots(self._kafka) as snapshots, client, asyncio.TaskGroup() as tasks:
-            book = GrantBook()
-            scanner = Scanner(client, self._publish, gate, self._topics, metrics, settings.grants_at_once)
-            offerer = Offerer(snapshots, self._publish, gate, self._topics, metrics)
-            concluder = Concluder(snapshots, client, self._publish, gate, self._topics, metrics, offerer)
+            book = GrantTable()
+            scanner = Scanner(
+                client, self._publish, gate, self._topics, metrics, settings.concurrent_grants
+            )
+            offerer = Reoffer(snapshots, self._publish, gate, self._topics, metrics)
+            concluder = Reconciler(
+                snapshots, client, self._publish, gate, self._topics, metrics, offerer
+            )
             executor = RunExecutor(
                 self._log,
                 client,
@@ -231,7 +246,9 @@ class Reader:
             tasks.create_task(scanner.run())
             tasks.create_task(refetcher.run())
             tasks.create_task(self._serve_refetch(refetcher, executor))
-            tasks.create_task(Succession(self._kafka, self._topics, snapshots, offerer, metrics).run())
+            tasks.create_task(
+                Takeover(self._kafka, self._topics, snapshots, offerer, metrics).run()
+            )
             known = asyncio.Event()
             tasks.create_task(self._serve_grants(executor, book, known, concluder, lags))
             await known.wait()  # what is known of the grants, before a listing is compared with it
@@ -240,8 +257,10 @@ class Reader:
     async def _serve_refetch(self, refetcher: Refetcher, executor: RunExecutor) -> None:
         """Fills the refetcher from the topic, and commits what it has finished."""
         topic = self._topics.refetch.name
-        lost = self._metrics.lost.labels("contacts.refetch")
-        async with AssignedPartition(self._kafka, topic, group(self._kafka, "reader-work"), lost.inc) as source:
+        lost = self._metrics.offset_resets.labels("contacts.refetch")
+        async with AssignedPartition(
+            self._kafka, topic, group(self._kafka, "reader-work"), lost.inc
+        ) as source:
             if await source.start():
                 await self._compare_all(executor, "contacts.refetch")
                 await source.commit(source.position)
@@ -249,20 +268,29 @@ class Reader:
             while True:
                 pending = refetcher.pending
                 try:
-                    records = await source.consume() if len(pending) < MAX_PENDING else await nothing()
-                except OutOfLog:
+                    records = (
+                        await source.consume() if len(pending) < MAX_PENDING else await nothing()
+                    )
+                except OffsetOutOfRange:
                     await self._compare_all(executor, "contacts.refetch")
                     await source.start_over()
                     await source.commit(source.position)
-                    refetcher.pending, committed = Pending(), -1  # the old ones' offsets are those of another log
+                    refetcher.pending, committed = (
+                        Pending(),
+                        -1,
+                    )  # the old ones' offsets are those of another log
                     continue
                 for record in records:
                     if not pending.take(record, int(time.time())):
                         self._metrics.refetched.labels("unreadable").inc()
-                        log.error("a record of contacts.refetch names no contact", offset=record.offset)
+                        log.error(
+                            "a record of contacts.refetch names no contact", offset=record.offset
+                        )
                 self._metrics.pending.set(len(pending))
                 now, offset = time.monotonic(), pending.offsets.committable()
-                moved = offset is not None and offset != committed and now - committed_at > COMMIT_EVERY
+                moved = (
+                    offset is not None and offset != committed and now - committed_at > COMMIT_EVERY
+                )
                 if (
                     offset is not None
                     and (moved or now - committed_at > RECOMMIT_EVERY)
@@ -272,17 +300,28 @@ class Reader:
 
     async def _compare_all(self, executor: RunExecutor, topic: str) -> None:
         """What a topic of requests lost, a reading of every address book makes good."""
-        log.error("records were lost before they were read; everything is compared instead", topic=topic)
+        log.error(
+            "records were lost before they were read; everything is compared instead", topic=topic
+        )
         await executor.request(Run(RunKind.RECONCILE, None, int(time.time()), topic))
 
     async def _serve_grants(
-        self, executor: RunExecutor, book: GrantBook, known: asyncio.Event, concluder: Concluder, lags: LagReader
+        self,
+        executor: RunExecutor,
+        book: GrantTable,
+        known: asyncio.Event,
+        concluder: Reconciler,
+        lags: LagReader,
     ) -> None:
-        """Reads grants.events from its start, for what each grant is, and acts on what is behind the committed offset."""
+        """Reads grants.events from its start, for what each grant is, and acts on what is behind
+        the committed offset.
+        """
         topic = self._topics.grants.name
-        lost = self._metrics.lost.labels("grants.events")
+        lost = self._metrics.offset_resets.labels("grants.events")
         async with (
-            AssignedPartition(self._kafka, topic, group(self._kafka, "reader-work"), lost.inc) as source,
+            AssignedPartition(
+                self._kafka, topic, group(self._kafka, "reader-work"), lost.inc
+            ) as source,
             asyncio.TaskGroup() as removals,
         ):
             if await source.start(from_beginning=True):
@@ -301,7 +340,7 @@ class Reader:
             while True:
                 try:
                     records = await source.consume()
-                except OutOfLog:
+                except OffsetOutOfRange:
                     await self._compare_all(executor, "grants.events")
                     await source.start_over()
                     await source.commit(source.position)
@@ -314,14 +353,18 @@ class Reader:
                     if record.offset < source.committed:
                         continue
                     taken.take(record.offset)
-                    self._metrics.grant_events.labels("other" if event is None else event.type).inc()
-                    if event is not None and event.ask is not Ask.NOTHING:
-                        log.info("grant event", type=event.type, grant=event.grant, asks=event.ask.value)
-                    if event is not None and event.ask is Ask.REMOVE:
+                    self._metrics.grant_events.labels(
+                        "other" if event is None else event.type
+                    ).inc()
+                    if event is not None and event.ask is not GrantAction.NOTHING:
+                        log.info(
+                            "grant event", type=event.type, grant=event.grant, asks=event.ask.value
+                        )
+                    if event is not None and event.ask is GrantAction.REMOVE:
                         await room.acquire()
                         removals.create_task(remove(event, record.offset, taken))
                         continue
-                    if event is not None and event.ask is not Ask.NOTHING:
+                    if event is not None and event.ask is not GrantAction.NOTHING:
                         kind = RunKind(event.ask.value)
                         run = Run(kind, (event.grant,), event.time, event.type)
                         await executor.request(run, run_id_of(kind, event))
@@ -332,28 +375,41 @@ class Reader:
                     known.set()
                 offset = taken.committable()
                 offset = committed if offset is None else offset
-                if (offset != committed or time.monotonic() - committed_at > RECOMMIT_EVERY) and await source.commit(
-                    offset
-                ):
+                if (
+                    offset != committed or time.monotonic() - committed_at > RECOMMIT_EVERY
+                ) and await source.commit(offset):
                     committed, committed_at = offset, time.monotonic()
 
     async def _remove(
-        self, event: GrantEvent, executor: RunExecutor, concluder: Concluder, lags: LagReader, turn: asyncio.Lock
+        self,
+        event: GrantEvent,
+        executor: RunExecutor,
+        concluder: Reconciler,
+        lags: LagReader,
+        turn: asyncio.Lock,
     ) -> None:
-        """Publishes each living contact of a deleted grant as deleted, as of the grant's deletion; one grant at a time has its `turn`.
+        """Publishes each living contact of a deleted grant as deleted, as of the grant's deletion;
+        one grant at a time has its `turn`.
 
-        Waits until what was read of the grant before has passed the dedupe stage, or contacts.changes would not know it yet.
+        Waits until what was read of the grant before has passed the dedupe stage, or
+        contacts.changes would not know it yet.
         """
         await executor.idle(event.grant)  # its next page is a 404
         async with turn:
-            ends = await self._asked(lambda: lags.ends(self._topics.events.name, self._kafka.events_partitions))
+            ends = await self._asked(
+                lambda: lags.ends(self._topics.events.name, self._kafka.events_partitions)
+            )
             dedupe = group(self._kafka, "dedupe")
             while True:
                 if await self._asked(lambda: lags.reached(dedupe, self._topics.events.name, ends)):
                     break
                 await asyncio.sleep(CATCH_UP_LOOK)
-            contacts = await snapshot_again(lambda: concluder.remove({event.grant: (event.id, event.time)}))
-        log.info("contacts of a deleted grant published as deleted", grant=event.grant, contacts=contacts)
+            contacts = await snapshot_again(
+                lambda: concluder.remove({event.grant: (event.id, event.time)})
+            )
+        log.info(
+            "contacts of a deleted grant published as deleted", grant=event.grant, contacts=contacts
+        )
 
     async def _asked(self, question: Callable[[], AnswerT]) -> AnswerT:
         """The answer of the broker, asked again until it comes."""
@@ -371,11 +427,19 @@ def run_id_of(kind: RunKind, event: GrantEvent) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(event.time))}-{kind.value}-{mark}"
 
 
-async def nothing() -> list[Record]:
+async def nothing() -> list[KafkaRecord]:
     """Waits as long as a poll that finds nothing."""
     await asyncio.sleep(POLL_SECONDS)
     return []
 
 
 def _class(status: int | None) -> str:
-    return "none" if status is None else "200" if status == 200 else "429" if status == 429 else f"{status // 100}xx"
+    return (
+        "none"
+        if status is None
+        else "200"
+        if status == 200
+        else "429"
+        if status == 429
+        else f"{status // 100}xx"
+    )

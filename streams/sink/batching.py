@@ -1,24 +1,28 @@
-"""Which waiting changes go into the next batch: each contact once, at its highest version, and no person in two batches at once."""
+"""Which waiting changes go into the next batch: each contact once, at its highest version, and no
+person in two batches at once.
+"""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from streams.events import Change, Record
+from streams.events import ContactChange
+from streams.kafka.records import KafkaRecord
 
 
 @dataclass(slots=True)
-class Row:
+class PendingChange:
     """A contact whose change waits, or is at work.
 
-    `offsets` are those of every change that this row stands for; all of them are finished when it is.
-    `claims` are what no second batch may hold meanwhile: the contact, its addresses, the Account that it would belong to.
-    `due` is when it goes even in a batch that is not full.
-    `attempts` and the four after it are about faults of this row alone; `failures` and the three after it about those of the whole
-    batches that it was in: how often, how, how many rows it may be with since, and how many batches had been written before.
+    `offsets` are those of every change that this row stands for; all of them are finished when it
+    is. `claims` are what no second batch may hold meanwhile: the contact, its addresses, the
+    Account that it would belong to. `due` is when it goes even in a batch that is not full.
+    `attempts` and the four after it are about faults of this row alone; `failures` and the three
+    after it about those of the whole batches that it was in: how often, how, how many rows it may
+    be with since, and how many batches had been written before.
     """
 
-    change: Change
-    record: Record
+    change: ContactChange
+    record: KafkaRecord
     claims: frozenset[str]
     due: float
     offsets: list[int] = field(default_factory=list)
@@ -44,20 +48,21 @@ _OF_FAULTS = (
 )
 
 
-class Waiting:
+class PendingChanges:
     """The changes that wait for a batch, by contact, in the order of their arrival.
 
     Holds no clock and does no I/O: times are handed in, seconds of any one clock.
     """
 
     def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, PendingChange] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, row: Row) -> bool:
-        """A change arrives. True when it met another of its contact, so that one of the two is never written.
+    def add(self, row: PendingChange) -> bool:
+        """A change arrives. True when it met another of its contact, so that one of the two is
+        never written.
 
         The higher version stays; of equal ones the later offset, which the dedupe stage let win.
         """
@@ -74,8 +79,10 @@ class Waiting:
                 setattr(other, name, getattr(row, name))
         return True
 
-    def put_back(self, rows: Iterable[Row]) -> None:
-        """Rows of a batch that were not finished wait again, before all others; a change that came meanwhile is kept by version."""
+    def put_back(self, rows: Iterable[PendingChange]) -> None:
+        """Rows of a batch that were not finished wait again, before all others; a change that came
+        meanwhile is kept by version.
+        """
         newer = self._rows
         self._rows = {}
         for row in rows:
@@ -87,19 +94,25 @@ class Waiting:
         """The partition is somebody else's now."""
         self._rows.clear()
 
-    def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[Row]:
-        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size` of them wait or one is due.
+    def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[PendingChange]:
+        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size`
+        of them wait or one is due.
 
-        Returns an empty list when it is too early. `claimed` must answer `in` quickly. Rows of batches that are suspected (`together`
-        is set) come after all others, in batches of their own, those first whose time came first.
+        Returns an empty list when it is too early. `claimed` must answer `in` quickly. Rows of
+        batches that are suspected (`together` is set) come after all others, in batches of their
+        own, those first whose time came first.
         """
         return self._choose(False, claimed, now, size) or self._choose(True, claimed, now, size)
 
-    def _choose(self, suspected: bool, claimed: Collection[str], now: float, size: int) -> list[Row]:
-        rows: Iterable[Row] = (row for row in self._rows.values() if (row.together is not None) is suspected)
+    def _choose(
+        self, suspected: bool, claimed: Collection[str], now: float, size: int
+    ) -> list[PendingChange]:
+        rows: Iterable[PendingChange] = (
+            row for row in self._rows.values() if (row.together is not None) is suspected
+        )
         if suspected:
             rows = sorted(rows, key=lambda row: row.not_before)
-        chosen: list[Row] = []
+        chosen: list[PendingChange] = []
         due = False
         for row in rows:
             if row.not_before > now or any(claim in claimed for claim in row.claims):
@@ -120,13 +133,16 @@ class Waiting:
         return chosen
 
 
-def claims_of(rows: Iterable[Row]) -> set[str]:
+def claims_of(rows: Iterable[PendingChange]) -> set[str]:
     """What a batch holds while it is at work."""
     return {claim for row in rows for claim in row.claims}
 
 
-def backoff(attempt: int, jitter: Callable[[], float], first: float = 1.0, longest: float = 60.0) -> float:
-    """Seconds before the next attempt: doubled each time, with full jitter upwards of a half, so that rows that met on a lock part.
+def backoff(
+    attempt: int, jitter: Callable[[], float], first: float = 1.0, longest: float = 60.0
+) -> float:
+    """Seconds before the next attempt: doubled each time, with full jitter upwards of a half, so
+    that rows that met on a lock part.
 
     `jitter` returns a number from 0 to 1.
     """

@@ -1,87 +1,91 @@
-"""The sink: takes changes, hands batches of them to Salesforce, puts every contact's fate on a topic, commits.
+"""The sink: takes changes, hands batches of them to Salesforce, puts every contact's fate on a
+topic, commits.
 
 The order, which the promise hangs on:
 
 1. A batch is taken out of the waiting changes: each contact once, at its highest version.
 2. `Sync` looks up who is there and writes what differs. Every row comes back with its own outcome.
 3. The outcomes, or the dead letters, are acknowledged by the broker.
-4. Only then are the batch's offsets finished, and the end of the unbroken run of finished offsets is committed.
+4. Only then are the batch's offsets finished, and the end of the unbroken run of finished offsets
+   is committed.
 
-A crash between any two repeats work, which the org answers with `unchanged`. A fault of the whole org finishes nothing: the batch
-waits again and the consumer is paused, a member of its group all the while. A contact that breaks every call that it is in looks the
-same at first: after some equal failures others go first, and if those are written the batch is taken apart (`streams.sink.failures`).
-One replica works, a second is a hot standby.
+A crash between any two repeats work, which the org answers with `unchanged`. A fault of the whole
+org finishes nothing: the batch waits again and the consumer is paused, a member of its group all
+the while. A contact that breaks every call that it is in looks the same at first: after some equal
+failures others go first, and if those are written the batch is taken apart
+(`streams.sink.retry_policy`). One replica works, a second is a hot standby.
 """
 
 import asyncio
 import contextlib
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-import uvloop
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from prometheus_client import CollectorRegistry
 
 from connectors.salesforce import sync as salesforce
-from connectors.salesforce.emails import addresses
-from connectors.salesforce.errors import NoLongerOurs, OrgUnavailable, SalesforceError, maybe_a_rows_fault
-from connectors.salesforce.identity import record_key
-from connectors.salesforce.sync import Policy
-from streams.events import Change, Kind, Origin, Record, UnreadableRecord, now_ms, parse_change
-from streams.fences import Exit, die
-from streams.kafka import (
-    METADATA_SECONDS,
-    OffsetsExpired,
-    consumer_config,
-    producer_config,
-    starting_offsets,
-    to_record,
-    wait_for_broker,
+from connectors.salesforce.api.errors import (
+    OrgUnavailable,
+    SalesforceError,
+    WriterFenced,
+    possible_row_fault,
 )
+from connectors.salesforce.emails import addresses
+from connectors.salesforce.matching import record_key
+from streams.events import ContactChange, Kind, Origin, UnreadableRecord, now_ms, parse_change
+from streams.kafka.clients import (
+    METADATA_SECONDS,
+)
+from streams.kafka.offsets import OffsetTracker, starting_offsets
+from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord, to_record
+from streams.kafka.snapshot import SnapshotStalled
 from streams.metrics import SinkMetrics
-from streams.offsets import OffsetTracker
-from streams.ops import Health, OpsServer
-from streams.org import open_org
-from streams.publisher import Publisher, PublishFailed
-from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
-from streams.signals import stop_asked
-from streams.sink.batching import Row, Waiting, backoff, claims_of
-from streams.sink.deletions import Deletions, recent_deletions
-from streams.sink.failures import BURIED_SECONDS, Next, after_failure, after_split, may_retry
-from streams.sink.fates import dead_records, fate_records, final, unreadable_record
-from streams.sink.membership import Membership
-from streams.snapshot import SnapshotStalled
-from streams.topics import Topics, group, topics
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.ops import Health
+from streams.settings import SinkSettings
+from streams.sink.batching import PendingChange, PendingChanges, backoff, claims_of
+from streams.sink.deletions import Deletions
+from streams.sink.fence import WriteFence
+from streams.sink.outcomes import dead_letter_records, final, outcome_records, unreadable_record
+from streams.sink.retry_policy import BURIED_SECONDS, Next, after_failure, after_split, may_retry
+from streams.topics import Topics
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05  # one consume: how late a finished batch can be noticed while nothing arrives
 CONSUME_RECORDS = 2000  # one consume: two batches, so that the next is ready when one goes
-DELIVERY_SECONDS = 30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
-STOP_SECONDS = 20.0  # batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
-REVOKE_SECONDS = 5.0  # batches under way when the partition goes: half a session, since a takeover waits for us
-ASSIGN_SECONDS = 45.0  # for the coordinator to say where to start: a broker's restart, and less than a poll may take
+# batches under way at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace
+STOP_SECONDS = 20.0
+REVOKE_SECONDS = (
+    5.0  # batches under way when the partition goes: half a session, since a takeover waits for us
+)
+# for the coordinator to say where to start: a broker's restart, and less than a poll may take
+ASSIGN_SECONDS = 45.0
 LAG_SECONDS = 5.0  # between two looks at the lag
-LAG_ANSWER_SECONDS = 1.0  # for the broker to tell the end of a paused partition: the poll waits for it
+LAG_ANSWER_SECONDS = (
+    1.0  # for the broker to tell the end of a paused partition: the poll waits for it
+)
 HELD_SECONDS = 0.25  # another batch holds the person: about what a call takes
 AGAIN_SECONDS = 0.5  # between two questions to a coordinator that does not answer
-# The loop goes round every POLL_SECONDS; a minute without, or with nothing taken, means that it hangs.
-STALLED_SECONDS = 60.0
-# For all of an orderly stop: batches, the last commit, the farewell to the group. Where no broker answers, a commit takes minutes.
-OVERDUE_SECONDS = 28.0
 PROBE_FIRST, PROBE_LONGEST = 1.0, 60.0  # seconds between probes of an org that is away
 ASKED_LONGEST = 600.0  # an org that asks for more is probed all the same: a probe costs one call
 
-WRITTEN = frozenset({salesforce.Fate.CREATED, salesforce.Fate.UPDATED, salesforce.Fate.RELEASED})
+WRITTEN = frozenset(
+    {
+        salesforce.OutcomeStatus.CREATED,
+        salesforce.OutcomeStatus.UPDATED,
+        salesforce.OutcomeStatus.RELEASED,
+    }
+)
 BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
 
 
@@ -106,7 +110,7 @@ class Sink:
         settings: SinkSettings,
         metrics: SinkMetrics,
         health: Health,
-        membership: Membership,
+        membership: WriteFence,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,14 +122,19 @@ class Sink:
         self._metrics = metrics
         self._health = health
         self._membership = membership
-        self._deleted_before = deleted_before  # blocks: key and version of what a predecessor deleted lately
+        self._deleted_before = (
+            deleted_before  # blocks: key and version of what a predecessor deleted lately
+        )
         self._clock = clock
-        # librdkafka's calls block; one thread, so that rebalances are seen between two polls and never beside one.
+        # librdkafka's calls block; one thread, so that rebalances are seen between two polls and
+        # never beside one.
         self._kafka_thread = ThreadPoolExecutor(1, "kafka")
-        self._waiting = Waiting()
+        self._waiting = PendingChanges()
         self._tracker = OffsetTracker()
         self._assigned: TopicPartition | None = None
-        self._epoch = 0  # goes up when the partition comes or goes: work of an earlier one must not count
+        self._epoch = (
+            0  # goes up when the partition comes or goes: work of an earlier one must not count
+        )
         self._committed: int | None = None
         self._tasks: dict[asyncio.Task[None], set[str]] = {}  # and what each claims
         self._claimed: set[str] = set()
@@ -133,7 +142,9 @@ class Sink:
         self._org_failures = 0
         self._org_retry_at = 0.0
         self._written = 0  # batches that the org wrote something of
-        self._buried: deque[float] = deque()  # when a contact was blamed for the failure of its calls
+        self._buried: deque[float] = (
+            deque()
+        )  # when a contact was blamed for the failure of its calls
         self._catch_up_to = 0
         self._deletions = Deletions()
         self._recalling: asyncio.Task[None] | None = None
@@ -156,13 +167,17 @@ class Sink:
         return len(self._tasks)
 
     async def run(self) -> Stop:
-        """Works until `stop`, or a fault that only a restart or an operator can mend. Closes the consumer.
+        """Works until `stop`, or a fault that only a restart or an operator can mend. Closes the
+        consumer.
 
-        Raises OffsetsExpired.
+        Raises OffsetOutOfRange.
         """
         self._loop = asyncio.get_running_loop()
         self._consumer.subscribe(
-            [self._names.changes.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            [self._names.changes.name],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
         self._health.ready()
         while self._stop is None:
@@ -182,17 +197,21 @@ class Sink:
     async def _in_kafka_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._kafka_thread, call)
 
-    # In the Kafka thread: the poll, and the rebalances that librdkafka calls from it. The state belongs to the event loop, which
-    # is free meanwhile and is asked to change it.
+    # In the Kafka thread: the poll, and the rebalances that librdkafka calls from it. The state
+    # belongs to the event loop, which is free meanwhile and is asked to change it.
 
     def _poll(self) -> list[Message]:
-        room = self._settings.max_ahead - len(self._tracker)
+        room = self._settings.max_uncommitted - len(self._tracker)
         # An org that is away is probed with a batch, so one has to be there.
-        full = room <= 0 or (self._org_is_away() and len(self._waiting) >= self._settings.batch_size)
+        full = room <= 0 or (
+            self._org_is_away() and len(self._waiting) >= self._settings.batch_size
+        )
         if self._assigned is not None and full != self._paused:
             (self._consumer.pause if full else self._consumer.resume)([self._assigned])
             self._paused = full
-        messages: list[Message] = self._consumer.consume(max(1, min(CONSUME_RECORDS, room)), POLL_SECONDS)
+        messages: list[Message] = self._consumer.consume(
+            max(1, min(CONSUME_RECORDS, room)), POLL_SECONDS
+        )
         self._membership.polled()
         self._look_at_lag()
         return messages
@@ -204,7 +223,9 @@ class Sink:
         self._lag_due = now + LAG_SECONDS
         idle = self._read_up_to == self._seen_up_to and len(self._tracker) == 0
         self._seen_up_to, self._takes_nothing = self._read_up_to, False
-        try:  # a partition that is read tells its end with each fetch; one that is paused, or hangs, is not fetched
+        # a partition that is read tells its end with each fetch; one that is paused, or hangs, is
+        # not fetched
+        try:
             _, end = self._consumer.get_watermark_offsets(
                 self._assigned, timeout=LAG_ANSWER_SECONDS, cached=not self._paused and not idle
             )
@@ -225,9 +246,10 @@ class Sink:
     def _where_to_start(
         self, consumer: Consumer, partitions: list[TopicPartition]
     ) -> tuple[list[TopicPartition], int] | None:
-        """Each partition at its offset, and the end of the log. None when Kafka did not say in time, and the sink stops.
+        """Each partition at its offset, and the end of the log. None when Kafka did not say in
+        time, and the sink stops.
 
-        Raises OffsetsExpired.
+        Raises OffsetOutOfRange.
         """
         deadline = time.monotonic() + ASSIGN_SECONDS
         while True:
@@ -239,7 +261,7 @@ class Sink:
                 log.warning(reason)
                 self._health.waiting(reason)
                 if time.monotonic() > deadline:
-                    self.stop(reason, Exit.NO_COORDINATOR)
+                    self.stop(reason, ExitCode.NO_COORDINATOR)
                 if self._stop is not None:
                     return None
                 time.sleep(AGAIN_SECONDS)
@@ -266,7 +288,8 @@ class Sink:
         try:
             self._consumer.commit(offsets=[where], asynchronous=False)
         except KafkaException as error:
-            # The next round commits at least as far. If the partition is gone, its new owner repeats what we did.
+            # The next round commits at least as far. If the partition is gone, its new owner
+            # repeats what we did.
             log.warning("commit failed", error=error.args[0].name())
             return
         self._committed = offset
@@ -282,7 +305,9 @@ class Sink:
         self._recalling = asyncio.create_task(self._recall(self._epoch))
 
     async def _recall(self, epoch: int) -> None:
-        """Takes over what a predecessor knew of deletions. Where Kafka does not tell it in time the sink stops."""
+        """Takes over what a predecessor knew of deletions. Where Kafka does not tell it in time the
+        sink stops.
+        """
         deadline = self._clock() + ASSIGN_SECONDS
         while epoch == self._epoch and self._stop is None:
             try:
@@ -291,7 +316,7 @@ class Sink:
             except (SnapshotStalled, KafkaException) as error:
                 log.warning("what was deleted lately is not told", error=str(error))
                 if self._clock() > deadline:
-                    self.stop("kafka does not say what was deleted lately", Exit.NO_COORDINATOR)
+                    self.stop("kafka does not say what was deleted lately", ExitCode.NO_COORDINATOR)
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 return
@@ -299,11 +324,15 @@ class Sink:
     def _catching_up(self) -> bool:
         """Whether what a predecessor may have done already is still being read.
 
-        It may have written everything that lies up to `max_ahead` records behind the commit. Written again from the start, an older
-        change would meet a record that a newer one has released, with no version left to refuse it; read whole first, only the
-        newest change of each contact is written.
+        It may have written everything that lies up to `max_uncommitted` records behind the commit.
+        Written again from the start, an older change would meet a record that a newer one has
+        released, with no version left to refuse it; read whole first, only the newest change of
+        each contact is written.
         """
-        if self._tracker.position >= self._catch_up_to or len(self._tracker) >= self._settings.max_ahead:
+        if (
+            self._tracker.position >= self._catch_up_to
+            or len(self._tracker) >= self._settings.max_uncommitted
+        ):
             self._catch_up_to = 0
         return self._catch_up_to > 0 or self._recalling is None or not self._recalling.done()
 
@@ -315,8 +344,9 @@ class Sink:
     async def _forget(self, why: str) -> None:
         """The work of this epoch counts no more.
 
-        Its batches end at their fence. They are not cancelled: what they have sent takes effect or does not, and until that is known
-        their people stay claimed, in case the partition comes back to us.
+        Its batches end at their fence. They are not cancelled: what they have sent takes effect or
+        does not, and until that is known their people stay claimed, in case the partition comes
+        back to us.
         """
         log.info(why)
         self._epoch += 1
@@ -329,9 +359,12 @@ class Sink:
     async def _commit(self) -> None:
         offset = self._tracker.committable()
         if offset is not None and offset != self._committed:
-            committing = asyncio.ensure_future(self._in_kafka_thread(lambda: self._commit_now(offset)))
+            committing = asyncio.ensure_future(
+                self._in_kafka_thread(lambda: self._commit_now(offset))
+            )
             while not (await asyncio.wait({committing}, timeout=AGAIN_SECONDS))[0]:
-                self._health.beat()  # a broker that does not answer holds it for minutes, which no restart heals
+                # a broker that does not answer holds it for minutes, which no restart heals
+                self._health.beat()
             if offset == self._committed:
                 self._tracker.committed(offset)
 
@@ -358,34 +391,42 @@ class Sink:
             if change is None:  # an erasure: there is nothing to make true
                 self._tracker.finish(record.offset)
                 continue
-            if self._waiting.add(Row(change, record, self._claims(change), self._due(change, now), [record.offset])):
+            if self._waiting.add(
+                PendingChange(
+                    change, record, self._claims(change), self._due(change, now), [record.offset]
+                )
+            ):
                 self._metrics.coalesced.inc()
 
-    def _claims(self, change: Change) -> frozenset[str]:
+    def _claims(self, change: ContactChange) -> frozenset[str]:
         made = _for_salesforce(change)
         try:
             return self._org.claims(made)
-        except Exception as error:  # noqa: BLE001 - its batch meets the same, and knows what to do with it
+        except Exception as error:
             log.warning("claims cannot be told", error=type(error).__name__)
         # The fault may have passed by then: the person is claimed all the same.
         with contextlib.suppress(Exception):
             return frozenset((record_key(change.key), *addresses(made.contact or {})))
         return frozenset((record_key(change.key),))
 
-    def _due(self, change: Change, now: float) -> float:
-        """Somebody waits for a live change; what was read in bulk waits longer for a full batch, which costs no more calls."""
-        return now + (self._settings.bulk_linger if change.origin in BULK else self._settings.linger)
+    def _due(self, change: ContactChange, now: float) -> float:
+        """Somebody waits for a live change; what was read in bulk waits longer for a full batch,
+        which costs no more calls.
+        """
+        return now + (
+            self._settings.bulk_linger if change.origin in BULK else self._settings.linger
+        )
 
     def _on_fault(self, fault: KafkaError) -> None:
         if fault.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise OffsetsExpired(
+            raise OffsetOutOfRange(
                 "the position is not in the log any more: changes expired unread, or the topic was made anew. "
                 "Run `contactstream reconcile --all`; the next start says where to reset the group to"
             )
         if fault.code() == KafkaError._PARTITION_EOF:
             self._catch_up_to = 0  # compaction may have left a hole before the end
         elif fault.fatal() or fault.code() == KafkaError._AUTHENTICATION:
-            self.stop(f"kafka: {fault.name()}", Exit.KAFKA_REFUSED)
+            self.stop(f"kafka: {fault.name()}", ExitCode.KAFKA_REFUSED)
         else:
             log.warning("kafka", error=fault.name())
 
@@ -415,33 +456,40 @@ class Sink:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._claimed -= self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
-            self.stop("unexpected error", Exit.UNEXPECTED)
+            log.error(
+                "a batch failed in a way that nobody foresaw",
+                error=repr(type(error)),
+                exc_info=error,
+            )
+            self.stop("unexpected error", ExitCode.UNEXPECTED_ERROR)
 
-    async def _bury(self, record: Record, error: UnreadableRecord) -> None:
+    async def _bury(self, record: KafkaRecord, error: UnreadableRecord) -> None:
         epoch = self._epoch
         self._metrics.dead_lettered.labels(error.reason).inc()
         if await self._acknowledged([unreadable_record(self._names, record, error)], epoch):
             self._tracker.finish(record.offset)
 
-    async def _work(self, rows: list[Row], epoch: int, term: int) -> None:
+    async def _work(self, rows: list[PendingChange], epoch: int, term: int) -> None:
         self._metrics.batch_rows.observe(len(rows))
         batch = self._membership.begin(term)
         outdated = {row.key for row in rows if self._deletions.outdate(row.change)}
-        outcomes = [salesforce.Outcome(key, salesforce.Fate.STALE, reason="deleted_since") for key in outdated]
+        outcomes = [
+            salesforce.Outcome(key, salesforce.OutcomeStatus.STALE, reason="deleted_since")
+            for key in outdated
+        ]
         current = [_for_salesforce(row.change) for row in rows if row.key not in outdated]
         try:
             if current:
                 outcomes += await self._org.sync(current)
             again, records, done = self._sort(outcomes, {row.key: row for row in rows})
-        except NoLongerOurs as error:
+        except WriterFenced as error:
             log.warning("nothing more is sent", error=str(error))
             self._put_back(rows, epoch)
             return
-        except Exception as error:  # noqa: BLE001 - of whatever kind: a restart would only meet it again
+        except Exception as error:
             await self._failed(rows, epoch, error)
             return
-        self._written += any(outcome.fate in WRITTEN for outcome in outcomes)
+        self._written += any(outcome.status in WRITTEN for outcome in outcomes)
         if batch.sent:  # otherwise nobody asked the org
             self._org_is_back()
         if epoch != self._epoch:
@@ -452,7 +500,7 @@ class Sink:
                 row.failures, row.failed_as, row.together = 0, "", None
             self._put_back(again, epoch)
 
-    def _finish(self, done: Sequence[Row]) -> None:
+    def _finish(self, done: Sequence[PendingChange]) -> None:
         for row in done:
             for offset in row.offsets:
                 self._tracker.finish(offset)
@@ -461,18 +509,28 @@ class Sink:
             self._observe_latency(row)
         self._metrics.last_processed.set_to_current_time()
 
-    async def _failed(self, rows: list[Row], epoch: int, error: Exception) -> None:
-        """A batch came to nothing: the org is away, unless it is seen to work for others all the while."""
-        word = maybe_a_rows_fault(error)
+    async def _failed(self, rows: list[PendingChange], epoch: int, error: Exception) -> None:
+        """A batch came to nothing: the org is away, unless it is seen to work for others all the
+        while.
+        """
+        word = possible_row_fault(error)
         if not isinstance(error, SalesforceError):
-            log.error("a batch failed in a way that nobody foresaw", error=repr(type(error)), exc_info=error)
+            log.error(
+                "a batch failed in a way that nobody foresaw",
+                error=repr(type(error)),
+                exc_info=error,
+            )
         for row in rows if word else ():
             row.failures = row.failures + 1 if word == row.failed_as else 1
             if row.failures == 1:
                 row.failed_as, row.written_before = word, self._written
-        beside_others = word != "" and all(row.together and self._written > row.written_before for row in rows)
+        beside_others = word != "" and all(
+            row.together and self._written > row.written_before for row in rows
+        )
         if beside_others:
-            log.warning("some contacts fail beside others that are written", reason=word, contacts=len(rows))
+            log.warning(
+                "some contacts fail beside others that are written", reason=word, contacts=len(rows)
+            )
             self._metrics.retried.labels(word).inc(len(rows))
         else:
             self._org_went_away(*_pause_of(error))
@@ -482,7 +540,9 @@ class Sink:
         while self._buried and now - self._buried[0] >= BURIED_SECONDS:
             self._buried.popleft()
         failures = max(row.failures for row in rows)
-        match after_failure(len(rows), failures, others_written=beside_others, buried=len(self._buried)):
+        match after_failure(
+            len(rows), failures, others_written=beside_others, buried=len(self._buried)
+        ):
             case Next.BURY if word:
                 self._buried.append(now)
                 await self._blame(rows[0], word, error, epoch)
@@ -492,35 +552,46 @@ class Sink:
             case Next.APART if word:
                 half = -(-len(rows) // 2)
                 for row in rows:
-                    row.together, row.failures, row.written_before = half, after_split(half), self._written
-        # While everybody waits for the org, its probes have their own pace; the last to fail goes last.
-        wait = backoff(failures, random.random, PROBE_FIRST, PROBE_LONGEST) if beside_others else 0.0
+                    row.together, row.failures, row.written_before = (
+                        half,
+                        after_split(half),
+                        self._written,
+                    )
+        # While everybody waits for the org, its probes have their own pace; the last to fail goes
+        # last.
+        wait = (
+            backoff(failures, random.random, PROBE_FIRST, PROBE_LONGEST) if beside_others else 0.0
+        )
         for row in rows:
             if row.together:
                 row.not_before = now + wait
         self._put_back(rows, epoch)
 
-    async def _blame(self, row: Row, word: str, error: Exception, epoch: int) -> None:
+    async def _blame(self, row: PendingChange, word: str, error: Exception, epoch: int) -> None:
         """Dead-letters the contact without which the same calls pass."""
         log.warning("a contact breaks every call that it is in", reason=word)
         detail = f"alone in its calls, which fail beside others that pass: {type(error).__name__}: {error}"
-        outcome = salesforce.Outcome(row.key, salesforce.Fate.FAILED, reason=word)
+        outcome = salesforce.Outcome(row.key, salesforce.OutcomeStatus.FAILED, reason=word)
         self._count(outcome)
-        records = dead_records(self._names, outcome, row.record, row.change, row.failures, detail)
+        records = dead_letter_records(
+            self._names, outcome, row.record, row.change, row.failures, detail
+        )
         if await self._acknowledged(records, epoch):
             self._finish([row])
 
     def _sort(
-        self, outcomes: Sequence[salesforce.Outcome], by_key: dict[str, Row]
-    ) -> tuple[list[Row], list[Record], list[Row]]:
-        """What waits again, what goes on a topic, and which rows are finished once that is acknowledged."""
-        again: list[Row] = []
-        records: list[Record] = []
-        done: list[Row] = []
+        self, outcomes: Sequence[salesforce.Outcome], by_key: dict[str, PendingChange]
+    ) -> tuple[list[PendingChange], list[KafkaRecord], list[PendingChange]]:
+        """What waits again, what goes on a topic, and which rows are finished once that is
+        acknowledged.
+        """
+        again: list[PendingChange] = []
+        records: list[KafkaRecord] = []
+        done: list[PendingChange] = []
         now = self._clock()
         for outcome in outcomes:
             row = by_key.pop(outcome.key)
-            if outcome.fate is salesforce.Fate.RETRY:
+            if outcome.status is salesforce.OutcomeStatus.RETRY:
                 if outcome.reason == salesforce.NEXT_BATCH:
                     row.not_before = now + HELD_SECONDS
                     again.append(row)
@@ -532,39 +603,45 @@ class Sink:
                     continue
             fate = final(outcome)
             self._count(fate)
-            records += fate_records(self._names, fate, row.record, row.change, row.attempts)
+            records += outcome_records(self._names, fate, row.record, row.change, row.attempts)
             done.append(row)
         if by_key:
             raise RuntimeError(f"{len(by_key)} contacts of a batch have no outcome")
         return again, records, done
 
-    def _may_retry(self, row: Row, reason: str, now: float) -> bool:
+    def _may_retry(self, row: PendingChange, reason: str, now: float) -> bool:
         row.first_failed = row.first_failed or now
         row.refused_equally = row.refused_equally + 1 if reason == row.refused_for else 1
         row.refused_for = reason
         row.attempts += 1
-        return may_retry(reason, attempts=row.attempts, equal=row.refused_equally, seconds=now - row.first_failed)
+        return may_retry(
+            reason, attempts=row.attempts, equal=row.refused_equally, seconds=now - row.first_failed
+        )
 
     def _count(self, outcome: salesforce.Outcome) -> None:
-        self._metrics.rows.labels(outcome.fate.value).inc()
-        if outcome.fate is salesforce.Fate.FAILED:
+        self._metrics.rows.labels(outcome.status.value).inc()
+        if outcome.status is salesforce.OutcomeStatus.FAILED:
             self._metrics.dead_lettered.labels(outcome.reason).inc()
-        if outcome.fate is salesforce.Fate.SKIPPED:
+        if outcome.status is salesforce.OutcomeStatus.SKIPPED:
             self._metrics.skipped.labels(outcome.reason).inc()
         if outcome.matched is not None:
             self._metrics.matched.labels(outcome.matched).inc()
         if outcome.first:
-            self._metrics.first_resolutions.labels("found" if outcome.matched is not None else "created").inc()
+            self._metrics.first_resolutions.labels(
+                "found" if outcome.matched is not None else "created"
+            ).inc()
         if outcome.ambiguous:
             self._metrics.ambiguous.inc()
 
-    def _observe_latency(self, row: Row) -> None:
+    def _observe_latency(self, row: PendingChange) -> None:
         if row.change.received_ms:
             seconds = max(0.0, (now_ms() - row.change.received_ms) / 1000)
             self._metrics.latency.labels(row.change.origin).observe(seconds)
 
-    async def _acknowledged(self, records: Sequence[Record], epoch: int) -> bool:
-        """True once the broker has all of them; False when the partition went away, and with it our say in its offsets."""
+    async def _acknowledged(self, records: Sequence[KafkaRecord], epoch: int) -> bool:
+        """True once the broker has all of them; False when the partition went away, and with it our
+        say in its offsets.
+        """
         attempt = 0
         while epoch == self._epoch:
             try:
@@ -572,7 +649,7 @@ class Sink:
             except PublishFailed as error:
                 log.warning("outcomes not acknowledged", error=str(error))
                 if error.permanent:
-                    self.stop("the broker refuses an outcome", Exit.KAFKA_REFUSED)
+                    self.stop("the broker refuses an outcome", ExitCode.KAFKA_REFUSED)
                     return False
                 attempt += 1
                 await asyncio.sleep(backoff(attempt, random.random, 0.1, 5.0))
@@ -580,13 +657,15 @@ class Sink:
                 return epoch == self._epoch
         return False
 
-    def _put_back(self, rows: Sequence[Row], epoch: int) -> None:
+    def _put_back(self, rows: Sequence[PendingChange], epoch: int) -> None:
         if epoch == self._epoch:
             self._waiting.put_back(rows)
 
     def _org_went_away(self, reason: str, retry_after: float | None, detail: str = "") -> None:
         self._org_failures += 1
-        wait = retry_after or backoff(self._org_failures - 1, random.random, PROBE_FIRST, PROBE_LONGEST)
+        wait = retry_after or backoff(
+            self._org_failures - 1, random.random, PROBE_FIRST, PROBE_LONGEST
+        )
         self._org_retry_at = self._clock() + min(wait, ASKED_LONGEST)
         self._metrics.pauses.labels(reason).inc()
         self._metrics.paused.set(1)
@@ -615,68 +694,6 @@ def _pause_of(error: Exception) -> tuple[str, float | None, str]:
     return "unforeseen", None, repr(type(error))
 
 
-def _for_salesforce(change: Change) -> salesforce.Change:
+def _for_salesforce(change: ContactChange) -> salesforce.ContactVersion:
     contact = None if change.kind is Kind.DELETED else change.contact
-    return salesforce.Change(change.key, change.version, contact)
-
-
-def run(
-    kafka: KafkaSettings, process: ProcessSettings, org: SalesforceSettings, allowed: Policy, settings: SinkSettings
-) -> int:
-    """The process: `contactstream sink`. Returns its exit status: 0, or one of `fences.Exit`. Raises SettingsError."""
-    return uvloop.run(_serve(kafka, process, org, allowed, settings))
-
-
-async def _serve(
-    kafka: KafkaSettings,
-    process: ProcessSettings,
-    org_settings: SalesforceSettings,
-    allowed: Policy,
-    settings: SinkSettings,
-) -> int:
-    registry = CollectorRegistry()
-    metrics = SinkMetrics(registry)
-    health = Health(STALLED_SECONDS)
-    ops = OpsServer(process.listen, registry, health)
-    ops.start()
-    stopping = stop_asked()
-    names = topics(kafka)
-    wanted = [names.changes.name, names.outcomes.name, names.dead_letter.name]
-    found = await asyncio.to_thread(wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting)
-    if not found:
-        return 0
-    async with AsyncExitStack() as stack:
-        membership = Membership(settings.session_timeout)
-        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, membership.check))
-        stack.callback(ops.stop)
-        publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
-        publisher.open()
-        stack.push_async_callback(publisher.close, 5.0)  # all outcomes were awaited: nothing is left but on a cut line
-        config = consumer_config(kafka, group(kafka, "sink"), session_timeout=settings.session_timeout)
-        consumer = Consumer(config | {"enable.partition.eof": True})
-
-        def deleted_before() -> Iterable[tuple[str, int]]:
-            return recent_deletions(kafka, names)
-
-        sink = Sink(consumer, publisher, org, names, settings, metrics, health, membership, deleted_before)
-        ending = asyncio.create_task(_stop_on(stopping, sink))
-        try:
-            stop = await sink.run()
-        except OffsetsExpired as error:
-            log.critical("offsets expired", error=str(error))
-            return Exit.OFFSETS_EXPIRED
-        ending.cancel()
-        log.info("stopped", reason=stop.reason)
-        return stop.status
-
-
-async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
-    await stopping.wait()
-    sink.stop("signal")
-    overdue = threading.Timer(
-        OVERDUE_SECONDS,
-        die,
-        (Exit.STOP_OVERDUE, "the orderly stop did not end in time; what was under way is repeated"),
-    )
-    overdue.daemon = True
-    overdue.start()
+    return salesforce.ContactVersion(change.key, change.version, contact)

@@ -1,4 +1,5 @@
-"""What the bridge is measured against: an aiohttp handler that produces the body and awaits the acknowledgement, and does nothing else.
+"""What the bridge is measured against: an aiohttp handler that produces the body and awaits the
+acknowledgement, and does nothing else.
 
 python -m tests.benchmarks.bare_bridge BOOTSTRAP TOPIC PORT
 """
@@ -38,7 +39,9 @@ async def serve(bootstrap: str, topic: str, port: int) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
             loop.call_soon_threadsafe(done.set_result, error)
 
-        producer.produce(topic, await request.read(), request.headers["X-Key"], on_delivery=delivered)
+        producer.produce(
+            topic, await request.read(), request.headers["X-Key"], on_delivery=delivered
+        )
         return web.Response(status=503 if await done else 200)
 
     application = web.Application()

@@ -1,9 +1,10 @@
-"""The bridge beside a bare aiohttp handler that only produces and awaits the acknowledgement: same broker, same load, turn by turn.
+"""The bridge beside a bare aiohttp handler that only produces and awaits the acknowledgement: same
+broker, same load, turn by turn.
 
     make bench ARGS=tests/benchmarks/bench_bridge.py
 
-Broker, load and server share the machine. Prints notifications a second, the 99th percentile of the answers' latency, and processor
-microseconds a notification of both, and the ratio of the rates.
+Broker, load and server share the machine. Prints notifications a second, the 99th percentile of the
+answers' latency, and processor microseconds a notification of both, and the ratio of the rates.
 """
 
 import asyncio
@@ -58,8 +59,13 @@ def notifications() -> list[bytes]:
             company_name="Example Industries",
             job_title="Head of Examples",
             emails=[{"email": f"person{number}@example-{number % 50}.com", "type": "work"}],
-            phone_numbers=[{"number": "+1 555 0100", "type": "work"}, {"number": "+1 555 0101", "type": "mobile"}],
-            physical_addresses=[{"type": "work", "street_address": "1 Main St", "city": "Springfield"}],
+            phone_numbers=[
+                {"number": "+1 555 0100", "type": "work"},
+                {"number": "+1 555 0101", "type": "mobile"},
+            ],
+            physical_addresses=[
+                {"type": "work", "street_address": "1 Main St", "city": "Springfield"}
+            ],
             notes="met at the conference, wants a call back next quarter " * 6,
         )
         requests.append(request(raw, {"X-Key": f"{grant}/{identity}"}))
@@ -67,10 +73,19 @@ def notifications() -> list[bytes]:
 
 
 class Sender(asyncio.Protocol):
-    """A connection that sends the next request when it has its answer. Small, so that the load costs less than what it measures."""
+    """A connection that sends the next request when it has its answer. Small, so that the load
+    costs less than what it measures.
+    """
 
-    def __init__(self, requests: list[bytes], left: list[int], latencies: list[float], statuses: set[int]) -> None:
-        self._requests, self._left, self._latencies, self._statuses = requests, left, latencies, statuses
+    def __init__(
+        self, requests: list[bytes], left: list[int], latencies: list[float], statuses: set[int]
+    ) -> None:
+        self._requests, self._left, self._latencies, self._statuses = (
+            requests,
+            left,
+            latencies,
+            statuses,
+        )
         self._transport: asyncio.Transport | None = None
         self._sent = 0.0
         self.done = asyncio.get_running_loop().create_future()
@@ -101,7 +116,9 @@ class Sender(asyncio.Protocol):
         self._transport.write(self._requests[self._left[0] % len(self._requests)])
 
 
-async def _load(port: int, requests: list[bytes], count: int) -> tuple[float, list[float], set[int]]:
+async def _load(
+    port: int, requests: list[bytes], count: int
+) -> tuple[float, list[float], set[int]]:
     left, latencies, statuses = [count], list[float](), set[int]()
     began = time.perf_counter()
     senders = []
@@ -125,7 +142,11 @@ def measure(port: int, pid: int, requests: list[bytes], count: int) -> Round:
     assert len(latencies) == count
     latencies.sort()
     return Round(
-        count / seconds, latencies[count // 2], latencies[count * 99 // 100], cpu / count * 1e6, frozenset(statuses)
+        count / seconds,
+        latencies[count // 2],
+        latencies[count * 99 // 100],
+        cpu / count * 1e6,
+        frozenset(statuses),
     )
 
 
@@ -136,14 +157,22 @@ def _bridge(processes: Processes, kafka: Kafka, port: int, folder: Path) -> Proc
     return processes.start("bridge", environ=kafka.environ | given).wait_ready()
 
 
-def test_the_bridge_beside_a_bare_handler(kafka: Kafka, processes: Processes, tmp_path: Path) -> None:
+def test_the_bridge_beside_a_bare_handler(
+    kafka: Kafka, processes: Processes, tmp_path: Path
+) -> None:
     for topic in ("contacts.events", "bare"):
         kafka.create(topic, 4)
     for topic in ("grants.events", "contacts.dead-letter", "reader.runs"):
         kafka.create(topic)
     bare_port, bridge_port = free_ports(2)
     bridge = _bridge(processes, kafka, bridge_port, tmp_path)
-    command = (sys.executable, "-m", "tests.benchmarks.bare_bridge", kafka.bootstrap, kafka.name("bare"))
+    command = (
+        sys.executable,
+        "-m",
+        "tests.benchmarks.bare_bridge",
+        kafka.bootstrap,
+        kafka.name("bare"),
+    )
     bare = processes.start(str(bare_port), command=command)
     requests = notifications()
     wait_until(lambda: _answers(bare_port), "the bare handler answers")
@@ -154,7 +183,9 @@ def test_the_bridge_beside_a_bare_handler(kafka: Kafka, processes: Processes, tm
         found["bare handler"].append(measure(bare_port, bare.pid, requests, ROUND))
         found["bridge"].append(measure(bridge_port, bridge.pid, requests, ROUND))
     size = statistics.mean(len(each) for each in requests)
-    print(f"\n{ROUND:,} requests of {size:.0f} bytes, {ROUNDS} rounds each in turns, {CONNECTIONS} connections")
+    print(
+        f"\n{ROUND:,} requests of {size:.0f} bytes, {ROUNDS} rounds each in turns, {CONNECTIONS} connections"
+    )
     for name, rounds in found.items():
         print(
             f"{name:13} {_median(rounds, 'rate'):8,.0f}/s   p50 {_median(rounds, 'p50') * 1e3:6.1f} ms   "
@@ -162,7 +193,9 @@ def test_the_bridge_beside_a_bare_handler(kafka: Kafka, processes: Processes, tm
         )
     ratio = _median(found["bridge"], "rate") / _median(found["bare handler"], "rate")
     print(f"ratio {ratio:.2f}")
-    assert {status for rounds in found.values() for each in rounds for status in each.statuses} == {200}
+    assert {status for rounds in found.values() for each in rounds for status in each.statuses} == {
+        200
+    }
     assert len(kafka.read("contacts.events")) == ROUNDS * ROUND + ROUND // 5
     assert ratio >= 0.5
     assert _median(found["bridge"], "rate") >= 6000

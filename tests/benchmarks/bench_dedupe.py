@@ -1,9 +1,11 @@
-"""The dedupe stage beside quix-streams with state and changelog: the same events, the same rule, the same broker, one after the other.
+"""The dedupe stage beside quix-streams with state and changelog: the same events, the same rule,
+the same broker, one after the other.
 
     make bench ARGS=tests/benchmarks/bench_dedupe.py
 
-quix-streams wants older clients than ours, so it gets a virtual environment of its own (`.local/bench`, from quix.lock).
-Prints events a second and processor microseconds an event of both, and their ratio.
+quix-streams wants older clients than ours, so it gets a virtual environment of its own
+(`.local/bench`, from quix.lock). Prints events a second and processor microseconds an event of
+both, and their ratio.
 """
 
 import os
@@ -21,23 +23,31 @@ from confluent_kafka import Producer
 
 from tests.support.dedupe_load import create_topics, environ
 from tests.support.kafka import Kafka, Onlooker
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.paths import ROOT
+from tests.support.processes import Process, Processes
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "300000"))
 PARTITIONS = 4
 RUN_SECONDS = 240.0
 KEEPS_UP = 0.8  # one run differs from the next by a tenth
-WARM = 0.1  # the share of the changes that passes before the clock starts: joining a group is not what is measured
+# the share of the changes that passes before the clock starts: joining a group is not what is
+# measured
+WARM = 0.1
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 
 def envelopes(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Realistic envelopes of about 950 bytes: each contact three times, new, the same again, and changed."""
+    """Realistic envelopes of about 950 bytes: each contact three times, new, the same again, and
+    changed.
+    """
     contacts = count // 3
     for version, name in enumerate(("Ada", "Ada", "Grace")):
         for contact in range(contacts):
-            grant, identity = f"5967ca40-a2d8-4ee0-a0e0-6f18ace39a{contact % 3:02}", f"{contact:012}"
+            grant, identity = (
+                f"5967ca40-a2d8-4ee0-a0e0-6f18ace39a{contact % 3:02}",
+                f"{contact:012}",
+            )
             person = {
                 "grant_id": grant, "id": identity, "object": "contact", "given_name": name, "surname": "Example",
                 "company_name": "Example Industries", "job_title": "Head of Examples", "source": "address_book",
@@ -70,7 +80,10 @@ def fill(kafka: Kafka) -> int:
             "queue.buffering.max.messages": 1_000_000,
         }
     )  # fmt: skip
-    headers: list[tuple[str, str | bytes | None]] = [("origin", b"webhook"), ("received_ms", b"1700000000000")]
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("origin", b"webhook"),
+        ("received_ms", b"1700000000000"),
+    ]
     for number, (key, value) in enumerate(envelopes(EVENTS)):
         producer.produce(kafka.name("contacts.events"), value, key, headers=headers)
         if number % 1000 == 0:
@@ -80,7 +93,9 @@ def fill(kafka: Kafka) -> int:
 
 
 def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]:
-    """Events a second between the first tenth of the changes and the last, and processor microseconds an event."""
+    """Events a second between the first tenth of the changes and the last, and processor
+    microseconds an event.
+    """
     onlooker = Onlooker(kafka, "nobody", "contacts.changes")
     end = onlooker.end
 
@@ -108,15 +123,21 @@ def quix_python() -> Path:
     python = folder / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     if not python.exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=120)
+        subprocess.run(
+            [uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=120
+        )
     lock = Path(__file__).with_name("quix.lock")
     subprocess.run(
-        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock], check=True, timeout=300
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock],
+        check=True,
+        timeout=300,
     )
     return python
 
 
-def test_the_stage_keeps_up_with_quix_streams_with_state(kafka: Kafka, processes: Processes) -> None:
+def test_the_stage_keeps_up_with_quix_streams_with_state(
+    kafka: Kafka, processes: Processes
+) -> None:
     python = quix_python()
     create_topics(kafka, PARTITIONS)
     changes = fill(kafka)
@@ -124,16 +145,22 @@ def test_the_stage_keeps_up_with_quix_streams_with_state(kafka: Kafka, processes
     rate, processor = measure(kafka, ours, changes)
     assert ours.stop() == 0
 
-    other = Kafka(kafka.bootstrap, f"{kafka.prefix}q.")  # deleted with the test's own, whose prefix it shares
+    other = Kafka(
+        kafka.bootstrap, f"{kafka.prefix}q."
+    )  # deleted with the test's own, whose prefix it shares
     create_topics(other, PARTITIONS)
     fill(other)
     command = (str(python), "-m", "tests.benchmarks.quix_dedupe")
-    quix = processes.start(other.bootstrap, other.prefix, command=command, environ={"PYTHONPATH": str(ROOT)})
+    quix = processes.start(
+        other.bootstrap, other.prefix, command=command, environ={"PYTHONPATH": str(ROOT)}
+    )
     baseline, baseline_processor = measure(other, quix, changes)
     quix.kill()
 
     print(f"\n{EVENTS} events of {len(next(envelopes(3))[1])} bytes, {PARTITIONS} partitions")
     print(f"dedupe        {rate:8,.0f} events/s   {processor:5.1f} us of processor an event")
-    print(f"quix-streams  {baseline:8,.0f} events/s   {baseline_processor:5.1f} us of processor an event")
+    print(
+        f"quix-streams  {baseline:8,.0f} events/s   {baseline_processor:5.1f} us of processor an event"
+    )
     print(f"ratio         {rate / baseline:8.2f}")
     assert rate > KEEPS_UP * baseline

@@ -1,9 +1,11 @@
-"""The baseline: the dedupe stage's rule on quix-streams with state and changelog, run by an interpreter that has it.
+"""The baseline: the dedupe stage's rule on quix-streams with state and changelog, run by an
+interpreter that has it.
 
     python -m tests.benchmarks.quix_dedupe <bootstrap> <prefix>
 
-It does the same for each event: parse the envelope, make the fingerprint, look the contact up, decide, keep the state, forward the
-contact. It leaves out the headers and the dead letters, which is in its favour.
+It does the same for each event: parse the envelope, make the fingerprint, look the contact up,
+decide, keep the state, forward the contact. It leaves out the headers and the dead letters, which
+is in its favour.
 """
 
 import sys
@@ -14,8 +16,8 @@ import orjson
 from quixstreams import Application
 
 from connectors.nylas.model import parse_notification
-from connectors.salesforce.mapping import Mapping, fingerprint
-from streams.dedupe.versions import Event, decide, decode, encode, hash_id, mapping_tag
+from connectors.salesforce.mapping_rules import FieldMapping, fingerprint
+from streams.dedupe.versions import ContactEvent, decide, decode, encode, hash_id, mapping_tag
 
 
 def main(bootstrap: str, prefix: str) -> None:
@@ -25,21 +27,35 @@ def main(bootstrap: str, prefix: str) -> None:
         consumer_group=f"{prefix}quix",
         auto_offset_reset="earliest",
         state_dir=tempfile.mkdtemp(prefix="quix-"),
-        producer_extra_config={"partitioner": "murmur2_random", "linger.ms": 5, "compression.type": "lz4"},
+        producer_extra_config={
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "compression.type": "lz4",
+        },
         loglevel="WARNING",
     )
-    mapping = Mapping()
+    mapping = FieldMapping()
     tag = mapping_tag(mapping.hash)
-    events = app.topic(f"{prefix}contacts.events", value_deserializer="bytes", key_deserializer="bytes")
-    changes = app.topic(f"{prefix}contacts.changes", value_serializer="bytes", key_serializer="bytes")
+    events = app.topic(
+        f"{prefix}contacts.events", value_deserializer="bytes", key_deserializer="bytes"
+    )
+    changes = app.topic(
+        f"{prefix}contacts.changes", value_serializer="bytes", key_serializer="bytes"
+    )
 
     def news(value: bytes, state: Any) -> bytes | None:
         notification = parse_notification(value)
         known = state.get_bytes("seen")
-        event = Event(
-            notification.time, hash_id(notification.id), fingerprint(mapping, notification.object), tag, False
+        event = ContactEvent(
+            notification.time,
+            hash_id(notification.id),
+            fingerprint(mapping, notification.object),
+            tag,
+            False,
         )
-        forward, _, after, _ = decide(None if known is None else decode(known), event, 2_000_000_000)
+        forward, _, after, _ = decide(
+            None if known is None else decode(known), event, 2_000_000_000
+        )
         if after is not None:
             state.set_bytes("seen", encode(after))
         return orjson.dumps(notification.object) if forward else None

@@ -15,35 +15,40 @@ from pathlib import Path
 import pytest
 
 from deploy.local.broker import Broker, dying_with_parent, free_ports
-from streams.dedupe.versions import State, encode
-from streams.fences import Exit
+from streams.dedupe.versions import DedupeState, encode
 from streams.reader.refetch import MAX_PENDING
-from streams.sink.stage import OVERDUE_SECONDS
-from tests.faults.load import BASE, GRANT
-from tests.faults.scene import Scene, change, event
+from streams.runtime.exit_codes import ExitCode
+from streams.sink.process import OVERDUE_SECONDS
+from tests.faults.harness.load import BASE, GRANT
+from tests.faults.harness.scenario import Scenario, change, event
 from tests.support.kafka import Kafka
-from tests.support.processes import ROOT, Process, Processes
-from tests.support.reader_desk import Desk, grant, people
+from tests.support.paths import ROOT
+from tests.support.processes import Process, Processes
+from tests.support.reader_harness import Desk, grant, people
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
 BACKLOG = 20_000  # events: enough to fill what dedupe holds in memory
-BACKLOG_OF_THE_SINK = 60_000  # changes: librdkafka fetches up to 16 MB ahead, and the sink takes up to 10,000 records
-PEOPLE = 1000  # the same people again and again, so that only the backlog grows, not what is known of people
+BACKLOG_OF_THE_SINK = (
+    60_000  # changes: librdkafka fetches up to 16 MB ahead, and the sink takes up to 10,000 records
+)
+# the same people again and again, so that only the backlog grows, not what is known of people
+PEOPLE = 1000
 GROWTH = 1.3  # allocators and caches breathe; ten times the backlog in memory would be far beyond
 GRACE_SECONDS = 30.0
 BOOK = 2000  # contacts: ten pages
-ASKED = 120_000  # contacts: librdkafka fetches up to 100,000 records ahead of what the reader takes into memory
+# contacts: librdkafka fetches up to 100,000 records ahead of what the reader takes into memory
+ASKED = 120_000
 SENDERS = 16
-ENDS_WITHOUT_A_BROKER = (Exit.STOP_OVERDUE, Exit.NOT_ACKNOWLEDGED, Exit.NO_HEARTBEAT)
+ENDS_WITHOUT_A_BROKER = (ExitCode.STOP_OVERDUE, ExitCode.NOT_ACKNOWLEDGED, ExitCode.NO_HEARTBEAT)
 DRAIN_SECONDS = 300.0
 
 
 @pytest.fixture
-def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]:
-    with Scene(kafka, processes, tmp_path) as one:
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scenario]:
+    with Scenario(kafka, processes, tmp_path) as one:
         yield one.set_up(settings={"write_log": False})
 
 
@@ -63,17 +68,25 @@ def settled_peak(process: Process) -> int:
     return before
 
 
-def send_backlog(scene: Scene, stage: str, records: int, first_version: int = 1) -> None:
+def send_backlog(scene: Scenario, stage: str, records: int, first_version: int = 1) -> None:
     """So many records, for either stage: each person in many versions."""
     versions = range(first_version, first_version + records // PEOPLE)
     if stage == "dedupe":
-        scene.send([event(number, version, f"v{version}") for version in versions for number in range(PEOPLE)])
+        scene.send(
+            [
+                event(number, version, f"v{version}")
+                for version in versions
+                for number in range(PEOPLE)
+            ]
+        )
     else:  # of equal versions the later one wins, and so one set of headers does for all
-        made = [change(number, 1, f"v{version}") for version in versions for number in range(PEOPLE)]
+        made = [
+            change(number, 1, f"v{version}") for version in versions for number in range(PEOPLE)
+        ]
         scene.kafka.produce("contacts.changes", [record for record, _ in made], made[0][1])
 
 
-def drain(scene: Scene, stage: str, total: int) -> int:
+def drain(scene: Scenario, stage: str, total: int) -> int:
     """Peak bytes of a fresh process that works off what waits."""
     topic = {"dedupe": "contacts.events", "sink": "contacts.changes"}[stage]
     process = scene.start(stage)
@@ -91,7 +104,7 @@ def drain(scene: Scene, stage: str, total: int) -> int:
     [("dedupe", BACKLOG), pytest.param("sink", BACKLOG_OF_THE_SINK, marks=pytest.mark.storm)],
     ids=["dedupe", "sink"],
 )
-def test_memory_does_not_grow_with_the_backlog(scene: Scene, stage: str, records: int) -> None:
+def test_memory_does_not_grow_with_the_backlog(scene: Scenario, stage: str, records: int) -> None:
     send_backlog(scene, stage, records)
     small = drain(scene, stage, records)
     send_backlog(scene, stage, 10 * records, 1 + records // PEOPLE)
@@ -99,17 +112,21 @@ def test_memory_does_not_grow_with_the_backlog(scene: Scene, stage: str, records
     assert large < small * GROWTH, f"{small // 2**20} MB, then {large // 2**20} MB"
 
 
-def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scene) -> None:
+def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scenario) -> None:
     (port,) = free_ports(1)
     bridge = scene.start("bridge", environ={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
     _, body = event(1, 1, "first")
     peaks = []
     with ThreadPoolExecutor(SENDERS) as senders:
         for records in (300, 3000):
-            statuses = senders.map(lambda number: scene.notify(port, body, f"n{number}"), range(records))
+            statuses = senders.map(
+                lambda number: scene.notify(port, body, f"n{number}"), range(records)
+            )
             assert set(statuses) == {200}
             peaks.append(peak(bridge))
-    print(f"bridge: {peaks[0] // 2**20} MB, then {peaks[1] // 2**20} MB, {SENDERS} notifications at a time")
+    print(
+        f"bridge: {peaks[0] // 2**20} MB, then {peaks[1] // 2**20} MB, {SENDERS} notifications at a time"
+    )
     assert peaks[1] < peaks[0] * GROWTH
 
 
@@ -129,7 +146,12 @@ def read_book(desk: Desk, grant_id: str, count: int) -> int:
 def test_a_readers_memory_does_not_grow_with_the_address_book(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    desk = Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(BOOK)), grant("g2", people(10 * BOOK))]})
+    desk = Desk(
+        kafka,
+        processes,
+        tmp_path,
+        {"grants": [grant("g1", people(BOOK)), grant("g2", people(10 * BOOK))]},
+    )
     processes.environ["READER_MAX_LAG"] = str(100 * BOOK)  # nobody works behind this reader
     assert read_book(desk, "g2", 10 * BOOK) < read_book(desk, "g1", BOOK) * GROWTH
 
@@ -143,21 +165,26 @@ def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_a
     peaks = []
     for first, records in ((0, ASKED), (ASKED, 9 * ASKED)):
         for start in range(first, first + records, ASKED):
-            desk.refetch(time.time() + 3600, *[f"g1/{'x' * 30}{number}" for number in range(start, start + ASKED)])
+            desk.refetch(
+                time.time() + 3600,
+                *[f"g1/{'x' * 30}{number}" for number in range(start, start + ASKED)],
+            )
         reader = desk.reader()
         wait_until(
-            lambda: reader.metric("contactstream_reader_refetch_pending") >= MAX_PENDING,  # noqa: B023
+            lambda: reader.metric("contactstream_reader_refetch_pending") >= MAX_PENDING,
             "the reader has taken what it takes",
             90.0,
         )
         peaks.append(settled_peak(reader))
         assert reader.stop() == 0
-    print(f"reader: {ASKED} contacts to read again, {peaks[0] // 2**20} MB; {10 * ASKED}, {peaks[1] // 2**20} MB")
+    print(
+        f"reader: {ASKED} contacts to read again, {peaks[0] // 2**20} MB; {10 * ASKED}, {peaks[1] // 2**20} MB"
+    )
     assert peaks[1] < peaks[0] * GROWTH
 
 
 @pytest.mark.parametrize("stage", ["dedupe", "sink", "bridge"])
-def test_a_stage_stops_within_the_grace_period_under_load(scene: Scene, stage: str) -> None:
+def test_a_stage_stops_within_the_grace_period_under_load(scene: Scenario, stage: str) -> None:
     (port,) = free_ports(1)
     environ = {"BRIDGE_LISTEN": f"127.0.0.1:{port}"} if stage == "bridge" else {}
     if stage != "bridge":
@@ -174,7 +201,11 @@ def test_a_stage_stops_within_the_grace_period_under_load(scene: Scene, stage: s
         process.wait_ready()
     for each in loaders:
         each.start()
-    result = {"dedupe": "contacts.changes", "sink": "contacts.outcomes", "bridge": "contacts.events"}[stage]
+    result = {
+        "dedupe": "contacts.changes",
+        "sink": "contacts.outcomes",
+        "bridge": "contacts.events",
+    }[stage]
     wait_until(lambda: scene.end(result) > 0, f"{stage} is at work", 60.0)
     began = time.monotonic()
     process.send(signal.SIGTERM)
@@ -194,10 +225,16 @@ def test_a_reader_stops_within_the_grace_period_in_the_middle_of_an_address_book
     desk = Desk(kafka, processes, tmp_path, world)
     reader = desk.reader()
     desk.command("backfill", "--all", "--no-wait")
-    wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > 0, "the reader is at work", 60.0)
+    wait_until(
+        lambda: reader.metric("contactstream_reader_contacts_total") > 0,
+        "the reader is at work",
+        60.0,
+    )
     began = time.monotonic()
     assert reader.stop(GRACE_SECONDS) == 0
-    print(f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, in the middle of its work")
+    print(
+        f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, in the middle of its work"
+    )
     assert reader.metric("contactstream_reader_contacts_total") < BOOK
 
 
@@ -206,14 +243,18 @@ def test_a_stage_stops_within_the_grace_period_while_no_broker_answers(
     proxied_broker: tuple[Broker, TcpProxy], processes: Processes, tmp_path: Path, stage: str
 ) -> None:
     broker, proxy = proxied_broker
-    with Scene(Kafka(broker.direct, "t."), processes, tmp_path).set_up(settings={"write_log": False}) as scene:
+    with Scenario(Kafka(broker.direct, "t."), processes, tmp_path).set_up(
+        settings={"write_log": False}
+    ) as scene:
         environ = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
         if stage == "sink":  # a commit that hangs would have it wait all of that
             assert OVERDUE_SECONDS < GRACE_SECONDS
             environ["FAULTS_OVERDUE_SECONDS"] = "12"
         if stage == "bridge":
             (port,) = free_ports(1)
-            process = scene.start(stage, environ=environ | {"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
+            process = scene.start(
+                stage, environ=environ | {"BRIDGE_LISTEN": f"127.0.0.1:{port}"}
+            ).wait_ready()
             assert scene.notify(port, event(1, 1, "first")[1], "n") == 200
         else:
             moment = {"dedupe": "before_outputs", "sink": "before_commit"}[stage]
@@ -227,7 +268,9 @@ def test_a_stage_stops_within_the_grace_period_while_no_broker_answers(
         began = time.monotonic()
         process.send(signal.SIGTERM)
         status = process.popen.wait(GRACE_SECONDS)
-        print(f"{stage}: ended with {status} {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered")
+        print(
+            f"{stage}: ended with {status} {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered"
+        )
         assert status in (0, *ENDS_WITHOUT_A_BROKER)
 
 
@@ -239,20 +282,28 @@ def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
     desk = Desk(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
     reader = desk.reader()
     desk.command("backfill", "--all", "--no-wait")
-    wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > 0, "the reader is at work", 60.0)
+    wait_until(
+        lambda: reader.metric("contactstream_reader_contacts_total") > 0,
+        "the reader is at work",
+        60.0,
+    )
     proxy.black_hole()
     began = time.monotonic()
     assert reader.stop(GRACE_SECONDS) == 0
-    print(f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered")
+    print(
+        f"reader: stopped {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered"
+    )
 
 
-def test_a_dedupe_worker_whose_batch_hangs_ends_itself_when_the_stop_is_overdue(scene: Scene) -> None:
+def test_a_dedupe_worker_whose_batch_hangs_ends_itself_when_the_stop_is_overdue(
+    scene: Scenario,
+) -> None:
     scene.hold("before_outputs")
     worker = scene.start("dedupe", environ={"FAULTS_STOP_SECONDS": "3"})
     scene.send([event(1, 1, "first")])
     scene.wait_reached("before_outputs")
     worker.send(signal.SIGTERM)
-    assert worker.popen.wait(GRACE_SECONDS) == Exit.STOP_OVERDUE
+    assert worker.popen.wait(GRACE_SECONDS) == ExitCode.STOP_OVERDUE
     assert scene.committed("dedupe", "contacts.events") == {0: 0}
     scene.release("before_outputs")
     scene.start("dedupe")
@@ -260,8 +311,10 @@ def test_a_dedupe_worker_whose_batch_hangs_ends_itself_when_the_stop_is_overdue(
     assert scene.end("contacts.changes") == 1
 
 
-def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scene: Scene) -> None:
-    worker = scene.start("dedupe", environ={"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}).wait_ready()
+def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scene: Scenario) -> None:
+    worker = scene.start(
+        "dedupe", environ={"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}
+    ).wait_ready()
     wait_until(lambda: worker.ask("/livez")[0] == 200, "a worker with nothing to do is alive", 60.0)
     scene.hold("before_outputs")
     scene.send([event(1, 1, "first")])
@@ -271,11 +324,13 @@ def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scene: S
     wait_until(lambda: worker.ask("/livez")[0] == 200, "the probe holds again", 60.0)
 
 
-def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scene: Scene) -> None:
+def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scene: Scenario) -> None:
     bounds = {"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}
     sink = scene.start("sink", "takes_nothing", bounds).wait_ready()
     wait_until(
-        lambda: '"assigned"' in sink.log and sink.ask("/livez")[0] == 200, "a sink with nothing to do is alive", 60.0
+        lambda: '"assigned"' in sink.log and sink.ask("/livez")[0] == 200,
+        "a sink with nothing to do is alive",
+        60.0,
     )
     send_backlog(scene, "sink", PEOPLE)
     wait_until(lambda: sink.ask("/livez")[0] == 503, "the probe fails", 60.0)
@@ -284,16 +339,24 @@ def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scene: Scene) -> Non
 
 @dataclass
 class Diskless:
-    """A dedupe worker that can write no file at all: not where it starts, not at home, not one byte. Its log goes to a pipe."""
+    """A dedupe worker that can write no file at all: not where it starts, not at home, not one
+    byte. Its log goes to a pipe.
+    """
 
     popen: "subprocess.Popen[bytes]"
     log: list[bytes] = field(default_factory=list)
 
     @staticmethod
-    def start(scene: Scene) -> "Diskless":
+    def start(scene: Scenario) -> "Diskless":
         (port,) = free_ports(1)
-        given = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ} | scene.kafka.environ
-        given |= {"KAFKA_EVENTS_PARTITIONS": "1", "OPS_LISTEN": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
+        given = {
+            name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ
+        } | scene.kafka.environ
+        given |= {
+            "KAFKA_EVENTS_PARTITIONS": "1",
+            "OPS_LISTEN": f"127.0.0.1:{port}",
+            "PYTHONPATH": str(ROOT),
+        }
         given |= {"HOME": "/proc", "TMPDIR": "/proc"}  # where not even root can make a file
         popen = subprocess.Popen(
             dying_with_parent([sys.executable, "-m", "streams.cli", "dedupe"]),
@@ -318,35 +381,52 @@ class Diskless:
         return self.popen.wait(GRACE_SECONDS)
 
 
-def test_a_full_disk_does_not_stop_a_dedupe_worker_which_needs_none(scene: Scene) -> None:
+def test_a_full_disk_does_not_stop_a_dedupe_worker_which_needs_none(scene: Scenario) -> None:
     sent = 0
-    for version, also in ((2, 2), (3, 1)):  # the second worker knows from its restored table that 1 is stale
+    for version, also in (
+        (2, 2),
+        (3, 1),
+    ):  # the second worker knows from its restored table that 1 is stale
         worker = Diskless.start(scene)
         try:
-            scene.send([event(number, each, f"v{each}") for each in (version, also) for number in range(100)])
+            scene.send(
+                [
+                    event(number, each, f"v{each}")
+                    for each in (version, also)
+                    for number in range(100)
+                ]
+            )
             sent += 200
             scene.wait_committed("dedupe", "contacts.events", sent)
             assert worker.stop() == 0, b"".join(worker.log)
         finally:
             worker.popen.kill()
-    versions = [int(found.headers["version"]) - BASE for found in scene.kafka.read("contacts.changes")]
+    versions = [
+        int(found.headers["version"]) - BASE for found in scene.kafka.read("contacts.changes")
+    ]
     assert sorted(versions) == [2] * 100 + [3] * 100
 
 
 @pytest.mark.storm
 @pytest.mark.timeout(600)
-def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(scene: Scene) -> None:
+def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(scene: Scenario) -> None:
     for start in range(0, 1_000_000, 100_000):
-        entry = encode(State(BASE, BASE, bytes(16), bytes(4), (bytes(8),)))
-        keys = [f"{GRANT}/known-{number}-{'x' * 30}".encode() for number in range(start, start + 100_000)]
+        entry = encode(DedupeState(BASE, BASE, bytes(16), bytes(4), (bytes(8),)))
+        keys = [
+            f"{GRANT}/known-{number}-{'x' * 30}".encode()
+            for number in range(start, start + 100_000)
+        ]
         scene.kafka.produce("contactstream-dedupe-seen-changelog", [(key, entry) for key in keys])
     scene.send([event(1, 1, "first")])
     began = time.monotonic()
     worker = scene.start("dedupe")
     wait_until(lambda: scene.end("contacts.changes") == 1, "the first event is forwarded", 60.0)
     took = time.monotonic() - began
-    print(f"dedupe: a table of 1,000,000 contacts, {took:.1f} s from start to first event, {worker.rss // 2**20} MB")
+    print(
+        f"dedupe: a table of 1,000,000 contacts, {took:.1f} s from start to first event, {worker.rss // 2**20} MB"
+    )
     wait_until(
-        lambda: worker.metric("contactstream_dedupe_table_entries") == 1_000_001, "the new contact is remembered too"
+        lambda: worker.metric("contactstream_dedupe_table_entries") == 1_000_001,
+        "the new contact is remembered too",
     )
     assert took < 30.0

@@ -1,7 +1,9 @@
-"""What the pinned Faust does that streams/dedupe/faust_batches.py relies on or defends against, each on Faust's own objects.
+"""What the pinned Faust does that streams/dedupe/faust_batches.py relies on or defends against,
+each on Faust's own objects.
 
-A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may have become needless, or wrong.
-No broker: the races are shown by driving the steps in the order that loses.
+A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may
+have become needless, or wrong. No broker: the races are shown by driving the steps in the order
+that loses.
 """
 
 import asyncio
@@ -33,7 +35,7 @@ from streams.dedupe.faust_batches import (
     check_faust,
 )
 from streams.dedupe.stage import Dedupe
-from streams.fences import Exit
+from streams.runtime.exit_codes import ExitCode
 
 EVENTS = TP("events", 0)
 CHANGELOG = TP("changelog", 0)
@@ -44,7 +46,7 @@ class Died(BaseException):
     """Stands for the end of the process."""
 
 
-def die(code: Exit, reason: str, **_: object) -> NoReturn:
+def die(code: ExitCode, reason: str, **_: object) -> NoReturn:
     raise Died(code, reason)
 
 
@@ -83,7 +85,9 @@ def close(app: Any) -> None:
 
 
 def stream_of(app: Any) -> Any:
-    topic = app.topic("events", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    topic = app.topic(
+        "events", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    )
     return topic.stream()
 
 
@@ -125,7 +129,9 @@ async def test_stock_counts_a_whole_take_as_done_when_its_agent_raised(stock: An
     await stream.stop()
 
 
-@pytest.mark.parametrize("fault", [ValueError("a bug"), asyncio.CancelledError(), SystemExit(1), GeneratorExit()])
+@pytest.mark.parametrize(
+    "fault", [ValueError("a bug"), asyncio.CancelledError(), SystemExit(1), GeneratorExit()]
+)
 async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_its_batch(
     ours: Any, fault: BaseException
 ) -> None:
@@ -135,7 +141,7 @@ async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_
     def wait_until_heard() -> None:
         raise fault
 
-    def die_here(code: Exit, reason: str) -> NoReturn:
+    def die_here(code: ExitCode, reason: str) -> NoReturn:
         assert ours.consumer._acked[EVENTS] == [], "nothing is acknowledged at the moment of death"
         raise Died(code, reason)
 
@@ -143,7 +149,7 @@ async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_
     dedupe = Dedupe(unused, unused, unused, "changelog", unused, wait_until_heard, die_here)
     with pytest.raises(Died) as died:
         await dedupe.agent(stream)
-    assert died.value.args[0] is Exit.UNEXPECTED
+    assert died.value.args[0] is ExitCode.UNEXPECTED_ERROR
     await stream.stop()
 
 
@@ -157,7 +163,9 @@ async def test_stock_commits_past_a_single_unfinished_event(stock: Any) -> None:
     assert consumer._new_offset(EVENTS) == 13
 
 
-async def test_stock_commits_past_whatever_lies_before_the_first_event_of_a_fresh_group(stock: Any) -> None:
+async def test_stock_commits_past_whatever_lies_before_the_first_event_of_a_fresh_group(
+    stock: Any,
+) -> None:
     consumer = stock.consumer
     consumer._acked[EVENTS] = [50, 51]  # 0 to 49 are still at work
     assert consumer._new_offset(EVENTS) == 52
@@ -166,7 +174,9 @@ async def test_stock_commits_past_whatever_lies_before_the_first_event_of_a_fres
 async def test_stock_counts_a_hole_as_acknowledged(stock: Any) -> None:
     consumer = stock.consumer
     consumer._committed_offset[EVENTS] = 10
-    await consumer._add_gap(EVENTS, 11, 19)  # what it does when 20 follows 10, whatever became of the rest
+    await consumer._add_gap(
+        EVENTS, 11, 19
+    )  # what it does when 20 follows 10, whatever became of the rest
     consumer._acked[EVENTS] = [10, 20]
     consumer._acked_index[EVENTS] = {10, 20}
     assert consumer._new_offset(EVENTS) == 21
@@ -200,14 +210,19 @@ def failing_commit(app: Any) -> Any:
 
 
 @given(st.lists(st.integers(1, 50), max_size=12), st.randoms(use_true_random=False))
-def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(sizes: list[int], random: Any) -> None:
+def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(
+    sizes: list[int], random: Any
+) -> None:
     async def run(app: Any) -> None:
         consumer = reading_from(app, 0)
         consumer._finished[EVENTS] = 0
         at_work: dict[int, ConsumerMessage] = {}  # by first offset
         end = 0
         for size in sizes:
-            batch = [SimpleNamespace(offset=end + each, timestamp=0, timestamp_type=0) for each in range(size)]
+            batch = [
+                SimpleNamespace(offset=end + each, timestamp=0, timestamp_type=0)
+                for each in range(size)
+            ]
             at_work[end] = consumer._message(EVENTS, await consumer._take(EVENTS, batch))
             end += size
         for first in random.sample(list(at_work), len(at_work)):
@@ -224,7 +239,9 @@ def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(sizes: li
     asyncio.run(closed())
 
 
-async def test_stock_forgets_at_a_rebalance_what_was_acknowledged_since_the_last_commit(stock: Any) -> None:
+async def test_stock_forgets_at_a_rebalance_what_was_acknowledged_since_the_last_commit(
+    stock: Any,
+) -> None:
     assert await committable_at_revoke(stock) == {}
 
 
@@ -238,7 +255,9 @@ async def committable_at_revoke(app: Any) -> dict[TP, int]:
     found: dict[TP, int] = {}
 
     async def revoked(_: object) -> None:
-        found.update(consumer._filter_committable_offsets(list(consumer._filter_tps_with_pending_acks())))
+        found.update(
+            consumer._filter_committable_offsets(list(consumer._filter_tps_with_pending_acks()))
+        )
 
     consumer._on_partitions_revoked = revoked
     consumer.ack(message(app, 19))
@@ -297,7 +316,7 @@ async def test_a_commit_outside_of_the_log_ends_the_process(ours: Any, committed
     with_log(ours.consumer, committed, start=5, end=9)
     with pytest.raises(Died, match="eset the group") as died:
         await ours.consumer.perform_seek()
-    assert died.value.args[0] is Exit.OFFSETS_EXPIRED
+    assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
 
 
 # What reaches the agent
@@ -320,7 +339,7 @@ async def test_a_hole_in_the_offsets_ends_the_process(ours: Any) -> None:
     assert await consumer._take(EVENTS, records(10, 11)) == records(10, 11)
     with pytest.raises(Died) as died:
         await consumer._take(EVENTS, records(13))
-    assert died.value.args == (Exit.HOLE, "events[0]: 13 follows 11")
+    assert died.value.args == (ExitCode.RECORDS_MISSING, "events[0]: 13 follows 11")
 
 
 async def test_a_hole_that_retention_made_is_said_to_be_one(ours: Any) -> None:
@@ -328,10 +347,12 @@ async def test_a_hole_that_retention_made_is_said_to_be_one(ours: Any) -> None:
     with_log(consumer, 10, start=20, end=30)
     with pytest.raises(Died) as died:
         await consumer._take(EVENTS, records(20))
-    assert died.value.args[0] is Exit.OFFSETS_EXPIRED
+    assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
 
 
-async def test_what_was_fetched_before_a_seek_back_and_after_reaches_the_agent_once(ours: Any) -> None:
+async def test_what_was_fetched_before_a_seek_back_and_after_reaches_the_agent_once(
+    ours: Any,
+) -> None:
     consumer = reading_from(ours, 10)
     assert await consumer._take(EVENTS, records(8, 9)) == []
     assert await consumer._take(EVENTS, records(9, 10, 11)) == records(10, 11)
@@ -354,7 +375,9 @@ def fetched(partitions: set[TP]) -> Any:
     result.has_more = lambda: True
     fetcher: Any = Fetcher.__new__(Fetcher)
     fetcher._records = {EVENTS: result, CHANGELOG: result}
-    fetcher._subscriptions = SimpleNamespace(reassignment_in_progress=False, is_assigned=lambda _: True)
+    fetcher._subscriptions = SimpleNamespace(
+        reassignment_in_progress=False, is_assigned=lambda _: True
+    )
     fetcher._closed = True
     return Fetcher.fetched_records(fetcher, partitions)
 
@@ -368,7 +391,7 @@ def asked_for(consumer: Any) -> list[set[TP]]:
     """What the consumer's thread is asked to fetch."""
     asked: list[set[TP]] = []
 
-    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:
         asked.append(partitions)
         return {}
 
@@ -420,7 +443,9 @@ def holding(sizes: Mapping[TP, Sequence[int]]) -> tuple[ConsumerThread, Any, dic
         def __next__(self) -> Any:
             size = next(self.left)
             self.next_fetch_offset += 1
-            return SimpleNamespace(offset=self.next_fetch_offset - 1, serialized_key_size=0, serialized_value_size=size)
+            return SimpleNamespace(
+                offset=self.next_fetch_offset - 1, serialized_key_size=0, serialized_value_size=size
+            )
 
     class Position:
         paused, position = False, 0
@@ -431,15 +456,23 @@ def holding(sizes: Mapping[TP, Sequence[int]]) -> tuple[ConsumerThread, Any, dic
     positions = {tp: Position() for tp in sizes}
     assignment: Any = SimpleNamespace(active=True, state_value=positions.__getitem__)
     subscriptions = SimpleNamespace(
-        reassignment_in_progress=False, is_assigned=lambda _: True, fetch_context=contextlib.nullcontext
+        reassignment_in_progress=False,
+        is_assigned=lambda _: True,
+        fetch_context=contextlib.nullcontext,
     )
     fetcher: Any = SimpleNamespace(
-        _subscriptions=subscriptions, _closed=False, _wait_consume_future=None, _notify=lambda _: None, _records={}
+        _subscriptions=subscriptions,
+        _closed=False,
+        _wait_consume_future=None,
+        _notify=lambda _: None,
+        _records={},
     )
     fetcher.fetched_records = partial(Fetcher.fetched_records, fetcher)
     for tp in sizes:
         records: Any = Iterated(tp)
-        fetcher._records[tp] = FetchResult(tp, assignment=assignment, partition_records=records, backoff=0)
+        fetcher._records[tp] = FetchResult(
+            tp, assignment=assignment, partition_records=records, backoff=0
+        )
     thread = ConsumerThread.__new__(ConsumerThread)
     thread.consumer = SimpleNamespace(flow_active=True)
     return thread, SimpleNamespace(_fetcher=fetcher, _closed=False), positions
@@ -454,8 +487,12 @@ async def fetch_all(
     return found
 
 
-@given(st.lists(st.integers(0, 3 * 2**20), max_size=200), st.lists(st.integers(0, 2000), max_size=200))
-def test_a_fetch_is_bounded_by_the_size_of_its_records_and_skips_none(first: list[int], second: list[int]) -> None:
+@given(
+    st.lists(st.integers(0, 3 * 2**20), max_size=200), st.lists(st.integers(0, 2000), max_size=200)
+)
+def test_a_fetch_is_bounded_by_the_size_of_its_records_and_skips_none(
+    first: list[int], second: list[int]
+) -> None:
     sizes = {EVENTS: first, CHANGELOG: second}
     thread, consumer, positions = holding(sizes)
     found = asyncio.run(fetch_all(thread, consumer, sizes))
@@ -491,7 +528,9 @@ async def test_what_came_before_an_error_of_the_fetch_is_handed_out_before_it() 
 
 
 class Fetching:
-    """A consumer whose fetcher runs on while partitions are sought: what is active then arrives in the agent's queue."""
+    """A consumer whose fetcher runs on while partitions are sought: what is active then arrives in
+    the agent's queue.
+    """
 
     def __init__(self, queue: "FlowControlQueue[str]") -> None:
         self.queue = queue
@@ -536,7 +575,9 @@ async def recovered(kind: Any, during_seek: Callable[[Any], None] = lambda app: 
         pass
 
     flow = FlowControlEvent()
-    queue: FlowControlQueue[str] = FlowControlQueue(maxsize=10, flow_control=flow, clear_on_resume=True)
+    queue: FlowControlQueue[str] = FlowControlQueue(
+        maxsize=10, flow_control=flow, clear_on_resume=True
+    )
     app: Any = SimpleNamespace(
         consumer=Fetching(queue),
         consumer_generation_id=1,
@@ -551,7 +592,10 @@ async def recovered(kind: Any, during_seek: Callable[[Any], None] = lambda app: 
     )
     app.consumer.during_seek = lambda: during_seek(app)
     tables: Any = SimpleNamespace(
-        values=list, changelog_topics=set(), on_actives_ready=lambda: None, on_standbys_ready=lambda: None
+        values=list,
+        changelog_topics=set(),
+        on_actives_ready=lambda: None,
+        on_standbys_ready=lambda: None,
     )
     recovery = kind(app, tables)
     recovery._rebalance = 1
@@ -572,12 +616,16 @@ async def test_nothing_is_fetched_before_the_queues_have_been_cleared() -> None:
     assert EVENTS in consumer.active
 
 
-async def test_partitions_stay_paused_when_another_rebalance_begins_at_the_end_of_a_recovery() -> None:
+async def test_partitions_stay_paused_when_another_rebalance_begins_at_the_end_of_a_recovery() -> (
+    None
+):
     def rebalance(app: Any) -> None:
         app.rebalancing_count += 1
 
     assert (await recovered(PausedRecovery, rebalance)).consumer.active == set()
-    assert (await recovered(Recovery, rebalance)).consumer.active == {EVENTS}, "stock reads what it is about to lose"
+    assert (await recovered(Recovery, rebalance)).consumer.active == {EVENTS}, (
+        "stock reads what it is about to lose"
+    )
 
 
 # The end
@@ -599,12 +647,16 @@ async def test_stock_waits_without_a_limit_for_an_event_that_is_at_work(stock: A
     await asyncio.wait_for(waiting, 5.0)
 
 
-async def test_a_changelog_that_cannot_be_read_ends_the_process_instead_of_leaving_entries_out(ours: Any) -> None:
+async def test_a_changelog_that_cannot_be_read_ends_the_process_instead_of_leaving_entries_out(
+    ours: Any,
+) -> None:
     (table,) = ours.tables.values()
-    broken = SimpleNamespace(message=SimpleNamespace(partition=0), value=[SimpleNamespace(key=b"k")])
+    broken = SimpleNamespace(
+        message=SimpleNamespace(partition=0), value=[SimpleNamespace(key=b"k")]
+    )
     with pytest.raises(Died) as died:
         table.apply_changelog_batch([broken])
-    assert died.value.args[0] is Exit.UNREADABLE_STATE
+    assert died.value.args[0] is ExitCode.UNREADABLE_STATE
 
 
 async def test_the_entries_of_a_lost_partition_are_forgotten(ours: Any) -> None:
@@ -624,7 +676,9 @@ def test_the_installed_faust_is_the_one_that_is_overridden() -> None:
 
 
 def test_another_version_is_refused_with_a_remedy() -> None:
-    with pytest.raises(IncompatibleFaust, match=r"0\.15\.4 is required: install deploy/requirements\.lock"):
+    with pytest.raises(
+        IncompatibleFaust, match=r"0\.15\.4 is required: install deploy/requirements\.lock"
+    ):
         check_faust({"faust-streaming": "0.15.4"})
 
 

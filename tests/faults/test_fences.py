@@ -1,6 +1,8 @@
-"""Who works on a partition: a standby takes over in time, and takes nothing away from one that works.
+"""Who works on a partition: a standby takes over in time, and takes nothing away from one that
+works.
 
-What a stage that slept through a takeover may no longer do is in test_sleepers.py, each fence beside the same scenario without it.
+What a stage that slept through a takeover may no longer do is in test_sleepers.py, each fence
+beside the same scenario without it.
 """
 
 import time
@@ -9,30 +11,34 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import BROKEN_SECONDS, Scene, event
-from tests.faults.variants import CLIENT
+from tests.faults.harness.scenario import BROKEN_SECONDS, Scenario, event
+from tests.faults.harness.variants import CLIENT
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-SESSION = 6.0  # seconds: of the two that take over from each other; short, so that five seconds more mean something
+# seconds: of the two that take over from each other; short, so that five seconds more mean
+# something
+SESSION = 6.0
 JOINS = 3
 SETTLED_SECONDS = 5.0  # a rebalance on two shared cores
 
 
 @pytest.fixture
-def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scene]:
-    with Scene(kafka, processes, tmp_path) as one:
+def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scenario]:
+    with Scenario(kafka, processes, tmp_path) as one:
         yield one.set_up()
 
 
 ROUNDS = 3  # a takeover that a busy machine drew out is measured once more
 
 
-def takeover(scene: Scene, stage: str, active: Process) -> tuple[float, Process]:
-    """Seconds from kill -9 of the process that works to the first record of the standby, by its own time, and the standby."""
+def takeover(scene: Scenario, stage: str, active: Process) -> tuple[float, Process]:
+    """Seconds from kill -9 of the process that works to the first record of the standby, by its own
+    time, and the standby.
+    """
     standby = scene.start(stage, session=SESSION).wait_ready()
     version = scene.end("contacts.events") + 1
     if stage == "dedupe":  # two workers and one partition: either of the two may have it
@@ -54,7 +60,9 @@ def takeover(scene: Scene, stage: str, active: Process) -> tuple[float, Process]
 
 
 @pytest.mark.parametrize("stage", ["sink", "dedupe"])
-def test_a_standby_takes_over_within_the_session_and_five_seconds(scene: Scene, stage: str) -> None:
+def test_a_standby_takes_over_within_the_session_and_five_seconds(
+    scene: Scenario, stage: str
+) -> None:
     scene.start("dedupe" if stage == "sink" else "sink")
     active = scene.start(stage, session=SESSION).wait_ready()
     scene.send([event(1, 1, "first")])
@@ -68,10 +76,12 @@ def test_a_standby_takes_over_within_the_session_and_five_seconds(scene: Scene, 
     assert verdict.good, verdict.examples
 
 
-def taken_away(scene: Scene, variant: str) -> bool:
-    """Whether a sink that joins takes the partition away from the one that works, in any of some joins.
+def taken_away(scene: Scenario, variant: str) -> bool:
+    """Whether a sink that joins takes the partition away from the one that works, in any of some
+    joins.
 
-    Whoever joins comes first in the order of the members, which is what the default assignor goes by.
+    Whoever joins comes first in the order of the members, which is what the default assignor goes
+    by.
     """
     patience = SETTLED_SECONDS if variant == "whole" else BROKEN_SECONDS
     active = scene.start("sink", variant, {CLIENT: "b"}, session=SESSION).wait_ready()
@@ -87,9 +97,9 @@ def taken_away(scene: Scene, variant: str) -> bool:
     return False
 
 
-def test_a_joining_standby_does_not_take_the_partition(scene: Scene) -> None:
+def test_a_joining_standby_does_not_take_the_partition(scene: Scenario) -> None:
     assert not taken_away(scene, "whole")
 
 
-def test_with_the_default_assignor_it_would(scene: Scene) -> None:
+def test_with_the_default_assignor_it_would(scene: Scenario) -> None:
     assert taken_away(scene, "range_assignor")

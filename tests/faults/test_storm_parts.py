@@ -1,4 +1,6 @@
-"""What a storm is made of: the schedule, the processes that are kept running, the clock that jumps, the report that does not flatter."""
+"""What a storm is made of: the schedule, the processes that are kept running, the clock that jumps,
+the report that does not flatter.
+"""
 
 import asyncio
 import subprocess
@@ -9,18 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from streams.fences import Exit
-from tests.faults import supervisor
-from tests.faults.load import Book, notifications
-from tests.faults.schedule import Fault, first_pass, schedule
-from tests.faults.storm import EXPECTED_EXITS, LEAST_KILLS, Report, Storm, restart
-from tests.faults.supervisor import REPOSITORY, Replica, Supervisor
-from tests.faults.verifier import Verdict
+from streams.runtime.exit_codes import ExitCode
+from tests.faults.harness import supervisor
+from tests.faults.harness.load import Book, notifications
+from tests.faults.harness.schedule import Fault, first_pass, schedule
+from tests.faults.harness.storm import EXPECTED_EXITS, LEAST_KILLS, Report, Storm, restart
+from tests.faults.harness.supervisor import Replica, Supervisor
+from tests.faults.harness.verifier import Verdict
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
 
 def replica(folder: Path, *command: str) -> Replica:
@@ -52,7 +53,9 @@ def test_a_report_is_good_only_when_everything_was_done() -> None:
     good = good_report(Storm(1))
     assert good.good, good.text()
     few = replace(good, kills=LEAST_KILLS - 1)
-    never = replace(good, faults=Counter({name: 1 for name in good.faults if name != "connections delayed"}))
+    never = replace(
+        good, faults=Counter({name: 1 for name in good.faults if name != "connections delayed"})
+    )
     assert not few.good
     assert not never.good
     assert "MISSING     connections delayed" in never.text()
@@ -61,7 +64,17 @@ def test_a_report_is_good_only_when_everything_was_done() -> None:
     assert not replace(good, unexpected=["sink ended 1 times with 1"]).good
 
 
-@pytest.mark.parametrize("code", [1, Exit.UNEXPECTED, Exit.HOLE, Exit.OFFSETS_EXPIRED, Exit.STOP_OVERDUE, -11])
+@pytest.mark.parametrize(
+    "code",
+    [
+        1,
+        ExitCode.UNEXPECTED_ERROR,
+        ExitCode.RECORDS_MISSING,
+        ExitCode.OFFSET_OUT_OF_RANGE,
+        ExitCode.STOP_OVERDUE,
+        -11,
+    ],
+)
 def test_an_end_that_says_that_something_is_missing_is_not_expected(code: int) -> None:
     assert code not in EXPECTED_EXITS
 
@@ -145,7 +158,11 @@ def test_a_clock_is_as_wrong_as_the_file_says(tmp_path: Path) -> None:
         "print(time.time() - shifted._time(), time.time_ns() // 10**9 - int(shifted._time()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True, cwd=REPOSITORY
+        [sys.executable, "-c", script, str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     seconds, nanoseconds = done.stdout.splitlines()[-1].split()
     assert float(seconds) == pytest.approx(-172_800, abs=60)

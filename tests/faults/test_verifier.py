@@ -1,4 +1,6 @@
-"""The verifier finds each broken promise in evidence that was spoiled on purpose, and nothing in evidence that was not."""
+"""The verifier finds each broken promise in evidence that was spoiled on purpose, and nothing in
+evidence that was not.
+"""
 
 import ast
 import json
@@ -10,15 +12,21 @@ from typing import Any
 
 import pytest
 
-from tests.faults.load import BASE, GRANT, contact, envelope, person
-from tests.faults.model import Contact, parse
-from tests.faults.verifier import Book, Evidence, Sample, Stored, Write, verify
+from tests.faults.harness.load import BASE, GRANT, contact, envelope, person
+from tests.faults.harness.model import Contact, parse
+from tests.faults.harness.verifier import Book, Evidence, Sample, Stored, Write, verify
 
 KEY = "storm-grant/c1"
 
 
-def event(offset: int, version: int, title: str, *, kind: str = "contact.updated", number: int = 1) -> Stored:
-    subject: object = contact(number, title) if kind == "contact.updated" else {"grant_id": GRANT, "id": f"c{number}"}
+def event(
+    offset: int, version: int, title: str, *, kind: str = "contact.updated", number: int = 1
+) -> Stored:
+    subject: object = (
+        contact(number, title)
+        if kind == "contact.updated"
+        else {"grant_id": GRANT, "id": f"c{number}"}
+    )
     name = f"n{version}" if number == 1 else f"n{number}-{version}"
     body = envelope(name, BASE + version, subject, kind)
     return Stored(0, offset, f"{GRANT}/c{number}", body, {"origin": "webhook"}, BASE * 1000)
@@ -38,9 +46,13 @@ def asked(offset: int, reason: str, not_before: int) -> Stored:
     return Stored(0, offset, KEY, b"", {"reason": reason, "not_before": str(BASE + not_before)})
 
 
-def change(offset: int, version: int, title: str, *, kind: str = "updated", number: int = 1) -> Stored:
+def change(
+    offset: int, version: int, title: str, *, kind: str = "updated", number: int = 1
+) -> Stored:
     value = json.dumps(contact(number, title)).encode()
-    return Stored(0, offset, f"{GRANT}/c{number}", value, {"kind": kind, "version": str(BASE + version)})
+    return Stored(
+        0, offset, f"{GRANT}/c{number}", value, {"kind": kind, "version": str(BASE + version)}
+    )
 
 
 def outcome(offset: int, version: int) -> Stored:
@@ -49,13 +61,25 @@ def outcome(offset: int, version: int) -> Stored:
 
 def letter(record: Stored, stage: str, topic: str, **headers: str) -> Stored:
     """The dead letter that a record becomes."""
-    where = {"topic": f"storm.{topic}", "partition": str(record.partition), "offset": str(record.offset)}
+    where = {
+        "topic": f"storm.{topic}",
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+    }
     original = {f"dlq.original.{name}": value for name, value in where.items()}
-    return replace(record, offset=0, headers={**record.headers, **original, "dlq.stage": stage, **headers})
+    return replace(
+        record, offset=0, headers={**record.headers, **original, "dlq.stage": stage, **headers}
+    )
 
 
 def record(version: int, title: str, **fields: Any) -> dict[str, Any]:
-    known = {"Id": "00Q1", "FirstName": "Storm", "LastName": "Person1", "Company": "Storm 1", "Title": title}
+    known = {
+        "Id": "00Q1",
+        "FirstName": "Storm",
+        "LastName": "Person1",
+        "Company": "Storm 1",
+        "Title": title,
+    }
     known |= {"Email": "person1@storm1.example.com"}
     return known | {"Nylas_Contact_Id__c": KEY, "Nylas_Version__c": BASE + version} | fields
 
@@ -119,7 +143,9 @@ POISONED = replace(
 REFUSED = replace(
     GOOD,
     outcomes=[outcome(0, 1)],
-    dead_letters=[letter(change(1, 3, "v3"), "sink", "contacts.changes", **{"dlq.detail": "X: as told"})],
+    dead_letters=[
+        letter(change(1, 3, "v3"), "sink", "contacts.changes", **{"dlq.detail": "X: as told"})
+    ],
     org=[record(1, "v1")],
     samples=[Sample({0: 3}, 2, 2, 1, 0, 1)],
     refusal="as told",
@@ -132,12 +158,25 @@ BOOKED = replace(GOOD, book=Book(GRANT, {"c1": contact(1, "v3")}))
 SHARED = replace(
     GOOD,
     events=[
-        replace(event(0, 1, ""), value=envelope("n1", BASE + 1, person(8, "v1")), key=f"{GRANT}/c8"),
-        replace(event(0, 1, ""), partition=1, value=envelope("n2", BASE + 1, person(9, "v1")), key="storm-second/c9"),
+        replace(
+            event(0, 1, ""), value=envelope("n1", BASE + 1, person(8, "v1")), key=f"{GRANT}/c8"
+        ),
+        replace(
+            event(0, 1, ""),
+            partition=1,
+            value=envelope("n2", BASE + 1, person(9, "v1")),
+            key="storm-second/c9",
+        ),
     ],
     acknowledged=["n1", "n2"],
     changes=[
-        Stored(0, at, key, json.dumps(person(number, "v1")).encode(), {"kind": "updated", "version": str(BASE + 1)})
+        Stored(
+            0,
+            at,
+            key,
+            json.dumps(person(number, "v1")).encode(),
+            {"kind": "updated", "version": str(BASE + 1)},
+        )
         for at, key, number in ((0, f"{GRANT}/c8", 8), (1, "storm-second/c9", 9))
     ],
     outcomes=[],
@@ -182,7 +221,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, events=[*e.events, replace(event(0, 1, "v1"), partition=1)]),
     ),
-    "another content": ("change_differs", GOOD, lambda e: replace(e, changes=[change(0, 1, "v1"), change(1, 3, "v2")])),
+    "another content": (
+        "change_differs",
+        GOOD,
+        lambda e: replace(e, changes=[change(0, 1, "v1"), change(1, 3, "v2")]),
+    ),
     "an older change that compaction keeps": (
         "older_change_last",
         GOOD,
@@ -199,7 +242,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         ASKED,
         lambda e: replace(e, refetch=[asked(0, "bodyless", 606)]),
     ),
-    "an older version in the org": ("org_differs", GOOD, lambda e: replace(e, org=[record(1, "v3")])),
+    "an older version in the org": (
+        "org_differs",
+        GOOD,
+        lambda e: replace(e, org=[record(1, "v3")]),
+    ),
     "another phone in the org": (
         "org_differs",
         SHARED,
@@ -210,7 +257,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, org=[record(3, "v3", LastName="Person2")]),
     ),
-    "another company in the org": ("org_differs", GOOD, lambda e: replace(e, org=[record(3, "v3", Company="x")])),
+    "another company in the org": (
+        "org_differs",
+        GOOD,
+        lambda e: replace(e, org=[record(3, "v3", Company="x")]),
+    ),
     "a contact that is not in the org": ("org_differs", GOOD, lambda e: replace(e, org=[])),
     "a dead letter of an older version": (
         "org_differs",
@@ -222,8 +273,16 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         SHARED,
         lambda e: replace(e, org=[{**e.org[0], "Nylas_Contact_Id__c": None}]),
     ),
-    "a page that did not reach the org": ("book_differs", BOOKED, lambda e: replace(e, org=[record(3, "v2")])),
-    "a page's contact that is not in the org": ("book_differs", BOOKED, lambda e: replace(e, org=[])),
+    "a page that did not reach the org": (
+        "book_differs",
+        BOOKED,
+        lambda e: replace(e, org=[record(3, "v2")]),
+    ),
+    "a page's contact that is not in the org": (
+        "book_differs",
+        BOOKED,
+        lambda e: replace(e, org=[]),
+    ),
     "gone from the book and not from the org": (
         "book_differs",
         BOOKED,
@@ -242,12 +301,26 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
     "an older version after the release": (
         "went_backwards",
         RETURNED,
-        lambda e: replace(e, writes=[*e.writes[:3], Write(4, "00Q1", KEY, BASE + 3), Write(5, "00Q1", KEY, BASE + 6)]),
+        lambda e: replace(
+            e,
+            writes=[
+                *e.writes[:3],
+                Write(4, "00Q1", KEY, BASE + 3),
+                Write(5, "00Q1", KEY, BASE + 6),
+            ],
+        ),
     ),
     "an older version after the release, elsewhere": (
         "went_backwards",
         RETURNED,
-        lambda e: replace(e, writes=[*e.writes[:3], Write(4, "00Q2", KEY, BASE + 3), Write(5, "00Q1", KEY, BASE + 6)]),
+        lambda e: replace(
+            e,
+            writes=[
+                *e.writes[:3],
+                Write(4, "00Q2", KEY, BASE + 3),
+                Write(5, "00Q1", KEY, BASE + 6),
+            ],
+        ),
     ),
     "released for an older deletion": (
         "went_backwards",
@@ -274,7 +347,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, samples=[Sample({0: 2}, 0, 1, 0, 0, 0), *e.samples]),
     ),
-    "a commit before the outcome": ("commit_ahead", GOOD, lambda e: replace(e, samples=[Sample({}, 2, 2, 1, 0, 0)])),
+    "a commit before the outcome": (
+        "commit_ahead",
+        GOOD,
+        lambda e: replace(e, samples=[Sample({}, 2, 2, 1, 0, 0)]),
+    ),
     "a commit before the request": (
         "commit_ahead",
         ASKED,
@@ -296,7 +373,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         lambda e: replace(e, samples=[Sample({0: 3}, 4, 4, 5, 1, 0)]),
     ),
     "too few samples": ("unwatched", GOOD, lambda e: replace(e, least_samples=3)),
-    "poison that is nowhere": ("poison_vanished", POISONED, lambda e: replace(e, dead_letters=e.dead_letters[1:])),
+    "poison that is nowhere": (
+        "poison_vanished",
+        POISONED,
+        lambda e: replace(e, dead_letters=e.dead_letters[1:]),
+    ),
     "poisoned changes that are nowhere": (
         "poison_vanished",
         POISONED,
@@ -317,7 +398,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, dead_letters=[letter(e.events[0], "dedupe", "contacts.events")]),
     ),
-    "more refused than the org was told to": ("valid_dead_lettered", REFUSED, lambda e: replace(e, refused=0)),
+    "more refused than the org was told to": (
+        "valid_dead_lettered",
+        REFUSED,
+        lambda e: replace(e, refused=0),
+    ),
 }
 
 
@@ -349,7 +434,10 @@ def test_a_deleted_contact_holds_no_key() -> None:
     gone = replace(
         GOOD,
         events=[*GOOD.events, event(3, 4, "", kind="contact.deleted")],
-        changes=[*GOOD.changes, Stored(0, 2, KEY, b"{}", {"kind": "deleted", "version": str(BASE + 4)})],
+        changes=[
+            *GOOD.changes,
+            Stored(0, 2, KEY, b"{}", {"kind": "deleted", "version": str(BASE + 4)}),
+        ],
     )
     assert verify(gone).violations.keys() == {"org_differs"}
     assert verify(replace(gone, org=[record(3, "v3", Nylas_Contact_Id__c=None)])).good
@@ -375,7 +463,7 @@ def test_another_content_in_the_same_second_wins_and_asks_for_the_contact_again(
 
 @pytest.mark.parametrize("name", ["model", "verifier"])
 def test_model_and_verifier_share_no_code_with_the_stages(name: str) -> None:
-    source = (Path(__file__).parent / f"{name}.py").read_text()
+    source = (Path(__file__).parent / "harness" / f"{name}.py").read_text()
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -383,4 +471,4 @@ def test_model_and_verifier_share_no_code_with_the_stages(name: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             found.add("." * node.level + (node.module or ""))
     others = {module for module in found if module.partition(".")[0] not in sys.stdlib_module_names}
-    assert others <= {"tests.faults.model"}
+    assert others <= {"tests.faults.harness.model"}

@@ -1,4 +1,6 @@
-"""The bridge's heartbeats and the reader that hears them, as processes on a real Kafka: what Nylas gave up is read again."""
+"""The bridge's heartbeats and the reader that hears them, as processes on a real Kafka: what Nylas
+gave up is read again.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,21 +11,13 @@ from confluent_kafka import KafkaException
 
 from deploy.local.broker import Broker, free_ports
 from streams.events import now_ms
-from streams.runs import (
-    HEARTBEAT_KEY,
-    NYLAS_RETRY_SECONDS,
-    Run,
-    RunKind,
-    State,
-    heartbeat_record,
-    parse_heartbeat,
-    parse_run,
-)
+from streams.heartbeats import HEARTBEAT_KEY, NYLAS_RETRY_SECONDS, heartbeat_record, parse_heartbeat
+from streams.runs import Run, RunKind, RunState, parse_run
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_desk import Desk, grant, keys, people
+from tests.support.reader_harness import Desk, grant, keys, people
 from tests.support.waiting import until, wait_until
 from tests.support.webhooks import SECRET, contact_body, envelope_body, request, send_all
 
@@ -52,11 +46,18 @@ def bridge(processes: Processes) -> Callable[[], tuple[Process, int]]:
 def beat(kafka: Kafka, *moments: int) -> None:
     """Heartbeats of a bridge before this one."""
     names = topics(load(KafkaSettings, kafka.environ))
-    kafka.produce("reader.runs", [(HEARTBEAT_KEY, heartbeat_record(names, at_ms).value or b"") for at_ms in moments])
+    kafka.produce(
+        "reader.runs",
+        [(HEARTBEAT_KEY, heartbeat_record(names, at_ms).value or b"") for at_ms in moments],
+    )
 
 
 def heartbeats(kafka: Kafka) -> Sequence[int]:
-    return [parse_heartbeat(found.value or b"") for found in kafka.read("reader.runs") if found.key == HEARTBEAT_KEY]
+    return [
+        parse_heartbeat(found.value or b"")
+        for found in kafka.read("reader.runs")
+        if found.key == HEARTBEAT_KEY
+    ]
 
 
 def runs(kafka: Kafka) -> dict[str, Run]:
@@ -78,7 +79,7 @@ def asked_by_bridge(kafka: Kafka) -> bool:
 
 def all_over(kafka: Kafka) -> bool:
     found = runs(kafka)
-    return bool(found) and all(run.state is State.DONE for run in found.values())
+    return bool(found) and all(run.state is RunState.DONE for run in found.values())
 
 
 def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything_read_again_once(
@@ -96,8 +97,14 @@ def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything
     assert keys(desk.events()) == {"g1/c0", "g1/c1", "g1/c2"}
     reader.kill()
     again = desk.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="6")
-    wait_until(lambda: again.metric("contactstream_reader_active") == 1, "another reader hears of the same gap", 60)
-    desk.command("backfill", "--all")  # it has begun: what it would ask for by itself it has asked for
+    wait_until(
+        lambda: again.metric("contactstream_reader_active") == 1,
+        "another reader hears of the same gap",
+        60,
+    )
+    desk.command(
+        "backfill", "--all"
+    )  # it has begun: what it would ask for by itself it has asked for
     assert [run.by for run in runs(kafka).values()] == ["bridge", "command"]
 
 
@@ -112,14 +119,21 @@ def test_without_a_gap_nothing_is_read_again(
     assert [run.by for run in runs(kafka).values()] == ["command"]
 
 
-async def test_a_last_attempt_refused_while_the_broker_stood_still_has_everything_read_again(
-    own_broker: Broker, processes: Processes, tmp_path: Path, bridge: Callable[[], tuple[Process, int]]
+async def test_a_last_attempt_refused_while_the_broker_paused_too_long_has_everything_read_again(
+    own_broker: Broker,
+    processes: Processes,
+    tmp_path: Path,
+    bridge: Callable[[], tuple[Process, int]],
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "last.")
-    desk = await asyncio.to_thread(Desk, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
+    desk = await asyncio.to_thread(
+        Desk, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]}
+    )
     process, port = await asyncio.to_thread(bridge)
     assert (await send_all(port, [request(contact_body("g", "before"))]))[0].status == 200
-    last = envelope_body("contact.updated", {"grant_id": "g", "id": "last"}, webhook_delivery_attempt=3)
+    last = envelope_body(
+        "contact.updated", {"grant_id": "g", "id": "last"}, webhook_delivery_attempt=3
+    )
     own_broker.pause()
     try:
         assert (await send_all(port, [request(last)]))[0].status == 503

@@ -1,4 +1,6 @@
-"""A burst of notifications while the broker goes away and comes back: what got its 200 is in Kafka, everything else was told 503."""
+"""A burst of notifications while the broker goes away and comes back: what got its 200 is in Kafka,
+everything else was told 503.
+"""
 
 import asyncio
 import time
@@ -10,7 +12,15 @@ from deploy.local.broker import Broker, free_ports
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
-from tests.support.webhooks import SECRET, Answer, Client, contact_body, envelope_body, request, send_all
+from tests.support.webhooks import (
+    SECRET,
+    Answer,
+    Client,
+    contact_body,
+    envelope_body,
+    request,
+    send_all,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -57,7 +67,9 @@ async def test_a_burst_of_20000_over_a_restart_of_the_broker_loses_nothing_that_
     process, port = bridge
     bodies = [body(number) for number in range(NOTIFICATIONS)]
     sending = asyncio.create_task(send_all(port, [request(raw) for raw in bodies], CONNECTIONS))
-    await until(lambda: answered(process, "published") > NOTIFICATIONS / 10, "the burst has begun", 60)
+    await until(
+        lambda: answered(process, "published") > NOTIFICATIONS / 10, "the burst has begun", 60
+    )
     await asyncio.to_thread(own_broker.stop)
     await until(lambda: answered(process, "broker_unavailable") > 0, "the outage is felt", 30)
     await asyncio.to_thread(own_broker.start)
@@ -80,21 +92,27 @@ async def test_while_the_broker_stands_still_each_answer_is_503_and_in_time(
     own_broker.pause()
     try:
         began = time.monotonic()
-        refused = await send_all(port, [request(contact_body("g", f"c{number}")) for number in range(50)], 50)
+        refused = await send_all(
+            port, [request(contact_body("g", f"c{number}")) for number in range(50)], 50
+        )
         seconds = time.monotonic() - began
         assert {answer.status for answer in refused} == {503}
         assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
         assert seconds < NYLAS_SECONDS
         await until(lambda: process.ask("/readyz")[0] == 503, "it says that it is not ready", 30)
         assert process.ask("/livez")[0] == 200, "a restart would not help"
-        challenge = await Client(port).send(b"GET /?challenge=x HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+        challenge = await Client(port).send(
+            b"GET /?challenge=x HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
+        )
         assert challenge.status == 200
     finally:
         own_broker.resume()
 
     async def taken_again() -> list[Answer]:
         return [
-            answer for answer in await send_all(port, [request(contact_body("g", "after"))]) if answer.status == 200
+            answer
+            for answer in await send_all(port, [request(contact_body("g", "after"))])
+            if answer.status == 200
         ]
 
     await until(taken_again, "notifications are taken again", 30)
@@ -107,8 +125,12 @@ async def test_a_stop_while_the_broker_is_away_is_bounded_and_answers_what_is_in
 ) -> None:
     process, port = bridge
     own_broker.kill()
-    sending = asyncio.create_task(send_all(port, [request(body(number)) for number in range(20)], 20))
-    await until(lambda: process.metric("contactstream_bridge_in_flight") == 20, "they are in flight")
+    sending = asyncio.create_task(
+        send_all(port, [request(body(number)) for number in range(20)], 20)
+    )
+    await until(
+        lambda: process.metric("contactstream_bridge_in_flight") == 20, "they are in flight"
+    )
     began = time.monotonic()
     code = await asyncio.to_thread(process.stop)
     assert code == 0, process.log

@@ -16,21 +16,35 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from deploy.local.broker import Broker, BrokerError, Served, answers, make_broker, serve, start_cluster
+from deploy.local.broker import (
+    Broker,
+    BrokerError,
+    Served,
+    answers,
+    make_broker,
+    serve,
+    start_cluster,
+)
 from tests.support.kafka import Kafka
+from tests.support.paths import ROOT
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-BROKER = Path(__file__).parents[2] / "deploy" / "local" / "broker.py"
+BROKER = ROOT / "deploy" / "local" / "broker.py"
 STOP_SECONDS = 60.0  # a controlled shutdown, or a kill after its bound
 
 
 def acknowledged(bootstrap: str, topic: str, seconds: float) -> KafkaError | None:
     """Sends one record to all in-sync replicas; the error when it was not acknowledged in time."""
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "delivery.timeout.ms": int(seconds * 1000), "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "delivery.timeout.ms": int(seconds * 1000),
+            "log_level": 0,
+        }
     )
     outcome: list[KafkaError | None] = []
     producer.produce(topic, b"value", b"key", on_delivery=lambda error, _: outcome.append(error))
@@ -41,7 +55,11 @@ def acknowledged(bootstrap: str, topic: str, seconds: float) -> KafkaError | Non
 
 def test_what_is_written_is_read_back_with_keys_headers_and_tombstones(kafka: Kafka) -> None:
     kafka.create("things", partitions=3)
-    kafka.produce("things", [(b"%d" % number, b"value %d" % number) for number in range(500)], [("origin", b"test")])
+    kafka.produce(
+        "things",
+        [(b"%d" % number, b"value %d" % number) for number in range(500)],
+        [("origin", b"test")],
+    )
     kafka.produce("things", [(b"7", None)])
     found = kafka.read("things")
     assert len(found) == 501
@@ -152,15 +170,25 @@ def test_a_cluster_of_three_goes_on_without_one_of_its_nodes(tmp_path: Path) -> 
 
 
 @contextmanager
-def command_line(folder: Path, **environ: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed; its messages go to `messages`."""
+def command_line(
+    folder: Path, **environ: str
+) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
+    """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed; its
+    messages go to `messages`.
+    """
     temporary = folder / "temporary"
     temporary.mkdir()
-    given = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(temporary)} | environ
+    given = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
+        "TMPDIR": str(temporary),
+    } | environ
     command = [sys.executable, str(BROKER), "--json"]
     with (
         (folder / "messages").open("w") as messages,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True, cwd="/", env=given) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=messages, text=True, cwd="/", env=given
+        ) as process,
     ):
         assert process.stdout is not None
         try:
@@ -186,7 +214,9 @@ def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Pa
     class Engine(BaseHTTPRequestHandler):
         def answer(self) -> None:
             known = {"/_ping": (200, b"OK"), "/version": (200, b'{"ApiVersion": "1.45"}')}
-            status, body = known.get(self.path, (404, b'{"message": "no such image, and no registry"}'))
+            status, body = known.get(
+                self.path, (404, b'{"message": "no such image, and no registry"}')
+            )
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -216,19 +246,25 @@ def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Pa
         with command_line(tmp_path, DOCKER_HOST=f"unix://{path}") as (_, described):
             assert described["kind"] == "kafka"
             assert described["passed_over"][0] == "KAFKA_BOOTSTRAP_SERVERS is not set"
-            assert described["passed_over"][1].startswith("a Docker engine answers, but apache/kafka")
+            assert described["passed_over"][1].startswith(
+                "a Docker engine answers, but apache/kafka"
+            )
         server.shutdown()
     assert "a Docker engine answers, but apache/kafka" in (tmp_path / "messages").read_text()
 
 
-def test_a_given_cluster_is_used_when_it_answers(kafka_server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_cluster_is_used_when_it_answers(
+    kafka_server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka_server.bootstrap)
     with serve(only_real=True) as served:
         assert (served.kind, served.bootstrap) == ("given", kafka_server.bootstrap)
     assert answers(kafka_server.bootstrap, 5.0), "what was given is not ours to stop"
 
 
-def test_a_given_cluster_that_does_not_answer_is_passed_over_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_cluster_that_does_not_answer_is_passed_over_aloud(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     reasons: list[str] = []
     with serve(only_real=True, say=reasons.append) as served:

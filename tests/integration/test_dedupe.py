@@ -1,4 +1,6 @@
-"""The dedupe stage as a process on a real broker: what it forwards, where it starts, and how it ends."""
+"""The dedupe stage as a process on a real broker: what it forwards, where it starts, and how it
+ends.
+"""
 
 import sys
 from pathlib import Path
@@ -6,9 +8,9 @@ from pathlib import Path
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
 from deploy.local.broker import Broker
-from streams.fences import Exit
-from streams.topics import MAX_MESSAGE_BYTES
-from tests.faults.variants import FOLDER
+from streams.kafka.clients import MAX_MESSAGE_BYTES
+from streams.runtime.exit_codes import ExitCode
+from tests.faults.harness.variants import FOLDER
 from tests.support.dedupe_load import (
     Load,
     account,
@@ -24,7 +26,10 @@ from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
-WEBHOOK: list[tuple[str, str | bytes | None]] = [("origin", b"webhook"), ("received_ms", b"1700000000000")]
+WEBHOOK: list[tuple[str, str | bytes | None]] = [
+    ("origin", b"webhook"),
+    ("received_ms", b"1700000000000"),
+]
 
 
 def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Processes) -> None:
@@ -34,7 +39,15 @@ def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Proc
     _, stale = event(1, 0)
     _, newer = event(1, 2)
     bare = b'{"type":"contact.updated","id":"n","time":1700000009,"data":{"object":{"grant_id":"g0","id":"b","object":"contact"}}}'
-    sent = [(key, first), (key, first), (key, again), (key, stale), (key, newer), (b"poison", b"{"), (b"g0/b", bare)]
+    sent = [
+        (key, first),
+        (key, first),
+        (key, again),
+        (key, stale),
+        (key, newer),
+        (b"poison", b"{"),
+        (b"g0/b", bare),
+    ]
     kafka.produce("contacts.events", sent, WEBHOOK)
     worker = processes.start("dedupe", environ=environ(kafka, 2)).wait_ready()
     wait_done(kafka, len(sent))
@@ -77,24 +90,33 @@ def test_a_restarted_worker_still_knows_what_was_seen(kafka: Kafka, processes: P
 def test_a_quiet_partition_is_committed_too(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 3)
     processes.start("dedupe", environ=environ(kafka, 3)).wait_ready()
-    wait_until(lambda: set(committed(kafka).values()) == {0}, "the start of each partition is committed")
+    wait_until(
+        lambda: set(committed(kafka).values()) == {0}, "the start of each partition is committed"
+    )
 
 
 def test_a_worker_waits_for_its_topics_and_says_so(kafka: Kafka, processes: Processes) -> None:
     worker = processes.start("dedupe", environ=environ(kafka, 2))
-    wait_until(lambda: "topics are missing" in worker.ask("/readyz")[1], "the worker says what it waits for")
+    wait_until(
+        lambda: "topics are missing" in worker.ask("/readyz")[1],
+        "the worker says what it waits for",
+    )
     assert worker.ask("/livez")[0] == 200
     create_topics(kafka, 2)
     worker.wait_ready()
 
 
-def test_a_worker_waits_for_the_broker_and_stops_meanwhile(own_broker: Broker, processes: Processes) -> None:
+def test_a_worker_waits_for_the_broker_and_stops_meanwhile(
+    own_broker: Broker, processes: Processes
+) -> None:
     kafka = Kafka(own_broker.bootstrap, "w.")
     create_topics(kafka, 2)
     own_broker.stop()
     worker = processes.start("dedupe", environ=environ(kafka, 2))
     impatient = processes.start("dedupe", environ=environ(kafka, 2))
-    wait_until(lambda: "no broker answers" in worker.ask("/readyz")[1], "the worker says what it waits for")
+    wait_until(
+        lambda: "no broker answers" in worker.ask("/readyz")[1], "the worker says what it waits for"
+    )
     wait_until(lambda: "no broker answers" in impatient.ask("/readyz")[1], "the other one does")
     assert impatient.stop(10.0) == 0
     assert worker.ask("/livez")[0] == 200
@@ -102,7 +124,9 @@ def test_a_worker_waits_for_the_broker_and_stops_meanwhile(own_broker: Broker, p
     worker.wait_ready()
 
 
-def test_a_committed_offset_below_the_log_stops_the_worker_loudly(kafka: Kafka, processes: Processes) -> None:
+def test_a_committed_offset_below_the_log_stops_the_worker_loudly(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, 1)
     kafka.produce("contacts.events", [event(contact, 1) for contact in range(20)], WEBHOOK)
     first = processes.start("dedupe", environ=environ(kafka, 1)).wait_ready()
@@ -114,29 +138,35 @@ def test_a_committed_offset_below_the_log_stops_the_worker_loudly(kafka: Kafka, 
     next(iter(admin.delete_records([expired]).values())).result(REQUEST_SECONDS)
 
     second = processes.start("dedupe", environ=environ(kafka, 1))
-    assert second.popen.wait(30) == Exit.OFFSETS_EXPIRED
+    assert second.popen.wait(30) == ExitCode.OFFSET_OUT_OF_RANGE
     assert "below the start of the log" in second.log
     assert committed(kafka) == {0: 20}
 
 
-def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(kafka: Kafka, processes: Processes) -> None:
+def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, 1)
     kafka.produce("contacts.events", [event(contact, 1) for contact in range(20)], WEBHOOK)
     admin = kafka.admin()
     behind = ConsumerGroupTopicPartitions(
-        f"{kafka.prefix}contactstream-dedupe", [TopicPartition(kafka.name("contacts.events"), 0, 100)]
+        f"{kafka.prefix}contactstream-dedupe",
+        [TopicPartition(kafka.name("contacts.events"), 0, 100)],
     )
     next(iter(admin.alter_consumer_group_offsets([behind]).values())).result(REQUEST_SECONDS)
 
     worker = processes.start("dedupe", environ=environ(kafka, 1))
-    assert worker.popen.wait(30) == Exit.OFFSETS_EXPIRED
+    assert worker.popen.wait(30) == ExitCode.OFFSET_OUT_OF_RANGE
     assert "behind the end of the log" in worker.log
 
 
 def test_a_backlog_of_large_notes_that_compress_well_is_worked_off_in_bounded_memory(
     kafka: Kafka, processes: Processes
 ) -> None:
-    contacts, notes = 800, b'"notes":"' + b"n" * 1_500_000 + b'",'  # 1.2 GB, of which the broker holds some megabytes
+    contacts, notes = (
+        800,
+        b'"notes":"' + b"n" * 1_500_000 + b'",',
+    )  # 1.2 GB, of which the broker holds some megabytes
     create_topics(kafka, 1)
     producer = Producer(
         {
@@ -173,11 +203,13 @@ def test_a_backlog_of_large_notes_that_compress_well_is_worked_off_in_bounded_me
 def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 2)
     worker = processes.start("dedupe", environ=environ(kafka, 3))
-    assert worker.popen.wait(30) == Exit.PARTITIONS_DIFFER
+    assert worker.popen.wait(30) == ExitCode.PARTITION_COUNT_MISMATCH
     assert "instead of 3" in worker.log
 
 
-def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(kafka: Kafka, processes: Processes) -> None:
+def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, 4)
     with Load(kafka, 500, rate=400) as load:
         for _ in range(2):
@@ -201,15 +233,21 @@ def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
     moment = tmp_path / "before_outputs"  # between the decision upon a batch and its publication
     moment.touch()
     given = environ(kafka, 2) | {FOLDER: str(tmp_path)}
-    worker = processes.start("dedupe", command=(sys.executable, "-m", "tests.faults.variants", "whole"), environ=given)
-    wait_until((tmp_path / "before_outputs.reached").exists, "the worker is in the middle of a batch", 60.0)
+    worker = processes.start(
+        "dedupe",
+        command=(sys.executable, "-m", "tests.faults.harness.variants", "whole"),
+        environ=given,
+    )
+    wait_until(
+        (tmp_path / "before_outputs.reached").exists, "the worker is in the middle of a batch", 60.0
+    )
     own_broker.pause()
     moment.unlink()
     try:
         ended = worker.popen.wait(30)
     finally:
         own_broker.resume()
-    assert ended in (Exit.NOT_ACKNOWLEDGED, Exit.NO_HEARTBEAT)
+    assert ended in (ExitCode.NOT_ACKNOWLEDGED, ExitCode.NO_HEARTBEAT)
     processes.start("dedupe", environ=given).wait_ready()
     wait_done(kafka, 300)
     found = account(kafka.read("contacts.changes")).versions

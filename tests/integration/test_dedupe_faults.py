@@ -1,6 +1,8 @@
-"""The dedupe stage is killed, joined and left in the middle of its work; every event is accounted for.
+"""The dedupe stage is killed, joined and left in the middle of its work; every event is accounted
+for.
 
-Workers that sleep through a takeover or die in the middle of a batch: tests/faults, test_sleepers.py and test_variants.py.
+Workers that sleep through a takeover or die in the middle of a batch: tests/faults,
+test_sleepers.py and test_variants.py.
 """
 
 import pytest
@@ -47,7 +49,9 @@ def test_every_event_is_accounted_for_when_the_worker_is_killed_while_5000_flow(
     assert kafka.read("contacts.dead-letter") == []
 
 
-def test_nothing_is_missing_after_workers_joined_and_left_under_load(kafka: Kafka, processes: Processes) -> None:
+def test_nothing_is_missing_after_workers_joined_and_left_under_load(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, PARTITIONS)
     first = start(processes, kafka).wait_ready()
     with Load(kafka, CONTACTS, rate=1000) as load:

@@ -16,13 +16,15 @@ import pytest
 
 from deploy.local.broker import Served, answers, dying_with_parent
 from tests.support.kafka import REQUEST_SECONDS, Kafka
-from tests.support.processes import OF_THE_MACHINE, ROOT
+from tests.support.paths import ROOT
+from tests.support.processes import OF_THE_MACHINE
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 SECONDS = 500.0  # half a minute on an idle machine; its own bounds are shorter each
-ONLY_THEIRS = {  # what somebody may have set up for a deployment of their own; none of it is for the demo
+# what somebody may have set up for a deployment of their own; none of it is for the demo
+ONLY_THEIRS = {
     "NYLAS_API_KEY": "nyk_of_the_user",
     "NYLAS_API_URL": "https://api.eu.nylas.com",
     "SALESFORCE_LOGIN_URL": "https://the-users-own.example",
@@ -36,8 +38,12 @@ ONLY_THEIRS = {  # what somebody may have set up for a deployment of their own; 
 }
 
 
-def demo(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    """`contactstream demo ...` whose folders are made below `folder`; what it says to people goes to `folder/said`."""
+def demo(
+    folder: Path, *words: str, environ: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """`contactstream demo ...` whose folders are made below `folder`; what it says to people goes
+    to `folder/said`.
+    """
     temporary = folder / "temporary"
     temporary.mkdir()
     given = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
@@ -107,18 +113,27 @@ def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None
     assert sink["outcomes"]["released"] == 5
     assert "failed" not in sink["outcomes"]
     assert (
-        min(sink["outcomes_by_object"][what][name] for what in ("created", "updated") for name in ("Contact", "Lead"))
+        min(
+            sink["outcomes_by_object"][what][name]
+            for what in ("created", "updated")
+            for name in ("Contact", "Lead")
+        )
         > 0
     )
     assert min(sink["matched"][how] for how in ("key", "email", "converted_lead")) > 0
     assert sink["error_rate"] == 0
-    assert 0.2 < sink["match_rate"] < 0.4  # a fifth of the people was there, and some are in two books
+    assert (
+        0.2 < sink["match_rate"] < 0.4
+    )  # a fifth of the people was there, and some are in two books
 
     org = told["salesforce"]
     assert org["calls_first_sync_total"] == sum(org["calls_first_sync"].values()) <= 12
     assert org["calls_of_the_one_patch_per_contact_recipe"] >= 2103
     for name in ("Contact", "Lead"):
-        assert org["records_after"][name] == org["records_before"][name] + sink["outcomes_by_object"]["created"][name]
+        assert (
+            org["records_after"][name]
+            == org["records_before"][name] + sink["outcomes_by_object"]["created"][name]
+        )
     assert org["titles_compared"] == 9
     assert told["topics"]["contacts.dead-letter"] == 0
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left behind"
@@ -130,7 +145,10 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
     def left() -> list[str]:
         admin = ours.admin()
         found = admin.list_consumer_groups(request_timeout=REQUEST_SECONDS).result().valid
-        names = [*admin.list_topics(timeout=REQUEST_SECONDS).topics, *(one.group_id for one in found)]
+        names = [
+            *admin.list_topics(timeout=REQUEST_SECONDS).topics,
+            *(one.group_id for one in found),
+        ]
         return [name for name in names if name.startswith("demo-")]
 
     given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
@@ -143,7 +161,9 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
     assert answers(kafka_server.bootstrap, 10.0)
 
 
-def test_it_stays_up_when_asked_says_where_to_look_and_ends_on_a_signal(kafka_server: Served, tmp_path: Path) -> None:
+def test_it_stays_up_when_asked_says_where_to_look_and_ends_on_a_signal(
+    kafka_server: Served, tmp_path: Path
+) -> None:
     given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
     process = demo(tmp_path, "--stay", "--people", "200", environ=given)
     assert process.stdout is not None
@@ -177,7 +197,9 @@ def test_an_interruption_stops_every_process_and_says_where_the_logs_are(
 ) -> None:
     process = demo(tmp_path, "--json")
     wait_until(
-        lambda: list((tmp_path / "temporary").glob("contactstream-demo-*/nylas.out")), "it is on its way", SECONDS
+        lambda: list((tmp_path / "temporary").glob("contactstream-demo-*/nylas.out")),
+        "it is on its way",
+        SECONDS,
     )
     process.send_signal(number)
     status, out, said = ended(process, tmp_path)

@@ -1,4 +1,6 @@
-"""`contactstream doctor` against a simulated org, a simulated Nylas and a real Kafka: what is wrong is named, with a remedy."""
+"""`contactstream doctor` against a simulated org, a simulated Nylas and a real Kafka: what is wrong
+is named, with a remedy.
+"""
 
 import json
 import os
@@ -24,10 +26,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from deploy.local.broker import Served, free_ports
 from streams import cli
 from streams.commands import doctor
+from streams.kafka.admin import check, create
 from streams.settings import KafkaSettings, load
-from streams.topics import check, create, topics
+from streams.topics import topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
-from tests.support.processes import OF_THE_MACHINE, ROOT, Processes
+from tests.support.paths import ROOT
+from tests.support.processes import OF_THE_MACHINE, Processes
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -54,7 +58,9 @@ class SetUp:
         self.http.put(f"{self.salesforce}/_sim/world", json=dict(world)).raise_for_status()
 
     def faults(self, *listed: Mapping[str, Any]) -> None:
-        self.http.post(f"{self.salesforce}/_sim/faults", json={"faults": list(listed)}).raise_for_status()
+        self.http.post(
+            f"{self.salesforce}/_sim/faults", json={"faults": list(listed)}
+        ).raise_for_status()
 
     def permissions(self, **held: bool) -> None:
         """What the org says of its user."""
@@ -93,7 +99,10 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
     own = Processes(folder, {})
     urls = []
     try:
-        for name, world in (("salesforce", {}), ("nylas", {"api_key": NYLAS_KEY, "grants": GRANTS})):
+        for name, world in (
+            ("salesforce", {}),
+            ("nylas", {"api_key": NYLAS_KEY, "grants": GRANTS}),
+        ):
             file = folder / f"{name}.json"
             file.write_text(json.dumps(world))
             process = own.start("simulate", name, "--world", str(file))
@@ -108,7 +117,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
 def topics_made(kafka_server: Served) -> Iterator[Kafka]:
     """Topics as they have to be, for all tests that leave them alone."""
     own = Kafka(kafka_server.bootstrap, f"t{uuid.uuid4().hex[:12]}.")
-    create(own.admin(), topics(load(KafkaSettings, own.environ)))
+    create(own.admin(), topics(load(KafkaSettings, own.environ)).all())
     yield own
     own.delete_all()
 
@@ -133,11 +142,15 @@ def healthy(stand_ins: tuple[str, str], topics_made: Kafka) -> Iterator[SetUp]:
 
 def examined(one: SetUp, environ: Mapping[str, str] | None = None) -> Report:
     """Runs the command in this process, and holds it to what every report promises."""
-    result = CliRunner().invoke(cli.main, ["doctor", "--json"], env=one.environ | dict(environ or {}))
+    result = CliRunner().invoke(
+        cli.main, ["doctor", "--json"], env=one.environ | dict(environ or {})
+    )
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert "Traceback" not in result.output
     told = json.loads(result.stdout)
-    found = {each["check"]: each for each in reversed(told["findings"])}  # of several on one topic the first
+    found = {
+        each["check"]: each for each in reversed(told["findings"])
+    }  # of several on one topic the first
     for each in told["findings"]:
         assert set(each) == {"check", "status", "finding", "remedy"}
         assert bool(each["remedy"]) == (each["status"] != "ok"), each
@@ -167,13 +180,40 @@ HEALTHY = [
         f"{sobject}{what}"
         for sobject in ("Contact", "Lead")
         for what in (
-            *(" access", f".{KEY}", f".{VERSION}", ".Email", f".{EMAIL_2}", f".{EMAIL_3}", " mapping"),
-            *(" required fields", " record types", " version rule", " duplicate rules", " records seen"),
+            *(
+                " access",
+                f".{KEY}",
+                f".{VERSION}",
+                ".Email",
+                f".{EMAIL_2}",
+                f".{EMAIL_3}",
+                " mapping",
+            ),
+            *(
+                " required fields",
+                " record types",
+                " version rule",
+                " duplicate rules",
+                " records seen",
+            ),
             " records edited",
         )
     ),
-    *("Contact.AccountId", "Lead.IsConverted", "Lead.ConvertedContactId", "person accounts", "lead conversion"),
-    *("Account records seen", "daily API calls", "broker", "topics", "offsets of dedupe", "lag of dedupe"),
+    *(
+        "Contact.AccountId",
+        "Lead.IsConverted",
+        "Lead.ConvertedContactId",
+        "person accounts",
+        "lead conversion",
+    ),
+    *(
+        "Account records seen",
+        "daily API calls",
+        "broker",
+        "topics",
+        "offsets of dedupe",
+        "lag of dedupe",
+    ),
     *("offsets of sink", "lag of sink", "Nylas key"),
 ]
 
@@ -189,7 +229,9 @@ def test_a_healthy_set_up_ends_with_0_and_names_every_check(healthy: SetUp) -> N
     assert body["ok"] is True
     calls = "daily API calls: "  # the one finding that the other run changes
     said = [f"ok   {each['check']}: {each['finding']}" for each in body["findings"]]
-    assert [line for line in said if calls not in line] == [line for line in lines if calls not in line]
+    assert [line for line in said if calls not in line] == [
+        line for line in lines if calls not in line
+    ]
     assert sorted(each["check"] for each in body["findings"]) == sorted(HEALTHY)
     assert healthy.http.get(state).json()["writes"] == before
 
@@ -267,13 +309,19 @@ def test_the_reserve_of_the_daily_calls_is_the_configured_one(healthy: SetUp) ->
         f"{healthy.salesforce}/_sim/settings", json={"daily_limit": 1000, "daily_used": 600}
     ).raise_for_status()
     assert examined(healthy).faults == {}
-    assert examined(healthy, {"SALESFORCE_RESERVE": "0.5"}).faults == {"daily API calls": "fail"}
+    assert examined(healthy, {"SALESFORCE_CALL_RESERVE": "0.5"}).faults == {
+        "daily API calls": "fail"
+    }
 
 
 def rule(**metadata: Any) -> dict[str, Any]:
     """An answer to every question to the Tooling API: the version rule, as it stands in the org."""
     ours = {"active": True, "errorDisplayField": VERSION} | metadata
-    record = {"ValidationName": "Nylas_Version_Never_Goes_Back", "Active": ours["active"], "Metadata": ours}
+    record = {
+        "ValidationName": "Nylas_Version_Never_Goes_Back",
+        "Active": ours["active"],
+        "Metadata": ours,
+    }
     text = json.dumps({"size": 1, "totalSize": 1, "done": True, "records": [record]})
     return {"effect": "status", "kind": "tooling_query", "status": 200, "text": text, "times": None}
 
@@ -289,7 +337,10 @@ OURS = (
     [
         ({"errorConditionFormula": "Nylas_Version__c < 0"}, "has another formula"),
         ({"errorConditionFormula": OURS, "active": False}, "is not active"),
-        ({"errorConditionFormula": OURS, "errorDisplayField": "LastName"}, "its error is shown at LastName"),
+        (
+            {"errorConditionFormula": OURS, "errorDisplayField": "LastName"},
+            "its error is shown at LastName",
+        ),
     ],
 )
 def test_a_version_rule_that_does_not_hold_older_data_back_is_a_failure(
@@ -356,7 +407,12 @@ def test_what_the_mapping_asks_of_the_org_is_checked(healthy: SetUp, tmp_path: P
 
 
 def test_questions_that_are_refused_leave_it_open_and_fail_nothing(healthy: SetUp) -> None:
-    refused = {"status": 403, "code": "INSUFFICIENT_ACCESS", "message": "insufficient access", "times": None}
+    refused = {
+        "status": 403,
+        "code": "INSUFFICIENT_ACCESS",
+        "message": "insufficient access",
+        "times": None,
+    }
     kinds = ["tooling_query", "duplicate_rules", "query", "limits"]
     healthy.faults({"effect": "status", "kinds": kinds, **refused})
     report = examined(healthy)
@@ -377,10 +433,22 @@ def test_without_the_right_to_see_the_set_up_no_rule_is_called_missing(healthy: 
     healthy.http.post(
         f"{healthy.salesforce}/_sim/settings", json={"version_rule": False, "lead_mapping": False}
     ).raise_for_status()
-    unseen = {"Contact version rule": "warn", "Lead version rule": "warn", "lead conversion": "warn"}
+    unseen = {
+        "Contact version rule": "warn",
+        "Lead version rule": "warn",
+        "lead conversion": "warn",
+    }
     healthy.permissions(PermissionsViewSetup=False)
     assert examined(healthy).faults == unseen
-    healthy.faults({"effect": "status", "kind": "query", "status": 403, "code": "INSUFFICIENT_ACCESS", "times": None})
+    healthy.faults(
+        {
+            "effect": "status",
+            "kind": "query",
+            "status": 403,
+            "code": "INSUFFICIENT_ACCESS",
+            "times": None,
+        }
+    )
     report = examined(healthy)  # not even this can be asked
     assert {check: report.faults[check] for check in unseen} == unseen
     assert all("cannot tell" in report.finding(check) for check in unseen)
@@ -388,9 +456,16 @@ def test_without_the_right_to_see_the_set_up_no_rule_is_called_missing(healthy: 
 
 def test_an_org_in_trouble_is_one_that_answers_nothing(healthy: SetUp) -> None:
     kinds = ["describe", "tooling_query", "duplicate_rules", "query", "limits"]
-    healthy.faults({"effect": "status", "kinds": kinds, "status": 503, "body": "html", "times": None})
+    healthy.faults(
+        {"effect": "status", "kinds": kinds, "status": 503, "body": "html", "times": None}
+    )
     report = examined(healthy)
-    assert report.faults["Contact fields"] == report.faults["Lead fields"] == report.faults["Account fields"] == "fail"
+    assert (
+        report.faults["Contact fields"]
+        == report.faults["Lead fields"]
+        == report.faults["Account fields"]
+        == "fail"
+    )
     assert report.faults["lead conversion"] == "warn"
     assert report.found["broker"]["status"] == "ok"
 
@@ -407,7 +482,10 @@ def test_a_login_that_names_no_user_is_a_failure(healthy: SetUp) -> None:
         ({"SALESFORCE_CLIENT_SECRET": "wrong"}, "invalid_client"),
         ({"SALESFORCE_CLIENT_ID": ""}, "SALESFORCE_CLIENT_ID is not set"),
         ({"SALESFORCE_CLIENT_SECRET": ""}, "SALESFORCE"),
-        ({"SALESFORCE_PRIVATE_KEY": "no key", "SALESFORCE_USERNAME": "u@example.com"}, "private key"),
+        (
+            {"SALESFORCE_PRIVATE_KEY": "no key", "SALESFORCE_USERNAME": "u@example.com"},
+            "private key",
+        ),
         ({"SALESFORCE_LOGIN_URL": "http://127.0.0.1:1"}, "network"),
         ({"SALESFORCE_LOGIN_URL": "login.salesforce.example"}, "login.salesforce.example"),
         ({"SALESFORCE_LOGIN_URL": "http://[::1"}, "http://[::1"),
@@ -449,7 +527,9 @@ def test_settings_that_cannot_be_used_are_findings_and_the_rest_is_examined(
     assert report.found["Nylas key"]["status"] == report.found["login"]["status"] == "ok"
 
 
-def test_a_broker_that_is_away_hides_nothing_of_the_org(healthy: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_away_hides_nothing_of_the_org(
+    healthy: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "BROKER_SECONDS", 0.5)
     (port,) = free_ports(1)
     report = examined(healthy, {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
@@ -479,14 +559,20 @@ def test_topics_that_are_missing_or_not_as_they_have_to_be(healthy: SetUp, kafka
     assert missing.faults["group of sink"] == "warn"
 
     wanted = topics(load(KafkaSettings, kafka.environ))
-    create(kafka.admin(), wanted)
+    create(kafka.admin(), wanted.all())
     entry = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, kafka.name("contacts.changes"), incremental_configs=[entry])
+    resource = ConfigResource(
+        ResourceType.TOPIC, kafka.name("contacts.changes"), incremental_configs=[entry]
+    )
     admin = kafka.admin()
-    for future in admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS).values():
+    for future in admin.incremental_alter_configs(
+        [resource], request_timeout=REQUEST_SECONDS
+    ).values():
         future.result()
-    wait_until(lambda: check(admin, wanted), "the broker says what it was told")
-    changes, events = (f"topic {kafka.name(name)}" for name in ("contacts.changes", "contacts.events"))
+    wait_until(lambda: check(admin, wanted.all()), "the broker says what it was told")
+    changes, events = (
+        f"topic {kafka.name(name)}" for name in ("contacts.changes", "contacts.events")
+    )
     seen = "topic " + kafka.name("contactstream-dedupe-seen-changelog")
     report = examined(healthy, kafka.environ | {"KAFKA_EVENTS_PARTITIONS": "8"})
     assert report.faults == {changes: "fail", events: "fail", seen: "fail"}
@@ -494,7 +580,9 @@ def test_topics_that_are_missing_or_not_as_they_have_to_be(healthy: SetUp, kafka
     assert "has 4 partitions instead of 8" in report.finding(events)
 
 
-def test_too_few_copies_of_a_topic_are_a_finding_for_each(healthy: SetUp, topics_made: Kafka) -> None:
+def test_too_few_copies_of_a_topic_are_a_finding_for_each(
+    healthy: SetUp, topics_made: Kafka
+) -> None:
     report = examined(healthy, {"KAFKA_REPLICATION_FACTOR": "3"})
     names = [topic.name for topic in topics(load(KafkaSettings, topics_made.environ)).all()]
     assert report.faults == {f"topic {name}": "fail" for name in names}
@@ -502,7 +590,10 @@ def test_too_few_copies_of_a_topic_are_a_finding_for_each(healthy: SetUp, topics
 
 
 def commit(kafka: Kafka, stage: str, topic: str, offset: int) -> None:
-    config = {"bootstrap.servers": kafka.bootstrap, "group.id": f"{kafka.prefix}contactstream-{stage}"}
+    config = {
+        "bootstrap.servers": kafka.bootstrap,
+        "group.id": f"{kafka.prefix}contactstream-{stage}",
+    }
     consumer = Consumer(config | {"enable.auto.commit": False})
     try:
         consumer.commit(offsets=[TopicPartition(kafka.name(topic), 0, offset)], asynchronous=False)
@@ -513,7 +604,7 @@ def commit(kafka: Kafka, stage: str, topic: str, offset: int) -> None:
 def test_a_stage_that_lags_or_whose_offset_is_outside_the_log_is_named(
     healthy: SetUp, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)))
+    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)).all())
     kafka.produce("contacts.changes", [(b"g/%d" % number, b"{}") for number in range(30)])
     monkeypatch.setattr(doctor, "MUCH_LAG", 20)
 
@@ -533,7 +624,7 @@ def test_a_stage_that_lags_or_whose_offset_is_outside_the_log_is_named(
 
 
 def test_a_stage_that_never_ran_is_to_be_started(healthy: SetUp, kafka: Kafka) -> None:
-    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)))
+    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)).all())
     kafka.produce("contacts.changes", [(b"g/1", b"{}")])
     report = examined(healthy, kafka.environ)
     assert report.faults == {"lag of sink": "warn"}
@@ -548,7 +639,9 @@ def test_a_stage_that_never_ran_is_to_be_started(healthy: SetUp, kafka: Kafka) -
         ({"NYLAS_API_URL": "nonsense"}, "can be reached from here"),
     ],
 )
-def test_a_nylas_that_does_not_open_is_a_finding(healthy: SetUp, environ: Mapping[str, str], remedy: str) -> None:
+def test_a_nylas_that_does_not_open_is_a_finding(
+    healthy: SetUp, environ: Mapping[str, str], remedy: str
+) -> None:
     report = examined(healthy, environ)
     assert report.faults == {"Nylas key": "fail"}
     assert remedy in report.found["Nylas key"]["remedy"]

@@ -4,8 +4,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from deploy.local.broker import Broker
-from streams.kafka import client_config
-from streams.lag import LagReader
+from streams.kafka.clients import client_config
+from streams.kafka.lag import LagReader
 from streams.settings import KafkaSettings, load
 from tests.support.kafka import Kafka
 from tests.support.waiting import wait_until
@@ -14,7 +14,9 @@ pytestmark = pytest.mark.kafka
 
 
 def committed(kafka: Kafka, group: str, topic: str, offset: int) -> None:
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False})
+    consumer = Consumer(
+        {"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False}
+    )
     consumer.commit(offsets=[TopicPartition(kafka.name(topic), 0, offset)], asynchronous=False)
     consumer.close()
 
@@ -47,7 +49,8 @@ def test_the_lag_is_told_again_after_a_restart_of_the_broker(own_broker: Broker)
     assert lag() == 10
     for end in (own_broker.stop, own_broker.kill):
         end()
-        own_broker.launch()  # and not waited for: the coordinator that is not up yet is what once crashed the process
+        # and not waited for: the coordinator that is not up yet is what once crashed the process
+        own_broker.launch()
         told = wait_until(lag, "the lag is told again")
         own_broker.wait()
         assert (told, lag()) == (10, 10), "no lag is better than a wrong one"

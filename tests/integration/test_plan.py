@@ -1,4 +1,6 @@
-"""`contactstream plan` against a simulated org: what would become of each contact, field by field, and that nothing is written."""
+"""`contactstream plan` against a simulated org: what would become of each contact, field by field,
+and that nothing is written.
+"""
 
 import json
 import time
@@ -11,14 +13,16 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from connectors.salesforce.exclusions import Suppression
 from connectors.salesforce.simulator.schema import make_id
+from connectors.salesforce.suppression import Suppression
 from streams import cli
 from streams.events import Kind, change_headers
+from streams.kafka.admin import create
 from streams.settings import KafkaSettings, load
-from streams.topics import create, topics
+from streams.topics import topics
 from tests.support.kafka import Kafka
-from tests.support.processes import ROOT, Processes
+from tests.support.paths import ROOT
+from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
@@ -38,20 +42,37 @@ class Org:
     def is_now(self, world: Mapping[str, Any]) -> None:
         self.http.put(f"{self.url}/_sim/world", json=dict(world)).raise_for_status()
 
-    def run(self, *words: str, given: bytes | None = None, environ: Mapping[str, str] | None = None) -> Result:
-        """`contactstream plan`, which must have written nothing and asked for nothing but what it needs."""
-        env = {"SALESFORCE_LOGIN_URL": self.url, "SALESFORCE_CLIENT_ID": "t", "SALESFORCE_CLIENT_SECRET": "t"}
-        result = CliRunner().invoke(cli.main, ["plan", *words], input=given, env=env | dict(environ or {}))
+    def run(
+        self, *words: str, given: bytes | None = None, environ: Mapping[str, str] | None = None
+    ) -> Result:
+        """`contactstream plan`, which must have written nothing and asked for nothing but what it
+        needs.
+        """
+        env = {
+            "SALESFORCE_LOGIN_URL": self.url,
+            "SALESFORCE_CLIENT_ID": "t",
+            "SALESFORCE_CLIENT_SECRET": "t",
+        }
+        result = CliRunner().invoke(
+            cli.main, ["plan", *words], input=given, env=env | dict(environ or {})
+        )
         assert isinstance(result.exception, SystemExit | None), result.exception
         assert "Traceback" not in result.output
         assert self.http.get(f"{self.url}/_sim/writes").json() == []
         calls = self.http.get(f"{self.url}/_sim/state").json()["calls"]
-        assert calls.keys() <= {"token", "composite_describe", "composite_query", "query_more"}, calls
+        assert calls.keys() <= {"token", "composite_describe", "composite_query", "query_more"}, (
+            calls
+        )
         return result
 
     def planned(self, *lines: Mapping[str, Any], **environ: str) -> list[dict[str, Any]]:
         """The entries for these contacts and envelopes, from standard input."""
-        result = self.run("-", "--json", given=b"\n".join(json.dumps(line).encode() for line in lines), environ=environ)
+        result = self.run(
+            "-",
+            "--json",
+            given=b"\n".join(json.dumps(line).encode() for line in lines),
+            environ=environ,
+        )
         assert result.exit_code == 0, result.output
         contacts: list[dict[str, Any]] = json.loads(result.stdout)["contacts"]
         return contacts
@@ -76,16 +97,32 @@ def org(simulated: str) -> Iterator[Org]:
         yield one
 
 
-def ada(contact_id: str = "c1", *addresses: str, grant: str = GRANT, **fields: Any) -> dict[str, Any]:
+def ada(
+    contact_id: str = "c1", *addresses: str, grant: str = GRANT, **fields: Any
+) -> dict[str, Any]:
     """A Nylas contact."""
     emails = [{"email": address, "type": "work"} for address in addresses or (ADA,)]
-    known = {"given_name": "Ada", "surname": "Lovelace", "job_title": "Analyst", "company_name": "Engines"}
-    return {"id": contact_id, "grant_id": grant, "object": "contact", "emails": emails} | known | fields
+    known = {
+        "given_name": "Ada",
+        "surname": "Lovelace",
+        "job_title": "Analyst",
+        "company_name": "Engines",
+    }
+    return (
+        {"id": contact_id, "grant_id": grant, "object": "contact", "emails": emails}
+        | known
+        | fields
+    )
 
 
 def updated(contact: Mapping[str, Any], at: int = 100) -> dict[str, Any]:
     """The envelope of a webhook."""
-    return {"specversion": "1.0", "type": "contact.updated", "time": at, "data": {"object": dict(contact)}}
+    return {
+        "specversion": "1.0",
+        "type": "contact.updated",
+        "time": at,
+        "data": {"object": dict(contact)},
+    }
 
 
 def deleted(contact_id: str = "c1", at: int = 100) -> dict[str, Any]:
@@ -95,7 +132,13 @@ def deleted(contact_id: str = "c1", at: int = 100) -> dict[str, Any]:
 
 def held(grant: str = GRANT, version: int = 1, **fields: Any) -> dict[str, Any]:
     """A Contact of ours that holds a contact's key."""
-    known = {"FirstName": "Ada", "LastName": "Lovelace", "Title": "Analyst", "Email": ADA, "CreatedById": "integration"}
+    known = {
+        "FirstName": "Ada",
+        "LastName": "Lovelace",
+        "Title": "Analyst",
+        "Email": ADA,
+        "CreatedById": "integration",
+    }
     return {"Id": CONTACT, KEY: f"{grant}/c1", VERSION: version} | known | fields
 
 
@@ -113,27 +156,39 @@ OWNED = {KEY: (None, "g1/c1"), VERSION: (None, 100)}
     [
         (
             {},
-            {"fate": "created", "sobject": "Lead", "record_id": None, "matched": None},
+            {"outcome": "created", "sobject": "Lead", "record_id": None, "matched": None},
             NEW | OWNED | {"Email": (None, ADA), "Company": (None, "Engines")},
         ),
         (
             {"accounts": [ACME | {"Website": "engines.example"}]},
-            {"fate": "created", "sobject": "Contact", "record_id": None, "matched": None},
+            {"outcome": "created", "sobject": "Contact", "record_id": None, "matched": None},
             NEW | OWNED | {"Email": (None, ADA), "AccountId": (None, ACCOUNT)},
         ),
         (
             {"contacts": [held(Title="Countess")]},
-            {"fate": "updated", "sobject": "Contact", "record_id": CONTACT, "matched": "key"},
+            {"outcome": "updated", "sobject": "Contact", "record_id": CONTACT, "matched": "key"},
             {"Title": ("Countess", "Analyst"), VERSION: (1, 100)},
         ),
         (
-            {"leads": [{"Id": LEAD, "LastName": "Lovelace", "Company": "E", "Email": ADA, "Title": "Countess"}]},
-            {"fate": "updated", "sobject": "Lead", "record_id": LEAD, "matched": "email"},
+            {
+                "leads": [
+                    {
+                        "Id": LEAD,
+                        "LastName": "Lovelace",
+                        "Company": "E",
+                        "Email": ADA,
+                        "Title": "Countess",
+                    }
+                ]
+            },
+            {"outcome": "updated", "sobject": "Lead", "record_id": LEAD, "matched": "email"},
             OWNED | {"FirstName": (None, "Ada")},  # a person typed the title
         ),
         (
             {
-                "contacts": [{"Id": CONTACT, "LastName": "Lovelace", "FirstName": "Ada", "Title": "Analyst"}],
+                "contacts": [
+                    {"Id": CONTACT, "LastName": "Lovelace", "FirstName": "Ada", "Title": "Analyst"}
+                ],
                 "leads": [
                     {
                         "LastName": "Lovelace",
@@ -144,41 +199,46 @@ OWNED = {KEY: (None, "g1/c1"), VERSION: (None, 100)}
                     }
                 ],
             },
-            {"fate": "updated", "sobject": "Contact", "record_id": CONTACT, "matched": "converted_lead"},
+            {
+                "outcome": "updated",
+                "sobject": "Contact",
+                "record_id": CONTACT,
+                "matched": "converted_lead",
+            },
             OWNED | {"Email": (None, ADA)},
         ),
         (
             {"contacts": [held(OTHER, 999, Title=None)]},
-            {"fate": "filled", "record_id": CONTACT, "matched": "email", "reason": ""},
+            {"outcome": "filled", "record_id": CONTACT, "matched": "email", "reason": ""},
             {"Title": (None, "Analyst")},
         ),
         (
             {"contacts": [held(OTHER, 999)]},
-            {"fate": "filled", "record_id": CONTACT, "reason": "nothing_to_fill"},
+            {"outcome": "filled", "record_id": CONTACT, "reason": "nothing_to_fill"},
             {},
         ),
         (
             {"contacts": [held(OTHER, 999, FirstName="Augusta", LastName="King", Title=None)]},
-            {"fate": "filled", "record_id": CONTACT, "reason": "name_differs"},
+            {"outcome": "filled", "record_id": CONTACT, "reason": "name_differs"},
             {},
         ),
         (
             {"contacts": [held(version=100)]},
-            {"fate": "unchanged", "record_id": CONTACT, "matched": "key"},
+            {"outcome": "unchanged", "record_id": CONTACT, "matched": "key"},
             {},
         ),
         (
             {"contacts": [held(version=99)]},
-            {"fate": "unchanged", "record_id": CONTACT, "matched": "key"},
+            {"outcome": "unchanged", "record_id": CONTACT, "matched": "key"},
             {VERSION: (99, 100)},
         ),
         (
             {"contacts": [held(version=101, Title="Countess")]},
-            {"fate": "stale", "record_id": CONTACT, "matched": "key"},
+            {"outcome": "stale", "record_id": CONTACT, "matched": "key"},
             {},
         ),
     ],
-    ids=lambda value: value.get("fate", "") if isinstance(value, dict) else "",
+    ids=lambda value: value.get("outcome", "") if isinstance(value, dict) else "",
 )
 def test_what_becomes_of_a_changed_contact(
     org: Org, world: Mapping[str, Any], told: Mapping[str, Any], fields: Mapping[str, Any]
@@ -205,21 +265,40 @@ def test_what_becomes_of_a_changed_contact(
     ],
 )
 def test_what_becomes_of_the_record_of_a_deleted_contact(
-    org: Org, environ: Mapping[str, str], version: int, told: tuple[str, str], fields: Mapping[str, Any]
+    org: Org,
+    environ: Mapping[str, str],
+    version: int,
+    told: tuple[str, str],
+    fields: Mapping[str, Any],
 ) -> None:
     gone = {"type": "boolean", "nillable": False, "defaultedOnCreate": True}
-    org.is_now({"fields": {"Contact": {"Gone__c": gone}}, "contacts": [held(version=version, Gone__c=False)]})
+    org.is_now(
+        {
+            "fields": {"Contact": {"Gone__c": gone}},
+            "contacts": [held(version=version, Gone__c=False)],
+        }
+    )
     (entry,) = org.planned(deleted(), **environ)
-    assert (entry["fate"], entry["reason"], entry["record_id"]) == (*told, CONTACT)
+    assert (entry["outcome"], entry["reason"], entry["record_id"]) == (*told, CONTACT)
     assert changes(entry) == fields
 
 
 def test_a_deleted_contact_without_a_record_changes_nothing(org: Org) -> None:
     (entry,) = org.planned(deleted())
-    assert (entry["fate"], entry["reason"], entry["record_id"]) == ("unchanged", "no_record", None)
+    assert (entry["outcome"], entry["reason"], entry["record_id"]) == (
+        "unchanged",
+        "no_record",
+        None,
+    )
 
 
-DEAD_LEAD = {"LastName": "Lovelace", "FirstName": "Ada", "Company": "E", "Email": ADA, "IsConverted": True}
+DEAD_LEAD = {
+    "LastName": "Lovelace",
+    "FirstName": "Ada",
+    "Company": "E",
+    "Email": ADA,
+    "IsConverted": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +308,12 @@ DEAD_LEAD = {"LastName": "Lovelace", "FirstName": "Ada", "Company": "E", "Email"
         (ada("c1", "no-reply@engines.example"), {}, {}, "role_address"),
         (ada(), {}, {"PEOPLE_EXCLUDED_PATTERNS": "*@engines.*"}, "excluded"),
         (ada(source="inbox"), {}, {}, "source"),
-        (ada(), {"contacts": [held() | {KEY: "g1/c9", "FirstName": "Byron"}]}, {}, "shared_address"),
+        (
+            ada(),
+            {"contacts": [held() | {KEY: "g1/c9", "FirstName": "Byron"}]},
+            {},
+            "shared_address",
+        ),
         (ada(emails=[]), {}, {}, "no_address"),
         (ada("c1", "ada@gmail.com"), {}, {"PEOPLE_CREATE_FREE_MAIL": "false"}, "free_mail"),
         (ada(), {}, {"PEOPLE_CREATE": "contacts"}, "not_created"),
@@ -238,18 +322,27 @@ DEAD_LEAD = {"LastName": "Lovelace", "FirstName": "Ada", "Company": "E", "Email"
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_who_is_left_out_is_said_and_why(
-    org: Org, contact: Mapping[str, Any], world: Mapping[str, Any], environ: Mapping[str, str], reason: str
+    org: Org,
+    contact: Mapping[str, Any],
+    world: Mapping[str, Any],
+    environ: Mapping[str, str],
+    reason: str,
 ) -> None:
     org.is_now(world)
     (entry,) = org.planned(contact, **environ)
-    assert (entry["fate"], entry["reason"], entry["sobject"], entry["fields"]) == ("skipped", reason, None, {})
+    assert (entry["outcome"], entry["reason"], entry["sobject"], entry["fields"]) == (
+        "skipped",
+        reason,
+        None,
+        {},
+    )
 
 
 def test_an_erased_person_is_left_out(org: Org, tmp_path: Path) -> None:
     file = tmp_path / "erased.json"
     file.write_text(Suppression().adding([ADA]).dump())
     (entry,) = org.planned(ada(), PEOPLE_SUPPRESSION_LIST=str(file))
-    assert (entry["fate"], entry["reason"]) == ("skipped", "suppressed")
+    assert (entry["outcome"], entry["reason"]) == ("skipped", "suppressed")
 
 
 def test_what_is_no_contact_or_says_nothing_of_one_is_not_asked_about(org: Org) -> None:
@@ -258,7 +351,7 @@ def test_what_is_no_contact_or_says_nothing_of_one_is_not_asked_about(org: Org) 
     truncated = updated(ada("c3")) | {"type": "contact.updated.truncated"}
     timeless = updated(ada("c4")) | {"time": None}
     found = org.planned(updated(bodyless), truncated, timeless, grant)
-    assert [(entry["key"], entry["fate"], entry["reason"]) for entry in found] == [
+    assert [(entry["key"], entry["outcome"], entry["reason"]) for entry in found] == [
         ("g1/c2", "skipped", "read_again_first"),
         ("g1/c3", "skipped", "read_again_first"),
         ("g1/c4", "skipped", "read_again_first"),
@@ -267,43 +360,82 @@ def test_what_is_no_contact_or_says_nothing_of_one_is_not_asked_about(org: Org) 
     assert found[0].keys() == ENTRY
 
 
-ENTRY = {"key", "fate", "sobject", "record_id", "matched", "reason", "ambiguous", "same_record_as", "fields"}
+ENTRY = {
+    "key",
+    "outcome",
+    "sobject",
+    "record_id",
+    "matched",
+    "reason",
+    "ambiguous",
+    "same_record_as",
+    "fields",
+}
 
 
 def test_several_records_of_a_person_are_named_as_such(org: Org) -> None:
-    org.is_now({"contacts": [held(OTHER) | {KEY: None, VERSION: None, "Id": make_id("003", n)} for n in (600, 601)]})
+    org.is_now(
+        {
+            "contacts": [
+                held(OTHER) | {KEY: None, VERSION: None, "Id": make_id("003", n)}
+                for n in (600, 601)
+            ]
+        }
+    )
     (entry,) = org.planned(ada())
-    assert (entry["fate"], entry["matched"], entry["ambiguous"]) == ("updated", "email", True)
+    assert (entry["outcome"], entry["matched"], entry["ambiguous"]) == ("updated", "email", True)
 
 
-def test_people_who_end_in_one_record_show_its_changes_once_under_whom_they_come_from(org: Org) -> None:
+def test_people_who_end_in_one_record_show_its_changes_once_under_whom_they_come_from(
+    org: Org,
+) -> None:
     first, second = ada("c1", ADA, job_title=None), ada("c1", ADA, grant=OTHER, mobile=None)
     one, other = org.planned(updated(first), updated(second))
-    assert (one["fate"], other["fate"], other["same_record_as"]) == ("created", "filled", "g1/c1")
+    assert (one["outcome"], other["outcome"], other["same_record_as"]) == (
+        "created",
+        "filled",
+        "g1/c1",
+    )
     assert changes(one) == NEW | OWNED | {"Email": (None, ADA), "Company": (None, "Engines")}
     assert other["fields"] == {}
     org.is_now({"contacts": [held(version=100, Title=None)]})
-    one, other = org.planned(updated(first), updated(second))  # the owner changes nothing: the other fills the title
-    assert (one["fate"], one["same_record_as"], one["fields"]) == ("unchanged", "g2/c1", {})
-    assert (other["fate"], changes(other)) == ("filled", {"Title": (None, "Analyst")})
+    one, other = org.planned(
+        updated(first), updated(second)
+    )  # the owner changes nothing: the other fills the title
+    assert (one["outcome"], one["same_record_as"], one["fields"]) == ("unchanged", "g2/c1", {})
+    assert (other["outcome"], changes(other)) == ("filled", {"Title": (None, "Analyst")})
     org.is_now({"contacts": [held(OTHER, FirstName="Augusta", LastName="King", Title=None)]})
     king = ada("c1", ADA, grant=OTHER, given_name="Augusta", surname="King")
-    one, other = org.planned(updated(ada()), updated(king))  # who has another name has no part in it
-    assert (one["fate"], one["reason"], one["fields"]) == ("filled", "name_differs", {})
-    assert (other["fate"], changes(other)) == ("updated", {"Title": (None, "Analyst"), VERSION: (1, 100)})
+    one, other = org.planned(
+        updated(ada()), updated(king)
+    )  # who has another name has no part in it
+    assert (one["outcome"], one["reason"], one["fields"]) == ("filled", "name_differs", {})
+    assert (other["outcome"], changes(other)) == (
+        "updated",
+        {"Title": (None, "Analyst"), VERSION: (1, 100)},
+    )
 
 
 def test_a_released_record_is_taken_over_by_the_next_who_matches(org: Org) -> None:
     org.is_now({"contacts": [held(Title="Countess")]})
     gone, heir = org.planned(deleted(), updated(ada("c7", grant=OTHER)))
-    assert (gone["fate"], gone["fields"], gone["same_record_as"]) == ("released", {}, "g2/c7")
-    assert (heir["fate"], heir["matched"]) == ("updated", "email")
-    assert changes(heir) == {KEY: ("g1/c1", "g2/c7"), VERSION: (1, 100), "Title": ("Countess", "Analyst")}
+    assert (gone["outcome"], gone["fields"], gone["same_record_as"]) == ("released", {}, "g2/c7")
+    assert (heir["outcome"], heir["matched"]) == ("updated", "email")
+    assert changes(heir) == {
+        KEY: ("g1/c1", "g2/c7"),
+        VERSION: (1, 100),
+        "Title": ("Countess", "Analyst"),
+    }
 
 
-def test_of_several_changes_of_a_contact_the_newest_counts_and_a_contact_alone_is_one_of_now(org: Org) -> None:
+def test_of_several_changes_of_a_contact_the_newest_counts_and_a_contact_alone_is_one_of_now(
+    org: Org,
+) -> None:
     org.is_now({"contacts": [held()]})
-    lines = [updated(ada(job_title=title), at) for title, at in (("new", 300), ("newest", 400), ("old", 200))]
+    lines = [
+        updated(ada(job_title=title), at)
+        for title, at in (("new", 300), ("newest", 400), ("old", 200))
+    ]
     (entry,) = org.planned(*lines)
     assert changes(entry) == {"Title": ("Analyst", "newest"), VERSION: (1, 400)}
     before = int(time.time())
@@ -311,27 +443,49 @@ def test_of_several_changes_of_a_contact_the_newest_counts_and_a_contact_alone_i
     assert entry["fields"]["Title"]["after"] == "bare"
     assert before <= entry["fields"][VERSION]["after"] <= time.time()
     (entry,) = org.planned(ada(), deleted(at=int(time.time()) + 100))
-    assert entry["fate"] == "released"
+    assert entry["outcome"] == "released"
 
 
-def test_a_file_is_read_as_standard_input_is_and_blank_lines_are_none(org: Org, tmp_path: Path) -> None:
+def test_a_file_is_read_as_standard_input_is_and_blank_lines_are_none(
+    org: Org, tmp_path: Path
+) -> None:
     file = tmp_path / "contacts.jsonl"
-    lines = [json.dumps(updated(ada("c1"))), "", json.dumps(updated(ada("c2", "bob@acme.example", given_name="Bob")))]
-    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines, ""]).encode())  # as some editors save it
+    lines = [
+        json.dumps(updated(ada("c1"))),
+        "",
+        json.dumps(updated(ada("c2", "bob@acme.example", given_name="Bob"))),
+    ]
+    file.write_bytes(
+        b"\xef\xbb\xbf" + "\r\n".join([*lines, ""]).encode()
+    )  # as some editors save it
     org.is_now({"accounts": [ACME]})
     result = org.run(str(file), "--json")
     body = json.loads(result.stdout)
-    assert [(entry["key"], entry["sobject"]) for entry in body["contacts"]] == [("g1/c1", "Lead"), ("g1/c2", "Contact")]
+    assert [(entry["key"], entry["sobject"]) for entry in body["contacts"]] == [
+        ("g1/c1", "Lead"),
+        ("g1/c2", "Contact"),
+    ]
     assert body["summary"] == {"created": 2}
     assert body["notes"] == {}
 
 
 def test_a_person_reads_what_changes_from_what_to_what(org: Org) -> None:
     org.is_now(
-        {"accounts": [ACME], "contacts": [held(Title="Countess"), held() | {"Id": make_id("003", 501), KEY: "g1/c2"}]}
+        {
+            "accounts": [ACME],
+            "contacts": [
+                held(Title="Countess"),
+                held() | {"Id": make_id("003", 501), KEY: "g1/c2"},
+            ],
+        }
     )
     bob = ada("c3", "bob@acme.example", given_name="Bob", surname="Ünal", job_title="x" * 200)
-    lines = [updated(ada()), deleted("c2"), updated(bob), updated(ada("c4", "info@engines.example"))]
+    lines = [
+        updated(ada()),
+        deleted("c2"),
+        updated(bob),
+        updated(ada("c4", "info@engines.example")),
+    ]
     result = org.run("-", given=b"\n".join(json.dumps(line).encode() for line in lines))
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -358,10 +512,20 @@ def test_a_person_reads_what_changes_from_what_to_what(org: Org) -> None:
 def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
     org.is_now({"contacts": [held(Title="Countess") | {KEY: "g1/ada"}]})
     desk = {"id": "desk", "grant_id": GRANT, "emails": [{"email": "info@acme.example"}]}
-    bob = {"id": "bob", "grant_id": GRANT, "surname": "Babbage", "emails": [{"email": "bob@acme.example"}]}
+    bob = {
+        "id": "bob",
+        "grant_id": GRANT,
+        "surname": "Babbage",
+        "emails": [{"email": "bob@acme.example"}],
+    }
     lines = [updated(ada("ada")), updated(bob), updated(desk)]
     result = org.run("-", given=b"\n".join(json.dumps(line).encode() for line in lines))
-    shown = (ROOT / "README.md").read_text().partition("<!-- plan -->")[2].partition("<!-- /plan -->")[0]
+    shown = (
+        (ROOT / "README.md")
+        .read_text()
+        .partition("<!-- plan -->")[2]
+        .partition("<!-- /plan -->")[0]
+    )
     assert [line.strip() for line in shown.strip().splitlines()[1:-1]] == [
         line.strip() for line in result.stdout.splitlines()
     ]
@@ -379,7 +543,9 @@ def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
         (b"\xff\xfe", "not_json"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_and_nothing_is_planned(org: Org, line: bytes, said: str) -> None:
+def test_a_line_that_cannot_be_read_is_named_and_nothing_is_planned(
+    org: Org, line: bytes, said: str
+) -> None:
     result = org.run("-", "--json", given=json.dumps(ada()).encode() + b"\n\n" + line + b"\n")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: line 3 is neither a contact nor an envelope: {said}")
@@ -408,17 +574,25 @@ def test_a_login_that_is_refused_ends_with_its_reason_and_the_way_to_the_remedy(
 def test_what_had_no_room_in_a_batch_is_planned_with_the_next(org: Org) -> None:
     many = 1_100
     lines = [
-        updated(ada(f"c{n}", *(f"{'a' * 20}{i}@{'b' * 20}{n}.example" for i in range(8)), surname=f"L{n}"))
+        updated(
+            ada(
+                f"c{n}",
+                *(f"{'a' * 20}{i}@{'b' * 20}{n}.example" for i in range(8)),
+                surname=f"L{n}",
+            )
+        )
         for n in range(many)
     ]
     found = org.planned(*lines)
     assert [entry["key"] for entry in found] == [f"g1/c{n}" for n in range(many)]
-    assert {entry["fate"] for entry in found} == {"created"}
+    assert {entry["outcome"] for entry in found} == {"created"}
     calls = org.http.get(f"{org.url}/_sim/state").json()["calls"]
     assert calls["composite_query"] > 2  # more than 1,100 contacts of one address each would take
 
 
-def change(kafka: Kafka, contact: Mapping[str, Any], version: int, kind: Kind = Kind.UPDATED) -> None:
+def change(
+    kafka: Kafka, contact: Mapping[str, Any], version: int, kind: Kind = Kind.UPDATED
+) -> None:
     """As the dedupe stage forwards it."""
     headers = change_headers(kind, version, "f" * 32, "m", b"webhook", b"0")
     key = f"{contact['grant_id']}/{contact['id']}".encode()
@@ -428,7 +602,7 @@ def change(kafka: Kafka, contact: Mapping[str, Any], version: int, kind: Kind = 
 @pytest.fixture
 def log(kafka: Kafka) -> Kafka:
     """A test's own topics."""
-    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)))
+    create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)).all())
     return kafka
 
 
@@ -440,8 +614,17 @@ def since(org: Org, kafka: Kafka, moment: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.kafka
-def test_what_the_dedupe_stage_forwarded_is_planned_in_its_newest_version(org: Org, log: Kafka) -> None:
-    org.is_now({"contacts": [held(), held() | {"Id": make_id("003", 501), KEY: "g1/c2", "Email": "b@b.example"}]})
+def test_what_the_dedupe_stage_forwarded_is_planned_in_its_newest_version(
+    org: Org, log: Kafka
+) -> None:
+    org.is_now(
+        {
+            "contacts": [
+                held(),
+                held() | {"Id": make_id("003", 501), KEY: "g1/c2", "Email": "b@b.example"},
+            ]
+        }
+    )
     for title, version in (("first", 10), ("third", 30), ("second", 20)):
         change(log, ada(job_title=title), version)
     change(log, {"grant_id": GRANT, "id": "c2"}, 40, Kind.DELETED)
@@ -452,7 +635,7 @@ def test_what_the_dedupe_stage_forwarded_is_planned_in_its_newest_version(org: O
     change(log, ada("c4", "dora@engines.example", surname="D"), 70)  # and written anew
     log.produce("contacts.changes", [(b"g1/c5", b"no change")])
     found = since(org, log, "1h")
-    assert [(entry["key"], entry["fate"], entry["reason"]) for entry in found] == [
+    assert [(entry["key"], entry["outcome"], entry["reason"]) for entry in found] == [
         ("g1/c1", "updated", ""),
         ("g1/c2", "released", ""),
         ("g1/c4", "created", ""),
@@ -480,7 +663,9 @@ def test_only_what_came_since_the_moment_is_planned(org: Org, log: Kafka) -> Non
 
 
 @pytest.mark.kafka
-def test_a_log_that_cannot_be_read_is_named_with_the_way_to_the_remedy(org: Org, kafka: Kafka) -> None:
+def test_a_log_that_cannot_be_read_is_named_with_the_way_to_the_remedy(
+    org: Org, kafka: Kafka
+) -> None:
     missing = org.run("--since", "1h", environ=kafka.environ)
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert f"contacts.changes cannot be read at {kafka.bootstrap}" in missing.stderr

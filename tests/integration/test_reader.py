@@ -12,7 +12,7 @@ import pytest
 from deploy.local.broker import Broker
 from tests.support.kafka import Found, Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_desk import Desk, Start, grant, keys, people
+from tests.support.reader_harness import Desk, Start, grant, keys, people
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -53,7 +53,9 @@ def test_a_page_is_versioned_by_nylas_clock_less_the_margin(desk: Start) -> None
 
 
 def test_grants_are_named_by_id_or_address_and_the_others_are_left_alone(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(2)), grant("g2", people(3)), grant("g3", people(4))]})
+    mine = desk(
+        {"grants": [grant("g1", people(2)), grant("g2", people(3)), grant("g3", people(4))]}
+    )
     mine.reader()
     mine.command("backfill", "--grant", "g1", "--grant", "g2@reps.example")
     assert keys(mine.events()) == {"g1/c0", "g1/c1", "g2/c0", "g2/c1", "g2/c2"}
@@ -68,7 +70,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(desk: Start) -> None:
     said = mine.command("backfill", "--all")
     assert "g2 skipped: expired" in said
     assert "g3 skipped: no_contacts" in said
-    said = mine.command("backfill", "--grant", "g1", "--grant", "nobody", "--grant", "x@reps.example", expect=1)
+    said = mine.command(
+        "backfill", "--grant", "g1", "--grant", "nobody", "--grant", "x@reps.example", expect=1
+    )
     assert "nobody failed: Nylas does not know this grant" in said
     assert "x@reps.example failed: no grant has this address" in said
     assert keys(mine.events()) == {"g1/c0"}
@@ -82,17 +86,28 @@ def test_a_dry_run_counts_and_publishes_nothing(desk: Start) -> None:
 
 
 def test_every_source_that_is_asked_for_is_read(desk: Start) -> None:
-    contacts = [{"id": "book"}, {"id": "mail", "source": "inbox"}, {"id": "staff", "source": "domain"}]
+    contacts = [
+        {"id": "book"},
+        {"id": "mail", "source": "inbox"},
+        {"id": "staff", "source": "domain"},
+    ]
     mine = desk({"grants": [grant("g1", contacts), grant("g2", [{"id": "old"}], provider="ews")]})
     mine.reader()
     mine.command("backfill", "--all", "--source", "address_book", "--source", "inbox")
     assert keys(mine.events()) == {"g1/book", "g1/mail", "g2/old"}
-    assert "no contact source 'outbox'" in mine.command("backfill", "--all", "--source", "outbox", expect=2)
+    assert "no contact source 'outbox'" in mine.command(
+        "backfill", "--all", "--source", "outbox", expect=2
+    )
 
 
 def test_a_backfill_whose_reader_is_killed_at_random_equals_an_undisturbed_one(desk: Start) -> None:
     odd = [{"id": name} for name in ("a/b", "a#b", "A/B", "ünï ☃", "%2F", "..")]
-    grants = [grant("g1", people(1500) + odd), grant("g2", people(900)), grant("g3", people(1)), grant("g4", [])]
+    grants = [
+        grant("g1", people(1500) + odd),
+        grant("g2", people(900)),
+        grant("g3", people(1)),
+        grant("g4", []),
+    ]
     mine = desk({"grants": grants, "settings": {"latency": 0.15}})
     chance = random.Random(7)
     run_id = mine.command("backfill", "--all", "--no-wait").strip().splitlines()[-1]
@@ -100,7 +115,7 @@ def test_a_backfill_whose_reader_is_killed_at_random_equals_an_undisturbed_one(d
     while kills < 6 and not over(mine, run_id):
         reader = mine.reader(READER_SESSION_TIMEOUT="2")
         started = partial(reads, reader)
-        wait_until(lambda: started() or over(mine, run_id), "it reads", 30)  # noqa: B023
+        wait_until(lambda: started() or over(mine, run_id), "it reads", 30)
         try:
             reader.popen.wait(chance.uniform(0.1, 1.5))
         except subprocess.TimeoutExpired:
@@ -111,7 +126,9 @@ def test_a_backfill_whose_reader_is_killed_at_random_equals_an_undisturbed_one(d
     wait_until(lambda: over(mine, run_id), "the run is over", 60)
     assert kills >= 2
     pages = mine.nylas.state()["calls"]["contacts"]
-    assert pages < 8 + 5 + 1 + 1 + 4 * (kills + 1), "a resumed run reads on, it does not start again"
+    assert pages < 8 + 5 + 1 + 1 + 4 * (kills + 1), (
+        "a resumed run reads on, it does not start again"
+    )
     disturbed = mine.events()
     mine.reader(READER_SESSION_TIMEOUT="2")
     mine.command("backfill", "--all")
@@ -140,19 +157,26 @@ def test_a_backfill_over_two_restarts_of_the_broker_loses_nothing_and_comes_to_i
 ) -> None:
     grants = [grant("g1", people(2000)), grant("g2", people(1200))]
     mine = Desk(
-        Kafka(own_broker.bootstrap, "t."), processes, tmp_path, {"grants": grants, "settings": {"latency": 0.4}}
+        Kafka(own_broker.bootstrap, "t."),
+        processes,
+        tmp_path,
+        {"grants": grants, "settings": {"latency": 0.4}},
     )
     reader = mine.reader()
     run_id = mine.command("backfill", "--all", "--no-wait").strip().splitlines()[-1]
     for end in (own_broker.stop, own_broker.kill):
         seen = reader.metric("contactstream_reader_contacts_total")
-        wait_until(lambda: reader.metric("contactstream_reader_contacts_total") > seen, "it reads", 60)  # noqa: B023
+        wait_until(
+            lambda: reader.metric("contactstream_reader_contacts_total") > seen, "it reads", 60
+        )
         assert not over(mine, run_id)
         end()
         own_broker.start()
     wait_until(lambda: over(mine, run_id), "the run is over", 120)
     assert reader.exit_code is None, "the reader waited for the broker"
-    assert keys(mine.events()) == {f"g1/c{n}" for n in range(2000)} | {f"g2/c{n}" for n in range(1200)}
+    assert keys(mine.events()) == {f"g1/c{n}" for n in range(2000)} | {
+        f"g2/c{n}" for n in range(1200)
+    }
     _, progress = mine.last_run()
     assert {name: (one["state"], one["contacts"]) for name, one in progress.items()} == {
         "g1": ("done", 2000),
@@ -164,7 +188,7 @@ def test_a_backfill_over_two_restarts_of_the_broker_loses_nothing_and_comes_to_i
 def test_as_many_grants_as_configured_are_read_side_by_side(desk: Start, at_once: int) -> None:
     grants = [grant(f"g{number}", people(1000)) for number in range(3)]
     mine = desk({"grants": grants, "settings": {"latency": 0.3}})
-    mine.reader(READER_GRANTS_AT_ONCE=str(at_once))
+    mine.reader(READER_CONCURRENT_GRANTS=str(at_once))
     mine.command("backfill", "--all")
     under_way: set[str] = set()
     most = 0
@@ -178,7 +202,9 @@ def test_as_many_grants_as_configured_are_read_side_by_side(desk: Start, at_once
 
 
 @pytest.mark.parametrize("command", ["backfill", "reconcile"])
-def test_a_contact_that_moves_to_a_later_page_is_read_twice_and_harms_nothing(desk: Start, command: str) -> None:
+def test_a_contact_that_moves_to_a_later_page_is_read_twice_and_harms_nothing(
+    desk: Start, command: str
+) -> None:
     mine = desk({"grants": [grant("g1", people(450))]})
     mine.changed("g1/c0", 1_700_000_000)
     mine.nylas.faults({"kind": "moved_twice", "on": "contacts"})
@@ -212,7 +238,9 @@ def test_a_lost_cursor_starts_its_grant_again(desk: Start) -> None:
 
 def test_a_repeated_cursor_stops_its_grant_with_an_error(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", people(700)), grant("g2", people(3))]})
-    mine.nylas.faults({"kind": "repeated_cursor", "on": "contacts", "grant_id": "g1", "times": None})
+    mine.nylas.faults(
+        {"kind": "repeated_cursor", "on": "contacts", "grant_id": "g1", "times": None}
+    )
     mine.reader()
     said = mine.command("backfill", "--all", expect=1)
     assert "g1 failed: Nylas repeated a cursor" in said
@@ -244,10 +272,14 @@ def test_a_key_that_nylas_refuses_fails_the_run_with_the_remedy(desk: Start) -> 
 
 def test_bulk_reading_waits_while_the_stages_behind_it_are_behind(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", people(1000))]})
-    reader = mine.reader(READER_MAX_LAG="300", READER_GRANTS_AT_ONCE="1")
+    reader = mine.reader(READER_MAX_LAG="300", READER_CONCURRENT_GRANTS="1")
     mine.changed("g9/c9", 1)  # the sink has this one to do: without it the lag of both is counted
     mine.command("backfill", "--all", "--no-wait")
-    wait_until(lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > 2, "it waits", 40)
+    wait_until(
+        lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > 2,
+        "it waits",
+        40,
+    )
     stood = len(mine.events())
     assert 300 <= stood < 1000
     mine.refetch(0, "g1/c7")
@@ -262,7 +294,9 @@ def test_bulk_reading_waits_while_the_stages_behind_it_are_behind(desk: Start) -
     assert len(keys(mine.events())) == 1000
 
 
-def test_a_contact_is_read_again_when_its_time_has_come_and_published_as_a_page_of_one(desk: Start) -> None:
+def test_a_contact_is_read_again_when_its_time_has_come_and_published_as_a_page_of_one(
+    desk: Start,
+) -> None:
     mine = desk({"grants": [grant("g1", [{"id": "a/b#c", "given_name": "Ada"}])]})
     mine.reader()
     asked = time.time()
@@ -277,7 +311,9 @@ def test_a_contact_is_read_again_when_its_time_has_come_and_published_as_a_page_
 
 def test_a_contact_that_is_gone_when_it_is_read_again_is_published_as_deleted(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", [])]})
-    mine.nylas.faults({"kind": "bad_gateway", "on": "contact"}, {"kind": "provider_limit", "on": "contact"})
+    mine.nylas.faults(
+        {"kind": "bad_gateway", "on": "contact"}, {"kind": "provider_limit", "on": "contact"}
+    )
     mine.reader()
     before = int(time.time())
     mine.refetch(0, "g1/gone")
@@ -301,7 +337,9 @@ def test_nylas_clock_decides_when_a_reading_is_late_enough(desk: Start) -> None:
 
 
 def test_a_contact_of_a_grant_that_has_to_sign_in_again_stays_asked_for(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(1), grant_status="invalid"), grant("g2", people(1))]})
+    mine = desk(
+        {"grants": [grant("g1", people(1), grant_status="invalid"), grant("g2", people(1))]}
+    )
     reader = mine.reader()
     mine.refetch(0, "g1/c0")
     mine.refetch(0, "g2/c0")
@@ -319,7 +357,9 @@ def test_what_was_asked_for_is_read_however_often_the_reader_dies(desk: Start) -
     for _ in range(3):
         seen = len(mine.events())
         reader = mine.reader(READER_SESSION_TIMEOUT="2")
-        wait_until(lambda: len(mine.events()) > seen or len(keys(mine.events())) == 60, "it reads", 40)  # noqa: B023
+        wait_until(
+            lambda: len(mine.events()) > seen or len(keys(mine.events())) == 60, "it reads", 40
+        )
         reader.kill()
     mine.reader(READER_SESSION_TIMEOUT="2")
     wait_until(lambda: len(keys(mine.events())) == 60, "all are read", 60)
@@ -342,7 +382,9 @@ def test_a_standby_does_nothing_until_the_active_reader_is_gone(desk: Start) -> 
         killed = time.monotonic()
         active.kill()
         active = standby
-        wait_until(lambda: active.metric("contactstream_reader_active") == 1, "the standby takes over", 60)  # noqa: B023
+        wait_until(
+            lambda: active.metric("contactstream_reader_active") == 1, "the standby takes over", 60
+        )
         took = time.monotonic() - killed
         if took < session + 5:
             break
@@ -359,7 +401,9 @@ def test_a_reader_that_was_paused_does_not_work_beside_its_successor(desk: Start
     wait_until(lambda: first.metric("contactstream_reader_active") == 1, "it is active", 40)
     first.pause()
     second = mine.reader(READER_SESSION_TIMEOUT="2")
-    wait_until(lambda: second.metric("contactstream_reader_active") == 1, "the other takes over", 40)
+    wait_until(
+        lambda: second.metric("contactstream_reader_active") == 1, "the other takes over", 40
+    )
     first.resume()
     wait_until(lambda: first.metric("contactstream_reader_active") == 0, "it notices", 30)
     mine.command("backfill", "--all")

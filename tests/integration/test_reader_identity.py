@@ -1,4 +1,6 @@
-"""Identities that move, and grants that come and go, through every stage into the org: who owns the record in the end."""
+"""Identities that move, and grants that come and go, through every stage into the org: who owns the
+record in the end.
+"""
 
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 
 from deploy.local.broker import Served
 from tests.support.kafka import Kafka
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 from tests.support.product import GRANT, OTHER_GRANT, Product, deleted, person, product, updated
 from tests.support.waiting import wait_until
 
@@ -26,8 +28,18 @@ def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> I
     kafka = Kafka(kafka_server.bootstrap, "identity.")
     grants: list[dict[str, Any]] = [
         {"id": GRANT, "email": "rep@our-team.example", "provider": "google", "contacts": []},
-        {"id": OTHER_GRANT, "email": "other@our-team.example", "provider": "microsoft", "contacts": []},
-        {"id": SILENT_GRANT, "email": "silent@our-team.example", "provider": "yahoo", "contacts": []},
+        {
+            "id": OTHER_GRANT,
+            "email": "other@our-team.example",
+            "provider": "microsoft",
+            "contacts": [],
+        },
+        {
+            "id": SILENT_GRANT,
+            "email": "silent@our-team.example",
+            "provider": "yahoo",
+            "contacts": [],
+        },
     ]
     with product(kafka, tmp_path_factory.mktemp("identity"), org={}, grants=grants) as one:
         yield one
@@ -52,16 +64,22 @@ def command(running: Product, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_deleted_then_created_with_the_same_address_the_living_contact_owns_the_record(running: Product) -> None:
+def test_deleted_then_created_with_the_same_address_the_living_contact_owns_the_record(
+    running: Product,
+) -> None:
     address = "moved@first.example"
     running.notify([updated(person("m-old", address), NOW, "m1")])
     running.outcome("m-old", NOW)
-    running.notify([deleted("m-old", NOW + 1, "m2"), updated(person("m-new", address), NOW + 2, "m3")])
+    running.notify(
+        [deleted("m-old", NOW + 1, "m2"), updated(person("m-new", address), NOW + 2, "m3")]
+    )
     running.outcome("m-new", NOW + 2)
     wait_until(lambda: owner(running, address) == f"{GRANT}/m-new", "the new one owns it", 60)
 
 
-def test_created_then_deleted_with_the_same_address_the_living_contact_owns_the_record(running: Product) -> None:
+def test_created_then_deleted_with_the_same_address_the_living_contact_owns_the_record(
+    running: Product,
+) -> None:
     address = "moved@second.example"
     running.notify([updated(person("n-old", address), NOW, "n1")])
     running.outcome("n-old", NOW)
@@ -74,19 +92,27 @@ def test_created_then_deleted_with_the_same_address_the_living_contact_owns_the_
 def test_what_only_a_reconcile_can_know_reaches_the_org(running: Product) -> None:
     silent = {"grant_id": SILENT_GRANT, "notify": False}
     added = [
-        person(f"s{number}", f"silent{number}@third.example", grant=SILENT_GRANT, surname=f"S{number}")
+        person(
+            f"s{number}", f"silent{number}@third.example", grant=SILENT_GRANT, surname=f"S{number}"
+        )
         for number in range(20)
     ]
-    running.http.post(f"{running.nylas}/_sim/contacts", json=silent | {"upsert": added}).raise_for_status()
+    running.http.post(
+        f"{running.nylas}/_sim/contacts", json=silent | {"upsert": added}
+    ).raise_for_status()
     command(running, "reconcile", "--grant", SILENT_GRANT)
     running.outcome("s0", 1, grant=SILENT_GRANT)
-    running.http.post(f"{running.nylas}/_sim/contacts", json=silent | {"delete": ["s0"]}).raise_for_status()
+    running.http.post(
+        f"{running.nylas}/_sim/contacts", json=silent | {"delete": ["s0"]}
+    ).raise_for_status()
     command(running, "reconcile", "--grant", SILENT_GRANT)
     wait_until(lambda: owner(running, "silent0@third.example") is None, "it is released", 60)
     assert owner(running, "silent1@third.example") == f"{SILENT_GRANT}/s1"
 
 
-def test_the_records_of_a_deleted_grant_go_to_whoever_else_knows_the_person(running: Product) -> None:
+def test_the_records_of_a_deleted_grant_go_to_whoever_else_knows_the_person(
+    running: Product,
+) -> None:
     shared, alone = "shared@fourth.example", "alone@fourth.example"
     theirs = [
         person("t-shared", shared, grant=OTHER_GRANT),

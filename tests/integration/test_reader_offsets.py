@@ -1,4 +1,6 @@
-"""Offsets that are not in the log any more: a topic made anew, records that expired. Told, and made good, never skipped in silence."""
+"""Offsets that are not in the log any more: a topic made anew, records that expired. Told, and made
+good, never skipped in silence.
+"""
 
 import asyncio
 from pathlib import Path
@@ -6,11 +8,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from streams.reader.assigned import AssignedPartition, OutOfLog
+from streams.kafka.assigned import AssignedPartition
+from streams.kafka.polling import OffsetOutOfRange
 from streams.settings import KafkaSettings, load
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
-from tests.support.reader_desk import Desk, Start, grant, keys, people
+from tests.support.reader_harness import Desk, Start, grant, keys, people
 from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -47,7 +50,9 @@ async def read(source: AssignedPartition, many: int) -> list[int]:
 
 def partition(kafka: Kafka, lost: list[int]) -> AssignedPartition:
     settings = load(KafkaSettings, kafka.environ)
-    return AssignedPartition(settings, kafka.name("asked"), kafka.name("group"), lambda: lost.append(1))
+    return AssignedPartition(
+        settings, kafka.name("asked"), kafka.name("group"), lambda: lost.append(1)
+    )
 
 
 async def test_a_commit_within_the_log_is_where_reading_goes_on(kafka: Kafka) -> None:
@@ -64,13 +69,17 @@ async def test_a_commit_within_the_log_is_where_reading_goes_on(kafka: Kafka) ->
     assert not lost
 
 
-async def test_a_commit_beyond_the_end_or_before_the_start_of_the_log_is_a_loss(kafka: Kafka) -> None:
+async def test_a_commit_beyond_the_end_or_before_the_start_of_the_log_is_a_loss(
+    kafka: Kafka,
+) -> None:
     kafka.create("asked")
     kafka.produce("asked", [(b"k", b"v")] * 4)
     lost: list[int] = []
     async with partition(kafka, lost) as source:
         await source.start()
-        await source.commit(9)  # as a commit stands after an unclean election, or in a log that a restored cluster cut
+        await source.commit(
+            9
+        )  # as a commit stands after an unclean election, or in a log that a restored cluster cut
     async with partition(kafka, lost) as source:
         assert await source.start()
         assert (source.committed, lost) == (0, [1])
@@ -83,7 +92,9 @@ async def test_a_commit_beyond_the_end_or_before_the_start_of_the_log_is_a_loss(
         assert await read(source, 1) == [3]
 
 
-async def test_a_log_that_is_made_anew_while_it_is_read_is_told_and_read_from_its_start(kafka: Kafka) -> None:
+async def test_a_log_that_is_made_anew_while_it_is_read_is_told_and_read_from_its_start(
+    kafka: Kafka,
+) -> None:
     kafka.create("asked")
     kafka.produce("asked", [(b"k", b"v")] * 9)
     lost: list[int] = []
@@ -91,7 +102,7 @@ async def test_a_log_that_is_made_anew_while_it_is_read_is_told_and_read_from_it
     async def told(source: AssignedPartition) -> bool:
         try:
             await source.consume()
-        except OutOfLog:
+        except OffsetOutOfRange:
             return True
         return False
 
@@ -117,7 +128,7 @@ def test_requests_to_read_again_that_are_lost_are_made_good_by_a_reconcile(desk:
     reader = mine.reader()
     wait_until(lambda: "g1/c4" in keys(mine.events()), "everything is compared", 60)
     assert asked_for(mine) == {"contacts.refetch"}
-    assert reader.metric("contactstream_reader_lost_total", topic="contacts.refetch") == 1
+    assert reader.metric("contactstream_reader_offset_resets_total", topic="contacts.refetch") == 1
     seen = len(mine.events())
     mine.refetch(0, "g1/c1")
     wait_until(lambda: len(mine.events()) > seen, "what is asked for now is served", 60)
@@ -128,11 +139,14 @@ def test_requests_that_are_lost_while_the_reader_runs_are_made_good_too(desk: St
     mine.refetch(0, *[f"g1/c{number}" for number in range(4)])
     reader = mine.reader()
     wait_until(
-        lambda: mine.kafka.committed(mine.kafka.name("contactstream-reader-work"), "contacts.refetch") == {0: 4},
+        lambda: (
+            mine.kafka.committed(mine.kafka.name("contactstream-reader-work"), "contacts.refetch")
+            == {0: 4}
+        ),
         "they are read",
         60,
     )
-    assert reader.metric("contactstream_reader_lost_total", topic="contacts.refetch") == 0
+    assert reader.metric("contactstream_reader_offset_resets_total", topic="contacts.refetch") == 0
     remake(mine.kafka, "contacts.refetch")
     wait_until(lambda: "g1/c4" in keys(mine.events()), "everything is compared", 60)
     assert asked_for(mine) == {"contacts.refetch"}
@@ -146,4 +160,6 @@ def test_events_of_grants_below_a_commit_of_another_log_are_acted_on(desk: Start
     mine.granted("grant.created", "g1")
     mine.commit("reader-work", "grants.events", {0: 50})
     mine.reader()
-    wait_until(lambda: asked_for(mine) == {"grants.events", "grant.created"}, "both are asked for", 60)
+    wait_until(
+        lambda: asked_for(mine) == {"grants.events", "grant.created"}, "both are asked for", 60
+    )

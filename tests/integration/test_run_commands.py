@@ -1,4 +1,6 @@
-"""What an operator sees and does of runs: bars on a terminal, the list, following again, and the end before the end."""
+"""What an operator sees and does of runs: bars on a terminal, the list, following again, and the
+end before the end.
+"""
 
 import json
 import signal
@@ -9,7 +11,7 @@ import pytest
 
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_desk import Desk, Start, grant, keys, people
+from tests.support.reader_harness import Desk, Start, grant, keys, people
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -22,8 +24,12 @@ def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
 
 
 def halting(desk: Desk) -> Process:
-    """A reader that reads a few hundred contacts, and then waits until the test says that they have been worked off."""
-    return desk.reader(READER_MAX_LAG="300", READER_GRANTS_AT_ONCE="1", READER_RECONCILE_EVERY="0")
+    """A reader that reads a few hundred contacts, and then waits until the test says that they have
+    been worked off.
+    """
+    return desk.reader(
+        READER_MAX_LAG="300", READER_CONCURRENT_GRANTS="1", READER_RECONCILE_EVERY="0"
+    )
 
 
 def work_off(desk: Desk) -> None:
@@ -34,7 +40,11 @@ def halts(desk: Desk, reader: Process, above: int) -> None:
     """Waits until more than so many events are there and the reader waits for the stages behind it."""
     wait_until(lambda: len(desk.events()) > above, "it reads", 60)
     waited = reader.metric("contactstream_reader_waits_total", reason="sink_lag")
-    wait_until(lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > waited, "it waits", 60)
+    wait_until(
+        lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > waited,
+        "it waits",
+        60,
+    )
 
 
 def to_the_end(desk: Desk, terminal: Terminal) -> int:
@@ -49,7 +59,9 @@ def to_the_end(desk: Desk, terminal: Terminal) -> int:
     return terminal.wait()
 
 
-def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(desk: Start) -> None:
+def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
+    desk: Start,
+) -> None:
     mine = desk({"grants": [grant("g1", people(100)), grant("g2", people(1500))]})
     reader = halting(mine)
     with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
@@ -64,14 +76,22 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
         terminal.popen.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
         (run_id,) = [key for key in mine.runs() if "/" not in key]
-        assert f"stopped watching; the reader goes on. See: contactstream runs follow {run_id}" in terminal.text
+        assert (
+            f"stopped watching; the reader goes on. See: contactstream runs follow {run_id}"
+            in terminal.text
+        )
     listed = mine.command("runs")
     assert f"{run_id}\tbackfill of everything\tcommand\trunning\t1 of 2 grants, " in listed
     with Terminal("runs", "follow", run_id, environ=mine.processes.environ) as terminal:
         terminal.wait_for("all contacts")
         assert to_the_end(mine, terminal) == 0
-        assert terminal.text.rstrip().endswith("backfill done, 2 of 2 grants, 1600 contacts, 9 pages")
-    assert f"{run_id}\tbackfill of everything\tcommand\tdone\t2 of 2 grants, 1600 contacts\t-" in mine.command("runs")
+        assert terminal.text.rstrip().endswith(
+            "backfill done, 2 of 2 grants, 1600 contacts, 9 pages"
+        )
+    assert (
+        f"{run_id}\tbackfill of everything\tcommand\tdone\t2 of 2 grants, 1600 contacts\t-"
+        in mine.command("runs")
+    )
     with Terminal("runs", environ=mine.processes.environ) as terminal:
         assert terminal.wait() == 0
         assert "asked by" in terminal.text
@@ -80,17 +100,24 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
         assert to_the_end(mine, terminal) == 0
         assert "/1600" in terminal.text, "their sizes are known by now"
         assert "judging" not in terminal.text
-        assert terminal.text.rstrip().endswith("backfill done, 2 of 2 grants, 1600 contacts, 9 pages")
+        assert terminal.text.rstrip().endswith(
+            "backfill done, 2 of 2 grants, 1600 contacts, 9 pages"
+        )
 
 
 def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(100)), grant("g2", people(1500)), grant("g3", people(5))]})
+    mine = desk(
+        {"grants": [grant("g1", people(100)), grant("g2", people(1500)), grant("g3", people(5))]}
+    )
     reader = halting(mine)
     run_id = mine.command("backfill", "--all", "--no-wait").split()[-1]
     halts(mine, reader, 100)
     assert "backfill cancelled, 3 of 3 grants" in mine.command("runs", "cancel", run_id)
     run, grants = mine.last_run()
-    assert (run["state"], run["error"]) == ("cancelled", "cancelled; 2 of 3 grants were not finished")
+    assert (run["state"], run["error"]) == (
+        "cancelled",
+        "cancelled; 2 of 3 grants were not finished",
+    )
     assert {name: found["state"] for name, found in grants.items()} == {
         "g1": "done",
         "g2": "cancelled",
@@ -102,12 +129,16 @@ def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> N
     assert {f"g3/c{number}" for number in range(5)} <= keys(mine.events()), "the reader goes on"
     assert len([key for key in keys(mine.events()) if key.startswith("g2/")]) == stood
     assert "is over: cancelled" in mine.command("runs", "cancel", run_id)
-    assert f"{run_id} cancelled: cancelled; 2 of 3 grants" in mine.command("runs", "follow", run_id, expect=1)
+    assert f"{run_id} cancelled: cancelled; 2 of 3 grants" in mine.command(
+        "runs", "follow", run_id, expect=1
+    )
     assert "there is no run nothing" in mine.command("runs", "cancel", "nothing", expect=1)
     reader.kill()
     mine.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="2")
     mine.command("backfill", "--grant", "g1")
-    assert len([key for key in keys(mine.events()) if key.startswith("g2/")]) == stood, "nor does its successor"
+    assert len([key for key in keys(mine.events()) if key.startswith("g2/")]) == stood, (
+        "nor does its successor"
+    )
 
 
 def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -> None:
@@ -126,7 +157,10 @@ def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -
 def test_a_rotation_asks_for_a_reading_of_everything_once_the_secret_may_be_everywhere(
     desk: Start, tmp_path: Path
 ) -> None:
-    world = {"grants": [grant("g1", people(3))], "webhook": {"id": "d1", "url": "http://127.0.0.1:9/"}}
+    world = {
+        "grants": [grant("g1", people(3))],
+        "webhook": {"id": "d1", "url": "http://127.0.0.1:9/"},
+    }
     mine = desk(world)
     mine.reader(READER_RECONCILE_EVERY="0")
     before = int(time.time())
@@ -134,10 +168,19 @@ def test_a_rotation_asks_for_a_reading_of_everything_once_the_secret_may_be_ever
     (run_id,) = [key for key in mine.runs() if "/" not in key]
     run = mine.runs()[run_id]
     assert f"({run_id})" in said
-    assert (run["kind"], run["grants"], run["by"], run["state"]) == ("reconcile", None, "webhooks rotate", "waiting")
+    assert (run["kind"], run["grants"], run["by"], run["state"]) == (
+        "reconcile",
+        None,
+        "webhooks rotate",
+        "waiting",
+    )
     assert before + 900 <= run["not_before"] <= time.time() + 900
-    mine.command("backfill", "--all")  # asked for later, and done: the reader has seen the other one
+    mine.command(
+        "backfill", "--all"
+    )  # asked for later, and done: the reader has seen the other one
     assert mine.runs()[run_id]["state"] == "waiting"
     assert "waiting until " in mine.command("runs")
-    mine.kafka.produce("reader.runs", [(run_id.encode(), json.dumps(run | {"not_before": before}).encode())])
+    mine.kafka.produce(
+        "reader.runs", [(run_id.encode(), json.dumps(run | {"not_before": before}).encode())]
+    )
     wait_until(lambda: mine.runs()[run_id]["state"] == "done", "its moment has come", 60)

@@ -1,4 +1,6 @@
-"""The sink on a real Kafka and against a strict org: every change ends on a topic, whatever the org does meanwhile."""
+"""The sink on a real Kafka and against a strict org: every change ends on a topic, whatever the org
+does meanwhile.
+"""
 
 import json
 from collections.abc import Iterator
@@ -23,28 +25,40 @@ def running(kafka: Kafka, tmp_path: Path) -> Iterator[Product]:
         yield one
 
 
-def change(running: Product, contact_id: str, version: int, *, kind: Kind = Kind.UPDATED, **fields: Any) -> None:
+def change(
+    running: Product, contact_id: str, version: int, *, kind: Kind = Kind.UPDATED, **fields: Any
+) -> None:
     contact = person(contact_id, f"{contact_id}@{contact_id}.example", **fields)
     headers = change_headers(kind, version, "f" * 32, "m", b"webhook", b"1700000000000")
     running.kafka.produce(
-        "contacts.changes", [(f"{GRANT}/{contact_id}".encode(), json.dumps(contact).encode())], headers
+        "contacts.changes",
+        [(f"{GRANT}/{contact_id}".encode(), json.dumps(contact).encode())],
+        headers,
     )
 
 
 def changes(running: Product, count: int, version: int = 1) -> None:
     records: list[tuple[bytes | None, bytes | None]] = [
-        (f"{GRANT}/p{n}".encode(), json.dumps(person(f"p{n}", f"p{n}@p{n}.example", surname=f"P{n}")).encode())
+        (
+            f"{GRANT}/p{n}".encode(),
+            json.dumps(person(f"p{n}", f"p{n}@p{n}.example", surname=f"P{n}")).encode(),
+        )
         for n in range(count)
     ]
     running.kafka.produce(
-        "contacts.changes", records, change_headers(Kind.UPDATED, version, "f" * 32, "m", b"webhook", b"0")
+        "contacts.changes",
+        records,
+        change_headers(Kind.UPDATED, version, "f" * 32, "m", b"webhook", b"0"),
     )
 
 
 def committed(running: Product) -> int:
     """The sink's committed offset; -1001 before the first."""
     consumer = Consumer(
-        {"bootstrap.servers": running.kafka.bootstrap, "group.id": f"{running.kafka.prefix}contactstream-sink"}
+        {
+            "bootstrap.servers": running.kafka.bootstrap,
+            "group.id": f"{running.kafka.prefix}contactstream-sink",
+        }
     )
     try:
         where = TopicPartition(running.kafka.name("contacts.changes"), 0)
@@ -54,10 +68,14 @@ def committed(running: Product) -> int:
 
 
 def faults(running: Product, *listed: dict[str, Any]) -> None:
-    running.http.post(f"{running.salesforce}/_sim/faults", json={"faults": list(listed)}).raise_for_status()
+    running.http.post(
+        f"{running.salesforce}/_sim/faults", json={"faults": list(listed)}
+    ).raise_for_status()
 
 
-def test_of_several_changes_in_a_batch_the_highest_version_wins_and_never_the_last(running: Product) -> None:
+def test_of_several_changes_in_a_batch_the_highest_version_wins_and_never_the_last(
+    running: Product,
+) -> None:
     for version, title in ((5, "five"), (9, "nine"), (7, "seven")):
         change(running, "one", version, job_title=title)
     outcome = running.outcome("one", 9)
@@ -77,7 +95,9 @@ def test_an_older_change_that_comes_later_is_stale_in_the_org(running: Product) 
     assert running.records("Lead", Email="one@one.example")[0]["Title"] == "nine"
 
 
-def test_a_row_that_can_never_succeed_is_dead_lettered_as_it_was_and_holds_nobody_up(running: Product) -> None:
+def test_a_row_that_can_never_succeed_is_dead_lettered_as_it_was_and_holds_nobody_up(
+    running: Product,
+) -> None:
     faults(
         running,
         {"effect": "rows", "kind": "composite_write", "code": "FIELD_CUSTOM_VALIDATION_EXCEPTION", "contains": "bad@bad"},
@@ -95,7 +115,9 @@ def test_a_row_that_can_never_succeed_is_dead_lettered_as_it_was_and_holds_nobod
 
 
 def test_what_is_no_change_is_dead_lettered_and_a_tombstone_is_passed(running: Product) -> None:
-    running.kafka.produce("contacts.changes", [(b"\xff", b"\xff\xfe"), (f"{GRANT}/erased".encode(), None)])
+    running.kafka.produce(
+        "contacts.changes", [(b"\xff", b"\xff\xfe"), (f"{GRANT}/erased".encode(), None)]
+    )
     change(running, "after", 1)
     running.outcome("after", 1)
     (letter,) = running.dead_letters()
@@ -116,7 +138,9 @@ def test_what_is_no_change_is_dead_lettered_and_a_tombstone_is_passed(running: P
     ],
     ids=lambda fault: "-".join(str(value) for name, value in fault.items() if name in ("effect", "status", "body", "code")),
 )  # fmt: skip
-def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(running: Product, fault: dict[str, Any]) -> None:
+def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(
+    running: Product, fault: dict[str, Any]
+) -> None:
     change(running, "first", 1)
     running.outcome("first", 1)
     faults(running, {**fault, "times": 2})
@@ -128,7 +152,9 @@ def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(running: Product
 
 
 def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running: Product) -> None:
-    """For several sessions: it is probed once a second, so that eight refusals are four sessions of two seconds."""
+    """For several sessions: it is probed once a second, so that eight refusals are four sessions of
+    two seconds.
+    """
     running.stages["sink"].stop()
     short = {"SINK_SESSION_TIMEOUT": "2"}
     running.stages["sink"] = running.processes.start("sink", environ=short).wait_ready()
@@ -150,7 +176,9 @@ def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running
 
 
 def _refused(running: Product) -> int:
-    return int(running.http.get(f"{running.salesforce}/_sim/state").json()["faults"].get("status", 0))
+    return int(
+        running.http.get(f"{running.salesforce}/_sim/state").json()["faults"].get("status", 0)
+    )
 
 
 def test_a_killed_sink_repeats_work_and_makes_nobody_twice(running: Product) -> None:
@@ -161,7 +189,9 @@ def test_a_killed_sink_repeats_work_and_makes_nobody_twice(running: Product) -> 
     for done in (1000, 3000):
         wait_until(lambda done=done: len(running.records("Lead")) >= done, f"{done} leads")  # type: ignore[misc]
         running.stages["sink"].kill()
-        running.stages["sink"] = running.processes.start("sink", environ={"SINK_SESSION_TIMEOUT": "6"})
+        running.stages["sink"] = running.processes.start(
+            "sink", environ={"SINK_SESSION_TIMEOUT": "6"}
+        )
     wait_until(lambda: committed(running) == 5000, "everything is committed", 90)
     leads = running.records("Lead")
     assert len(leads) == len({lead["Email"] for lead in leads}) == 5000
@@ -169,9 +199,11 @@ def test_a_killed_sink_repeats_work_and_makes_nobody_twice(running: Product) -> 
     assert running.dead_letters() == []
 
 
-def test_a_sink_that_was_paused_when_it_lost_its_partition_goes_on_when_it_has_it_again(running: Product) -> None:
+def test_a_sink_that_was_paused_when_it_lost_its_partition_goes_on_when_it_has_it_again(
+    running: Product,
+) -> None:
     running.stages["sink"].stop()
-    short = {"SINK_SESSION_TIMEOUT": "2", "SINK_MAX_AHEAD": "1000", "SINK_BATCH_SIZE": "200"}
+    short = {"SINK_SESSION_TIMEOUT": "2", "SINK_MAX_UNCOMMITTED": "1000", "SINK_BATCH_SIZE": "200"}
     sink = running.stages["sink"] = running.processes.start("sink", environ=short).wait_ready()
     change(running, "first", 1)
     running.outcome("first", 1)

@@ -25,7 +25,9 @@ def send(running: Product, version: int, *names: str) -> None:
         for name in names
     ]
     running.kafka.produce(
-        "contacts.changes", records, change_headers(Kind.UPDATED, version, "f" * 32, "m", b"webhook", b"1700000000000")
+        "contacts.changes",
+        records,
+        change_headers(Kind.UPDATED, version, "f" * 32, "m", b"webhook", b"1700000000000"),
     )
 
 
@@ -36,18 +38,29 @@ def faults(running: Product, *listed: dict[str, Any]) -> None:
     running.http.post(f"{running.salesforce}/_sim/faults", json=body).raise_for_status()
 
 
-def test_the_match_rate_the_error_rate_and_the_lag_of_a_running_sink(kafka: Kafka, tmp_path: Path) -> None:
+def test_the_match_rate_the_error_rate_and_the_lag_of_a_running_sink(
+    kafka: Kafka, tmp_path: Path
+) -> None:
     known = [f"known{number}" for number in range(FOUND)]
     new = [f"new{number}" for number in range(CREATED)]
     bad = [f"bad{number}" for number in range(REFUSED)]
     org: dict[str, Any] = {
-        "leads": [{"LastName": "Lovelace", "Company": "Engines", "Email": f"{name}@{name}.example"} for name in known]
+        "leads": [
+            {"LastName": "Lovelace", "Company": "Engines", "Email": f"{name}@{name}.example"}
+            for name in known
+        ]
     }
     with product(kafka, tmp_path, org=org, without=("bridge", "reader", "dedupe")) as running:
-        refused = {"effect": "rows", "kind": "composite_write", "code": "FIELD_CUSTOM_VALIDATION_EXCEPTION"}
+        refused = {
+            "effect": "rows",
+            "kind": "composite_write",
+            "code": "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+        }
         faults(running, refused)
         send(running, 1, *bad)
-        wait_until(lambda: len(running.dead_letters()) == REFUSED, "the refused ones are dead letters", 60)
+        wait_until(
+            lambda: len(running.dead_letters()) == REFUSED, "the refused ones are dead letters", 60
+        )
         faults(running)
         send(running, 1, *known, *new)
         for name in (*known, *new):
@@ -57,7 +70,9 @@ def test_the_match_rate_the_error_rate_and_the_lag_of_a_running_sink(kafka: Kafk
             running.outcome(name, 2)
 
         def resolved(result: str) -> float:
-            return running.count("sink", "contactstream_sink_first_resolutions_total", result=result)
+            return running.count(
+                "sink", "contactstream_sink_first_resolutions_total", result=result
+            )
 
         def rows(**labels: str) -> float:
             return running.count("sink", "contactstream_sink_rows_total", **labels)

@@ -1,4 +1,6 @@
-"""Each line of the demo's story, on a real Kafka, from a signed notification to the org: what a user would see."""
+"""Each line of the demo's story, on a real Kafka, from a signed notification to the org: what a
+user would see.
+"""
 
 import json
 import random
@@ -12,15 +14,28 @@ import pytest
 
 from deploy.local.broker import Served
 from tests.support.kafka import Kafka
-from tests.support.product import GRANT, OTHER_GRANT, SECONDS, Product, deleted, person, product, updated
+from tests.support.product import (
+    GRANT,
+    OTHER_GRANT,
+    SECONDS,
+    Product,
+    deleted,
+    person,
+    product,
+    updated,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-NOW = 1_790_000_000  # of the events: any time in the past; they are compared with nothing but each other
+# of the events: any time in the past; they are compared with nothing but each other
+NOW = 1_790_000_000
 ACME = "001000000000001AAA"
-# A million characters that no codec makes small: by default Kafka takes records of 1,048,588 bytes, as they are on the wire.
-MEGABYTE_OF_NOTES = "".join(random.Random("notes").choices([chr(code) for code in range(0xC0, 0x500)], k=1_000_000))
+# A million characters that no codec makes small: by default Kafka takes records of 1,048,588 bytes,
+# as they are on the wire.
+MEGABYTE_OF_NOTES = "".join(
+    random.Random("notes").choices([chr(code) for code in range(0xC0, 0x500)], k=1_000_000)
+)
 BOOK = [
     person(f"book-{number}", f"reader{number}@books{number}.example", surname=f"Reader{number}")
     for number in range(450)
@@ -38,7 +53,12 @@ def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> I
     }
     grants: list[dict[str, Any]] = [
         {"id": GRANT, "email": "rep@our-team.example", "provider": "google", "contacts": BOOK},
-        {"id": OTHER_GRANT, "email": "other@our-team.example", "provider": "microsoft", "contacts": []},
+        {
+            "id": OTHER_GRANT,
+            "email": "other@our-team.example",
+            "provider": "microsoft",
+            "contacts": [],
+        },
     ]
     with product(kafka, tmp_path_factory.mktemp("story"), org=org, grants=grants) as one:
         yield one
@@ -60,7 +80,9 @@ def test_a_new_person_of_an_unknown_company_becomes_a_lead(running: Product) -> 
 
 
 def test_a_new_person_of_a_known_company_becomes_a_contact_of_its_account(running: Product) -> None:
-    running.notify([updated(person("colleague", "bob@mail.acme.example", surname="Bob"), NOW, "colleague-1")])
+    running.notify(
+        [updated(person("colleague", "bob@mail.acme.example", surname="Bob"), NOW, "colleague-1")]
+    )
     assert running.outcome("colleague", NOW)["sobject"] == "Contact"
     (contact,) = running.records("Contact", Email="bob@mail.acme.example")
     assert contact["AccountId"] == ACME
@@ -68,12 +90,23 @@ def test_a_new_person_of_a_known_company_becomes_a_contact_of_its_account(runnin
 
 @pytest.mark.parametrize(
     ("contact_id", "address", "sobject", "name"),
-    [("grace", "grace@acme.example", "Contact", "Hopper"), ("alan", "Alan@Enigma.example", "Lead", "Turing")],
+    [
+        ("grace", "grace@acme.example", "Contact", "Hopper"),
+        ("alan", "Alan@Enigma.example", "Lead", "Turing"),
+    ],
 )
 def test_a_person_who_is_already_there_is_found_by_address_whatever_its_case(
     running: Product, contact_id: str, address: str, sobject: str, name: str
 ) -> None:
-    running.notify([updated(person(contact_id, address, given_name="Someone", surname=name), NOW, f"{contact_id}-1")])
+    running.notify(
+        [
+            updated(
+                person(contact_id, address, given_name="Someone", surname=name),
+                NOW,
+                f"{contact_id}-1",
+            )
+        ]
+    )
     outcome = running.outcome(contact_id, NOW)
     assert (outcome["sobject"], outcome["matched"]) == (sobject, "email")
     (record,) = running.records(sobject, Email=address.lower())
@@ -85,7 +118,14 @@ def test_a_change_is_written_and_a_compressed_one_too(running: Product) -> None:
     running.notify([updated(person("change", "c@change.example"), NOW, "change-1")])
     running.outcome("change", NOW)
     running.notify(
-        [updated(person("change", "c@change.example", job_title="Countess"), NOW + 5, "change-2", gzip=True)]
+        [
+            updated(
+                person("change", "c@change.example", job_title="Countess"),
+                NOW + 5,
+                "change-2",
+                gzip=True,
+            )
+        ]
     )
     assert running.outcome("change", NOW + 5)["outcome"] == "updated"
     (lead,) = running.records("Lead", Email="c@change.example")
@@ -96,7 +136,10 @@ def test_duplicates_and_unmapped_changes_cost_no_call(running: Product) -> None:
     contact = person("same", "s@same.example")
     running.notify([updated(contact, NOW, "same-1")])
     running.outcome("same", NOW)
-    calls, retries = running.calls(), running.count("dedupe", "contactstream_dedupe_dropped_total", reason="retry")
+    calls, retries = (
+        running.calls(),
+        running.count("dedupe", "contactstream_dedupe_dropped_total", reason="retry"),
+    )
     duplicates = running.count("dedupe", "contactstream_dedupe_dropped_total", reason="duplicate")
     running.notify(
         [
@@ -106,7 +149,10 @@ def test_duplicates_and_unmapped_changes_cost_no_call(running: Product) -> None:
         ]
     )
     dropped = "contactstream_dedupe_dropped_total"
-    wait_until(lambda: running.count("dedupe", dropped, reason="duplicate") == duplicates + 2, "two duplicates dropped")
+    wait_until(
+        lambda: running.count("dedupe", dropped, reason="duplicate") == duplicates + 2,
+        "two duplicates dropped",
+    )
     assert running.count("dedupe", dropped, reason="retry") == retries + 1
     assert running.calls() == calls
 
@@ -121,20 +167,32 @@ def test_an_older_event_after_a_newer_one_changes_nothing(running: Product) -> N
     )
     running.outcome("older", NOW + 10)
     stale = "contactstream_dedupe_dropped_total"
-    wait_until(lambda: running.count("dedupe", stale, reason="stale") >= 1, "the older event is dropped as stale")
+    wait_until(
+        lambda: running.count("dedupe", stale, reason="stale") >= 1,
+        "the older event is dropped as stale",
+    )
     (lead,) = running.records("Lead", Email=address)
     assert lead["Title"] == "newest"
 
 
 def test_a_bad_signature_is_refused_and_leaves_no_trace(running: Product) -> None:
     before = len(running.kafka.read("contacts.events"))
-    refused = running.count("bridge", "contactstream_bridge_requests_total", outcome="bad_signature")
-    running.notify([updated(person("mallory", "m@mallory.example"), NOW, "mallory-1", signature="bad")])
-    assert running.count("bridge", "contactstream_bridge_requests_total", outcome="bad_signature") == refused + 1
+    refused = running.count(
+        "bridge", "contactstream_bridge_requests_total", outcome="bad_signature"
+    )
+    running.notify(
+        [updated(person("mallory", "m@mallory.example"), NOW, "mallory-1", signature="bad")]
+    )
+    assert (
+        running.count("bridge", "contactstream_bridge_requests_total", outcome="bad_signature")
+        == refused + 1
+    )
     assert len(running.kafka.read("contacts.events")) == before
 
 
-def test_a_deleted_contact_releases_its_record_and_the_next_match_takes_it(running: Product) -> None:
+def test_a_deleted_contact_releases_its_record_and_the_next_match_takes_it(
+    running: Product,
+) -> None:
     address = "d@deleted.example"
     running.notify([updated(person("gone", address), NOW, "gone-1")])
     running.outcome("gone", NOW)
@@ -165,12 +223,18 @@ def test_an_address_book_is_read_in_pages_and_ends_in_the_org(running: Product) 
     assert running.asked("contacts") - asked == 3
 
     def readers() -> dict[str, int]:
-        found = (lead for lead in running.records("Lead") if "/book-" in (lead.get("Nylas_Contact_Id__c") or ""))
+        found = (
+            lead
+            for lead in running.records("Lead")
+            if "/book-" in (lead.get("Nylas_Contact_Id__c") or "")
+        )
         return {lead["Nylas_Contact_Id__c"]: lead["Nylas_Version__c"] for lead in found}
 
     wait_until(lambda: len(readers()) == len(BOOK), "every reader is a Lead", SECONDS)
     assert running.calls() - calls <= 4
-    assert set(readers().values()) == {date - 600}, "a page's Date, less what it may be behind the events"
+    assert set(readers().values()) == {date - 600}, (
+        "a page's Date, less what it may be behind the events"
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,9 +281,15 @@ def test_odd_contacts_are_synced_or_skipped_with_a_reason(
     [
         ("not json", "not_json"),
         ('["a", "list"]', "not_an_envelope"),
-        ('{"type":"contact.updated","id":"x","time":1,"data":{"object":{"grant_id":"g"}}}', "no_contact_id"),
+        (
+            '{"type":"contact.updated","id":"x","time":1,"data":{"object":{"grant_id":"g"}}}',
+            "no_contact_id",
+        ),
         ("[" * 10_000 + "]" * 10_000, None),
-        ('{"type":"contact.updated","id":"x","time":1,"data":{"object":{"grant_id":"g","id":"\\ud800"}}}', None),
+        (
+            '{"type":"contact.updated","id":"x","time":1,"data":{"object":{"grant_id":"g","id":"\\ud800"}}}',
+            None,
+        ),
     ],
 )
 def test_what_is_signed_and_unreadable_is_kept_in_the_dead_letters(

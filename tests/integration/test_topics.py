@@ -1,4 +1,6 @@
-"""`contactstream topics` on a real Kafka: what it makes, what it finds, and what it says when nothing answers."""
+"""`contactstream topics` on a real Kafka: what it makes, what it finds, and what it says when
+nothing answers.
+"""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,8 +12,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streams import cli
+from streams.kafka.admin import check, create
 from streams.settings import KafkaSettings, load
-from streams.topics import check, create, topics
+from streams.topics import topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.waiting import wait_until
 
@@ -27,11 +30,15 @@ def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, kafka.name(topic), incremental_configs=[entry])
     admin = kafka.admin()
-    for future in admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS).values():
+    for future in admin.incremental_alter_configs(
+        [resource], request_timeout=REQUEST_SECONDS
+    ).values():
         future.result()
 
     def told() -> bool:
-        (found,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, kafka.name(topic))]).values()
+        (found,) = admin.describe_configs(
+            [ConfigResource(ResourceType.TOPIC, kafka.name(topic))]
+        ).values()
         return bool(found.result(REQUEST_SECONDS)[name].value == value)
 
     wait_until(told, f"the broker says that {name} is {value}")
@@ -40,22 +47,27 @@ def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
 def test_what_is_created_is_as_it_has_to_be_and_created_once(kafka: Kafka) -> None:
     wanted = topics(load(KafkaSettings, kafka.environ))
     admin = kafka.admin()
-    assert set(create(admin, wanted)) == {topic.name for topic in wanted.all()}
-    assert check(admin, wanted) == []
-    assert create(admin, wanted) == []
+    assert set(create(admin, wanted.all())) == {topic.name for topic in wanted.all()}
+    assert check(admin, wanted.all()) == []
+    assert create(admin, wanted.all()) == []
 
 
 def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kafka) -> None:
     missing = command(kafka, "check")
     assert missing.exit_code == 1
-    assert f"{kafka.name('contacts.events')} does not exist\n    contactstream topics create" in missing.output
+    assert (
+        f"{kafka.name('contacts.events')} does not exist\n    contactstream topics create"
+        in missing.output
+    )
 
     assert f"created {kafka.name('contacts.changes')}" in command(kafka, "create").output
     good = command(kafka, "check")
     assert (good.exit_code, good.output) == (0, "every topic is as it has to be\n")
 
     alter(kafka, "contacts.changes", "cleanup.policy", "delete")
-    alter(kafka, "contacts.outcomes", "min.insync.replicas", "2")  # of one copy: no record would ever be acknowledged
+    alter(
+        kafka, "contacts.outcomes", "min.insync.replicas", "2"
+    )  # of one copy: no record would ever be acknowledged
     different = command(kafka, "check", KAFKA_EVENTS_PARTITIONS="8")
     assert different.exit_code == 1
     for problem in (
@@ -74,7 +86,9 @@ def test_fewer_copies_than_wanted_are_found_in_every_topic(kafka: Kafka) -> None
     assert all(f"{name} has 1 of 3 copies" in found.output for name in names)
 
 
-def test_more_replicas_than_brokers_are_refused_with_the_remedy_and_without_a_traceback(kafka: Kafka) -> None:
+def test_more_replicas_than_brokers_are_refused_with_the_remedy_and_without_a_traceback(
+    kafka: Kafka,
+) -> None:
     refused = command(kafka, "create", KAFKA_REPLICATION_FACTOR="3")
     assert (refused.exit_code, type(refused.exception)) == (1, SystemExit)
     assert "set KAFKA_REPLICATION_FACTOR to no more than the brokers" in refused.output

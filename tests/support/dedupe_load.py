@@ -32,13 +32,23 @@ def create_topics(kafka: Kafka, partitions: int) -> None:
 
 
 def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, str]:
-    """A stage's environment for these topics. A worker that is starved for half a `session` (seconds) ends itself."""
-    return kafka.environ | {"KAFKA_EVENTS_PARTITIONS": str(partitions), "DEDUPE_SESSION_TIMEOUT": str(session)}
+    """A stage's environment for these topics. A worker that is starved for half a `session`
+    (seconds) ends itself.
+    """
+    return kafka.environ | {
+        "KAFKA_EVENTS_PARTITIONS": str(partitions),
+        "DEDUPE_SESSION_TIMEOUT": str(session),
+    }
 
 
 def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
     """Key and value; every version says something else."""
-    person = {"grant_id": f"g{contact % 3}", "id": f"c{contact}", "object": "contact", "given_name": f"Name {version}"}
+    person = {
+        "grant_id": f"g{contact % 3}",
+        "id": f"c{contact}",
+        "object": "contact",
+        "given_name": f"Name {version}",
+    }
     envelope = {
         "specversion": "1.0", "type": "contact.updated", "source": "/google", "id": id_ or f"{contact}-{version}",
         "time": 1_700_000_000 + version, "data": {"application_id": "a", "object": person},
@@ -82,7 +92,9 @@ class Account:
     @property
     def backwards(self) -> int:
         """Times that an older version followed a newer one of the same contact."""
-        return sum(after < before for found in self.versions.values() for before, after in pairwise(found))
+        return sum(
+            after < before for found in self.versions.values() for before, after in pairwise(found)
+        )
 
 
 def account(changes: Sequence[Found]) -> Account:
@@ -130,10 +142,11 @@ def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
 
 
 class Load:
-    """Produces round after round in a thread of its own, at most `rate` events a second, while a test disturbs the stage.
+    """Produces round after round in a thread of its own, at most `rate` events a second, while a
+    test disturbs the stage.
 
-    A round is the next version of every contact. The one under way at the end of the block is the last; then `sent` and `versions`
-    are what there is in all.
+    A round is the next version of every contact. The one under way at the end of the block is the
+    last; then `sent` and `versions` are what there is in all.
     """
 
     def __init__(self, kafka: Kafka, contacts: int, rate: float) -> None:

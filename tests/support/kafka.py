@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-REQUEST_SECONDS = 30.0  # one admin request, or a flush, on a machine whose cores the stages under test share
+REQUEST_SECONDS = (
+    30.0  # one admin request, or a flush, on a machine whose cores the stages under test share
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ class Kafka:
         """A new admin client."""
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
 
-    def create(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+    def create(
+        self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None
+    ) -> str:
         """Creates a topic and returns its name, prefix and all."""
         name = self.name(topic)
         new = NewTopic(
@@ -57,7 +61,9 @@ class Kafka:
             replication_factor=self.replication_factor,
             config=dict(config or {}),
         )
-        admin = self.admin()  # held until the answer is there: a client that is collected ends its requests
+        admin = (
+            self.admin()
+        )  # held until the answer is there: a client that is collected ends its requests
         for future in admin.create_topics([new], request_timeout=REQUEST_SECONDS).values():
             future.result()
         return name
@@ -65,8 +71,14 @@ class Kafka:
     def delete_all(self) -> None:
         """Deletes every topic with the prefix, and those that Faust and the groups named after it."""
         admin = self.admin()
-        mine = [name for name in admin.list_topics(timeout=REQUEST_SECONDS).topics if name.startswith(self.prefix)]
-        for future in admin.delete_topics(mine, request_timeout=REQUEST_SECONDS).values() if mine else ():
+        mine = [
+            name
+            for name in admin.list_topics(timeout=REQUEST_SECONDS).topics
+            if name.startswith(self.prefix)
+        ]
+        for future in (
+            admin.delete_topics(mine, request_timeout=REQUEST_SECONDS).values() if mine else ()
+        ):
             future.result()
 
     def produce(
@@ -75,7 +87,9 @@ class Kafka:
         records: Sequence[tuple[bytes | None, bytes | None]],
         headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
-        """Writes (key, value) pairs, all with the same headers, and waits for every acknowledgement."""
+        """Writes (key, value) pairs, all with the same headers, and waits for every
+        acknowledgement.
+        """
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -95,19 +109,25 @@ class Kafka:
         for key, value in records:
             while True:
                 try:
-                    producer.produce(self.name(topic), value, key, headers=headers or [], on_delivery=delivered)
+                    producer.produce(
+                        self.name(topic), value, key, headers=headers or [], on_delivery=delivered
+                    )
                     break
                 except BufferError:  # librdkafka's queue is full: let acknowledgements come in
                     producer.poll(0.1)
             producer.poll(0)
         left = producer.flush(REQUEST_SECONDS)
         if errors or left:
-            raise AssertionError(f"{left} records not acknowledged in time, {len(errors)} refused: {errors[:3]}")
+            raise AssertionError(
+                f"{left} records not acknowledged in time, {len(errors)} refused: {errors[:3]}"
+            )
 
     def read(self, topic: str, seconds: float = 60.0) -> list[Found]:
-        """Every record from the start of each partition to the end it has now, in the order of each partition.
+        """Every record from the start of each partition to the end it has now, in the order of each
+        partition.
 
-        Raises AssertionError when the end is not reached within `seconds`, KafkaException when the topic is not there.
+        Raises AssertionError when the end is not reached within `seconds`, KafkaException when the
+        topic is not there.
         """
         name = self.name(topic)
         consumer = Consumer(
@@ -118,7 +138,8 @@ class Kafka:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
-                # The end of a partition may be a transaction's marker or a compacted hole, which is no record.
+                # The end of a partition may be a transaction's marker or a compacted hole, which is
+                # no record.
                 "enable.partition.eof": True,
                 "log_level": 3,
             }
@@ -131,13 +152,16 @@ class Kafka:
                 raise KafkaException(metadata.error)
             partitions = [TopicPartition(name, number) for number in metadata.partitions]
             high = {
-                each.partition: consumer.get_watermark_offsets(each, timeout=REQUEST_SECONDS) for each in partitions
+                each.partition: consumer.get_watermark_offsets(each, timeout=REQUEST_SECONDS)
+                for each in partitions
             }
             reading = {number for number, (low, end) in high.items() if end > low}
             consumer.assign([TopicPartition(name, number, high[number][0]) for number in reading])
             while reading:
                 if time.monotonic() > ends:
-                    raise AssertionError(f"{name} was not read to its end within {seconds:.0f} s: {len(found)} records")
+                    raise AssertionError(
+                        f"{name} was not read to its end within {seconds:.0f} s: {len(found)} records"
+                    )
                 for message in consumer.consume(1000, 0.1):
                     error, partition = message.error(), message.partition()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -154,7 +178,9 @@ class Kafka:
         return sorted(found, key=lambda each: (each.partition, each.offset))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The committed offset of each partition; -1001 without a commit. Raises KafkaException while no coordinator answers."""
+        """The committed offset of each partition; -1001 without a commit. Raises KafkaException
+        while no coordinator answers.
+        """
         onlooker = Onlooker(self, group, topic)
         try:
             return onlooker.committed()
@@ -163,30 +189,40 @@ class Kafka:
 
 
 class Onlooker:
-    """Asks again and again what a group has committed of a topic and where that ends, with one client.
+    """Asks again and again what a group has committed of a topic and where that ends, with one
+    client.
 
     The admin client's list_offsets takes three seconds now and then.
     """
 
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
         self._topic = kafka.name(topic)
-        self._consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 3})
+        self._consumer = Consumer(
+            {"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 3}
+        )
         self._partitions: list[TopicPartition] = []
 
     def committed(self) -> dict[int, int]:
         """As `Kafka.committed`.
 
-        Not by AdminClient.list_consumer_group_offsets, which crashes the process when the coordinator moved (librdkafka issue 5040).
+        Not by AdminClient.list_consumer_group_offsets, which crashes the process when the
+        coordinator moved (librdkafka issue 5040).
         """
         if not self._partitions:
-            found = self._consumer.list_topics(self._topic, timeout=REQUEST_SECONDS).topics[self._topic].partitions
+            found = (
+                self._consumer.list_topics(self._topic, timeout=REQUEST_SECONDS)
+                .topics[self._topic]
+                .partitions
+            )
             self._partitions = [TopicPartition(self._topic, number) for number in found]
         asked = self._consumer.committed(self._partitions, timeout=REQUEST_SECONDS)
         return {each.partition: each.offset for each in asked}
 
     def end(self, partition: int = 0) -> int:
         """The end of a partition. Raises KafkaException when the broker does not answer in time."""
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REQUEST_SECONDS)
+        _, end = self._consumer.get_watermark_offsets(
+            TopicPartition(self._topic, partition), timeout=REQUEST_SECONDS
+        )
         return int(end)
 
     def close(self) -> None:

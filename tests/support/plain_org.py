@@ -1,13 +1,18 @@
-"""A Salesforce org in forty lines, without HTTP: finds by key and address, keeps unique keys and the version rule, counts rows."""
+"""A Salesforce org in forty lines, without HTTP: finds by key and address, keeps unique keys and
+the version rule, counts rows.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
-from connectors.salesforce.describe import FieldDescribe, ObjectDescribe
-from connectors.salesforce.identity import Census, Schema, schema
-from connectors.salesforce.planning import Change, Outcome, Planner, Policy, rows, sort_out
-from connectors.salesforce.wishes import bind
+from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
+from connectors.salesforce.field_values import bind
+from connectors.salesforce.matching import CandidateIndex
+from connectors.salesforce.outcome import ContactVersion, Outcome
+from connectors.salesforce.planner import WritePlanner, partition_batch, rows
+from connectors.salesforce.policy import Policy
+from connectors.salesforce.schema import Schema, schema
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
@@ -24,13 +29,18 @@ def describe(sobject: str) -> ObjectDescribe:
             FieldDescribe(name, "string", length=length, createable=True, updateable=True)
             for name, length in texts.items()
         ),
-        *(FieldDescribe(name, "email", length=80, createable=True, updateable=True) for name in EMAILS),
+        *(
+            FieldDescribe(name, "email", length=80, createable=True, updateable=True)
+            for name in EMAILS
+        ),
         FieldDescribe(VERSION, "double", createable=True, updateable=True),
         FieldDescribe("Gone__c", "boolean", createable=True, updateable=True),
         *(FieldDescribe(name, "reference", createable=True, updateable=True) for name in own),
         *(FieldDescribe(name, "string") for name in _SYSTEM),
     ]
-    return ObjectDescribe(sobject, {field.name: field for field in fields}, createable=True, updateable=True)
+    return ObjectDescribe(
+        sobject, {field.name: field for field in fields}, createable=True, updateable=True
+    )
 
 
 def schemas(policy: Policy) -> dict[str, Schema]:
@@ -43,7 +53,9 @@ def schemas(policy: Policy) -> dict[str, Schema]:
 class PlainOrg:
     """`records` by ID, each with `sobject`. `written` counts rows."""
 
-    def __init__(self, policy: Policy | None = None, accounts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, accounts: Mapping[str, str] | None = None
+    ) -> None:
         self.policy = policy or Policy()
         self.schemas = schemas(self.policy)
         self.accounts = AccountDirectory(accounts)
@@ -79,25 +91,40 @@ class PlainOrg:
     def people(self) -> list[dict[str, Any]]:
         return [record for record in self.records.values() if not record.get("IsConverted")]
 
-    def sync(self, *changes: Change) -> dict[str, Outcome]:
-        """Plans a batch against what a query by its keys and addresses would find, and applies the rows."""
-        batch = sort_out(changes, self.policy, self.accounts)
-        keys = {someone.record_key for _, someone in batch.people} | {change.key for change in batch.deleted}
+    def sync(self, *changes: ContactVersion) -> dict[str, Outcome]:
+        """Plans a batch against what a query by its keys and addresses would find, and applies the
+        rows.
+        """
+        batch = partition_batch(changes, self.policy, self.accounts)
+        keys = {someone.record_key for _, someone in batch.people} | {
+            change.key for change in batch.deleted
+        }
         addresses = {address for _, someone in batch.people for address in someone.addresses}
-        census = Census(US)
+        candidates = CandidateIndex(US)
         for sobject in ("Contact", "Lead"):
-            census.add_rows(sobject, self._query(sobject, keys, addresses))
-        planner = Planner(census, self.schemas, self.policy, lambda what, where: self.counts.append((what, where)))
+            candidates.add_rows(sobject, self._query(sobject, keys, addresses))
+        planner = WritePlanner(
+            candidates,
+            self.schemas,
+            self.policy,
+            lambda what, where: self.counts.append((what, where)),
+        )
         decisions = [*batch.decided, *planner.plan(batch.people, batch.deleted)]
         for row in rows(decisions):
             self._apply(row.sobject, dict(row.fields))
         return {decision.change.key: decision.outcome for decision in reversed(decisions)}
 
-    def _query(self, sobject: str, keys: Iterable[str], addresses: Iterable[str]) -> Iterator[dict[str, Any]]:
+    def _query(
+        self, sobject: str, keys: Iterable[str], addresses: Iterable[str]
+    ) -> Iterator[dict[str, Any]]:
         keys, addresses = set(keys), set(addresses)
         for record in self.of(sobject):
-            if record.get(KEY) in keys or any((record.get(name) or "").lower() in addresses for name in EMAILS):
-                yield dict(record) | {"ConvertedContact": self.records.get(record.get("ConvertedContactId") or "")}
+            if record.get(KEY) in keys or any(
+                (record.get(name) or "").lower() in addresses for name in EMAILS
+            ):
+                yield dict(record) | {
+                    "ConvertedContact": self.records.get(record.get("ConvertedContactId") or "")
+                }
 
     def _apply(self, sobject: str, fields: dict[str, Any]) -> None:
         self.written += 1
@@ -106,11 +133,15 @@ class PlainOrg:
         if record_id is None:
             assert key, "a creation without a key"
             assert fields.get("LastName"), "a creation without a last name"
-            assert not any(record.get(KEY) == key for record in self.of(sobject)), "the key was there already"
+            assert not any(record.get(KEY) == key for record in self.of(sobject)), (
+                "the key was there already"
+            )
             record_id = self.add(sobject, CreatedById=US)
         record = self.records[record_id]
         assert not record.get("IsConverted"), "a converted Lead takes no writes"
-        assert not (key and any(other is not record and other.get(KEY) == key for other in self.of(sobject)))
+        assert not (
+            key and any(other is not record and other.get(KEY) == key for other in self.of(sobject))
+        )
         if KEY not in fields and VERSION in fields and record.get(VERSION):
             assert fields[VERSION] >= record[VERSION], "the version rule refuses this"
         record |= fields | {"LastModifiedDate": self._stamp()}

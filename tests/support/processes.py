@@ -1,4 +1,6 @@
-"""The stages as processes of their own, as in production: started, asked, paused, killed, and never left behind."""
+"""The stages as processes of their own, as in production: started, asked, paused, killed, and never
+left behind.
+"""
 
 import os
 import signal
@@ -14,10 +16,12 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.broker import dying_with_parent, free_ports
+from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0  # imports and a first group join on two cores that the broker and other stages share
+START_SECONDS = (
+    60.0  # imports and a first group join on two cores that the broker and other stages share
+)
 STOP_SECONDS = 40.0  # the longest grace period that a stage asks for, and some
 ANSWER_SECONDS = 5.0  # one request to a probe that answers from a thread of its own
 OF_THE_MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
@@ -50,7 +54,9 @@ class Process:
     def ask(self, path: str) -> tuple[int, str]:
         """Status and text of `/metrics`, `/livez` or `/readyz`; status 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}{path}", timeout=ANSWER_SECONDS) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.ops_port}{path}", timeout=ANSWER_SECONDS
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -59,10 +65,14 @@ class Process:
             return 0, ""
 
     def wait_ready(self, seconds: float = START_SECONDS) -> "Process":
-        """Returns once `/readyz` says so. Raises AssertionError, with the end of the log, when it ended or is not in time."""
+        """Returns once `/readyz` says so. Raises AssertionError, with the end of the log, when it
+        ended or is not in time.
+        """
 
         def ready() -> bool:
-            assert self.exit_code is None, f"{self.name} ended with {self.exit_code}:\n{self.log[-3000:]}"
+            assert self.exit_code is None, (
+                f"{self.name} ended with {self.exit_code}:\n{self.log[-3000:]}"
+            )
             return self.ask("/readyz")[0] == 200
 
         try:
@@ -104,13 +114,17 @@ class Process:
         self.send(signal.SIGCONT)
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
-        """SIGTERM; returns the exit code. Raises AssertionError when it is not gone within `seconds`, and kills it."""
+        """SIGTERM; returns the exit code. Raises AssertionError when it is not gone within
+        `seconds`, and kills it.
+        """
         self.send(signal.SIGTERM)
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.name} did not stop within {seconds:.0f} s:\n{self.log[-3000:]}") from None
+            raise AssertionError(
+                f"{self.name} did not stop within {seconds:.0f} s:\n{self.log[-3000:]}"
+            ) from None
 
 
 @dataclass(slots=True)
@@ -122,20 +136,33 @@ class Processes:
     started: list[Process] = field(default_factory=list)
 
     def start(
-        self, *arguments: str, environ: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+        self,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
     ) -> Process:
-        """`contactstream <arguments>` (or another `command`) with nothing of the caller's environment but what a machine needs.
+        """`contactstream <arguments>` (or another `command`) with nothing of the caller's
+        environment but what a machine needs.
 
-        Does not wait: see `Process.wait_ready`. The ops port is free, and another one after each start.
+        Does not wait: see `Process.wait_ready`. The ops port is free, and another one after each
+        start.
         """
         name = "-".join([*(each for each in arguments if each.isalnum()), str(len(self.started))])
         (port,) = free_ports(1)
         log_file = self.directory / f"{name}.log"
-        given = {variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ}
-        given |= {"PYTHONUNBUFFERED": "1", "OPS_LISTEN": f"127.0.0.1:{port}"} | self.environ | dict(environ or {})
+        given = {
+            variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ
+        }
+        given |= (
+            {"PYTHONUNBUFFERED": "1", "OPS_LISTEN": f"127.0.0.1:{port}"}
+            | self.environ
+            | dict(environ or {})
+        )
         with log_file.open("ab") as log:
             popen = subprocess.Popen(
-                dying_with_parent([*(command or (sys.executable, "-m", "streams.cli")), *arguments]),
+                dying_with_parent(
+                    [*(command or (sys.executable, "-m", "streams.cli")), *arguments]
+                ),
                 env=given,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -157,5 +184,6 @@ class Processes:
     def logs(self, characters: int = 3000) -> str:
         """The end of each process's output, for the report of a failed test."""
         return "\n".join(
-            f"--- {each.name} (exit code {each.exit_code})\n{each.log[-characters:]}" for each in self.started
+            f"--- {each.name} (exit code {each.exit_code})\n{each.log[-characters:]}"
+            for each in self.started
         )

@@ -1,4 +1,6 @@
-"""The whole product for a test: both stand-ins and every stage, each a process of its own, on a real Kafka."""
+"""The whole product for a test: both stand-ins and every stage, each a process of its own, on a
+real Kafka.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +12,9 @@ from typing import Any
 import httpx
 
 from deploy.local.broker import free_ports
+from streams.kafka.admin import create
 from streams.settings import KafkaSettings, load
-from streams.topics import create, topics
+from streams.topics import topics
 from tests.support.kafka import Found, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
@@ -45,7 +48,11 @@ class Product:
         """Records of the org with these values."""
         answer = self.http.get(f"{self.salesforce}/_sim/records/{sobject}")
         answer.raise_for_status()
-        return [record for record in answer.json() if all(record.get(name) == value for name, value in equal.items())]
+        return [
+            record
+            for record in answer.json()
+            if all(record.get(name) == value for name, value in equal.items())
+        ]
 
     def outcome(self, contact_id: str, version: int, grant: str = GRANT) -> dict[str, Any]:
         """The outcome of a contact at a version, once it is on its topic."""
@@ -85,8 +92,17 @@ class Product:
 def person(contact_id: str, *addresses: str, grant: str = GRANT, **fields: Any) -> dict[str, Any]:
     """A contact as Nylas writes it."""
     emails = [{"email": address, "type": "work"} for address in addresses] or None
-    known = {"given_name": "Ada", "surname": "Lovelace", "company_name": "Engines", "job_title": "Analyst"}
-    return {"id": contact_id, "grant_id": grant, "object": "contact", "emails": emails} | known | fields
+    known = {
+        "given_name": "Ada",
+        "surname": "Lovelace",
+        "company_name": "Engines",
+        "job_title": "Analyst",
+    }
+    return (
+        {"id": contact_id, "grant_id": grant, "object": "contact", "emails": emails}
+        | known
+        | fields
+    )
 
 
 def updated(contact: Mapping[str, Any], time: int, identity: str, **how: Any) -> dict[str, Any]:
@@ -113,15 +129,23 @@ def product(
     """Everything up and ready, except for the stages `without` which it shall begin."""
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
-    create(kafka.admin(), topics(settings))
-    own = Processes(folder, kafka.environ | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1"} | dict(environ or {}))
+    create(kafka.admin(), topics(settings).all())
+    own = Processes(
+        folder,
+        kafka.environ | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1"} | dict(environ or {}),
+    )
     try:
         webhook = {
             "url": f"http://127.0.0.1:{port}/",
             "secret": SECRET,
             "trigger_types": ["contact.updated", "contact.deleted"],
         }
-        books = {"api_key": API_KEY, "grants": list(grants), "webhook": webhook, "settings": {"retry_delay": 0.2}}
+        books = {
+            "api_key": API_KEY,
+            "grants": list(grants),
+            "webhook": webhook,
+            "settings": {"retry_delay": 0.2},
+        }
         nylas = _stand_in(own, folder, "nylas", books)
         salesforce = _stand_in(own, folder, "salesforce", org)
         own.environ |= {
@@ -133,7 +157,11 @@ def product(
             "SALESFORCE_CLIENT_SECRET": "test",
             "BRIDGE_LISTEN": f"127.0.0.1:{port}",
         }
-        stages = {name: own.start(name) for name in ("bridge", "reader", "dedupe", "sink") if name not in without}
+        stages = {
+            name: own.start(name)
+            for name in ("bridge", "reader", "dedupe", "sink")
+            if name not in without
+        }
         for stage in stages.values():
             stage.wait_ready()
         with httpx.Client(timeout=60) as http:
@@ -147,5 +175,8 @@ def _stand_in(processes: Processes, folder: Path, name: str, world: Mapping[str,
     file = folder / f"{name}-world.json"
     file.write_text(json.dumps(world))
     process = processes.start("simulate", name, "--listen", "127.0.0.1:0", "--world", str(file))
-    line = wait_until(lambda: next((line for line in process.log.splitlines() if " listening on " in line), ""), name)
+    line = wait_until(
+        lambda: next((line for line in process.log.splitlines() if " listening on " in line), ""),
+        name,
+    )
     return line.rpartition(" ")[2]

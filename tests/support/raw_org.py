@@ -1,4 +1,6 @@
-"""The Salesforce simulator behind a real socket, asked with bare HTTP: nothing of the client stands between."""
+"""The Salesforce simulator behind a real socket, asked with bare HTTP: nothing of the client stands
+between.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,12 +32,18 @@ class RawOrg:
     world: World
     http: httpx.AsyncClient
 
-    async def collection(self, method: str, path: str, rows: list[Json], **more: Any) -> httpx.Response:
+    async def collection(
+        self, method: str, path: str, rows: list[Json], **more: Any
+    ) -> httpx.Response:
         headers = more.pop("headers", {})
         body = {"allOrNone": False, "records": rows, **more}
-        return await self.http.request(method, f"{BASE}/composite/sobjects{path}", json=body, headers=headers)
+        return await self.http.request(
+            method, f"{BASE}/composite/sobjects{path}", json=body, headers=headers
+        )
 
-    async def upsert(self, *rows: Json, sobject: str = "Contact", key: str = KEY, **more: Any) -> list[Json]:
+    async def upsert(
+        self, *rows: Json, sobject: str = "Contact", key: str = KEY, **more: Any
+    ) -> list[Json]:
         """The results of an upserted collection, which has to be accepted as a whole."""
         return _accepted(await self.collection("PATCH", f"/{sobject}/{key}", list(rows), **more))
 
@@ -53,9 +61,13 @@ class RawOrg:
         return records
 
     async def ids(self, where: str, sobject: str = "Contact") -> list[str]:
-        return [record["Id"] for record in await self.query(f"SELECT Id FROM {sobject} WHERE {where}")]
+        return [
+            record["Id"] for record in await self.query(f"SELECT Id FROM {sobject} WHERE {where}")
+        ]
 
-    async def composite(self, *parts: Json, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    async def composite(
+        self, *parts: Json, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
         return await self.http.post(
             f"{BASE}/composite", json={"compositeRequest": list(parts), **more}, headers=headers
         )
@@ -74,7 +86,11 @@ class RawOrg:
 
     def stored(self, key: str, sobject: str = "Contact") -> Json:
         """The record that holds a key, as it is stored."""
-        (found,) = (record for record in self.world.org.tables[sobject].rows.values() if record.get(KEY) == key)
+        (found,) = (
+            record
+            for record in self.world.org.tables[sobject].rows.values()
+            if record.get(KEY) == key
+        )
         return found
 
     @property
@@ -108,10 +124,18 @@ async def raw_org(document: Json | None = None, *, logged_in: bool = True) -> As
     await server.start_server()
     try:
         # Plain HTTP; loading the certificates would be most of a test's time.
-        async with httpx.AsyncClient(base_url=str(server.make_url("")), timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(
+            base_url=str(server.make_url("")), timeout=10, verify=False
+        ) as http:
             if logged_in:
-                form = {"grant_type": "client_credentials", "client_id": "id", "client_secret": "secret"}
-                token = (await http.post("/services/oauth2/token", data=form)).json()["access_token"]
+                form = {
+                    "grant_type": "client_credentials",
+                    "client_id": "id",
+                    "client_secret": "secret",
+                }
+                token = (await http.post("/services/oauth2/token", data=form)).json()[
+                    "access_token"
+                ]
                 http.headers["Authorization"] = f"Bearer {token}"
             yield RawOrg(world, http)
     finally:

@@ -11,18 +11,21 @@ from typing import Any
 import httpx
 from aiohttp.test_utils import TestServer
 
-from connectors.salesforce.auth import ClientCredentials, Session
-from connectors.salesforce.budget import Budget
-from connectors.salesforce.client import SalesforceClient, http_client
-from connectors.salesforce.planning import Change, Outcome, Policy
+from connectors.salesforce.api.auth import ClientCredentials, Session
+from connectors.salesforce.api.budget import Budget
+from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.policy import Policy
 from connectors.salesforce.simulator import World, app
 from connectors.salesforce.simulator.faults import parse_fault
-from connectors.salesforce.sync import NEXT_BATCH, Fate, Sync
+from connectors.salesforce.sync import NEXT_BATCH, Sync
 
 
 @dataclass
 class SimulatedOrg:
-    """`calls` by kind, as the client counted them; `counts` as Sync did; `methods` of every request, and of those inside them."""
+    """`calls` by kind, as the client counted them; `counts` as Sync did; `methods` of every
+    request, and of those inside them.
+    """
 
     world: World
     sync: Sync
@@ -32,24 +35,33 @@ class SimulatedOrg:
     now: float = 1_750_000_000.0
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
-        return [row for row in self.world.org.tables[sobject].rows.values() if not row.get("IsDeleted")]
+        return [
+            row for row in self.world.org.tables[sobject].rows.values() if not row.get("IsDeleted")
+        ]
 
     def fault(self, effect: str, **options: Any) -> None:
         """Puts a fault on the next calls that write, or as the simulator's options say."""
-        self.world.faults.queue.append(parse_fault({"effect": effect, "kind": "composite_write", **options}))
+        self.world.faults.queue.append(
+            parse_fault({"effect": effect, "kind": "composite_write", **options})
+        )
 
     def people(self) -> list[dict[str, Any]]:
         """Contacts and open Leads."""
-        return [*self.records("Contact"), *(lead for lead in self.records("Lead") if not lead.get("IsConverted"))]
+        return [
+            *self.records("Contact"),
+            *(lead for lead in self.records("Lead") if not lead.get("IsConverted")),
+        ]
 
-    async def all(self, *changes: Change, size: int = 1000) -> dict[str, Outcome]:
-        """Offers changes in batches, those that had no room again with the next, until each has its outcome."""
+    async def all(self, *changes: ContactVersion, size: int = 1000) -> dict[str, Outcome]:
+        """Offers changes in batches, those that had no room again with the next, until each has its
+        outcome.
+        """
         waiting, outcomes = list(changes), {}
         while waiting:
             batch, waiting = waiting[:size], waiting[size:]
             again = set()
             for outcome in await self.sync.sync(batch):
-                if outcome.fate is Fate.RETRY and outcome.reason == NEXT_BATCH:
+                if outcome.status is OutcomeStatus.RETRY and outcome.reason == NEXT_BATCH:
                     again.add(outcome.key)
                 else:
                     outcomes[outcome.key] = outcome
@@ -78,12 +90,20 @@ async def simulated_org(
             org.methods[request.method] += 1
             if request.url.path.endswith("/composite"):
                 raw = request.content
-                body = gzip.decompress(raw) if request.headers.get("Content-Encoding") == "gzip" else raw
+                body = (
+                    gzip.decompress(raw)
+                    if request.headers.get("Content-Encoding") == "gzip"
+                    else raw
+                )
                 org.methods.update(part["method"] for part in json.loads(body)["compositeRequest"])
 
         http.event_hooks["request"].append(note)
-        session = Session(ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call)
-        async with SalesforceClient(session, http, on_call=on_call, budget=budget, fence=fence) as client:
+        session = Session(
+            ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call
+        )
+        async with SalesforceClient(
+            session, http, on_call=on_call, budget=budget, fence=fence
+        ) as client:
             org: SimulatedOrg
 
             def count(what: str, where: str) -> None:

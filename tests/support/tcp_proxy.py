@@ -10,13 +10,17 @@ from typing import Any, Self
 
 from deploy.local.broker import free_ports
 
-CALL_SECONDS = 30.0  # a command to the proxy's own loop, which never blocks but may be starved on a busy machine
+# a command to the proxy's own loop, which never blocks but may be starved on a busy machine
+CALL_SECONDS = 30.0
 CHUNK = 64 * 1024
-UNSENT = 256  # chunks under way in each direction of a connection: bounds memory, wide enough that delay does not cost bandwidth
+# chunks under way in each direction of a connection: bounds memory, wide enough that delay does not
+# cost bandwidth
+UNSENT = 256
 
 
 class TcpProxy:
-    """Forwards connections to `target_port`. Its loop has a thread of its own, so a test may block, or have its own loop.
+    """Forwards connections to `target_port`. Its loop has a thread of its own, so a test may block,
+    or have its own loop.
 
     `with TcpProxy(target_port) as proxy:` starts it; `proxy.port` is where it listens.
     """
@@ -27,7 +31,9 @@ class TcpProxy:
         """Seconds that each chunk takes longer, in each direction. May be changed at any time."""
         self.port = 0
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="tcp-proxy", daemon=True
+        )
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -53,7 +59,8 @@ class TcpProxy:
         return len(self._connections)
 
     def black_hole(self) -> None:
-        """From now on nothing arrives and nothing fails: connections are taken and stay open, as behind a dead route.
+        """From now on nothing arrives and nothing fails: connections are taken and stay open, as
+        behind a dead route.
 
         What is under way arrives after `heal`, as TCP would send it again.
         """
@@ -86,14 +93,17 @@ class TcpProxy:
 
     async def _close(self) -> None:
         if self._server is not None:
-            self._server.close()  # without wait_closed: from Python 3.12 on it waits for the open connections
+            # without wait_closed: from Python 3.12 on it waits for the open connections
+            self._server.close()
             self._server = None
 
     async def _reset(self) -> None:
         for writer in self._writers:
             sock: socket.socket | None = writer.get_extra_info("socket")
             if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )  # close sends a reset
             writer.transport.abort()
         await self._end_connections()
 
@@ -123,7 +133,9 @@ class TcpProxy:
             for each in writers:
                 self._writers.discard(each)
                 each.transport.abort()
-                with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled once more, it is ending already
+                with contextlib.suppress(
+                    OSError, asyncio.CancelledError
+                ):  # cancelled once more, it is ending already
                     await each.wait_closed()
             self._connections.discard(task)
 

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Self
 
 from deploy.local.broker import dying_with_parent
-from tests.support.processes import OF_THE_MACHINE, ROOT
+from tests.support.paths import ROOT
+from tests.support.processes import OF_THE_MACHINE
 from tests.support.waiting import wait_until
 
 ROWS, COLUMNS = 40, 140
@@ -23,13 +24,17 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """`contactstream <arguments>` on a pseudo-terminal. `text` is all that was shown so far, without control sequences."""
+    """`contactstream <arguments>` on a pseudo-terminal. `text` is all that was shown so far,
+    without control sequences.
+    """
 
     def __init__(self, *arguments: str, environ: Mapping[str, str]) -> None:
         self._raw = b""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        given = {variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ}
+        given = {
+            variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ
+        }
         try:
             self.popen = subprocess.Popen(
                 dying_with_parent([sys.executable, "-m", "streams.cli", *arguments]),
@@ -59,7 +64,9 @@ class Terminal:
         return CONTROL.sub("", self._raw.decode(errors="replace"))
 
     def wait_for(self, text: str, seconds: float = 60.0) -> None:
-        """Returns once it was shown. Raises AssertionError, with the end of what was, when it is not in time."""
+        """Returns once it was shown. Raises AssertionError, with the end of what was, when it is
+        not in time.
+        """
         try:
             wait_until(lambda: text in self.text, f"the terminal shows {text!r}", seconds)
         except AssertionError as error:
@@ -70,7 +77,9 @@ class Terminal:
         ends = time.monotonic() + seconds
         while self.popen.poll() is None:
             _ = self.text  # or the command waits for room
-            assert time.monotonic() < ends, f"still running after {seconds:.0f} s\n{self.text[-2000:]}"
+            assert time.monotonic() < ends, (
+                f"still running after {seconds:.0f} s\n{self.text[-2000:]}"
+            )
             time.sleep(0.05)
         return self.popen.returncode
 

@@ -11,7 +11,9 @@ POLL_SECONDS = 0.05
 
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
-    """Calls `condition` until it returns something true, and returns that. Raises AssertionError after `seconds`."""
+    """Calls `condition` until it returns something true, and returns that. Raises AssertionError
+    after `seconds`.
+    """
     ends = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > ends:
@@ -29,7 +31,9 @@ async def until(condition: Callable[[], T], what: str, seconds: float = 30.0) ->
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """`wait_until` for tests whose loop has to go on meanwhile; `condition` may be a coroutine function."""
+    """`wait_until` for tests whose loop has to go on meanwhile; `condition` may be a coroutine
+    function.
+    """
     ends = time.monotonic() + seconds
     while True:
         answer = condition()

@@ -1,4 +1,6 @@
-"""Notifications as Nylas, a broken sender, or an attacker would send them, with what has to become of each; and a client to send them."""
+"""Notifications as Nylas, a broken sender, or an attacker would send them, with what has to become
+of each; and a client to send them.
+"""
 
 import asyncio
 import gzip
@@ -41,7 +43,12 @@ def envelope_body(kind: str, subject: Any, **changes: Any) -> bytes:
 
 
 def request(
-    raw: bytes, headers: Mapping[str, str] | None = None, *, method: str = "POST", path: str = "/", signed: bool = True
+    raw: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "POST",
+    path: str = "/",
+    signed: bool = True,
 ) -> bytes:
     """A whole HTTP request, signed unless told otherwise. `headers` win."""
     given = {"Host": "bridge", "Content-Type": "application/json", "Content-Length": str(len(raw))}
@@ -69,12 +76,16 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, data: bytes) -> Answer:
-        """Sends bytes and waits for one answer. Raises AssertionError when neither it nor the connection's end comes in time."""
+        """Sends bytes and waits for one answer. Raises AssertionError when neither it nor the
+        connection's end comes in time.
+        """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._send(data)
         except TimeoutError:
-            raise AssertionError(f"no answer within {ANSWER_SECONDS:.0f} s to {data[:300]!r}") from None
+            raise AssertionError(
+                f"no answer within {ANSWER_SECONDS:.0f} s to {data[:300]!r}"
+            ) from None
 
     async def _send(self, data: bytes) -> Answer:
         try:
@@ -99,12 +110,17 @@ class Client:
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     status = int(head[0].split(" ")[1])
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    headers = {
+        name.lower(): value
+        for name, _, value in (line.partition(": ") for line in head[1:] if line)
+    }
     if status == 100:
         return await _read_answer(reader)
     if head[0].startswith("HTTP/1.0"):
         headers.setdefault("connection", "close")
-    return Answer(status, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+    return Answer(
+        status, headers, await reader.readexactly(int(headers.get("content-length", "0")))
+    )
 
 
 async def send_all(port: int, requests: Sequence[bytes], connections: int = 32) -> list[Answer]:
@@ -129,17 +145,25 @@ class Webhook:
     data: bytes
     statuses: frozenset[int]
     topic: str | None = None
-    """Where exactly one record of it has to be: events, grants, dead-letter, `kept` for one of events and dead-letter, `anywhere` for one
-    of the three; None for nowhere, `unread` for nowhere or dead-letter."""
+    """Where exactly one record of it has to be: events, grants, dead-letter, `kept` for one of
+    events and dead-letter, `anywhere` for one of the three; None for nowhere, `unread` for nowhere
+    or dead-letter.
+    """
     value: bytes = b""
     key: bytes | None = None
 
 
 _marks = itertools.count(10**19)
-_ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufffd"), min_size=1, max_size=12)
+_ids = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufffd"),
+    min_size=1,
+    max_size=12,
+)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 _noise = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=70)
@@ -180,24 +204,36 @@ def webhooks(draw: st.DrawFn) -> list[Webhook]:
     for signature in draw(st.lists(st.sampled_from(_SIGNATURES), min_size=10, max_size=10)):
         body = template.replace(_MARK, b"%020d" % next(_marks))
         raw, kept, place = _encoded(body, encoding, cut, topic)
-        headers = {} if encoding == "plain" else {"Content-Encoding": "br" if encoding == "br" else "gzip"}
+        headers = (
+            {}
+            if encoding == "plain"
+            else {"Content-Encoding": "br" if encoding == "br" else "gzip"}
+        )
         value, valid = _signature(signature, raw, body, noise)
         if value is not None:
             headers["X-Nylas-Signature"] = value
         if signature == "changed":
             raw += b" "
-        data = _chunked(raw, headers, path) if chunked else request(raw, headers, path=path, signed=False)
+        data = (
+            _chunked(raw, headers, path)
+            if chunked
+            else request(raw, headers, path=path, signed=False)
+        )
         if old:
             data = data.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
         if valid:
             status = 415 if encoding == "br" else 200
-            family.append(Webhook(data, frozenset({status}), place, kept, key if place == topic else None))
+            family.append(
+                Webhook(data, frozenset({status}), place, kept, key if place == topic else None)
+            )
         else:
             family.append(Webhook(data, frozenset({401}), None, kept))
     return family
 
 
-def _encoded(body: bytes, encoding: str, cut: int, topic: str | None) -> tuple[bytes, bytes, str | None]:
+def _encoded(
+    body: bytes, encoding: str, cut: int, topic: str | None
+) -> tuple[bytes, bytes, str | None]:
     """What is sent, what is kept of it, and where."""
     packed = gzip.compress(body, mtime=0)
     match encoding:
@@ -252,17 +288,37 @@ def _twice(first: str, second: str) -> str:
 def _bodies(draw: st.DrawFn) -> tuple[bytes, str | None, bytes | None]:
     """A body with `_MARK` in it, and the topic and key that it has to get when it is signed."""
     mark = _MARK.decode()
-    match draw(st.sampled_from(["contact", "contact", "contact", "grant", "other", "odd", "mutated", "bytes", "deep"])):
+    match draw(
+        st.sampled_from(
+            ["contact", "contact", "contact", "grant", "other", "odd", "mutated", "bytes", "deep"]
+        )
+    ):
         case "contact":
             grant, contact = draw(_ids).replace("/", "-"), draw(_ids)
-            fields: Any = draw(st.dictionaries(st.sampled_from(["emails", "notes", "surname"]), _json, max_size=2))
-            kind = draw(st.sampled_from(["contact.updated", "contact.deleted", "contact.updated.truncated"]))
+            fields: Any = draw(
+                st.dictionaries(st.sampled_from(["emails", "notes", "surname"]), _json, max_size=2)
+            )
+            kind = draw(
+                st.sampled_from(["contact.updated", "contact.deleted", "contact.updated.truncated"])
+            )
             fields = json.loads(json.dumps(fields).replace("NaN", "0").replace("Infinity", "0"))
-            return contact_body(grant, contact, kind, **fields, mark=mark), "events", f"{grant}/{contact}".encode()
+            return (
+                contact_body(grant, contact, kind, **fields, mark=mark),
+                "events",
+                f"{grant}/{contact}".encode(),
+            )
         case "grant":
             grant = draw(_ids)
-            kind = draw(st.sampled_from(["grant.created", "grant.expired", "grant.deleted", "grant.new_thing"]))
-            return envelope_body(kind, {"grant_id": grant, "code": 25009, "mark": mark}), "grants", grant.encode()
+            kind = draw(
+                st.sampled_from(
+                    ["grant.created", "grant.expired", "grant.deleted", "grant.new_thing"]
+                )
+            )
+            return (
+                envelope_body(kind, {"grant_id": grant, "code": 25009, "mark": mark}),
+                "grants",
+                grant.encode(),
+            )
         case "other":
             kind = draw(st.sampled_from(["message.created", "contact", "grant"]))
             return envelope_body(kind, {"mark": mark}), None, None
@@ -295,14 +351,20 @@ def _of_another_type(body: bytes) -> bool:
 def _chunked(raw: bytes, headers: Mapping[str, str], path: str) -> bytes:
     """As a proxy may pass it on."""
     half = len(raw) // 2
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:half], raw[half:]) if part)
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:half], raw[half:]) if part
+    )
     lines = dict(headers) | {"Transfer-Encoding": "chunked", "Host": "bridge"}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + chunks + b"0\r\n\r\n"
 
 
-def misplaced(webhook: Webhook, answer: Answer, found: Mapping[bytes, Sequence[tuple[str, bytes | None]]]) -> str:
-    """What is wrong with a webhook's fate; empty when nothing is. `found` are topic and key of the records with its value."""
+def misplaced(
+    webhook: Webhook, answer: Answer, found: Mapping[bytes, Sequence[tuple[str, bytes | None]]]
+) -> str:
+    """What is wrong with a webhook's fate; empty when nothing is. `found` are topic and key of the
+    records with its value.
+    """
     if answer.status not in webhook.statuses:
         return f"answered {answer.status} instead of {set(webhook.statuses)}"
     places = found.get(webhook.value, ())

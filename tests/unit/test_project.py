@@ -1,4 +1,6 @@
-"""What holds for the repository as a whole: its shape, its lock, who imports whom, and the package built from it."""
+"""What holds for the repository as a whole: its shape, its lock, who imports whom, and the package
+built from it.
+"""
 
 import re
 import shutil
@@ -14,11 +16,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 FOLDERS = {"connectors", "streams", "tests", "deploy"}
 FILES = {"pyproject.toml", "README.md", "Makefile"}
 
-# Written in parts, so that this file does not hold them either. Where packages come from is every reader's own setting.
+# Written in parts, so that this file does not hold them either. Where packages come from is every
+# reader's own setting.
 REGISTRIES = [
     ".".join(parts)
     for parts in (
@@ -38,10 +42,14 @@ DEVELOPERS_FOLDER = re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+|work)/\w"
 
 def tracked() -> list[str]:
     if not (ROOT / ".git").exists():
-        pytest.skip("an unpacked copy, not a clone: git alone tells the project's files from what lies beside them")
+        pytest.skip(
+            "an unpacked copy, not a clone: git alone tells the project's files from what lies beside them"
+        )
     git = shutil.which("git")
     assert git, "this is a clone, and git is not installed"
-    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -65,24 +73,36 @@ def test_the_top_level_holds_only_what_was_agreed() -> None:
 
 def test_no_file_names_a_package_registry() -> None:
     pattern = re.compile("|".join(map(re.escape, REGISTRIES)))
-    assert {name: found[0] for name, text in text_files().items() if (found := pattern.search(text))} == {}
+    assert {
+        name: found[0] for name, text in text_files().items() if (found := pattern.search(text))
+    } == {}
 
 
 def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on() -> None:
-    assert {name: found[0] for name, text in text_files().items() if (found := DEVELOPERS_FOLDER.search(text))} == {}
+    assert {
+        name: found[0]
+        for name, text in text_files().items()
+        if (found := DEVELOPERS_FOLDER.search(text))
+    } == {}
 
 
 def test_nobody_asks_for_offsets_by_the_calls_that_crash() -> None:
-    # AdminClient ends the process: with SIGSEGV while the group's coordinator moves or starts (librdkafka issue 5040), with SIGABRT
-    # when a broker dies under the request for a partition's offsets.
+    # AdminClient ends the process: with SIGSEGV while the group's coordinator moves or starts
+    # (librdkafka issue 5040), with SIGABRT when a broker dies under the request for a partition's
+    # offsets.
     call = re.compile(r"\.list_(consumer_group_)?offsets\(")
     assert [name for name, text in text_files().items() if call.search(text)] == []
 
 
 def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = [Requirement(text) for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
-    blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "deploy" / "requirements.lock").read_text(), flags=re.IGNORECASE)
+    asked = [
+        Requirement(text)
+        for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    ]
+    blocks = re.split(
+        r"\n(?=[a-z0-9])", (ROOT / "deploy" / "requirements.lock").read_text(), flags=re.IGNORECASE
+    )
     locked: dict[str, list[Version]] = {}
     for block in blocks:
         name, _, version = re.split(r"[\s;\\]", block, maxsplit=1)[0].partition("==")
@@ -107,8 +127,12 @@ def test_connectors_never_import_streams_and_the_other_import_rules_hold(tmp_pat
 
 
 def test_the_import_check_would_see_a_breach(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "connectors", tmp_path / "connectors", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "streams", tmp_path / "streams", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "connectors", tmp_path / "connectors", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(
+        ROOT / "streams", tmp_path / "streams", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with (tmp_path / "connectors" / "__init__.py").open("a") as file:
         file.write("import streams.events\n")
@@ -136,14 +160,27 @@ def test_the_wheel_installs_in_a_clean_environment_and_its_command_answers(tmp_p
     clean = tmp_path / "clean"
     venv.create(clean, symlinks=True)
     python = clean / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True, timeout=60)
     (site,) = clean.glob("lib/python*/site-packages")
-    assert {each.name for each in site.iterdir() if each.is_dir() and "dist-info" not in each.name} == {
+    assert {
+        each.name for each in site.iterdir() if each.is_dir() and "dist-info" not in each.name
+    } == {
         "streams",
         "connectors",
     }
-    # The dependencies are borrowed, not installed again. A path file is not read for path files in turn: the checkout stays out.
+    # The dependencies are borrowed, not installed again. A path file is not read for path files in
+    # turn: the checkout stays out.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     asked = subprocess.run(
         [clean / "bin" / "contactstream", "--help"],

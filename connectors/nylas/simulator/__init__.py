@@ -1,11 +1,14 @@
-"""A stand-in for Nylas v3: grants, contacts, webhook destinations and signed deliveries, by the documented wire behaviour.
+"""A stand-in for Nylas v3: grants, contacts, webhook destinations and signed deliveries, by the
+documented wire behaviour.
 
     contactstream simulate nylas --listen 127.0.0.1:0 --world world.json
 
-prints `nylas simulator listening on http://127.0.0.1:PORT`. In a test: `app(World.from_json({...}))` is an aiohttp application.
-It shares no code with the client that it tests.
+prints `nylas simulator listening on http://127.0.0.1:PORT`. In a test:
+`app(World.from_json({...}))` is an aiohttp application. It shares no code with the client that it
+tests.
 
-The world, as JSON (every field may be left out; durations are in seconds; an unknown field is refused by name):
+The world, as JSON (every field may be left out; durations are in seconds; an unknown field is
+refused by name):
 
     {"application_id": "...", "api_key": "...",
      "webhook": {"url": "http://...", "secret": "...", "compressed": false, "id": "...", "trigger_types": ["contact.updated", ...]},
@@ -16,12 +19,14 @@ The world, as JSON (every field may be left out; durations are in seconds; an un
                   "contacts_per_second": 200, "grants_per_second": 50, "webhooks_per_second": 50, "error_dialect": "",
                   "google_per_minute": 600, "microsoft_per_10_minutes": 10000, "microsoft_concurrency": 4}}
 
-A contact's `grant_id`, `object` and `source` (address_book) are filled in, its `id` is made when it has none. `webhook` stands for one
-destination that has already proved itself; more are made through `POST /v3/webhooks`, with the challenge.
-`page_lag`: how much older than the events the pages of this grant are (Google is polled every five minutes).
-`poll_interval`: how long after a change a Google grant's event leaves, as one event for all changes of a contact since (really 300).
-`retry_delay`: from a failed first attempt to the second, doubled to the third (300 puts the last one 15 minutes after the first).
-`error_dialect`: "" or "api.", the two ways in which Nylas writes its error types.
+A contact's `grant_id`, `object` and `source` (address_book) are filled in, its `id` is made when it
+has none. `webhook` stands for one destination that has already proved itself; more are made through
+`POST /v3/webhooks`, with the challenge. `page_lag`: how much older than the events the pages of
+this grant are (Google is polled every five minutes). `poll_interval`: how long after a change a
+Google grant's event leaves, as one event for all changes of a contact since (really 300).
+`retry_delay`: from a failed first attempt to the second, doubled to the third (300 puts the last
+one 15 minutes after the first). `error_dialect`: "" or "api.", the two ways in which Nylas writes
+its error types.
 
 The control plane (JSON, no key asked; a bad input is a 400 whose `error` names the value):
 

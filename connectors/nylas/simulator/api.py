@@ -1,4 +1,6 @@
-"""The documented HTTP interface: grants, contacts and webhook destinations, with Nylas' limits, error bodies and headers."""
+"""The documented HTTP interface: grants, contacts and webhook destinations, with Nylas' limits,
+error bodies and headers.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,15 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from connectors.nylas.simulator import happenings
-from connectors.nylas.simulator.delivery import MOCK_SECRET, Courier, Delivery, encoded, envelope, letter
+from connectors.nylas.simulator import events
+from connectors.nylas.simulator.delivery import (
+    MOCK_SECRET,
+    DeliveryAttempt,
+    WebhookDelivery,
+    encoded,
+    envelope,
+    letter,
+)
 from connectors.nylas.simulator.faults import Rule
 from connectors.nylas.simulator.world import (
     CONTACT_TRIGGERS,
@@ -40,7 +49,11 @@ TRIGGERS = frozenset(
         *CONTACT_TRIGGERS,
         *GRANT_TRIGGERS,
         "grant.imap_sync_completed",
-        *(f"{thing}.{what}" for thing in ("calendar", "event", "folder") for what in ("created", "updated", "deleted")),
+        *(
+            f"{thing}.{what}"
+            for thing in ("calendar", "event", "folder")
+            for what in ("created", "updated", "deleted")
+        ),
         "message.created",
         "message.updated",
         "message.deleted",
@@ -66,7 +79,9 @@ HTML_502 = """<html>\r
 class Refusal(Exception):
     """An error answer of the documented form."""
 
-    def __init__(self, status: int, kind: str, message: str, provider_error: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, status: int, kind: str, message: str, provider_error: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
@@ -77,7 +92,9 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class Windows:
-    """Fixed windows: how many calls of a key there were in the current one. Measured by the machine's clock, not the simulated."""
+    """Fixed windows: how many calls of a key there were in the current one. Measured by the
+    machine's clock, not the simulated.
+    """
 
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -99,7 +116,7 @@ class Api:
     """The handlers of /v3 over a world; `courier` carries what their changes cause."""
 
     world: World
-    courier: Courier
+    courier: WebhookDelivery
     windows: Windows = field(default_factory=Windows)
     mailboxes: Counter[str] = field(default_factory=Counter)
 
@@ -108,12 +125,21 @@ class Api:
             web.get("/v3/grants", self._handler("grants", self.list_grants)),
             web.get("/v3/grants/{grant_id}", self._handler("grant", self.get_grant)),
             web.delete("/v3/grants/{grant_id}", self._handler("grant", self.delete_grant)),
-            web.get("/v3/grants/{grant_id}/contacts", self._handler("contacts", self.list_contacts)),
-            web.get("/v3/grants/{grant_id}/contacts/{contact_id}", self._handler("contact", self.get_contact)),
+            web.get(
+                "/v3/grants/{grant_id}/contacts", self._handler("contacts", self.list_contacts)
+            ),
+            web.get(
+                "/v3/grants/{grant_id}/contacts/{contact_id}",
+                self._handler("contact", self.get_contact),
+            ),
             web.get("/v3/webhooks", self._handler("webhooks", self.list_webhooks)),
             web.post("/v3/webhooks", self._handler("webhooks", self.create_webhook)),
-            web.post("/v3/webhooks/rotate-secret/{id}", self._handler("webhooks", self.rotate_secret)),
-            web.post("/v3/webhooks/send-test-event", self._handler("webhooks", self.send_test_event)),
+            web.post(
+                "/v3/webhooks/rotate-secret/{id}", self._handler("webhooks", self.rotate_secret)
+            ),
+            web.post(
+                "/v3/webhooks/send-test-event", self._handler("webhooks", self.send_test_event)
+            ),
             web.post("/v3/webhooks/mock-payload", self._handler("webhooks", self.mock_payload)),
             web.get("/v3/webhooks/{id}", self._handler("webhooks", self.get_webhook)),
             web.put("/v3/webhooks/{id}", self._handler("webhooks", self.update_webhook)),
@@ -135,7 +161,9 @@ class Api:
 
         return run
 
-    async def _guarded(self, call: str, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guarded(
+        self, call: str, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self.world.api_key}":
             raise Refusal(401, "unauthorized", "Unauthorized")
         settings = self.world.settings
@@ -167,22 +195,40 @@ class Api:
 
     def _provider_limits(self, grant: Grant) -> None:
         settings = self.world.settings
-        if grant.provider == "google" and self.windows.over(f"google {grant.id}", settings.google_per_minute, 60.0):
+        if grant.provider == "google" and self.windows.over(
+            f"google {grant.id}", settings.google_per_minute, 60.0
+        ):
             raise Refusal(
-                429, "rate_limit_error", "Rate limit exceeded", {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}
+                429,
+                "rate_limit_error",
+                "Rate limit exceeded",
+                {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}},
             )
         if grant.provider == "microsoft":
-            if settings.microsoft_concurrency and self.mailboxes[grant.id] >= settings.microsoft_concurrency:
+            if (
+                settings.microsoft_concurrency
+                and self.mailboxes[grant.id] >= settings.microsoft_concurrency
+            ):
                 message = "Application is over its MailboxConcurrency limit."
                 raise Refusal(
-                    429, "rate_limit_error", message, {"error": {"code": "ApplicationThrottled", "message": message}}
+                    429,
+                    "rate_limit_error",
+                    message,
+                    {"error": {"code": "ApplicationThrottled", "message": message}},
                 )
             if self.windows.over(f"microsoft {grant.id}", settings.microsoft_per_10_minutes, 600.0):
-                refusal = Refusal(429, "rate_limit_error", "Account throttled", {"error": {"code": "TooManyRequests"}})
+                refusal = Refusal(
+                    429,
+                    "rate_limit_error",
+                    "Account throttled",
+                    {"error": {"code": "TooManyRequests"}},
+                )
                 refusal.retry_after = 10
                 raise refusal
 
-    async def _faulty(self, request: web.Request, rule: Rule, handler: Handler) -> web.StreamResponse | None:
+    async def _faulty(
+        self, request: web.Request, rule: Rule, handler: Handler
+    ) -> web.StreamResponse | None:
         """The answer that the fault makes, or None where the call goes its way."""
         kind = rule.kind
         if kind == "slow":
@@ -206,9 +252,15 @@ class Api:
         refusal = {
             "lost_cursor": Refusal(400, "invalid_request_error", "Invalid page token"),
             "nylas_limit": Refusal(429, "nylas_rate_limit_exceeded", "Too many requests"),
-            "provider_limit": Refusal(429, "rate_limit_error", "Account throttled", {"error": {"code": 429}}),
-            "quota": Refusal(429, "quota_exceeded_error", "Activity limit reached", {"error": {"code": 429}}),
-            "server_error": Refusal(500, "internal_error", "Internal error, contact administrator."),
+            "provider_limit": Refusal(
+                429, "rate_limit_error", "Account throttled", {"error": {"code": 429}}
+            ),
+            "quota": Refusal(
+                429, "quota_exceeded_error", "Activity limit reached", {"error": {"code": 429}}
+            ),
+            "server_error": Refusal(
+                500, "internal_error", "Internal error, contact administrator."
+            ),
             "unavailable": Refusal(503, "service_unavailable", "Service Unavailable"),
             "provider_timeout": Refusal(504, "provider_error", "Provider request timed out."),
             "unauthorized": Refusal(401, "unauthorized", "Unauthorized"),
@@ -222,9 +274,17 @@ class Api:
             request.transport.abort()
         return web.Response(status=HTTPStatus.GATEWAY_TIMEOUT)
 
-    async def _truncated(self, request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:
-        body = whole.body if isinstance(whole, web.Response) and isinstance(whole.body, bytes) else b"{}"
-        answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
+    async def _truncated(
+        self, request: web.Request, whole: web.StreamResponse
+    ) -> web.StreamResponse:
+        body = (
+            whole.body
+            if isinstance(whole, web.Response) and isinstance(whole.body, bytes)
+            else b"{}"
+        )
+        answer = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Content-Length": str(len(body))}
+        )
         if "Content-Encoding" in whole.headers:
             answer.headers["Content-Encoding"] = whole.headers["Content-Encoding"]
         await answer.prepare(request)
@@ -234,23 +294,34 @@ class Api:
         return answer
 
     def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:
-        dialect = "" if "." in refusal.kind or refusal.kind.isdigit() else self.world.settings.error_dialect
+        dialect = (
+            ""
+            if "." in refusal.kind or refusal.kind.isdigit()
+            else self.world.settings.error_dialect
+        )
         error: dict[str, Any] = {"type": dialect + refusal.kind, "message": refusal.message}
         if refusal.provider_error is not None:
             error["provider_error"] = dict(refusal.provider_error)
-        answer = self._json(request, {"request_id": str(uuid.uuid4()), "error": error}, refusal.status)
+        answer = self._json(
+            request, {"request_id": str(uuid.uuid4()), "error": error}, refusal.status
+        )
         if refusal.retry_after is not None:
             answer.headers["Retry-After"] = f"{refusal.retry_after:g}"
         return answer
 
-    def _text(self, request: web.Request, status: int, text: str, content_type: str) -> web.Response:
+    def _text(
+        self, request: web.Request, status: int, text: str, content_type: str
+    ) -> web.Response:
         answer = web.Response(status=status, text=text, content_type=content_type)
         answer.headers["Date"] = formatdate(self.world.clock.now(), usegmt=True)
         return answer
 
     def _json(self, request: web.Request, value: object, status: int = 200) -> web.Response:
         body = encoded(value)
-        headers = {"Content-Type": "application/json", "Date": formatdate(self.world.clock.now(), usegmt=True)}
+        headers = {
+            "Content-Type": "application/json",
+            "Date": formatdate(self.world.clock.now(), usegmt=True),
+        }
         if len(body) >= SMALLEST_GZIP and "gzip" in request.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -291,13 +362,15 @@ class Api:
         return self._ok(request, with_aliases(self._grant(request), request.query))
 
     async def delete_grant(self, request: web.Request) -> web.Response:
-        happenings.deleted(self.world, self.courier, self._grant(request))
+        events.deleted(self.world, self.courier, self._grant(request))
         return self._json(request, {"request_id": str(uuid.uuid4())})
 
     def _book(self, request: web.Request) -> tuple[Grant, dict[str, Contact]]:
         grant = self._grant(request)
         if grant.grant_status != "valid":
-            raise Refusal(401, "grant.refresh_token_invalid", "Invalid refresh_token supplied to Grant.")
+            raise Refusal(
+                401, "grant.refresh_token_invalid", "Invalid refresh_token supplied to Grant."
+            )
         return grant, grant.visible(self.world.clock.now())
 
     async def list_contacts(self, request: web.Request, fault: str = "") -> web.Response:
@@ -305,7 +378,9 @@ class Api:
         limit = number(request.query, "limit", CONTACTS_LIMIT)
         query = tuple(
             sorted(
-                (name, value) for name, value in request.query.items() if name not in ("limit", "page_token", "select")
+                (name, value)
+                for name, value in request.query.items()
+                if name not in ("limit", "page_token", "select")
             )
         )
         token = request.query.get("page_token")
@@ -329,7 +404,9 @@ class Api:
             more["next_cursor"] = self.world.begin(Cursor(grant.id, query, ids, end))
         elif grant.rules.ends_with_null:
             more["next_cursor"] = None
-        answer = self._ok(request, [selected(contact, request.query.get("select")) for contact in page], **more)
+        answer = self._ok(
+            request, [selected(contact, request.query.get("select")) for contact in page], **more
+        )
         answer.headers["Nylas-Provider-Request-Count"] = "1"
         return answer
 
@@ -363,7 +440,9 @@ class Api:
         check_triggers(given.get("trigger_types"))
         await self._proved(url)
         names = {"description", "trigger_types", "notification_email_addresses"}
-        source = {name: value for name, value in given.items() if name in names and value is not None}
+        source = {
+            name: value for name, value in given.items() if name in names and value is not None
+        }
         compressed = given.get("compressed_delivery", False)
         destination = self.world.add_destination({**source, "url": url, "compressed": compressed})
         return self._ok(request, shown(destination) | {"webhook_secret": destination.secret})
@@ -389,7 +468,9 @@ class Api:
         # Empty fields do not overwrite.
         destination.url, destination.compressed, destination.updated_at = url, compressed, now
         destination.trigger_types = given.get("trigger_types") or destination.trigger_types
-        destination.notification_email_addresses = addresses or destination.notification_email_addresses
+        destination.notification_email_addresses = (
+            addresses or destination.notification_email_addresses
+        )
         destination.description = description or destination.description
         return self._ok(request, shown(destination) | times(destination))
 
@@ -400,7 +481,11 @@ class Api:
     async def rotate_secret(self, request: web.Request) -> web.Response:
         destination = self._destination(request)
         destination.secret = new_secret()
-        data = {name: value for name, value in shown(destination).items() if name != "compressed_delivery"}
+        data = {
+            name: value
+            for name, value in shown(destination).items()
+            if name != "compressed_delivery"
+        }
         return self._ok(request, data | {"webhook_secret": destination.secret})
 
     async def send_test_event(self, request: web.Request) -> web.Response:
@@ -411,7 +496,9 @@ class Api:
             raise Refusal(400, "70001", "webhook_url.required")
         sample = self._sample(wanted(given, "trigger_type", str, ""))
         target = self.world.destinations.get("") or _nowhere(url)
-        sent, headers = letter(target, Delivery("", "", sample, "", gzip=False, signature="mock"))
+        sent, headers = letter(
+            target, DeliveryAttempt("", "", sample, "", gzip=False, signature="mock")
+        )
         status = await self.courier.post(url, sent, headers)
         return self._ok(request, "success" if status == 200 else "failed")
 
@@ -439,7 +526,9 @@ class Api:
 
 
 def with_aliases(grant: Grant, query: Mapping[str, str]) -> dict[str, Any]:
-    """A grant as the API shows it; its aliases only when asked for, and only at Google and Microsoft."""
+    """A grant as the API shows it; its aliases only when asked for, and only at Google and
+    Microsoft.
+    """
     told = query.get("expose_aliases") == "true" and grant.provider in ("google", "microsoft")
     return grant.as_json() | ({"email_aliases": grant.email_aliases} if told else {})
 
@@ -493,8 +582,17 @@ def number(query: Mapping[str, str], name: str, default_and_most: tuple[int, int
     default, most = default_and_most
     text = query.get(name, str(default))
     least = 1 if name == "limit" else 0
-    if not text.isascii() or not text.isdigit() or int(text) < least or (most is not None and int(text) > most):
-        raise Refusal(400, "invalid_request_error", f"{name} must be a number from {least} to {most}, got {text!r}")
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or int(text) < least
+        or (most is not None and int(text) > most)
+    ):
+        raise Refusal(
+            400,
+            "invalid_request_error",
+            f"{name} must be a number from {least} to {most}, got {text!r}",
+        )
     return int(text)
 
 
@@ -505,7 +603,8 @@ def selected(contact: Contact, select: str | None) -> Contact:
     return {name: value for name, value in contact.items() if name in names}
 
 
-# What the grant must have been asked for before a listing of this source works, where its scopes are known.
+# What the grant must have been asked for before a listing of this source works, where its scopes
+# are known.
 SCOPES = {
     ("google", "inbox"): "contacts.other.readonly",
     ("google", "domain"): "directory.readonly",
@@ -515,28 +614,49 @@ SCOPES = {
 
 
 def matching(grant: Grant, book: Mapping[str, Contact], query: Mapping[str, str]) -> list[str]:
-    """The IDs that a listing's filters leave, in the book's order. Raises Refusal for a filter that the provider lacks."""
+    """The IDs that a listing's filters leave, in the book's order. Raises Refusal for a filter that
+    the provider lacks.
+    """
     sources = set(query.get("source", "address_book").split(","))
     wrong = sources - set(grant.rules.sources)
     if wrong or (len(sources) > 1 and not grant.rules.several_sources):
         raise Refusal(
-            400, "invalid_request_error", f"source {','.join(sorted(sources))} is not supported by {grant.provider}"
+            400,
+            "invalid_request_error",
+            f"source {','.join(sorted(sources))} is not supported by {grant.provider}",
         )
     for source in sources:
         scope = SCOPES.get((grant.provider, source))
         if scope and grant.scope and not any(scope in one for one in grant.scope):
-            raise Refusal(403, "provider_error", "Insufficient scopes", {"error": {"code": 403, "scope": scope}})
+            raise Refusal(
+                403,
+                "provider_error",
+                "Insufficient scopes",
+                {"error": {"code": 403, "scope": scope}},
+            )
     if ("phone_number" in query and not grant.rules.phone_filter) or (
         "group" in query and not grant.rules.group_filter
     ):
-        raise Refusal(400, "invalid_request_error", f"this filter is not supported by {grant.provider}")
-    email, phone, group = query.get("email", "").lower(), query.get("phone_number", ""), query.get("group", "")
+        raise Refusal(
+            400, "invalid_request_error", f"this filter is not supported by {grant.provider}"
+        )
+    email, phone, group = (
+        query.get("email", "").lower(),
+        query.get("phone_number", ""),
+        query.get("group", ""),
+    )
     return [
         contact_id
         for contact_id, contact in book.items()
         if contact["source"] in sources
-        and (not email or any(email in value.lower() for value in _values(contact, "emails", "email")))
-        and (not phone or any(phone in value for value in _values(contact, "phone_numbers", "number")))
+        and (
+            not email
+            or any(email in value.lower() for value in _values(contact, "emails", "email"))
+        )
+        and (
+            not phone
+            or any(phone in value for value in _values(contact, "phone_numbers", "number"))
+        )
         and (not group or group in _values(contact, "groups", "id"))
     ]
 

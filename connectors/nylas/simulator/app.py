@@ -13,7 +13,7 @@ from aiohttp import web
 
 from connectors.nylas.simulator.api import Api
 from connectors.nylas.simulator.control import Control
-from connectors.nylas.simulator.delivery import Courier
+from connectors.nylas.simulator.delivery import WebhookDelivery
 from connectors.nylas.simulator.world import World
 
 # A world of some hundred thousand contacts comes in one PUT.
@@ -24,7 +24,7 @@ SHUTDOWN_SECONDS = 2.0
 
 def app(state: World) -> web.Application:
     """The simulator as an aiohttp application; its deliveries run from start-up to clean-up."""
-    courier = Courier(state)
+    courier = WebhookDelivery(state)
 
     async def deliver(_: web.Application) -> AsyncIterator[None]:
         async with courier.running():
@@ -38,7 +38,9 @@ def app(state: World) -> web.Application:
 
 
 def serve(host: str, port: int, world: Path | None = None) -> None:
-    """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one. Raises BadInput for a world that it cannot play."""
+    """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one. Raises BadInput for a
+    world that it cannot play.
+    """
     state = World.from_json(json.loads(world.read_bytes()) if world is not None else {})
     uvloop.run(_serve(host, port, state))
 

@@ -1,4 +1,6 @@
-"""The control plane under /_sim/: what a test or the demo makes happen, and what it looks at afterwards."""
+"""The control plane under /_sim/: what a test or the demo makes happen, and what it looks at
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,27 @@ from typing import Any
 
 from aiohttp import web
 
-from connectors.nylas.simulator import happenings
-from connectors.nylas.simulator.delivery import SIGNATURES, Courier, Delivery, encoded, envelope
+from connectors.nylas.simulator import events
+from connectors.nylas.simulator.delivery import (
+    SIGNATURES,
+    DeliveryAttempt,
+    WebhookDelivery,
+    encoded,
+    envelope,
+)
 from connectors.nylas.simulator.faults import CALLS, KINDS, PASSING, Faults, Rule
-from connectors.nylas.simulator.world import BadInput, Destination, Grant, World, only, texts, wanted
+from connectors.nylas.simulator.world import (
+    BadInput,
+    Destination,
+    Grant,
+    World,
+    only,
+    texts,
+    wanted,
+)
 
-# `wait` covers three attempts of 10 s each and the short delays of a test, and ends before its client loses patience.
+# `wait` covers three attempts of 10 s each and the short delays of a test, and ends before its
+# client loses patience.
 LONGEST_WAIT = 60.0
 
 
@@ -28,7 +45,7 @@ class Control:
     """The handlers of /_sim over the same world and courier as the API's."""
 
     world: World
-    courier: Courier
+    courier: WebhookDelivery
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -58,12 +75,20 @@ class Control:
     async def state(self, request: web.Request) -> object:
         counts = self.courier.counts()
         if request.query.get("ids") != "false":
-            counts["acknowledged"] = [one.id for one in self.courier.deliveries if one.outcome == "acknowledged"]
-            counts["given_up"] = [one.id for one in self.courier.deliveries if one.outcome == "given_up"]
+            counts["acknowledged"] = [
+                one.id for one in self.courier.deliveries if one.outcome == "acknowledged"
+            ]
+            counts["given_up"] = [
+                one.id for one in self.courier.deliveries if one.outcome == "given_up"
+            ]
         return {
             "now": self.world.clock.now(),
             "grants": [
-                grant.as_json() | {"contacts": len(grant.contacts), "shown": len(grant.visible(self.world.clock.now()))}
+                grant.as_json()
+                | {
+                    "contacts": len(grant.contacts),
+                    "shown": len(grant.visible(self.world.clock.now())),
+                }
                 for grant in self.world.grants.values()
             ],
             "contacts": sum(len(grant.contacts) for grant in self.world.grants.values()),
@@ -81,7 +106,10 @@ class Control:
         world = World.from_json(await _given(request))
         self.courier.forget()
         self.world.replace(world)
-        return {"grants": len(world.grants), "webhooks": [_destination(one) for one in world.destinations.values()]}
+        return {
+            "grants": len(world.grants),
+            "webhooks": [_destination(one) for one in world.destinations.values()],
+        }
 
     async def settings(self, request: web.Request) -> object:
         self.world.settings.change(await _given(request))
@@ -96,19 +124,34 @@ class Control:
         grant, wait = self._grant(given), wanted(given, "wait", bool, False)
         changes = list(self._changes(grant, given))
         announce = wanted(given, "notify", bool, True)
-        at = wanted(given, "time", int, int(self.world.clock.now())) if given.get("time") is not None else None
+        at = (
+            wanted(given, "time", int, int(self.world.clock.now()))
+            if given.get("time") is not None
+            else None
+        )
         now = self.world.clock.now()
-        deliveries: list[Delivery] = []
+        deliveries: list[DeliveryAttempt] = []
         for contact, deleted in changes:
             grant.change(now, contact["id"], None if deleted else contact)
             if announce:
-                deliveries += happenings.contact_changed(
-                    self.world, self.courier, grant, contact, deleted=deleted, at=int(now) if at is None else at
+                deliveries += events.contact_changed(
+                    self.world,
+                    self.courier,
+                    grant,
+                    contact,
+                    deleted=deleted,
+                    at=int(now) if at is None else at,
                 )
-        return {"ids": [contact["id"] for contact, _ in changes]} | await self._results(deliveries, wait=wait)
+        return {"ids": [contact["id"] for contact, _ in changes]} | await self._results(
+            deliveries, wait=wait
+        )
 
-    def _changes(self, grant: Grant, given: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], bool]]:
-        """The contacts to store (False) or delete (True), in order; all are checked before the first is stored."""
+    def _changes(
+        self, grant: Grant, given: Mapping[str, Any]
+    ) -> Iterable[tuple[dict[str, Any], bool]]:
+        """The contacts to store (False) or delete (True), in order; all are checked before the
+        first is stored.
+        """
         for contact in wanted(given, "upsert", list, []):
             yield self.world.contact_of(grant, contact), False
         for patch in wanted(given, "patch", list, []):
@@ -128,30 +171,40 @@ class Control:
         given = only(await _given(request), "grants", {"action", "grant", "grant_id", "wait"})
         action, wait = wanted(given, "action", str, ""), wanted(given, "wait", bool, False)
         if action == "create":
-            grant, deliveries = happenings.created(self.world, self.courier, given.get("grant", {}))
+            grant, deliveries = events.created(self.world, self.courier, given.get("grant", {}))
         else:
             grant = self._grant(given)
             if action == "update":
                 changes = only(given.get("grant", {}), "grant", {"scope", "name"})
                 checked = {
-                    name: texts(changes, name, []) if name == "scope" else wanted(changes, name, str, "")
+                    name: texts(changes, name, [])
+                    if name == "scope"
+                    else wanted(changes, name, str, "")
                     for name in changes
                 }
-                deliveries = happenings.updated(self.world, self.courier, grant, checked)
+                deliveries = events.updated(self.world, self.courier, grant, checked)
             elif action == "expire":
-                deliveries = happenings.expired(self.world, self.courier, grant)
+                deliveries = events.expired(self.world, self.courier, grant)
             elif action == "reauthenticate":
-                deliveries = happenings.reauthenticated(self.world, self.courier, grant)
+                deliveries = events.reauthenticated(self.world, self.courier, grant)
             elif action == "delete":
-                deliveries = happenings.deleted(self.world, self.courier, grant)
+                deliveries = events.deleted(self.world, self.courier, grant)
             else:
-                raise BadInput(f"action: {action!r} is none of create, update, expire, reauthenticate, delete")
+                raise BadInput(
+                    f"action: {action!r} is none of create, update, expire, reauthenticate, delete"
+                )
         return {"grant_id": grant.id} | await self._results(deliveries, wait=wait)
 
     async def notify(self, request: web.Request) -> object:
-        given = only(await _given(request), "notify", {"notifications", "order", "seed", "sequential", "wait"})
+        given = only(
+            await _given(request),
+            "notify",
+            {"notifications", "order", "seed", "sequential", "wait"},
+        )
         deliveries = [
-            delivery for source in wanted(given, "notifications", list, []) for delivery in self._notification(source)
+            delivery
+            for source in wanted(given, "notifications", list, [])
+            for delivery in self._notification(source)
         ]
         order = wanted(given, "order", str, "given")
         if order == "reversed":
@@ -169,7 +222,7 @@ class Control:
             self.courier.submit(deliveries)
         return await self._results(deliveries, wait=wait)
 
-    def _notification(self, source: object) -> list[Delivery]:
+    def _notification(self, source: object) -> list[DeliveryAttempt]:
         """The deliveries of one entry: copies times destinations."""
         bodies = {"envelope", "object", "raw", "raw_base64"}
         names = {
@@ -187,12 +240,18 @@ class Control:
         }
         given = only(source, "notification", bodies | names)
         if len(given.keys() & bodies) != 1:
-            raise BadInput(f"notification: exactly one of {', '.join(sorted(bodies))} is needed, got {sorted(given)}")
+            raise BadInput(
+                f"notification: exactly one of {', '.join(sorted(bodies))} is needed, got {sorted(given)}"
+            )
         sign = wanted(given, "signature", str, "good")
         if sign not in SIGNATURES:
             raise BadInput(f"signature: {sign!r} is none of {', '.join(SIGNATURES)}")
         headers = wanted(given, "headers", dict, {})
-        if any(not isinstance(one, str) or "\n" in one or "\r" in one for pair in headers.items() for one in pair):
+        if any(
+            not isinstance(one, str) or "\n" in one or "\r" in one
+            for pair in headers.items()
+            for one in pair
+        ):
             raise BadInput(f"headers: {headers!r} are not plain texts")
         copies = wanted(given, "copies", int, 1)
         if copies < 1:
@@ -206,7 +265,7 @@ class Control:
                 notification_id = str(uuid.uuid4())
                 sent = {**body, "id": notification_id}
             deliveries += [
-                Delivery(
+                DeliveryAttempt(
                     notification_id,
                     kind,
                     sent,
@@ -228,7 +287,11 @@ class Control:
             return wanted(given, "raw", str, "").encode("utf-8", "surrogatepass"), kind, given_id
         if "raw_base64" in given:
             try:
-                return base64.b64decode(wanted(given, "raw_base64", str, ""), validate=True), kind, given_id
+                return (
+                    base64.b64decode(wanted(given, "raw_base64", str, ""), validate=True),
+                    kind,
+                    given_id,
+                )
             except binascii.Error:
                 raise BadInput(f"raw_base64: {given['raw_base64']!r} is not base64") from None
         if "envelope" in given:
@@ -236,7 +299,11 @@ class Control:
             return whole, str(whole.get("type", kind)), str(whole.get("id", given_id))
         source = wanted(given, "source", str, "/google/contacts/incremental")
         at = None if given.get("time") is None else wanted(given, "time", int, 0)
-        return envelope(self.world, kind, source, given["object"], at=at, notification_id=given_id), kind, given_id
+        return (
+            envelope(self.world, kind, source, given["object"], at=at, notification_id=given_id),
+            kind,
+            given_id,
+        )
 
     def _targets(self, given: Mapping[str, Any]) -> list[Destination]:
         if given.get("webhook_id") is not None:
@@ -254,7 +321,10 @@ class Control:
         mode = None
         if given.get("random") is not None:
             mode = only(given["random"], "random", {"seed", "share", "kinds"})
-            share, kinds = wanted(mode, "share", float, 0.0), wanted(mode, "kinds", list, list(PASSING))
+            share, kinds = (
+                wanted(mode, "share", float, 0.0),
+                wanted(mode, "kinds", list, list(PASSING)),
+            )
             seed = wanted(mode, "seed", int, 0)
             if not 0 <= share <= 1:
                 raise BadInput(f"random.share: {share!r} is not between 0 and 1")
@@ -289,13 +359,13 @@ class Control:
             raise BadInput(f"grant_id: {given.get('grant_id')!r} does not exist")
         return grant
 
-    async def _results(self, deliveries: list[Delivery], *, wait: bool) -> dict[str, Any]:
+    async def _results(self, deliveries: list[DeliveryAttempt], *, wait: bool) -> dict[str, Any]:
         if wait:
             await _finished(deliveries)
         return {"deliveries": [one.as_json() for one in deliveries]}
 
 
-async def _finished(deliveries: list[Delivery]) -> None:
+async def _finished(deliveries: list[DeliveryAttempt]) -> None:
     """Until every delivery has ended, or LONGEST_WAIT; what has not ended by then shows as pending."""
     try:
         async with asyncio.timeout(LONGEST_WAIT):
@@ -321,14 +391,18 @@ def _known(grant: Grant, contact_id: object) -> dict[str, Any]:
 
 
 def _rule(source: object) -> Rule:
-    given = only(source, "rule", {"kind", "on", "grant_id", "after", "times", "retry_after", "seconds"})
+    given = only(
+        source, "rule", {"kind", "on", "grant_id", "after", "times", "retry_after", "seconds"}
+    )
     rule = Rule(
         kind=wanted(given, "kind", str, ""),
         on=wanted(given, "on", str, ""),
         grant_id=wanted(given, "grant_id", str, ""),
         after=wanted(given, "after", int, 0),
         times=None if given.get("times", 1) is None else wanted(given, "times", int, 1),
-        retry_after=None if given.get("retry_after") is None else wanted(given, "retry_after", float, 0.0),
+        retry_after=None
+        if given.get("retry_after") is None
+        else wanted(given, "retry_after", float, 0.0),
         seconds=wanted(given, "seconds", float, 0.0),
     )
     if rule.kind not in KINDS:
@@ -336,7 +410,9 @@ def _rule(source: object) -> Rule:
     if rule.on not in CALLS:
         raise BadInput(f"rule.on: {rule.on!r} is none of {', '.join(one for one in CALLS if one)}")
     if rule.after < 0 or rule.seconds < 0 or (rule.times is not None and rule.times < 1):
-        raise BadInput(f"rule: after {rule.after}, times {rule.times}, seconds {rule.seconds}: too small")
+        raise BadInput(
+            f"rule: after {rule.after}, times {rule.times}, seconds {rule.seconds}: too small"
+        )
     return rule
 
 

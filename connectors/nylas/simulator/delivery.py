@@ -1,8 +1,10 @@
-"""Notifications on their way: envelopes, signatures, attempts, retries, and the state of a destination that fails.
+"""Notifications on their way: envelopes, signatures, attempts, retries, and the state of a
+destination that fails.
 
-Documented behaviour: success is exactly 200; no answer within 10 s, 408, 429, 502, 503, 504 and 507 are tried twice more, with growing
-delays, the last one 10 to 20 minutes after the first; everything else is given up at once. The signature is the lower-case hex
-HMAC-SHA256 of the bytes as sent, so of the compressed ones where delivery is compressed.
+Documented behaviour: success is exactly 200; no answer within 10 s, 408, 429, 502, 503, 504 and 507
+are tried twice more, with growing delays, the last one 10 to 20 minutes after the first; everything
+else is given up at once. The signature is the lower-case hex HMAC-SHA256 of the bytes as sent, so
+of the compressed ones where delivery is compressed.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ NO_ANSWER = 0
 MOST_ATTEMPTS = 3
 MOCK_SECRET = "mock-webhook-secret"  # documented: what send-test-event signs with
 
-# A destination's answer is read so that its connection can be used again; more than this is not worth the connection.
+# A destination's answer is read so that its connection can be used again; more than this is not
+# worth the connection.
 MOST_ANSWER_BYTES = 65_536
 
-# Share and spans of the documented circuit: 95 % over 15 minutes is failing, 95 % over the next 72 hours is failed.
+# Share and spans of the documented circuit: 95 % over 15 minutes is failing, 95 % over the next 72
+# hours is failed.
 BAD_SHARE = 0.95
 FAILING_AFTER = 15 * 60
 FAILED_AFTER = 72 * 3600
@@ -43,12 +47,14 @@ BACKLOG_SPAN = 72 * 3600
 
 
 @dataclass(slots=True)
-class Delivery:
-    """One notification on its way to one destination; `attempts` holds the status of each attempt, NO_ANSWER for none.
+class DeliveryAttempt:
+    """One notification on its way to one destination; `attempts` holds the status of each attempt,
+    NO_ANSWER for none.
 
-    `body` is the envelope, or the bytes to send as they are. `gzip` None follows the destination's setting. `signature` is one of
-    SIGNATURES. `before` counts the attempts at another destination that this one repeats. `outcome` is pending, acknowledged,
-    given_up, or unsent (the destination takes nothing).
+    `body` is the envelope, or the bytes to send as they are. `gzip` None follows the destination's
+    setting. `signature` is one of SIGNATURES. `before` counts the attempts at another destination
+    that this one repeats. `outcome` is pending, acknowledged, given_up, or unsent (the destination
+    takes nothing).
     """
 
     id: str
@@ -90,9 +96,17 @@ def signature(secret: str, sent: bytes) -> str:
 
 
 def envelope(
-    world: World, kind: str, source: str, body: object, *, at: int | None = None, notification_id: str | None = None
+    world: World,
+    kind: str,
+    source: str,
+    body: object,
+    *,
+    at: int | None = None,
+    notification_id: str | None = None,
 ) -> dict[str, Any]:
-    """A notification of the first attempt; `at` is the event's time in epoch seconds, now if not given."""
+    """A notification of the first attempt; `at` is the event's time in epoch seconds, now if not
+    given.
+    """
     head = {
         "specversion": "1.0",
         "type": kind,
@@ -111,15 +125,28 @@ def contact_envelope(
     world: World, grant: Grant, contact: Mapping[str, Any], *, deleted: bool, at: int
 ) -> dict[str, Any]:
     """contact.updated with the contact in full, or contact.deleted with nothing but its identity."""
-    body = {"grant_id": grant.id, "id": contact["id"], "object": "contact"} if deleted else notified(contact)
-    return envelope(world, "contact.deleted" if deleted else "contact.updated", grant.rules.source, body, at=at)
+    body = (
+        {"grant_id": grant.id, "id": contact["id"], "object": "contact"}
+        if deleted
+        else notified(contact)
+    )
+    return envelope(
+        world, "contact.deleted" if deleted else "contact.updated", grant.rules.source, body, at=at
+    )
 
 
-GRANT_CODES = {"grant.expired": 25009, "grant.created": 25012, "grant.deleted": 25013, "grant.updated": 25014}
+GRANT_CODES = {
+    "grant.expired": 25009,
+    "grant.created": 25012,
+    "grant.deleted": 25013,
+    "grant.updated": 25014,
+}
 REAUTHENTICATED = 25027
 
 
-def grant_envelope(world: World, grant: Grant, kind: str, *, reauthenticated: bool = False) -> dict[str, Any]:
+def grant_envelope(
+    world: World, grant: Grant, kind: str, *, reauthenticated: bool = False
+) -> dict[str, Any]:
     """grant.created, grant.updated, grant.expired or grant.deleted with its documented body."""
     body: dict[str, Any] = {
         "code": REAUTHENTICATED if reauthenticated else GRANT_CODES[kind],
@@ -128,7 +155,12 @@ def grant_envelope(world: World, grant: Grant, kind: str, *, reauthenticated: bo
         "provider": grant.provider,
     }
     if kind == "grant.created":
-        body |= {"login_id": str(uuid.uuid4()), "name": grant.name, "scope": grant.scope, "metadata": {}}
+        body |= {
+            "login_id": str(uuid.uuid4()),
+            "name": grant.name,
+            "scope": grant.scope,
+            "metadata": {},
+        }
     else:
         body["email"] = grant.email
     if kind == "grant.updated":
@@ -148,17 +180,23 @@ def judge(destination: Destination, status: int, now: float) -> None:
     while destination.minutes[0][0] < minute - FAILED_AFTER // 60 - FAILING_AFTER // 60:
         destination.minutes.popleft()
     if destination.status == "active":
-        if now - destination.minutes[0][0] * 60 >= FAILING_AFTER and _mostly_bad(destination, now - FAILING_AFTER):
+        if now - destination.minutes[0][0] * 60 >= FAILING_AFTER and _mostly_bad(
+            destination, now - FAILING_AFTER
+        ):
             _turn(destination, "failing", now)
     elif destination.status == "failing":
         if not _mostly_bad(destination, now - FAILING_AFTER):
             _turn(destination, "active", now)
-        elif now - destination.status_updated_at >= FAILED_AFTER and _mostly_bad(destination, now - FAILED_AFTER):
+        elif now - destination.status_updated_at >= FAILED_AFTER and _mostly_bad(
+            destination, now - FAILED_AFTER
+        ):
             _turn(destination, "failed", now)
 
 
 def _mostly_bad(destination: Destination, since: float) -> bool:
-    counted = [(sent, bad) for minute, sent, bad in destination.minutes if minute * 60 >= since - 60]
+    counted = [
+        (sent, bad) for minute, sent, bad in destination.minutes if minute * 60 >= since - 60
+    ]
     sent = sum(one for one, _ in counted)
     return sent > 0 and sum(bad for _, bad in counted) >= BAD_SHARE * sent
 
@@ -169,12 +207,14 @@ def _turn(destination: Destination, status: str, now: float) -> None:
 
 
 @dataclass(slots=True)
-class Courier:
-    """Delivers with `settings.concurrency` workers over pooled connections; made running by `running`."""
+class WebhookDelivery:
+    """Delivers with `settings.concurrency` workers over pooled connections; made running by
+    `running`.
+    """
 
     world: World
-    deliveries: list[Delivery] = field(default_factory=list)
-    queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
+    deliveries: list[DeliveryAttempt] = field(default_factory=list)
+    queue: asyncio.Queue[DeliveryAttempt] = field(default_factory=asyncio.Queue)
     timers: set[asyncio.TimerHandle] = field(default_factory=set)
     workers: list[asyncio.Task[None]] = field(default_factory=list)
     session: aiohttp.ClientSession | None = None
@@ -195,10 +235,14 @@ class Courier:
                 await asyncio.gather(*self.workers, return_exceptions=True)
 
     def _employ(self) -> None:
-        """As many workers as the settings ask for; a lower setting takes effect with the next start."""
+        """As many workers as the settings ask for; a lower setting takes effect with the next
+        start.
+        """
         for worker in self.workers:
             if worker.done():
-                worker.result()  # a fault of the simulator itself becomes loud, instead of deliveries that stand still
+                # a fault of the simulator itself becomes loud, instead of deliveries that stand
+                # still
+                worker.result()
         while len(self.workers) < self.world.settings.concurrency:
             self.workers.append(asyncio.create_task(self._work()))
 
@@ -220,18 +264,22 @@ class Courier:
             "total": len(self.deliveries),
             "outcomes": Counter(one.outcome for one in self.deliveries),
             "by_status": Counter(str(status) for one in self.deliveries for status in one.attempts),
-            "by_attempt": Counter(str(number) for one in self.deliveries for number in range(1, len(one.attempts) + 1)),
+            "by_attempt": Counter(
+                str(number) for one in self.deliveries for number in range(1, len(one.attempts) + 1)
+            ),
         }
 
-    def publish(self, notification: dict[str, Any]) -> list[Delivery]:
-        """Sends a notification to every destination that subscribed to its type; a failed or paused one gets nothing, ever."""
+    def publish(self, notification: dict[str, Any]) -> list[DeliveryAttempt]:
+        """Sends a notification to every destination that subscribed to its type; a failed or paused
+        one gets nothing, ever.
+        """
         return self.submit(
-            Delivery(notification["id"], notification["type"], notification, destination.id)
+            DeliveryAttempt(notification["id"], notification["type"], notification, destination.id)
             for destination in self.world.destinations.values()
             if notification["type"] in destination.trigger_types
         )
 
-    def submit(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+    def submit(self, deliveries: Iterable[DeliveryAttempt]) -> list[DeliveryAttempt]:
         taken = list(deliveries)
         self._employ()
         for delivery in taken:
@@ -241,7 +289,9 @@ class Courier:
         return taken
 
     def later(self, delay: float, action: Any, *arguments: Any) -> None:
-        """Runs the action after `delay` seconds, unless the simulator stops or gets another world before."""
+        """Runs the action after `delay` seconds, unless the simulator stops or gets another world
+        before.
+        """
         timer: asyncio.TimerHandle
 
         def run() -> None:
@@ -256,7 +306,7 @@ class Courier:
             delivery = await self.queue.get()
             await self._attempt(delivery)
 
-    async def _attempt(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: DeliveryAttempt) -> None:
         destination = self.world.destinations.get(delivery.destination_id)
         if destination is None or destination.status in ("failed", "pause"):
             _end(delivery, "unsent")
@@ -269,24 +319,36 @@ class Courier:
         judge(destination, status, self.world.clock.now())
         if status == 200:
             _end(delivery, "acknowledged")
-        elif delivery.retry and len(delivery.attempts) < MOST_ATTEMPTS and (status in RETRIED or status == NO_ANSWER):
+        elif (
+            delivery.retry
+            and len(delivery.attempts) < MOST_ATTEMPTS
+            and (status in RETRIED or status == NO_ANSWER)
+        ):
             delay = self.world.settings.retry_delay * 2 ** (len(delivery.attempts) - 1)
             self.later(delay, self._again, delivery)
         else:
             _end(delivery, "given_up")
 
-    def _again(self, delivery: Delivery) -> None:
-        """A retry goes to every destination of the type, so that the others get the notification once more (documented)."""
+    def _again(self, delivery: DeliveryAttempt) -> None:
+        """A retry goes to every destination of the type, so that the others get the notification
+        once more (documented).
+        """
         self.queue.put_nowait(delivery)
         self.submit(
-            replace(delivery, destination_id=other.id, retry=False, before=len(delivery.attempts), attempts=[])
+            replace(
+                delivery,
+                destination_id=other.id,
+                retry=False,
+                before=len(delivery.attempts),
+                attempts=[],
+            )
             for other in self.world.destinations.values()
             if other.id != delivery.destination_id and delivery.type in other.trigger_types
         )
 
     async def post(self, url: str, sent: bytes, headers: Mapping[str, str]) -> int:
         """One attempt; the status, or NO_ANSWER."""
-        assert self.session is not None  # noqa: S101  an attempt before `running` is a fault of this module
+        assert self.session is not None
         timeout = aiohttp.ClientTimeout(total=self.world.settings.timeout)
         try:
             async with self.session.post(
@@ -298,8 +360,10 @@ class Courier:
             return NO_ANSWER
 
     async def challenge(self, url: str) -> str | None:
-        """The handshake of a new or reactivated destination: what is wrong, in Nylas' words, or None."""
-        assert self.session is not None  # noqa: S101  as in `post`
+        """The handshake of a new or reactivated destination: what is wrong, in Nylas' words, or
+        None.
+        """
+        assert self.session is not None
         value = str(uuid.uuid4())
         asked = url + ("&" if "?" in url else "?") + urlencode({"challenge": value})
         try:
@@ -319,20 +383,23 @@ class Courier:
         return "response is chunked" if chunked else None
 
 
-def _end(delivery: Delivery, outcome: str) -> None:
+def _end(delivery: DeliveryAttempt, outcome: str) -> None:
     delivery.outcome = outcome
     if delivery.done is not None:
         delivery.done.set()
 
 
-def letter(destination: Destination, delivery: Delivery) -> tuple[bytes, dict[str, str]]:
+def letter(destination: Destination, delivery: DeliveryAttempt) -> tuple[bytes, dict[str, str]]:
     """The bytes and headers of the delivery's next attempt."""
     if isinstance(delivery.body, bytes):
         sent = delivery.body
     else:
         body = delivery.body
         if "webhook_delivery_attempt" in body:
-            body = {**body, "webhook_delivery_attempt": delivery.before + len(delivery.attempts) + 1}
+            body = {
+                **body,
+                "webhook_delivery_attempt": delivery.before + len(delivery.attempts) + 1,
+            }
         sent = encoded(body)
     headers = {"Content-Type": "application/json", "User-Agent": "Nylas"}
     compressed = destination.compressed if delivery.gzip is None else delivery.gzip

@@ -1,15 +1,19 @@
 """Faults that the simulated API plays on demand: rules that match calls, and a seeded random mode.
 
-A rule is {"kind", "on", "grant_id", "after", "times", "retry_after", "seconds"}: it lets `after` matching calls pass, then acts on
-`times` of them (null: until cleared). `on` is one of contacts (a page), contact (one), grants, grant, webhooks, or "" for any;
-`grant_id` narrows it. `retry_after` and `seconds` are in seconds.
+A rule is {"kind", "on", "grant_id", "after", "times", "retry_after", "seconds"}: it lets `after`
+matching calls pass, then acts on `times` of them (null: until cleared). `on` is one of contacts (a
+page), contact (one), grants, grant, webhooks, or "" for any; `grant_id` narrows it. `retry_after`
+and `seconds` are in seconds.
 
-Kinds: nylas_limit (429 of Nylas' own limit, never a Retry-After), provider_limit (429 of the provider, with Retry-After where
-`retry_after` is given), quota (429 quota_exceeded_error, as a forum thread shows it), server_error (500), bad_gateway (502, HTML),
-unavailable (503), provider_timeout (504), empty (504 without a body), unauthorized (401), text_error (500 whose `error` is a text),
-html (200, HTML), truncated (the body ends early), hang (no answer for `seconds`), cut (the connection ends), slow (answers after
-`seconds`); and on pages alone: lost_cursor (400 for a page token), repeated_cursor (the same token again), moved_missed (a contact
-that was still to come moves before the pages served, and is missed), moved_twice (a contact that was served comes again at the end).
+Kinds: nylas_limit (429 of Nylas' own limit, never a Retry-After), provider_limit (429 of the
+provider, with Retry-After where `retry_after` is given), quota (429 quota_exceeded_error, as a
+forum thread shows it), server_error (500), bad_gateway (502, HTML), unavailable (503),
+provider_timeout (504), empty (504 without a body), unauthorized (401), text_error (500 whose
+`error` is a text), html (200, HTML), truncated (the body ends early), hang (no answer for
+`seconds`), cut (the connection ends), slow (answers after `seconds`); and on pages alone:
+lost_cursor (400 for a page token), repeated_cursor (the same token again), moved_missed (a contact
+that was still to come moves before the pages served, and is missed), moved_twice (a contact that
+was served comes again at the end).
 """
 
 from __future__ import annotations
@@ -81,7 +85,9 @@ class Rule:
 
 @dataclass(slots=True)
 class Faults:
-    """The rules in force, first match first, then the random mode: `share` of the calls, by a seeded generator."""
+    """The rules in force, first match first, then the random mode: `share` of the calls, by a
+    seeded generator.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     share: float = 0.0
@@ -93,7 +99,11 @@ class Faults:
         """The fault for this call, or None. `later_page` tells that the call carries a page token."""
         found = next((rule for rule in self.rules if rule.takes(call, grant_id, later_page)), None)
         if found is None and self.share and self.random.random() < self.share:
-            chosen = Rule(self.random.choice(self.kinds), retry_after=self.random.choice((None, 0.01)), seconds=0.01)
+            chosen = Rule(
+                self.random.choice(self.kinds),
+                retry_after=self.random.choice((None, 0.01)),
+                seconds=0.01,
+            )
             found = chosen if chosen.takes(call, grant_id, later_page) else None
         if found is not None:
             self.played[found.kind] += 1

@@ -1,6 +1,8 @@
-"""Synthetic people for demos and tests: deterministic by seed, at fictional companies, with addresses in reserved domains only.
+"""Synthetic people for demos and tests: deterministic by seed, at fictional companies, with
+addresses in reserved domains only.
 
-No network, no state, no part in the simulator's HTTP. Everything that looks like a person or a company is combined from the lists here.
+No network, no state, no part in the simulator's HTTP. Everything that looks like a person or a
+company is combined from the lists here.
 """
 
 from __future__ import annotations
@@ -97,7 +99,9 @@ class Company:
 
 
 def companies(seed: int, n: int) -> list[Company]:
-    """`n` companies, each with a domain of its own. Raises ValueError beyond what the word lists can tell apart."""
+    """`n` companies, each with a domain of its own. Raises ValueError beyond what the word lists
+    can tell apart.
+    """
     pairs = [(first, second) for first in FIRST_WORDS for second in SECOND_WORDS]
     if n > len(pairs):
         raise ValueError(f"{n} companies asked for, there are names for {len(pairs)}")
@@ -108,27 +112,38 @@ def companies(seed: int, n: int) -> list[Company]:
     ]
 
 
-def people(seed: int, n: int, provider: str = "google", at: Sequence[Company] | None = None) -> list[Contact]:
-    """`n` contacts of an address book as Nylas would show it, less the grant: no two share an ID or a first address.
+def people(
+    seed: int, n: int, provider: str = "google", at: Sequence[Company] | None = None
+) -> list[Contact]:
+    """`n` contacts of an address book as Nylas would show it, less the grant: no two share an ID or
+    a first address.
 
-    `at` are the companies that employ them (one for every eight people if not given); a tenth is employed nowhere.
-    What a contact holds stays within what `provider` can hold.
+    `at` are the companies that employ them (one for every eight people if not given); a tenth is
+    employed nowhere. What a contact holds stays within what `provider` can hold.
     """
     rng = random.Random(f"people {seed} {provider}")
-    employers = companies(seed, max(1, min(n // 8, len(FIRST_WORDS) * len(SECOND_WORDS)))) if at is None else list(at)
+    employers = (
+        companies(seed, max(1, min(n // 8, len(FIRST_WORDS) * len(SECOND_WORDS))))
+        if at is None
+        else list(at)
+    )
     taken: set[str] = set()
     return [_person(rng, number, provider, employers, taken) for number in range(n)]
 
 
 def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> list[list[Contact]]:
-    """`n` contacts over one address book for each provider, as even as can be; `overlap` of each but the first are people of the first.
+    """`n` contacts over one address book for each provider, as even as can be; `overlap` of each
+    but the first are people of the first.
 
-    A person of two books has the same name, company and first address in both, under another contact ID, as two colleagues
-    know the same customer. Raises ValueError for an overlap that is not between 0 and 1.
+    A person of two books has the same name, company and first address in both, under another
+    contact ID, as two colleagues know the same customer. Raises ValueError for an overlap that is
+    not between 0 and 1.
     """
     if not 0 <= overlap <= 1:
         raise ValueError(f"overlap {overlap} is not between 0 and 1")
-    sizes = [n // len(providers) + (number < n % len(providers)) for number in range(len(providers))]
+    sizes = [
+        n // len(providers) + (number < n % len(providers)) for number in range(len(providers))
+    ]
     employers = companies(seed, max(1, n // 8))
     everyone = people(seed, n, "google", employers)
     rng = random.Random(f"books {seed}")
@@ -139,19 +154,28 @@ def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> 
         start += size - shared if number else 0
         book = [*own, *rng.sample(first, shared)]
         found.append(
-            [fitted(provider, {**one, "id": contact_id(rng, provider, index)}) for index, one in enumerate(book)]
+            [
+                fitted(provider, {**one, "id": contact_id(rng, provider, index)})
+                for index, one in enumerate(book)
+            ]
         )
     return found
 
 
 def address_books(seed: int, n: int) -> dict[str, Any]:
-    """A world for the simulator: `n` contacts in three grants of a team, at Google, Microsoft and Yahoo, a tenth of them known to two."""
+    """A world for the simulator: `n` contacts in three grants of a team, at Google, Microsoft and
+    Yahoo, a tenth of them known to two.
+    """
     team = (("google", "Robin Vale"), ("microsoft", "Sasha Linden"), ("yahoo", "Toni Rowan"))
     filled = books(seed, n, [provider for provider, _ in team])
     return {
         "grants": [
             {
-                "id": str(uuid.UUID(int=random.Random(f"grant {seed} {number}").getrandbits(128), version=4)),
+                "id": str(
+                    uuid.UUID(
+                        int=random.Random(f"grant {seed} {number}").getrandbits(128), version=4
+                    )
+                ),
                 "email": f"{name.split()[0].lower()}@our-team.example",
                 "name": name,
                 "provider": provider,
@@ -178,7 +202,9 @@ def fitted(provider: str, contact: Contact) -> Contact:
 
 
 def contact_id(rng: random.Random, provider: str, number: int) -> str:
-    """An ID of the provider's look, unique by `number`: with a slash at Google, long and case-sensitive at Microsoft."""
+    """An ID of the provider's look, unique by `number`: with a slash at Google, long and
+    case-sensitive at Microsoft.
+    """
     if provider == "google":
         return f"people/c{rng.randrange(10**12, 10**13)}{number:06}"
     if provider in ("microsoft", "ews"):
@@ -186,11 +212,19 @@ def contact_id(rng: random.Random, provider: str, number: int) -> str:
     return f"{rng.getrandbits(96):024x}#{number:06}"
 
 
-def _person(rng: random.Random, number: int, provider: str, employers: Sequence[Company], taken: set[str]) -> Contact:
+def _person(
+    rng: random.Random, number: int, provider: str, employers: Sequence[Company], taken: set[str]
+) -> Contact:
     given, surname = rng.choice(GIVEN), rng.choice(SURNAMES).replace("_", " ")
     company = rng.choice(employers) if employers and rng.random() < 0.9 else None
     domain = company.domain if company else rng.choice(PRIVATE_DOMAINS)
-    local = rng.choice((f"{_ascii(given)}.{_ascii(surname)}", f"{_ascii(given)[:1]}{_ascii(surname)}", _ascii(given)))
+    local = rng.choice(
+        (
+            f"{_ascii(given)}.{_ascii(surname)}",
+            f"{_ascii(given)[:1]}{_ascii(surname)}",
+            _ascii(given),
+        )
+    )
     address = f"{local}@{domain}"
     if address in taken:
         address = f"{local}{number}@{domain}"
@@ -210,13 +244,21 @@ def _person(rng: random.Random, number: int, provider: str, employers: Sequence[
         contact["company_name"] = company.name
         contact["job_title"] = rng.choice(TITLES)
     if rng.random() < 0.6:
-        line = rng.choice(PHONES).format(rng.randrange(201, 990), rng.randrange(100), rng.randrange(10))
+        line = rng.choice(PHONES).format(
+            rng.randrange(201, 990), rng.randrange(100), rng.randrange(10)
+        )
         contact["phone_numbers"] = [{"number": line, "type": "work"}]
     if rng.random() < 0.3:
         city, country, code = rng.choice(CITIES)
         street = f"{rng.randrange(1, 200)} {rng.choice(FIRST_WORDS)} Street"
         contact["physical_addresses"] = [
-            {"street_address": street, "city": city, "postal_code": code, "country": country, "type": "work"}
+            {
+                "street_address": street,
+                "city": city,
+                "postal_code": code,
+                "country": country,
+                "type": "work",
+            }
         ]
     if rng.random() < 0.1:
         contact["notes"] = "Met at the trade fair."

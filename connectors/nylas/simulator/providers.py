@@ -1,7 +1,9 @@
-"""What differs from provider to provider: which changes are notified, how, and what a contact may hold.
+"""What differs from provider to provider: which changes are notified, how, and what a contact may
+hold.
 
-Sources: the OpenAPI description of the contact object, the SDK's WebhookTriggers docstring (Yahoo, iCloud), the official
-command-line tool's contact poller (Google by poll, Microsoft at once). IMAP and EWS are documented nowhere and play the silent part.
+Sources: the OpenAPI description of the contact object, the SDK's WebhookTriggers docstring (Yahoo,
+iCloud), the official command-line tool's contact poller (Google by poll, Microsoft at once). IMAP
+and EWS are documented nowhere and play the silent part.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`emails` is how many addresses a contact may have (None: no limit known), `phones` how many numbers of each type, in all."""
+    """`emails` is how many addresses a contact may have (None: no limit known), `phones` how many
+    numbers of each type, in all.
+    """
 
     notifies: bool
     source: str = ""
@@ -32,13 +36,27 @@ class Provider:
 PROVIDERS: Mapping[str, Provider] = {
     "google": Provider(True, "/google/contacts/incremental", polled=True, typed_emails=True),
     "microsoft": Provider(
-        True, "/microsoft/contacts/realtime", emails=3, phones=5, addresses=3, phone_filter=False, ends_with_null=True
+        True,
+        "/microsoft/contacts/realtime",
+        emails=3,
+        phones=5,
+        addresses=3,
+        phone_filter=False,
+        ends_with_null=True,
     ),
     "icloud": Provider(
-        True, "/icloud/contacts/incremental", emails=1, phones=1, addresses=1, typed_emails=True, several_sources=True
+        True,
+        "/icloud/contacts/incremental",
+        emails=1,
+        phones=1,
+        addresses=1,
+        typed_emails=True,
+        several_sources=True,
     ),
     "yahoo": Provider(False, emails=1, phones=1, addresses=1),
-    "imap": Provider(False, emails=1, phones=1, addresses=1, typed_emails=True, several_sources=True),
+    "imap": Provider(
+        False, emails=1, phones=1, addresses=1, typed_emails=True, several_sources=True
+    ),
     "ews": Provider(
         False,
         emails=3,
@@ -76,12 +94,16 @@ def excess(provider: Provider, contact: Mapping[str, Any]) -> str | None:
 
 
 def kept(provider: Provider, contact: Mapping[str, Any]) -> dict[str, Any]:
-    """The contact as this provider stores it: address types are kept by Google, IMAP and iCloud alone."""
+    """The contact as this provider stores it: address types are kept by Google, IMAP and iCloud
+    alone.
+    """
     stored = dict(contact)
     emails = stored.get("emails")
     if not provider.typed_emails and isinstance(emails, list):
         stored["emails"] = [
-            {name: value for name, value in email.items() if name != "type"} if isinstance(email, dict) else email
+            {name: value for name, value in email.items() if name != "type"}
+            if isinstance(email, dict)
+            else email
             for email in emails
         ]
     return stored

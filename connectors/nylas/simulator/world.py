@@ -1,4 +1,6 @@
-"""What the simulated Nylas holds: the clock, grants with their contacts now and as the pages still show them, destinations, cursors."""
+"""What the simulated Nylas holds: the clock, grants with their contacts now and as the pages still
+show them, destinations, cursors.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ T = TypeVar("T")
 
 
 class BadInput(ValueError):
-    """An input of the control plane or of a world file that cannot be meant; the message names the value."""
+    """An input of the control plane or of a world file that cannot be meant; the message names the
+    value.
+    """
 
 
 def wanted(source: Mapping[str, Any], name: str, kind: type[T], default: T) -> T:
@@ -46,7 +50,9 @@ def texts(source: Mapping[str, Any], name: str, default: list[str]) -> list[str]
 
 
 def only(source: object, what: str, names: set[str]) -> Mapping[str, Any]:
-    """The input itself, checked to be an object that has no other fields than `names`. Raises BadInput."""
+    """The input itself, checked to be an object that has no other fields than `names`. Raises
+    BadInput.
+    """
     if not isinstance(source, dict):
         raise BadInput(f"{what}: {source!r} is not an object")
     unknown = sorted(str(name) for name in source.keys() - names)
@@ -77,7 +83,9 @@ class Settings:
         given = only(source, "settings", {one.name for one in fields(self)})
         checked = {name: wanted(given, name, type(getattr(self, name)), None) for name in given}
         for name, value in checked.items():
-            if isinstance(value, (int, float)) and (value < 0 or (name == "concurrency" and value < 1)):
+            if isinstance(value, (int, float)) and (
+                value < 0 or (name == "concurrency" and value < 1)
+            ):
                 raise BadInput(f"settings.{name}: {value!r} is too small")
             if name == "error_dialect" and value not in ("", "api."):
                 raise BadInput(f'settings.error_dialect: {value!r} is neither "" nor "api."')
@@ -101,7 +109,9 @@ Contact = dict[str, Any]
 
 @dataclass(slots=True)
 class Grant:
-    """One connected account. `contacts` is the provider's truth; what the API shows may be older by `page_lag`."""
+    """One connected account. `contacts` is the provider's truth; what the API shows may be older by
+    `page_lag`.
+    """
 
     id: str
     email: str
@@ -169,7 +179,9 @@ def _put(book: dict[str, Contact], contact_id: str, contact: Contact | None) -> 
 
 @dataclass(slots=True)
 class Destination:
-    """A webhook destination. `minutes` counts the attempts of the last 72 hours: (minute, all, not 200)."""
+    """A webhook destination. `minutes` counts the attempts of the last 72 hours: (minute, all, not
+    200).
+    """
 
     id: str
     url: str
@@ -187,7 +199,9 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a listing goes on: the IDs of the listing as it began, and how many of them were served."""
+    """Where a listing goes on: the IDs of the listing as it began, and how many of them were
+    served.
+    """
 
     grant_id: str
     query: tuple[tuple[str, str], ...]
@@ -197,7 +211,9 @@ class Cursor:
 
 @dataclass(slots=True)
 class World:
-    """The whole state of one simulated application; the aiohttp application and the deliveries work on it."""
+    """The whole state of one simulated application; the aiohttp application and the deliveries work
+    on it.
+    """
 
     application_id: str
     api_key: str
@@ -213,7 +229,9 @@ class World:
     @classmethod
     def from_json(cls, source: object) -> World:
         """A world as the package's docstring describes it. Raises BadInput."""
-        given = only(source, "world", {"application_id", "api_key", "webhook", "grants", "settings"})
+        given = only(
+            source, "world", {"application_id", "api_key", "webhook", "grants", "settings"}
+        )
         world = cls(
             application_id=wanted(given, "application_id", str, "sim-application"),
             api_key=wanted(given, "api_key", str, "sim-api-key"),
@@ -227,7 +245,17 @@ class World:
 
     def add_grant(self, source: object) -> Grant:
         """Raises BadInput; one address has one grant in an application."""
-        shown = {"id", "email", "provider", "grant_status", "scope", "name", "created_at", "updated_at", "blocked"}
+        shown = {
+            "id",
+            "email",
+            "provider",
+            "grant_status",
+            "scope",
+            "name",
+            "created_at",
+            "updated_at",
+            "blocked",
+        }
         given = only(source, "grant", shown | {"email_aliases", "page_lag", "contacts"})
         now = int(self.clock.now())
         grant = Grant(
@@ -247,10 +275,14 @@ class World:
         if grant.provider not in PROVIDERS:
             raise BadInput(f"grant.provider: {grant.provider!r} is none of {', '.join(PROVIDERS)}")
         if grant.grant_status not in ("valid", "invalid"):
-            raise BadInput(f"grant.grant_status: {grant.grant_status!r} is neither valid nor invalid")
+            raise BadInput(
+                f"grant.grant_status: {grant.grant_status!r} is neither valid nor invalid"
+            )
         if not grant.id or grant.id in self.grants:
             raise BadInput(f"grant.id: {grant.id!r} is taken or empty")
-        if grant.email and any(one.email.lower() == grant.email.lower() for one in self.grants.values()):
+        if grant.email and any(
+            one.email.lower() == grant.email.lower() for one in self.grants.values()
+        ):
             raise BadInput(f"grant.email: {grant.email!r} has a grant already")
         if grant.grant_status == "invalid":
             grant.expired_at = self.clock.now()
@@ -262,7 +294,9 @@ class World:
         return grant
 
     def contact_of(self, grant: Grant, source: object) -> Contact:
-        """A contact as this grant stores it, completed. Raises BadInput where the provider could not hold it."""
+        """A contact as this grant stores it, completed. Raises BadInput where the provider could
+        not hold it.
+        """
         if not isinstance(source, dict):
             raise BadInput(f"contact: {source!r} is not an object")
         contact = {"grant_id": grant.id, "object": "contact", "source": "address_book", **source}
@@ -270,9 +304,13 @@ class World:
         if not isinstance(contact_id, str) or not contact_id:
             raise BadInput(f"contact.id: {contact_id!r} is not a text")
         if contact["grant_id"] != grant.id:
-            raise BadInput(f"contact.grant_id: {contact['grant_id']!r} is not the grant {grant.id!r}")
+            raise BadInput(
+                f"contact.grant_id: {contact['grant_id']!r} is not the grant {grant.id!r}"
+            )
         if contact["source"] not in grant.rules.sources:
-            raise BadInput(f"contact.source: {contact['source']!r} does not exist at {grant.provider}")
+            raise BadInput(
+                f"contact.source: {contact['source']!r} does not exist at {grant.provider}"
+            )
         too_much = excess(grant.rules, contact)
         if too_much:
             raise BadInput(f"contact {contact_id!r} of {grant.provider}: {too_much}")
@@ -280,7 +318,15 @@ class World:
 
     def add_destination(self, source: object) -> Destination:
         """A destination that needs no challenge any more. Raises BadInput."""
-        names = {"id", "url", "secret", "compressed", "trigger_types", "description", "notification_email_addresses"}
+        names = {
+            "id",
+            "url",
+            "secret",
+            "compressed",
+            "trigger_types",
+            "description",
+            "notification_email_addresses",
+        }
         given = only(source, "webhook", names)
         now = int(self.clock.now())
         destination = Destination(
@@ -311,7 +357,9 @@ class World:
         found = self.grants.get(name)
         if found is None:
             email = (rest if prefix == "email" else name).lower()
-            found = next((one for one in self.grants.values() if email and one.email.lower() == email), None)
+            found = next(
+                (one for one in self.grants.values() if email and one.email.lower() == email), None
+            )
         return found
 
     def begin(self, cursor: Cursor) -> str:

@@ -1,7 +1,8 @@
-"""A stand-in for a Salesforce org over HTTP: strict where Salesforce is, with faults, latency and a readable state.
+"""A stand-in for a Salesforce org over HTTP: strict where Salesforce is, with faults, latency and a
+readable state.
 
-`World(document)` is the org, `app(world)` serves it in a process, `serve(host, port, world_file)` is a process of its
-own. Nothing here is shared with the client that it tests.
+`World(document)` is the org, `app(world)` serves it in a process, `serve(host, port, world_file)`
+is a process of its own. Nothing here is shared with the client that it tests.
 
 A world document is JSON, every key optional, and every bad value refused by its name:
 
@@ -32,10 +33,11 @@ Control plane, all JSON; a bad request is a 400 with `error`:
     POST   /_sim/convert             {lead, contact}: a user converts a Lead
     GET, POST  /_sim/records/{object}; PATCH, DELETE  /_sim/records/{object}/{id}: as another user of the org
 
-Kinds of calls: token, userinfo, versions, resources, describe, limits, query, query_more, tooling_query,
-duplicate_rules, record_get, record_create, record_update, record_upsert, collections_create, collections_update,
-collections_upsert, and one for a whole Composite by what it holds: composite_query, composite_describe (describes,
-with or without queries), composite_write, composite_mixed, composite_other; unknown is what no resource serves.
+Kinds of calls: token, userinfo, versions, resources, describe, limits, query, query_more,
+tooling_query, duplicate_rules, record_get, record_create, record_update, record_upsert,
+collections_create, collections_update, collections_upsert, and one for a whole Composite by what it
+holds: composite_query, composite_describe (describes, with or without queries), composite_write,
+composite_mixed, composite_other; unknown is what no resource serves.
 """
 
 from .server import app, serve, state

@@ -1,4 +1,6 @@
-"""Faults that are put upon requests: a queue of scripted ones, and random ones at given rates from a seed."""
+"""Faults that are put upon requests: a queue of scripted ones, and random ones at given rates from
+a seed.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ _HTML: Final = "<html><head><title>Salesforce</title></head><body><h1>We are dow
 
 @dataclass(slots=True)
 class Fault:
-    """One scripted fault. It meets the requests of its kinds whose body holds `contains`, `after` some, `times` times."""
+    """One scripted fault. It meets the requests of its kinds whose body holds `contains`, `after`
+    some, `times` times.
+    """
 
     effect: str
     kinds: frozenset[str] | None = None
@@ -80,7 +84,9 @@ class Fault:
             return self.status, "text/html", self.text or _HTML, headers
         if self.body == "text":
             return self.status, "text/plain", self.text, headers
-        code, message = _TEXTS.get(self.status, ("UNKNOWN_EXCEPTION", "An unexpected error occurred."))
+        code, message = _TEXTS.get(
+            self.status, ("UNKNOWN_EXCEPTION", "An unexpected error occurred.")
+        )
         code, message = self.code or code, self.message or message
         text = self.text or f'[{{"message":"{message}","errorCode":"{code}"}}]'
         return self.status, "application/json", text, headers
@@ -104,8 +110,14 @@ def parse_fault(document: Any) -> Fault:
             continue
         if name in ("kind", "kinds"):
             names = [value] if isinstance(value, str) else value
-            if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
-                raise BadValueError(f"fault.{name}: a kind or a list of kinds is expected, not {value!r}")
+            if (
+                not isinstance(names, list)
+                or not names
+                or not all(isinstance(item, str) for item in names)
+            ):
+                raise BadValueError(
+                    f"fault.{name}: a kind or a list of kinds is expected, not {value!r}"
+                )
             fault.kinds = None if "*" in names else frozenset(names)
         elif name == "times":
             if value is not None and (type(value) is not int or value < 1):
@@ -146,7 +158,9 @@ def parse_fault(document: Any) -> Fault:
 
 @dataclass(slots=True)
 class RandomFaults:
-    """At most `limit` faults drawn for the requests of `kinds`, each effect at its rate; `lock` is drawn for each row."""
+    """At most `limit` faults drawn for the requests of `kinds`, each effect at its rate; `lock` is
+    drawn for each row.
+    """
 
     rates: Mapping[str, float]
     random: Random
@@ -156,7 +170,9 @@ class RandomFaults:
 
 
 def parse_random(document: Any) -> RandomFaults | None:
-    """The document of `PUT /_sim/faults/random`; no rates switch it off. Raises BadValueError naming the value."""
+    """The document of `PUT /_sim/faults/random`; no rates switch it off. Raises BadValueError
+    naming the value.
+    """
     if not isinstance(document, dict):
         raise BadValueError(f"random: an object is expected, not {document!r}")
     unknown = document.keys() - {"seed", "rates", "kinds", "seconds", "limit"}
@@ -167,15 +183,23 @@ def parse_random(document: Any) -> RandomFaults | None:
         raise BadValueError(f"random.rates: an object is expected, not {rates!r}")
     for name, rate in rates.items():
         if name not in RATES and name not in ROW_RATES:
-            raise BadValueError(f"random.rates.{name}: not one of {', '.join((*RATES, *ROW_RATES))}")
+            raise BadValueError(
+                f"random.rates.{name}: not one of {', '.join((*RATES, *ROW_RATES))}"
+            )
         if type(rate) not in (int, float) or not 0 <= rate <= 1:
             raise BadValueError(f"random.rates.{name}: 0 to 1 is expected, not {rate!r}")
     if sum(rate for name, rate in rates.items() if name in RATES) > 1:
         raise BadValueError("random.rates: the rates of calls add up to more than 1")
     kinds = document.get("kinds")
-    if kinds is not None and (not isinstance(kinds, list) or not all(isinstance(item, str) for item in kinds)):
+    if kinds is not None and (
+        not isinstance(kinds, list) or not all(isinstance(item, str) for item in kinds)
+    ):
         raise BadValueError(f"random.kinds: a list of kinds is expected, not {kinds!r}")
-    seed, seconds, limit = document.get("seed", 0), document.get("seconds", 1.0), document.get("limit")
+    seed, seconds, limit = (
+        document.get("seed", 0),
+        document.get("seconds", 1.0),
+        document.get("limit"),
+    )
     if type(seed) is not int:
         raise BadValueError(f"random.seed: a whole number is expected, not {seed!r}")
     if type(seconds) not in (int, float) or seconds < 0:
@@ -184,7 +208,9 @@ def parse_random(document: Any) -> RandomFaults | None:
         raise BadValueError(f"random.limit: a whole number from 0 up is expected, not {limit!r}")
     if not rates:
         return None
-    return RandomFaults(rates, Random(seed), None if kinds is None else frozenset(kinds), float(seconds), limit)
+    return RandomFaults(
+        rates, Random(seed), None if kinds is None else frozenset(kinds), float(seconds), limit
+    )
 
 
 @dataclass(slots=True)
@@ -223,7 +249,11 @@ class Faults:
 
     def _draw(self, kind: str) -> Fault | None:
         random = self.random
-        if random is None or random.limit == 0 or (random.kinds is not None and kind not in random.kinds):
+        if (
+            random is None
+            or random.limit == 0
+            or (random.kinds is not None and kind not in random.kinds)
+        ):
             return None
         drawn = random.random.random()
         for name, rate in random.rates.items():
@@ -246,7 +276,11 @@ class Faults:
                     self.met["rows"] += 1
                     return row_error(fault.code, fault.message or fault.code, fault.fields)
         random = self.random
-        if random is not None and random.limit != 0 and (random.kinds is None or kind in random.kinds):
+        if (
+            random is not None
+            and random.limit != 0
+            and (random.kinds is None or kind in random.kinds)
+        ):
             rate = random.rates.get("lock", 0)
             if rate and random.random.random() < rate:
                 self.met["lock"] += 1

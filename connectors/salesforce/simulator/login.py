@@ -24,7 +24,9 @@ class LoginRefused(Exception):
         self.description = description
 
 
-def login(world: World, form: Mapping[str, str], authorization: str, base_url: str) -> dict[str, Any]:
+def login(
+    world: World, form: Mapping[str, str], authorization: str, base_url: str
+) -> dict[str, Any]:
     """Check a login and issue a token. Raises LoginRefused."""
     auth = world.auth
     grant_type = form.get("grant_type", "")
@@ -34,7 +36,9 @@ def login(world: World, form: Mapping[str, str], authorization: str, base_url: s
         _check_client(auth, form, authorization)
     elif grant_type == "refresh_token":
         _check_client(auth, form, authorization, secret=bool(form.get("client_secret")))
-        if not form.get("refresh_token") or (auth.refresh_token and form["refresh_token"] != auth.refresh_token):
+        if not form.get("refresh_token") or (
+            auth.refresh_token and form["refresh_token"] != auth.refresh_token
+        ):
             raise LoginRefused("invalid_grant", "expired access/refresh token")
     else:
         raise LoginRefused("unsupported_grant_type", "grant type not supported")
@@ -53,16 +57,22 @@ def login(world: World, form: Mapping[str, str], authorization: str, base_url: s
     return answer
 
 
-def _check_client(auth: Auth, form: Mapping[str, str], authorization: str, *, secret: bool = True) -> None:
+def _check_client(
+    auth: Auth, form: Mapping[str, str], authorization: str, *, secret: bool = True
+) -> None:
     client_id, client_secret = form.get("client_id", ""), form.get("client_secret", "")
     if authorization.startswith("Basic "):
         try:
-            client_id, _, client_secret = base64.b64decode(authorization[6:], validate=True).decode().partition(":")
+            client_id, _, client_secret = (
+                base64.b64decode(authorization[6:], validate=True).decode().partition(":")
+            )
         except ValueError:
             raise LoginRefused("invalid_client", "invalid client credentials") from None
     if not client_id or (auth.client_id and client_id != auth.client_id):
         raise LoginRefused("invalid_client_id", "client identifier invalid")
-    if secret and (not client_secret or (auth.client_secret and client_secret != auth.client_secret)):
+    if secret and (
+        not client_secret or (auth.client_secret and client_secret != auth.client_secret)
+    ):
         raise LoginRefused("invalid_client", "invalid client credentials")
 
 
@@ -80,7 +90,12 @@ def _check_assertion(auth: Auth, assertion: str, base_url: str) -> None:
                 assertion,
                 auth.public_key,
                 algorithms=["RS256"],
-                options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+                options={
+                    "verify_aud": False,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
             )
         except jwt.InvalidTokenError:
             raise LoginRefused("invalid_grant", "invalid assertion") from None

@@ -1,4 +1,6 @@
-"""The REST resources under /services/data: each a function of a parsed request, called directly or inside a Composite."""
+"""The REST resources under /services/data: each a function of a parsed request, called directly or
+inside a Composite.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,23 @@ NEWEST_VERSION: Final = 67
 _OPEN_CURSORS: Final = 100
 _VERSION: Final = re.compile(r"v(\d{2})\.0")
 _REFERENCE_ID: Final = re.compile(r"[A-Za-z0-9_]+")
-_REFERENCE: Final = re.compile(r"@\{([A-Za-z0-9_]+)((?:\[\d+\])?(?:\.[A-Za-z0-9_]+(?:\[\d+\])?)*)\}")
+_REFERENCE: Final = re.compile(
+    r"@\{([A-Za-z0-9_]+)((?:\[\d+\])?(?:\.[A-Za-z0-9_]+(?:\[\d+\])?)*)\}"
+)
 _INHERITED_HEADERS: Final = frozenset(("accept", "authorization", "content-type"))
 _TRUE: Final = frozenset(("true", "TRUE", "True"))
 _NOT_FOUND: Final = "The requested resource does not exist"
 _ROLLED_BACK: Final = "Record rolled back because not all records were valid and the request was using AllOrNone header"
-_HALTED: Final = "The transaction was rolled back since another operation in the same transaction failed."
+_HALTED: Final = (
+    "The transaction was rolled back since another operation in the same transaction failed."
+)
 _QUERIES: Final = frozenset(("query", "query_more", "tooling_query"))
-_CARRIED: Final = ("Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Email_2__c", "Nylas_Email_3__c")
+_CARRIED: Final = (
+    "Nylas_Contact_Id__c",
+    "Nylas_Version__c",
+    "Nylas_Email_2__c",
+    "Nylas_Email_3__c",
+)
 _LEAD_MAPPING: Final[dict[str, Any]] = {
     "attributes": {"type": "LeadConvertSettings"},
     "Metadata": {
@@ -62,7 +73,9 @@ _WRITES: Final = _COLLECTIONS | {"record_create", "record_update", "record_upser
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request or subrequest: `path` are the decoded segments after /services/data/vNN.0, `headers` are lower-case."""
+    """A request or subrequest: `path` are the decoded segments after /services/data/vNN.0,
+    `headers` are lower-case.
+    """
 
     method: str
     version: str
@@ -70,7 +83,9 @@ class Request:
     query: str
     headers: Mapping[str, str]
     body: Any
-    refers: bool = True  # whether the body may hold an @{reference}; looked for once, in the raw bytes
+    refers: bool = (
+        True  # whether the body may hold an @{reference}; looked for once, in the raw bytes
+    )
 
     def parameter(self, name: str) -> str | None:
         """A query parameter, decoded as a form: a raw + is a space."""
@@ -114,7 +129,12 @@ class Services:
     limits: Callable[[], dict[str, Any]] = dict
 
     def refuse(
-        self, kind: str, code: str, message: str, reference_id: str | None = None, row: int | None = None
+        self,
+        kind: str,
+        code: str,
+        message: str,
+        reference_id: str | None = None,
+        row: int | None = None,
     ) -> None:
         """Note a refusal; the first 10,000 in full."""
         self.refused[code] += 1
@@ -123,10 +143,16 @@ class Services:
 
 
 def parse_url(method: str, url: str, headers: Mapping[str, str], body: Any) -> Request:
-    """Take a URL under /services/data/vNN.0 apart. Raises CallRefused where no resource can be there."""
+    """Take a URL under /services/data/vNN.0 apart. Raises CallRefused where no resource can be
+    there.
+    """
     path, _, query = url.partition("#")[0].partition("?")
     segments = [unquote(part) for part in path.strip("/").split("/")]
-    version = _VERSION.fullmatch(segments[2]) if len(segments) > 2 and segments[:2] == ["services", "data"] else None
+    version = (
+        _VERSION.fullmatch(segments[2])
+        if len(segments) > 2 and segments[:2] == ["services", "data"]
+        else None
+    )
     if version is None or int(version[1]) > NEWEST_VERSION:
         raise CallRefused(404, "NOT_FOUND", _NOT_FOUND)
     if int(version[1]) < OLDEST_VERSION:
@@ -179,7 +205,11 @@ def count_as(request: Request) -> str:
     parts = request.body.get("compositeRequest") if isinstance(request.body, dict) else None
     held = set()
     for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("url"), str) and isinstance(part.get("method"), str):
+        if (
+            isinstance(part, dict)
+            and isinstance(part.get("url"), str)
+            and isinstance(part.get("method"), str)
+        ):
             try:
                 held.add(kind_of(parse_url(part["method"], part["url"], {}, None)))
             except CallRefused:
@@ -192,7 +222,9 @@ def count_as(request: Request) -> str:
     return "composite_query" if queries else "composite_other"
 
 
-def answer(services: Services, request: Request, scope: Scope, reference_id: str | None = None) -> Answer:
+def answer(
+    services: Services, request: Request, scope: Scope, reference_id: str | None = None
+) -> Answer:
     """Serve a request; what is refused is noted and becomes the documented error body."""
     kind = kind_of(request)
     try:
@@ -209,10 +241,20 @@ def answer(services: Services, request: Request, scope: Scope, reference_id: str
 
 def _no_resource(request: Request) -> CallRefused:
     known = ("query", "queryAll", "limits", "sobjects", "composite", "tooling", "ui-api")
-    if request.path and request.path[0] in known and request.method in ("DELETE", "PUT", "POST", "PATCH", "GET"):
+    if (
+        request.path
+        and request.path[0] in known
+        and request.method in ("DELETE", "PUT", "POST", "PATCH", "GET")
+    ):
         others = ("GET", "POST", "PATCH")
-        if any(kind_of(replace(request, method=method)) != "unknown" for method in others if method != request.method):
-            return CallRefused(405, "METHOD_NOT_ALLOWED", f"HTTP Method '{request.method}' not allowed.")
+        if any(
+            kind_of(replace(request, method=method)) != "unknown"
+            for method in others
+            if method != request.method
+        ):
+            return CallRefused(
+                405, "METHOD_NOT_ALLOWED", f"HTTP Method '{request.method}' not allowed."
+            )
     return CallRefused(404, "NOT_FOUND", _NOT_FOUND)
 
 
@@ -225,7 +267,13 @@ def _table(services: Services, name: str) -> Table:
 
 def _resources(_services: Services, request: Request, _scope: Scope) -> Answer:
     base = f"/services/data/v{request.version}"
-    return Answer(200, {name: f"{base}/{name}" for name in ("composite", "limits", "query", "queryAll", "sobjects")})
+    return Answer(
+        200,
+        {
+            name: f"{base}/{name}"
+            for name in ("composite", "limits", "query", "queryAll", "sobjects")
+        },
+    )
 
 
 def _limits(services: Services, _request: Request, _scope: Scope) -> Answer:
@@ -235,7 +283,10 @@ def _limits(services: Services, _request: Request, _scope: Scope) -> Answer:
 def _describe(services: Services, request: Request, _scope: Scope) -> Answer:
     if request.path == ("sobjects",):
         globally = [table.sobject.describe() for table in services.org.tables.values()]
-        listed = [{key: value for key, value in item.items() if not isinstance(value, list)} for item in globally]
+        listed = [
+            {key: value for key, value in item.items() if not isinstance(value, list)}
+            for item in globally
+        ]
         return Answer(200, {"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": listed})
     return Answer(200, _table(services, request.path[1]).sobject.describe())
 
@@ -260,7 +311,12 @@ def _query_more(services: Services, request: Request, _scope: Scope) -> Answer:
 
 
 def _page(
-    services: Services, request: Request, query: Query, rows: list[Row], start: int, locator: str | None
+    services: Services,
+    request: Request,
+    query: Query,
+    rows: list[Row],
+    start: int,
+    locator: str | None,
 ) -> Answer:
     size = services.org.settings.page_size
     asked = re.search(r"batchSize=(\d+)", request.headers.get("sforce-query-options", ""))
@@ -281,7 +337,9 @@ def _page(
 
 
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
-    """Of the Tooling API only the validation rules, filtered by nothing but the object's name, and the lead field mapping."""
+    """Of the Tooling API only the validation rules, filtered by nothing but the object's name, and
+    the lead field mapping.
+    """
     statement = request.parameter("q") or ""
     found = re.search(r"\bFROM\s+(\w+)", statement, re.IGNORECASE)
     if found is None:
@@ -292,7 +350,8 @@ def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answe
             rows = [
                 rule
                 for rule in services.validation_rules
-                if "'" not in statement or f"'{rule['EntityDefinition']['QualifiedApiName']}'" in statement
+                if "'" not in statement
+                or f"'{rule['EntityDefinition']['QualifiedApiName']}'" in statement
             ]
             if not services.org.settings.version_rule:
                 rows = []
@@ -300,7 +359,16 @@ def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answe
             rows = [_LEAD_MAPPING] if services.org.settings.lead_mapping else []
         case other:
             raise CallRefused(400, "INVALID_TYPE", f"sObject type '{other}' is not supported.")
-    return Answer(200, {"size": len(rows), "totalSize": len(rows), "done": True, "queryLocator": None, "records": rows})
+    return Answer(
+        200,
+        {
+            "size": len(rows),
+            "totalSize": len(rows),
+            "done": True,
+            "queryLocator": None,
+            "records": rows,
+        },
+    )
 
 
 def _duplicate_rules(services: Services, request: Request, _scope: Scope) -> Answer:
@@ -349,13 +417,21 @@ def _options(headers: Mapping[str, str], version: str) -> Options:
 def _records(request: Request) -> tuple[list[dict[str, Any]], bool]:
     body = request.body
     if not isinstance(body, dict) or not isinstance(body.get("records", []), list):
-        raise CallRefused(400, "JSON_PARSER_ERROR", "Unexpected parameter encountered during deserialization")
+        raise CallRefused(
+            400, "JSON_PARSER_ERROR", "Unexpected parameter encountered during deserialization"
+        )
     unknown = body.keys() - {"allOrNone", "records"}
     if unknown:
         name = min(unknown)
-        raise CallRefused(400, "JSON_PARSER_ERROR", f'Unrecognized field "{name}" at [line:1, column:1]')
+        raise CallRefused(
+            400, "JSON_PARSER_ERROR", f'Unrecognized field "{name}" at [line:1, column:1]'
+        )
     if type(body.get("allOrNone", False)) is not bool:
-        raise CallRefused(400, "JSON_PARSER_ERROR", "Cannot deserialize instance of boolean from VALUE_STRING value")
+        raise CallRefused(
+            400,
+            "JSON_PARSER_ERROR",
+            "Cannot deserialize instance of boolean from VALUE_STRING value",
+        )
     records = body.get("records") or []
     if not records:
         raise CallRefused(400, "REQUIRED_FIELD_MISSING", "At least 1 record is required")
@@ -374,7 +450,9 @@ Save = Callable[[int], tuple[dict[str, Any], bool]]
 """Saves the row at a position: its result, and whether it failed."""
 
 
-def _collection(services: Services, kind: str, count: int, all_or_none: bool, save: Save, names: list[str]) -> Answer:
+def _collection(
+    services: Services, kind: str, count: int, all_or_none: bool, save: Save, names: list[str]
+) -> Answer:
     """Run the rows of a collection in their order; with allOrNone one failure takes all back."""
     org = services.org
     limit = org.settings.governor_rows
@@ -396,14 +474,18 @@ def _collection(services: Services, kind: str, count: int, all_or_none: bool, sa
         org.rollback(savepoint)
         rolled_back = row_error("ALL_OR_NONE_OPERATION_ROLLED_BACK", _ROLLED_BACK)
         results = [
-            {"id": result["id"], "success": False, "errors": [rolled_back]} if result["success"] else result
+            {"id": result["id"], "success": False, "errors": [rolled_back]}
+            if result["success"]
+            else result
             for result in results
         ]
     return Answer(200, results, row_failed=bad > 0)
 
 
 def _governor(org: Org, name: str) -> dict[str, Any]:
-    reason = {"soql": "Too many SOQL queries: 101", "cpu": "Apex CPU time limit exceeded"}[org.settings.governor_error]
+    reason = {"soql": "Too many SOQL queries: 101", "cpu": "Apex CPU time limit exceeded"}[
+        org.settings.governor_error
+    ]
     return row_error(
         "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
         f"{name}Trigger: execution of AfterUpdate\n\ncaused by: System.LimitException: {reason}\n\n"
@@ -411,7 +493,9 @@ def _governor(org: Org, name: str) -> dict[str, Any]:
     )
 
 
-def _keep_spelling(services: Services, errors: list[dict[str, Any]], default: str) -> list[dict[str, Any]]:
+def _keep_spelling(
+    services: Services, errors: list[dict[str, Any]], default: str
+) -> list[dict[str, Any]]:
     """Spell the key of a duplicate rule's result as asked for."""
     key = services.org.settings.duplicate_result_key or default
     return [
@@ -429,7 +513,11 @@ def _collections_upsert(services: Services, request: Request, scope: Scope) -> A
     table = _table(services, request.path[2])
     name = table.sobject.name
     if request.path[3].lower() == "id":
-        raise CallRefused(400, "INVALID_INPUT", "The simulator upserts by external ID only; update records by their Id")
+        raise CallRefused(
+            400,
+            "INVALID_INPUT",
+            "The simulator upserts by external ID only; update records by their Id",
+        )
     key = _key_field(table, request.path[3])
     records, all_or_none = _records(request)
     for record in records:
@@ -437,7 +525,9 @@ def _collections_upsert(services: Services, request: Request, scope: Scope) -> A
             message = f"All records must be of the type of the request URI: {name}, not {record['attributes']['type']}"
             raise CallRefused(400, "INVALID_INPUT", message)
         if "Id" in record or "id" in record:
-            raise CallRefused(400, "INVALID_FIELD", "The Id field should not be specified in the sobject data.")
+            raise CallRefused(
+                400, "INVALID_FIELD", "The Id field should not be specified in the sobject data."
+            )
     drafts = [org.draft(table, record, creates=None) for record in records]
     fold = key.fold
     values = [draft.values.get(key.name) for draft in drafts]
@@ -451,13 +541,17 @@ def _collections_upsert(services: Services, request: Request, scope: Scope) -> A
         if value is None:
             return failed([row_error("MISSING_ARGUMENT", f"{key.name} not specified")]), True
         if seen[fold(value)] > 1:
-            return failed([row_error("DUPLICATE_VALUE", f"Duplicate external id specified: {value}")]), True
+            return failed(
+                [row_error("DUPLICATE_VALUE", f"Duplicate external id specified: {value}")]
+            ), True
         row, created, errors = _upsert(org, table, key.name, value, draft, options, scope)
         if row is None:
             return failed(_keep_spelling(services, errors, "duplicateResult")), True
         return {"id": row["Id"], "success": True, "errors": [], "created": created}, False
 
-    return _collection(services, "collections_upsert", len(records), all_or_none, save, [name] * len(records))
+    return _collection(
+        services, "collections_upsert", len(records), all_or_none, save, [name] * len(records)
+    )
 
 
 def _key_field(table: Table, name: str) -> Any:
@@ -474,7 +568,9 @@ def _key_field(table: Table, name: str) -> Any:
 def _upsert(
     org: Org, table: Table, key: str, value: str, draft: Draft, options: Options, scope: Scope
 ) -> tuple[Row | None, bool, list[dict[str, Any]]]:
-    """Find the one visible record that holds the key and update it, or create one: row, created, errors."""
+    """Find the one visible record that holds the key and update it, or create one: row, created,
+    errors.
+    """
     item = table.sobject.fields[key]
     holders = [holder for holder in table.holders(item, value) if holder not in org.hidden]
     if len(holders) > 1:
@@ -483,7 +579,9 @@ def _upsert(
         return None, False, [row_error("DUPLICATE_EXTERNAL_ID", message)]
     existing = table.rows[holders[0]] if holders else None
     if existing is not None:
-        if (table.sobject.name, key, item.fold(value)) in scope.new_keys and existing["Id"] not in scope.created:
+        if (table.sobject.name, key, item.fold(value)) in scope.new_keys and existing[
+            "Id"
+        ] not in scope.created:
             return None, False, [duplicate_value(key, existing["Id"])]
         draft = _without_create_only(table, draft)
         if draft.errors:
@@ -505,7 +603,9 @@ def _without_create_only(table: Table, draft: Draft) -> Draft:
     return Draft(draft.values, [row_error("INVALID_FIELD_FOR_INSERT_UPDATE", message, wrong)])
 
 
-def _mixed(services: Services, request: Request, *, creates: bool) -> tuple[list[Table], list[Draft], bool]:
+def _mixed(
+    services: Services, request: Request, *, creates: bool
+) -> tuple[list[Table], list[Draft], bool]:
     records, all_or_none = _records(request)
     tables = []
     for record in records:
@@ -518,7 +618,10 @@ def _mixed(services: Services, request: Request, *, creates: bool) -> tuple[list
     if chunks > MAX_CHUNKS:
         message = "Cannot have more than 10 chunks in a single operation. Please rearrange the data to reduce chunking."
         raise CallRefused(400, "INVALID_INPUT", message)
-    drafts = [services.org.draft(table, record, creates=creates) for table, record in zip(tables, records, strict=True)]
+    drafts = [
+        services.org.draft(table, record, creates=creates)
+        for table, record in zip(tables, records, strict=True)
+    ]
     return tables, drafts, all_or_none
 
 
@@ -537,12 +640,16 @@ def _collections_update(services: Services, request: Request, scope: Scope) -> A
     def save(position: int) -> tuple[dict[str, Any], bool]:
         table, value, key = tables[position], given[position], ids[position]
         if value is None or value == "":
-            return failed([row_error("MISSING_ARGUMENT", "Id not specified in an update call")]), True
+            return failed(
+                [row_error("MISSING_ARGUMENT", "Id not specified in an update call")]
+            ), True
         if key is None:
             message = f"{table.sobject.name} ID: id value of incorrect type: {value}"
             return failed([row_error("MALFORMED_ID", message, ["Id"])]), True
         if seen[key] > 1:
-            return failed([row_error("DUPLICATE_VALUE", f"duplicate id specified: {key[:15]}")]), True
+            return failed(
+                [row_error("DUPLICATE_VALUE", f"duplicate id specified: {key[:15]}")]
+            ), True
         row, errors = _update(org, table, key, drafts[position], options, scope)
         if row is None:
             return failed(_keep_spelling(services, errors, "duplicateResult")), True
@@ -570,7 +677,9 @@ def _collections_create(services: Services, request: Request, scope: Scope) -> A
     org = services.org
     tables, drafts, all_or_none = _mixed(services, request, creates=True)
     if any("Id" in record or "id" in record for record in request.body["records"]):
-        raise CallRefused(400, "INVALID_FIELD", "The Id field should not be specified in the sobject data.")
+        raise CallRefused(
+            400, "INVALID_FIELD", "The Id field should not be specified in the sobject data."
+        )
     options = _options(request.headers, request.version)
 
     def save(position: int) -> tuple[dict[str, Any], bool]:
@@ -589,17 +698,23 @@ def _single(services: Services, kind: str, errors: list[dict[str, Any]]) -> Answ
     body = []
     for error in _keep_spelling(services, errors, "duplicateResut"):
         services.refuse(kind, error["statusCode"], error["message"])
-        single = {("errorCode" if name == "statusCode" else name): value for name, value in error.items()}
+        single = {
+            ("errorCode" if name == "statusCode" else name): value for name, value in error.items()
+        }
         if single["errorCode"] == "DUPLICATES_DETECTED":
             del single["fields"]
         body.append(single)
-    status = 404 if body[0]["errorCode"] in ("ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY") else 400
+    status = (
+        404 if body[0]["errorCode"] in ("ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY") else 400
+    )
     return Answer(status, body, row_failed=True)
 
 
 def _record_body(request: Request) -> dict[str, Any]:
     if not isinstance(request.body, dict):
-        raise CallRefused(400, "JSON_PARSER_ERROR", "Unexpected parameter encountered during deserialization")
+        raise CallRefused(
+            400, "JSON_PARSER_ERROR", "Unexpected parameter encountered during deserialization"
+        )
     return request.body
 
 
@@ -626,7 +741,9 @@ def _record_update(services: Services, request: Request, scope: Scope) -> Answer
         raise CallRefused(404, "NOT_FOUND", _NOT_FOUND)
     body = _record_body(request)
     if "Id" in body:
-        raise CallRefused(400, "INVALID_FIELD", "The Id field should not be specified in the sobject data.")
+        raise CallRefused(
+            400, "INVALID_FIELD", "The Id field should not be specified in the sobject data."
+        )
     draft = org.draft(table, body, creates=False)
     row, errors = _update(org, table, key, draft, _options(request.headers, request.version), scope)
     return Answer(204, None) if row is not None else _single(services, "record_update", errors)
@@ -672,17 +789,27 @@ def _record_get(services: Services, request: Request, _scope: Scope) -> Answer:
         raise CallRefused(404, "NOT_FOUND", _NOT_FOUND)
     row = table.rows[ids[0]]
     url = f"/services/data/v{request.version}/sobjects/{table.sobject.name}/{row['Id']}"
-    visible = {name: row.get(name) for name, item in table.sobject.fields.items() if not item.hidden}
+    visible = {
+        name: row.get(name) for name, item in table.sobject.fields.items() if not item.hidden
+    }
     return Answer(200, {"attributes": {"type": table.sobject.name, "url": url}, **visible})
 
 
 def _composite(services: Services, request: Request, scope: Scope) -> Answer:
     parts, all_or_none = _parts(request)
     if len(parts) > MAX_SUBREQUESTS:
-        return _too_many(services, f"The request can’t contain more than {MAX_SUBREQUESTS} operations.")
+        return _too_many(
+            services, f"The request can’t contain more than {MAX_SUBREQUESTS} operations."
+        )
     subrequests = [_subrequest(part) for part in parts]
-    kinds = [kind_of(subrequest) if isinstance(subrequest, Request) else "unknown" for subrequest, _, _ in subrequests]
-    if sum(kind in _COLLECTIONS or kind in _QUERIES for kind in kinds) > MAX_COLLECTIONS_AND_QUERIES:
+    kinds = [
+        kind_of(subrequest) if isinstance(subrequest, Request) else "unknown"
+        for subrequest, _, _ in subrequests
+    ]
+    if (
+        sum(kind in _COLLECTIONS or kind in _QUERIES for kind in kinds)
+        > MAX_COLLECTIONS_AND_QUERIES
+    ):
         message = f"The request can’t contain more than {MAX_COLLECTIONS_AND_QUERIES} sObject Collections or query operations."
         return _too_many(services, message)
     services.subrequests.update(kinds)
@@ -698,7 +825,12 @@ def _composite(services: Services, request: Request, scope: Scope) -> Answer:
             given = Answer(404, [{"errorCode": "NOT_FOUND", "message": _NOT_FOUND}])
         else:
             try:
-                given = answer(services, _resolved(subrequest, part, results, request.refers), scope, reference_id)
+                given = answer(
+                    services,
+                    _resolved(subrequest, part, results, request.refers),
+                    scope,
+                    reference_id,
+                )
             except CallRefused as refused:
                 services.refuse(kind, refused.code, refused.message, reference_id)
                 given = Answer(refused.status, refused.body)
@@ -729,7 +861,8 @@ def _composite(services: Services, request: Request, scope: Scope) -> Answer:
 def _taken_back(given: Answer, kind: str, part: Mapping[str, Any]) -> Answer:
     """What a subrequest says after the outer allOrNone took everything back.
 
-    A collection with an inner allOrNone of false still shows `success: true` for rows that are not there any more.
+    A collection with an inner allOrNone of false still shows `success: true` for rows that are not
+    there any more.
     """
     if given.status >= 300:
         return given
@@ -750,21 +883,39 @@ def _too_many(services: Services, message: str) -> Answer:
     error = [{"errorCode": "LIMIT_EXCEEDED", "message": message}]
     return Answer(
         200,
-        {"compositeResponse": [{"body": error, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": None}]},
+        {
+            "compositeResponse": [
+                {"body": error, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": None}
+            ]
+        },
     )
 
 
 def _parts(request: Request) -> tuple[list[dict[str, Any]], bool]:
     body = request.body
     parts = body.get("compositeRequest") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise CallRefused(400, "JSON_PARSER_ERROR", "compositeRequest: a list of subrequests is expected")
+    if (
+        not isinstance(body, dict)
+        or not isinstance(parts, list)
+        or not all(isinstance(part, dict) for part in parts)
+    ):
+        raise CallRefused(
+            400, "JSON_PARSER_ERROR", "compositeRequest: a list of subrequests is expected"
+        )
     if not parts:
         raise CallRefused(400, "REQUIRED_FIELD_MISSING", "At least 1 subrequest is required")
     unknown = body.keys() - {"allOrNone", "collateSubrequests", "compositeRequest"}
-    unknown |= {name for part in parts for name in part} - {"method", "url", "referenceId", "body", "httpHeaders"}
+    unknown |= {name for part in parts for name in part} - {
+        "method",
+        "url",
+        "referenceId",
+        "body",
+        "httpHeaders",
+    }
     if unknown:
-        raise CallRefused(400, "JSON_PARSER_ERROR", f'Unrecognized field "{min(unknown)}" at [line:1, column:1]')
+        raise CallRefused(
+            400, "JSON_PARSER_ERROR", f'Unrecognized field "{min(unknown)}" at [line:1, column:1]'
+        )
     for name in ("allOrNone", "collateSubrequests"):
         if type(body.get(name, False)) is not bool:
             raise CallRefused(400, "JSON_PARSER_ERROR", f"{name}: a boolean is expected")
@@ -772,19 +923,29 @@ def _parts(request: Request) -> tuple[list[dict[str, Any]], bool]:
     for part in parts:
         reference_id = part.get("referenceId")
         if not isinstance(reference_id, str) or _REFERENCE_ID.fullmatch(reference_id) is None:
-            message = f"Invalid reference ID: {reference_id!r}. Use letters, numbers and underscores."
+            message = (
+                f"Invalid reference ID: {reference_id!r}. Use letters, numbers and underscores."
+            )
             raise CallRefused(400, "INVALID_INPUT", message)
         if reference_id in seen:
             raise CallRefused(
-                400, "INVALID_INPUT", f"Provided referenceId ('{reference_id}') must be unique in a request."
+                400,
+                "INVALID_INPUT",
+                f"Provided referenceId ('{reference_id}') must be unique in a request.",
             )
         seen.add(reference_id)
         for name in ("method", "url"):
             if not isinstance(part.get(name), str):
-                raise CallRefused(400, "JSON_PARSER_ERROR", f"{name} is missing in subrequest {reference_id}")
+                raise CallRefused(
+                    400, "JSON_PARSER_ERROR", f"{name} is missing in subrequest {reference_id}"
+                )
         headers = part.get("httpHeaders") or {}
-        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-            message = f"Cannot deserialize instance of string: httpHeaders of subrequest {reference_id}"
+        if not isinstance(headers, dict) or not all(
+            isinstance(value, str) for value in headers.values()
+        ):
+            message = (
+                f"Cannot deserialize instance of string: httpHeaders of subrequest {reference_id}"
+            )
             raise CallRefused(400, "JSON_PARSER_ERROR", message)
     return parts, bool(body.get("allOrNone", False))
 
@@ -802,19 +963,27 @@ def _subrequest(part: Mapping[str, Any]) -> tuple[Request | CallRefused, str, Ma
         return refused, reference_id, part
 
 
-def _resolved(request: Request, part: Mapping[str, Any], results: Mapping[str, Answer], refers: bool) -> Request:
-    """Put in the values of earlier answers for `@{id.path}`. Raises CallRefused for what cannot be resolved."""
+def _resolved(
+    request: Request, part: Mapping[str, Any], results: Mapping[str, Answer], refers: bool
+) -> Request:
+    """Put in the values of earlier answers for `@{id.path}`. Raises CallRefused for what cannot be
+    resolved.
+    """
     if not refers:
         return request
     url = part["url"]
     if "@{" in url:
         replaced = _REFERENCE.sub(lambda match: str(_referenced(match, results)), url)
         request = parse_url(request.method, replaced, request.headers, request.body)
-    return replace(request, body=_filled(request.body, results)) if _refers(request.body) else request
+    return (
+        replace(request, body=_filled(request.body, results)) if _refers(request.body) else request
+    )
 
 
 def _refers(value: Any) -> bool:
-    """Whether a single record's body refers to an earlier answer; collections are looked through as well."""
+    """Whether a single record's body refers to an earlier answer; collections are looked through as
+    well.
+    """
     if isinstance(value, str):
         return value.startswith("@{")
     if isinstance(value, dict):
@@ -849,7 +1018,9 @@ def _referenced(match: re.Match[str], results: Mapping[str, Answer]) -> Any:
 
 @dataclass(slots=True)
 class Held:
-    """What a request is about to write, known on its arrival: rows, their Accounts and people, keys without a record."""
+    """What a request is about to write, known on its arrival: rows, their Accounts and people, keys
+    without a record.
+    """
 
     rows: int = 0
     accounts: set[str] = field(default_factory=set)
@@ -865,9 +1036,17 @@ def held_by(services: Services, request: Request) -> Held:
         return held
     parts = request.body.get("compositeRequest") if isinstance(request.body, dict) else None
     for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("body"), dict) and isinstance(part.get("url"), str):
+        if (
+            isinstance(part, dict)
+            and isinstance(part.get("body"), dict)
+            and isinstance(part.get("url"), str)
+        ):
             try:
-                _hold(services, parse_url(str(part.get("method")), part["url"], {}, part["body"]), held)
+                _hold(
+                    services,
+                    parse_url(str(part.get("method")), part["url"], {}, part["body"]),
+                    held,
+                )
             except CallRefused:
                 continue
     return held
@@ -880,7 +1059,11 @@ def _hold(services: Services, request: Request, held: Held) -> None:
     records, name, upsert_by = [request.body], request.path[1], None
     if kind in _COLLECTIONS:
         found = request.body.get("records")
-        records = [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
+        records = (
+            [record for record in found if isinstance(record, dict)]
+            if isinstance(found, list)
+            else []
+        )
         name, upsert_by = request.path[2:] if kind == "collections_upsert" else ("", None)
     elif kind == "record_upsert":
         upsert_by = request.path[2]
@@ -894,7 +1077,11 @@ def _hold(services: Services, request: Request, held: Held) -> None:
         table = services.org.tables.get(row_type) if isinstance(row_type, str) else None
         if table is None:
             continue
-        for address in (record.get("Email"), record.get("Nylas_Email_2__c"), record.get("Nylas_Email_3__c")):
+        for address in (
+            record.get("Email"),
+            record.get("Nylas_Email_2__c"),
+            record.get("Nylas_Email_3__c"),
+        ):
             if isinstance(address, str):
                 held.people.add(address.lower())
         account = record.get("AccountId")
@@ -907,7 +1094,9 @@ def _hold(services: Services, request: Request, held: Held) -> None:
                 held.accounts.add(existing["AccountId"])
 
 
-def _existing(table: Table, record: Mapping[str, Any], upsert_by: str | None, held: Held) -> Row | None:
+def _existing(
+    table: Table, record: Mapping[str, Any], upsert_by: str | None, held: Held
+) -> Row | None:
     if upsert_by is None:
         given = record.get("Id")
         return table.rows.get(normal_id(given) or "") if isinstance(given, str) else None

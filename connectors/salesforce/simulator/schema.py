@@ -1,4 +1,6 @@
-"""The simulated objects: their fields with the standard lengths, record Ids, and what describe says of them."""
+"""The simulated objects: their fields with the standard lengths, record Ids, and what describe says
+of them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def make_id(prefix: str, number: int) -> str:
 
 def normal_id(value: str, prefix: str | None = None) -> str | None:
     """The 18-character form of a 15- or 18-character Id; None if it is not one (of this prefix)."""
-    if not (value.isascii() and value.isalnum()) or (prefix is not None and not value.startswith(prefix)):
+    if not (value.isascii() and value.isalnum()) or (
+        prefix is not None and not value.startswith(prefix)
+    ):
         return None
     if len(value) == 18:
         return value if id18(value[:15]) == value else None
@@ -87,11 +91,15 @@ class Field:
 
     @property
     def indexed(self) -> bool:
-        return self.external_id or self.id_lookup or self.unique or self.type in ("email", "reference")
+        return (
+            self.external_id or self.id_lookup or self.unique or self.type in ("email", "reference")
+        )
 
     @property
     def fold(self) -> Callable[[str], str]:
-        """How two values of this field are made comparable: only a case-sensitive unique field tells cases apart."""
+        """How two values of this field are made comparable: only a case-sensitive unique field
+        tells cases apart.
+        """
         return str.lower if self.type in _TEXTS and not self.case_sensitive else str
 
     def describe(self) -> dict[str, Any]:
@@ -136,7 +144,19 @@ class Field:
 
 
 _TYPES: Final = frozenset(
-    ("string", "email", "phone", "url", "textarea", "picklist", "boolean", "double", "date", "datetime", "reference")
+    (
+        "string",
+        "email",
+        "phone",
+        "url",
+        "textarea",
+        "picklist",
+        "boolean",
+        "double",
+        "date",
+        "datetime",
+        "reference",
+    )
 )
 
 
@@ -164,11 +184,18 @@ def _picklist(name: str, label: str, *values: str, **more: Any) -> Field:
 
 
 def _reference(name: str, label: str, target: str, relationship: str, **more: Any) -> Field:
-    return Field(name, label, "reference", 18, reference_to=target, relationship=relationship, **more)
+    return Field(
+        name, label, "reference", 18, reference_to=target, relationship=relationship, **more
+    )
 
 
 def _system(sobject: str) -> list[Field]:
-    fixed: dict[str, Any] = {"createable": False, "updateable": False, "nillable": False, "defaulted": True}
+    fixed: dict[str, Any] = {
+        "createable": False,
+        "updateable": False,
+        "nillable": False,
+        "defaulted": True,
+    }
     return [
         Field("Id", f"{sobject} ID", "id", 18, id_lookup=True, **fixed),
         Field("IsDeleted", "Deleted", "boolean", default=False, **fixed),
@@ -194,8 +221,12 @@ def _ours() -> list[Field]:
             case_sensitive=True,
         ),
         Field("Nylas_Version__c", "Nylas Version", "double", precision=18),
-        _text("Nylas_Email_2__c", "Nylas Email 2", 80, type="email", external_id=True, id_lookup=True),
-        _text("Nylas_Email_3__c", "Nylas Email 3", 80, type="email", external_id=True, id_lookup=True),
+        _text(
+            "Nylas_Email_2__c", "Nylas Email 2", 80, type="email", external_id=True, id_lookup=True
+        ),
+        _text(
+            "Nylas_Email_3__c", "Nylas Email 3", 80, type="email", external_id=True, id_lookup=True
+        ),
     ]
 
 
@@ -280,10 +311,22 @@ def _lead() -> list[Field]:
             default="Open - Not Contacted",
         ),
         _text("Description", "Description", 32000, type="textarea"),
-        Field("IsConverted", "Converted", "boolean", updateable=False, nillable=False, defaulted=True, default=False),
+        Field(
+            "IsConverted",
+            "Converted",
+            "boolean",
+            updateable=False,
+            nillable=False,
+            defaulted=True,
+            default=False,
+        ),
         Field("ConvertedDate", "Converted Date", "date", **fixed),
-        _reference("ConvertedAccountId", "Converted Account ID", "Account", "ConvertedAccount", **fixed),
-        _reference("ConvertedContactId", "Converted Contact ID", "Contact", "ConvertedContact", **fixed),
+        _reference(
+            "ConvertedAccountId", "Converted Account ID", "Account", "ConvertedAccount", **fixed
+        ),
+        _reference(
+            "ConvertedContactId", "Converted Contact ID", "Contact", "ConvertedContact", **fixed
+        ),
         *_ours(),
     ]
 
@@ -304,7 +347,10 @@ def _user() -> list[Field]:
 def _set_up(name: str, *columns: Field) -> list[Field]:
     """An object of the org's set-up: read, never written."""
     fixed: dict[str, Any] = {"createable": False, "updateable": False}
-    return [Field("Id", f"{name} ID", "id", 18, **fixed), *(replace(column, **fixed) for column in columns)]
+    return [
+        Field("Id", f"{name} ID", "id", 18, **fixed),
+        *(replace(column, **fixed) for column in columns),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +410,9 @@ class SObject:
         }
 
 
-def sobject(name: str, fields: Iterable[Field], record_types: Iterable[Mapping[str, Any]] = ()) -> SObject:
+def sobject(
+    name: str, fields: Iterable[Field], record_types: Iterable[Mapping[str, Any]] = ()
+) -> SObject:
     by_name = {field.name: field for field in fields}
     return SObject(
         name,
@@ -376,7 +424,9 @@ def sobject(name: str, fields: Iterable[Field], record_types: Iterable[Mapping[s
 
 
 def standard() -> dict[str, SObject]:
-    """Account, Contact, Lead and User with their standard fields and the product's custom ones; some of the set-up."""
+    """Account, Contact, Lead and User with their standard fields and the product's custom ones;
+    some of the set-up.
+    """
     objects = {
         "Account": _account(),
         "Contact": _contact(),
@@ -387,7 +437,10 @@ def standard() -> dict[str, SObject]:
             _text("Name", "Name", 80),
             _text("OrganizationType", "Edition", 40),
             Field("IsSandbox", "Is Sandbox", "boolean", default=False),
-            *(_text(f"Default{name}Access", f"Default {name} Access", 40) for name in ("Account", "Contact", "Lead")),
+            *(
+                _text(f"Default{name}Access", f"Default {name} Access", 40)
+                for name in ("Account", "Contact", "Lead")
+            ),
         ),
         "DuplicateRule": _set_up(
             "DuplicateRule",
@@ -429,7 +482,8 @@ def _with(field: Field, attribute: str, value: Any) -> Field:
 
 
 def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
-    """The object with fields added or changed (options as describe spells them, and `values`) or removed (None).
+    """The object with fields added or changed (options as describe spells them, and `values`) or
+    removed (None).
 
     Raises BadValueError naming the field and the option.
     """
@@ -440,8 +494,12 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
                 raise BadValueError(f"fields.{base.name}.{name}: there is no such field to remove")
             continue
         if not isinstance(options, dict):
-            raise BadValueError(f"fields.{base.name}.{name}: an object or null is expected, not {options!r}")
-        field = fields.get(name) or Field(name, name.removesuffix("__c").replace("_", " "), "string", 255)
+            raise BadValueError(
+                f"fields.{base.name}.{name}: an object or null is expected, not {options!r}"
+            )
+        field = fields.get(name) or Field(
+            name, name.removesuffix("__c").replace("_", " "), "string", 255
+        )
         for option, value in options.items():
             where = f"fields.{base.name}.{name}.{option}"
             if option == "values":
@@ -450,7 +508,9 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
                 field = replace(field, values=tuple(value))
                 continue
             if option not in _FIELD_OPTIONS:
-                raise BadValueError(f"{where}: no such option; known: {', '.join((*_FIELD_OPTIONS, 'values'))}")
+                raise BadValueError(
+                    f"{where}: no such option; known: {', '.join((*_FIELD_OPTIONS, 'values'))}"
+                )
             attribute, kind = _FIELD_OPTIONS[option]
             if type(value) is not kind:
                 raise BadValueError(f"{where}: {kind.__name__} is expected, not {value!r}")
@@ -462,8 +522,12 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
 
 
 def secured(base: SObject, hidden: Iterable[str], read_only: Iterable[str]) -> SObject:
-    """The object as a user sees it from whom fields are hidden or kept read-only. Raises BadValueError naming the field."""
-    fields = {name: replace(field, hidden=False, read_only=False) for name, field in base.fields.items()}
+    """The object as a user sees it from whom fields are hidden or kept read-only. Raises
+    BadValueError naming the field.
+    """
+    fields = {
+        name: replace(field, hidden=False, read_only=False) for name, field in base.fields.items()
+    }
     for names, attribute in ((hidden, "hidden"), (read_only, "read_only")):
         for name in names:
             if name not in fields:

@@ -1,4 +1,6 @@
-"""The HTTP side of the simulator: login, the data resources with their faults and latency, and the control plane."""
+"""The HTTP side of the simulator: login, the data resources with their faults and latency, and the
+control plane.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ from .store import CallRefused, RowError, Scope
 from .world import INTEGRATION_USER, ORG_ID, Traffic, World
 
 MAX_URI_BYTES: Final = 16_384
-_MAX_LINE: Final = 1 << 20  # a longer request line ends in aiohttp's own 400 instead of the 414 that Salesforce gives
+_MAX_LINE: Final = (
+    1 << 20
+)  # a longer request line ends in aiohttp's own 400 instead of the 414 that Salesforce gives
 _MAX_BODY: Final = 50 << 20
 _HANG_SECONDS: Final = 600.0  # REST's own time-out; a hanging fault without `seconds` ends then
 _STOP_SECONDS: Final = 2.0  # what hangs on purpose is not waited for
@@ -86,7 +90,9 @@ def app(world: World) -> web.Application:
 
 
 def serve(host: str, port: int, world: Path | None = None) -> None:
-    """Run until SIGTERM or SIGINT; port 0 takes a free one. Raises BadValueError for a world that cannot be read."""
+    """Run until SIGTERM or SIGINT; port 0 takes a free one. Raises BadValueError for a world that
+    cannot be read.
+    """
     try:
         document = orjson.loads(world.read_bytes()) if world is not None else None
     except orjson.JSONDecodeError as error:
@@ -111,7 +117,9 @@ async def _serve(world: World, host: str, port: int) -> None:
         await runner.cleanup()
 
 
-def _json(request: web.Request, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def _json(
+    request: web.Request, body: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
     """A JSON answer, gzipped where the client takes it."""
     raw = b"" if body is None else orjson.dumps(body)
     given = dict(headers or {})
@@ -154,7 +162,9 @@ async def _token(request: web.Request) -> web.Response:
     world = request.app[_WORLD]
     raw = await request.read()
     form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
-    fault = next((fault for fault in world.faults.take("token", raw) if fault.effect != "rows"), None)
+    fault = next(
+        (fault for fault in world.faults.take("token", raw) if fault.effect != "rows"), None
+    )
     world.calls["token"] += 1
     await _before(request, fault)
     if fault is not None and fault.effect == "status":
@@ -163,7 +173,9 @@ async def _token(request: web.Request) -> web.Response:
         body = login(world, form, request.headers.get("Authorization", ""), _base_url(request))
     except LoginRefused as refused:
         world.services.refuse("token", refused.error, refused.description)
-        return _json(request, {"error": refused.error, "error_description": refused.description}, 400)
+        return _json(
+            request, {"error": refused.error, "error_description": refused.description}, 400
+        )
     return await _after(fault, _json(request, body))
 
 
@@ -173,14 +185,22 @@ async def _user_info(request: web.Request) -> web.Response:
     if (refused := _session(world, request)) is not None:
         return refused
     user = world.org.tables["User"].rows[INTEGRATION_USER]
-    info = {"user_id": user["Id"], "organization_id": ORG_ID, "preferred_username": user["Username"]}
+    info = {
+        "user_id": user["Id"],
+        "organization_id": ORG_ID,
+        "preferred_username": user["Username"],
+    }
     return _json(request, info | {"name": user["Name"], "email": user["Email"], "active": True})
 
 
 async def _versions(request: web.Request) -> web.Response:
     request.app[_WORLD].calls["versions"] += 1
     versions = [
-        {"label": f"Release {number}", "url": f"/services/data/v{number}.0", "version": f"{number}.0"}
+        {
+            "label": f"Release {number}",
+            "url": f"/services/data/v{number}.0",
+            "version": f"{number}.0",
+        }
         for number in range(OLDEST_VERSION, NEWEST_VERSION + 1)
     ]
     return _json(request, versions)
@@ -200,7 +220,9 @@ def _session(world: World, request: web.Request) -> web.Response | None:
                 settings.token_max_seconds is not None
                 and time.monotonic() - session.issued > settings.token_max_seconds
             )
-            if old or (settings.token_max_calls is not None and session.calls >= settings.token_max_calls):
+            if old or (
+                settings.token_max_calls is not None and session.calls >= settings.token_max_calls
+            ):
                 del world.tokens[token]
             else:
                 session.calls += 1
@@ -248,19 +270,25 @@ async def _data(request: web.Request) -> web.Response:
         return served
     if fault is not None and fault.effect in ("short", "short_rows"):
         _shorten(served, fault)
-    return await _after(fault, _json(request, served.body, served.status, served.headers | world.limit_info()))
+    return await _after(
+        fault, _json(request, served.body, served.status, served.headers | world.limit_info())
+    )
 
 
 async def _served(
     world: World, request: web.Request, parsed: Request, kind: str, taken: list[Fault]
 ) -> Answer | web.Response:
-    """Do the work in the time that the settings give it, holding the Accounts of its rows from arrival to answer."""
+    """Do the work in the time that the settings give it, holding the Accounts of its rows from
+    arrival to answer.
+    """
     settings, traffic = world.settings, world.traffic
     held = held_by(world.services, parsed)
     before, after = _latency(world, held.rows)
     long = before + after >= settings.long_request_seconds
     if long and traffic.long_in_flight >= settings.concurrent_limit:
-        return _limited(world, request, kind, "ConcurrentRequests (Concurrent API Requests) Limit exceeded.")
+        return _limited(
+            world, request, kind, "ConcurrentRequests (Concurrent API Requests) Limit exceeded."
+        )
     shared = frozenset(account for account in held.accounts if account in traffic.accounts)
     traffic.overlaps["accounts"] += len(shared)
     traffic.overlaps["people"] += sum(person in traffic.people for person in held.people)
@@ -301,14 +329,20 @@ def _under_way(traffic: Traffic, held: Held, long: bool) -> Iterator[None]:
 
 
 async def _sleep(seconds: float) -> None:
-    """Wait; without latency not even one turn of the loop, so that a request is served in one piece."""
+    """Wait; without latency not even one turn of the loop, so that a request is served in one
+    piece.
+    """
     if seconds:
         await asyncio.sleep(seconds)
 
 
-def _row_fault(world: World, taken: list[Fault], kind: str) -> Callable[[str], RowError | None] | None:
+def _row_fault(
+    world: World, taken: list[Fault], kind: str
+) -> Callable[[str], RowError | None] | None:
     random = world.faults.random
-    if not any(fault.effect == "rows" for fault in taken) and (random is None or not random.rates.get("lock")):
+    if not any(fault.effect == "rows" for fault in taken) and (
+        random is None or not random.rates.get("lock")
+    ):
         return None
     return lambda _sobject: world.faults.row_error(taken, kind)
 
@@ -318,19 +352,29 @@ def _latency(world: World, rows: int) -> tuple[float, float]:
     settings = world.settings
     call, row = settings.latency_ms_call / 1000, settings.latency_ms_row * rows / 1000
     if settings.latency_jitter:
-        # Drawn from the seed and the number of the call, so that the same run meets the same latencies.
-        factor = 1 + settings.latency_jitter * Random(settings.seed * 1_000_003 + world.api_calls).uniform(-1, 1)
+        # Drawn from the seed and the number of the call, so that the same run meets the same
+        # latencies.
+        factor = 1 + settings.latency_jitter * Random(
+            settings.seed * 1_000_003 + world.api_calls
+        ).uniform(-1, 1)
         call, row = call * factor, row * factor
     return call / 2 + row, call / 2
 
 
 def _limited(world: World, request: web.Request, kind: str, message: str) -> web.Response:
     world.services.refuse(kind, "REQUEST_LIMIT_EXCEEDED", message)
-    return _json(request, [{"message": message, "errorCode": "REQUEST_LIMIT_EXCEEDED"}], 403, world.limit_info())
+    return _json(
+        request,
+        [{"message": message, "errorCode": "REQUEST_LIMIT_EXCEEDED"}],
+        403,
+        world.limit_info(),
+    )
 
 
 def _headers(request: web.Request) -> dict[str, str]:
-    """The headers in lower case. On a Composite itself those for rows do nothing: its subrequests carry their own."""
+    """The headers in lower case. On a Composite itself those for rows do nothing: its subrequests
+    carry their own.
+    """
     return {name.lower(): value for name, value in request.headers.items()}
 
 
@@ -363,7 +407,11 @@ async def _until_gone(request: web.Request, seconds: float) -> None:
     """Wait until the client has given up, at most so long."""
     end = time.monotonic() + seconds
     # A connection has no event for its end.
-    while time.monotonic() < end and request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+    while (
+        time.monotonic() < end
+        and request.transport is not None
+        and not request.transport.is_closing()
+    ):
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -421,7 +469,9 @@ async def _state(request: web.Request) -> web.Response:
 
 
 def state(world: World) -> dict[str, Any]:
-    """What `GET /_sim/state` answers: records, calls by kind, rows, refusals and faults by word, and who is who."""
+    """What `GET /_sim/state` answers: records, calls by kind, rows, refusals and faults by word,
+    and who is who.
+    """
     org = world.org
     return {
         "records": {name: len(org.tables[name].rows) for name in ("Account", "Contact", "Lead")},
@@ -484,10 +534,14 @@ async def _post_settings(request: web.Request) -> web.Response:
 async def _get_faults(request: web.Request) -> web.Response:
     faults = request.app[_WORLD].faults
     queue = [
-        dataclasses.asdict(fault) | {"kinds": sorted(fault.kinds) if fault.kinds else None} for fault in faults.queue
+        dataclasses.asdict(fault) | {"kinds": sorted(fault.kinds) if fault.kinds else None}
+        for fault in faults.queue
     ]
     random = faults.random
-    return _json(request, {"queue": queue, "random": dict(random.rates) if random else None, "met": dict(faults.met)})
+    return _json(
+        request,
+        {"queue": queue, "random": dict(random.rates) if random else None, "met": dict(faults.met)},
+    )
 
 
 async def _post_faults(request: web.Request) -> web.Response:
@@ -542,7 +596,9 @@ async def _convert(request: web.Request) -> web.Response:
     document = await _object(request, "lead", "contact")
     lead, contact = document.get("lead"), document.get("contact")
     if not isinstance(lead, str) or not (contact is None or isinstance(contact, str)):
-        raise BadValueError("lead: the Id of a Lead is expected; contact: the Id of a Contact or null")
+        raise BadValueError(
+            "lead: the Id of a Lead is expected; contact: the Id of a Contact or null"
+        )
     return _json(request, request.app[_WORLD].convert(lead, contact))
 
 
@@ -566,7 +622,9 @@ async def _post_record(request: web.Request) -> web.Response:
 
 async def _patch_record(request: web.Request) -> web.Response:
     name = _sobject(request)
-    return _json(request, request.app[_WORLD].edit(name, request.match_info["id"], await _object(request)))
+    return _json(
+        request, request.app[_WORLD].edit(name, request.match_info["id"], await _object(request))
+    )
 
 
 async def _delete_record(request: web.Request) -> web.Response:

@@ -98,11 +98,15 @@ def apply_settings(settings: Settings, changes: Mapping[str, Any]) -> None:
         if not holds(value):
             raise BadValueError(f"settings.{name}: {wanted} is expected, not {value!r}")
         if name in _CHOICES and value not in _CHOICES[name]:
-            raise BadValueError(f"settings.{name}: {value!r} is not one of {', '.join(map(repr, _CHOICES[name]))}")
+            raise BadValueError(
+                f"settings.{name}: {value!r} is not one of {', '.join(map(repr, _CHOICES[name]))}"
+            )
     if not changes.get("page_size", 1) >= 1:
         raise BadValueError("settings.page_size: at least 1 is expected, not 0")
     if not 0 <= changes.get("latency_jitter", 0) <= 1:
-        raise BadValueError(f"settings.latency_jitter: 0 to 1 is expected, not {changes['latency_jitter']!r}")
+        raise BadValueError(
+            f"settings.latency_jitter: 0 to 1 is expected, not {changes['latency_jitter']!r}"
+        )
     try:
         changes.get("limit_info", "").format(used=1, max=1)
     except (LookupError, ValueError):

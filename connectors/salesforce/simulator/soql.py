@@ -1,4 +1,6 @@
-"""The subset of SOQL that the simulator understands: parse a statement, find the rows by the indexes, render them."""
+"""The subset of SOQL that the simulator understands: parse a statement, find the rows by the
+indexes, render them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ _ESCAPES: Final = {
     "\\": "\\",
 }
 _OPERATORS: Final = frozenset(("=", "!=", "<>", "<", ">", "<=", ">="))
-_RESERVED: Final = frozenset(("and", "or", "not", "in", "like", "from", "where", "order", "limit", "offset", "select"))
+_RESERVED: Final = frozenset(
+    ("and", "or", "not", "in", "like", "from", "where", "order", "limit", "offset", "select")
+)
 
 
 class SoqlError(Exception):
@@ -63,7 +67,9 @@ Getter = Callable[[Row], Any]
 
 @dataclass(slots=True)
 class Condition:
-    """A compiled condition: its test, and the Ids that the indexes give for it (None: every row must be looked at)."""
+    """A compiled condition: its test, and the Ids that the indexes give for it (None: every row
+    must be looked at).
+    """
 
     test: Predicate
     candidates: Callable[[], Iterable[str] | None]
@@ -82,7 +88,9 @@ class Query:
 def compile_query(org: Org, statement: str, *, deleted: bool = False) -> Query:
     """Parse and check a statement; `deleted` as queryAll. Raises SoqlError."""
     if len(statement) > MAX_STATEMENT:
-        raise SoqlError("MALFORMED_QUERY", "SOQL statements cannot be longer than 100000 characters.")
+        raise SoqlError(
+            "MALFORMED_QUERY", "SOQL statements cannot be longer than 100000 characters."
+        )
     return _Parser(org, statement).query(deleted)
 
 
@@ -102,13 +110,17 @@ def _tokens(statement: str) -> list[Token]:
 def _at(statement: str, position: int, message: str, code: str = "MALFORMED_QUERY") -> SoqlError:
     context = statement[max(0, position - 30) : position + 30]
     marker = " " * min(position, 30) + "^"
-    return SoqlError(code, f"\n{context}\n{marker}\nERROR at Row:1:Column:{position + 1}\n{message}")
+    return SoqlError(
+        code, f"\n{context}\n{marker}\nERROR at Row:1:Column:{position + 1}\n{message}"
+    )
 
 
 def _unquoted(literal: str) -> str:
     text = literal[1:-1]
     if len(text) > MAX_STRING:
-        raise SoqlError("MALFORMED_QUERY", "A string in the WHERE clause cannot be longer than 4000 characters.")
+        raise SoqlError(
+            "MALFORMED_QUERY", "A string in the WHERE clause cannot be longer than 4000 characters."
+        )
     if "\\" not in text:
         return text
 
@@ -132,7 +144,10 @@ def _like(literal: str) -> re.Pattern[str]:
             if escaped not in "%_":
                 escaped = _ESCAPES.get(escaped)
                 if escaped is None:
-                    raise SoqlError("MALFORMED_QUERY", f"Illegal character sequence '{match.group()}' in {literal}.")
+                    raise SoqlError(
+                        "MALFORMED_QUERY",
+                        f"Illegal character sequence '{match.group()}' in {literal}.",
+                    )
             parts.append(re.escape(escaped))
         else:
             parts.append(".*" if plain == "%" else "." if plain == "_" else re.escape(plain))
@@ -166,7 +181,12 @@ class _Parser:
         self.expect("from")
         kind, name, at = self.next()
         table = self.org.tables.get(name) or next(
-            (table for table in self.org.tables.values() if table.sobject.name.lower() == name.lower()), None
+            (
+                table
+                for table in self.org.tables.values()
+                if table.sobject.name.lower() == name.lower()
+            ),
+            None,
         )
         if kind != "word" or table is None:
             raise _at(
@@ -194,7 +214,9 @@ class _Parser:
         def run() -> list[Row]:
             rows = _scan(org, table, condition, deleted)
             for key, descending, nulls_first in reversed(order):
-                with_value = sorted((row for row in rows if key(row) is not None), key=key, reverse=descending)
+                with_value = sorted(
+                    (row for row in rows if key(row) is not None), key=key, reverse=descending
+                )
                 without = [row for row in rows if key(row) is None]
                 rows = without + with_value if nulls_first else with_value + without
             return rows[offset:] if limit is None else rows[offset : offset + limit]
@@ -275,7 +297,9 @@ class _Parser:
         if parents and _names_itself(table, parents[0]):
             parents.pop(0)
         if len(parents) > _MAX_PARENTS:
-            raise _at(self.statement, at, "SELECT statements cannot query more than 5 levels of parents")
+            raise _at(
+                self.statement, at, "SELECT statements cannot query more than 5 levels of parents"
+            )
         for parent in parents:
             field, target = self.parent(table, parent, at)
             relationship = field.relationship or ""
@@ -288,7 +312,9 @@ class _Parser:
         shape.fields.append(canonical)
 
     def resolve(self, table: Table, path: str, at: int) -> tuple[Field, Getter, bool]:
-        """The field at the end of a path, how to read it from a row, and whether it is the row's own."""
+        """The field at the end of a path, how to read it from a row, and whether it is the row's
+        own.
+        """
         *parents, name = path.split(".")
         if parents and _names_itself(table, parents[0]):
             parents.pop(0)
@@ -343,7 +369,12 @@ class _Parser:
             raise _at(self.statement, at, f"unexpected token: '{path}'")
         field, read, own = self.resolve(table, path, at)
         if not field.filterable:
-            raise _at(self.statement, at, f"field '{field.name}' can not be filtered in a query call", "INVALID_FIELD")
+            raise _at(
+                self.statement,
+                at,
+                f"field '{field.name}' can not be filtered in a query call",
+                "INVALID_FIELD",
+            )
         kind, operator, at = self.next()
         word = operator.lower()
         if word == "not":
@@ -363,7 +394,10 @@ class _Parser:
             if field.type in ("id", "reference", "boolean", "double", "date", "datetime"):
                 raise SoqlError("INVALID_FIELD", f"invalid operator on {field.type} field")
             matches = _like(literal).fullmatch
-            return Condition(lambda row: (value := read(row)) is not None and matches(value) is not None, _everything)
+            return Condition(
+                lambda row: (value := read(row)) is not None and matches(value) is not None,
+                _everything,
+            )
         if kind != "operator" or operator not in _OPERATORS:
             raise _at(self.statement, at, f"unexpected token: '{operator}'")
         value = self.value(field)
@@ -375,10 +409,14 @@ class _Parser:
         if operator in ("!=", "<>"):
             return Condition(lambda row: _folded(field, read(row)) != value, _everything)
         if value is None or field.type in ("boolean", "id", "reference"):
-            raise SoqlError("INVALID_QUERY_FILTER_OPERATOR", f"invalid operator on {field.type} field")
+            raise SoqlError(
+                "INVALID_QUERY_FILTER_OPERATOR", f"invalid operator on {field.type} field"
+            )
         return Condition(_ordered(operator, field, read, value), _everything)
 
-    def lookup(self, table: Table, field: Field, values: frozenset[Any]) -> Callable[[], Iterable[str] | None]:
+    def lookup(
+        self, table: Table, field: Field, values: frozenset[Any]
+    ) -> Callable[[], Iterable[str] | None]:
         if field.name == "Id":
             return lambda: values
         index = table.indexes.get(field.name)
@@ -433,7 +471,9 @@ class _Parser:
             try:
                 return stamp(datetime.fromisoformat(text))
             except ValueError:
-                raise _at(self.statement, at, f"Invalid date: {text}", "INVALID_QUERY_FILTER_OPERATOR") from None
+                raise _at(
+                    self.statement, at, f"Invalid date: {text}", "INVALID_QUERY_FILTER_OPERATOR"
+                ) from None
         if kind == "word" and wanted == "boolean" and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if kind in ("operator", "end", "bad"):
@@ -463,7 +503,10 @@ class _Parser:
             field, read, _ = self.resolve(table, path, at)
             if not field.filterable:
                 raise _at(
-                    self.statement, at, f"field '{field.name}' can not be sorted in a query call", "INVALID_FIELD"
+                    self.statement,
+                    at,
+                    f"field '{field.name}' can not be sorted in a query call",
+                    "INVALID_FIELD",
                 )
             descending = self.accept("desc")
             if not descending:
@@ -479,8 +522,13 @@ class _Parser:
 
 
 def _names_itself(table: Table, part: str) -> bool:
-    """Whether a path begins with the object's own name (Contact.Email), and not with a relationship of that name."""
-    return part.lower() == table.sobject.name.lower() and part.lower() not in table.sobject.relationships
+    """Whether a path begins with the object's own name (Contact.Email), and not with a relationship
+    of that name.
+    """
+    return (
+        part.lower() == table.sobject.name.lower()
+        and part.lower() not in table.sobject.relationships
+    )
 
 
 def _everything() -> None:

@@ -1,4 +1,6 @@
-"""The org's records and the rules by which a row is saved: conversion of values, keys, duplicates, locks, versions."""
+"""The org's records and the rules by which a row is saved: conversion of values, keys, duplicates,
+locks, versions.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from .schema import PREFIXES, Field, SObject, make_id, normal_id, secured
 from .settings import BadValueError, Settings
 
 Row = dict[str, Any]
-"""A stored record by field name; a field without a value is absent. Never changed in place: a write stores a new one."""
+"""A stored record by field name; a field without a value is absent. Never changed in place: a write
+stores a new one.
+"""
 
 RowError = dict[str, Any]
 
@@ -29,7 +33,9 @@ _MAX_LOCAL_PART: Final = 64
 class CallRefused(Exception):
     """The whole request (or subrequest) is answered with this error."""
 
-    def __init__(self, status: int, code: str, message: str, fields: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, fields: Iterable[str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
@@ -81,7 +87,9 @@ def failed(errors: list[RowError]) -> dict[str, Any]:
 
 
 def length_of(text: str) -> int:
-    """Characters as UTF-16 counts them, two beyond the basic plane: the stricter of the two readings of a limit."""
+    """Characters as UTF-16 counts them, two beyond the basic plane: the stricter of the two
+    readings of a limit.
+    """
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
@@ -101,7 +109,11 @@ def _converter(item: Field) -> Convert:
         if not value:
             return None
         if len(value) > limit or (not value.isascii() and length_of(value) > limit):
-            raise _Refused("STRING_TOO_LONG", f"{label}: data value too large: {value} (max length={limit})", [name])
+            raise _Refused(
+                "STRING_TOO_LONG",
+                f"{label}: data value too large: {value} (max length={limit})",
+                [name],
+            )
         return value
 
     def email(value: Any) -> Any:
@@ -109,7 +121,9 @@ def _converter(item: Field) -> Convert:
         if value is None:
             return None
         if _EMAIL.fullmatch(value) is None or value.index("@") > _MAX_LOCAL_PART:
-            raise _Refused("INVALID_EMAIL_ADDRESS", f"{label}: invalid email address: {value}", [name])
+            raise _Refused(
+                "INVALID_EMAIL_ADDRESS", f"{label}: invalid email address: {value}", [name]
+            )
         return value.lower()
 
     def picklist(value: Any) -> Any:
@@ -129,7 +143,9 @@ def _converter(item: Field) -> Convert:
             raise _WrongType("double", value)
         if abs(value) >= 10 ** ((item.precision or 18) - item.scale):
             raise _Refused(
-                "NUMBER_OUTSIDE_VALID_RANGE", f"{label}: value outside of valid range on numeric field: {value}", [name]
+                "NUMBER_OUTSIDE_VALID_RANGE",
+                f"{label}: value outside of valid range on numeric field: {value}",
+                [name],
             )
         return float(round(value, item.scale))
 
@@ -142,7 +158,11 @@ def _converter(item: Field) -> Convert:
         if value is None:
             return None
         try:
-            return date.fromisoformat(value).isoformat() if len(value) == 10 else date.fromisoformat("")
+            return (
+                date.fromisoformat(value).isoformat()
+                if len(value) == 10
+                else date.fromisoformat("")
+            )
         except (TypeError, ValueError):
             raise _WrongType("date", value) from None
 
@@ -169,7 +189,9 @@ def _converter(item: Field) -> Convert:
 
 
 def stored_value(table: Table, name: str, value: Any) -> Any:
-    """A value as a field stores it, whoever may write the field. Raises BadValueError saying why it cannot be stored."""
+    """A value as a field stores it, whoever may write the field. Raises BadValueError saying why it
+    cannot be stored.
+    """
     converter = table.converters.get(name)
     if converter is None:
         raise BadValueError(f"{table.sobject.name} has no such field")
@@ -182,7 +204,9 @@ def stored_value(table: Table, name: str, value: Any) -> Any:
 
 
 class Table:
-    """The records of one object with their indexes by each indexed field, folded as the field compares."""
+    """The records of one object with their indexes by each indexed field, folded as the field
+    compares.
+    """
 
     def __init__(self, definition: SObject) -> None:
         self.rows: dict[str, Row] = {}
@@ -196,7 +220,11 @@ class Table:
         self.sobject = definition
         self.converters = {name: _converter(item) for name, item in definition.fields.items()}
         self.unique = [item for item in definition.fields.values() if item.unique]
-        self.references = [item for item in definition.fields.values() if item.type == "reference" and item.updateable]
+        self.references = [
+            item
+            for item in definition.fields.values()
+            if item.type == "reference" and item.updateable
+        ]
         self.required = [item.name for item in definition.fields.values() if item.required]
         self.defaults = {
             item.name: item.default
@@ -204,12 +232,16 @@ class Table:
             if item.defaulted and item.default is not None
         }
         self._folds = [
-            (item.name, item.fold) for item in definition.fields.values() if item.indexed and item.name != "Id"
+            (item.name, item.fold)
+            for item in definition.fields.values()
+            if item.indexed and item.name != "Id"
         ]
 
     def new_id(self) -> str:
         self.serial += 1
-        while (found := make_id(self.sobject.prefix, self.serial)) in self.rows or found in self.bin:
+        while (
+            found := make_id(self.sobject.prefix, self.serial)
+        ) in self.rows or found in self.bin:
             self.serial += 1
         return found
 
@@ -251,7 +283,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateRule:
-    """All of `match_on` equal to those of another record of one of `match_objects`, compared without case."""
+    """All of `match_on` equal to those of another record of one of `match_objects`, compared
+    without case.
+    """
 
     name: str
     sobject: str
@@ -273,13 +307,17 @@ class Options:
 
 @dataclass(slots=True)
 class Scope:
-    """One HTTP request from its arrival on: who writes and when, and what other requests in flight hold."""
+    """One HTTP request from its arrival on: who writes and when, and what other requests in flight
+    hold.
+    """
 
     user: str
     stamp: str
     version: str = "62.0"
     locked: frozenset[str] = frozenset()  # Accounts that an earlier request in flight holds
-    new_keys: frozenset[tuple[str, str, str]] = frozenset()  # keys without a record when the request arrived
+    new_keys: frozenset[tuple[str, str, str]] = (
+        frozenset()
+    )  # keys without a record when the request arrived
     created: set[str] = field(default_factory=set)
     row_fault: Callable[[str], RowError | None] | None = None
 
@@ -301,7 +339,9 @@ class Write:
 
 @dataclass(slots=True)
 class Draft:
-    """A row of a request, its values converted: what is wrong with it so far, and what would be stored."""
+    """A row of a request, its values converted: what is wrong with it so far, and what would be
+    stored.
+    """
 
     values: Row
     errors: list[RowError]
@@ -326,13 +366,17 @@ class Org:
     def secure(self) -> None:
         """Take over the settings' field-level security. Raises BadValueError naming the field."""
         names: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in self.tables}
-        for position, entries in enumerate((self.settings.hidden_fields, self.settings.read_only_fields)):
+        for position, entries in enumerate(
+            (self.settings.hidden_fields, self.settings.read_only_fields)
+        ):
             for entry in entries:
                 table, _, name = entry.partition(".")
                 if table not in names or not name:
                     raise BadValueError(f"{entry!r} is not Object.Field")
                 names[table][position].append(name)
-        definitions = {name: secured(self.tables[name].sobject, *lists) for name, lists in names.items()}
+        definitions = {
+            name: secured(self.tables[name].sobject, *lists) for name, lists in names.items()
+        }
         for name, definition in definitions.items():
             self.tables[name].define(definition)
 
@@ -392,7 +436,9 @@ class Org:
                 if item.name == "Id":
                     continue
                 name = item.name
-            if item.read_only or not (item.updateable or (item.createable and creates is not False)):
+            if item.read_only or not (
+                item.updateable or (item.createable and creates is not False)
+            ):
                 errors.append(_not_writable(name))
                 continue
             try:
@@ -446,7 +492,12 @@ class Org:
     def delete(self, table: Table, key: str, scope: Scope) -> None:
         """Move a record to the recycle bin."""
         row = table.remove(key)
-        table.bin[key] = {**row, "IsDeleted": True, "SystemModstamp": scope.stamp, "LastModifiedDate": scope.stamp}
+        table.bin[key] = {
+            **row,
+            "IsDeleted": True,
+            "SystemModstamp": scope.stamp,
+            "LastModifiedDate": scope.stamp,
+        }
 
     def _refusals(
         self, table: Table, draft: Draft, existing: Row | None, options: Options, scope: Scope
@@ -457,10 +508,16 @@ class Org:
         if existing is not None and existing.get("IsConverted"):
             return [row_error("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead")]
         if scope.locked:
-            for account in (values.get("AccountId"), existing.get("AccountId") if existing is not None else None):
+            for account in (
+                values.get("AccountId"),
+                existing.get("AccountId") if existing is not None else None,
+            ):
                 if account in scope.locked:
                     return [lock_error(account)]
-        if scope.row_fault is not None and (fault := scope.row_fault(table.sobject.name)) is not None:
+        if (
+            scope.row_fault is not None
+            and (fault := scope.row_fault(table.sobject.name)) is not None
+        ):
             return [fault]
         for item in table.references:
             target = values.get(item.name)
@@ -470,15 +527,32 @@ class Org:
             missing = [name for name in table.required if values.get(name) is None]
         else:
             missing = [
-                name for name, value in values.items() if value is None and not table.sobject.fields[name].nillable
+                name
+                for name, value in values.items()
+                if value is None and not table.sobject.fields[name].nillable
             ]
         if missing:
             return [
-                row_error("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
+                row_error(
+                    "REQUIRED_FIELD_MISSING",
+                    f"Required fields are missing: [{', '.join(missing)}]",
+                    missing,
+                )
             ]
-        if existing is not None and self.settings.version_rule and _is_older({**existing, **values}, existing):
-            return [row_error("FIELD_CUSTOM_VALIDATION_EXCEPTION", VERSION_RULE_MESSAGE, ["Nylas_Version__c"])]
-        if self.duplicate_rules and (error := self._duplicate(table, values, existing, options, scope)) is not None:
+        if (
+            existing is not None
+            and self.settings.version_rule
+            and _is_older({**existing, **values}, existing)
+        ):
+            return [
+                row_error(
+                    "FIELD_CUSTOM_VALIDATION_EXCEPTION", VERSION_RULE_MESSAGE, ["Nylas_Version__c"]
+                )
+            ]
+        if (
+            self.duplicate_rules
+            and (error := self._duplicate(table, values, existing, options, scope)) is not None
+        ):
             return [error]
         own = existing["Id"] if existing is not None else None
         for item in table.unique:
@@ -507,7 +581,11 @@ class Org:
         action = "create" if existing is None else "update"
         merged = {**existing, **values} if existing is not None else values
         for rule in self.duplicate_rules:
-            if rule.sobject != table.sobject.name or action not in rule.on or (options.allow_save and not rule.block):
+            if (
+                rule.sobject != table.sobject.name
+                or action not in rule.on
+                or (options.allow_save and not rule.block)
+            ):
                 continue
             found = [
                 (other, row)
@@ -535,7 +613,11 @@ class Org:
                 ids = table.holders(item, value)
                 break
         rows = (table.rows[key] for key in list(ids) if key not in self.hidden)
-        return [row for row in rows if all(_same(row.get(name), value) for name, value in wanted.items())]
+        return [
+            row
+            for row in rows
+            if all(_same(row.get(name), value) for name, value in wanted.items())
+        ]
 
 
 def set_name(table: Table, row: Row) -> None:
@@ -547,13 +629,15 @@ def set_name(table: Table, row: Row) -> None:
 
 def lock_error(record: str) -> RowError:
     return row_error(
-        "UNABLE_TO_LOCK_ROW", f"unable to obtain exclusive access to this record or 1 records: {record[:15]}"
+        "UNABLE_TO_LOCK_ROW",
+        f"unable to obtain exclusive access to this record or 1 records: {record[:15]}",
     )
 
 
 def duplicate_value(name: str, holder: str) -> RowError:
     return row_error(
-        "DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with id: {holder[:15]}"
+        "DUPLICATE_VALUE",
+        f"duplicate value found: {name} duplicates value on record with id: {holder[:15]}",
     )
 
 
@@ -566,7 +650,9 @@ def _not_writable(name: str) -> RowError:
 
 
 def _is_older(row: Row, prior: Row) -> bool:
-    """The validation rule that the product ships: the same key, and a lower version than the record has."""
+    """The validation rule that the product ships: the same key, and a lower version than the record
+    has.
+    """
     version, before = row.get("Nylas_Version__c"), prior.get("Nylas_Version__c")
     return (
         version is not None
@@ -577,7 +663,11 @@ def _is_older(row: Row, prior: Row) -> bool:
 
 
 def _same(left: Any, right: Any) -> bool:
-    return left.lower() == right.lower() if isinstance(left, str) and isinstance(right, str) else left == right
+    return (
+        left.lower() == right.lower()
+        if isinstance(left, str) and isinstance(right, str)
+        else left == right
+    )
 
 
 def _duplicate_result(

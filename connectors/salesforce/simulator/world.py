@@ -93,7 +93,11 @@ class World:
         objects = standard()
         types = _object("record_types", document.get("record_types", {}))
         for name, kinds in types.items():
-            if name not in objects or not isinstance(kinds, list) or not all(_named(kind) for kind in kinds):
+            if (
+                name not in objects
+                or not isinstance(kinds, list)
+                or not all(_named(kind) for kind in kinds)
+            ):
                 raise BadValueError(
                     f"record_types.{name}: a list of objects with a name is expected for a known object"
                 )
@@ -127,7 +131,10 @@ class World:
                 self.add(name, record, f"{key}[{position}]")
         shared = {"Account": "Edit", "Contact": "ControlledByParent", "Lead": "ReadEditTransfer"}
         organization = self.org.tables["Organization"].rows[ORG_ID]
-        organization |= {f"Default{name}Access": "None" if self.org.hidden else how for name, how in shared.items()}
+        organization |= {
+            f"Default{name}Access": "None" if self.org.hidden else how
+            for name, how in shared.items()
+        }
         access = self.org.tables["UserPermissionAccess"]
         access.put(
             {
@@ -139,7 +146,9 @@ class World:
         )
 
     def replace(self, document: Mapping[str, Any]) -> None:
-        """Become the world of this document, counters and faults included. Raises BadValueError and stays as it is."""
+        """Become the world of this document, counters and faults included. Raises BadValueError and
+        stays as it is.
+        """
         self.__dict__ = World(document).__dict__
         self.services.limits = self.limits
 
@@ -173,7 +182,9 @@ class World:
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change settings while running. Raises BadValueError and changes nothing."""
-        before = {name: getattr(self.settings, name) for name in changes if hasattr(self.settings, name)}
+        before = {
+            name: getattr(self.settings, name) for name in changes if hasattr(self.settings, name)
+        }
         apply_settings(self.settings, changes)
         try:
             self.org.secure()
@@ -182,7 +193,9 @@ class World:
             raise BadValueError(f"settings: {error}") from None
 
     def add(self, name: str, record: Any, where: str) -> Row:
-        """Store a record as it already stands in the org, past every rule but the unique key. Raises BadValueError."""
+        """Store a record as it already stands in the org, past every rule but the unique key.
+        Raises BadValueError.
+        """
         table = self.org.tables[name]
         values = dict(_object(where, record))
         hidden = values.pop("_hidden", False)
@@ -194,7 +207,12 @@ class World:
             raise BadValueError(f"{where}.Id: {given!r} is there twice")
         now = stamp(self.now())
         row: Row = {"Id": key, **table.defaults, "OwnerId": HUMAN_USER, "CreatedById": HUMAN_USER}
-        row |= {"LastModifiedById": HUMAN_USER, "CreatedDate": now, "LastModifiedDate": now, "SystemModstamp": now}
+        row |= {
+            "LastModifiedById": HUMAN_USER,
+            "CreatedDate": now,
+            "LastModifiedDate": now,
+            "SystemModstamp": now,
+        }
         for field_name, value in values.items():
             stored = self._stored(table, field_name, value, f"{where}.{field_name}")
             if stored is None:
@@ -203,7 +221,9 @@ class World:
                 row[field_name] = stored
         for item in table.unique:
             if item.name in row and (holders := list(table.holders(item, row[item.name]))):
-                raise BadValueError(f"{where}.{item.name}: {row[item.name]!r} is held by {holders[0]} already")
+                raise BadValueError(
+                    f"{where}.{item.name}: {row[item.name]!r} is held by {holders[0]} already"
+                )
         missing = [required for required in table.required if required not in row]
         if missing:
             raise BadValueError(f"{where}: {', '.join(missing)} is missing")
@@ -225,16 +245,24 @@ class World:
             try:
                 return stamp(datetime.fromisoformat(value).astimezone(UTC))
             except (TypeError, ValueError):
-                raise BadValueError(f"{where}: an ISO date and time is expected, not {value!r}") from None
+                raise BadValueError(
+                    f"{where}: an ISO date and time is expected, not {value!r}"
+                ) from None
         try:
             return stored_value(table, name, value)
         except ValueError as error:
             raise BadValueError(f"{where}: {error}") from None
 
     def edit(self, name: str, key: str, values: Mapping[str, Any], user: str = HUMAN_USER) -> Row:
-        """Change a record as somebody else in the org does, past the version rule. Raises BadValueError."""
+        """Change a record as somebody else in the org does, past the version rule. Raises
+        BadValueError.
+        """
         table, row = self._found(name, key)
-        changed = {field: self._stored(table, field, value, field) for field, value in values.items() if field != "Id"}
+        changed = {
+            field: self._stored(table, field, value, field)
+            for field, value in values.items()
+            if field != "Id"
+        }
         merged = {field: value for field, value in {**row, **changed}.items() if value is not None}
         scope = self.scope(user)
         self.org.store(table, merged, changed, scope)
@@ -247,17 +275,32 @@ class World:
         self.org.delete(table, row["Id"], self.scope(HUMAN_USER))
 
     def convert(self, lead: str, contact: str | None) -> Row:
-        """Convert a Lead as a user would, into a Contact that is there or a new one; what it returns is the Contact.
+        """Convert a Lead as a user would, into a Contact that is there or a new one; what it
+        returns is the Contact.
 
-        Only empty fields of a Contact that is there are filled; the key moves along where `lead_mapping` is set.
-        Raises BadValueError.
+        Only empty fields of a Contact that is there are filled; the key moves along where
+        `lead_mapping` is set. Raises BadValueError.
         """
         leads, row = self._found("Lead", lead)
         if row.get("IsConverted"):
             raise BadValueError(f"{lead} is converted already")
-        carried = ["FirstName", "LastName", "Title", "Email", "Phone", "MobilePhone", "Fax", "LeadSource"]
+        carried = [
+            "FirstName",
+            "LastName",
+            "Title",
+            "Email",
+            "Phone",
+            "MobilePhone",
+            "Fax",
+            "LeadSource",
+        ]
         if self.settings.lead_mapping:
-            carried += ["Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Email_2__c", "Nylas_Email_3__c"]
+            carried += [
+                "Nylas_Contact_Id__c",
+                "Nylas_Version__c",
+                "Nylas_Email_2__c",
+                "Nylas_Email_3__c",
+            ]
         values = {name: row[name] for name in carried if name in row}
         if contact is None:
             account = self.add("Account", {"Name": row["Company"]}, "account")
@@ -293,38 +336,73 @@ class World:
         people = (
             (
                 INTEGRATION_USER,
-                {"Username": username, "LastName": "Integration", "Email": "integration@example.com"} | dict(user),
+                {
+                    "Username": username,
+                    "LastName": "Integration",
+                    "Email": "integration@example.com",
+                }
+                | dict(user),
             ),
-            (HUMAN_USER, {"Username": "sales@example.com", "LastName": "Sales", "Email": "sales@example.com"}),
+            (
+                HUMAN_USER,
+                {
+                    "Username": "sales@example.com",
+                    "LastName": "Sales",
+                    "Email": "sales@example.com",
+                },
+            ),
         )
         table = self.org.tables["User"]
         for key, values in people:
-            row: Row = {"Id": key, "IsActive": True, "CreatedById": HUMAN_USER, "LastModifiedById": HUMAN_USER}
-            row |= {name: stamp(self.now()) for name in ("CreatedDate", "LastModifiedDate", "SystemModstamp")}
+            row: Row = {
+                "Id": key,
+                "IsActive": True,
+                "CreatedById": HUMAN_USER,
+                "LastModifiedById": HUMAN_USER,
+            }
+            row |= {
+                name: stamp(self.now())
+                for name in ("CreatedDate", "LastModifiedDate", "SystemModstamp")
+            }
             for name, value in values.items():
                 row[name] = self._stored(table, name, value, f"user.{name}")
             row["Name"] = row["LastName"]
             table.put(row)
-        organization = {"Id": ORG_ID, "Name": "Simulated", "OrganizationType": "Developer Edition", "IsSandbox": False}
+        organization = {
+            "Id": ORG_ID,
+            "Name": "Simulated",
+            "OrganizationType": "Developer Edition",
+            "IsSandbox": False,
+        }
         self.org.tables["Organization"].put(organization)
 
     def _add_rule(self, document: Any) -> None:
         rule = _object("duplicate_rules", document)
         where = f"duplicate_rules.{rule.get('name', '?')}"
-        _known(where, rule, ("name", "sobject", "match_on", "match_objects", "action", "on", "message"))
+        _known(
+            where, rule, ("name", "sobject", "match_on", "match_objects", "action", "on", "message")
+        )
         name = str(rule.get("sobject"))
         objects = rule.get("match_objects", [name])
         action, on = rule.get("action"), rule.get("on", ["create", "update"])
         match_on = rule.get("match_on", ["Email"])
-        if name not in _LISTS.values() or not isinstance(objects, list) or not set(objects) <= set(_LISTS.values()):
-            raise BadValueError(f"{where}: sobject and match_objects are of {', '.join(_LISTS.values())}")
+        if (
+            name not in _LISTS.values()
+            or not isinstance(objects, list)
+            or not set(objects) <= set(_LISTS.values())
+        ):
+            raise BadValueError(
+                f"{where}: sobject and match_objects are of {', '.join(_LISTS.values())}"
+            )
         if action not in ("Alert", "Block"):
             raise BadValueError(f"{where}.action: 'Alert' or 'Block' is expected, not {action!r}")
         if not isinstance(on, list) or not set(on) <= {"create", "update"}:
             raise BadValueError(f"{where}.on: a list of create and update is expected, not {on!r}")
         fields = self.org.tables[name].sobject.fields
         if not isinstance(match_on, list) or not match_on or not set(match_on) <= fields.keys():
-            raise BadValueError(f"{where}.match_on: a list of fields of {name} is expected, not {match_on!r}")
+            raise BadValueError(
+                f"{where}.match_on: a list of fields of {name} is expected, not {match_on!r}"
+            )
         made = DuplicateRule(
             str(rule.get("name", f"{name}_Rule")),
             name,

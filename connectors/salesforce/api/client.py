@@ -1,0 +1,265 @@
+"""The HTTP client of one org: authorised, compressed, bounded calls whose refusals are raised as
+what they mean.
+"""
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from connectors.salesforce.api.auth import OnCall, Session, Token, no_hook
+from connectors.salesforce.api.budget import PROBE_SECONDS, Budget, Usage, parse_limits
+from connectors.salesforce.api.composite import (
+    SubAnswer,
+    Subrequest,
+    composite_body,
+    match_answers,
+    parse_query,
+    query_page,
+)
+from connectors.salesforce.api.errors import (
+    PAUSE_REASONS,
+    Action,
+    OrgUnavailable,
+    UnexpectedAnswer,
+    classify_request,
+    raise_for,
+    retry_after,
+)
+
+API_VERSION = "62.0"
+
+# Five collections, each a transaction of its own with 10 s of Apex CPU, and as long again in the
+# database. Salesforce itself gives up after 600 s; a call that is repeated before that is safe,
+# because upserts and updates are idempotent.
+ANSWER_SECONDS = 120.0
+# name, TCP and TLS across an ocean take under two seconds; ten allow for lost packets
+CONNECT_SECONDS = 10.0
+# a request is a few hundred kilobytes when compressed
+WRITE_SECONDS = 30.0
+# an org runs 25 long requests at once and refuses the next
+MAX_CONNECTIONS = 25
+# shorter than the idle time-outs of load balancers, so that a call seldom meets a connection that
+# is already closed
+KEEPALIVE_SECONDS = 30.0
+# below, the header of a gzip stream costs as much as it saves
+GZIP_FROM = 1024
+# rows repeat their field names: this level saves nearly as much as the highest, in a fraction of
+# its time
+GZIP_LEVEL = 3
+# 2,000 records each; a statement of ours that goes on for longer is wrong
+MAX_PAGES = 5_000
+
+
+def http_client() -> httpx.AsyncClient:
+    """An httpx client with the timeouts and connection limits that fit Salesforce; the
+    SalesforceClient closes it.
+    """
+    return httpx.AsyncClient(
+        # the read time-out covers one gap; the whole call is bounded by ANSWER_SECONDS
+        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
+        limits=httpx.Limits(
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_CONNECTIONS,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        ),
+        headers={
+            "User-Agent": "contactstream",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+        },
+        follow_redirects=False,  # another host must not be handed the token
+    )
+
+
+def _no_fence() -> None:
+    """For those who are the only writer there can be."""
+
+
+class SalesforceClient:
+    """Every call raises OrgUnavailable (pause), RequestRejected (see its verdict) or
+    UnexpectedAnswer.
+
+    Paths are relative to `/services/data/vNN.N`, or absolute as Salesforce hands them out
+    (`nextRecordsUrl`). `fence` is called before whatever is sent, a repetition too, and raises
+    WriterFenced when there may be another writer by now. `async with` closes the httpx client at
+    the end. `answer_seconds` bounds each call from its start to the whole answer.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        http: httpx.AsyncClient,
+        api_version: str = API_VERSION,
+        on_call: OnCall = no_hook,
+        budget: Budget | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+        fence: Callable[[], None] = _no_fence,
+    ) -> None:
+        self._session = session
+        self._http = http
+        self.api_version = api_version
+        self._on_call = on_call
+        self.budget = budget or Budget()
+        self._answer_seconds = answer_seconds
+        self._fence = fence
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def user_id(self) -> str | None:
+        """The 18-character ID of the user we are logged in as, from the token's identity URL."""
+        return (await self._session.token()).user_id
+
+    async def get(self, path: str, kind: str = "get") -> Any:
+        """The parsed JSON of a GET. Not subject to the budget, so that limits can always be asked
+        for.
+        """
+        return await self._call("GET", path, kind)
+
+    async def composite(self, subrequests: Sequence[Subrequest], kind: str) -> list[SubAnswer]:
+        """One Composite; the answers in the order of the subrequests, their own statuses unchecked.
+
+        OrgUnavailable("budget") without a call when only the reserve is left. UnexpectedAnswer if
+        the answer does not name each subrequest once: some of the rows may have been written, so
+        the same rows are simply sent again.
+        """
+        body = encode(composite_body(subrequests, self.api_version))
+        self._admit()
+        return match_answers(subrequests, await self._call("POST", "/composite", kind, body))
+
+    def _admit(self) -> None:
+        if not self.budget.admit():
+            raise OrgUnavailable("budget", PROBE_SECONDS)
+
+    async def limits(self) -> dict[str, Usage]:
+        """`GET /limits`, observed into the budget; RequestRejected without the permission "View
+        Setup".
+        """
+        limits = parse_limits(await self.get("/limits", "limits"))
+        if daily := limits.get("DailyApiRequests"):
+            self.budget.observe_usage(daily)
+        return limits
+
+    async def query_all(self, soql: str, kind: str = "query") -> list[Mapping[str, Any]]:
+        """Every record of a short statement (a URL holds 16,384 bytes), page after page; the budget
+        counts from the second.
+        """
+        page = parse_query(await self.get(f"/query?q={quote(soql, safe='')}", kind))
+        return [*page.records, *await self._further(page.next_url, kind)]
+
+    async def rest_of(self, answer: SubAnswer, kind: str = "query") -> list[Mapping[str, Any]]:
+        """Every record of a query subanswer: its own, and the further pages where it says
+        done=false.
+
+        OrgUnavailable("budget") without a call when only the reserve is left.
+        """
+        page = query_page(answer)
+        return [*page.records, *await self._further(page.next_url, kind)]
+
+    async def _further(self, next_url: str | None, kind: str) -> list[Mapping[str, Any]]:
+        records: list[Mapping[str, Any]] = []
+        for _ in range(MAX_PAGES):
+            if next_url is None:
+                return records
+            self._admit()
+            page = parse_query(await self.get(next_url, kind))
+            records += page.records
+            next_url = page.next_url
+        raise UnexpectedAnswer(f"a query with more than {MAX_PAGES} pages")
+
+    async def _call(self, method: str, path: str, kind: str, body: bytes | None = None) -> Any:
+        token = await self._session.token()
+        answer = await self._send(token, method, path, kind, body)
+        parsed = _parsed(answer)
+        verdict = classify_request(answer.status_code, parsed)
+        if verdict.action is Action.REFRESH_TOKEN or verdict.reason == "moved":
+            # an org that moved has another instance_url, which only a login tells
+            token = await self._session.refresh(token)
+            answer = await self._send(token, method, path, kind, body)
+            parsed = _parsed(answer)
+        raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
+        return parsed
+
+    async def _send(
+        self, token: Token, method: str, path: str, kind: str, body: bytes | None
+    ) -> httpx.Response:
+        url = token.instance_url + (
+            path if path.startswith("/services/") else f"/services/data/v{self.api_version}{path}"
+        )
+        headers = {"Authorization": f"Bearer {token.access_token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json; charset=UTF-8"
+            if len(body) >= GZIP_FROM:
+                headers["Content-Encoding"] = "gzip"
+                body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+        try:
+            return await self._timed(method, url, headers, kind, body)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # most often a connection that Salesforce closed while it was idle: worth one more try
+            # before a pause
+            return await self._timed(method, url, headers, kind, body, last=True)
+
+    async def _timed(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        kind: str,
+        body: bytes | None,
+        *,
+        last: bool = False,
+    ) -> httpx.Response:
+        self._fence()
+        started = time.monotonic()
+        status: int | None = None
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                answer = await self._http.request(method, url, headers=headers, content=body)
+            status = answer.status_code
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            if last:
+                raise _network(error) from error
+            raise
+        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+            raise _network(error) from error
+        finally:
+            self._on_call(kind, status, time.monotonic() - started)
+        self.budget.observe(answer.headers)
+        return answer
+
+
+def encode(body: object) -> bytes:
+    """JSON. What orjson refuses (a lone surrogate, a huge number) is written as Python does, for
+    Salesforce to refuse that row alone.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body).encode()
+
+
+def _network(error: Exception) -> OrgUnavailable:
+    return OrgUnavailable("network", PAUSE_REASONS["network"], type(error).__name__)
+
+
+def _parsed(answer: httpx.Response) -> Any:
+    try:
+        return orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return answer.content

@@ -1,0 +1,116 @@
+"""What an sObject looks like to our user: fields, lengths and permissions, from its describe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.api.errors import UnexpectedAnswer, raise_for
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDescribe:
+    name: str
+    type: str  # string, email, phone, picklist, date, double, reference, textarea ...
+    label: str = ""
+    length: int = 0  # characters; 0 where it does not apply
+    precision: int = 0
+    scale: int = 0
+    createable: bool = False
+    updateable: bool = False
+    nillable: bool = True
+    defaulted: bool = False
+    external_id: bool = False
+    id_lookup: bool = False
+    unique: bool = False
+    case_sensitive: bool = False
+    restricted_picklist: bool = False
+    picklist: frozenset[str] = frozenset()  # active values
+    reference_to: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        """Must be given on create."""
+        return self.createable and not self.nillable and not self.defaulted
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDescribe:
+    """Fields hidden from the user are simply absent. `fields` is keyed by the API name as
+    Salesforce spells it.
+    """
+
+    name: str
+    fields: Mapping[str, FieldDescribe]
+    createable: bool = False
+    updateable: bool = False
+    queryable: bool = False
+
+    @property
+    def required(self) -> frozenset[str]:
+        return frozenset(name for name, described in self.fields.items() if described.required)
+
+
+def describe_subrequest(sobject: str, ref: str) -> Subrequest:
+    """A describe inside a Composite; it takes none of the five places of queries and collections."""
+    return Subrequest("GET", f"/sobjects/{sobject}/describe", ref)
+
+
+def parse_describe(body: object) -> ObjectDescribe:
+    """UnexpectedAnswer if it is not a describe."""
+    if (
+        not isinstance(body, Mapping)
+        or not isinstance(body.get("name"), str)
+        or not isinstance(body.get("fields"), list)
+    ):
+        raise UnexpectedAnswer("a describe without name or fields")
+    fields = [
+        _field(item)
+        for item in body["fields"]
+        if isinstance(item, Mapping) and isinstance(item.get("name"), str)
+    ]
+    return ObjectDescribe(
+        name=body["name"],
+        fields={described.name: described for described in fields},
+        createable=body.get("createable") is True,
+        updateable=body.get("updateable") is True,
+        queryable=body.get("queryable") is True,
+    )
+
+
+def _field(item: Mapping[str, Any]) -> FieldDescribe:
+    return FieldDescribe(
+        name=item["name"],
+        type=str(item.get("type", "")),
+        label=str(item.get("label", "")),
+        length=_number(item.get("length")),
+        precision=_number(item.get("precision")),
+        scale=_number(item.get("scale")),
+        createable=item.get("createable") is True,
+        updateable=item.get("updateable") is True,
+        nillable=item.get("nillable") is not False,
+        defaulted=item.get("defaultedOnCreate") is True,
+        external_id=item.get("externalId") is True,
+        id_lookup=item.get("idLookup") is True,
+        unique=item.get("unique") is True,
+        case_sensitive=item.get("caseSensitive") is True,
+        restricted_picklist=item.get("restrictedPicklist") is True,
+        picklist=frozenset(
+            str(entry.get("value"))
+            for entry in item.get("picklistValues") or ()
+            if isinstance(entry, Mapping) and entry.get("active") is not False
+        ),
+        reference_to=tuple(str(name) for name in item.get("referenceTo") or ()),
+    )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def describe_answer(answer: SubAnswer) -> ObjectDescribe:
+    """The describe of a subanswer. Raises OrgUnavailable, RequestRejected (no access to the
+    object), UnexpectedAnswer.
+    """
+    raise_for(answer.status, answer.body, inside_composite=True)
+    return parse_describe(answer.body)

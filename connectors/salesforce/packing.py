@@ -1,0 +1,186 @@
+"""Packs rows into Composite calls within Salesforce's limits."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from connectors.salesforce.api.composite import (
+    KEY_FIELD,
+    MAX_COLLECTIONS,
+    MAX_ROWS,
+    Call,
+    Collection,
+    Op,
+    WriteRow,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackLimits:
+    collections: int = MAX_COLLECTIONS
+    rows: int = MAX_ROWS
+    calls: int | None = None  # at most so many calls; what does not fit is left over
+
+
+DEFAULT_LIMITS = PackLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Calls of one group share an Account or a person and go one after the other; groups may be in
+    flight side by side.
+    """
+
+    groups: tuple[tuple[Call, ...], ...]
+    leftovers: tuple[WriteRow, ...] = ()
+
+
+def pack(rows: Sequence[WriteRow], limits: PackLimits = DEFAULT_LIMITS) -> Packed:
+    """Rows into Composite calls. Rows given first go first (put earlier leftovers in front).
+
+    A call takes the fullest collections there are, so that a few odd rows never displace hundreds;
+    but the first row's kind always comes along, so that no leftover waits for ever. Rows of one
+    Account, person or record stay together in one call as long as they fit; where they do not,
+    their calls are in one group. One record is in a call only once.
+    """
+    bundles = _bundles(rows)
+    calls: list[Call] = []
+    while bundles and (limits.calls is None or len(calls) < limits.calls):
+        call, bundles = _fill(bundles, limits)
+        calls.append(call)
+    leftovers = sorted((place for bundle in bundles for place, _ in bundle))
+    return Packed(_groups(calls), tuple(rows[place] for place in leftovers))
+
+
+def halve(call: Call) -> tuple[Call, ...]:
+    """A call in two, by collections, or by rows where it has only one; a single row stays as it is.
+
+    For HALVE and BISECT: eleven steps at most lead from a full call to a guilty row.
+    """
+    if len(call) > 1:
+        middle = (len(call) + 1) // 2
+        return call[:middle], call[middle:]
+    collection = call[0]
+    middle = (len(collection.rows) + 1) // 2
+    parts = (collection.rows[:middle], collection.rows[middle:])
+    return tuple((replace(collection, rows=rows),) for rows in parts if rows)
+
+
+_Kind = tuple[str, Op]
+
+
+_Bundle = list[
+    tuple[int, WriteRow]
+]  # rows that share an Account or a person, with their places in the input
+
+
+def conflict_tokens(row: WriteRow) -> set[tuple[str, str]]:
+    """What no two requests in flight may have in common: the row's Account, its people, the record
+    itself.
+    """
+    tokens = {("person", person) for person in row.people}
+    tokens.add(("record", _identity(row)))
+    if key := row.fields.get(KEY_FIELD):
+        tokens.add(("record", str(key)))
+    if row.account_id:
+        tokens.add(("account", row.account_id))
+    return tokens
+
+
+def _identity(row: WriteRow) -> str:
+    return str(row.fields["Id"] if row.op == "update" else row.fields[KEY_FIELD])
+
+
+def _bundles(rows: Sequence[WriteRow]) -> list[_Bundle]:
+    """The connected components of rows by shared tokens, each in the order given, by their first
+    row.
+    """
+    return [
+        [(place, rows[place]) for place in places]
+        for places in _components([conflict_tokens(row) for row in rows])
+    ]
+
+
+def _components(tokens: Sequence[Iterable[tuple[str, str]]]) -> list[list[int]]:
+    parents = list(range(len(tokens)))
+
+    def root(place: int) -> int:
+        while parents[place] != place:
+            parents[place] = parents[parents[place]]
+            place = parents[place]
+        return place
+
+    first: dict[tuple[str, str], int] = {}
+    for place, own in enumerate(tokens):
+        for token in own:
+            one, other = sorted((root(first.setdefault(token, place)), root(place)))
+            parents[other] = one
+    found: dict[int, list[int]] = {}
+    for place in range(len(tokens)):
+        found.setdefault(root(place), []).append(place)
+    return list(found.values())
+
+
+def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_Bundle]]:
+    """One call of the bundles, and the bundles that are left."""
+    room = _room(bundles, limits)
+    taken: dict[_Kind, list[WriteRow]] = {}
+    records: set[str] = set()
+    left: list[_Bundle] = []
+    for number, bundle in enumerate(bundles):
+        needed = Counter(_kind(row) for _, row in bundle)
+        whole = all(room[kind] >= count for kind, count in needed.items())
+        # an Account with more rows than a collection is worth splitting, though its calls then
+        # queue; so is the very first bundle, or nothing might ever fit
+        if not whole and number and len(bundle) <= limits.rows:
+            left.append(bundle)
+            continue
+        rest: _Bundle = []
+        for place, row in bundle:
+            kind = _kind(row)
+            if room[kind] and _identity(row) not in records:
+                room[kind] -= 1
+                records.add(_identity(row))
+                taken.setdefault(kind, []).append(row)
+            else:
+                rest.append((place, row))
+        if rest:
+            left.append(rest)
+    call: Call = tuple(
+        Collection(sobject, op, tuple(ordered[start : start + limits.rows]))
+        for (sobject, op), kept in taken.items()
+        for ordered in [sorted(kept, key=lambda row: row.account_id or "")]
+        for start in range(0, len(ordered), limits.rows)
+    )
+    return call, left
+
+
+def _room(bundles: Sequence[_Bundle], limits: PackLimits) -> Counter[_Kind]:
+    """Rows of each kind that one call takes: the first row's collection, then the fullest ones."""
+    counts = Counter(_kind(row) for bundle in bundles for _, row in bundle)
+    chunks = sorted(
+        (
+            (min(limits.rows, count - start), kind)
+            for kind, count in counts.items()
+            for start in range(0, count, limits.rows)
+        ),
+        reverse=True,
+    )
+    first = next(chunk for chunk in chunks if chunk[1] == _kind(bundles[0][0][1]))
+    chunks.remove(first)
+    room: Counter[_Kind] = Counter()
+    for size, kind in [first, *chunks[: limits.collections - 1]]:
+        room[kind] += size
+    return room
+
+
+def _kind(row: WriteRow) -> _Kind:
+    return row.sobject, row.op
+
+
+def _groups(calls: Sequence[Call]) -> tuple[tuple[Call, ...], ...]:
+    tokens = [
+        {token for collection in call for row in collection.rows for token in conflict_tokens(row)}
+        for call in calls
+    ]
+    return tuple(tuple(calls[place] for place in places) for places in _components(tokens))

@@ -1,0 +1,46 @@
+"""What contactstream may do in the org."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from connectors.salesforce.exclusions import Exclusions
+from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.routing import ADDRESS_BOOK, Creation
+from connectors.salesforce.suppression import Suppression, SuppressionFile
+
+
+class OnDelete(StrEnum):
+    """What happens to the record of a deleted contact. Salesforce is never asked to delete."""
+
+    RELEASE = (
+        "release"  # the key is cleared, so that the next contact that matches takes the record over
+    )
+    FLAG = "flag"  # a checkbox is set
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be done in the org."""
+
+    mapping: FieldMapping = field(default_factory=FieldMapping)
+    exclusions: Exclusions = field(default_factory=Exclusions)
+    suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
+    sources: frozenset[str] = ADDRESS_BOOK
+    creation: Creation = field(default_factory=Creation)
+    overwrite_others: bool = False
+    """Whether a key's owner also overwrites records that others created; otherwise what people
+    typed stays.
+    """
+    on_delete: OnDelete = OnDelete.RELEASE
+    flag_field: str | None = None
+    """The checkbox for OnDelete.FLAG, on both objects."""
+    account_domains: Mapping[str, str] = field(default_factory=dict)
+    """Further domains: to an Account ID, or to the domain whose Account they share."""
+    allow_save: bool = True
+    """Save past duplicate rules that only alert."""
+    account_refresh: float = 900.0
+    """Seconds after which the Accounts that changed, and the describes, are read again, beside the
+    queries of a batch.
+    """

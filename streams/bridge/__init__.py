@@ -1,0 +1,1 @@
+"""The bridge: receives webhooks from Nylas and publishes them to Kafka."""

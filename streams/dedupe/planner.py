@@ -1,0 +1,230 @@
+"""What a batch of events comes to: the records to publish and the entries to remember. Plain
+functions over plain data.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from connectors.nylas.errors import UnreadableBody
+from connectors.nylas.model import Notification, contact_key, parse_notification
+from connectors.salesforce.mapping_rules import FieldMapping, fingerprint
+from streams.dedupe.versions import (
+    DELETED,
+    ContactEvent,
+    DedupeState,
+    decide,
+    decode,
+    encode,
+    hash_id,
+    mapping_tag,
+)
+from streams.events import (
+    Kind,
+    Origin,
+    change_headers,
+    dead_letter_headers,
+    known_origin,
+    number,
+    refetch_headers,
+)
+from streams.kafka.clients import MAX_MESSAGE_BYTES
+from streams.kafka.records import Headers, KafkaRecord
+from streams.topics import Topics
+
+STAGE = "dedupe"
+FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
+IDENTITY = {"grant_id", "id", "object"}
+"""What an updated contact says that says nothing."""
+
+MAX_AHEAD = 86_400
+"""Seconds. A time that lies a day ahead is no time (milliseconds, a broken clock): believed, it
+would make all that follows stale.
+"""
+
+MAX_CHANGE = MAX_MESSAGE_BYTES - 64 * 1024  # leaves room for key and headers
+
+
+class Consumed(Protocol):
+    """A record as aiokafka hands it out; its headers are a tuple of names and bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+Output = tuple[str, bytes | None, bytes | None, Headers]
+"""Topic, value, key, headers: the order in which confluent-kafka takes them."""
+
+
+@dataclass(slots=True)
+class DedupePlan:
+    """What follows from a batch, in this order: publish `outputs`, then remember `entries`."""
+
+    outputs: list[Output] = field(default_factory=list)
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+    forwarded: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    refetch: Counter[str] = field(default_factory=Counter)
+    dead_lettered: Counter[str] = field(default_factory=Counter)
+
+
+class DedupePlanner:
+    """Decides batch by batch for one mapping and one set of topics."""
+
+    def __init__(self, mapping: FieldMapping, topics: Topics) -> None:
+        self._mapping = mapping
+        self._tag = mapping_tag(mapping.hash)
+        self._changes = topics.changes.name
+        self._refetch = topics.refetch.name
+        self._dead_letter = topics.dead_letter.name
+
+    def plan(
+        self, records: Iterable[Consumed], entries: Mapping[bytes, bytes], now: int
+    ) -> DedupePlan:
+        """The batch's records of one partition, in their order, against that partition's entries of
+        the table.
+
+        `now` in seconds since the epoch. Raises UnreadableState when an entry is not ours; nothing
+        that stands in a record raises.
+        """
+        plan = DedupePlan()
+        states: dict[bytes, DedupeState | None] = {}
+        for record in records:
+            try:
+                self._one(record, entries, states, now, plan)
+            except UnreadableBody as error:
+                plan.outputs.append(self._unreadable(record, error))
+                plan.dead_lettered[error.reason] += 1
+        plan.entries = {key: encode(state) for key, state in states.items() if state is not None}
+        return plan
+
+    def _one(
+        self,
+        record: Consumed,
+        entries: Mapping[bytes, bytes],
+        states: dict[bytes, DedupeState | None],
+        now: int,
+        plan: DedupePlan,
+    ) -> None:
+        key, headers = record.key, dict(record.headers)
+        notification = parse_notification(record.value or b"")
+        contact = notification.object
+        if not notification.type.startswith("contact."):
+            raise UnreadableBody("not_a_contact")
+        if key != _key(contact):
+            raise UnreadableBody("wrong_key")
+        deleted = notification.type.startswith("contact.deleted")
+        event = self._event(notification, contact, deleted, headers.get("origin") in FORCED, now)
+
+        if key in states:
+            known = states[key]
+        else:
+            entry = entries.get(key)
+            known = None if entry is None else decode(entry)
+        forward, reason, state, refetch = decide(known, event, now)
+
+        received = number(headers.get("received_ms"))
+        if received is None:
+            received = max(0, record.timestamp)
+        if forward and event.version is not None:
+            value = _change(contact, deleted)
+            kind = Kind.DELETED if deleted else Kind.UPDATED
+            plan.outputs.append(
+                (
+                    self._changes,
+                    value,
+                    key,
+                    change_headers(
+                        kind,
+                        event.version,
+                        event.fingerprint.hex(),
+                        self._mapping.hash,
+                        known_origin(headers.get("origin")).encode(),
+                        b"%d" % received,
+                    ),
+                )
+            )
+            plan.forwarded[kind.value] += 1
+        elif refetch is None:
+            plan.dropped[reason] += 1
+        if refetch is not None:
+            plan.outputs.append(
+                (self._refetch, b"", key, refetch_headers(reason, refetch, received))
+            )
+            plan.refetch[reason] += 1
+        if state is not known:
+            states[key] = state
+
+    def _event(
+        self,
+        notification: Notification,
+        contact: Mapping[str, Any],
+        deleted: bool,
+        forced: bool,
+        now: int,
+    ) -> ContactEvent:
+        time = notification.time
+        if time is not None and not 0 <= time <= now + MAX_AHEAD:
+            time = None
+        if deleted:
+            mark = DELETED
+        elif notification.type.endswith(".truncated") or contact.keys() <= IDENTITY:
+            mark = b""
+        else:
+            mark = fingerprint(self._mapping, contact)
+        return ContactEvent(time, hash_id(notification.id), mark, self._tag, forced)
+
+    def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
+        read = KafkaRecord(
+            record.topic,
+            record.key,
+            record.value,
+            list(record.headers),
+            record.partition,
+            record.offset,
+            record.timestamp,
+        )
+        value, detail = record.value, str(error)
+        if (
+            value is not None and len(value) > MAX_CHANGE
+        ):  # came compressed; our topics take no larger ones
+            value, detail = b"", f"{detail}: {len(value)} bytes; the value is left out"
+        return (
+            self._dead_letter,
+            value,
+            record.key,
+            dead_letter_headers(read, STAGE, error.reason, detail),
+        )
+
+
+def _key(contact: Mapping[str, Any]) -> bytes:
+    return contact_key(
+        contact["grant_id"], contact["id"]
+    ).encode()  # the parser lets no lone surrogate through
+
+
+def _change(contact: Mapping[str, Any], deleted: bool) -> bytes:
+    """The value of a change. Raises UnreadableBody when the contact is nested too deeply, or too
+    large for the topic.
+    """
+    if deleted:
+        contact = {"grant_id": contact["grant_id"], "id": contact["id"], "object": "contact"}
+    try:
+        value = orjson.dumps(contact)
+    except TypeError:  # nesting beyond 254, which orjson reads but does not write
+        try:
+            value = json.dumps(contact, ensure_ascii=False, separators=(",", ":")).encode()
+        except RecursionError:
+            raise UnreadableBody("too_deep") from None
+    if len(value) > MAX_CHANGE:
+        raise UnreadableBody("too_large")
+    return value

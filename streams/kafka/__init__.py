@@ -1,0 +1,1 @@
+"""Everything that talks to Kafka. It knows no stage and no contact."""

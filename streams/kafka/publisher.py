@@ -1,0 +1,152 @@
+"""Records to Kafka, awaited: nothing counts as written before the broker has acknowledged it."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.kafka.records import KafkaRecord
+
+
+class PublishFailed(RuntimeError):
+    """The broker did not acknowledge a record within the producer's delivery time-out, or refused
+    it.
+
+    Whether it is stored is unknown: publish it again. `permanent` says that the broker refused the
+    record itself, `fatal` that this producer will never publish again and the process has to start
+    anew.
+    """
+
+    def __init__(self, error: str, *, permanent: bool = False, fatal: bool = False) -> None:
+        super().__init__(error)
+        self.permanent = permanent
+        self.fatal = fatal
+
+
+def _failure(error: KafkaError) -> PublishFailed:
+    fatal = error.fatal() or error.code() == KafkaError._FATAL
+    return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
+
+
+_REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
+
+
+class _Group:
+    """Records published together, and the future that waits for the last acknowledgement."""
+
+    __slots__ = ("error", "future", "waiting")
+
+    def __init__(self, future: asyncio.Future[None], waiting: int) -> None:
+        self.future, self.waiting = future, waiting
+        self.error: KafkaError | None = None
+
+    def delivered(self, error: KafkaError | None, _message: Any) -> None:
+        self.error = self.error or error
+        self.waiting -= 1
+
+
+class Publisher:
+    """A producer for one event loop. A thread serves its callbacks and hands the loop all finished
+    groups of a poll at once.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._finished: deque[_Group] = deque()
+        self._closing = threading.Event()
+        self._producer: Producer | None = None
+        self._thread: threading.Thread | None = None
+        self._flush_seconds = 0.0
+
+    def open(self) -> None:
+        """Starts the producer. It connects in the background: `publish` waits as long as the
+        delivery time-out allows.
+        """
+        self._producer = Producer(self._config)
+        self._thread = threading.Thread(
+            target=self._serve,
+            args=(self._producer, asyncio.get_running_loop()),
+            name="publisher",
+            daemon=True,
+        )
+        self._thread.start()
+
+    async def publish(self, records: Sequence[KafkaRecord]) -> None:
+        """Returns once every record is acknowledged; their partitions and offsets are ignored.
+
+        Does not block. Raises PublishFailed when one was not acknowledged in time, or the
+        producer's queue is full: then all of them are to be published again, which may store some
+        twice.
+        """
+        if self._producer is None:
+            raise RuntimeError("the publisher is not open")
+        if not records:
+            return
+        group = _Group(asyncio.get_running_loop().create_future(), len(records))
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            group.delivered(error, message)
+            if group.waiting == 0:
+                self._finished.append(group)
+
+        for record in records:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    headers=record.headers,
+                    on_delivery=delivered,
+                )
+            except (BufferError, KafkaException) as error:
+                # What was handed over before is still reported, to a group that never completes and
+                # that nobody waits for.
+                if isinstance(error, KafkaException):
+                    raise _failure(error.args[0]) from error
+                raise PublishFailed(str(error)) from error
+        await group.future
+
+    async def close(self, seconds: float) -> int:
+        """Waits at most so many seconds for what is under way; returns how many records remained
+        unacknowledged.
+        """
+        if self._producer is None or self._thread is None:
+            return 0
+        self._flush_seconds = seconds
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join, seconds + 2 * POLL_SECONDS)
+        left = len(self._producer)
+        self._producer, self._thread = None, None
+        return left
+
+    def _serve(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closing.is_set():
+            producer.poll(POLL_SECONDS)
+            self._hand_over(loop)
+        producer.flush(
+            self._flush_seconds
+        )  # here, because callbacks count and so must come from one thread only
+        self._hand_over(loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._finished and not loop.is_closed():
+            groups = [self._finished.popleft() for _ in range(len(self._finished))]
+            loop.call_soon_threadsafe(_resolve, groups)
+
+
+POLL_SECONDS = (
+    0.1  # how long closing waits for the thread at the most; callbacks are served as they come
+)
+
+
+def _resolve(groups: Sequence[_Group]) -> None:
+    for group in groups:
+        if group.future.done():
+            continue
+        if group.error is None:
+            group.future.set_result(None)
+        else:
+            group.future.set_exception(_failure(group.error))

@@ -1,0 +1,52 @@
+"""A Kafka record as plain data, whichever client carried it."""
+
+from dataclasses import dataclass
+
+from confluent_kafka import Message
+
+Headers = list[tuple[str, str | bytes | None]]
+"""As confluent-kafka takes them. A name may repeat; `header` reads the last, as Kafka's own clients
+do.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRecord:
+    """A Kafka record in our own words: what every stage reads and writes, whichever client carried
+    it.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int = -1
+    offset: int = -1
+    timestamp_ms: int = 0
+
+
+def header(headers: Headers | None, name: str) -> bytes | None:
+    """The last value of a header, or None."""
+    for key, value in reversed(headers or ()):
+        if key == name:
+            return value.encode() if isinstance(value, str) else value
+    return None
+
+
+def to_record(message: Message) -> KafkaRecord:
+    """A message of confluent-kafka in our own words."""
+    headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return KafkaRecord(
+        topic=message.topic() or "",
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=[(name, _bytes(value) or b"") for name, value in pairs],
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+    )
+
+
+def _bytes(data: str | bytes | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data

@@ -1,0 +1,1 @@
+"""What every process has: the ops port, logs, signals, exit codes and the watchdog."""

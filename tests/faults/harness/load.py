@@ -1,0 +1,296 @@
+"""Numbered versions of many contacts, through the front door: signed notifications, sent again
+until they get their 200.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+SECRET = "storm-secret"
+GRANT = "storm-grant"
+SECOND = "storm-second"
+BOOK = "storm-book"
+ACCOUNTS = 20
+BASE = 1_700_000_000  # versions are BASE + n: seconds that nobody's clock is asked about
+
+
+@dataclass(frozen=True)
+class Notification:
+    """What is sent, and under which ID."""
+
+    id: str
+    body: bytes
+
+
+def contact(number: int, title: str, notes: str = "") -> dict[str, object]:
+    """Contact number n; everybody has a domain of their own, so everybody becomes a Lead."""
+    return {
+        "id": f"c{number}",
+        "grant_id": GRANT,
+        "object": "contact",
+        "given_name": "Storm",
+        "surname": f"Person{number}",
+        "emails": [{"email": f"person{number}@storm{number}.example.com", "type": "work"}],
+        "company_name": f"Storm {number}",
+        "job_title": title,
+        "notes": notes,
+    }
+
+
+def envelope(
+    identity: str, time: int | None, subject: object, kind: str = "contact.updated"
+) -> bytes:
+    """A notification as Nylas would write it, without a time where that is None."""
+    body = {
+        "specversion": "1.0",
+        "type": kind,
+        "source": "/google/contacts/incremental",
+        "id": identity,
+        "time": time,
+        "webhook_delivery_attempt": 1,
+        "data": {"application_id": "storm", "object": subject},
+    }
+    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+
+def grant_of(number: int) -> str:
+    """Every tenth contact is in a second grant, and is the same person as the one before it."""
+    return SECOND if number % 10 == 9 else GRANT
+
+
+def person(number: int, label: str, notes: str = "") -> dict[str, object]:
+    """Contact number n with every field that the mapping reads, each another one under another
+    label.
+
+    Every seventh belongs to one of twenty Accounts. An address other than the first is this
+    contact's alone.
+    """
+    who = number - 1 if number % 10 == 9 else number
+    domain = account_domain(who // 7 % ACCOUNTS) if who % 7 == 3 else f"storm{who}.example"
+    return {
+        **_described(f"person{who}", f"Person{who}", domain, f"person{number}.{label}", label),
+        "id": f"c{number}",
+        "grant_id": grant_of(number),
+        "notes": notes,
+    }
+
+
+def _described(local: str, surname: str, domain: str, other: str, label: str) -> dict[str, object]:
+    return {
+        "object": "contact",
+        "source": "address_book",
+        "given_name": f"Storm {label}",
+        "surname": f"{surname} {label}",
+        "emails": [
+            {"email": f"{local}@{domain}", "type": "work"},
+            {"email": f"{other}@{domain}", "type": "home"},
+        ],
+        "company_name": f"{domain} {label}",
+        "job_title": label,
+        "phone_numbers": [
+            {"number": f"+1 555 {zlib.crc32(f'{local} {label}'.encode())}", "type": "work"},
+            {"number": f"+1 777 {zlib.crc32(f'{local} {label}'.encode())}", "type": "mobile"},
+        ],
+    }
+
+
+def account_domain(number: int) -> str:
+    """The web site of an Account of the org."""
+    return f"account{number}.example"
+
+
+@dataclass
+class Load:
+    """What is to be sent, and the newest state of every contact that lives: what Nylas says when it
+    is asked.
+    """
+
+    queue: list[Notification]
+    newest: list[dict[str, object]]
+
+
+# of the events of an odd contact: some pages of one a second, which is what one grant may be asked
+ODD_SHARE = 0.15
+ODD = ("bodyless", "truncated", "no_time", "milliseconds", "ahead", "same_second")
+
+
+def is_odd(number: int) -> bool:
+    """Of one contact in twenty some events cannot be decided without asking Nylas again."""
+    return number % 20 == 5
+
+
+def notifications(
+    seed: int, contacts: int, versions: int, base: int = BASE, step: float = 1.0
+) -> Load:
+    """Every contact in so many versions: most of them news, some the same again, some only notes,
+    some a deletion, some twice.
+
+    The order is that of a provider under load: neighbours change places, and some arrive much later
+    than they happened. Version n is of the second `base` + n * `step`, which is at least 1. The
+    same seed makes the same load, up to `base`.
+    """
+    choose = random.Random(seed)
+    drafts: list[tuple[float, Notification]] = []
+    labels = dict.fromkeys(range(contacts), "v0")
+    living = set(range(contacts))
+    for version in range(1, versions + 1):
+        for number in range(contacts):
+            when, kind = base + int(version * max(1.0, step)), choose.random()
+            late = choose.expovariate(1 / 40) if choose.random() < 0.1 else choose.random() * 2
+            place = version * contacts + number + late * contacts / 10
+            name = f"n{seed}-{number}-{version}"
+            odd = choose.choice(ODD) if choose.random() < ODD_SHARE and is_odd(number) else ""
+            subject: dict[str, object] = {
+                "id": f"c{number}",
+                "grant_id": grant_of(number),
+                "object": "contact",
+            }
+            event, time = "contact.updated", _odd_time(odd, when)
+            if odd == "bodyless":
+                pass
+            elif odd == "truncated":
+                event, subject = "contact.updated.truncated", subject | {"job_title": "cut short"}
+            elif kind < 0.75 or odd:
+                labels[number] = f"v{version}"
+                living.add(number)
+                subject = person(number, labels[number])
+            elif kind < 0.85:  # the same content under a new ID
+                subject = person(number, labels[number])
+                living.add(number)
+            elif kind < 0.95:  # a change that nobody maps
+                subject = person(number, labels[number], notes=f"note {version}")
+                living.add(number)
+            else:
+                event = "contact.deleted"
+                living.discard(number)
+            notification = Notification(name, envelope(name, time, subject, event))
+            drafts.append((place, notification))
+            if odd == "same_second":
+                labels[number] = f"w{version}"
+                rival = envelope(f"{name}-rival", when, person(number, labels[number]))
+                drafts.append((place, Notification(f"{name}-rival", rival)))
+            if choose.random() < 0.05:  # delivered again although it got its 200
+                drafts.append((place + contacts * choose.random() * 3, notification))
+    drafts.sort(key=lambda draft: draft[0])
+    return Load(
+        [notification for _, notification in drafts],
+        [person(number, labels[number]) for number in sorted(living)],
+    )
+
+
+def _odd_time(odd: str, when: int) -> int | None:
+    return {"no_time": None, "milliseconds": when * 1000, "ahead": when + 2 * 86_400}.get(odd, when)
+
+
+@dataclass
+class Book:
+    """The address book of a grant that sends no notifications: its contacts come through the reader
+    alone.
+    """
+
+    seed: int
+    contacts: int
+    truth: dict[str, dict[str, object]] = field(default_factory=dict)
+    """What stands in it now, by contact ID."""
+    changes: int = 0
+
+    def __post_init__(self) -> None:
+        self._choose = random.Random(self.seed)
+        self.truth = {f"b{number}": self._person(number) for number in range(self.contacts)}
+
+    def change(self) -> tuple[list[dict[str, object]], list[str]]:
+        """The next moment of its life: the contacts that are new or other than before, and the IDs
+        of those that are gone.
+        """
+        self.changes += 1
+        chosen = self._choose.sample(range(self.contacts), max(1, self.contacts // 20))
+        gone = [
+            name
+            for number in chosen
+            if (name := f"b{number}") in self.truth and self._choose.random() < 0.2
+        ]
+        written = [self._person(number) for number in chosen if f"b{number}" not in gone]
+        for name in gone:
+            del self.truth[name]
+        self.truth |= {str(contact["id"]): contact for contact in written}
+        return written, gone
+
+    def _person(self, number: int) -> dict[str, object]:
+        label = f"v{self.changes}"
+        described = _described(
+            f"book{number}",
+            f"Book{number}",
+            f"book{number}.example",
+            f"book{number}.{label}",
+            label,
+        )
+        return {**described, "id": f"b{number}", "grant_id": BOOK}
+
+
+@dataclass
+class Sender:
+    """Sends notifications to bridges, and notes which got their 200."""
+
+    urls: Sequence[str]
+    acknowledged: list[str] = field(default_factory=list)
+    refused: int = 0
+    """Answers of 503 and connections that failed: sent again."""
+    odd: list[int] = field(default_factory=list)
+    """Any other status: nobody sends again after it."""
+
+    async def send(self, queue: Sequence[Notification], rate: float, connections: int = 32) -> None:
+        """Sends everything, at most `rate` a second; returns when each has got its 200."""
+        source = iter(queue)
+        loop = asyncio.get_running_loop()
+        began, taken = loop.time(), 0
+
+        def following() -> Iterator[Notification]:
+            nonlocal taken
+            for notification in source:
+                taken += 1
+                yield notification
+
+        shared = following()
+        timeout = aiohttp.ClientTimeout(total=10)  # Nylas' own
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.TCPConnector(limit=connections)
+        ) as http:
+
+            async def work() -> None:
+                for notification in shared:
+                    ahead = began + taken / rate - loop.time()
+                    if ahead > 0:
+                        await asyncio.sleep(ahead)
+                    await self._until_acknowledged(http, notification)
+
+            await asyncio.gather(*(work() for _ in range(connections)))
+
+    async def _until_acknowledged(
+        self, http: aiohttp.ClientSession, notification: Notification
+    ) -> None:
+        signature = hmac.new(SECRET.encode(), notification.body, hashlib.sha256).hexdigest()
+        headers = {"X-Nylas-Signature": signature, "Content-Type": "application/json"}
+        attempt = 0
+        while True:
+            url = self.urls[(zlib.crc32(notification.id.encode()) + attempt) % len(self.urls)]
+            try:
+                async with http.post(url, data=notification.body, headers=headers) as answer:
+                    status = answer.status
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                status = 0
+            if status == 200:
+                self.acknowledged.append(notification.id)
+                return
+            if status not in (0, 503):
+                self.odd.append(status)
+                return
+            self.refused += 1
+            attempt += 1
+            await asyncio.sleep(min(2.0, 0.05 * 2**attempt))

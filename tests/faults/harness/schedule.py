@@ -1,0 +1,180 @@
+"""What goes wrong, when, and in which order: decided by a seed before the storm begins."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """One thing that goes wrong."""
+
+    KILL = "kill -9"
+    TERM = "SIGTERM"
+    FREEZE = "SIGSTOP, SIGCONT"  # for longer than the session, so that somebody else takes over
+    ROLLING = "rolling restart"
+    JOIN = "a dedupe worker joins"
+    LEAVE = "a dedupe worker leaves"
+    BURST = "dedupe workers come and go"
+    CLOCK = "the clock jumps"
+    BROKER_KILL = "broker killed and started"
+    BROKER_STOP = "broker stopped and started"
+    BROKER_FREEZE = "broker frozen"
+    BLACK_HOLE = "connections black-holed"
+    DELAY = "connections delayed"
+    RESET = "connections reset"
+    POISON = "poison"
+    ORG = "Salesforce"
+    NYLAS = "Nylas"
+
+
+STAGES = ("bridge", "dedupe", "sink", "reader")
+
+TARGETS: dict[Fault, Sequence[str]] = {
+    Fault.KILL: STAGES,
+    Fault.TERM: STAGES,
+    Fault.ROLLING: STAGES,
+    Fault.CLOCK: STAGES,
+    Fault.FREEZE: ("dedupe", "sink"),
+    # The table's changelog is left out: what cannot be read there ends dedupe loudly, by design,
+    # whenever it is read.
+    Fault.POISON: (
+        "contacts.events",
+        "contacts.changes",
+        "contacts.refetch",
+        "contacts.outcomes",
+        "contacts.dead-letter",
+        "grants.events",
+        "reader.runs",
+    ),
+    Fault.ORG: (
+        "500",
+        "503",
+        "429",
+        "403 concurrent",
+        "403 daily limit",
+        "HTML",
+        "reset",
+        "nothing",
+        "cut after the work",
+        "500 after the work",
+        "late",
+        "parts missing",
+        "rows missing",
+        "row locks",
+        "rows refused for good",
+        "session expired",
+        "several at once",
+    ),
+    Fault.NYLAS: (
+        "429",
+        "429 with Retry-After",
+        "500",
+        "HTML",
+        "nothing",
+        "cut",
+        "cursor lost",
+        "pages that shift",
+    ),
+}
+
+THROUGH_THE_PROXY = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
+"""A cluster stands behind none."""
+
+MENU: dict[Fault, int] = {
+    Fault.KILL: 30,
+    Fault.TERM: 15,
+    Fault.FREEZE: 8,
+    Fault.ROLLING: 4,
+    Fault.JOIN: 8,
+    Fault.LEAVE: 8,
+    Fault.BURST: 3,
+    Fault.CLOCK: 4,
+    Fault.BROKER_KILL: 3,
+    Fault.BROKER_STOP: 2,
+    Fault.BROKER_FREEZE: 3,
+    Fault.BLACK_HOLE: 4,
+    Fault.DELAY: 4,
+    Fault.RESET: 6,
+    Fault.POISON: 8,
+    Fault.ORG: 12,
+    Fault.NYLAS: 6,
+}
+
+QUICK = (Fault.POISON, Fault.ORG, Fault.NYLAS, Fault.CLOCK, Fault.RESET)
+"""Over at once, or at work while the next one comes: these follow each other twice as fast."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A fault at a time after the start, in seconds; `target` is a stage, a topic or a kind where
+    the fault has several.
+    """
+
+    at: float
+    fault: Fault
+    target: str
+    seconds: float
+    dice: float
+    """From 0 to 1: which replica, which poison."""
+    first: bool
+    """Whether it belongs to the first pass, which comes whole."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return named(self.fault, self.target)
+
+
+def named(fault: Fault, target: str) -> str:
+    return f"{fault.value}: {target}" if target else fault.value
+
+
+def first_pass(only: Sequence[Fault] = (), *, proxy: bool = True) -> list[tuple[Fault, str]]:
+    """Every fault on every target once; kill -9 twice, so that a pass kills or terminates at least
+    twenty processes.
+    """
+    faults = [
+        fault
+        for fault in MENU
+        if (not only or fault in only) and (proxy or fault not in THROUGH_THE_PROXY)
+    ]
+    once = [(fault, target) for fault in faults for target in TARGETS.get(fault, ("",))]
+    return once + [(fault, target) for fault, target in once if fault is Fault.KILL]
+
+
+def schedule(
+    seed: int, seconds: float, every: float, only: Sequence[Fault] = (), *, proxy: bool = True
+) -> list[Step]:
+    """A fault every so many seconds on average: the first pass in a random order, then what the
+    menu's weights say.
+    """
+    choose = random.Random(seed)
+    first = first_pass(only, proxy=proxy)
+    choose.shuffle(first)
+    joins, leaves = (Fault.JOIN, ""), (Fault.LEAVE, "")
+    if joins in first and leaves in first:  # nobody leaves who has not joined
+        one, other = sorted((first.index(joins), first.index(leaves)))
+        first[one], first[other] = joins, leaves
+    menu = sorted({fault for fault, _ in first}, key=list(MENU).index)
+    steps: list[Step] = []
+    at = 3.0
+    while at < seconds or len(steps) < len(first):
+        if len(steps) < len(first):
+            fault, target = first[len(steps)]
+        else:
+            fault = choose.choices(menu, [MENU[one] for one in menu])[0]
+            target = choose.choice(TARGETS.get(fault, ("",)))
+        pause = every / 2 if fault in QUICK else every
+        steps.append(
+            Step(
+                at,
+                fault,
+                target,
+                choose.uniform(1.0, 4.0),
+                choose.random(),
+                len(steps) < len(first),
+            )
+        )
+        at += choose.uniform(0.3, 1.7) * pause
+    return steps

@@ -1,0 +1,255 @@
+"""A Sink without a broker: a consumer and a publisher that are lists, and whatever org a test gives
+it.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from streams.events import Kind, change_headers
+from streams.kafka.publisher import PublishFailed
+from streams.kafka.records import Headers, KafkaRecord
+from streams.metrics import SinkMetrics
+from streams.runtime.ops import Health
+from streams.settings import KafkaSettings, SinkSettings
+from streams.sink.fence import WriteFence
+from streams.sink.stage import Sink, Stop
+from streams.topics import topics
+
+NAMES = topics(
+    KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1)
+)
+DEADLINE = 60.0  # far more than anything here takes
+
+
+@dataclass(frozen=True)
+class FakeMessage:
+    """What the sink asks of a message of confluent-kafka."""
+
+    record: KafkaRecord
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return self.record.topic
+
+    def key(self) -> bytes | None:
+        return self.record.key
+
+    def value(self) -> bytes | None:
+        return self.record.value
+
+    def headers(self) -> Headers:
+        return self.record.headers
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.record.offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class FakeConsumer:
+    """One partition, assigned at the first poll. `between_polls` are called in the next one, as
+    librdkafka calls rebalances.
+
+    `refuse` makes so many questions for the committed offset fail first.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[KafkaRecord] = []
+        self.position = 0
+        self.commits: list[int] = []
+        self.paused = False
+        self.polls = 0
+        self.refuse = 0
+        self.between_polls: list[Callable[[], Any]] = []
+        self.lock = threading.Lock()
+        self._callbacks: dict[str, Any] = {}
+
+    def subscribe(self, names: list[str], **callbacks: Any) -> None:
+        self._callbacks = callbacks
+        self.between_polls.append(self.assign)
+
+    @property
+    def partition(self) -> TopicPartition:
+        return TopicPartition(NAMES.changes.name, 0, self.commits[-1] if self.commits else 0)
+
+    def assign(self) -> None:
+        self.position = self.partition.offset
+        self._callbacks["on_assign"](self, [self.partition])
+
+    def lose(self) -> None:
+        self._callbacks["on_lost"](self, [self.partition])
+
+    def revoke(self) -> None:
+        self._callbacks["on_revoke"](self, [self.partition])
+
+    def consume(self, count: int, _timeout: float) -> list[FakeMessage]:
+        self.polls += 1
+        while self.between_polls:
+            self.between_polls.pop(0)()
+        time.sleep(0.001)  # the test's loop has its turn
+        with self.lock:
+            taken = [] if self.paused else self.log[self.position : self.position + count]
+            self.position += len(taken)
+        return [FakeMessage(record) for record in taken]
+
+    def get_watermark_offsets(
+        self, _partition: TopicPartition, timeout: float, cached: bool = False
+    ) -> tuple[int, int]:
+        return 0, len(self.log)
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.refuse:
+            self.refuse -= 1
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return partitions
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        pass
+
+    def pause(self, _partitions: list[TopicPartition]) -> None:
+        self.paused = True
+
+    def resume(self, _partitions: list[TopicPartition]) -> None:
+        self.paused = False
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.commits.append(offsets[0].offset)
+
+    def close(self) -> None:
+        pass
+
+
+class FakePublisher:
+    """Keeps what is published; `refuse` makes so many calls fail first."""
+
+    def __init__(self) -> None:
+        self.records: list[KafkaRecord] = []
+        self.refuse = 0
+
+    async def publish(self, records: Iterable[KafkaRecord]) -> None:
+        await asyncio.sleep(0)
+        if self.refuse:
+            self.refuse -= 1
+            raise PublishFailed("not acknowledged")
+        self.records.extend(records)
+
+
+@dataclass
+class Desk:
+    """A Sink at work. `clock` is its clock: `skip` moves it, and with it every wait."""
+
+    sink: Sink
+    consumer: FakeConsumer
+    publisher: FakePublisher
+    metrics: SinkMetrics
+    health: Health
+    membership: WriteFence
+    skipped: list[float] = field(default_factory=lambda: [0.0])
+    running: asyncio.Task[Stop] | None = None
+
+    def skip(self, seconds: float) -> None:
+        self.skipped[0] += seconds
+
+    def offer(
+        self, key: str, version: int, contact: dict[str, Any] | None, origin: bytes = b"webhook"
+    ) -> None:
+        """A record at the end of contacts.changes; a contact of None is a deletion."""
+        kind = Kind.DELETED if contact is None else Kind.UPDATED
+        value = json.dumps({"id": key} if contact is None else contact).encode()
+        headers = change_headers(kind, version, "f" * 32, "m", origin, b"0")
+        with self.consumer.lock:
+            offset = len(self.consumer.log)
+            self.consumer.log.append(
+                KafkaRecord(NAMES.changes.name, key.encode(), value, headers, 0, offset)
+            )
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """The last outcome of each contact, as the compacted topic keeps it."""
+        return dict(self.all_outcomes())
+
+    def all_outcomes(self) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ((record.key or b"").decode(), json.loads(record.value or b"{}"))
+            for record in self.publisher.records
+            if record.topic == NAMES.outcomes.name
+        ]
+
+    def dead_letters(self) -> list[KafkaRecord]:
+        return [
+            record for record in self.publisher.records if record.topic == NAMES.dead_letter.name
+        ]
+
+    @property
+    def committed(self) -> int:
+        return self.consumer.commits[-1] if self.consumer.commits else 0
+
+    async def until(self, condition: Callable[[], Any], what: str, *, skip: float = 0.0) -> None:
+        """Waits for a condition; each look moves the sink's clock by `skip` seconds."""
+        ends = time.monotonic() + DEADLINE
+        while not condition():
+            assert self.running is None or not self.running.done(), f"the sink ended before {what}"
+            assert time.monotonic() < ends, f"not within {DEADLINE} s: {what}"
+            self.skip(skip)
+            await asyncio.sleep(0.002)
+
+    async def until_committed(self, *, skip: float = 0.0) -> None:
+        await self.until(
+            lambda: self.committed == len(self.consumer.log), "everything is committed", skip=skip
+        )
+
+
+@asynccontextmanager
+async def desk(
+    org: Any,
+    membership: WriteFence | None = None,
+    skipped: list[float] | None = None,
+    deleted_before: Iterable[tuple[str, int]] = (),
+    **settings: Any,
+) -> AsyncIterator[Desk]:
+    """A running Sink. `org` is a Sync, or a stand-in for one; `membership` the fence that it was
+    given; `skipped` what its clock is ahead of the machine's; `deleted_before` what a predecessor
+    deleted.
+    """
+    skipped = [0.0] if skipped is None else skipped
+
+    def clock() -> float:
+        return time.monotonic() + skipped[0]
+
+    membership = membership or WriteFence(10.0)
+    consumer, publisher, metrics = FakeConsumer(), FakePublisher(), SinkMetrics(CollectorRegistry())
+    health = Health(60.0)
+    wanted = SinkSettings(**{"linger": 0.01, "bulk_linger": 0.01, **settings})
+    sink = Sink(
+        consumer,  # type: ignore[arg-type]
+        publisher,  # type: ignore[arg-type]
+        org,
+        NAMES,
+        wanted,
+        metrics,
+        health,
+        membership,
+        lambda: deleted_before,
+        clock,
+    )
+    one = Desk(sink, consumer, publisher, metrics, health, membership, skipped)
+    one.running = asyncio.create_task(sink.run())
+    try:
+        yield one
+    finally:
+        sink.stop("the test is over")
+        await asyncio.wait_for(one.running, DEADLINE)

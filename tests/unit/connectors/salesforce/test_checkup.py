@@ -1,0 +1,445 @@
+"""What doctor makes of an org's answers: every fault is named, with a remedy, and what cannot be
+told is said so.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connectors.salesforce import checkup
+from connectors.salesforce.api.budget import Usage
+from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe, parse_describe
+from connectors.salesforce.checkup import CheckupFinding, CheckupStatus, Sharing
+from connectors.salesforce.mapping_rules import FieldMapping, parse
+from connectors.salesforce.simulator import World
+
+KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+RULE = {
+    "Active": True,
+    "Metadata": {
+        "active": True,
+        "errorConditionFormula": checkup.VERSION_FORMULA,
+        "errorDisplayField": VERSION,
+    },
+}
+
+
+def body(sobject: str = "Contact", **world: Any) -> dict[str, Any]:
+    return World(world).org.tables[sobject].sobject.describe()
+
+
+def described(sobject: str = "Contact", **world: Any) -> ObjectDescribe:
+    return parse_describe(body(sobject, **world))
+
+
+def changed(shape: ObjectDescribe, name: str, **how: Any) -> ObjectDescribe:
+    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **how)})
+
+
+def without(shape: ObjectDescribe, *names: str) -> ObjectDescribe:
+    return replace(
+        shape, fields={name: field for name, field in shape.fields.items() if name not in names}
+    )
+
+
+def faults(findings: list[CheckupFinding]) -> list[tuple[str, CheckupStatus]]:
+    for finding in findings:
+        assert (finding.remedy == "") == (finding.status is CheckupStatus.OK), (
+            "a finding without a remedy"
+        )
+    return [
+        (finding.check, finding.status)
+        for finding in findings
+        if finding.status is not CheckupStatus.OK
+    ]
+
+
+def everything(shape: ObjectDescribe, mapping: FieldMapping | None = None) -> list[CheckupFinding]:
+    mapping = mapping or FieldMapping()
+    return [
+        checkup.access(shape),
+        checkup.key_field(shape),
+        checkup.version_field(shape),
+        *checkup.address_fields(shape),
+        *checkup.mapped_fields(shape, mapping),
+        checkup.unserved(shape, mapping),
+    ]
+
+
+@pytest.mark.parametrize("sobject", ["Contact", "Lead"])
+def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> None:
+    assert faults(everything(described(sobject))) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"external_id": False}, "no External ID"),
+        ({"unique": False, "case_sensitive": False}, "not Unique"),
+        ({"case_sensitive": False}, "upper from lower case"),
+        ({"length": 100}, "100 characters instead of 255"),
+        ({"type": "double"}, "double instead of text"),
+        ({"updateable": False}, "may not edit"),
+        ({"createable": False, "updateable": False}, "may not create or edit"),
+    ],
+)
+def test_a_key_field_that_would_double_or_lose_people_is_a_failure(
+    how: dict[str, Any], said: str
+) -> None:
+    found = checkup.key_field(changed(described(), KEY, **how))
+    assert (found.status, said in found.finding, bool(found.remedy)) == (
+        CheckupStatus.FAIL,
+        True,
+        True,
+    )
+
+
+def test_a_missing_key_or_version_field_is_a_failure_and_a_missing_further_address_a_warning() -> (
+    None
+):
+    bare = without(described("Lead"), KEY, VERSION, "Nylas_Email_3__c")
+    assert faults(everything(bare)) == [
+        (f"Lead.{KEY}", CheckupStatus.FAIL),
+        (f"Lead.{VERSION}", CheckupStatus.FAIL),
+        ("Lead.Nylas_Email_3__c", CheckupStatus.WARN),
+    ]
+
+
+@pytest.mark.parametrize("how", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
+def test_a_version_field_that_cannot_hold_a_second_is_a_failure(how: dict[str, Any]) -> None:
+    assert checkup.version_field(changed(described(), VERSION, **how)).status is CheckupStatus.FAIL
+
+
+def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
+    shape = changed(described(), "Nylas_Email_2__c", type="string")
+    shape = changed(shape, "Nylas_Email_3__c", external_id=False, id_lookup=False)
+    found = checkup.address_fields(shape)
+    assert faults(found) == [
+        ("Contact.Nylas_Email_2__c", CheckupStatus.FAIL),
+        ("Contact.Nylas_Email_3__c", CheckupStatus.WARN),
+    ]
+
+
+def test_without_accounts_everybody_becomes_a_lead_and_that_is_a_failure() -> None:
+    shape = described("Account")
+    assert faults(checkup.accounts(shape)) == []
+    assert faults(checkup.accounts(without(shape, "Website"))) == [
+        ("Account.Website", CheckupStatus.FAIL)
+    ]
+    assert faults(checkup.accounts(without(shape, "ParentId"))) == [
+        ("Account.ParentId", CheckupStatus.WARN)
+    ]
+    assert faults(checkup.accounts(replace(shape, queryable=False))) == [
+        ("Account access", CheckupStatus.FAIL)
+    ]
+
+
+def test_a_contact_without_its_account_and_a_lead_that_leads_nowhere_are_failures() -> None:
+    contact, lead = described(), described("Lead")
+    assert faults([*checkup.links(contact), *checkup.links(lead)]) == []
+    locked = changed(contact, "AccountId", createable=False)
+    for shape in (without(contact, "AccountId"), locked):
+        assert faults(checkup.links(shape)) == [("Contact.AccountId", CheckupStatus.FAIL)]
+    for name in ("IsConverted", "ConvertedContactId"):
+        assert faults(checkup.links(without(lead, name))) == [(f"Lead.{name}", CheckupStatus.FAIL)]
+
+
+def test_a_login_that_names_no_user_is_a_failure() -> None:
+    assert checkup.user("0055g0000000001AAA").status is CheckupStatus.OK
+    assert faults([checkup.user(None)]) == [("user", CheckupStatus.FAIL)]
+
+
+def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
+    found = checkup.access(replace(described(), createable=False, updateable=False))
+    assert (found.status, found.finding) == (CheckupStatus.FAIL, "the user may not create, edit")
+
+
+def test_the_version_rule_is_checked_to_the_letter_but_not_to_the_blank() -> None:
+    assert checkup.version_rule("Contact", [RULE], True).status is CheckupStatus.OK
+    spaced = checkup.VERSION_FORMULA.replace(", ", ",\n   ")
+    loose = {"Active": True, "Metadata": {"errorConditionFormula": spaced}}
+    assert checkup.version_rule("Contact", [loose], None).status is CheckupStatus.OK
+    other = {"Active": True, "Metadata": {"errorConditionFormula": "false"}}
+    assert checkup.version_rule("Contact", [other], True).status is CheckupStatus.FAIL
+
+
+def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure() -> None:
+    elsewhere = {"Active": True, "Metadata": {**RULE["Metadata"], "errorDisplayField": "LastName"}}  # type: ignore[dict-item]
+    for rows in ([], [{**RULE, "Active": False}], [elsewhere]):
+        assert checkup.version_rule("Lead", rows, True).status is CheckupStatus.FAIL
+
+
+@pytest.mark.parametrize("sees_setup", [False, None])
+def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | None) -> None:
+    for found in (
+        checkup.version_rule("Lead", [], sees_setup),
+        checkup.lead_conversion([], sees_setup),
+    ):
+        assert found.status is CheckupStatus.WARN
+        assert "cannot tell" in found.finding
+    unseen = checkup.version_rule("Lead", [{"Active": True}], None)
+    assert (unseen.status, "not to be seen" in unseen.finding) == (CheckupStatus.WARN, True)
+
+
+NOBODY = {"PermissionsViewAllData": False, "PermissionsModifyAllData": False}
+
+
+@pytest.mark.parametrize(
+    ("user", "objects", "organization", "seen", "edited"),
+    [
+        ({"PermissionsViewAllData": True, "PermissionsModifyAllData": True}, [], {}, "ok", "ok"),
+        (
+            NOBODY,
+            [{"SobjectType": "Contact", "PermissionsViewAllRecords": True}],
+            {"Contact": "Private"},
+            "ok",
+            "warn",
+        ),
+        (
+            NOBODY,
+            [{"SobjectType": "Lead", "PermissionsViewAllRecords": True}],
+            {"Contact": "Private"},
+            "warn",
+            "warn",
+        ),
+        (NOBODY, [], {"Contact": "Read"}, "ok", "warn"),
+        (NOBODY, [], {"Contact": "Edit"}, "ok", "ok"),
+        (NOBODY, None, {"Account": "Edit", "Contact": "ControlledByParent"}, "ok", "ok"),
+        (NOBODY, None, {"Account": "None", "Contact": "ControlledByParent"}, "warn", "warn"),
+    ],
+)
+def test_records_that_the_user_may_not_see_or_edit_are_warned_of(
+    user: dict[str, bool],
+    objects: list[dict[str, Any]] | None,
+    organization: dict[str, str],
+    seen: str,
+    edited: str,
+) -> None:
+    defaults = {f"Default{name}Access": how for name, how in organization.items()}
+    found = checkup.visibility("Contact", checkup.parse_sharing([user], objects, [defaults]))
+    assert [finding.status.value for finding in found] == [seen, edited]
+
+
+def test_accounts_have_to_be_seen_and_are_never_edited() -> None:
+    (seen,) = checkup.visibility(
+        "Account", checkup.parse_sharing([NOBODY], [], [{"DefaultAccountAccess": "Read"}])
+    )
+    assert seen.status is CheckupStatus.OK
+    (hidden,) = checkup.visibility(
+        "Account", checkup.parse_sharing([NOBODY], [], [{"DefaultAccountAccess": "None"}])
+    )
+    assert (hidden.status, "become Leads" in hidden.finding) == (CheckupStatus.WARN, True)
+
+
+def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
+    assert checkup.parse_sharing(None, None, None) == Sharing()
+    found = checkup.visibility("Lead", Sharing())
+    assert faults(found) == [
+        ("Lead records seen", CheckupStatus.WARN),
+        ("Lead records edited", CheckupStatus.WARN),
+    ]
+    assert all("cannot tell" in finding.finding for finding in found)
+
+
+def test_a_mapped_field_that_is_hidden_read_only_odd_or_short_is_named() -> None:
+    mapping = parse('[contact]\nAccountId = "company_name"\nDepartment = "office_location"')
+    shape = without(described(), "MobilePhone")
+    shape = changed(shape, "Title", updateable=False)
+    shape = changed(shape, "Phone", length=20)
+    assert dict(faults(checkup.mapped_fields(shape, mapping))) == {
+        "Contact.MobilePhone": CheckupStatus.FAIL,
+        "Contact.Title": CheckupStatus.FAIL,
+        "Contact.AccountId": CheckupStatus.WARN,
+        "Contact.Phone": CheckupStatus.WARN,
+    }
+
+
+def test_a_field_that_is_written_only_to_new_records_need_not_be_editable() -> None:
+    shape = changed(described("Lead"), "LeadSource", updateable=False)
+    constant = '[lead]\nLeadSource = {{ constant = "Web"{} }}'
+    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == []
+    overwritten = parse(constant.format(', policy = "overwrite"'))
+    assert faults(checkup.mapped_fields(shape, overwritten)) == [
+        ("Lead.LeadSource", CheckupStatus.FAIL)
+    ]
+    shape = changed(shape, "LeadSource", createable=False)
+    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == [
+        ("Lead.LeadSource", CheckupStatus.FAIL)
+    ]
+
+
+def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> None:
+    on = {"CountryCode": {"type": "picklist"}, "StateCode": {"type": "picklist"}}
+    places = parse(
+        '[lead]\nCountry = "physical_addresses[work].country"\nState = "physical_addresses[work].state"'
+    )
+    found = faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), places))
+    assert found == [("Lead.Country", CheckupStatus.WARN), ("Lead.State", CheckupStatus.WARN)]
+    assert faults(checkup.mapped_fields(described("Lead"), places)) == []
+    assert (
+        faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), FieldMapping())) == []
+    )
+
+
+def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
+    owner = parse('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
+    assert faults(checkup.mapped_fields(described("Lead"), owner)) == []
+    assert faults(
+        checkup.mapped_fields(described("Lead"), parse('[lead]\nOwnerId = "company_name"'))
+    ) == [("Lead.OwnerId", CheckupStatus.WARN)]
+
+
+@pytest.mark.parametrize(
+    ("constant", "how", "status"),
+    [
+        ('"Web"', {"restricted_picklist": True}, None),
+        ('"Address book"', {"restricted_picklist": True}, CheckupStatus.FAIL),
+        ('"Address book"', {}, None),
+        ('"Address book"', {"length": 5}, CheckupStatus.WARN),
+        ("5", {}, CheckupStatus.FAIL),
+    ],
+)
+def test_a_constant_that_the_field_would_refuse_is_named(
+    constant: str, how: dict[str, Any], status: CheckupStatus | None
+) -> None:
+    mapping = parse(f"[lead]\nLeadSource = {{ constant = {constant} }}")
+    found = faults(checkup.mapped_fields(changed(described("Lead"), "LeadSource", **how), mapping))
+    assert found == ([] if status is None else [("Lead.LeadSource", status)])
+
+
+def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact_may_lack_a_warning() -> (
+    None
+):
+    shape = described()
+    region = FieldDescribe(
+        "Region__c", "string", length=20, createable=True, updateable=True, nillable=False
+    )
+    shape = replace(shape, fields={**shape.fields, "Region__c": region})
+    found = checkup.unserved(shape, FieldMapping())
+    assert (found.status, "Region__c" in found.finding) == (CheckupStatus.FAIL, True)
+    assert (
+        checkup.unserved(shape, parse('[contact]\nRegion__c = { constant = "EU" }')).status
+        is CheckupStatus.OK
+    )
+    assert (
+        checkup.unserved(shape, parse('[contact]\nRegion__c = "office_location"')).status
+        is CheckupStatus.WARN
+    )
+    assert (
+        checkup.unserved(described("Lead"), parse("[lead]\nCompany = false")).status
+        is CheckupStatus.FAIL
+    )
+
+
+def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
+    types = [{"name": "Partner"}, {"name": "Customer", "default": True}]
+    several = body("Contact", record_types={"Contact": types})
+    found = checkup.record_types(several, FieldMapping())
+    assert (found.status, found.finding) == (
+        CheckupStatus.WARN,
+        "new records become 'Customer', of Partner, Customer",
+    )
+    there = several["recordTypeInfos"][0]["recordTypeId"]
+    for known in (there, there[:15]):
+        named = parse(f'[contact]\nRecordTypeId = {{ constant = "{known}" }}')
+        assert checkup.record_types(several, named).status is CheckupStatus.OK
+    unknown = parse('[contact]\nRecordTypeId = { constant = "012000000000999AAA" }')
+    assert checkup.record_types(several, unknown).status is CheckupStatus.FAIL
+    several["recordTypeInfos"][0]["available"] = False
+    assert checkup.record_types(several, named).status is CheckupStatus.FAIL
+    assert (
+        checkup.record_types(
+            body("Contact", record_types={"Contact": types[1:]}), FieldMapping()
+        ).status
+        is CheckupStatus.OK
+    )
+    assert checkup.record_types(body(), FieldMapping()).status is CheckupStatus.OK
+
+
+def test_person_accounts_are_warned_of() -> None:
+    assert checkup.person_accounts(described()).status is CheckupStatus.OK
+    with_people = described(fields={"Contact": {"IsPersonAccount": {"type": "boolean"}}})
+    assert checkup.person_accounts(with_people).status is CheckupStatus.WARN
+
+
+def test_duplicate_rules_that_refuse_are_told_from_those_that_only_alert() -> None:
+    alerting = {
+        "name": "Soft",
+        "active": True,
+        "actionOnInsert": "Allow",
+        "actionOnUpdate": "Allow",
+    }
+    blocking = {
+        "name": "Hard",
+        "active": True,
+        "actionOnInsert": "Block",
+        "actionOnUpdate": "Allow",
+    }
+    answer = {"duplicateRules": [alerting, blocking, {**blocking, "name": "Off", "active": False}]}
+    soft, hard = checkup.duplicate_rules("Lead", answer, allow_save=True)
+    assert (soft.status, hard.status) == (CheckupStatus.OK, CheckupStatus.WARN)
+    assert hard.finding.startswith("blocks create:")
+    assert [one.status for one in checkup.duplicate_rules("Lead", answer, allow_save=False)] == [
+        CheckupStatus.WARN
+    ] * 2
+    assert faults(checkup.duplicate_rules("Lead", {"duplicateRules": []}, allow_save=True)) == []
+    assert faults(checkup.duplicate_rules("Lead", None, allow_save=True)) == [
+        ("Lead duplicate rules", CheckupStatus.WARN)
+    ]
+
+
+def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
+    def rows(output: str, *names: str) -> list[dict[str, Any]]:
+        pairs = [{"inputField": name, "outputField": name} for name in names]
+        mapped = {"inputObject": "Lead", "outputObject": output, "mappingFields": pairs}
+        return [{"Metadata": {"objectMapping": [mapped]}}]
+
+    ours = (KEY, VERSION, "Nylas_Email_2__c", "Nylas_Email_3__c")
+    assert checkup.lead_conversion(rows("Contact", *ours), True).status is CheckupStatus.OK
+    partly = checkup.lead_conversion(rows("Contact", *ours[1:]), True)
+    assert (partly.status, KEY in partly.finding) == (CheckupStatus.WARN, True)
+    assert checkup.lead_conversion(rows("Account", *ours), True).status is CheckupStatus.WARN
+    assert checkup.lead_conversion([], True).status is CheckupStatus.WARN
+
+
+@pytest.mark.parametrize(
+    ("used", "status"),
+    [
+        (100, CheckupStatus.OK),
+        (850, CheckupStatus.WARN),
+        (900, CheckupStatus.FAIL),
+        (1100, CheckupStatus.FAIL),
+    ],
+)
+def test_calls_that_run_out_are_told_before_the_sink_waits(
+    used: int, status: CheckupStatus
+) -> None:
+    assert checkup.daily_calls(Usage(used, 1000), 0.1).status is status
+
+
+def test_the_reserve_is_the_configured_one() -> None:
+    used = Usage(700, 1000)
+    found = [checkup.daily_calls(used, reserve).status for reserve in (0.1, 0.2, 0.3)]
+    assert found == [CheckupStatus.OK, CheckupStatus.WARN, CheckupStatus.FAIL]
+    assert checkup.daily_calls(Usage(999, 1000), 0.0).status is CheckupStatus.OK
+    assert checkup.daily_calls(Usage(1000, 1000), 0.0).status is CheckupStatus.FAIL
+
+
+def test_calls_that_nobody_knows_are_no_failure() -> None:
+    assert checkup.daily_calls(None, 0.1).status is CheckupStatus.WARN
+
+
+def test_a_version_that_the_org_does_not_serve_is_a_failure() -> None:
+    versions = [{"version": "61.0"}, {"version": "62.0"}]
+    assert checkup.api_version(versions, "62.0").status is CheckupStatus.OK
+    found = checkup.api_version(versions, "99.0")
+    assert (found.status, "62.0" in found.remedy) == (CheckupStatus.FAIL, True)
+    assert checkup.api_version("<html>", "62.0").status is CheckupStatus.WARN
+
+
+def test_the_flag_of_deleted_contacts_has_to_be_a_checkbox() -> None:
+    shape = described(fields={"Contact": {"Gone__c": {"type": "boolean"}, "Note__c": {}}})
+    assert checkup.flag_field(shape, "Gone__c").status is CheckupStatus.OK
+    assert checkup.flag_field(shape, "Note__c").status is CheckupStatus.FAIL
+    assert checkup.flag_field(shape, "Nowhere__c").status is CheckupStatus.FAIL

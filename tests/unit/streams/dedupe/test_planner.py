@@ -1,0 +1,299 @@
+"""What a batch of events comes to: changes, refetches, dead letters and what is remembered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.salesforce.mapping_rules import FieldMapping
+from streams.dedupe.planner import MAX_AHEAD, MAX_CHANGE, DedupePlan, DedupePlanner
+from streams.dedupe.versions import SETTLED, decode
+from streams.events import Kind, parse_change
+from streams.kafka.clients import MAX_MESSAGE_BYTES
+from streams.kafka.records import header
+from streams.metrics import DEDUPE_UNREADABLE
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+
+NOW = 1_800_000_000
+NAMES = topics(load(KafkaSettings, {}))
+CONTACT = {
+    "grant_id": "g",
+    "id": "c",
+    "object": "contact",
+    "given_name": "Ada",
+    "emails": [{"email": "ada@example.com"}],
+}
+
+
+@dataclass
+class Consumed:
+    """A record as the stage's consumer hands it out."""
+
+    value: bytes | None
+    key: bytes | None = b"g/c"
+    headers: Sequence[tuple[str, bytes | None]] = (
+        ("origin", b"webhook"),
+        ("received_ms", b"1700000000123"),
+    )
+    topic: str = NAMES.events.name
+    partition: int = 2
+    offset: int = 7
+    timestamp: int = 1_700_000_000_000
+
+
+def envelope(version: int | None = 100, type_: str = "contact.updated", **contact: Any) -> bytes:
+    made: dict[str, Any] = {
+        "specversion": "1.0",
+        "type": type_,
+        "source": "/x",
+        "id": f"{version}-{contact}",
+    }
+    if version is not None:
+        made["time"] = version
+    return orjson.dumps(made | {"data": {"application_id": "a", "object": CONTACT | contact}})
+
+
+@dataclass
+class Stage:
+    """A planner and the table that follows from its plans."""
+
+    mapping: FieldMapping = field(default_factory=FieldMapping)
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+
+    def take(self, *records: Consumed) -> DedupePlan:
+        plan = DedupePlanner(self.mapping, NAMES).plan(records, self.entries, NOW)
+        self.entries |= plan.entries
+        return plan
+
+
+def test_a_change_carries_the_contact_and_what_the_sink_has_to_know() -> None:
+    plan = Stage().take(Consumed(envelope(100)))
+    ((topic, value, key, headers),) = plan.outputs
+    change = parse_change(key, value, headers)
+    assert topic == NAMES.changes.name
+    assert change is not None
+    assert change.kind is Kind.UPDATED
+    assert (change.key, change.version, change.contact) == ("g/c", 100, CONTACT)
+    assert (change.origin, change.received_ms, change.mapping) == (
+        "webhook",
+        1_700_000_000_123,
+        FieldMapping().hash,
+    )
+    assert len(bytes.fromhex(change.fingerprint)) == 16
+    assert plan.forwarded == {"updated": 1}
+
+
+def test_a_deletion_is_a_change_with_the_two_ids() -> None:
+    plan = Stage().take(Consumed(envelope(100, "contact.deleted")))
+    ((_, value, key, headers),) = plan.outputs
+    change = parse_change(key, value, headers)
+    assert change is not None
+    assert change.kind is Kind.DELETED
+    assert change.contact == {"grant_id": "g", "id": "c", "object": "contact"}
+    assert plan.forwarded == {"deleted": 1}
+
+
+def test_a_batch_sees_its_own_events_in_order() -> None:
+    plan = Stage().take(
+        Consumed(envelope(100)),
+        Consumed(envelope(100)),
+        Consumed(envelope(101)),
+        Consumed(envelope(99, given_name="Old")),
+        Consumed(envelope(102, given_name="New")),
+        Consumed(envelope(103, given_name="New", notes="not mapped")),
+    )
+    assert plan.forwarded == {"updated": 2}
+    assert plan.dropped == {"retry": 1, "duplicate": 2, "stale": 1}
+    assert decode(plan.entries[b"g/c"]).newest == 103
+    assert decode(plan.entries[b"g/c"]).forwarded == 102
+
+
+def test_the_next_batch_knows_what_the_last_one_remembered() -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    assert stage.take(Consumed(envelope(99, given_name="Old"))).dropped == {"stale": 1}
+
+
+def test_what_changes_nothing_is_not_written_to_the_table() -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    assert stage.take(Consumed(envelope(99)), Consumed(envelope(100))).entries == {}
+
+
+def test_a_contact_is_read_again_after_a_truncated_notification() -> None:
+    plan = Stage().take(Consumed(envelope(100, "contact.updated.truncated")))
+    ((topic, value, key, headers),) = plan.outputs
+    assert (topic, value, key) == (NAMES.refetch.name, b"", b"g/c")
+    assert header(headers, "reason") == b"bodyless"
+    assert header(headers, "not_before") == b"%d" % (NOW + SETTLED)
+    assert header(headers, "received_ms") == b"1700000000123"
+
+
+def test_an_updated_contact_that_says_nothing_but_its_ids_is_read_again() -> None:
+    bare = orjson.dumps(
+        {
+            "type": "contact.updated",
+            "id": "n",
+            "time": 100,
+            "data": {"object": {"grant_id": "g", "id": "c", "object": "contact"}},
+        }
+    )
+    assert Stage().take(Consumed(bare)).refetch == {"bodyless": 1}
+
+
+@pytest.mark.parametrize("time", [None, NOW + MAX_AHEAD + 1, 1_800_000_000_000])
+def test_an_event_without_a_usable_time_is_read_again_and_cannot_make_others_stale(
+    time: int | None,
+) -> None:
+    stage = Stage()
+    plan = stage.take(Consumed(envelope(time)))
+    assert plan.refetch == {"no_time": 1}
+    assert stage.take(Consumed(envelope(100))).forwarded == {"updated": 1}
+
+
+def test_two_contents_of_one_second_are_both_forwarded_and_read_again() -> None:
+    plan = Stage().take(Consumed(envelope(100)), Consumed(envelope(100, given_name="Other")))
+    assert [topic for topic, *_ in plan.outputs] == [
+        NAMES.changes.name,
+        NAMES.changes.name,
+        NAMES.refetch.name,
+    ]
+    assert plan.forwarded == {"updated": 2}
+    assert plan.refetch == {"same_second": 1}
+    assert plan.dropped == {}
+
+
+def test_a_replay_passes_and_says_so() -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    plan = stage.take(Consumed(envelope(100), headers=(("origin", b"replay"),)))
+    ((_, _, _, headers),) = plan.outputs
+    assert header(headers, "origin") == b"replay"
+    assert header(headers, "received_ms") == b"1700000000000", (
+        "the time of the record stands in for a missing header"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", b"not_json"),
+        (None, b"not_json"),
+        (b"{", b"not_json"),
+        (b"\xff\xfe", b"not_json"),
+        (b"[" * 10_000, b"not_json"),
+        (b"[]", b"not_an_envelope"),
+        (b'{"type": "contact.updated"}', b"no_object"),
+        (b'{"type": "contact.updated", "data": {"object": {"grant_id": "g"}}}', b"no_contact_id"),
+        (b'{"type": "grant.expired", "data": {"object": {"grant_id": "g"}}}', b"not_a_contact"),
+        (envelope(100, id="another"), b"wrong_key"),
+        (envelope(100, notes="n" * (MAX_MESSAGE_BYTES + 1)), b"too_large"),
+    ],
+)
+def test_what_cannot_be_read_becomes_a_dead_letter_as_it_was(
+    value: bytes | None, reason: bytes
+) -> None:
+    plan = Stage().take(Consumed(value), Consumed(envelope(100)))
+    (topic, written, key, headers), _ = plan.outputs
+    assert (topic, key) == (NAMES.dead_letter.name, b"g/c")
+    if value is not None and len(value) > MAX_CHANGE:
+        assert written == b"", "the topic would not take it"
+        assert b"left out" in (header(headers, "dlq.detail") or b"")
+    else:
+        assert written == value
+    assert header(headers, "dlq.reason") == reason
+    assert header(headers, "dlq.stage") == b"dedupe"
+    assert (header(headers, "dlq.original.partition"), header(headers, "dlq.original.offset")) == (
+        b"2",
+        b"7",
+    )
+    assert header(headers, "origin") == b"webhook"
+    assert plan.dead_lettered == {reason.decode(): 1}
+    assert reason.decode() in DEDUPE_UNREADABLE
+    assert plan.forwarded == {"updated": 1}, "the next event goes on"
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        {"emails": None, "phone_numbers": None, "given_name": None, "surname": None},
+        {"given_name": "x" * 300},
+        {"notes": "n" * 1_000_000},
+        {"notes": "\\ud800"},
+        {"picture": 2**200},
+        {"given_name": "Zoë 张 \u0000"},
+    ],
+)
+def test_an_odd_contact_is_forwarded(contact: dict[str, Any]) -> None:
+    value = (
+        envelope(100, notes="@").replace(b'"@"', b'"\\ud800"')
+        if contact.get("notes") == "\\ud800"
+        else None
+    )
+    big = (
+        envelope(100, picture=0).replace(b'"picture":0', b'"picture":%d' % 2**200)
+        if "picture" in contact
+        else None
+    )
+    plan = Stage().take(Consumed(value or big or envelope(100, **contact)))
+    assert plan.forwarded == {"updated": 1}
+    _, written, key, headers = plan.outputs[0]
+    assert parse_change(key, written, headers) is not None
+
+
+def test_a_contact_nested_deeper_than_orjson_writes_is_forwarded() -> None:
+    deep = envelope(100, notes="@").replace(b'"@"', b"[" * 400 + b"]" * 400)
+    plan = Stage().take(Consumed(deep))
+    assert plan.forwarded == {"updated": 1}
+
+
+@pytest.mark.parametrize("identity", ["a/b", "a#b", "Ünï", "A", "a"])
+def test_any_id_is_its_own_contact(identity: str) -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    plan = stage.take(Consumed(envelope(50, id=identity), key=f"g/{identity}".encode()))
+    assert plan.forwarded == {"updated": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["origin", "received_ms", "version", "dlq.attempts", "dlq.original.offset", "other"]
+            ),
+            st.none()
+            | st.binary(max_size=40)
+            | st.sampled_from([b"9" * 25, b"9" * 5000, b"-1", b"replay", b"redrive", b"webhook"]),
+        )
+    ),
+    st.sampled_from(
+        [envelope(100), envelope(None), envelope(100, "contact.updated.truncated"), b"{"]
+    ),
+    st.integers(-1, 2**63 - 1),
+)
+def test_no_header_stops_the_stage_and_what_follows_can_be_read_again(
+    headers: list[tuple[str, bytes | None]], value: bytes, timestamp: int
+) -> None:
+    plan = Stage().take(Consumed(value, headers=headers, timestamp=timestamp))
+    ((topic, written, key, sent),) = plan.outputs
+    if topic == NAMES.changes.name:
+        change = parse_change(key, written, sent)
+        assert change is not None
+        assert (change.key, change.version) == ("g/c", 100)
+    elif topic == NAMES.refetch.name:
+        assert int(header(sent, "received_ms") or b"") >= 0
+
+
+@pytest.mark.parametrize("received", [b"9" * 25, b"9" * 5000, b"\xff", b"-1", None])
+def test_the_time_of_the_record_stands_in_for_a_time_of_receipt_that_is_none(
+    received: bytes | None,
+) -> None:
+    headers = (("origin", b"webhook"), ("received_ms", received))
+    for value in (envelope(100), envelope(100, "contact.updated.truncated")):
+        ((_, _, _, sent),) = Stage().take(Consumed(value, headers=headers)).outputs
+        assert header(sent, "received_ms") == b"1700000000000"

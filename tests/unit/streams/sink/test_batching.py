@@ -1,0 +1,141 @@
+"""A batch holds each contact once, at its highest version, and no person who is in another batch."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.events import ContactChange, Kind
+from streams.kafka.records import KafkaRecord
+from streams.sink.batching import PendingChange, PendingChanges, backoff, claims_of
+
+
+def row(
+    key: str, version: int, offset: int, *, due: float = 0.0, addresses: tuple[str, ...] = ()
+) -> PendingChange:
+    change = ContactChange(key, Kind.UPDATED, version, "", "", "webhook", 0, {"id": key})
+    record = KafkaRecord("contacts.changes", key.encode(), b"{}", [], 0, offset)
+    return PendingChange(change, record, frozenset((key, *addresses)), due, [offset])
+
+
+changes = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5)), max_size=60)
+
+
+@given(arrivals=changes, size=st.integers(1, 7), put_back=st.booleans())
+def test_every_offset_comes_out_once_and_each_contact_at_its_highest_version(
+    arrivals: list[tuple[str, int]], size: int, put_back: bool
+) -> None:
+    waiting = PendingChanges()
+    for offset, (key, version) in enumerate(arrivals):
+        waiting.add(row(key, version, offset))
+        if put_back and offset == len(arrivals) // 2:
+            waiting.put_back(waiting.next_batch((), 10, size))
+    taken: list[PendingChange] = []
+    while batch := waiting.next_batch((), 10, size):
+        assert len(batch) <= size
+        taken.extend(batch)
+    assert sorted(offset for one in taken for offset in one.offsets) == list(range(len(arrivals)))
+    for one in taken:
+        versions = [version for key, version in arrivals if key == one.key]
+        last = max(
+            offset
+            for offset, (key, version) in enumerate(arrivals)
+            if key == one.key and version == max(versions)
+        )
+        assert one.change.version == max(versions)
+        assert one.record.offset == last, (
+            "of two equal versions the later one, which the dedupe stage let win"
+        )
+
+
+def test_a_batch_waits_for_company_but_not_longer_than_the_linger_time() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("a", 1, 0, due=102.0))
+    assert waiting.next_batch((), 101.9, 2) == []
+    assert [one.key for one in waiting.next_batch((), 102.0, 2)] == ["a"]
+
+
+def test_a_full_batch_goes_at_once() -> None:
+    waiting = PendingChanges()
+    for offset, key in enumerate("abc"):
+        waiting.add(row(key, 1, offset, due=102.0))
+    assert [one.key for one in waiting.next_batch((), 100.0, 2)] == ["a", "b"]
+    assert len(waiting) == 1
+
+
+def test_nobody_who_shares_an_address_with_a_batch_at_work_is_taken() -> None:
+    waiting = PendingChanges()
+    first = row("g1/x", 1, 0, addresses=("ada@acme.example",))
+    waiting.add(row("g2/y", 1, 1, addresses=("ada@acme.example",)))
+    waiting.add(row("g2/z", 1, 2, addresses=("bob@acme.example",)))
+    assert [one.key for one in waiting.next_batch(claims_of([first]), 10, 5)] == ["g2/z"]
+    assert [one.key for one in waiting.next_batch((), 10, 5)] == ["g2/y"]
+
+
+def test_a_row_that_failed_waits_for_its_time_and_a_newer_change_does_not() -> None:
+    waiting = PendingChanges()
+    failed = row("a", 1, 0)
+    failed.not_before, failed.attempts = 50.0, 3
+    waiting.put_back([failed])
+    assert waiting.next_batch((), 49, 5) == []
+    waiting.add(row("a", 2, 1))
+    (taken,) = waiting.next_batch((), 49, 5)
+    assert (taken.change.version, taken.attempts, taken.offsets) == (2, 0, [0, 1])
+
+
+@given(attempt=st.integers(0, 10_000), jitter=st.floats(0, 1))
+def test_the_wait_between_attempts_grows_and_stays_bounded(attempt: int, jitter: float) -> None:
+    wait = backoff(attempt, lambda: jitter)
+    assert min(60.0, 2.0 ** min(attempt, 30)) / 2 <= wait <= 60.0
+
+
+def test_suspected_rows_come_after_all_others_in_batches_of_their_own_and_the_longest_waiting_first() -> (
+    None
+):
+    waiting = PendingChanges()
+    suspects = [row(key, 1, offset) for offset, key in enumerate("abcd")]
+    for offset, one in enumerate(suspects):
+        one.together, one.not_before, one.failures = 2, float(10 - offset // 2), 3
+    waiting.put_back(suspects)
+    waiting.add(row("e", 1, 4))
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["e"]
+    assert waiting.next_batch((), 8.5, 5) == []
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["c", "d"]
+    assert [one.key for one in waiting.next_batch((), 20, 5)] == ["a", "b"]
+
+
+def test_a_newer_change_of_a_suspected_contact_is_not_suspected() -> None:
+    waiting = PendingChanges()
+    suspect = row("a", 1, 0)
+    suspect.together, suspect.not_before, suspect.failures, suspect.failed_as = (
+        1,
+        50.0,
+        3,
+        "server_error",
+    )
+    waiting.put_back([suspect])
+    waiting.add(row("a", 2, 1))
+    (taken,) = waiting.next_batch((), 10, 5)
+    assert (taken.change.version, taken.together, taken.failures, taken.failed_as) == (
+        2,
+        None,
+        0,
+        "",
+    )
+
+
+@given(
+    limits=st.lists(st.one_of(st.none(), st.integers(1, 4)), max_size=30), size=st.integers(1, 6)
+)
+def test_no_row_is_ever_with_more_others_than_it_may_be(
+    limits: list[int | None], size: int
+) -> None:
+    waiting = PendingChanges()
+    for offset, together in enumerate(limits):
+        one = row(f"g{offset}", 1, offset)
+        one.together = together
+        waiting.add(one)
+    taken = 0
+    while batch := waiting.next_batch((), 10, size):
+        taken += len(batch)
+        assert len(batch) <= min(size, *(one.together or size for one in batch), size)
+        assert len({one.together is None for one in batch}) == 1
+    assert taken == len(limits)

@@ -1,0 +1,121 @@
+"""The headers that carry a change's version and a dead letter's reason."""
+
+import contextlib
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.events import (
+    Kind,
+    Origin,
+    UnreadableRecord,
+    change_headers,
+    dead_letter_headers,
+    number,
+    parse_change,
+)
+from streams.kafka.records import Headers, KafkaRecord, header
+
+
+@given(
+    version=st.integers(0, 2**40), key=st.text(min_size=1).filter(lambda text: text.isprintable())
+)
+def test_a_change_comes_back_as_it_was_written(version: int, key: str) -> None:
+    headers = change_headers(Kind.UPDATED, version, "f" * 32, "m1", b"webhook", b"1700000000000")
+    change = parse_change(f"grant/{key}".encode(), b'{"id":"1"}', headers)
+    assert change is not None
+    assert (change.key, change.version, change.kind) == (f"grant/{key}", version, Kind.UPDATED)
+    assert (change.origin, change.received_ms, change.contact) == (
+        "webhook",
+        1_700_000_000_000,
+        {"id": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers"),
+    [
+        (b"g/c", b"not json", [("version", b"1"), ("kind", b"updated")]),
+        (b"g/c", b"[]", [("version", b"1"), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"1"), ("kind", b"renamed")]),
+        (b"no contact key", b"{}", [("version", b"1"), ("kind", b"updated")]),
+        (b"\xff/", b"{}", [("version", b"1"), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"1" + b"0" * 30), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"9" * 5000), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"-1"), ("kind", b"updated")]),
+        (b"g/c", b"{}", [("version", b"1"), ("kind", b"updated"), ("mapping", b"\xff")]),
+        (None, b"{}", []),
+    ],
+)
+def test_a_record_that_is_no_change_is_named_so(
+    key: bytes | None, value: bytes, headers: list[tuple[str, str | bytes | None]]
+) -> None:
+    with pytest.raises(UnreadableRecord, match="not_a_change"):
+        parse_change(key, value, headers)
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["kind", "version", "fingerprint", "mapping", "origin", "received_ms", "other"]
+        ),
+        st.none()
+        | st.binary(max_size=40)
+        | st.from_regex(rb"[0-9]{1,40}", fullmatch=True)
+        | st.sampled_from([b"updated", b"deleted", b"webhook", b"9" * 5000]),
+    )
+)
+
+
+@given(HEADERS)
+def test_whatever_the_headers_say_a_change_can_be_written_as_an_outcome_or_is_named_unreadable(
+    headers: Headers,
+) -> None:
+    with contextlib.suppress(UnreadableRecord):
+        change = parse_change(b"g/c", b"{}", [("version", b"1"), ("kind", b"updated"), *headers])
+        assert change is not None
+        orjson.dumps(change)
+        assert change.origin in {"", *Origin}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"0", 0),
+        (b"999999999999999", 999_999_999_999_999),
+        (b"1000000000000000", None),
+        (b"9" * 5000, None),
+        (b"", None),
+        (None, None),
+        (b"-1", None),
+        (b" 1", None),
+        (b"1_0", None),
+    ],
+)
+def test_a_number_in_a_header_has_at_most_15_digits(value: bytes | None, said: int | None) -> None:
+    assert number(value) == said
+
+
+def test_a_tombstone_is_no_change() -> None:
+    assert parse_change(b"g/c", None, []) is None
+
+
+def test_a_record_that_dies_twice_keeps_where_it_first_came_from() -> None:
+    record = KafkaRecord(
+        "contacts.changes", b"k", b"v", [("version", b"7")], 3, 41, 1_700_000_000_000
+    )
+    first = dead_letter_headers(
+        record, "sink", "required_field_missing", "REQUIRED_FIELD_MISSING: LastName"
+    )
+    again = KafkaRecord("contacts.changes", b"k", b"v", first, 0, 99)
+    second = dead_letter_headers(again, "sink", "string_too_long", "", attempts=2)
+    assert header(second, "dlq.original.offset") == b"41"
+    assert header(second, "dlq.original.partition") == b"3"
+    assert header(second, "dlq.first_failed_ms") == header(first, "dlq.first_failed_ms")
+    assert header(second, "dlq.reason") == b"string_too_long"
+    assert header(second, "dlq.attempts") == b"2"
+    assert header(second, "version") == b"7"
+    assert len(second) == len({name for name, _ in second}), "no header stands twice"

@@ -1,0 +1,117 @@
+"""Every command that the product tells an operator to run is one that its own command line takes."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from connectors.nylas.administration import check
+from streams.cli import main
+from tests.support.paths import ROOT
+
+NAMED = re.compile(r"contactstream( [a-z][\w-]*(?: [\w.:/={}-]*[\w}])*)")
+"""A command in a text, with the words that follow it up to the next punctuation."""
+
+STANDS_FOR = {"FILE": "-", "ID": "an-id", "URL": "https://webhooks.example/nylas", "{}": "an-id"}
+
+
+def commands(text: str) -> list[str]:
+    return [found.strip() for found in NAMED.findall(text)]
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """The texts of a module that it may say; docstrings, which are for whoever reads the code, are
+    none.
+    """
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+            )
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings | inside
+        ):
+            yield node.value
+
+
+def said_by_the_code() -> Iterator[tuple[str, str]]:
+    for folder in ("streams", "connectors"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for text in texts(ast.parse(file.read_text())):
+                for command in commands(text):
+                    yield file.relative_to(ROOT).as_posix(), command
+
+
+def said_by_the_readme() -> Iterator[tuple[str, str]]:
+    text = (ROOT / "README.md").read_text()
+    for span in re.findall(r"`([^`\n]*contactstream [^`]+)`", text):
+        for command in commands(" ".join(span.split())):
+            yield "README.md", command
+
+
+SAID = sorted({*said_by_the_code(), *said_by_the_readme()})
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The command line with every command's work taken out; what was parsed is noted."""
+    taken: list[dict[str, Any]] = []
+
+    def note(**values: Any) -> None:
+        if click.get_current_context().invoked_subcommand is None:
+            taken.append(values)
+
+    def quiet(command: click.Command) -> None:
+        for each in command.commands.values() if isinstance(command, click.Group) else ():
+            quiet(each)
+        if command.callback is not None:
+            monkeypatch.setattr(command, "callback", note)
+
+    quiet(main)
+    return taken
+
+
+def test_the_texts_are_found() -> None:
+    assert ("connectors/nylas/administration.py", "reconcile --all") in SAID
+    assert ("README.md", "topics create") in SAID
+    assert commands("then: contactstream reconcile --all, and `contactstream plan FILE`.") == [
+        "reconcile --all",
+        "plan FILE",
+    ]
+
+
+@pytest.mark.parametrize(("file", "command"), SAID)
+def test_a_command_that_is_named_is_one_that_the_command_line_takes(
+    parsed: list[dict[str, Any]], file: str, command: str
+) -> None:
+    words = [STANDS_FOR.get(word, word) for word in shlex.split(command)]
+    result = CliRunner().invoke(main, words)
+    while (
+        result.exit_code and len(words) > 1 and words[-1].isalpha() and words[-1].islower()
+    ):  # the sentence goes on
+        words.pop()
+        result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, f"{file} says `contactstream {command}`: {result.output}"
+    (values,) = parsed
+    if words[0] in ("backfill", "reconcile"):  # which the command itself refuses
+        assert values["everything"] != bool(values["grants"]), (
+            f"{file} says `contactstream {command}`: which grants?"
+        )
+
+
+def test_who_has_no_webhook_is_told_how_to_create_one(parsed: list[dict[str, Any]]) -> None:
+    (finding,) = check([])
+    (command,) = commands(finding.remedy)
+    result = CliRunner().invoke(main, [STANDS_FOR.get(word, word) for word in command.split()])
+    assert result.exit_code == 0, result.output
+    assert [values["url"] for values in parsed] == [STANDS_FOR["URL"]]

@@ -1,0 +1,151 @@
+"""A setting that cannot be used is named, with its remedy; a secret is never printed."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.settings import (
+    GROUPS,
+    BridgeSettings,
+    KafkaSettings,
+    NylasSettings,
+    PeopleSettings,
+    SalesforceSettings,
+    SettingsError,
+    SinkSettings,
+    load,
+    reference,
+    unknown_variables,
+)
+from tests.support.paths import ROOT
+
+
+def test_every_group_has_usable_defaults() -> None:
+    for group in GROUPS:
+        load(group, {})
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text("[sink]\nlinger = 5.0\nin_flight = 3\n")
+    settings = load(SinkSettings, {"CONTACTSTREAM_CONFIG": str(file), "SINK_LINGER": "0.5"})
+    assert (settings.linger, settings.in_flight) == (0.5, 3)
+
+
+def test_a_secret_may_come_as_a_file_and_is_not_in_any_text_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("nyk_very_secret\n")
+    settings = load(
+        NylasSettings,
+        {"NYLAS_API_KEY_FILE": str(file), "NYLAS_WEBHOOK_SECRETS": "new-one, old-one"},
+    )
+    assert settings.api_key.get_secret_value() == "nyk_very_secret"
+    assert [secret.get_secret_value() for secret in settings.webhook_secrets] == [
+        "new-one",
+        "old-one",
+    ]
+    assert "secret" not in str(settings).replace("webhook_secrets", "").replace("Secret", "")
+    assert "old-one" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"SINK_LINGER": "-1"}, "SINK_LINGER: Input should be greater than 0"),
+        ({"SINK_IN_FLIGHT": "many"}, "SINK_IN_FLIGHT: Input should be a valid integer"),
+        (
+            {"SINK_BATCH_SIZE_FILE": "/nowhere/at/all"},
+            "SINK_BATCH_SIZE_FILE=/nowhere/at/all cannot be read",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(SinkSettings, environ)
+
+
+@pytest.mark.parametrize("limit", [1024, 1_000_000, 5_000_000])
+def test_the_bridges_limit_lies_between_what_nylas_sends_and_what_a_topic_takes(limit: int) -> None:
+    with pytest.raises(
+        SettingsError,
+        match=r"BRIDGE_BODY_LIMIT: .* than or equal to \d+ \(bytes of a notification.*1 MB",
+    ):
+        load(BridgeSettings, {"BRIDGE_BODY_LIMIT": str(limit)})
+    assert load(BridgeSettings, {"BRIDGE_BODY_LIMIT": "1500000"}).body_limit == 1_500_000
+
+
+def test_a_misspelt_setting_in_the_file_is_an_error_that_names_the_right_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text("[sink]\nlingr = 5.0\n")
+    with pytest.raises(
+        SettingsError, match=r"\[sink\] has no setting lingr; did you mean linger\?"
+    ):
+        load(SinkSettings, {"CONTACTSTREAM_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[snk]\nlinger = 5.0\n", r"unknown tables: \[snk\]; did you mean sink\?"),
+        ("linger = 5.0\n", r"unknown tables: \[linger\]"),
+        ("[sink]\n[postgres]\n", r"unknown tables: \[postgres\]$"),
+    ],
+)
+def test_a_table_that_nobody_reads_is_an_error(tmp_path: Path, table: str, said: str) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text(table)
+    for group in (SinkSettings, KafkaSettings):
+        with pytest.raises(SettingsError, match=said):
+            load(group, {"CONTACTSTREAM_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("SINK_LINGR", ["SINK_LINGR is no setting; did you mean SINK_LINGER?"]),
+        (
+            "NYLAS_API_KEY_FIEL",
+            ["NYLAS_API_KEY_FIEL is no setting; did you mean NYLAS_API_KEY_FILE?"],
+        ),
+        (
+            "CONTACTSTREAM_CONF",
+            ["CONTACTSTREAM_CONF is no setting; did you mean CONTACTSTREAM_CONFIG?"],
+        ),
+        ("KAFKA_ZZZ", ["KAFKA_ZZZ is no setting"]),
+        ("SINK_LINGER", []),
+        ("SALESFORCE_PRIVATE_KEY_FILE", []),
+        ("PATH", []),
+        ("SINK_SERVICE_HOST", []),
+        ("KAFKA_PORT", []),
+        ("KAFKA_PORT_9092_TCP_ADDR", []),
+        ("BRIDGE_SERVICE_PORT_HTTP", []),
+    ],
+)
+def test_a_variable_that_is_nearly_ours_is_told_without_its_value(
+    variable: str, said: list[str]
+) -> None:
+    assert unknown_variables({variable: "hunter2", "HOME": "/"}) == said
+
+
+def test_an_empty_path_is_no_path() -> None:
+    assert load(SalesforceSettings, {"SALESFORCE_MAPPING_FILE": ""}).mapping_file is None
+    assert load(PeopleSettings, {"PEOPLE_SUPPRESSION_LIST": ""}).suppression_list is None
+    assert load(SalesforceSettings, {"SALESFORCE_MAPPING_FILE": "m.toml"}).mapping_file == Path(
+        "m.toml"
+    )
+
+
+def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(KafkaSettings, {"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "none"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_readme_shows_every_setting_as_it_is() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+    assert shown.strip() == reference(), (
+        "run: python -c 'from streams.settings import reference; print(reference())'"
+    )

@@ -1,0 +1,87 @@
+"""What is wrong with a topic is found and named with its remedy; what the promise hangs on first of
+all.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.kafka.admin import Topic, compare, refusal
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+
+WANTED = Topic("contacts.changes", 1, {"cleanup.policy": "compact", "min.insync.replicas": "2"}, 3)
+GOOD = {"cleanup.policy": "compact", "min.insync.replicas": "2", "segment.bytes": "1073741824"}
+
+
+@pytest.mark.parametrize(("factor", "acknowledged_by"), [(1, "1"), (2, "2"), (3, "2"), (5, "2")])
+def test_a_record_is_acknowledged_by_two_brokers_where_there_are_two(
+    factor: int, acknowledged_by: str
+) -> None:
+    every = topics(load(KafkaSettings, {"KAFKA_REPLICATION_FACTOR": str(factor)})).all()
+    assert {topic.replicas for topic in every} == {factor}
+    assert {topic.config["min.insync.replicas"] for topic in every} == {acknowledged_by}
+
+
+@pytest.mark.parametrize(
+    ("copies", "config"),
+    [([3], GOOD), ([4], GOOD), ([3], GOOD | {"min.insync.replicas": "3"}), ([3], {})],
+)
+def test_a_topic_that_keeps_the_promise_is_no_finding(
+    copies: Sequence[int], config: Mapping[str, str]
+) -> None:
+    assert compare(WANTED, copies, config) == []
+
+
+@pytest.mark.parametrize(
+    ("copies", "config", "problem", "remedy"),
+    [
+        ([3, 3], GOOD, "has 2 partitions instead of 1", "never repartition a live topic"),
+        ([1], GOOD, "has 1 of 3 copies", "kafka-reassign-partitions with 3 replicas"),
+        (
+            [3],
+            GOOD | {"min.insync.replicas": "1"},
+            "min.insync.replicas is 1 instead of 2",
+            "kafka-configs --alter --topic contacts.changes --add-config min.insync.replicas=2",
+        ),
+        (
+            [3],
+            GOOD | {"min.insync.replicas": "4"},
+            "min.insync.replicas is 4 instead of 2",
+            "min.insync.replicas=2",
+        ),
+        (
+            [3],
+            GOOD | {"cleanup.policy": "delete"},
+            "cleanup.policy is delete instead of compact",
+            "--add-config cleanup.policy=compact",
+        ),
+    ],
+)
+def test_what_differs_is_named_with_its_remedy(
+    copies: Sequence[int], config: Mapping[str, str], problem: str, remedy: str
+) -> None:
+    (finding,) = compare(WANTED, copies, config)
+    assert (finding.topic, finding.problem) == ("contacts.changes", problem)
+    assert remedy in finding.remedy
+
+
+def test_of_several_partitions_the_worst_counts() -> None:
+    wanted = Topic("contacts.events", 3, {}, 2)
+    (finding,) = compare(wanted, [2, 1, 2], {})
+    assert finding.problem == "has 1 of 2 copies"
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (KafkaError.INVALID_REPLICATION_FACTOR, "set KAFKA_REPLICATION_FACTOR"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "grant our user Create"),
+        (KafkaError._TIMED_OUT, "contactstream doctor"),
+    ],
+)
+def test_a_refusal_of_the_broker_comes_with_a_remedy(code: int, remedy: str) -> None:
+    said = refusal(KafkaException(KafkaError(code, "the broker's own words")))
+    assert "the broker's own words" in said
+    assert remedy in said
