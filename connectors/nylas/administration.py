@@ -1,5 +1,4 @@
-"""Webhook destinations and grants, as an operator sees and changes them: the Nylas SDK, with its
-faults kept out.
+"""Lists and changes webhook destinations, and lists grants, through the Nylas SDK.
 
 The SDK (6.18) is used for what it does well: the key, the region, the requests. Its own models are
 not: `webhooks.list()` fails on a trigger that it does not know, `create()` and `find()` on a field
@@ -45,8 +44,10 @@ REQUEST_SECONDS = (
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A webhook destination. `status` is active, pause, failing or failed; `compressed` is None
-    where the answer does not say.
+    """A webhook destination.
+
+    `status` is active, pause, failing or failed; `compressed` is None where the answer does not
+    say.
     """
 
     id: str
@@ -78,20 +79,27 @@ class WebhookFinding:
 
 
 class SdkMoved(NylasError):
-    """The installed SDK lacks the private part that this module calls; nothing was asked, unless
-    the message says so.
+    """The installed SDK lacks the private function that this module calls.
+
+    Nothing was sent, unless the message says so.
+
+    Nothing was asked, unless the message says so.
     """
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"the installed nylas {version('nylas')} {what}: install the version that deploy/requirements.lock names, "
+            f"the installed nylas {version('nylas')} {what}: install the version that "
+            "deploy/requirements.lock names, "
             "or mend connectors/nylas/administration.py"
         )
 
 
 def transport(sdk: Any) -> Callable[..., Any]:
-    """The SDK's own way to ask, which all of its resources use. Raises SdkMoved when it is not
-    there, or takes other arguments.
+    """The SDK's private request function, which all of its resources use.
+
+    Raises SdkMoved when it is missing or takes other arguments.
+
+    Raises SdkMoved when it is not there, or takes other arguments.
     """
     execute: Callable[..., Any] | None = getattr(
         getattr(sdk, "http_client", None), "_execute", None
@@ -106,8 +114,11 @@ def transport(sdk: Any) -> Callable[..., Any]:
 
 
 class Administration:
-    """The calls to one application. They block, and are not repeated: a person sees the error and
-    tries again.
+    """The administrative calls to one Nylas application. They block.
+
+    They are not repeated: a person sees the error and tries again.
+
+    They block, and are not repeated: a person sees the error and tries again.
 
     All of them raise NotFound, Refused, RateLimited, Passing and SdkMoved.
     """
@@ -129,8 +140,10 @@ class Administration:
         compressed: bool,
         description: str = "",
     ) -> Secret:
-        """Creates a destination, which has to answer Nylas' challenge at once, and returns its
-        secret. Refused when it does not.
+        """Creates a destination and returns its secret, which Nylas shows once.
+
+        The destination has to answer the challenge of Nylas at once. Raises Refused when it does
+        not.
         """
         body = {
             "webhook_url": url,
@@ -202,8 +215,9 @@ class Administration:
 
 
 def parse_destination(data: Mapping[str, Any]) -> Destination:
-    """A destination from the API's object; every field but the ID may be absent, and any trigger
-    may be there.
+    """A destination from the API's object.
+
+    Every field but the ID may be absent, and any trigger may be there.
     """
     triggers, compressed = data.get("trigger_types"), data.get("compressed_delivery")
     return Destination(
@@ -217,8 +231,9 @@ def parse_destination(data: Mapping[str, Any]) -> Destination:
 
 
 def check(destinations: Sequence[Destination], url: str | None = None) -> list[WebhookFinding]:
-    """What is wrong with the destinations that contactstream listens at: those at `url`, else those
-    with a contact trigger.
+    """Problems of the destinations that contactstream receives contacts through.
+
+    These are the destinations at `url`, or without it those with a contact trigger.
     """
     ours = [
         one
@@ -236,7 +251,8 @@ def check(destinations: Sequence[Destination], url: str | None = None) -> list[W
         findings.append(
             WebhookFinding(
                 ", ".join(one.id for one in ours),
-                "several destinations receive contacts, and each notification comes (and is repeated) once for each of them",
+                "several destinations receive contacts, and each notification comes (and is "
+                "repeated) once for each of them",
                 "delete all but one in the dashboard",
             )
         )
@@ -246,12 +262,14 @@ def check(destinations: Sequence[Destination], url: str | None = None) -> list[W
 STATUS_REMEDIES = {
     "failing": (
         "95% of what Nylas sent in 15 minutes got no 200; it still sends",
-        "see what the bridge answers (contactstream_bridge_requests_total): 401 is a wrong NYLAS_WEBHOOK_SECRETS or a body that a "
+        "see what the bridge answers (contactstream_bridge_requests_total): 401 is a wrong "
+        "NYLAS_WEBHOOK_SECRETS or a body that a "
         "proxy has inflated, 503 a broker that is away",
     ),
     "failed": (
         "Nylas has given up and sends nothing; what happened since is never sent",
-        "mend what the bridge answers, set the destination active in the dashboard, then: contactstream reconcile --all",
+        "mend what the bridge answers, set the destination active in the dashboard, then: "
+        "contactstream reconcile --all",
     ),
     "pause": (
         "somebody paused it; what happens meanwhile is never sent",
@@ -289,7 +307,8 @@ def _secret(data: Any) -> Secret:
     if not isinstance(data, dict) or not data.get("webhook_secret"):
         raise Passing(
             200,
-            "Nylas answered 200 without a secret; rotate it to get one: contactstream webhooks rotate ID",
+            "Nylas answered 200 without a secret; rotate it to get one: contactstream webhooks "
+            "rotate ID",
         )
     return Secret(parse_destination(data), str(data["webhook_secret"]))
 

@@ -1,6 +1,4 @@
-"""Calls to the Nylas v3 API: one pooled HTTP client that keeps Nylas' limits and waits out what
-passes.
-"""
+"""Calls to the Nylas v3 API: one HTTP client that keeps the rate limits and retries."""
 
 import asyncio
 import random
@@ -66,8 +64,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 of Nylas: the body, when Nylas made it by its own clock (epoch seconds), and the ID to
-    quote to its support.
+    """An answer with status 200.
+
+    `served_at` is the `Date` header (the clock of Nylas, epoch seconds). `request_id` is what the
+    support of Nylas asks for.
     """
 
     body: dict[str, Any]
@@ -104,16 +104,20 @@ def delay(attempt: int, retry_after: float | None, chance: float) -> float:
 
 
 def seconds_until_next(fault: Passing, otherwise: float) -> float:
-    """After a call has been handed back: what Nylas asks for, or `otherwise` where it asks for less
-    or nothing.
+    """Seconds until a failed call may be repeated by the caller.
+
+    That is what Nylas asks for, or `otherwise` where it asks for less or for nothing.
     """
     asked = fault.retry_after if isinstance(fault, RateLimited) else None
     return max(otherwise, min(asked or 0.0, LONGEST_RETRY_AFTER))
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:
-    """The header in seconds, from either of its two forms (RFC 9110, 10.2.3); None where it is
-    absent or unreadable.
+    """The Retry-After header in seconds, from either of its two forms (RFC 9110, 10.2.3).
+
+    None where it is absent or unreadable.
+
+    None where it is absent or unreadable.
     """
     if value is None:
         return None
@@ -136,9 +140,13 @@ def http_date(value: str | None) -> int | None:
 
 
 class NylasClient:
-    """The calls to one application of Nylas. At most one call of a grant is under way (Microsoft
-    allows four for a mailbox, all apps together), so a call that waits out a fault holds its grant
-    back and no other.
+    """The calls to one application of Nylas, at most one at a time for each grant.
+
+    Microsoft allows four at a time for a mailbox, all applications together. So a call that waits
+    for a retry holds back its own grant and no other.
+
+    At most one call of a grant is under way (Microsoft allows four for a mailbox, all apps
+    together), so a call that waits out a fault holds its grant back and no other.
 
     Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere
     else.
@@ -193,8 +201,9 @@ class NylasClient:
         *,
         grant: str | None = None,
     ) -> Answer:
-        """GETs `path`, whose parts are percent-encoded already. `kind` names the call for the
-        metrics.
+        """GETs `path`, whose parts are percent-encoded already.
+
+        `kind` names the call for the metrics.
 
         Raises NotFound, Refused, and, after `tries` tries with a wait before each, RateLimited or
         Passing; RateLimited at once where a grant shall not be asked for more than `LONGEST_HELD`.
@@ -224,8 +233,11 @@ class NylasClient:
                 await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:
-        """Waits for a token of the application, and of the grant; at the rates of `Limits`, so no
-        longer than the queue of callers.
+        """Waits for a token of the application and of the grant.
+
+        The rates are those of `Limits`, so the wait is no longer than the queue of callers.
+
+        At the rates of `Limits`, so no longer than the queue of callers.
         """
         now = time.monotonic()
         buckets = (
@@ -249,8 +261,12 @@ class NylasClient:
 
 
 def parse_answer(response: httpx.Response, sent_at: int) -> Answer:
-    """An answer read, or the error that it is. `sent_at` (epoch seconds) dates an answer without a
-    `Date` header: never too new.
+    """The parsed answer, or the error that its status means.
+
+    `sent_at` (epoch seconds) dates an answer without a `Date` header, so that it is never dated too
+    late.
+
+    `sent_at` (epoch seconds) dates an answer without a `Date` header: never too new.
 
     The status alone decides; error types come in two dialects. Raises NotFound, RateLimited,
     Passing, Refused.
@@ -286,15 +302,19 @@ def _error_type(content: bytes) -> str:
 
 
 def path_part(text: str) -> str:
-    """One part of a path, percent-encoded so that no character of an ID ends it; `.` and `..` would
-    otherwise be resolved away.
+    """One part of a path, percent-encoded so that no character of an ID ends it.
+
+    `.` and `..` would otherwise be resolved away.
     """
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
 REMEDIES = {
-    401: "the API key is not accepted, or this grant has to sign in again. If every grant fails: check NYLAS_API_KEY, and that "
+    401: "the API key is not accepted, or this grant has to sign in again. If every grant fails: "
+    "check NYLAS_API_KEY, and that "
     "NYLAS_API_URL is the region of the application. If one does: have its user authenticate again",
-    403: "the grant lacks a scope for this, or the key may not do it. Add the contacts scopes to the connector "
-    "(and those of `inbox` and `domain` if NYLAS_SOURCES names them), then have the user authenticate again",
+    403: "the grant lacks a scope for this, or the key may not do it. Add the contacts scopes to "
+    "the connector "
+    "(and those of `inbox` and `domain` if NYLAS_SOURCES names them), then have the user "
+    "authenticate again",
 }

@@ -14,8 +14,9 @@ SOURCES = ("address_book", "inbox", "domain")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Contacts as Nylas sent them. `next_cursor` is None on the last page; `served_at` is Nylas'
-    clock, epoch seconds.
+    """Contacts as Nylas sent them.
+
+    `next_cursor` is None on the last page; `served_at` is Nylas' clock, epoch seconds.
     """
 
     contacts: list[dict[str, Any]]

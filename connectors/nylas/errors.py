@@ -31,8 +31,11 @@ class Passing(NylasError):
 
 
 class RateLimited(Passing):
-    """429. `retry_after` is in seconds, None where the header is absent (only some providers send
-    it).
+    """Nylas answered 429.
+
+    `retry_after` is in seconds; None where the header is absent (only some providers send it).
+
+    `retry_after` is in seconds, None where the header is absent (only some providers send it).
     """
 
     def __init__(self, retry_after: float | None, message: str = "") -> None:
@@ -41,8 +44,11 @@ class RateLimited(Passing):
 
 
 class Refused(NylasError):
-    """Nylas refuses what repeating cannot help: 400, 401, 403 and the other 4xx. The message names
-    the remedy.
+    """A refusal that repeating cannot help: 400, 401, 403 and the other 4xx.
+
+    The message names the remedy.
+
+    The message names the remedy.
 
     `body` is the start of the answer, for the operator; Nylas' error bodies hold no contact data.
     """
@@ -54,8 +60,9 @@ class Refused(NylasError):
 
 
 class UnreadableBody(NylasError):
-    """A notification that is none: what was signed cannot be inflated, is not JSON, or does not
-    name its contact.
+    """A signed body that cannot be read as a notification.
+
+    It cannot be inflated, is not JSON, or does not name its contact.
 
     `reason` is a snake_case word of a closed set, for metrics and dead letters: `UNREADABLE`, and
     what its user adds.

@@ -32,8 +32,9 @@ class Grant:
 
 
 def parse_grant(data: Mapping[str, Any]) -> Grant:
-    """A grant from the API's object. Raises ValueError without an ID that can be part of a key;
-    every other field may be absent.
+    """A grant from the API's object.
+
+    Raises ValueError without an ID that can be part of a key; every other field may be absent.
     """
     identity = data.get("id")
     if not isinstance(identity, str) or not identity or "/" in identity:

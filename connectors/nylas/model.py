@@ -1,6 +1,4 @@
-"""What Nylas sends: notifications, and JSON read so that neither a hostile nor a slightly broken
-body does harm.
-"""
+"""Parses notifications and JSON from Nylas, and tolerates slightly broken bodies."""
 
 import hashlib
 import json
@@ -40,8 +38,9 @@ every later event look stale.
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An envelope (facts of the published notification schemas), with what is not required there
-    made optional.
+    """An envelope as the published notification schemas describe it.
+
+    Fields that the schemas do not require are optional here.
 
     `time` is when the event happened (epoch seconds), None where it is absent or no time. `id`
     stays the same over the attempts of one notification; where Nylas sent none it is derived from
@@ -61,8 +60,9 @@ class Notification:
 
 
 def parse_json(raw: bytes) -> Any:
-    """JSON in UTF-8. A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and
-    Infinity are refused.
+    """JSON in UTF-8.
+
+    A lone surrogate, which cannot be stored anywhere, becomes U+FFFD; NaN and Infinity are refused.
 
     Raises UnreadableBody, also for what is nested deeper than `MAX_DEPTH`.
     """
@@ -73,8 +73,9 @@ def parse_json(raw: bytes) -> Any:
 
 
 def parse_notification(raw: bytes) -> Notification:
-    """The envelope in an inflated body. Unknown fields and types are no fault; the attempt, `time`
-    and `id` may be missing.
+    """The envelope in an inflated body.
+
+    Unknown fields and types are no fault; the attempt, `time` and `id` may be missing.
 
     Raises UnreadableBody: also when a contact.* names no grant or contact, or a grant.* no grant,
     in a form that can be a Kafka key.
@@ -120,15 +121,20 @@ def family_of(kind: str) -> str:
 
 
 def contact_key(grant_id: str, contact_id: str) -> str:
-    """The key of a contact everywhere: a contact ID is unique only inside its grant. Case counts;
-    the first slash separates.
+    """The key of a contact in every topic: `grant_id/contact_id`.
+
+    A contact ID is unique only inside its grant. Keys are case-sensitive; the first slash
+    separates.
+
+    Case counts; the first slash separates.
     """
     return f"{grant_id}/{contact_id}"
 
 
 def usable_id(value: object) -> TypeGuard[str]:
-    """Whether it can be part of a key that names one contact: U+FFFD stands where a lone surrogate
-    did, and could be any.
+    """Whether an ID can be part of a key that names exactly one contact.
+
+    U+FFFD is refused: it stands for any lone surrogate.
     """
     return (
         isinstance(value, str)

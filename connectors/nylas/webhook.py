@@ -1,6 +1,4 @@
-"""Nylas' webhook protocol: the challenge, the signature over the bytes on the wire, and their
-inflation within bounds.
-"""
+"""The webhook protocol of Nylas: challenge, signature, and bounded inflation."""
 
 import hmac
 import zlib
@@ -27,8 +25,11 @@ itself 1,032.
 
 
 def challenge(query: str) -> bytes | None:
-    """The bytes to echo for a raw query string, percent-decoded; None where there is no challenge,
-    or one that is empty or too long.
+    """The bytes to echo for a query string with a challenge, percent-decoded.
+
+    None where there is no challenge, or one that is empty or too long.
+
+    None where there is no challenge, or one that is empty or too long.
 
     Needs no secret: Nylas asks before it tells the secret.
     """
@@ -41,8 +42,9 @@ def challenge(query: str) -> bytes | None:
 
 
 def usable_secrets(secrets: Sequence[str], *, accept_test_events: bool) -> tuple[bytes, ...]:
-    """The secrets to verify with. The public mock secret is among them only when test events are to
-    be accepted.
+    """The secrets to verify with.
+
+    The public mock secret is among them only when test events are to be accepted.
     """
     configured = [secret.strip().encode() for secret in secrets]
     usable = [secret for secret in configured if secret and secret != MOCK_SECRET]
@@ -50,8 +52,9 @@ def usable_secrets(secrets: Sequence[str], *, accept_test_events: bool) -> tuple
 
 
 def signature_matches(secrets: Sequence[bytes], raw: bytes, header: str | None) -> bool:
-    """Whether the value of X-Nylas-Signature is the HMAC-SHA256 of the raw, still compressed body
-    with any of the secrets.
+    """Whether X-Nylas-Signature is the HMAC-SHA256 of the raw body with any of the secrets.
+
+    The raw body is the one on the wire, still compressed.
 
     As Nylas' own verifiers: surrounding blanks, upper-case digits and a `sha256=` prefix are
     accepted. Constant time for each secret, and every secret is tried.

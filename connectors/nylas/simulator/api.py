@@ -1,6 +1,4 @@
-"""The documented HTTP interface: grants, contacts and webhook destinations, with Nylas' limits,
-error bodies and headers.
-"""
+"""The HTTP API: grants, contacts and webhook destinations, with limits and error bodies."""
 
 from __future__ import annotations
 
@@ -92,8 +90,9 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class Windows:
-    """Fixed windows: how many calls of a key there were in the current one. Measured by the
-    machine's clock, not the simulated.
+    """Fixed windows: how many calls of a key there were in the current one.
+
+    Measured by the machine's clock, not the simulated.
     """
 
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -113,10 +112,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class Api:
-    """The handlers of /v3 over a world; `courier` carries what their changes cause."""
+    """The handlers of /v3 over a world; `delivery` carries what their changes cause."""
 
     world: World
-    courier: WebhookDelivery
+    delivery: WebhookDelivery
     windows: Windows = field(default_factory=Windows)
     mailboxes: Counter[str] = field(default_factory=Counter)
 
@@ -362,7 +361,7 @@ class Api:
         return self._ok(request, with_aliases(self._grant(request), request.query))
 
     async def delete_grant(self, request: web.Request) -> web.Response:
-        events.deleted(self.world, self.courier, self._grant(request))
+        events.deleted(self.world, self.delivery, self._grant(request))
         return self._json(request, {"request_id": str(uuid.uuid4())})
 
     def _book(self, request: web.Request) -> tuple[Grant, dict[str, Contact]]:
@@ -499,7 +498,7 @@ class Api:
         sent, headers = letter(
             target, DeliveryAttempt("", "", sample, "", gzip=False, signature="mock")
         )
-        status = await self.courier.post(url, sent, headers)
+        status = await self.delivery.post(url, sent, headers)
         return self._ok(request, "success" if status == 200 else "failed")
 
     async def mock_payload(self, request: web.Request) -> web.Response:
@@ -520,14 +519,15 @@ class Api:
         return envelope(self.world, trigger, source, body, notification_id="mock-id")
 
     async def _proved(self, url: str) -> None:
-        wrong = await self.courier.challenge(url)
+        wrong = await self.delivery.challenge(url)
         if wrong is not None:
             raise Refusal(400, "70005", f"unable.verify.webhook_url : {wrong}")
 
 
 def with_aliases(grant: Grant, query: Mapping[str, str]) -> dict[str, Any]:
-    """A grant as the API shows it; its aliases only when asked for, and only at Google and
-    Microsoft.
+    """A grant as the API shows it.
+
+    Its aliases only when asked for, and only at Google and Microsoft.
     """
     told = query.get("expose_aliases") == "true" and grant.provider in ("google", "microsoft")
     return grant.as_json() | ({"email_aliases": grant.email_aliases} if told else {})
@@ -614,8 +614,9 @@ SCOPES = {
 
 
 def matching(grant: Grant, book: Mapping[str, Contact], query: Mapping[str, str]) -> list[str]:
-    """The IDs that a listing's filters leave, in the book's order. Raises Refusal for a filter that
-    the provider lacks.
+    """The IDs that a listing's filters leave, in the book's order.
+
+    Raises Refusal for a filter that the provider lacks.
     """
     sources = set(query.get("source", "address_book").split(","))
     wrong = sources - set(grant.rules.sources)

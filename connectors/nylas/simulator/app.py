@@ -24,22 +24,23 @@ SHUTDOWN_SECONDS = 2.0
 
 def app(state: World) -> web.Application:
     """The simulator as an aiohttp application; its deliveries run from start-up to clean-up."""
-    courier = WebhookDelivery(state)
+    delivery = WebhookDelivery(state)
 
     async def deliver(_: web.Application) -> AsyncIterator[None]:
-        async with courier.running():
+        async with delivery.running():
             yield
 
     application = web.Application(client_max_size=LARGEST_BODY)
     application.cleanup_ctx.append(deliver)
-    application.add_routes(Api(state, courier).routes())
-    application.add_routes(Control(state, courier).routes())
+    application.add_routes(Api(state, delivery).routes())
+    application.add_routes(Control(state, delivery).routes())
     return application
 
 
 def serve(host: str, port: int, world: Path | None = None) -> None:
-    """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one. Raises BadInput for a
-    world that it cannot play.
+    """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one.
+
+    Raises BadInput for a world that it cannot play.
     """
     state = World.from_json(json.loads(world.read_bytes()) if world is not None else {})
     uvloop.run(_serve(host, port, state))

@@ -1,6 +1,4 @@
-"""The control plane under /_sim/: what a test or the demo makes happen, and what it looks at
-afterwards.
-"""
+"""The control plane under /_sim/: tests change the world here and read its state."""
 
 from __future__ import annotations
 
@@ -42,10 +40,10 @@ LONGEST_WAIT = 60.0
 
 @dataclass(slots=True)
 class Control:
-    """The handlers of /_sim over the same world and courier as the API's."""
+    """The handlers of /_sim over the same world and delivery as the API's."""
 
     world: World
-    courier: WebhookDelivery
+    delivery: WebhookDelivery
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -73,13 +71,13 @@ class Control:
         return run
 
     async def state(self, request: web.Request) -> object:
-        counts = self.courier.counts()
+        counts = self.delivery.counts()
         if request.query.get("ids") != "false":
             counts["acknowledged"] = [
-                one.id for one in self.courier.deliveries if one.outcome == "acknowledged"
+                one.id for one in self.delivery.deliveries if one.outcome == "acknowledged"
             ]
             counts["given_up"] = [
-                one.id for one in self.courier.deliveries if one.outcome == "given_up"
+                one.id for one in self.delivery.deliveries if one.outcome == "given_up"
             ]
         return {
             "now": self.world.clock.now(),
@@ -100,11 +98,11 @@ class Control:
         }
 
     async def deliveries(self, request: web.Request) -> object:
-        return {"deliveries": [one.as_json() for one in self.courier.deliveries]}
+        return {"deliveries": [one.as_json() for one in self.delivery.deliveries]}
 
     async def put_world(self, request: web.Request) -> object:
         world = World.from_json(await _given(request))
-        self.courier.forget()
+        self.delivery.forget()
         self.world.replace(world)
         return {
             "grants": len(world.grants),
@@ -136,7 +134,7 @@ class Control:
             if announce:
                 deliveries += events.contact_changed(
                     self.world,
-                    self.courier,
+                    self.delivery,
                     grant,
                     contact,
                     deleted=deleted,
@@ -149,8 +147,11 @@ class Control:
     def _changes(
         self, grant: Grant, given: Mapping[str, Any]
     ) -> Iterable[tuple[dict[str, Any], bool]]:
-        """The contacts to store (False) or delete (True), in order; all are checked before the
-        first is stored.
+        """The contacts to store (False) or delete (True), in order.
+
+        All are checked before the first is stored.
+
+        All are checked before the first is stored.
         """
         for contact in wanted(given, "upsert", list, []):
             yield self.world.contact_of(grant, contact), False
@@ -171,7 +172,7 @@ class Control:
         given = only(await _given(request), "grants", {"action", "grant", "grant_id", "wait"})
         action, wait = wanted(given, "action", str, ""), wanted(given, "wait", bool, False)
         if action == "create":
-            grant, deliveries = events.created(self.world, self.courier, given.get("grant", {}))
+            grant, deliveries = events.created(self.world, self.delivery, given.get("grant", {}))
         else:
             grant = self._grant(given)
             if action == "update":
@@ -182,13 +183,13 @@ class Control:
                     else wanted(changes, name, str, "")
                     for name in changes
                 }
-                deliveries = events.updated(self.world, self.courier, grant, checked)
+                deliveries = events.updated(self.world, self.delivery, grant, checked)
             elif action == "expire":
-                deliveries = events.expired(self.world, self.courier, grant)
+                deliveries = events.expired(self.world, self.delivery, grant)
             elif action == "reauthenticate":
-                deliveries = events.reauthenticated(self.world, self.courier, grant)
+                deliveries = events.reauthenticated(self.world, self.delivery, grant)
             elif action == "delete":
-                deliveries = events.deleted(self.world, self.courier, grant)
+                deliveries = events.deleted(self.world, self.delivery, grant)
             else:
                 raise BadInput(
                     f"action: {action!r} is none of create, update, expire, reauthenticate, delete"
@@ -216,10 +217,10 @@ class Control:
         wait = wanted(given, "wait", bool, False)
         if wanted(given, "sequential", bool, False):
             for delivery in deliveries:
-                self.courier.submit([delivery])
+                self.delivery.submit([delivery])
                 await _finished([delivery])
         else:
-            self.courier.submit(deliveries)
+            self.delivery.submit(deliveries)
         return await self._results(deliveries, wait=wait)
 
     def _notification(self, source: object) -> list[DeliveryAttempt]:
@@ -241,7 +242,8 @@ class Control:
         given = only(source, "notification", bodies | names)
         if len(given.keys() & bodies) != 1:
             raise BadInput(
-                f"notification: exactly one of {', '.join(sorted(bodies))} is needed, got {sorted(given)}"
+                f"notification: exactly one of {', '.join(sorted(bodies))} is needed, got "
+                f"{sorted(given)}"
             )
         sign = wanted(given, "signature", str, "good")
         if sign not in SIGNATURES:
@@ -366,7 +368,10 @@ class Control:
 
 
 async def _finished(deliveries: list[DeliveryAttempt]) -> None:
-    """Until every delivery has ended, or LONGEST_WAIT; what has not ended by then shows as pending."""
+    """Waits until every delivery has ended, for LONGEST_WAIT at most.
+
+    Those that have not ended by then show as pending.
+    """
     try:
         async with asyncio.timeout(LONGEST_WAIT):
             for delivery in deliveries:

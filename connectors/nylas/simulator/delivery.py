@@ -1,5 +1,4 @@
-"""Notifications on their way: envelopes, signatures, attempts, retries, and the state of a
-destination that fails.
+"""Delivers notifications: envelopes, signatures, attempts, retries, failing destinations.
 
 Documented behaviour: success is exactly 200; no answer within 10 s, 408, 429, 502, 503, 504 and 507
 are tried twice more, with growing delays, the last one 10 to 20 minutes after the first; everything
@@ -48,8 +47,11 @@ BACKLOG_SPAN = 72 * 3600
 
 @dataclass(slots=True)
 class DeliveryAttempt:
-    """One notification on its way to one destination; `attempts` holds the status of each attempt,
-    NO_ANSWER for none.
+    """One notification for one destination, with the status of each attempt.
+
+    `attempts` holds the statuses, NO_ANSWER for no answer.
+
+    `attempts` holds the status of each attempt, NO_ANSWER for none.
 
     `body` is the envelope, or the bytes to send as they are. `gzip` None follows the destination's
     setting. `signature` is one of SIGNATURES. `before` counts the attempts at another destination
@@ -104,8 +106,9 @@ def envelope(
     at: int | None = None,
     notification_id: str | None = None,
 ) -> dict[str, Any]:
-    """A notification of the first attempt; `at` is the event's time in epoch seconds, now if not
-    given.
+    """A notification of the first attempt.
+
+    `at` is the event's time in epoch seconds, now if not given.
     """
     head = {
         "specversion": "1.0",
@@ -124,7 +127,7 @@ def envelope(
 def contact_envelope(
     world: World, grant: Grant, contact: Mapping[str, Any], *, deleted: bool, at: int
 ) -> dict[str, Any]:
-    """contact.updated with the contact in full, or contact.deleted with nothing but its identity."""
+    """A contact.updated with the whole contact, or a contact.deleted with its identity only."""
     body = (
         {"grant_id": grant.id, "id": contact["id"], "object": "contact"}
         if deleted
@@ -208,8 +211,9 @@ def _turn(destination: Destination, status: str, now: float) -> None:
 
 @dataclass(slots=True)
 class WebhookDelivery:
-    """Delivers with `settings.concurrency` workers over pooled connections; made running by
-    `running`.
+    """Delivers with `settings.concurrency` workers over pooled connections.
+
+    Made running by `running`.
     """
 
     world: World
@@ -235,8 +239,9 @@ class WebhookDelivery:
                 await asyncio.gather(*self.workers, return_exceptions=True)
 
     def _employ(self) -> None:
-        """As many workers as the settings ask for; a lower setting takes effect with the next
-        start.
+        """As many workers as the settings ask for.
+
+        A lower setting takes effect with the next start.
         """
         for worker in self.workers:
             if worker.done():
@@ -270,8 +275,11 @@ class WebhookDelivery:
         }
 
     def publish(self, notification: dict[str, Any]) -> list[DeliveryAttempt]:
-        """Sends a notification to every destination that subscribed to its type; a failed or paused
-        one gets nothing, ever.
+        """Sends a notification to every destination that subscribed to its type.
+
+        A failed or paused destination gets nothing, ever.
+
+        A failed or paused one gets nothing, ever.
         """
         return self.submit(
             DeliveryAttempt(notification["id"], notification["type"], notification, destination.id)
@@ -289,8 +297,9 @@ class WebhookDelivery:
         return taken
 
     def later(self, delay: float, action: Any, *arguments: Any) -> None:
-        """Runs the action after `delay` seconds, unless the simulator stops or gets another world
-        before.
+        """Runs the action after `delay` seconds.
+
+        It is dropped when the simulator stops or gets another world before.
         """
         timer: asyncio.TimerHandle
 
@@ -330,8 +339,9 @@ class WebhookDelivery:
             _end(delivery, "given_up")
 
     def _again(self, delivery: DeliveryAttempt) -> None:
-        """A retry goes to every destination of the type, so that the others get the notification
-        once more (documented).
+        """A retry goes to every destination of the type (documented).
+
+        So the other destinations get the notification once more.
         """
         self.queue.put_nowait(delivery)
         self.submit(
@@ -348,7 +358,8 @@ class WebhookDelivery:
 
     async def post(self, url: str, sent: bytes, headers: Mapping[str, str]) -> int:
         """One attempt; the status, or NO_ANSWER."""
-        assert self.session is not None
+        # An attempt before `running` would be a fault of this module.
+        assert self.session is not None  # noqa: S101
         timeout = aiohttp.ClientTimeout(total=self.world.settings.timeout)
         try:
             async with self.session.post(
@@ -360,10 +371,11 @@ class WebhookDelivery:
             return NO_ANSWER
 
     async def challenge(self, url: str) -> str | None:
-        """The handshake of a new or reactivated destination: what is wrong, in Nylas' words, or
-        None.
+        """The challenge of a new or reactivated destination.
+
+        Returns what is wrong, in the words of Nylas, or None.
         """
-        assert self.session is not None
+        assert self.session is not None  # noqa: S101  as in `post`
         value = str(uuid.uuid4())
         asked = url + ("&" if "?" in url else "?") + urlencode({"challenge": value})
         try:

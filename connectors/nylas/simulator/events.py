@@ -1,5 +1,6 @@
-"""What happens to contacts and grants, and what Nylas then sends: by provider, by the grant's
-state, at once or at the next poll.
+"""Changes of contacts and grants, and the notifications that Nylas sends for them.
+
+Which ones depends on the provider and on the state of the grant, and some wait for the next poll.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from connectors.nylas.simulator.world import Contact, Grant, World
 
 def contact_changed(
     world: World,
-    courier: WebhookDelivery,
+    delivery: WebhookDelivery,
     grant: Grant,
     contact: Contact,
     *,
     deleted: bool,
     at: int,
 ) -> list[DeliveryAttempt]:
-    """Announces a change that is stored already. Nothing for Yahoo, later for Google, kept back
-    while the grant is invalid.
+    """Announces a change that is stored already.
+
+    Nothing for Yahoo, later for Google, kept back while the grant is invalid.
     """
     if not grant.rules.notifies:
         return []
@@ -36,15 +38,16 @@ def contact_changed(
         return []
     if grant.rules.polled and world.settings.poll_interval:
         if not grant.unpolled:
-            courier.later(world.settings.poll_interval, poll, world, courier, grant)
+            delivery.later(world.settings.poll_interval, poll, world, delivery, grant)
         grant.unpolled[contact["id"]] = at
         return []
-    return courier.publish(contact_envelope(world, grant, contact, deleted=deleted, at=at))
+    return delivery.publish(contact_envelope(world, grant, contact, deleted=deleted, at=at))
 
 
-def poll(world: World, courier: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
-    """What a poll of the provider finds: one event for each contact that changed since, as it is
-    now.
+def poll(world: World, delivery: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
+    """What a poll of the provider finds.
+
+    One event for each contact that changed since, with its present content.
     """
     changed, grant.unpolled = grant.unpolled, {}
     if grant.id not in world.grants:
@@ -59,47 +62,50 @@ def poll(world: World, courier: WebhookDelivery, grant: Grant) -> list[DeliveryA
         )
         return []
     return [
-        delivery
+        attempt
         for contact, deleted, at in found
-        for delivery in courier.publish(
+        for attempt in delivery.publish(
             contact_envelope(world, grant, contact, deleted=deleted, at=at)
         )
     ]
 
 
 def created(
-    world: World, courier: WebhookDelivery, source: object
+    world: World, delivery: WebhookDelivery, source: object
 ) -> tuple[Grant, list[DeliveryAttempt]]:
     """A new grant. Raises BadInput."""
     grant = world.add_grant(source)
-    return grant, courier.publish(grant_envelope(world, grant, "grant.created"))
+    return grant, delivery.publish(grant_envelope(world, grant, "grant.created"))
 
 
 def updated(
-    world: World, courier: WebhookDelivery, grant: Grant, changes: Mapping[str, Any]
+    world: World, delivery: WebhookDelivery, grant: Grant, changes: Mapping[str, Any]
 ) -> list[DeliveryAttempt]:
-    """A grant changed without a new login: 25014. `changes` are fields of the grant, checked
-    already.
+    """A grant changed without a new login: 25014.
+
+    `changes` are fields of the grant, checked already.
     """
     for name, value in changes.items():
         setattr(grant, name, value)
-    return courier.publish(grant_envelope(world, grant, "grant.updated"))
+    return delivery.publish(grant_envelope(world, grant, "grant.updated"))
 
 
-def expired(world: World, courier: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
-    """The provider refuses the grant: from now on its calls are 401 and its notifications are kept
-    back.
+def expired(world: World, delivery: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
+    """The provider refuses the grant from now on.
+
+    Its calls are answered 401, and its notifications are kept back.
     """
     if grant.grant_status == "invalid":
         return []
     grant.grant_status = "invalid"
     grant.expired_at = world.clock.now()
-    return courier.publish(grant_envelope(world, grant, "grant.expired"))
+    return delivery.publish(grant_envelope(world, grant, "grant.expired"))
 
 
-def reauthenticated(world: World, courier: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
-    """25027 with the flag, then what was kept back, unless the grant was invalid for 72 hours or
-    more: then none of it.
+def reauthenticated(world: World, delivery: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
+    """Sends grant.updated with code 25027 and the flag, then what was kept back.
+
+    A grant that was invalid for 72 hours or more gets nothing of what was kept back.
     """
     now = world.clock.now()
     in_time = grant.expired_at is not None and now - grant.expired_at < BACKLOG_SPAN
@@ -107,17 +113,17 @@ def reauthenticated(world: World, courier: WebhookDelivery, grant: Grant) -> lis
     grant.grant_status = "valid"
     grant.expired_at = None
     grant.updated_at = int(now)
-    deliveries = courier.publish(
+    deliveries = delivery.publish(
         grant_envelope(world, grant, "grant.updated", reauthenticated=True)
     )
     for kind, contact, at in backlog if in_time else ():
-        deliveries += courier.publish(
+        deliveries += delivery.publish(
             contact_envelope(world, grant, contact, deleted=kind == "deleted", at=at)
         )
     return deliveries
 
 
-def deleted(world: World, courier: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
+def deleted(world: World, delivery: WebhookDelivery, grant: Grant) -> list[DeliveryAttempt]:
     """The grant is gone, with its contacts."""
     del world.grants[grant.id]
-    return courier.publish(grant_envelope(world, grant, "grant.deleted"))
+    return delivery.publish(grant_envelope(world, grant, "grant.deleted"))

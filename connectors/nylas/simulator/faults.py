@@ -85,8 +85,9 @@ class Rule:
 
 @dataclass(slots=True)
 class Faults:
-    """The rules in force, first match first, then the random mode: `share` of the calls, by a
-    seeded generator.
+    """The rules in force, first match first, then the random mode.
+
+    In random mode a seeded generator fails `share` of the calls.
     """
 
     rules: list[Rule] = field(default_factory=list)
@@ -96,7 +97,7 @@ class Faults:
     played: Counter[str] = field(default_factory=Counter)
 
     def next(self, call: str, grant_id: str, *, later_page: bool) -> Rule | None:
-        """The fault for this call, or None. `later_page` tells that the call carries a page token."""
+        """The fault for this call, or None. `later_page`: the call carries a page token."""
         found = next((rule for rule in self.rules if rule.takes(call, grant_id, later_page)), None)
         if found is None and self.share and self.random.random() < self.share:
             chosen = Rule(

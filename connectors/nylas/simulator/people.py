@@ -1,5 +1,6 @@
-"""Synthetic people for demos and tests: deterministic by seed, at fictional companies, with
-addresses in reserved domains only.
+"""Synthetic people for demos and tests, deterministic by seed.
+
+They work at fictional companies and have addresses in reserved domains only.
 
 No network, no state, no part in the simulator's HTTP. Everything that looks like a person or a
 company is combined from the lists here.
@@ -26,56 +27,64 @@ def _words(text: str, between: str | None = None) -> tuple[str, ...]:
 
 GIVEN = _words(
     """
-    Aaliyah Abigail Adrián Aisha Alejandro Amelia Amir Ana Anders Anna António Arjun Astrid Beatriz Benjamin Björn
-    Camila Carlos Charlotte Chen Chloé Daniel Daria David Diego Elena Elif Emeka Emil Emma Erik Ethan Fatima Felix Fiona
-    François Freya Gabriel Grace Hana Hannah Henrik Hiroshi Hugo Ibrahim Ines Ingrid Isabella Ivan Jack James Jana
-    Javier Jonas José Julia Kai Karim Katarzyna Kenji Kofi Lara Lars Laura Leila Leo Lin Lucía Luka Lukas Magnus Malik
-    Marco Maria Marta Mateo Maya Mei Mia Miguel Mila Mohammed Nadia Naomi Nikolai Noah Nora Olga Oliver Olivia Omar
-    Oscar Paulo Pedro Petra Priya Rafael Raj Rosa Samir Sara Sebastian Sofia Søren Stefan Tariq Teresa Thomas Tomás
-    Valentina Viktor Wei Yara Yuki Yusuf Zoe Zofia
+    Aaliyah Abigail Adrián Aisha Alejandro Amelia Amir Ana Anders Anna António Arjun Astrid
+    Beatriz Benjamin Björn Camila Carlos Charlotte Chen Chloé Daniel Daria David Diego Elena Elif
+    Emeka Emil Emma Erik Ethan Fatima Felix Fiona François Freya Gabriel Grace Hana Hannah Henrik
+    Hiroshi Hugo Ibrahim Ines Ingrid Isabella Ivan Jack James Jana Javier Jonas José Julia Kai
+    Karim Katarzyna Kenji Kofi Lara Lars Laura Leila Leo Lin Lucía Luka Lukas Magnus Malik Marco
+    Maria Marta Mateo Maya Mei Mia Miguel Mila Mohammed Nadia Naomi Nikolai Noah Nora Olga Oliver
+    Olivia Omar Oscar Paulo Pedro Petra Priya Rafael Raj Rosa Samir Sara Sebastian Sofia Søren
+    Stefan Tariq Teresa Thomas Tomás Valentina Viktor Wei Yara Yuki Yusuf Zoe Zofia
     """
 )
 SURNAMES = _words(
     """
-    Abdullah Adeyemi Agarwal Almeida Andersson Aydın Bakker Banerjee Barros Becker Bergström Bianchi Blanc Bondarenko
-    Brennan Brown Castillo Chaudhry Chen Christensen Costa Cruz Dąbrowski Da_Silva De_Vries Delgado Desai Diaz Dubois
-    Eklund Eriksen Fernández Ferrari Fischer Fitzgerald Fontaine Fraser García Gómez González Goldberg Grant Gupta
-    Haddad Hansen Hashimoto Hayes Hernández Hoffmann Horvat Hughes Ibrahim Ito Ivanova Jackson Jansen Jensen Johansson
-    Jung Kaplan Karlsson Kaur Keller Khan Kim Klein Kobayashi Koch Kovács Kowalski Kumar Lambert Larsen Laurent Le Lee
-    Lehmann Li Lindberg Lopez MacDonald Mancini Martin Martínez Mbeki Mehta Mendes Meyer Mitchell Moreau Morgan Müller
-    Murphy Nakamura Nguyen Nielsen Novak Nowak O'Brien O'Connor Okafor Olsen Osei Park Patel Pereira Petrov Pham Popescu
-    Quinn Ramos Reyes Ricci Rossi Roux Ruiz Saito Sánchez Santos Schmidt Schneider Schröder Sharma Silva Singh Smith
-    Sokolov Sørensen Svensson Taylor Teixeira Thompson Torres Tran Van_den_Berg Vargas Vasquez Wagner Walsh Wang Weber
-    White Williams Wilson Wójcik Wright Wu Yamamoto Yılmaz Young Zhang Zimmermann
+    Abdullah Adeyemi Agarwal Almeida Andersson Aydın Bakker Banerjee Barros Becker Bergström
+    Bianchi Blanc Bondarenko Brennan Brown Castillo Chaudhry Chen Christensen Costa Cruz Dąbrowski
+    Da_Silva De_Vries Delgado Desai Diaz Dubois Eklund Eriksen Fernández Ferrari Fischer
+    Fitzgerald Fontaine Fraser García Gómez González Goldberg Grant Gupta Haddad Hansen Hashimoto
+    Hayes Hernández Hoffmann Horvat Hughes Ibrahim Ito Ivanova Jackson Jansen Jensen Johansson
+    Jung Kaplan Karlsson Kaur Keller Khan Kim Klein Kobayashi Koch Kovács Kowalski Kumar Lambert
+    Larsen Laurent Le Lee Lehmann Li Lindberg Lopez MacDonald Mancini Martin Martínez Mbeki Mehta
+    Mendes Meyer Mitchell Moreau Morgan Müller Murphy Nakamura Nguyen Nielsen Novak Nowak O'Brien
+    O'Connor Okafor Olsen Osei Park Patel Pereira Petrov Pham Popescu Quinn Ramos Reyes Ricci
+    Rossi Roux Ruiz Saito Sánchez Santos Schmidt Schneider Schröder Sharma Silva Singh Smith
+    Sokolov Sørensen Svensson Taylor Teixeira Thompson Torres Tran Van_den_Berg Vargas Vasquez
+    Wagner Walsh Wang Weber White Williams Wilson Wójcik Wright Wu Yamamoto Yılmaz Young Zhang
+    Zimmermann
     """
 )
 FIRST_WORDS = _words(
     """
-    Amber Anchor Aspen Atlas Aurora Baltic Beacon Birch Bluestone Bright Cedar Cinder Clear Cobalt Copper Coral Crescent
-    Delta Eastgate Elm Ember Evergreen Falcon Fern Fjord Flint Forge Foxglove Garnet Glacier Granite Harbour Hazel Heron
-    Highland Horizon Indigo Iron Ivory Jasper Juniper Keystone Lantern Larch Lighthouse Linden Lumen Maple Marble
-    Meridian Mistral Monarch Moss Northern Oak Onyx Opal Orchard Osprey Paragon Pebble Pine Polar Prairie Quartz Quill
-    Raven Redwood Ridge River Rowan Saffron Sage Sierra Silver Slate Solstice Sparrow Spruce Summit Sycamore Teal
-    Thistle Timber Topaz Umber Union Vale Vertex Violet Walnut Westfield Willow Zephyr
+    Amber Anchor Aspen Atlas Aurora Baltic Beacon Birch Bluestone Bright Cedar Cinder Clear Cobalt
+    Copper Coral Crescent Delta Eastgate Elm Ember Evergreen Falcon Fern Fjord Flint Forge
+    Foxglove Garnet Glacier Granite Harbour Hazel Heron Highland Horizon Indigo Iron Ivory Jasper
+    Juniper Keystone Lantern Larch Lighthouse Linden Lumen Maple Marble Meridian Mistral Monarch
+    Moss Northern Oak Onyx Opal Orchard Osprey Paragon Pebble Pine Polar Prairie Quartz Quill
+    Raven Redwood Ridge River Rowan Saffron Sage Sierra Silver Slate Solstice Sparrow Spruce
+    Summit Sycamore Teal Thistle Timber Topaz Umber Union Vale Vertex Violet Walnut Westfield
+    Willow Zephyr
     """
 )
 SECOND_WORDS = _words(
     """
-    Advisory Aerospace Analytics Bank Biotech Brewing Building Capital Ceramics Chemicals Clinics Consulting Dental
-    Design Energy Engineering Farms Films Foods Freight Furniture Games Health Homes Hotels Insurance Instruments
-    Interiors Kitchens Labs Legal Logistics Marine Media Metals Mobility Motors Networks Optics Paper Partners Pharma
-    Plastics Press Property Publishing Rail Recycling Research Robotics Roofing Security Shipping Software Solar Studios
-    Systems Telecom Textiles Tools Toys Trading Travel Tyres Ventures Water Wind Works
+    Advisory Aerospace Analytics Bank Biotech Brewing Building Capital Ceramics Chemicals Clinics
+    Consulting Dental Design Energy Engineering Farms Films Foods Freight Furniture Games Health
+    Homes Hotels Insurance Instruments Interiors Kitchens Labs Legal Logistics Marine Media Metals
+    Mobility Motors Networks Optics Paper Partners Pharma Plastics Press Property Publishing Rail
+    Recycling Research Robotics Roofing Security Shipping Software Solar Studios Systems Telecom
+    Textiles Tools Toys Trading Travel Tyres Ventures Water Wind Works
     """
 )
 FORMS = ("", " Ltd", " Inc.", " GmbH", " AB", " S.A.", " BV", " & Co.")
 TITLES = _words(
     """
-    Account Executive, Accountant, Buyer, Chief Executive, Chief Financial Officer, Chief Operating Officer, Controller,
-    Customer Success Manager, Data Analyst, Designer, Director of Sales, Engineer, Facilities Manager, Founder, General
-    Counsel, Head of Marketing, Head of People, IT Manager, Managing Director, Office Manager, Operations Manager,
-    Partner, Procurement Lead, Product Manager, Project Manager, Sales Manager, Senior Engineer, Solutions Architect,
-    Supply Chain Manager, Treasurer, VP Engineering, VP Sales
+    Account Executive, Accountant, Buyer, Chief Executive, Chief Financial Officer, Chief
+    Operating Officer, Controller, Customer Success Manager, Data Analyst, Designer, Director of
+    Sales, Engineer, Facilities Manager, Founder, General Counsel, Head of Marketing, Head of
+    People, IT Manager, Managing Director, Office Manager, Operations Manager, Partner,
+    Procurement Lead, Product Manager, Project Manager, Sales Manager, Senior Engineer, Solutions
+    Architect, Supply Chain Manager, Treasurer, VP Engineering, VP Sales
     """,
     between=",",
 )
@@ -99,8 +108,9 @@ class Company:
 
 
 def companies(seed: int, n: int) -> list[Company]:
-    """`n` companies, each with a domain of its own. Raises ValueError beyond what the word lists
-    can tell apart.
+    """`n` companies, each with a domain of its own.
+
+    Raises ValueError beyond what the word lists can tell apart.
     """
     pairs = [(first, second) for first in FIRST_WORDS for second in SECOND_WORDS]
     if n > len(pairs):
@@ -115,8 +125,9 @@ def companies(seed: int, n: int) -> list[Company]:
 def people(
     seed: int, n: int, provider: str = "google", at: Sequence[Company] | None = None
 ) -> list[Contact]:
-    """`n` contacts of an address book as Nylas would show it, less the grant: no two share an ID or
-    a first address.
+    """`n` contacts of an address book as Nylas shows them, without the grant ID.
+
+    No two share an ID or a first address.
 
     `at` are the companies that employ them (one for every eight people if not given); a tenth is
     employed nowhere. What a contact holds stays within what `provider` can hold.
@@ -132,8 +143,9 @@ def people(
 
 
 def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> list[list[Contact]]:
-    """`n` contacts over one address book for each provider, as even as can be; `overlap` of each
-    but the first are people of the first.
+    """`n` contacts over one address book for each provider, as even as can be.
+
+    `overlap` of each but the first are people of the first.
 
     A person of two books has the same name, company and first address in both, under another
     contact ID, as two colleagues know the same customer. Raises ValueError for an overlap that is
@@ -163,8 +175,9 @@ def books(seed: int, n: int, providers: Sequence[str], overlap: float = 0.1) -> 
 
 
 def address_books(seed: int, n: int) -> dict[str, Any]:
-    """A world for the simulator: `n` contacts in three grants of a team, at Google, Microsoft and
-    Yahoo, a tenth of them known to two.
+    """A world with `n` contacts in three grants of a team: Google, Microsoft and Yahoo.
+
+    A tenth of the contacts is in two of the address books.
     """
     team = (("google", "Robin Vale"), ("microsoft", "Sasha Linden"), ("yahoo", "Toni Rowan"))
     filled = books(seed, n, [provider for provider, _ in team])
@@ -202,8 +215,9 @@ def fitted(provider: str, contact: Contact) -> Contact:
 
 
 def contact_id(rng: random.Random, provider: str, number: int) -> str:
-    """An ID of the provider's look, unique by `number`: with a slash at Google, long and
-    case-sensitive at Microsoft.
+    """An ID in the form of the provider, unique by `number`.
+
+    Google IDs have a slash; Microsoft IDs are long and case-sensitive.
     """
     if provider == "google":
         return f"people/c{rng.randrange(10**12, 10**13)}{number:06}"
@@ -266,7 +280,7 @@ def _person(
 
 
 def _ascii(name: str) -> str:
-    """A name as the local part of an address: lower case, without accents, blanks and apostrophes."""
+    """A name as the local part of an address: lower case, letters and digits of ASCII only."""
     replaced = name.lower().translate({ord("ø"): "o", ord("ł"): "l", ord("ı"): "i", ord("ß"): "ss"})
     plain = unicodedata.normalize("NFKD", replaced).encode("ascii", "ignore").decode()
     return "".join(letter for letter in plain if letter.isalnum())

@@ -1,5 +1,4 @@
-"""What differs from provider to provider: which changes are notified, how, and what a contact may
-hold.
+"""Differences between providers: which changes are notified, how, and what contacts hold.
 
 Sources: the OpenAPI description of the contact object, the SDK's WebhookTriggers docstring (Yahoo,
 iCloud), the official command-line tool's contact poller (Google by poll, Microsoft at once). IMAP
@@ -15,8 +14,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`emails` is how many addresses a contact may have (None: no limit known), `phones` how many
-    numbers of each type, in all.
+    """The rules of one provider.
+
+    `emails` is the number of addresses that a contact may have (None: no limit known). `phones` is
+    the number of phone numbers, for each type and in total.
     """
 
     notifies: bool
@@ -76,7 +77,7 @@ _REST_ONLY = frozenset({"picture_url", "picture", "display_name", "metadata"})
 
 
 def notified(contact: Mapping[str, Any]) -> dict[str, Any]:
-    """The contact as a notification carries it: in full, less what the notification's schema lacks."""
+    """The contact as a notification carries it: without the fields that only REST has."""
     return {name: value for name, value in contact.items() if name not in _REST_ONLY}
 
 
@@ -94,8 +95,9 @@ def excess(provider: Provider, contact: Mapping[str, Any]) -> str | None:
 
 
 def kept(provider: Provider, contact: Mapping[str, Any]) -> dict[str, Any]:
-    """The contact as this provider stores it: address types are kept by Google, IMAP and iCloud
-    alone.
+    """The contact as this provider stores it.
+
+    Only Google, IMAP and iCloud keep the types of addresses.
     """
     stored = dict(contact)
     emails = stored.get("emails")

@@ -1,5 +1,6 @@
-"""What the simulated Nylas holds: the clock, grants with their contacts now and as the pages still
-show them, destinations, cursors.
+"""The state of the simulated Nylas: clock, grants, contacts, destinations, cursors.
+
+Of contacts it holds the present state and the older one that the pages still show.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ T = TypeVar("T")
 
 
 class BadInput(ValueError):
-    """An input of the control plane or of a world file that cannot be meant; the message names the
-    value.
+    """An input of the control plane or of a world file that cannot be meant.
+
+    The message names the value.
     """
 
 
 def wanted(source: Mapping[str, Any], name: str, kind: type[T], default: T) -> T:
-    """The field `name` of an input, checked to be of `kind`; ints pass as floats. Raises BadInput."""
+    """The field `name` of an input, checked to be of `kind`. An int passes as a float.
+
+    Raises BadInput.
+    """
     value = source.get(name, default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -50,8 +55,9 @@ def texts(source: Mapping[str, Any], name: str, default: list[str]) -> list[str]
 
 
 def only(source: object, what: str, names: set[str]) -> Mapping[str, Any]:
-    """The input itself, checked to be an object that has no other fields than `names`. Raises
-    BadInput.
+    """The input itself, checked to be an object that has no other fields than `names`.
+
+    Raises BadInput.
     """
     if not isinstance(source, dict):
         raise BadInput(f"{what}: {source!r} is not an object")
@@ -109,8 +115,9 @@ Contact = dict[str, Any]
 
 @dataclass(slots=True)
 class Grant:
-    """One connected account. `contacts` is the provider's truth; what the API shows may be older by
-    `page_lag`.
+    """One connected account.
+
+    `contacts` is the provider's truth; what the API shows may be older by `page_lag`.
     """
 
     id: str
@@ -179,8 +186,9 @@ def _put(book: dict[str, Contact], contact_id: str, contact: Contact | None) -> 
 
 @dataclass(slots=True)
 class Destination:
-    """A webhook destination. `minutes` counts the attempts of the last 72 hours: (minute, all, not
-    200).
+    """A webhook destination.
+
+    `minutes` counts the attempts of the last 72 hours: (minute, all, not 200).
     """
 
     id: str
@@ -199,9 +207,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a listing goes on: the IDs of the listing as it began, and how many of them were
-    served.
-    """
+    """Where a listing continues: its IDs as it began, and how many were served."""
 
     grant_id: str
     query: tuple[tuple[str, str], ...]
@@ -211,8 +217,9 @@ class Cursor:
 
 @dataclass(slots=True)
 class World:
-    """The whole state of one simulated application; the aiohttp application and the deliveries work
-    on it.
+    """The whole state of one simulated application.
+
+    The aiohttp application and the deliveries work on it.
     """
 
     application_id: str
@@ -294,8 +301,9 @@ class World:
         return grant
 
     def contact_of(self, grant: Grant, source: object) -> Contact:
-        """A contact as this grant stores it, completed. Raises BadInput where the provider could
-        not hold it.
+        """A contact as this grant stores it, completed.
+
+        Raises BadInput where the provider could not hold it.
         """
         if not isinstance(source, dict):
             raise BadInput(f"contact: {source!r} is not an object")
@@ -350,7 +358,7 @@ class World:
         return destination
 
     def grant(self, name: str) -> Grant | None:
-        """The grant of a path segment: its ID, its address, or either with the documented prefix."""
+        """The grant of a path segment: its ID, or its address, with or without the prefix."""
         prefix, _, rest = name.partition(":")
         if prefix == "grant":
             return self.grants.get(rest)

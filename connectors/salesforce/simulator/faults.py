@@ -1,6 +1,4 @@
-"""Faults that are put upon requests: a queue of scripted ones, and random ones at given rates from
-a seed.
-"""
+"""Faults of requests: a queue of scripted ones, and random ones by seed and rate."""
 
 from __future__ import annotations
 
@@ -52,13 +50,17 @@ _TEXTS: Final[dict[int, tuple[str, str]]] = {
     ),
     503: ("SERVER_UNAVAILABLE", "Server is unavailable, retry your request"),
 }
-_HTML: Final = "<html><head><title>Salesforce</title></head><body><h1>We are down for maintenance.</h1></body></html>"
+_HTML: Final = (
+    "<html><head><title>Salesforce</title></head><body><h1>We are down for "
+    "maintenance.</h1></body></html>"
+)
 
 
 @dataclass(slots=True)
 class Fault:
-    """One scripted fault. It meets the requests of its kinds whose body holds `contains`, `after`
-    some, `times` times.
+    """One scripted fault.
+
+    It meets the requests of its kinds whose body holds `contains`, `after` some, `times` times.
     """
 
     effect: str
@@ -122,7 +124,8 @@ def parse_fault(document: Any) -> Fault:
         elif name == "times":
             if value is not None and (type(value) is not int or value < 1):
                 raise BadValueError(
-                    f"fault.times: a whole number from 1 up, or null for ever, is expected, not {value!r}"
+                    "fault.times: a whole number from 1 up, or null for ever, is expected, not "
+                    f"{value!r}"
                 )
             fault.times = value
         elif name == "retry_after":
@@ -158,8 +161,9 @@ def parse_fault(document: Any) -> Fault:
 
 @dataclass(slots=True)
 class RandomFaults:
-    """At most `limit` faults drawn for the requests of `kinds`, each effect at its rate; `lock` is
-    drawn for each row.
+    """At most `limit` faults drawn for the requests of `kinds`, each effect at its rate.
+
+    `lock` is drawn for each row.
     """
 
     rates: Mapping[str, float]
@@ -170,8 +174,9 @@ class RandomFaults:
 
 
 def parse_random(document: Any) -> RandomFaults | None:
-    """The document of `PUT /_sim/faults/random`; no rates switch it off. Raises BadValueError
-    naming the value.
+    """The document of `PUT /_sim/faults/random`; no rates switch it off.
+
+    Raises BadValueError naming the value.
     """
     if not isinstance(document, dict):
         raise BadValueError(f"random: an object is expected, not {document!r}")

@@ -1,4 +1,4 @@
-"""The token endpoint: which logins are accepted, and the documented errors of those that are not."""
+"""The token endpoint: the logins that it accepts, and the documented errors of others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The REST resources under /services/data: each a function of a parsed request, called directly or
-inside a Composite.
+"""The REST resources under /services/data, each a function of a parsed request.
+
+A resource is called directly or inside of a Composite.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ _REFERENCE: Final = re.compile(
 _INHERITED_HEADERS: Final = frozenset(("accept", "authorization", "content-type"))
 _TRUE: Final = frozenset(("true", "TRUE", "True"))
 _NOT_FOUND: Final = "The requested resource does not exist"
-_ROLLED_BACK: Final = "Record rolled back because not all records were valid and the request was using AllOrNone header"
+_ROLLED_BACK: Final = (
+    "Record rolled back because not all records were valid and the request was "
+    "using AllOrNone header"
+)
 _HALTED: Final = (
     "The transaction was rolled back since another operation in the same transaction failed."
 )
@@ -73,8 +77,9 @@ _WRITES: Final = _COLLECTIONS | {"record_create", "record_update", "record_upser
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request or subrequest: `path` are the decoded segments after /services/data/vNN.0,
-    `headers` are lower-case.
+    """A request or subrequest.
+
+    `path` holds the decoded segments after /services/data/vNN.0. `headers` are lower-case.
     """
 
     method: str
@@ -143,8 +148,9 @@ class Services:
 
 
 def parse_url(method: str, url: str, headers: Mapping[str, str], body: Any) -> Request:
-    """Take a URL under /services/data/vNN.0 apart. Raises CallRefused where no resource can be
-    there.
+    """Take a URL under /services/data/vNN.0 apart.
+
+    Raises CallRefused where no resource can be there.
     """
     path, _, query = url.partition("#")[0].partition("?")
     segments = [unquote(part) for part in path.strip("/").split("/")]
@@ -337,8 +343,10 @@ def _page(
 
 
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
-    """Of the Tooling API only the validation rules, filtered by nothing but the object's name, and
-    the lead field mapping.
+    """The part of the Tooling API that is simulated.
+
+    These are the validation rules, filtered by the name of the object only, and the lead field
+    mapping.
     """
     statement = request.parameter("q") or ""
     found = re.search(r"\bFROM\s+(\w+)", statement, re.IGNORECASE)
@@ -522,7 +530,10 @@ def _collections_upsert(services: Services, request: Request, scope: Scope) -> A
     records, all_or_none = _records(request)
     for record in records:
         if record["attributes"]["type"] != name:
-            message = f"All records must be of the type of the request URI: {name}, not {record['attributes']['type']}"
+            message = (
+                f"All records must be of the type of the request URI: {name}, not "
+                f"{record['attributes']['type']}"
+            )
             raise CallRefused(400, "INVALID_INPUT", message)
         if "Id" in record or "id" in record:
             raise CallRefused(
@@ -560,7 +571,10 @@ def _key_field(table: Table, name: str) -> Any:
         message = f"Provided external ID field does not exist or is not accessible: {name}"
         raise CallRefused(404, "NOT_FOUND", message)
     if not (item.external_id or item.id_lookup):
-        message = f"Field name provided, {name} is not an External ID or indexed field for {table.sobject.name}"
+        message = (
+            f"Field name provided, {name} is not an External ID or indexed field for "
+            f"{table.sobject.name}"
+        )
         raise CallRefused(400, "INVALID_EXTERNAL_ID_FIELD_NAME", message)
     return item
 
@@ -568,8 +582,9 @@ def _key_field(table: Table, name: str) -> Any:
 def _upsert(
     org: Org, table: Table, key: str, value: str, draft: Draft, options: Options, scope: Scope
 ) -> tuple[Row | None, bool, list[dict[str, Any]]]:
-    """Find the one visible record that holds the key and update it, or create one: row, created,
-    errors.
+    """Update the one visible record that holds the key, or create one.
+
+    Returns the row, whether it was created, and the errors.
     """
     item = table.sobject.fields[key]
     holders = [holder for holder in table.holders(item, value) if holder not in org.hidden]
@@ -591,13 +606,14 @@ def _upsert(
 
 
 def _without_create_only(table: Table, draft: Draft) -> Draft:
-    """A row that turned out to be an update: fields that can only be set at creation are refused."""
+    """Refuse fields that can only be set at creation, in a row that is an update."""
     fields = table.sobject.fields
     wrong = [name for name in draft.values if not fields[name].updateable]
     if not wrong:
         return draft
     message = (
-        f"Unable to create/update fields: {', '.join(wrong)}. Please check the security settings of this field and "
+        f"Unable to create/update fields: {', '.join(wrong)}. Please check the security settings "
+        "of this field and "
         "verify that it is read/write for your profile or permission set."
     )
     return Draft(draft.values, [row_error("INVALID_FIELD_FOR_INSERT_UPDATE", message, wrong)])
@@ -616,7 +632,10 @@ def _mixed(
         tables.append(table)
     chunks = 1 + sum(1 for left, right in pairwise(tables) if left is not right)
     if chunks > MAX_CHUNKS:
-        message = "Cannot have more than 10 chunks in a single operation. Please rearrange the data to reduce chunking."
+        message = (
+            "Cannot have more than 10 chunks in a single operation. Please rearrange the "
+            "data to reduce chunking."
+        )
         raise CallRefused(400, "INVALID_INPUT", message)
     drafts = [
         services.org.draft(table, record, creates=creates)
@@ -810,7 +829,10 @@ def _composite(services: Services, request: Request, scope: Scope) -> Answer:
         sum(kind in _COLLECTIONS or kind in _QUERIES for kind in kinds)
         > MAX_COLLECTIONS_AND_QUERIES
     ):
-        message = f"The request can’t contain more than {MAX_COLLECTIONS_AND_QUERIES} sObject Collections or query operations."
+        message = (
+            f"The request can’t contain more than {MAX_COLLECTIONS_AND_QUERIES} sObject "
+            "Collections or query operations."
+        )
         return _too_many(services, message)
     services.subrequests.update(kinds)
     savepoint = services.org.savepoint()
@@ -966,8 +988,9 @@ def _subrequest(part: Mapping[str, Any]) -> tuple[Request | CallRefused, str, Ma
 def _resolved(
     request: Request, part: Mapping[str, Any], results: Mapping[str, Answer], refers: bool
 ) -> Request:
-    """Put in the values of earlier answers for `@{id.path}`. Raises CallRefused for what cannot be
-    resolved.
+    """Put in the values of earlier answers for `@{id.path}`.
+
+    Raises CallRefused for what cannot be resolved.
     """
     if not refers:
         return request
@@ -981,8 +1004,9 @@ def _resolved(
 
 
 def _refers(value: Any) -> bool:
-    """Whether a single record's body refers to an earlier answer; collections are looked through as
-    well.
+    """Whether a single record's body refers to an earlier answer.
+
+    Collections are looked through as well.
     """
     if isinstance(value, str):
         return value.startswith("@{")
@@ -1018,8 +1042,9 @@ def _referenced(match: re.Match[str], results: Mapping[str, Answer]) -> Any:
 
 @dataclass(slots=True)
 class Held:
-    """What a request is about to write, known on its arrival: rows, their Accounts and people, keys
-    without a record.
+    """What a request will write, known on its arrival.
+
+    Rows, their Accounts and people, and keys without a record.
     """
 
     rows: int = 0

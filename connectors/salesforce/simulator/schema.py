@@ -1,6 +1,4 @@
-"""The simulated objects: their fields with the standard lengths, record Ids, and what describe says
-of them.
-"""
+"""The simulated objects: fields with their standard lengths, record IDs, and describe."""
 
 from __future__ import annotations
 
@@ -57,7 +55,10 @@ _TEXTS: Final = frozenset(("string", "email", "phone", "url", "textarea", "pickl
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field as describe shows it; `hidden` and `read_only` are the user's field-level security."""
+    """A field as describe shows it.
+
+    `hidden` and `read_only` are the field-level security of the user.
+    """
 
     name: str
     label: str
@@ -97,8 +98,9 @@ class Field:
 
     @property
     def fold(self) -> Callable[[str], str]:
-        """How two values of this field are made comparable: only a case-sensitive unique field
-        tells cases apart.
+        """The function that makes two values of this field comparable.
+
+        Only a case-sensitive unique field distinguishes upper and lower case.
         """
         return str.lower if self.type in _TEXTS and not self.case_sensitive else str
 
@@ -424,8 +426,9 @@ def sobject(
 
 
 def standard() -> dict[str, SObject]:
-    """Account, Contact, Lead and User with their standard fields and the product's custom ones;
-    some of the set-up.
+    """Account, Contact, Lead and User with their standard fields and the product's custom ones.
+
+    Some of the set-up.
     """
     objects = {
         "Account": _account(),
@@ -482,8 +485,9 @@ def _with(field: Field, attribute: str, value: Any) -> Field:
 
 
 def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
-    """The object with fields added or changed (options as describe spells them, and `values`) or
-    removed (None).
+    """The object with fields added or changed, or removed (None).
+
+    Options are those of describe, and `values` for picklists.
 
     Raises BadValueError naming the field and the option.
     """
@@ -522,8 +526,9 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
 
 
 def secured(base: SObject, hidden: Iterable[str], read_only: Iterable[str]) -> SObject:
-    """The object as a user sees it from whom fields are hidden or kept read-only. Raises
-    BadValueError naming the field.
+    """The object as a user sees it from whom fields are hidden or kept read-only.
+
+    Raises BadValueError naming the field.
     """
     fields = {
         name: replace(field, hidden=False, read_only=False) for name, field in base.fields.items()

@@ -1,6 +1,4 @@
-"""The HTTP side of the simulator: login, the data resources with their faults and latency, and the
-control plane.
-"""
+"""The HTTP server of the simulator: login, data resources, faults, latency, control plane."""
 
 from __future__ import annotations
 
@@ -90,8 +88,9 @@ def app(world: World) -> web.Application:
 
 
 def serve(host: str, port: int, world: Path | None = None) -> None:
-    """Run until SIGTERM or SIGINT; port 0 takes a free one. Raises BadValueError for a world that
-    cannot be read.
+    """Run until SIGTERM or SIGINT; port 0 takes a free one.
+
+    Raises BadValueError for a world that cannot be read.
     """
     try:
         document = orjson.loads(world.read_bytes()) if world is not None else None
@@ -278,8 +277,9 @@ async def _data(request: web.Request) -> web.Response:
 async def _served(
     world: World, request: web.Request, parsed: Request, kind: str, taken: list[Fault]
 ) -> Answer | web.Response:
-    """Do the work in the time that the settings give it, holding the Accounts of its rows from
-    arrival to answer.
+    """Do the work in the time that the settings give it.
+
+    The Accounts of its rows are held from arrival to answer.
     """
     settings, traffic = world.settings, world.traffic
     held = held_by(world.services, parsed)
@@ -329,8 +329,9 @@ def _under_way(traffic: Traffic, held: Held, long: bool) -> Iterator[None]:
 
 
 async def _sleep(seconds: float) -> None:
-    """Wait; without latency not even one turn of the loop, so that a request is served in one
-    piece.
+    """Wait.
+
+    Without latency not even one turn of the loop, so that a request is served in one piece.
     """
     if seconds:
         await asyncio.sleep(seconds)
@@ -372,8 +373,9 @@ def _limited(world: World, request: web.Request, kind: str, message: str) -> web
 
 
 def _headers(request: web.Request) -> dict[str, str]:
-    """The headers in lower case. On a Composite itself those for rows do nothing: its subrequests
-    carry their own.
+    """The headers in lower case.
+
+    On a Composite itself those for rows do nothing: its subrequests carry their own.
     """
     return {name.lower(): value for name, value in request.headers.items()}
 
@@ -407,7 +409,7 @@ async def _until_gone(request: web.Request, seconds: float) -> None:
     """Wait until the client has given up, at most so long."""
     end = time.monotonic() + seconds
     # A connection has no event for its end.
-    while (
+    while (  # noqa: ASYNC110
         time.monotonic() < end
         and request.transport is not None
         and not request.transport.is_closing()
@@ -469,8 +471,9 @@ async def _state(request: web.Request) -> web.Response:
 
 
 def state(world: World) -> dict[str, Any]:
-    """What `GET /_sim/state` answers: records, calls by kind, rows, refusals and faults by word,
-    and who is who.
+    """The answer of `GET /_sim/state`.
+
+    Records, calls by kind, rows, refusals and faults by word, and the users.
     """
     org = world.org
     return {

@@ -110,7 +110,10 @@ def apply_settings(settings: Settings, changes: Mapping[str, Any]) -> None:
     try:
         changes.get("limit_info", "").format(used=1, max=1)
     except (LookupError, ValueError):
-        message = f"settings.limit_info: only {{used}} and {{max}} can be filled in, not {changes['limit_info']!r}"
+        message = (
+            "settings.limit_info: only {used} and {max} can be filled in, not "
+            f"{changes['limit_info']!r}"
+        )
         raise BadValueError(message) from None
     for name, value in changes.items():
         setattr(settings, name, value)

@@ -1,5 +1,6 @@
-"""The subset of SOQL that the simulator understands: parse a statement, find the rows by the
-indexes, render them.
+"""The subset of SOQL that the simulator understands.
+
+It parses a statement, finds the rows by the indexes, and renders them.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ Getter = Callable[[Row], Any]
 
 @dataclass(slots=True)
 class Condition:
-    """A compiled condition: its test, and the Ids that the indexes give for it (None: every row
-    must be looked at).
+    """A compiled condition: its test, and the Ids that the indexes give for it.
+
+    None means that no index helps: every row must be tested.
     """
 
     test: Predicate
@@ -130,7 +132,8 @@ def _unquoted(literal: str) -> str:
         except KeyError:
             raise SoqlError(
                 "MALFORMED_QUERY",
-                f"Invalid string literal {literal}. Illegal character sequence '{match.group()}' in string literal.",
+                f"Invalid string literal {literal}. Illegal character sequence '{match.group()}' "
+                "in string literal.",
             ) from None
 
     return _ESCAPE.sub(plain, text)
@@ -192,8 +195,10 @@ class _Parser:
             raise _at(
                 self.statement,
                 at,
-                f"sObject type '{name}' is not supported. If you are attempting to use a custom object, be sure to "
-                "append the '__c' after the entity name. Please reference your WSDL or the describe call for the "
+                f"sObject type '{name}' is not supported. If you are attempting to use a custom "
+                "object, be sure to "
+                "append the '__c' after the entity name. Please reference your WSDL or the "
+                "describe call for the "
                 "appropriate names.",
                 "INVALID_TYPE",
             )
@@ -272,8 +277,10 @@ class _Parser:
             raise _at(
                 self.statement,
                 at,
-                f"Didn't understand relationship '{name}' in field path. If you are attempting to use a custom "
-                "relationship, be sure to append the '__r' after the custom relationship name. Please reference your "
+                f"Didn't understand relationship '{name}' in field path. If you are attempting to "
+                "use a custom "
+                "relationship, be sure to append the '__r' after the custom relationship name. "
+                "Please reference your "
                 "WSDL or the describe call for the appropriate names.",
                 "INVALID_FIELD",
             )
@@ -285,8 +292,10 @@ class _Parser:
             raise _at(
                 self.statement,
                 at,
-                f"No such column '{name}' on entity '{sobject.name}'. If you are attempting to use a custom field, be "
-                "sure to append the '__c' after the custom field name. Please reference your WSDL or the describe call "
+                f"No such column '{name}' on entity '{sobject.name}'. If you are attempting to "
+                "use a custom field, be "
+                "sure to append the '__c' after the custom field name. Please reference your WSDL "
+                "or the describe call "
                 "for the appropriate names.",
                 "INVALID_FIELD",
             )
@@ -312,9 +321,7 @@ class _Parser:
         shape.fields.append(canonical)
 
     def resolve(self, table: Table, path: str, at: int) -> tuple[Field, Getter, bool]:
-        """The field at the end of a path, how to read it from a row, and whether it is the row's
-        own.
-        """
+        """The field at the end of a path, how to read it, and whether it is the row's own."""
         *parents, name = path.split(".")
         if parents and _names_itself(table, parents[0]):
             parents.pop(0)
@@ -336,7 +343,10 @@ class _Parser:
         return field, read, False
 
     def conditions(self, table: Table) -> Condition:
-        """One level of conditions: all joined by AND, or all by OR; mixing them takes parentheses."""
+        """One level of conditions: all joined by AND, or all by OR.
+
+        Mixing them takes parentheses.
+        """
         parts = [self.condition(table)]
         joined: str | None = None
         while True:
@@ -455,7 +465,8 @@ class _Parser:
                 raise _at(
                     self.statement,
                     at,
-                    f"value of filter criterion for field '{field.name}' must be of type {wanted} and should not be "
+                    f"value of filter criterion for field '{field.name}' must be of type {wanted} "
+                    "and should not be "
                     "enclosed in quotes",
                     "INVALID_FIELD",
                 )
@@ -482,7 +493,8 @@ class _Parser:
         raise _at(
             self.statement,
             at,
-            f"value of filter criterion for field '{field.name}' must be of type {'string' if quoted else wanted} and "
+            f"value of filter criterion for field '{field.name}' must be of type "
+            f"{'string' if quoted else wanted} and "
             f"should {'' if quoted else 'not '}be enclosed in quotes",
             "INVALID_FIELD",
         )
@@ -522,8 +534,9 @@ class _Parser:
 
 
 def _names_itself(table: Table, part: str) -> bool:
-    """Whether a path begins with the object's own name (Contact.Email), and not with a relationship
-    of that name.
+    """Whether a path begins with the name of the object (Contact.Email).
+
+    A relationship of that name does not count.
     """
     return (
         part.lower() == table.sobject.name.lower()

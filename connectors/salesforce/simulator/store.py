@@ -1,5 +1,6 @@
-"""The org's records and the rules by which a row is saved: conversion of values, keys, duplicates,
-locks, versions.
+"""The records of the org, and the rules by which a row is saved.
+
+These rules convert values and check keys, duplicates, locks and versions.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class _WrongType(Exception):
         found = token.get(type(value), "VALUE_NULL")
         shown = "" if isinstance(value, dict | list) else f" value {value}"
         self.message = (
-            f"Cannot deserialize instance of {wanted} from {found}{shown} or request may be missing a required field "
+            f"Cannot deserialize instance of {wanted} from {found}{shown} or request may be "
+            "missing a required field "
             "at [line:1, column:1]"
         )
 
@@ -87,8 +89,9 @@ def failed(errors: list[RowError]) -> dict[str, Any]:
 
 
 def length_of(text: str) -> int:
-    """Characters as UTF-16 counts them, two beyond the basic plane: the stricter of the two
-    readings of a limit.
+    """The length in UTF-16 units: two for a character beyond the basic plane.
+
+    It is the stricter of the two readings of a limit.
     """
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
@@ -189,8 +192,9 @@ def _converter(item: Field) -> Convert:
 
 
 def stored_value(table: Table, name: str, value: Any) -> Any:
-    """A value as a field stores it, whoever may write the field. Raises BadValueError saying why it
-    cannot be stored.
+    """A value as a field stores it, whoever may write the field.
+
+    Raises BadValueError saying why it cannot be stored.
     """
     converter = table.converters.get(name)
     if converter is None:
@@ -204,8 +208,9 @@ def stored_value(table: Table, name: str, value: Any) -> Any:
 
 
 class Table:
-    """The records of one object with their indexes by each indexed field, folded as the field
-    compares.
+    """The records of one object, and an index for each indexed field.
+
+    Indexes are folded in the way in which the field compares.
     """
 
     def __init__(self, definition: SObject) -> None:
@@ -283,8 +288,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateRule:
-    """All of `match_on` equal to those of another record of one of `match_objects`, compared
-    without case.
+    """A rule that finds duplicates by equal fields.
+
+    All of `match_on` equal those of another record of one of `match_objects`, without regard to
+    case.
     """
 
     name: str
@@ -307,9 +314,7 @@ class Options:
 
 @dataclass(slots=True)
 class Scope:
-    """One HTTP request from its arrival on: who writes and when, and what other requests in flight
-    hold.
-    """
+    """One HTTP request: who writes, when, and what other requests in flight hold."""
 
     user: str
     stamp: str
@@ -339,9 +344,7 @@ class Write:
 
 @dataclass(slots=True)
 class Draft:
-    """A row of a request, its values converted: what is wrong with it so far, and what would be
-    stored.
-    """
+    """A row of a request with its values converted: its errors so far, and what to store."""
 
     values: Row
     errors: list[RowError]
@@ -643,16 +646,15 @@ def duplicate_value(name: str, holder: str) -> RowError:
 
 def _not_writable(name: str) -> RowError:
     message = (
-        f"Unable to create/update fields: {name}. Please check the security settings of this field and verify that it "
+        f"Unable to create/update fields: {name}. Please check the security settings of this "
+        "field and verify that it "
         "is read/write for your profile or permission set."
     )
     return row_error("INVALID_FIELD_FOR_INSERT_UPDATE", message, [name])
 
 
 def _is_older(row: Row, prior: Row) -> bool:
-    """The validation rule that the product ships: the same key, and a lower version than the record
-    has.
-    """
+    """The validation rule of the product: same key, and a lower version than the record has."""
     version, before = row.get("Nylas_Version__c"), prior.get("Nylas_Version__c")
     return (
         version is not None

@@ -71,7 +71,10 @@ class Token:
 
 
 class World:
-    """The org and its surroundings; `replace` turns it into another one under a server that runs."""
+    """The org and its surroundings.
+
+    `replace` turns it into another org under a running server.
+    """
 
     def __init__(self, document: Mapping[str, Any] | None = None) -> None:
         """Raises BadValueError naming what the document gets wrong."""
@@ -99,7 +102,8 @@ class World:
                 or not all(_named(kind) for kind in kinds)
             ):
                 raise BadValueError(
-                    f"record_types.{name}: a list of objects with a name is expected for a known object"
+                    f"record_types.{name}: a list of objects with a name is expected for a known "
+                    "object"
                 )
             objects[name] = sobject(name, objects[name].fields.values(), kinds)
         for name, changes in _object("fields", document.get("fields", {})).items():
@@ -146,8 +150,9 @@ class World:
         )
 
     def replace(self, document: Mapping[str, Any]) -> None:
-        """Become the world of this document, counters and faults included. Raises BadValueError and
-        stays as it is.
+        """Become the world of this document, counters and faults included.
+
+        Raises BadValueError and stays as it is.
         """
         self.__dict__ = World(document).__dict__
         self.services.limits = self.limits
@@ -194,6 +199,7 @@ class World:
 
     def add(self, name: str, record: Any, where: str) -> Row:
         """Store a record as it already stands in the org, past every rule but the unique key.
+
         Raises BadValueError.
         """
         table = self.org.tables[name]
@@ -254,8 +260,9 @@ class World:
             raise BadValueError(f"{where}: {error}") from None
 
     def edit(self, name: str, key: str, values: Mapping[str, Any], user: str = HUMAN_USER) -> Row:
-        """Change a record as somebody else in the org does, past the version rule. Raises
-        BadValueError.
+        """Change a record as somebody else in the org does, past the version rule.
+
+        Raises BadValueError.
         """
         table, row = self._found(name, key)
         changed = {
@@ -275,8 +282,9 @@ class World:
         self.org.delete(table, row["Id"], self.scope(HUMAN_USER))
 
     def convert(self, lead: str, contact: str | None) -> Row:
-        """Convert a Lead as a user would, into a Contact that is there or a new one; what it
-        returns is the Contact.
+        """Convert a Lead as a user would, into a Contact that is there or a new one.
+
+        What it returns is the Contact.
 
         Only empty fields of a Contact that is there are filled; the key moves along where
         `lead_mapping` is set. Raises BadValueError.

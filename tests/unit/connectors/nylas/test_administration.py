@@ -1,5 +1,6 @@
-"""Webhook destinations and grants by the Nylas SDK; and the SDK's faults, each shown, so that its
-mending is noticed.
+"""Webhook destinations and grants by the Nylas SDK.
+
+And the SDK's faults, each shown, so that its mending is noticed.
 """
 
 import asyncio
@@ -273,7 +274,10 @@ def test_a_missing_trigger_and_a_second_destination_are_findings() -> None:
 
 
 def mended(what: str, remove: str) -> str:
-    return f"the SDK has mended this: {what}. In connectors/nylas/administration.py, {remove}; then drop this test"
+    return (
+        f"the SDK has mended this: {what}. In connectors/nylas/administration.py, {remove}; "
+        "then drop this test"
+    )
 
 
 async def still_raises(
@@ -282,7 +286,7 @@ async def still_raises(
     """Fails with `otherwise` unless the SDK raises `error` itself, as it does today."""
     try:
         answer = await sdk(url, call)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001
         if type(raised) is not error:
             pytest.fail(f"{otherwise} (it raised {raised!r})")
     else:

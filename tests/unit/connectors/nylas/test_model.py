@@ -162,7 +162,8 @@ def test_only_a_plausible_time_in_seconds_is_believed(given_time: Any, read: int
             "no_contact_id",
         ),
         (
-            b'{"type": "contact.updated", "data": {"object": {"grant_id": "g", "id": "a\\u0000b"}}}',
+            b'{"type": "contact.updated", "data": {"object": {"grant_id": "g", "id": '
+            b'"a\\u0000b"}}}',
             "no_contact_id",
         ),
         (
@@ -219,7 +220,10 @@ def test_many_brackets_that_do_not_nest_are_no_depth() -> None:
 
 
 def test_a_lone_surrogate_in_a_note_does_not_lose_the_contact() -> None:
-    raw = rb'{"type":"contact.updated","data":{"object":{"grant_id":"g","id":"c","notes":"a\ud800b","\udfff":["\ud83d\ude00"]}}}'
+    raw = (
+        rb'{"type":"contact.updated","data":{"object":{"grant_id":"g","id":"c",'
+        rb'"notes":"a\ud800b","\udfff":["\ud83d\ude00"]}}}'
+    )
     found = parse_notification(raw)
     assert found.object["notes"] == "a\ufffdb"
     assert found.object["\ufffd"] == ["😀"]

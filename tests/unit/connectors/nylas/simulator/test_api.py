@@ -1,6 +1,4 @@
-"""The simulated Nylas, asked over HTTP as a client would: pages, single contacts, grants, limits,
-faults.
-"""
+"""The simulated Nylas over HTTP: pages, single contacts, grants, limits, faults."""
 
 from __future__ import annotations
 
@@ -570,7 +568,10 @@ async def test_another_world_replaces_everything_but_the_clock() -> None:
 def test_the_process_says_where_it_listens_and_ends_on_a_signal(tmp_path: Path) -> None:
     file = tmp_path / "world.json"
     file.write_text('{"api_key": "the-key", "grants": [{"id": "g"}]}')
-    code = "import sys; from pathlib import Path; from connectors.nylas.simulator import serve; serve('127.0.0.1', 0, Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from connectors.nylas.simulator import serve; "
+        "serve('127.0.0.1', 0, Path(sys.argv[1]))"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,6 +1,4 @@
-"""The generator of synthetic people: the same for the same seed, within what a provider holds,
-nobody real.
-"""
+"""The generator of synthetic people: repeatable, within the limits of providers."""
 
 from __future__ import annotations
 

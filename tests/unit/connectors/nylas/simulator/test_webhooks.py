@@ -1,6 +1,4 @@
-"""The simulated Nylas as a sender: handshake, signatures, attempts, what each provider announces,
-and endpoints that fail.
-"""
+"""The simulated Nylas as a sender: challenge, signatures, attempts, failing endpoints."""
 
 from __future__ import annotations
 
@@ -32,8 +30,9 @@ Json = dict[str, Any]
 
 @dataclass
 class Receiver:
-    """A destination that answers with the given statuses, then with the last of them, and keeps
-    what it got.
+    """A destination that answers with the given statuses and keeps what it got.
+
+    After the last status it repeats that one.
     """
 
     url: str = ""
@@ -615,7 +614,7 @@ async def test_an_expired_grant_is_silent_and_its_backlog_lives_for_72_hours(
         ] == ["c2"]
 
 
-async def test_an_endpoint_that_refuses_for_15_minutes_is_failing_and_after_72_hours_failed_for_good() -> (
+async def test_an_endpoint_is_failing_after_15_minutes_of_refusals_and_failed_after_72_hours() -> (
     None
 ):
     async with stage(statuses=[401]) as s:

@@ -1,6 +1,4 @@
-"""The simulated org's whole calls: collections and Composites that are refused, what they share,
-and how answers travel.
-"""
+"""Whole calls of the simulated org: refused collections and Composites, and answers."""
 
 from __future__ import annotations
 

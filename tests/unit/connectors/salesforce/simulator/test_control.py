@@ -1,6 +1,4 @@
-"""The simulated org's surroundings: login and tokens, latency, faults, the world document and the
-control plane.
-"""
+"""Login, latency, faults, world document and control plane of the simulated org."""
 
 from __future__ import annotations
 
@@ -552,7 +550,10 @@ def test_as_a_process_it_says_where_it_listens_serves_its_world_and_ends_on_sigt
 ) -> None:
     world = tmp_path / "world.json"
     world.write_text(json.dumps({"contacts": [{"LastName": "A"}]}))
-    code = f"from pathlib import Path; from connectors.salesforce.simulator import serve; serve('127.0.0.1', 0, Path({str(world)!r}))"
+    code = (
+        "from pathlib import Path; from connectors.salesforce.simulator import serve; "
+        f"serve('127.0.0.1', 0, Path({str(world)!r}))"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -210,9 +210,7 @@ async def test_a_row_without_a_key_is_not_created(key: str | None) -> None:
         assert await org.ids("Id != null") == []
 
 
-async def test_every_row_that_shares_a_key_in_one_request_fails_and_another_case_is_another_key() -> (
-    None
-):
+async def test_rows_with_the_same_key_in_one_request_all_fail_and_keys_are_case_sensitive() -> None:
     async with raw_org() as org:
         results = await org.upsert(row("g/A"), row("g/a"), row("g/A"), row("g/B"))
         expected: tuple[str, str, list[str]] = (
@@ -243,8 +241,8 @@ async def test_a_unique_value_names_its_holder_by_15_characters_and_no_field() -
         code, message, fields = error_of(results)
         assert (code, fields) == ("DUPLICATE_VALUE", [])
         assert (
-            message
-            == f"duplicate value found: {KEY} duplicates value on record with id: {first['id'][:15]}"
+            message == f"duplicate value found: {KEY} duplicates value on record with id: "
+            f"{first['id'][:15]}"
         )
 
 
@@ -272,7 +270,8 @@ async def test_a_key_that_is_not_unique_and_held_twice_is_refused() -> None:
         code, message, _ = error_of(await org.upsert(row(Email="X@y.com"), key="Email"))
         assert code == "DUPLICATE_EXTERNAL_ID"
         assert message == (
-            "Email: more than one record found for external id field: [0035g0000000001, 0035g0000000002]"
+            "Email: more than one record found for external id field: [0035g0000000001, "
+            "0035g0000000002]"
         )
 
 
@@ -408,9 +407,7 @@ async def test_a_converted_lead_accepts_no_write() -> None:
         assert contact[KEY] == "g/1"
 
 
-async def test_a_conversion_into_a_contact_fills_its_blanks_and_without_the_mapping_leaves_the_key() -> (
-    None
-):
+async def test_a_conversion_fills_blanks_and_moves_the_key_only_with_the_mapping() -> None:
     world = {
         "settings": {"lead_mapping": False},
         "contacts": [{"LastName": "Doe", "Title": "Boss"}],
@@ -486,7 +483,8 @@ async def test_system_fields_say_who_wrote_and_when() -> None:
         await org.control("PATCH", f"records/Contact/{made['id']}", {"Title": "by hand"})
         state = await org.control("GET", "state")
         (found,) = await org.query(
-            "SELECT CreatedById, OwnerId, LastModifiedById, CreatedDate, SystemModstamp FROM Contact"
+            "SELECT CreatedById, OwnerId, LastModifiedById, CreatedDate, SystemModstamp FROM "
+            "Contact"
         )
         assert (
             found["CreatedById"]
@@ -535,9 +533,7 @@ async def test_moving_a_contact_locks_the_account_that_it_leaves_as_well() -> No
         assert (await first)[0]["success"]
 
 
-async def test_of_two_requests_that_create_the_same_key_at_once_the_later_fails_as_a_duplicate() -> (
-    None
-):
+async def test_the_later_of_two_requests_that_create_the_same_key_fails_as_a_duplicate() -> None:
     async with raw_org({"settings": {"latency_ms_call": 100}}) as org:
         results = await asyncio.gather(org.upsert(row("g/1")), org.upsert(row("g/1")))
         outcomes = sorted(result[0]["success"] for result in results)
@@ -547,9 +543,7 @@ async def test_of_two_requests_that_create_the_same_key_at_once_the_later_fails_
         assert (await org.control("GET", "state"))["overlaps"]["people"] == 1
 
 
-async def test_a_collection_beyond_the_governor_limit_fails_in_its_trigger_and_a_smaller_one_passes() -> (
-    None
-):
+async def test_a_collection_beyond_the_governor_limit_fails_and_a_smaller_one_passes() -> None:
     async with raw_org({"settings": {"governor_rows": 2}}) as org:
         rows = [row(f"g/{number}") for number in range(3)]
         results = await org.upsert(*rows)
@@ -634,9 +628,7 @@ async def test_a_duplicate_rule_can_match_leads_and_leaves_the_record_itself_alo
         assert (told["dedupeEnabled"], told["duplicateRules"]) == (False, [])
 
 
-async def test_a_single_record_spells_the_result_as_recorded_and_either_spelling_can_be_asked_for() -> (
-    None
-):
+async def test_a_single_record_spells_the_result_as_recorded_or_as_configured() -> None:
     async with raw_org({**TYPED_IN, "duplicate_rules": [{**RULE, "action": "Block"}]}) as org:
         url = f"/services/data/v62.0/sobjects/Contact/{KEY}/g%2F1"
         response = await org.http.patch(url, json={"LastName": "Ann", "Email": "ann@example.com"})

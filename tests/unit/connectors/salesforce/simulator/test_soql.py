@@ -76,7 +76,8 @@ def world() -> World:
         (f"{KEY} = 'g/A'", ["Adams"]),
         (f"{KEY} IN ('g/a', 'g/X')", ["brown"]),
         (
-            f"{KEY} IN ('g/A') OR Email IN ('bob@acme.com') OR Nylas_Email_2__c IN ('COLE@acme.com')",
+            f"{KEY} IN ('g/A') OR Email IN ('bob@acme.com') OR Nylas_Email_2__c IN "
+            "('COLE@acme.com')",
             ["Adams", "brown", "Cole"],
         ),
         ("Email = null", ["Cole", "Doe"]),
@@ -232,7 +233,8 @@ async def test_records_carry_attributes_and_their_parents() -> None:
 async def test_a_converted_lead_is_found_and_leads_to_its_contact() -> None:
     async with raw_org(WORLD) as org:
         (lead,) = await org.query(
-            f"SELECT IsConverted, ConvertedContactId, ConvertedContact.Email, ConvertedContact.{KEY} FROM Lead "
+            "SELECT IsConverted, ConvertedContactId, ConvertedContact.Email, "
+            f"ConvertedContact.{KEY} FROM Lead "
             f"WHERE {KEY} = 'g/L'"
         )
         assert lead["IsConverted"] is True
