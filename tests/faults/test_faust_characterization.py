@@ -30,10 +30,9 @@ from streams.dedupe.faust_batches import (
     BatchConsumer,
     BatchTable,
     ConsumerThread,
-    IncompatibleFaust,
     PausedRecovery,
-    check_faust,
 )
+from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.stage import Dedupe
 from streams.runtime.exit_codes import ExitCode
 
@@ -498,7 +497,7 @@ def test_a_fetch_is_bounded_by_the_size_of_its_records_and_skips_none(
     found = asyncio.run(fetch_all(thread, consumer, sizes))
     for some in found:
         taken = [record.serialized_value_size for records in some.values() for record in records]
-        assert sum(taken[: -faust_batches.STEP]) < faust_batches.BATCH_BYTES
+        assert sum(taken[: -faust_batches.RECORDS_PER_SIZE_CHECK]) < faust_batches.BATCH_BYTES
     for tp, given_sizes in sizes.items():
         offsets = [record.offset for some in found for record in some.get(tp, [])]
         assert offsets == list(range(len(given_sizes)))

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 HELD_SECONDS = 60.0  # a test that forgot to let go fails by its own deadline before this
@@ -127,7 +128,7 @@ def _hold_dedupe() -> None:
     seek, fetch, batch = (
         BatchConsumer.perform_seek,
         ConsumerThread._fetch_records,
-        faust_batches.BATCH,
+        faust_batches.BATCH_RECORDS,
     )
     getmany = BatchConsumer.getmany
     publish, flush, config = (
@@ -169,7 +170,7 @@ def _hold_dedupe() -> None:
     ) -> Any:
         nonlocal fetched
         wanted = wants("sought")
-        vars(faust_batches)["BATCH"] = SMALL_BATCH if wanted else batch
+        vars(faust_batches)["BATCH_RECORDS"] = SMALL_BATCH if wanted else batch
         found = await fetch(
             self, consumer, active_partitions, FETCH_SECONDS if wanted else timeout, max_records
         )
@@ -246,9 +247,9 @@ def table_first() -> None:
         partition = records[0].partition
         self._wait_until_heard()
         plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
-        self._writer.publish_to(self._changelog, partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.entries)
         self._table.remember(partition, plan.entries)
-        self._writer.publish(plan.outputs)
+        self._producer.publish(plan.outputs)
         self._count(len(records), plan)
 
     replace(Dedupe, "work", work)
@@ -360,11 +361,11 @@ def open_windows() -> None:
 
 
 def no_watchdog() -> None:
-    """Dedupe does not notice that it stood still, nor that the coordinator has not heard of it."""
+    """Dedupe does not notice that it was paused, nor that no heartbeat was answered."""
     from streams.dedupe.fence import HeartbeatFence
     from streams.runtime.watchdog import Watchdog
 
-    for method in ("start", "check", "look"):
+    for method in ("start", "check", "tick"):
         replace(Watchdog, method, lambda self: None)
     for method in ("check", "wait"):
         replace(HeartbeatFence, method, lambda self: None)
@@ -543,8 +544,8 @@ def _set_bounds(stage: str) -> None:
     for variable, name in BOUNDS.items():
         if variable in os.environ:
             bounded = False
-            for part in ("process", "stage"):
-                module = import_module(f"streams.{stage}.{part}")
+            for part in iter_modules(import_module(f"streams.{stage}").__path__):
+                module = import_module(f"streams.{stage}.{part.name}")
                 if hasattr(module, name):
                     replace(module, name, float(os.environ[variable]))
                     bounded = True

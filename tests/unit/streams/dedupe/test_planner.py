@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.salesforce.mapping_rules import FieldMapping
-from streams.dedupe.planner import MAX_AHEAD, MAX_CHANGE, DedupePlan, DedupePlanner
+from streams.dedupe.planner import MAX_AHEAD_SECONDS, MAX_CHANGE_BYTES, DedupePlan, DedupePlanner
 from streams.dedupe.versions import SETTLED, decode
 from streams.events import Kind, parse_change
 from streams.kafka.clients import MAX_MESSAGE_BYTES
@@ -146,7 +146,7 @@ def test_an_updated_contact_that_says_nothing_but_its_ids_is_read_again() -> Non
     assert Stage().take(Consumed(bare)).refetch == {"bodyless": 1}
 
 
-@pytest.mark.parametrize("time", [None, NOW + MAX_AHEAD + 1, 1_800_000_000_000])
+@pytest.mark.parametrize("time", [None, NOW + MAX_AHEAD_SECONDS + 1, 1_800_000_000_000])
 def test_an_event_without_a_usable_time_is_read_again_and_cannot_make_others_stale(
     time: int | None,
 ) -> None:
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter_as_it_was(
     plan = Stage().take(Consumed(value), Consumed(envelope(100)))
     (topic, written, key, headers), _ = plan.outputs
     assert (topic, key) == (NAMES.dead_letter.name, b"g/c")
-    if value is not None and len(value) > MAX_CHANGE:
+    if value is not None and len(value) > MAX_CHANGE_BYTES:
         assert written == b"", "the topic would not take it"
         assert b"left out" in (header(headers, "dlq.detail") or b"")
     else:
