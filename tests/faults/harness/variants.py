@@ -104,15 +104,15 @@ def replace(owner: Any, name: str, new: Any) -> None:
 
 
 def _hold_bridge() -> None:
-    from streams.bridge.server import Bridge
+    from streams.bridge.intake import NotificationIntake
 
-    publish = Bridge._publish
+    publish = NotificationIntake._publish
 
     async def held_publish(self: Any, decision: Any, record: Any) -> Any:
         await hold_async("before_publish")
         return await publish(self, decision, record)
 
-    replace(Bridge, "_publish", held_publish)
+    replace(NotificationIntake, "_publish", held_publish)
 
 
 def _hold_dedupe() -> None:
@@ -225,18 +225,18 @@ def _hold_sink() -> None:
 
 def acknowledge_first() -> None:
     """The bridge answers 200 and publishes afterwards."""
-    from streams.bridge.server import Bridge
+    from streams.bridge.intake import NotificationIntake
 
-    publish = Bridge._publish
-    under_way: set[asyncio.Task[Any]] = set()
+    publish = NotificationIntake._publish
+    in_flight: set[asyncio.Task[Any]] = set()
 
     async def answer_first(self: Any, decision: Any, record: Any) -> Any:
         task = asyncio.create_task(publish(self, decision, record))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+        in_flight.add(task)
+        task.add_done_callback(in_flight.discard)
         return decision
 
-    replace(Bridge, "_publish", answer_first)
+    replace(NotificationIntake, "_publish", answer_first)
 
 
 def table_first() -> None:
