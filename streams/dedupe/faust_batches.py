@@ -331,7 +331,7 @@ def out_of_range(tp: TP, offset: int, start: int, end: int | None = None) -> str
     where = f"{tp.topic}[{tp.partition}]: the committed offset {offset}"
     if end is not None and offset > end:
         return (
-            f"{where} lies behind the end of the log, {end}: the topic was deleted and created "
+            f"{where} lies beyond the end of the log, {end}: the topic was deleted and created "
             "again. Reset the group's offsets to the start"
         )
     return (

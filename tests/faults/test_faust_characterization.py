@@ -91,8 +91,9 @@ def stream_of(app: Any) -> Any:
 
 
 def message(app: Any, offset: int, value: Any = b"{}") -> ConsumerMessage:
+    generation = app.consumer_generation_id
     return ConsumerMessage(
-        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=app.consumer_generation_id
+        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=generation
     )  # fmt: skip
 
 
@@ -390,7 +391,7 @@ def asked_for(consumer: Any) -> list[set[TP]]:
     """What the consumer's thread is asked to fetch."""
     asked: list[set[TP]] = []
 
-    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:
+    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
         asked.append(partitions)
         return {}
 

@@ -116,10 +116,12 @@ def _hold_bridge() -> None:
 
 
 def _hold_dedupe() -> None:
-    """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and
-    table; `done` with both; `sought`, when a recovery is all but over; meanwhile `dropped`, when
-    records were fetched that Faust then passed over, and `queued` and `queued_again`, when a batch
-    of them waits for the agent.
+    """Moments of a batch: `before_outputs`; `unsent`, when the producer has all records of a step;
+    `between` the outputs and the changelog; `done`, when both are acknowledged.
+
+    Moments of a recovery: `sought`, just before its end. While it is held: `dropped`, when records
+    were fetched that Faust then skipped; `queued` and `queued_again`, when a batch of them waits
+    for the agent.
     """
     from streams.dedupe import faust_batches, process
     from streams.dedupe.faust_batches import BatchConsumer, ConsumerThread
@@ -165,7 +167,7 @@ def _hold_dedupe() -> None:
         self: Any,
         consumer: Any,
         active_partitions: Any,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
         max_records: int | None = None,
     ) -> Any:
         nonlocal fetched
@@ -177,12 +179,12 @@ def _hold_dedupe() -> None:
         fetched = bool(found)
         return found
 
-    async def noted_getmany(self: Any, timeout: float) -> Any:
+    async def noted_getmany(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
         nonlocal fetched
         fetched = queued = False
         async for tp, message in getmany(self, timeout):
             yield tp, message
-            queued = True  # who asks for the next one has put this one into the queue
+            queued = True  # Faust asks for the next batch once this one is in the queue
             if wants("sought.reached"):
                 note("queued_again" if wants("queued.reached") else "queued")
         if fetched and not queued and wants("sought.reached"):
@@ -240,7 +242,7 @@ def acknowledge_first() -> None:
 
 
 def table_first() -> None:
-    """Dedupe remembers before what it forwards is acknowledged."""
+    """Dedupe writes its table before the changes that it forwards are acknowledged."""
     from streams.dedupe.stage import Dedupe
 
     def work(self: Any, records: Any) -> None:
@@ -256,7 +258,7 @@ def table_first() -> None:
 
 
 def forward_stale() -> None:
-    """Dedupe forwards what is older than what it has seen."""
+    """Dedupe forwards versions that are older than the newest one seen."""
     from streams.dedupe import planner
     from streams.dedupe.versions import DedupeState
 
@@ -275,8 +277,9 @@ def forward_stale() -> None:
 
 
 def done_early() -> None:
-    """Dedupe's agent hands a batch to a task and asks for the next one, which tells Faust that the
-    first is done.
+    """Dedupe's agent asks for the next batch while it works on the first.
+
+    So Faust takes the first for done.
     """
     from streams.dedupe.stage import Dedupe
 
@@ -289,8 +292,9 @@ def done_early() -> None:
 
 
 def _open_first_window() -> None:
-    """Stock Faust's order at the end of a recovery: what is fetched before the queues are cleared
-    is gone.
+    """Stock Faust's order at the end of a recovery.
+
+    Records that are fetched before the queues are cleared are lost.
     """
     from faust.tables.recovery import Recovery
 
@@ -304,14 +308,20 @@ def _open_first_window() -> None:
 
 
 def _open_second_window() -> None:
-    """Stock Faust's live set of partitions: a fetch that is under way when it is emptied takes of
-    all, and what was paused is dropped.
+    """Stock Faust's live set of partitions.
+
+    When it is emptied, a fetch in flight returns records of all partitions, and those of paused
+    partitions are dropped.
     """
     from faust.transport.drivers.aiokafka import Consumer
 
     from streams.dedupe.faust_batches import BatchConsumer
 
-    async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:
+    async def live_set(
+        self: Any,
+        active_partitions: Any,
+        timeout: float,  # noqa: ASYNC109
+    ) -> Any:
         return await Consumer._getmany(self, active_partitions, timeout)
 
     replace(BatchConsumer, "_getmany", live_set)
@@ -319,7 +329,7 @@ def _open_second_window() -> None:
 
 
 def _unchecked_holes() -> None:
-    """What arrives is not checked, and holes count as done."""
+    """The offsets that arrive are not checked, and holes count as done."""
     from streams.dedupe.faust_batches import BatchConsumer
 
     async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
@@ -342,19 +352,19 @@ def _unchecked_holes() -> None:
 
 
 def first_window() -> None:
-    """The first window, and nobody looks."""
+    """The first window, without the check of the offsets."""
     _open_first_window()
     _unchecked_holes()
 
 
 def second_window() -> None:
-    """The second window, and nobody looks."""
+    """The second window, without the check of the offsets."""
     _open_second_window()
     _unchecked_holes()
 
 
 def open_windows() -> None:
-    """Both windows, and nobody looks."""
+    """Both windows, without the check of the offsets."""
     _open_first_window()
     _open_second_window()
     _unchecked_holes()
@@ -372,7 +382,7 @@ def no_watchdog() -> None:
 
 
 def no_delivery_timeout() -> None:
-    """Dedupe's producer sends what it was given however late."""
+    """Dedupe's producer sends a record however late."""
     from streams.dedupe import process
     from streams.dedupe.producer import AcknowledgedProducer
 

@@ -270,9 +270,9 @@ async def test_an_unexpected_fault_is_logged_without_the_notification(
     bridge.broker.behave = lambda record: ValueError(record.value)
     assert (await bridge.post(contact_body("g", "c", given_name="Ariadne"))).status == 503
     assert bridge.counted("failed") == 1
-    said = "".join(capsys.readouterr()) + caplog.text
-    assert "Ariadne" not in said
-    assert "ValueError" in said
+    logged = "".join(capsys.readouterr()) + caplog.text
+    assert "Ariadne" not in logged
+    assert "ValueError" in logged
 
 
 async def test_an_acknowledgement_that_takes_too_long_is_503(
