@@ -1,4 +1,4 @@
-"""Decides what one signed notification becomes. A plain function over plain data."""
+"""Decides which record a signed notification becomes, and how it is answered. Without I/O."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,29 @@ from streams.topics import Topics
 
 @dataclass(frozen=True, slots=True)
 class BridgeDecision:
-    """What to do with a signed request: publish the record, if there is one, then answer."""
+    """Publish the record, if there is one, then answer with the status.
+
+    `outcome` and `kind` are labels of metrics.
+    """
 
     status: int
     outcome: str
     kind: str = "other"
     record: KafkaRecord | None = None
     last_attempt: bool = False
-    """Whether Nylas forgets the notification unless the answer is 200."""
+    """Whether Nylas does not send the notification again, whatever the answer."""
     reason: str = ""
-    """Why it goes to the dead letters; empty when it does not."""
+    """Why it is dead-lettered; empty when it is not."""
 
 
 def decide(
     raw: bytes, encoding: str | None, limit: int, names: Topics, received_ms: int
 ) -> BridgeDecision:
-    """What becomes of a body whose signature holds. It is never thrown away: Nylas does not
-    redeliver after a 4xx.
+    """Decides on the body of a request whose signature is valid.
 
-    A body that cannot be read is kept as it came: inflated if it could be, else still compressed,
-    with its Content-Encoding as a header.
+    The body is never thrown away, because Nylas does not redeliver after a 4xx. One that cannot be
+    read is dead-lettered as it was sent: inflated if possible, else still compressed, with its
+    Content-Encoding as a header. `limit` bounds the inflated size in bytes.
     """
     body = raw
     try:
@@ -72,8 +75,8 @@ def _dead(
     headers = event_headers(Origin.WEBHOOK, received_ms)
     if encoding:
         headers.append(("content_encoding", encoding.encode(errors="replace")))
-    came = KafkaRecord("webhook", None, body, headers, timestamp_ms=received_ms)
+    original = KafkaRecord("webhook", None, body, headers, timestamp_ms=received_ms)
     record = KafkaRecord(
-        names.dead_letter.name, None, body, dead_letter_headers(came, "bridge", reason)
+        names.dead_letter.name, None, body, dead_letter_headers(original, "bridge", reason)
     )
     return BridgeDecision(status, outcome, record=record, reason=reason)

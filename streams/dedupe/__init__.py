@@ -1,1 +1,1 @@
-"""Dedupe: a Faust worker that drops what is no news."""
+"""Dedupe: a Faust worker that drops events which change nothing in Salesforce."""

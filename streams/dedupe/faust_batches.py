@@ -1,32 +1,28 @@
-"""Faust that hands its agent one fetched batch of one partition at a time, and loses none.
+"""Faust that gives its agent one fetched batch of one partition at a time, and loses none.
 
 Stock Faust 0.15.3 pays two asyncio tasks, a message, an event and a queue entry for each record.
-Here it pays them once a batch: the value of what it calls an event is a list of aiokafka records of
-one partition, in the order of their offsets. What it overrides:
+Here it pays them once a batch: the value of what Faust calls an event is a list of aiokafka's
+records of one partition, in the order of their offsets. Overridden:
 
-* `BatchConsumer`: batches; the offset committed is the end of the unbroken run of batches that the
-  agent has finished (Faust's own arithmetic steps over a single unfinished record,
-  faust-streaming#606); a partition is read only in the rebalance whose recovery has completed; what
-  reaches the agent is checked to be what is due, and where it starts to lie inside the log.
+* `BatchConsumer`: batches. The offset committed is the end of the unbroken run of batches that the
+  agent has finished; Faust's own arithmetic steps over a single unfinished record
+  (faust-streaming#606). A partition is read only in the rebalance whose recovery has completed. The
+  records that reach the agent are checked to be the next ones, and their start to be in the log.
 * `PausedRecovery`: source partitions stay paused until the queues have been cleared
-  (faust-streaming#596), and stay so when another rebalance has begun meanwhile.
-* `BatchTable`: recovers from batches, keeps each partition's entries apart, and leaves its
+  (faust-streaming#596), and remain so when another rebalance has begun meanwhile.
+* `BatchTable`: recovers from batches, keeps the entries of each partition apart, and leaves its
   changelog to be written by the agent.
-* `ConsumerThread`: bounds a fetch by its records and by their uncompressed size; notes when the
-  group's coordinator last heard of this process.
+* `ConsumerThread`: bounds a fetch by the number of its records and by their uncompressed size;
+  notes when the group's coordinator last answered this process.
 
-The promise ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
-process instead (`fences.die`). Parts of Faust and aiokafka that this rests on are checked at
-start-up by the hash of their source, because the pin alone cannot tell a patched installation.
+The guarantee ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
+process instead (`die`). The parts of Faust and aiokafka that this relies on are checked when the
+process starts: see `faust_check`.
 """
 
-import hashlib
-import inspect
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import faust
@@ -38,60 +34,31 @@ from faust.types.tuples import TP, ConsumerMessage
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.watchdog import elapsed
 
-BATCH = 4000  # records: bounds one step of the agent, and so how long a rebalance waits for it
-# Uncompressed: holds BATCH common events, and bounds memory where notes compress 250 to 1.
+# Bounds one step of the agent, and so how long a rebalance waits for it.
+BATCH_RECORDS = 4000
+
+# Uncompressed. Holds BATCH_RECORDS common events, and bounds memory where notes compress 250 to 1.
 BATCH_BYTES = 8 * 1024 * 1024
-QUEUE = 4  # batches that wait in memory for the agent
-# Milliseconds that the broker holds a fetch that finds nothing. A connection's requests are
-# answered in turn, and those for offsets at the end of a recovery share the fetches': with Faust's
-# 1500 they waited for that long, and the takeover with them.
+
+# Batches that wait in memory for the agent.
+QUEUED_BATCHES = 4
+
+# How long the broker holds a fetch that finds nothing. The requests of a connection are answered
+# one after the other, and the requests for offsets at the end of a recovery use the same connection
+# as the fetches: with Faust's 1500 they waited that long, and so did the takeover.
 FETCH_WAIT_MS = 250
-STEP = 16  # records taken between two looks at their size: as many of the largest are 40 MB
 
-NOWHERE = TP("", -1)
+# Records taken between two checks of their size: so many of the largest are 40 MB.
+RECORDS_PER_SIZE_CHECK = 16
 
-PINNED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": "0.14.0"}
-
-
-class IncompatibleFaust(RuntimeError):
-    """The installed Faust is not the one that this module overrides."""
-
-
-def check_faust(
-    pinned: Mapping[str, str] = PINNED, sources: Mapping[str, str] | None = None
-) -> None:
-    """Raises IncompatibleFaust unless every part that is overridden or relied on is the one that
-    the tests were run with.
-    """
-    for package, wanted in pinned.items():
-        if version(package) != wanted:
-            raise IncompatibleFaust(
-                f"{package} {version(package)} is installed, {wanted} is required: install deploy/requirements.lock"
-            )
-    for target, wanted in (SOURCES if sources is None else sources).items():
-        found = source_hash(target)
-        if found != wanted:
-            raise IncompatibleFaust(
-                f"{target} is not the one that streams/dedupe/faust_batches.py was written for (source {found} instead of {wanted}). "
-                "Install deploy/requirements.lock; after an upgrade on purpose read the difference, "
-                "run tests/faults, then note the new hash"
-            )
-
-
-def source_hash(target: str) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of the source of `module:qualified.name`."""
-    module, _, path = target.partition(":")
-    found: Any = import_module(module)
-    for name in path.split("."):
-        found = inspect.getattr_static(found, name)
-    found = getattr(found, "fun", found)  # a mode task
-    found = found.fget if isinstance(found, property) else found
-    return hashlib.sha256(inspect.getsource(found).encode()).hexdigest()[:12]
+# No partition: see `BatchConsumer.stop_flow`.
+NO_PARTITION = TP("", -1)
 
 
 class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Takes a batch at a time, and notes when the coordinator last answered a heartbeat, by the
-    moment at which that was sent.
+    """Fetches a batch at a time, and notes when the coordinator last answered a heartbeat.
+
+    `last_heard` is the moment at which that heartbeat was sent.
     """
 
     last_heard: float = 0.0
@@ -120,31 +87,30 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self,
         consumer: Any,
         active_partitions: set[TP],
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, list[Any]]:
-        """Up to `BATCH` records or `BATCH_BYTES`, of all partitions. What was fetched beyond that
-        stays compressed where it is.
+        """Up to BATCH_RECORDS records or BATCH_BYTES, of all partitions.
 
-        aiokafka bounds by records alone, and a record may have a few bytes or megabytes.
+        Records beyond that stay compressed in aiokafka's buffer. aiokafka bounds by records alone,
+        and a record may have a few bytes or megabytes.
         """
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
         fetched: dict[TP, list[Any]] = {}
-        room, size = BATCH, 0
+        room, size = BATCH_RECORDS, 0
         wait = timeout
         while room > 0 and size < BATCH_BYTES:
             try:
                 more = await super()._fetch_records(
-                    consumer, active_partitions, wait, min(room, STEP)
+                    consumer, active_partitions, wait, min(room, RECORDS_PER_SIZE_CHECK)
                 )
             except Exception as error:
                 if not fetched:
                     raise
-                self._failed = (
-                    error  # after the records that came before it, whose offsets count as read
-                )
+                # Raised by the next call: the offsets of the records before it count as read.
+                self._failed = error
                 break
             if not more:
                 break
@@ -154,8 +120,8 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
                 size += sum(
                     record.serialized_key_size + record.serialized_value_size for record in records
                 )
-            # only what is here already: nothing else of this thread runs meanwhile, no rebalance
-            # either
+            # Only records that are here already: nothing else in this thread runs meanwhile, and
+            # no rebalance either.
             wait = 0
         return fetched
 
@@ -166,50 +132,61 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._die: Die = self.app.die
-        self._due: dict[TP, int] = {}  # the offset that must come next
-        self._handed_out: defaultdict[TP, deque[int]] = defaultdict(
-            deque
-        )  # last offsets of batches, not yet finished
-        self._finished: dict[TP, int] = {}  # the offset that may be committed
-        self._asked: set[TP] = set()  # what the fetch that is under way may take
-        self._open_in = -1  # the rebalance in which source partitions may be read
+        # The offset that must come next.
+        self._due: dict[TP, int] = {}
+        # The last offsets of the batches that the agent has not finished.
+        self._handed_out: defaultdict[TP, deque[int]] = defaultdict(deque)
+        # The offset that may be committed.
+        self._finished: dict[TP, int] = {}
+        # The partitions of which the fetch in flight may return records.
+        self._asked: set[TP] = set()
+        # The rebalance in which source partitions may be read.
+        self._open_in = -1
         self._resume_later: list[Iterable[TP]] | None = None
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    def unheard(self) -> float:
-        """Seconds since the coordinator last heard of this process."""
+    def seconds_unheard(self) -> float:
+        """Seconds since the coordinator last received a heartbeat of this process."""
         return elapsed() - float(self._thread.last_heard)
 
     def positions(self) -> dict[TP, int]:
-        """Of each source partition that is being read: the offset up to which the agent has
-        finished, at the last commit.
+        """The offset up to which the agent had finished at the last commit.
+
+        For each source partition that is being read.
         """
         return dict(self._finished)
 
-    async def _getmany(self, active_partitions: set[TP], timeout: float) -> Any:
-        # A copy. The live set is empty for a moment at the end of recovery, aiokafka takes "no
-        # partitions" for "all of them", and Faust drops what it then returns of a paused one, while
-        # the position has moved on and the commit passes it.
+    async def _getmany(
+        self,
+        active_partitions: set[TP],
+        timeout: float,  # noqa: ASYNC109  Faust's signature
+    ) -> Any:
+        # A copy. The live set is empty for a moment at the end of recovery. aiokafka takes "no
+        # partitions" for "all of them"; Faust drops records of a paused partition that it then
+        # gets, while the position has moved on and the commit passes them.
         self._asked = set(active_partitions)
         return await super()._getmany(self._asked, timeout)
 
     def stop_flow(self) -> None:
         super().stop_flow()
         # A fetch that waits since before a rebalance must not take, and drop, the first records of
-        # the next assignment: a changelog's would be missing from the table. The set is never empty
-        # on the way: that would ask for all.
-        self._asked.add(NOWHERE)
-        self._asked.intersection_update({NOWHERE})
+        # the next assignment: those of a changelog would be missing from the table. The set is not
+        # empty at any moment: that would ask for all partitions.
+        self._asked.add(NO_PARTITION)
+        self._asked.intersection_update({NO_PARTITION})
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(
+        self,
+        timeout: float,  # noqa: ASYNC109  Faust's signature
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         fetched, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
             return
         if not self.flow_active:
-            return  # a rebalance has begun; its recovery seeks back to what is committed
+            return  # a rebalance has begun; its recovery seeks back to the committed offsets
         changelogs = self.app.tables.changelog_topics
         for tp, records in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -221,20 +198,18 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
                 yield tp, self._message(tp, batch)
 
     async def _take(self, tp: TP, batch: list[Any]) -> list[Any]:
-        """The part of a batch that is handed to the agent; empty when it is none of its business
-        now.
-        """
+        """The part of a batch that the agent gets; empty if it may get none now."""
         if self._open_in != self.app.rebalancing_count:
             return []
         due = self._due[tp]
-        if batch[0].offset < due:  # fetched once before a seek back and once after
+        if batch[0].offset < due:  # fetched once before a seek back, and once after it
             batch = [record for record in batch if record.offset >= due]
             if not batch:
                 return []
         if batch[0].offset > due:
             start = (await self.earliest_offsets(tp))[tp]
             if start > due:
-                self._die(ExitCode.OFFSET_OUT_OF_RANGE, outside(tp, due, start))
+                self._die(ExitCode.OFFSET_OUT_OF_RANGE, out_of_range(tp, due, start))
             self._die(
                 ExitCode.RECORDS_MISSING,
                 f"{tp.topic}[{tp.partition}]: {batch[0].offset} follows {due - 1}",
@@ -242,17 +217,25 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         last = batch[-1].offset
         self._due[tp] = last + 1
         self._handed_out[tp].append(last)
-        self._read_offset[tp] = (
-            last - 1
-        )  # so that Faust sees no gap, which it would count as acknowledged
+        # So that Faust sees no gap, which it would count as acknowledged.
+        self._read_offset[tp] = last - 1
         return batch
 
     def _message(self, tp: TP, batch: list[Any]) -> ConsumerMessage:
         last = batch[-1]
         return ConsumerMessage(
-            tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, None, None, batch, None,
-            tp=tp, generation_id=self.app.consumer_generation_id,
-        )  # fmt: skip
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=last.offset,
+            timestamp=last.timestamp / 1000.0,
+            timestamp_type=last.timestamp_type,
+            headers=None,
+            key=None,
+            value=batch,
+            checksum=None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (
@@ -264,8 +247,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     def _new_offset(self, tp: TP) -> int | None:
         """The offset after the unbroken run of batches that the agent has finished.
 
-        Where nothing was committed yet that is the start of the log: a partition that stays quiet
-        is committed too, so that what expires unread there is noticed.
+        Without a commit so far it is the start of the log: a partition without records is committed
+        too, so that records that expire there unread are noticed.
         """
         waiting, acked = self._handed_out[tp], self._acked_index[tp]
         while waiting and waiting[0] in acked:
@@ -279,16 +262,17 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     ) -> bool:
         before = {tp: self._committed_offset[tp] for tp in offsets}
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        # Faust counts it as committed all the same, and would never try again (faust-streaming#611)
+        # Faust counts it as committed also when it failed, and would never try again
+        # (faust-streaming#611).
         if not done:
             self._committed_offset.update(before)
         return done
 
     async def perform_seek(self) -> None:
-        """Goes back to what is committed: whatever was fetched since then is fetched again.
+        """Seeks to the committed offsets: records fetched since then are fetched again.
 
-        Faust leaves the position alone where nothing is committed, and follows a silent reset where
-        the offset lies outside the log.
+        Faust keeps the position where nothing is committed, and follows a silent reset where the
+        offset is outside of the log.
         """
         self._forget(self._due)
         source = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
@@ -297,7 +281,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         for tp in source:
             offset = committed.get(tp)
             if offset is not None and not starts[tp] <= offset <= ends[tp]:
-                self._die(ExitCode.OFFSET_OUT_OF_RANGE, outside(tp, offset, starts[tp], ends[tp]))
+                problem = out_of_range(tp, offset, starts[tp], ends[tp])
+                self._die(ExitCode.OFFSET_OUT_OF_RANGE, problem)
             self._due[tp] = self._finished[tp] = starts[tp] if offset is None else offset
             self._committed_offset[tp] = offset
         await self.seek_wait({tp: self._due[tp] for tp in source})
@@ -327,7 +312,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
 
     @contextmanager
     def resuming_later(self) -> Iterator[list[Iterable[TP]]]:
-        """Inside, partitions that are to be resumed are only noted."""
+        """Inside the block, partitions to be resumed are only noted in the list it yields."""
         later: list[Iterable[TP]] = []
         self._resume_later = later
         try:
@@ -341,55 +326,59 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         super().resume_partitions(tps)
 
 
-def outside(tp: TP, offset: int, start: int, end: int | None = None) -> str:
-    """What an operator has to know of an offset outside of the log."""
+def out_of_range(tp: TP, offset: int, start: int, end: int | None = None) -> str:
+    """What happened to a committed offset outside of the log, and what to do; for an operator."""
+    where = f"{tp.topic}[{tp.partition}]: the committed offset {offset}"
     if end is not None and offset > end:
         return (
-            f"{tp.topic}[{tp.partition}]: the committed offset {offset} lies behind the end of the log, {end}: the topic was made anew. "
-            f"Reset the group's offsets to the start"
+            f"{where} lies beyond the end of the log, {end}: the topic was deleted and created "
+            "again. Reset the group's offsets to the start"
         )
     return (
-        f"{tp.topic}[{tp.partition}]: the committed offset {offset} lies below the start of the log, {start}: {start - offset} records "
-        f"expired unread. Reconcile all grants, then reset the group's offset to {start}"
+        f"{where} lies below the start of the log, {start}: {start - offset} records expired "
+        f"unread. Reconcile all grants, then reset the group's offset to {start}"
     )
 
 
 class BatchTransport(Transport):  # type: ignore[misc]
-    """Faust's transport with our consumer."""
+    """Faust's transport with `BatchConsumer`."""
 
     Consumer = BatchConsumer
 
 
 class BatchTable(faust.Table):  # type: ignore[misc]
-    """A table of bytes in memory, whose entries its agent writes with `remember` once their
-    changelog is acknowledged.
+    """A table of bytes in memory, by partition.
 
-    Holds the entries by partition, so that a lost partition's are forgotten at once. A million
-    restore in seconds, so no disk is used.
+    The agent adds entries with `remember` once their changelog is acknowledged. The entries of a
+    lost partition are dropped at once. A million entries are restored in seconds, so no disk is
+    used.
     """
 
-    def __init__(self, app: faust.App, name: str, changelog: str, partitions: int) -> None:
-        topic = app.topic(
-            changelog, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
-            acks=False, internal=False, allow_empty=True,
-        )  # fmt: skip
+    def __init__(self, app: "App", name: str, changelog: str, partitions: int) -> None:
+        topic = app.bytes_topic(changelog, acks=False, internal=False, allow_empty=True)
         super().__init__(
-            app, name=name, partitions=partitions, changelog_topic=topic, key_type=bytes, value_type=bytes, recovery_buffer_size=QUEUE,
-        )  # fmt: skip
+            app,
+            name=name,
+            partitions=partitions,
+            changelog_topic=topic,
+            key_type=bytes,
+            value_type=bytes,
+            recovery_buffer_size=QUEUED_BATCHES,
+        )
         self._die: Die = app.die
         self._entries: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         app.tables.add(self)
 
     def entries(self, partition: int) -> Mapping[bytes, bytes]:
-        """What the table holds of a partition."""
+        """The entries of a partition: keys and encoded states."""
         return self._entries[partition]
 
     def remember(self, partition: int, entries: Mapping[bytes, bytes]) -> None:
-        """Entries whose changelog is acknowledged."""
+        """Adds entries whose changelog is acknowledged."""
         self._entries[partition].update(entries)
 
     def size(self) -> int:
-        """Entries of all partitions of this worker."""
+        """The number of entries of all partitions of this worker."""
         return sum(map(len, list(self._entries.values())))
 
     def apply_changelog_batch(self, events: Iterable[Any]) -> None:
@@ -402,7 +391,8 @@ class BatchTable(faust.Table):  # type: ignore[misc]
                     else:
                         entries[record.key] = record.value
             self.app.on_progress()
-        except Exception as error:  # Faust would log it, and go on with a table that lacks entries
+        except Exception as error:  # noqa: BLE001
+            # Faust would log it, and go on with a table that lacks entries.
             self._die(ExitCode.UNREADABLE_STATE, f"the changelog cannot be read: {error!r}")
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
@@ -411,14 +401,15 @@ class BatchTable(faust.Table):  # type: ignore[misc]
             del self._entries[partition]
 
     async def on_start(self) -> None:
-        """Nothing: there is no store to open, and the topic is made by `contactstream topics
-        create`.
+        """Does nothing: there is no store to open, and `contactstream topics create` creates the
+        changelog.
         """
 
 
 class PausedRecovery(Recovery):  # type: ignore[misc]
-    """Source partitions stay paused until Faust has sought back and cleared the queues, and are
-    resumed only in their own rebalance.
+    """Keeps source partitions paused until Faust has sought back and cleared the queues.
+
+    They are resumed only in the rebalance that assigned them.
     """
 
     _rebalance = -1
@@ -442,7 +433,7 @@ class PausedRecovery(Recovery):  # type: ignore[misc]
 
 
 class BatchTables(TableManager):  # type: ignore[misc]
-    """Faust's tables with our recovery."""
+    """Faust's tables with `PausedRecovery`."""
 
     _recovery: PausedRecovery | None = None
 
@@ -454,8 +445,11 @@ class BatchTables(TableManager):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """A Faust application of batches: one agent, one table, nothing on disk, no web server, no
-    leader.
+    """A Faust application whose agent gets batches.
+
+    One agent, one table, nothing on disk, no web server, no leader. `on_working` is called after a
+    rebalance and its recovery, `on_waiting` with the reason when a rebalance begins, `on_progress`
+    for each batch of a recovery.
     """
 
     def __init__(
@@ -473,7 +467,7 @@ class App(faust.App):  # type: ignore[misc]
         super().__init__(
             name,
             TableManager=BatchTables,
-            stream_buffer_maxsize=QUEUE,
+            stream_buffer_maxsize=QUEUED_BATCHES,
             stream_wait_empty=True,
             table_standby_replicas=0,
             topic_disable_leader=True,
@@ -484,11 +478,22 @@ class App(faust.App):  # type: ignore[misc]
             **options,
         )
 
+    def bytes_topic(self, name: str, **options: Any) -> Any:
+        """A topic whose keys and values are bytes, which Faust leaves as they are."""
+        return self.topic(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            **options,
+        )
+
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
-        """Nothing: Faust would make directories, and nothing is kept on disk."""
+        """Does nothing: Faust would create directories, and nothing is kept on disk."""
 
     def on_rebalance_start(self) -> None:
         super().on_rebalance_start()
@@ -497,53 +502,3 @@ class App(faust.App):  # type: ignore[misc]
     def on_rebalance_end(self) -> None:
         super().on_rebalance_end()
         self.on_working()
-
-
-SOURCES: dict[str, str] = {
-    "faust.transport.consumer:Consumer.getmany": "4b168d84882a",
-    "faust.transport.consumer:Consumer._wait_next_records": "6218e1969a63",
-    "faust.transport.consumer:Consumer._new_offset": "1d2c7ea89a7a",
-    "faust.transport.consumer:Consumer._filter_tps_with_pending_acks": "f6f923977423",
-    "faust.transport.consumer:Consumer._should_commit": "5ce941793947",
-    "faust.transport.consumer:Consumer._commit_offsets": "1a6979904118",
-    "faust.transport.consumer:Consumer.perform_seek": "0e8c130ff4b0",
-    "faust.transport.consumer:Consumer.stop_flow": "cf7e875a2b0d",
-    "faust.transport.consumer:Consumer.resume_partitions": "afe6b7c02a41",
-    "faust.transport.consumer:Consumer.pause_partitions": "27a1c94bdacd",
-    "faust.transport.consumer:Consumer.on_partitions_revoked": "d04b7ae72c6f",
-    "faust.transport.consumer:Consumer.on_partitions_assigned": "29ce96596f05",
-    "faust.transport.consumer:Consumer.wait_empty": "e4662fe24f09",
-    "faust.transport.consumer:Consumer.ack": "5fcf41cf4515",
-    "faust.transport.consumer:Consumer._drain_messages": "44a2500309e8",
-    "faust.transport.consumer:ThreadDelegateConsumer._getmany": "f9d47aa9010b",
-    "faust.transport.drivers.aiokafka:ConsumerRebalanceListener": "f3d04f29dfb3",
-    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread.on_start": "38b4e8bd1e10",
-    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._fetch_records": "39a2c6c79fc1",
-    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._seek_wait": "9d221e816d94",
-    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit": "932852ce7a23",
-    "faust.transport.drivers.aiokafka:Consumer._new_consumer_thread": "0870ec53dea7",
-    "faust.tables.recovery:Recovery.on_rebalance": "aa4d997a1795",
-    "faust.tables.recovery:Recovery._restart_recovery": "6bd8a8558a2d",
-    "faust.tables.recovery:Recovery._slurp_changelogs": "7825c7e50f76",
-    "faust.tables.recovery:Recovery.on_recovery_completed": "6ef567acf072",
-    "faust.tables.manager:TableManager.recovery": "f0bf5de78b4c",
-    "faust.tables.manager:TableManager._update_channels": "88e3941facc9",
-    "faust.tables.base:Collection.apply_changelog_batch": "b980a78d3ae9",
-    "faust.tables.base:Collection.on_start": "daddcc354ad0",
-    "faust.app.base:App._new_transport": "42db531312dd",
-    "faust.app.base:App._stop_consumer": "55854a5de12c",
-    "faust.app.base:App._on_partitions_revoked": "d5c895bbe57d",
-    "faust.app.base:App._on_partitions_assigned": "de932b7927db",
-    "faust.app.base:App.on_rebalance_start": "5c1e23de3067",
-    "faust.app.base:App.on_rebalance_end": "b7ff69e1e377",
-    "faust.app.base:App.on_first_start": "ec655d9c2234",
-    "faust.streams:Stream._c_aiter": "fa44582a5882",
-    "mode.utils.queues:FlowControlEvent.resume": "4dcdc1253fd0",
-    "aiokafka.consumer.consumer:AIOKafkaConsumer.seek_to_committed": "f6cd85c8b70a",
-    "aiokafka.consumer.fetcher:Fetcher._get_actions_per_node": "1dab2cf937d1",
-    "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b",
-    "aiokafka.consumer.fetcher:FetchResult.getall": "3e717e30de50",
-    "aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat": "dc1d6632aaa6",
-    "aiokafka.consumer.group_coordinator:GroupCoordinator._heartbeat_routine": "61d010289522",
-}
-"""What is overridden or relied on, and the hash of its source: see `check_faust`."""

@@ -1,6 +1,4 @@
-"""The fence of the dedupe stage: ends the process before it writes for a partition that it may have
-lost.
-"""
+"""The fence of dedupe: no record is published for a partition that may belong to another worker."""
 
 import time
 from collections.abc import Callable
@@ -8,49 +6,55 @@ from collections.abc import Callable
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.watchdog import Watchdog, elapsed
 
+# Between two checks whether the coordinator has answered.
+HEARTBEAT_CHECK_SECONDS = 0.05
+
 
 class HeartbeatFence:
-    """Whether the group's coordinator still counts on this process, as far as one can know."""
+    """Ends the process when the group may have assigned its partitions to another worker.
+
+    That is after a pause, or without an answered heartbeat, of half of the session time-out.
+    `seconds_unheard` are those since the coordinator last received a heartbeat.
+    """
 
     def __init__(
         self,
-        unheard: Callable[[], float],
+        seconds_unheard: Callable[[], float],
         session: float,
         watchdog: Watchdog,
         die: Die = die,
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        self._unheard, self._half, self._watchdog, self._die, self._clock = (
-            unheard,
-            session / 2,
-            watchdog,
-            die,
-            clock,
-        )
+        self._seconds_unheard = seconds_unheard
+        self._half_session = session / 2
+        self._watchdog = watchdog
+        self._die = die
+        self._clock = clock
         self._holds_until = 0.0
 
     def check(self) -> None:
-        """Right before a record is handed to the producer: ends the process when the partition may
-        have a new owner.
+        """Ends the process if its partitions may be lost.
+
+        To be called right before each record that is given to the producer.
         """
-        if (
-            self._clock() > self._holds_until
-        ):  # asked for every record: what held once holds until then
+        # It is called for each record, so the result is kept for as long as it certainly holds.
+        if self._clock() > self._holds_until:
             self._renew()
 
     def _renew(self) -> None:
         self._watchdog.check()
-        now, unheard = self._clock(), self._unheard()
-        if unheard > self._half:
+        now, unheard = self._clock(), self._seconds_unheard()
+        if unheard > self._half_session:
             self._die(
                 ExitCode.NO_HEARTBEAT, f"the coordinator has not answered for {unheard:.1f} s"
             )
-        self._holds_until = min(now - unheard + self._half, self._watchdog.holds_until)
+        self._holds_until = min(now - unheard + self._half_session, self._watchdog.holds_until)
 
     def wait(self) -> None:
-        """Before a batch: gives a coordinator that has just come back the time to answer, so that
-        the batch does not end in `check`.
+        """Gives a coordinator that has just come back the time to answer. Blocks.
+
+        To be called before a batch, so that the batch does not end in `check`.
         """
-        until = time.monotonic() + self._half
-        while self._unheard() > self._half / 2 and time.monotonic() < until:
-            time.sleep(0.05)
+        until = time.monotonic() + self._half_session
+        while self._seconds_unheard() > self._half_session / 2 and time.monotonic() < until:
+            time.sleep(HEARTBEAT_CHECK_SECONDS)

@@ -1,5 +1,6 @@
-"""What a batch of events comes to: the records to publish and the entries to remember. Plain
-functions over plain data.
+"""Plans a batch of events: the records to publish, and the entries of the table to remember.
+
+Without I/O; `stage` carries the plan out.
 """
 
 import json
@@ -39,18 +40,19 @@ from streams.topics import Topics
 STAGE = "dedupe"
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
 IDENTITY = {"grant_id", "id", "object"}
-"""What an updated contact says that says nothing."""
+"""Fields that identify an updated contact but carry no content."""
 
-MAX_AHEAD = 86_400
-"""Seconds. A time that lies a day ahead is no time (milliseconds, a broken clock): believed, it
-would make all that follows stale.
+MAX_AHEAD_SECONDS = 86_400
+"""An event's time that lies further ahead is ignored: it is in milliseconds, or of a wrong clock.
+Taken as the version it would make all later events of the contact stale.
 """
 
-MAX_CHANGE = MAX_MESSAGE_BYTES - 64 * 1024  # leaves room for key and headers
+MAX_CHANGE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+"""The largest value of a change; leaves room for the key and the headers."""
 
 
 class Consumed(Protocol):
-    """A record as aiokafka hands it out; its headers are a tuple of names and bytes."""
+    """A record as aiokafka returns it; its headers are a tuple of names and bytes."""
 
     topic: str
     partition: int
@@ -67,7 +69,10 @@ Output = tuple[str, bytes | None, bytes | None, Headers]
 
 @dataclass(slots=True)
 class DedupePlan:
-    """What follows from a batch, in this order: publish `outputs`, then remember `entries`."""
+    """The results of a batch: publish `outputs` first, then remember `entries`.
+
+    The counters hold numbers of events by kind or reason, for the metrics.
+    """
 
     outputs: list[Output] = field(default_factory=list)
     entries: dict[bytes, bytes] = field(default_factory=dict)
@@ -78,7 +83,7 @@ class DedupePlan:
 
 
 class DedupePlanner:
-    """Decides batch by batch for one mapping and one set of topics."""
+    """Plans batches under one mapping."""
 
     def __init__(self, mapping: FieldMapping, topics: Topics) -> None:
         self._mapping = mapping
@@ -90,24 +95,23 @@ class DedupePlanner:
     def plan(
         self, records: Iterable[Consumed], entries: Mapping[bytes, bytes], now: int
     ) -> DedupePlan:
-        """The batch's records of one partition, in their order, against that partition's entries of
-        the table.
+        """Plans records of one partition, in their order, given that partition's table entries.
 
-        `now` in seconds since the epoch. Raises UnreadableState when an entry is not ours; nothing
-        that stands in a record raises.
+        `now` is in seconds since the epoch. Raises UnreadableState for an entry that cannot be
+        read. A record that cannot be read becomes a dead letter.
         """
         plan = DedupePlan()
         states: dict[bytes, DedupeState | None] = {}
         for record in records:
             try:
-                self._one(record, entries, states, now, plan)
+                self._add(record, entries, states, now, plan)
             except UnreadableBody as error:
                 plan.outputs.append(self._unreadable(record, error))
                 plan.dead_lettered[error.reason] += 1
         plan.entries = {key: encode(state) for key, state in states.items() if state is not None}
         return plan
 
-    def _one(
+    def _add(
         self,
         record: Consumed,
         entries: Mapping[bytes, bytes],
@@ -138,21 +142,15 @@ class DedupePlanner:
         if forward and event.version is not None:
             value = _change(contact, deleted)
             kind = Kind.DELETED if deleted else Kind.UPDATED
-            plan.outputs.append(
-                (
-                    self._changes,
-                    value,
-                    key,
-                    change_headers(
-                        kind,
-                        event.version,
-                        event.fingerprint.hex(),
-                        self._mapping.hash,
-                        known_origin(headers.get("origin")).encode(),
-                        b"%d" % received,
-                    ),
-                )
+            written = change_headers(
+                kind,
+                event.version,
+                event.fingerprint.hex(),
+                self._mapping.hash,
+                known_origin(headers.get("origin")).encode(),
+                b"%d" % received,
             )
+            plan.outputs.append((self._changes, value, key, written))
             plan.forwarded[kind.value] += 1
         elif refetch is None:
             plan.dropped[reason] += 1
@@ -173,15 +171,15 @@ class DedupePlanner:
         now: int,
     ) -> ContactEvent:
         time = notification.time
-        if time is not None and not 0 <= time <= now + MAX_AHEAD:
+        if time is not None and not 0 <= time <= now + MAX_AHEAD_SECONDS:
             time = None
         if deleted:
-            mark = DELETED
+            content = DELETED
         elif notification.type.endswith(".truncated") or contact.keys() <= IDENTITY:
-            mark = b""
+            content = b""
         else:
-            mark = fingerprint(self._mapping, contact)
-        return ContactEvent(time, hash_id(notification.id), mark, self._tag, forced)
+            content = fingerprint(self._mapping, contact)
+        return ContactEvent(time, hash_id(notification.id), content, self._tag, forced)
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(
@@ -194,9 +192,8 @@ class DedupePlanner:
             record.timestamp,
         )
         value, detail = record.value, str(error)
-        if (
-            value is not None and len(value) > MAX_CHANGE
-        ):  # came compressed; our topics take no larger ones
+        # It came compressed; our topics accept no larger ones.
+        if value is not None and len(value) > MAX_CHANGE_BYTES:
             value, detail = b"", f"{detail}: {len(value)} bytes; the value is left out"
         return (
             self._dead_letter,
@@ -207,24 +204,24 @@ class DedupePlanner:
 
 
 def _key(contact: Mapping[str, Any]) -> bytes:
-    return contact_key(
-        contact["grant_id"], contact["id"]
-    ).encode()  # the parser lets no lone surrogate through
+    # The parser has refused lone surrogates, so this never fails.
+    return contact_key(contact["grant_id"], contact["id"]).encode()
 
 
 def _change(contact: Mapping[str, Any], deleted: bool) -> bytes:
-    """The value of a change. Raises UnreadableBody when the contact is nested too deeply, or too
-    large for the topic.
+    """The value of a change.
+
+    Raises UnreadableBody when the contact is nested too deeply, or too large for the topic.
     """
     if deleted:
         contact = {"grant_id": contact["grant_id"], "id": contact["id"], "object": "contact"}
     try:
         value = orjson.dumps(contact)
-    except TypeError:  # nesting beyond 254, which orjson reads but does not write
+    except TypeError:  # nested deeper than 254, which orjson reads but does not write
         try:
             value = json.dumps(contact, ensure_ascii=False, separators=(",", ":")).encode()
         except RecursionError:
             raise UnreadableBody("too_deep") from None
-    if len(value) > MAX_CHANGE:
+    if len(value) > MAX_CHANGE_BYTES:
         raise UnreadableBody("too_large")
     return value

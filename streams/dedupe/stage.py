@@ -1,14 +1,17 @@
-"""The dedupe stage: drops the events that are no news and forwards the rest, each contact's in the
-order of their versions.
+"""The dedupe stage: drops events that change nothing, and forwards the others as changes.
 
-One batch of one partition at a time, in this order: what follows from it is acknowledged by the
-broker, then the table's changelog is, then the batch (when the agent asks for the next one). A
-crash between any two repeats work and loses none. Whatever goes wrong in between ends the process
-at once (`fences.Exit` says why), because Faust acknowledges what an agent gives up in good order.
+The changes of a contact are forwarded in the order of their versions.
 
-Three fences keep a process from writing to a partition that may have a new owner: it must not have
-stood still, and the group's coordinator must have heard of it, within half of the session time-out;
-and nothing that it hands to its producer is sent after another half.
+It works on one batch of one partition at a time, in this order: the broker acknowledges the records
+that follow from the batch, then the table's changelog, then Faust acknowledges the batch, when the
+agent asks for the next one. A crash between any two repeats work and loses none. An error in
+between ends the process at once (`ExitCode` says why), because Faust acknowledges a batch also when
+its agent fails.
+
+Three fences keep a process from writing to a partition that may belong to another worker. Within
+half of the session time-out it must not have been paused, and the group's coordinator must have
+received its heartbeat (`HeartbeatFence`); and its producer drops a record that was not sent within
+another half.
 """
 
 import asyncio
@@ -29,47 +32,49 @@ log = structlog.get_logger()
 
 
 class Dedupe:
-    """The work on one batch, in a thread of its own, so that the event loop goes on answering the
-    group's coordinator.
-    """
+    """Works on the batches, in a thread of its own: the event loop goes on sending heartbeats."""
 
     def __init__(
         self,
         planner: DedupePlanner,
-        writer: AcknowledgedProducer,
+        producer: AcknowledgedProducer,
         table: BatchTable,
         changelog: str,
         metrics: DedupeMetrics,
         wait_until_heard: Callable[[], None],
         die: Die = die,
     ) -> None:
-        self._planner, self._writer, self._table, self._changelog = (
-            planner,
-            writer,
-            table,
-            changelog,
-        )
-        self._metrics, self._wait_until_heard, self._die = metrics, wait_until_heard, die
+        self._planner = planner
+        self._producer = producer
+        self._table = table
+        self._changelog = changelog
+        self._metrics = metrics
+        self._wait_until_heard = wait_until_heard
+        self._die = die
         self._thread = ThreadPoolExecutor(1, "dedupe")
 
     async def agent(self, batches: AsyncIterable[list[Consumed]]) -> None:
-        """The Faust agent. Never raises: Faust would count the batch as done."""
+        """The Faust agent. Never raises: Faust would acknowledge the batch."""
         loop = asyncio.get_running_loop()
         async for records in batches:
             try:
                 await loop.run_in_executor(self._thread, self.work, records)
             except UnreadableState as error:
-                self._die(ExitCode.UNREADABLE_STATE, f"an entry of the table: {error}")
-            except BaseException as error:  # a cancelled agent must not acknowledge either
+                self._die(
+                    ExitCode.UNREADABLE_STATE,
+                    f"the table has an entry that cannot be read: {error}",
+                )
+            except BaseException as error:  # noqa: BLE001
+                # Also a cancelled agent must not acknowledge its batch.
                 self._die(ExitCode.UNEXPECTED_ERROR, repr(error))
 
     def work(self, records: list[Consumed]) -> None:
-        """One batch of one partition, to the end."""
+        """Works on one batch of one partition until everything is acknowledged. Blocks."""
         partition = records[0].partition
         self._wait_until_heard()
         plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
-        self._writer.publish(plan.outputs)
-        self._writer.publish_to(self._changelog, partition, plan.entries)
+        self._producer.publish(plan.outputs)
+        self._producer.publish_to(self._changelog, partition, plan.entries)
         self._table.remember(partition, plan.entries)
         self._count(len(records), plan)
 

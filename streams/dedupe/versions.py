@@ -1,4 +1,7 @@
-"""Whether an event about a contact is news: a plain function over what is known of the contact."""
+"""Decides whether an event changes a contact, from what is known of the contact.
+
+And the entries of dedupe's table, in which that knowledge is kept.
+"""
 
 import hashlib
 import struct
@@ -7,80 +10,81 @@ from typing import NamedTuple
 from streams.events import PAGE_MARGIN
 
 SETTLED = PAGE_MARGIN + 1
-"""Seconds after an event until a page that is read then has a newer version than the event: its
-`Date` less the margin.
+"""Seconds after an event until a page that is read has a newer version than the event. A page's
+version is its `Date` header less the margin.
 """
 
 NEVER = -1
-"""The version of what has not happened."""
+"""The version where there is none yet."""
 
 DELETED = hashlib.blake2b(b"deleted", digest_size=16).digest()
-"""The fingerprint of a deletion: the same under every mapping, and of no content."""
+"""The fingerprint of a deletion: the same under every mapping, and that of no content."""
 
 REMEMBERED_IDS = 8
-"""Notification IDs kept of the newest second. A ninth at once costs one needless page of one when
-the first is redelivered.
+"""Notification IDs kept of the newest second. With a ninth the first is forgotten; if that is
+redelivered, one contact is read again in vain.
 """
 
 
 class ContactEvent(NamedTuple):
-    """What an event says of its contact, as far as it decides."""
+    """The parts of an event that decide whether it is forwarded."""
 
     version: int | None
-    """Seconds since the epoch; None: the envelope has no time."""
+    """Seconds since the epoch; None when the envelope has no usable time."""
     id_hash: bytes
     """`hash_id` of the notification ID."""
     fingerprint: bytes = b""
-    """16 bytes; `DELETED` of a deletion, empty when the event carries no body."""
+    """16 bytes; `DELETED` for a deletion, empty when the event carries no body."""
     mapping: bytes = b""
     """`mapping_tag` of the mapping that the fingerprint was made with."""
     forced: bool = False
-    """A replay or a redrive: passes where another event would be no news."""
+    """From a replay or a redrive: forwarded where another event would be a duplicate."""
 
     @property
     def bodyless(self) -> bool:
-        """The contact changed, and the event does not say how."""
+        """Whether the event says only that the contact changed, not how."""
         return not self.fingerprint
 
 
 class DedupeState(NamedTuple):
-    """What is known of a contact: one entry of the table."""
+    """The knowledge about a contact: one entry of the table."""
 
     newest: int = NEVER
     """The newest version seen, whether or not it was forwarded."""
     forwarded: int = NEVER
     """The version last forwarded."""
     fingerprint: bytes = bytes(16)
-    """Of what was last forwarded."""
+    """Of the content last forwarded."""
     mapping: bytes = bytes(4)
-    """`mapping_tag` of what was last forwarded."""
+    """`mapping_tag` of the content last forwarded."""
     ids: tuple[bytes, ...] = ()
     """`hash_id` of the notifications seen at the second `newest`, the latest last."""
 
 
 class DedupeDecision(NamedTuple):
-    """What to do with an event: `reason` is "forwarded" or why it was not, or why the contact has
-    to be read again.
+    """Whether to forward an event, and whether to read its contact again.
+
+    `reason` is "forwarded", or why the event is dropped or the contact is to be read again.
     """
 
     forward: bool
     reason: str
     state: DedupeState | None
-    """What is known from now on; None when nothing is known of the contact, still."""
+    """The knowledge from now on; None while nothing is known of the contact."""
     refetch: int | None = None
     """Read the contact again, and not before this (seconds since the epoch)."""
 
 
 def decide(state: DedupeState | None, event: ContactEvent, now: int) -> DedupeDecision:
-    """Whether an event is news, given what is known of its contact; `now` in seconds since the
-    epoch. Never raises.
+    """Decides on an event, given what is known of its contact. Never raises.
 
-    An older version than the newest seen is stale. The same fingerprint is a duplicate, and its
-    version is remembered all the same. In the newest second an ID already seen is a retry; another
-    content with a new ID wins for the moment, and the contact is to be read again, because whole
-    seconds cannot tell which of the two came last. An event that carries no body is not forwarded:
-    the contact is to be read again. A forced event passes when its version is the one forwarded, or
-    not older than the newest seen.
+    `now` is in seconds since the epoch. A version older than the newest seen is stale. The same
+    fingerprint as last forwarded is a duplicate; its version counts as seen all the same. In the
+    newest second an ID that was seen is a retry. Another content with a new ID is forwarded, and
+    the contact is to be read again, because versions in whole seconds do not show which of the two
+    came last. An event that carries no body is not forwarded: the contact is to be read again. A
+    forced event is forwarded when its version is the one forwarded, or not older than the newest
+    seen.
     """
     version, id_hash, fingerprint, mapping, forced = event
     if version is None:
@@ -90,9 +94,9 @@ def decide(state: DedupeState | None, event: ContactEvent, now: int) -> DedupeDe
     same = fingerprint == last and forwarded != NEVER
 
     if version < newest:
-        # Under the same mapping another content at the version forwarded is its rival of that
-        # second, which a newer sighting has settled; under another mapping the fingerprints cannot
-        # be compared.
+        # Under the same mapping another content of the version forwarded is from the same second;
+        # a newer event has settled which of the two counts. Under another mapping the fingerprints
+        # cannot be compared.
         if forced and fingerprint and version == forwarded and (same or mapping != last_mapping):
             return DedupeDecision(
                 True, "forwarded", known._replace(fingerprint=fingerprint, mapping=mapping)
@@ -128,12 +132,12 @@ _UNKNOWN = DedupeState()
 
 
 def hash_id(notification_id: str) -> bytes:
-    """8 bytes that stand for a notification ID."""
+    """A hash of a notification ID: 8 bytes."""
     return hashlib.blake2b(notification_id.encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 def mapping_tag(mapping_hash: str) -> bytes:
-    """4 bytes that stand for a mapping."""
+    """A hash of a mapping's hash: 4 bytes."""
     return hashlib.blake2b(mapping_hash.encode(), digest_size=4).digest()
 
 
@@ -144,13 +148,14 @@ _ID = 8
 
 
 class UnreadableState(ValueError):
-    """An entry of the table that this version did not write: a newer version's changelog, or not
-    ours at all.
+    """An entry of the table is not in this version's format.
+
+    A newer version has written it, or another program.
     """
 
 
 def encode(state: DedupeState) -> bytes:
-    """An entry of the table and its changelog: 37 bytes and 8 for each ID."""
+    """The entry of the table and of its changelog: 37 bytes, and 8 for each ID."""
     newest, forwarded, fingerprint, mapping, ids = state
     return _LAYOUT.pack(_FORMAT, newest, forwarded, fingerprint, mapping) + b"".join(ids)
 
@@ -159,7 +164,7 @@ def decode(entry: bytes) -> DedupeState:
     """The opposite of `encode`. Raises UnreadableState."""
     size = len(entry)
     if size < _FIXED or entry[0] != _FORMAT or (size - _FIXED) % _ID:
-        raise UnreadableState(f"{size} bytes that begin with {entry[:1].hex() or 'nothing'}")
+        raise UnreadableState(f"{size} bytes, the first of them {entry[:1].hex() or 'missing'}")
     _, newest, forwarded, fingerprint, mapping = _LAYOUT.unpack_from(entry)
     ids = [entry[at : at + _ID] for at in range(_FIXED, size, _ID)]
     return DedupeState(newest, forwarded, fingerprint, mapping, tuple(ids))

@@ -1,1 +1,4 @@
-"""Everything that talks to Kafka. It knows no stage and no contact."""
+"""Clients of Kafka: configuration, publishing, reading, offsets, lag and topics.
+
+Nothing here knows a stage, a topic's name or a contact.
+"""

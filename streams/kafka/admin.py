@@ -1,4 +1,4 @@
-"""Creates the topics and checks them against their policies."""
+"""Creates topics and compares existing ones with how they have to be."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,21 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-REQUEST_SECONDS = 30.0  # one admin request: a controller that moves takes its time to answer again
+# One admin request. While the controller moves to another broker, an answer takes long.
+ADMIN_REQUEST_SECONDS = 30.0
 
+# Until a new topic is in the broker's metadata; usually well below a second.
+TOPIC_VISIBLE_SECONDS = 10.0
 
-VISIBLE_SECONDS = 10.0  # a new topic reaches every broker's metadata within moments
+# Between two checks whether a new topic is in the broker's metadata.
+TOPIC_VISIBLE_CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it has to be. `config` names only what the policy depends on; the cluster's
-    defaults decide the rest.
+    """A topic as it has to be.
+
+    `config` holds only the settings that matter; the cluster's defaults decide the others.
     """
 
     name: str
@@ -32,7 +37,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class TopicFinding:
-    """A topic that is not as it has to be, and what to do."""
+    """A problem of a topic, and the command or the setting that fixes it; for an operator."""
 
     topic: str
     problem: str
@@ -40,12 +45,14 @@ class TopicFinding:
 
 
 def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
-    """Creates what is missing, waits until the broker tells of all, and returns the names. Existing
-    topics are left as they are.
+    """Creates the topics that are missing, and returns their names. Blocks.
 
-    Raises KafkaException when the broker refuses one; `refusal` says why, and what to do.
+    Existing topics are left as they are. Returns once the broker's metadata has the new topics, or
+    after TOPIC_VISIBLE_SECONDS.
+
+    Raises KafkaException when the broker refuses one; `refusal` turns it into a message.
     """
-    existing = admin.list_topics(timeout=REQUEST_SECONDS).topics
+    existing = admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics
     missing = [topic for topic in wanted if topic.name not in existing]
     if not missing:
         return []
@@ -59,48 +66,63 @@ def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
         for topic in missing
     ]
     created = []
-    for name, future in admin.create_topics(new, request_timeout=REQUEST_SECONDS).items():
+    for name, future in admin.create_topics(new, request_timeout=ADMIN_REQUEST_SECONDS).items():
         try:
             future.result()
             created.append(name)
         except KafkaException as error:
-            if (
-                error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS
-            ):  # another process was faster
+            # Another process may have created it since.
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    until = time.monotonic() + VISIBLE_SECONDS
-    while {topic.name for topic in missing} - admin.list_topics(
-        timeout=REQUEST_SECONDS
-    ).topics.keys():
-        if time.monotonic() > until:
-            break  # `check` says what is still missing
-        time.sleep(0.05)
+    _wait_until_visible(admin, {topic.name for topic in missing})
     return created
 
 
+def _wait_until_visible(admin: AdminClient, names: set[str]) -> None:
+    """Waits for the topics to be in the metadata; `check` reports those that are still missing."""
+    until = time.monotonic() + TOPIC_VISIBLE_SECONDS
+    while names - admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics.keys():
+        if time.monotonic() > until:
+            return
+        time.sleep(TOPIC_VISIBLE_CHECK_SECONDS)
+
+
 REMEDIES = {
-    KafkaError.INVALID_REPLICATION_FACTOR: "set KAFKA_REPLICATION_FACTOR to no more than the brokers of the cluster (1 on a single one)",
-    KafkaError.POLICY_VIOLATION: "the cluster's own policy says so: ask who runs it, or have the topics made by hand",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant our user Create, Describe and DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant our user Create on the cluster, or on the topics of KAFKA_TOPIC_PREFIX",
+    KafkaError.INVALID_REPLICATION_FACTOR: (
+        "set KAFKA_REPLICATION_FACTOR to no more than the brokers of the cluster "
+        "(1 on a single one)"
+    ),
+    KafkaError.POLICY_VIOLATION: (
+        "the cluster's own policy forbids it: ask the operators of the cluster, "
+        "or have the topics created by hand"
+    ),
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
+        "grant our user Create, Describe and DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX"
+    ),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
+        "grant our user Create on the cluster, or on the topics of KAFKA_TOPIC_PREFIX"
+    ),
 }
+"""By the code of the broker's refusal: what the operator can do."""
 
 
 def refusal(error: KafkaException) -> str:
-    """Why the broker refuses to create or to describe topics, and what to do; for a person."""
+    """Why the broker refused to create or to describe topics, and what to do; for an operator."""
     fault: KafkaError = error.args[0]
-    return f"the broker refuses: {fault.str()}\n{REMEDIES.get(fault.code(), 'see what contactstream doctor finds')}"
+    remedy = REMEDIES.get(fault.code(), "see what contactstream doctor finds")
+    return f"the broker refuses: {fault.str()}\n{remedy}"
 
 
 def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
-    """What differs from the policies, each with its remedy. Raises KafkaException when the broker
-    does not answer.
+    """Compares the topics with the broker's; returns what differs, each with its remedy. Blocks.
+
+    Raises KafkaException when the broker does not answer.
     """
-    existing = admin.list_topics(timeout=REQUEST_SECONDS).topics
+    existing = admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics
     present = [topic for topic in wanted if topic.name in existing]
     resources = {ConfigResource(ResourceType.TOPIC, topic.name): topic for topic in present}
     answers = (
-        admin.describe_configs(list(resources), request_timeout=REQUEST_SECONDS)
+        admin.describe_configs(list(resources), request_timeout=ADMIN_REQUEST_SECONDS)
         if resources
         else {}
     )
@@ -119,8 +141,9 @@ def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
 
 
 def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> list[TopicFinding]:
-    """What of a topic that exists is not as it has to be: `copies` are the replicas of each
-    partition, `config` is the broker's.
+    """Compares a topic with the existing one of this name.
+
+    `copies` are the numbers of replicas of the existing partitions, `config` is its configuration.
     """
     findings = []
     if len(copies) != topic.partitions:
@@ -128,7 +151,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             TopicFinding(
                 topic.name,
                 f"has {len(copies)} partitions instead of {topic.partitions}",
-                "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, or start with a new KAFKA_TOPIC_PREFIX",
+                "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
+                "or start with a new KAFKA_TOPIC_PREFIX",
             )
         )
     fewest = min(copies, default=topic.replicas)
@@ -137,8 +161,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             TopicFinding(
                 topic.name,
                 f"has {fewest} of {topic.replicas} copies",
-                f"kafka-reassign-partitions with {topic.replicas} replicas for each of its partitions, "
-                f"or set KAFKA_REPLICATION_FACTOR={fewest} if so many are meant",
+                f"kafka-reassign-partitions with {topic.replicas} replicas for each of its "
+                f"partitions, or set KAFKA_REPLICATION_FACTOR={fewest} if so many are meant",
             )
         )
     for name, value in topic.config.items():
@@ -154,8 +178,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
 
 
 def _as_wanted(name: str, found: str, wanted: str, copies: int) -> bool:
-    if (
-        name == "min.insync.replicas"
-    ):  # more is safer still, up to where no record could ever be acknowledged
+    # More in-sync replicas are safer still. More than there are copies, and no record would ever be
+    # acknowledged.
+    if name == "min.insync.replicas":
         return int(wanted) <= int(found) <= copies or found == wanted
     return found == wanted

@@ -1,5 +1,6 @@
-"""A partition read by assignment, its offsets kept in a group without members: for a process that
-is the only one at work anyway.
+"""Reads a topic of one partition by assignment, and commits to a group that has no members.
+
+For a process that is the only active one anyway.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
+from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
 from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
@@ -20,20 +22,20 @@ log = structlog.get_logger()
 
 ResultT = TypeVar("ResultT")
 
-POLL_SECONDS = 0.3
-BATCH = 500
-AGAIN_SECONDS = 1.0
-BEYOND_LOOKS = 5
-"""Looks, `AGAIN_SECONDS` apart, that all find a commit beyond the end of the log: the end that a
-new leader tells may lag at first.
-"""
+RECORDS_AT_ONCE = 500
+
+# How long one `consume` waits for records; a commit waits behind it.
+RECORDS_WAIT_SECONDS = 0.3
+
+# Until a broker that did not answer is asked again.
+BROKER_RETRY_SECONDS = 1.0
 
 
 class AssignedPartition:
-    """Partition 0 of a topic. An asynchronous context manager; its blocking calls run in a thread
-    of their own.
+    """Partition 0 of a topic, read from the committed offset of a group.
 
-    `on_lost` is called each time that the position turned out not to be in the log any more.
+    An asynchronous context manager. Its blocking calls run in a thread of its own. `on_lost` is
+    called each time that the position turned out to be outside of the log.
     """
 
     def __init__(
@@ -43,17 +45,17 @@ class AssignedPartition:
         self._thread = ThreadPoolExecutor(1, f"assigned-{topic}")
         self._consumer: Consumer | None = None
         self._errors = ErrorLog()
-        self._out_of_range: OffsetOutOfRange | None = None
+        self._error: OffsetOutOfRange | KafkaException | None = None
         self.committed = 0
-        """The offset committed by whoever read before; 0 when nobody did."""
+        """The group's committed offset at the start; 0 without one."""
         self.position = 0
         """The offset behind the last record consumed."""
         self.at_end = False
-        """Whether the end of the partition has been seen."""
+        """Whether the end of the partition was reached."""
 
     async def __aenter__(self) -> "AssignedPartition":
-        # The session's bound means nothing without a group membership; the client wants one all the
-        # same.
+        # The session time-out means nothing to a consumer that joins no group; `consumer_config`
+        # requires one.
         config = consumer_config(self._kafka, self._group, session_timeout=10.0)
         self._consumer = Consumer(config | {"enable.partition.eof": True})
         return self
@@ -66,83 +68,86 @@ class AssignedPartition:
     ) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            self._thread.submit(consumer.close)  # behind a poll that may be under way
+            self._thread.submit(consumer.close)  # in the thread, after a poll that may be in flight
         self._thread.shutdown(wait=False)
 
     async def start(self, *, from_beginning: bool = False) -> bool:
-        """Seeks to the committed offset, or to the beginning; waits for the broker. True when
-        records were lost: the committed offset is not in the log, because they expired unread or
-        because it is another log, and reading starts at the log's start.
+        """Seeks to the committed offset, or to the start of the log. Waits for the broker.
+
+        True when records were lost: the committed offset is outside of the log, because they
+        expired unread, or because the topic was deleted and created again. Then reading starts at
+        the start of the log.
         """
-        committed, low, high = await self._look()
-        for _ in range(BEYOND_LOOKS - 1):
+        committed, low, high = await self._offsets()
+        for _ in range(LOG_END_CHECKS - 1):
             if committed <= high:
                 break
-            await asyncio.sleep(AGAIN_SECONDS)
-            committed, low, high = await self._look()
+            await asyncio.sleep(LOG_END_CHECK_SECONDS)
+            committed, low, high = await self._offsets()
         lost = 0 <= committed < low or committed > high
         if lost:
-            self._tell_loss(committed, low, high)
+            self._report_loss(committed, low, high)
         self.committed = low if lost else max(committed, 0)
         self.position = low if from_beginning else max(low, self.committed)
         await self._assign(OFFSET_BEGINNING if from_beginning else self.position)
         return lost
 
     async def start_over(self) -> None:
-        """Seeks to the start of the log as if nobody had ever committed. Waits for the broker."""
-        _, low, high = await self._look()
-        self._tell_loss(self.position, low, high)
+        """Seeks to the start of the log, as without a commit. Waits for the broker."""
+        _, low, high = await self._offsets()
+        self._report_loss(self.position, low, high)
         self.committed = self.position = low
         self.at_end = False
-        self._out_of_range = None
+        self._error = None
         await self._assign(OFFSET_BEGINNING)
 
     async def consume(self) -> list[KafkaRecord]:
-        """The next records; an empty list after a while without any. Raises OffsetOutOfRange, and
-        KafkaException for what the client calls fatal; what else the client reports is logged, and
-        passes or comes again.
+        """The next records; an empty list when none came within RECORDS_WAIT_SECONDS.
+
+        Raises OffsetOutOfRange, and then again until `start_over`; raises KafkaException for an
+        error that the client cannot recover from. Records that came before the error are returned
+        first. Other errors of the client are logged: it recovers by itself.
         """
         return await self._call(self._poll)
 
     def _poll(self) -> list[KafkaRecord]:
-        if self._out_of_range is not None:
-            raise self._out_of_range
+        if self._error is not None:
+            raise self._error
         records: list[KafkaRecord] = []
         try:
-            for event in poll(self._open, BATCH, POLL_SECONDS, self._errors):
+            for event in poll(self._open, RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS, self._errors):
                 if isinstance(event, EndOfPartition):
                     self.at_end = True
                 else:
                     self.position = event.offset + 1
                     records.append(event)
-        except OffsetOutOfRange as error:
+        except (OffsetOutOfRange, KafkaException) as error:
+            # The client reports it once, so it is kept until the records before it were returned.
+            self._error = error
             if not records:
                 raise
-            self._out_of_range = error  # reported once: the records before it come first
         return records
 
     async def commit(self, offset: int) -> bool:
-        """Commits; False when the broker did not take it, and the next commit will do as well."""
+        """Commits. False when the broker did not accept it; the next commit makes up for it."""
         partition = TopicPartition(self._topic, 0, offset)
         try:
             await self._call(lambda: self._open.commit(offsets=[partition], asynchronous=False))
         except KafkaException as error:
-            log.warning(
-                "commit failed, repeated with the next", topic=self._topic, error=str(error)
-            )
+            log.warning("commit failed", topic=self._topic, offset=offset, error=str(error))
             return False
         return True
 
     @property
     def _open(self) -> Consumer:
         if self._consumer is None:
-            raise RuntimeError("use it as an asynchronous context manager")
+            raise RuntimeError("AssignedPartition is used outside of its `async with` block")
         return self._consumer
 
-    def _tell_loss(self, position: int, low: int, high: int) -> None:
+    def _report_loss(self, position: int, low: int, high: int) -> None:
         self._on_lost()
         log.error(
-            "the position is not in the log any more; reading starts at the log's start",
+            "position out of the log; reading starts at the start of the log",
             topic=self._topic,
             position=position,
             log_start=low,
@@ -152,16 +157,19 @@ class AssignedPartition:
     async def _assign(self, offset: int) -> None:
         await self._call(lambda: self._open.assign([TopicPartition(self._topic, 0, offset)]))
 
-    async def _look(self) -> tuple[int, int, int]:
-        """The committed offset (negative without one), the log's start and its end."""
+    async def _offsets(self) -> tuple[int, int, int]:
+        """The committed offset (negative without one), the log's start and its end.
+
+        Waits for the broker.
+        """
         while True:
             try:
-                return await self._call(self._ask)
+                return await self._call(self._request_offsets)
             except KafkaException as error:
-                log.warning("the broker does not answer", topic=self._topic, error=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
+                log.warning("broker did not answer", topic=self._topic, error=str(error))
+                await asyncio.sleep(BROKER_RETRY_SECONDS)
 
-    def _ask(self) -> tuple[int, int, int]:
+    def _request_offsets(self) -> tuple[int, int, int]:
         partition = TopicPartition(self._topic, 0)
         committed = self._open.committed([partition], timeout=METADATA_SECONDS)[0].offset
         low, high = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)

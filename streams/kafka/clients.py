@@ -1,5 +1,6 @@
-"""The Kafka clients' configuration, in one place because the promises hang on it, and the wait for
-a broker.
+"""The configuration of all Kafka clients, and the wait for a broker.
+
+It is in one place because the guarantees depend on it.
 """
 
 import time
@@ -13,45 +14,52 @@ from confluent_kafka.admin import AdminClient
 from streams.settings import KafkaSettings
 
 PARTITIONER = "murmur2_random"
-"""Java's, and Faust's. librdkafka's default (crc32) would send a contact to another partition than
-the one it is in.
+"""The partitioner of Kafka's Java client and of Faust. librdkafka's default (crc32) would send a
+key to another partition than the one that holds it.
 """
 
 MAX_MESSAGE_BYTES = 3 * 1024 * 1024
-"""The largest record: a signed notification of up to 1 MB, escaped, with our headers. The default
-of Kafka and librdkafka (1 MB) would refuse it.
+"""The largest record: a signed notification of up to 1 MB, escaped as JSON, with our headers. Kafka
+and librdkafka refuse more than 1 MB by default.
 """
 
 log = structlog.get_logger()
 
-SAME_ERROR_SECONDS = 30.0  # between two lines on the same error of a client
-METADATA_SECONDS = 5.0  # one metadata request; short, so that a stage that waits notices a signal
+# Between two log lines about the same error of a client.
+SAME_ERROR_SECONDS = 30.0
+
+# One metadata request. Short, so that a process that waits for a broker notices a signal soon.
+METADATA_SECONDS = 5.0
+
+# Between two questions whether a broker answers and the topics exist.
+BROKER_CHECK_SECONDS = 0.2
 
 
 class ErrorLog:
-    """Logs what a client reports of its connections: librdkafka itself would print twenty lines a
-    second while a broker is away.
+    """Logs the errors that a client reports, each at most every SAME_ERROR_SECONDS.
+
+    librdkafka itself would print twenty lines a second while a broker is away.
     """
 
-    __slots__ = ("_said",)
+    __slots__ = ("_quiet_until",)
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._quiet_until: dict[str, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
-        """As a client's `error_cb`; called from its `poll`."""
+        """Serves as a client's `error_cb`, which the client calls within its `poll`."""
         now = time.monotonic()
-        if now >= self._said.get(error.name(), now):
-            self._said[error.name()] = now + SAME_ERROR_SECONDS
-            log.warning("kafka", code=error.name(), error=error.str())
+        if now >= self._quiet_until.get(error.name(), now):
+            self._quiet_until[error.name()] = now + SAME_ERROR_SECONDS
+            log.warning("kafka client error", code=error.name(), error=error.str())
 
 
 def client_config(kafka: KafkaSettings) -> dict[str, Any]:
-    """What producers, consumers and admin clients share."""
+    """The settings that producers, consumers and admin clients share."""
     config: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap_servers,
         "security.protocol": kafka.security_protocol,
-        # A restarted broker is found again within a second; the default backs off to 10 s.
+        # So that a restarted broker is found again within a second; the default backs off to 10 s.
         "reconnect.backoff.max.ms": 1000,
         "log_level": 4,
         "error_cb": ErrorLog(),
@@ -70,8 +78,9 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
 def producer_config(
     kafka: KafkaSettings, *, delivery_timeout: float, linger_ms: float = 5
 ) -> dict[str, Any]:
-    """An idempotent producer whose records are acknowledged by all in-sync replicas or reported
-    within `delivery_timeout` seconds.
+    """The settings of an idempotent producer that waits for all in-sync replicas.
+
+    A record that is not acknowledged within `delivery_timeout` seconds is reported as failed.
     """
     return client_config(kafka) | {
         "enable.idempotence": True,
@@ -87,17 +96,18 @@ def producer_config(
 def consumer_config(
     kafka: KafkaSettings, group_id: str, *, session_timeout: float, max_poll: float = 60.0
 ) -> dict[str, Any]:
-    """A consumer whose offsets are committed by hand.
+    """The settings of a group's consumer whose offsets are committed explicitly.
 
-    cooperative-sticky: with the default assignor a joining standby takes the partition away;
-    tests/faults/test_fences.py shows both. `max_poll` seconds without a poll mean that the process
-    hangs: its partition goes to the standby.
+    The assignor is cooperative-sticky: with the default one a joining standby takes the partition
+    away from the active process; tests/faults/test_fences.py shows both. A process that does not
+    poll for `max_poll` seconds hangs; its partitions go to the other members.
     """
     return client_config(kafka) | {
         "group.id": group_id,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # see `starting_offsets`: a position out of the log is a loss, never a default
+        # A position outside of the log means lost records: an error, never a silent reset. See
+        # `starting_offsets`.
         "auto.offset.reset": "error",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(session_timeout * 1000),
@@ -105,8 +115,7 @@ def consumer_config(
         "max.poll.interval.ms": int(max(max_poll, session_timeout) * 1000),
         "isolation.level": "read_committed",
         "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
-        # Bounds what waits in memory for a paused consumer; the default would hold 64 MB for
-        # each partition.
+        # Bounds the memory of a paused consumer; the default is 64 MB for each partition.
         "queued.max.messages.kbytes": 16_384,
     }
 
@@ -123,17 +132,18 @@ def wait_for_broker(
     waiting: Callable[[str], None],
     deadline: float | None = None,
 ) -> bool:
-    """Returns True once a broker answers and every topic is there, False when `stopped()` turned
-    true.
+    """Blocks until a broker answers and every topic exists; False when `stopped()` became true.
 
-    A stage waits instead of dying: under a cluster's restart back-off an outage of a minute would
-    become five. `waiting` is told why, for the readiness probe. With a `deadline` (seconds) it
-    raises BrokerUnavailable; without, only `stopped` ends it.
+    A process waits instead of ending itself: under Kubernetes' restart back-off an outage of a
+    minute would become five. `waiting` gets the reason, for the readiness probe.
+
+    With a `deadline` (seconds) it raises BrokerUnavailable when that has passed; without one only
+    `stopped` ends the wait.
     """
     admin = AdminClient(client_config(kafka))
     ends = None if deadline is None else time.monotonic() + deadline
     while not stopped():
-        admin.poll(0)  # reported errors would pile up else
+        admin.poll(0)  # serves `error_cb`; otherwise reported errors would pile up
         try:
             known = admin.list_topics(timeout=METADATA_SECONDS).topics
             missing = [name for name in topics if name not in known]
@@ -145,5 +155,5 @@ def wait_for_broker(
         waiting(reason)
         if ends is not None and time.monotonic() > ends:
             raise BrokerUnavailable(reason)
-        time.sleep(0.2)
+        time.sleep(BROKER_CHECK_SECONDS)
     return False

@@ -1,20 +1,22 @@
-"""How far the stages behind the reader are behind, and the gate that bulk work waits at until they
-have caught up.
-"""
+"""The lag of consumer groups: how many records of a topic a group has not committed yet."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-REQUEST_SECONDS = 10.0  # one request; the gate asks again, so it may be short
-# of the client that asks for offsets only: each has to name one, and none is made
+# One request. The callers ask again, so it may be short.
+LAG_REQUEST_SECONDS = 10.0
+
+# The group of the consumer that asks for a log's offsets. librdkafka demands a group.id; the group
+# is never created.
 NO_GROUP = "contactstream-lag"
 
 
 def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int, int]) -> int:
-    """Records from the committed offsets to the end; a partition without a commit counts from its
-    start.
+    """Records between the committed offsets and the end offsets, of all partitions in `end`.
+
+    A partition without a commit counts from its start. A negative committed offset means none.
     """
     total = 0
     for partition, last in end.items():
@@ -24,23 +26,25 @@ def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int
 
 
 class LagReader:
-    """Asks the broker for the lag of consumer groups, without joining them. `config` is what all
-    Kafka clients share.
+    """Asks the broker for the lag of consumer groups, without joining them.
 
-    By consumers that never subscribe. The admin client crashes the whole process: in
-    list_consumer_group_offsets when the coordinator has moved or is not up yet (librdkafka issue
-    5040), in list_offsets when a broker dies under the request
+    `config` is that of `client_config`. Every method blocks for a few requests, and raises
+    KafkaException for the first that is not answered.
+
+    It asks by consumers that never subscribe, because the admin client crashes the whole process:
+    in list_consumer_group_offsets when the coordinator has moved or is not up yet (librdkafka issue
+    5040), in list_offsets when a broker dies during the request
     (rd_kafka_enq_once_del_source_return). Both were seen with librdkafka 2.16.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        # A broker that is away is told by the exception; these clients would print it too, twenty
+        # The exception reports a broker that is away; these clients would print it too, twenty
         # times a second.
         self._config = {**config, "log_level": 0, "enable.auto.commit": False}
         self._consumers: dict[str, Consumer] = {}
 
     def lag(self, group: str, topic: str, partitions: int) -> int:
-        """Blocks for a few requests, of which the first that is not answered raises KafkaException."""
+        """Records of the topic that the group has not committed; `partitions` is their number."""
         committed = self._committed(group, topic, range(partitions))
         start, end = self._ranges(topic, range(partitions))
         return lag(committed, start, end)
@@ -50,31 +54,32 @@ class LagReader:
         return self._ranges(topic, range(partitions))[1]
 
     def reached(self, group: str, topic: str, ends: Mapping[int, int]) -> bool:
-        """Whether the group has committed up to `ends`; a partition that was empty then counts as
-        reached.
+        """Whether the group has committed up to the end offsets `ends`.
+
+        A partition that was empty then counts as reached.
         """
         start, _ = self._ranges(topic, ends)
         return lag(self._committed(group, topic, ends), start, ends) == 0
 
     def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        found = self._client(group).committed(wanted, timeout=REQUEST_SECONDS)
+        found = self._client(group).committed(wanted, timeout=LAG_REQUEST_SECONDS)
         return {each.partition: each.offset for each in found}
 
     def _ranges(
         self, topic: str, partitions: Iterable[int]
     ) -> tuple[dict[int, int], dict[int, int]]:
         client = self._client(NO_GROUP)
-        # Looks again who leads: what the client remembers may be older than a broker's restart.
-        client.list_topics(topic, timeout=REQUEST_SECONDS)
+        # Asks who leads the partitions now: the client's metadata may be older than a broker's
+        # restart.
+        client.list_topics(topic, timeout=LAG_REQUEST_SECONDS)
         start, end = dict[int, int](), dict[int, int]()
         for partition in partitions:
             found = client.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=REQUEST_SECONDS
+                TopicPartition(topic, partition), timeout=LAG_REQUEST_SECONDS
             )
-            if (
-                found is None or min(found) < 0
-            ):  # seen while a broker started: no error, and no offset
+            # Seen while a broker started: neither an error nor an offset.
+            if found is None or min(found) < 0:
                 raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
             start[partition], end[partition] = found
         return start, end

@@ -8,39 +8,42 @@ from confluent_kafka import Consumer, TopicPartition
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.polling import OffsetOutOfRange
 
-# A commit beyond the end of the log is believed after so many looks, so many seconds apart: a new
-# leader may report an end that lags behind at first.
-BEYOND_LOOKS, BEYOND_SECONDS = 5, 1.0
+# A new leader may at first report an end of the log that lags behind. So a committed offset beyond
+# the end counts as out of range only when so many requests for the end say so, so far apart.
+LOG_END_CHECKS = 5
+LOG_END_CHECK_SECONDS = 1.0
 
 
 def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
     """Where a group continues: at its commit, or at the start of the log if it never committed.
 
-    Blocks for one request for each partition, and up to BEYOND_LOOKS * BEYOND_SECONDS more where a
-    commit lies beyond the end of the log.
+    Blocks for one request for each partition, and up to LOG_END_CHECKS * LOG_END_CHECK_SECONDS more
+    where a commit lies beyond the end of the log.
 
-    Raises OffsetOutOfRange when a commit is outside of the log; the clients of Kafka would reset the
+    Raises OffsetOutOfRange when a commit is outside of the log; Kafka's clients would reset the
     position silently. The operator decides: a reconcile reads again what was lost, then the offsets
     of the group can be reset. Raises KafkaException when the broker does not answer.
     """
     found = []
     for partition in consumer.committed(partitions, timeout=METADATA_SECONDS):
-        for _ in range(BEYOND_LOOKS):
+        for _ in range(LOG_END_CHECKS):
             start, end = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
             if partition.offset <= end:
                 break
-            time.sleep(BEYOND_SECONDS)
+            time.sleep(LOG_END_CHECK_SECONDS)
         else:
             raise OffsetOutOfRange(
-                f"{partition.topic}[{partition.partition}]: the committed offset {partition.offset} "
-                f"is beyond the end of the log, {end}: the topic was deleted and created again. Run "
-                f"`contactstream reconcile --all`, then reset the offset of the group to {start}"
+                f"{partition.topic}[{partition.partition}]: the committed offset "
+                f"{partition.offset} is beyond the end of the log, {end}: the topic was deleted "
+                "and created again. Run `contactstream reconcile --all`, then reset the offset of "
+                f"the group to {start}"
             )
         if 0 <= partition.offset < start:
             raise OffsetOutOfRange(
-                f"{partition.topic}[{partition.partition}]: the committed offset {partition.offset} "
-                f"is below the start of the log, {start}: records expired unread. Run "
-                f"`contactstream reconcile --all`, then reset the offset of the group to {start}"
+                f"{partition.topic}[{partition.partition}]: the committed offset "
+                f"{partition.offset} is below the start of the log, {start}: records expired "
+                "unread. Run `contactstream reconcile --all`, then reset the offset of the group "
+                f"to {start}"
             )
         found.append(
             TopicPartition(partition.topic, partition.partition, max(partition.offset, start))
@@ -51,14 +54,16 @@ def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> li
 class OffsetTracker:
     """The records of one partition that were taken and are not committed yet.
 
-    Records come in the order of their offsets, with holes where a topic is compacted, and finish in
-    any order.
+    Records are taken in the order of their offsets, with holes where a topic is compacted, and
+    finish in any order.
     """
 
     def __init__(self) -> None:
-        self._taken: deque[int] = deque()  # from the oldest unfinished one
+        # From the oldest unfinished record on.
+        self._taken: deque[int] = deque()
         self._finished: set[int] = set()
-        self._uncommitted: deque[int] = deque()  # finished, before the oldest unfinished one
+        # Finished, and before the oldest unfinished record.
+        self._uncommitted: deque[int] = deque()
         self._next = -1
 
     def __len__(self) -> int:
@@ -71,21 +76,20 @@ class OffsetTracker:
         return self._next
 
     def take(self, offset: int) -> None:
-        """A record was taken. Raises ValueError when it is not behind the last one: the position
-        went back.
-        """
+        """A record was taken. Raises ValueError when its offset is not above the last one's."""
         if offset < self._next:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}")
         self._taken.append(offset)
         self._next = offset + 1
 
     def finish(self, offset: int) -> None:
-        """The record's fate is acknowledged on a topic."""
+        """The record needs no more work: what follows from it is acknowledged on a topic."""
         self._finished.add(offset)
 
     def committable(self) -> int | None:
         """The offset to commit: that of the oldest unfinished record, or the one after the last.
-        None before the first.
+
+        None before the first record.
         """
         while self._taken and self._taken[0] in self._finished:
             self._finished.discard(self._taken[0])
@@ -95,6 +99,6 @@ class OffsetTracker:
         return self._next if self._next >= 0 else None
 
     def committed(self, offset: int) -> None:
-        """The broker knows this offset now."""
+        """The broker has acknowledged the commit of this offset."""
         while self._uncommitted and self._uncommitted[0] < offset:
             self._uncommitted.popleft()

@@ -1,6 +1,6 @@
-"""The one poll loop of confluent-kafka consumers: every consumer of this project reads through it.
+"""Polls a confluent-kafka consumer, with one rule for what each of its errors means.
 
-One rule decides what an error means, so that no consumer ignores what another treats as fatal.
+So no consumer ignores an error that another one treats as fatal.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ class OffsetOutOfRange(RuntimeError):
 class EndOfPartition:
     """The consumer has read everything that the partition holds now.
 
-    Comes only with `enable.partition.eof`, once each time that the end is reached.
+    Comes only with `enable.partition.eof`, each time that the end is reached.
     """
 
     topic: str
@@ -41,8 +41,12 @@ def poll(
 ) -> Iterator[KafkaRecord | EndOfPartition]:
     """Yields what one call of `consume` returns, in its order. Blocks for up to `seconds`.
 
-    Records that come before an error are yielded before it is raised. Errors that librdkafka
-    retries by itself (a broker that is away) are passed to `on_error`.
+    Records that come before an error are yielded before it is raised. What comes after it is
+    dropped, although the consumer's position is behind it: the caller assigns a position anew, or
+    closes the consumer. The same holds for an iteration that is left early.
+
+    Errors that librdkafka recovers from by itself, such as a broker that is away, are passed to
+    `on_error`, and the iteration goes on.
 
     Raises OffsetOutOfRange when the position is outside of the log, which `auto.offset.reset=error`
     reports instead of skipping records silently. Raises KafkaException for an error that the client

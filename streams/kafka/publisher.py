@@ -1,4 +1,4 @@
-"""Records to Kafka, awaited: nothing counts as written before the broker has acknowledged it."""
+"""Publishes records to Kafka and waits until the broker has acknowledged them."""
 
 import asyncio
 import threading
@@ -12,12 +12,11 @@ from streams.kafka.records import KafkaRecord
 
 
 class PublishFailed(RuntimeError):
-    """The broker did not acknowledge a record within the producer's delivery time-out, or refused
-    it.
+    """The broker did not acknowledge a record in time, or refused it.
 
-    Whether it is stored is unknown: publish it again. `permanent` says that the broker refused the
-    record itself, `fatal` that this producer will never publish again and the process has to start
-    anew.
+    The time is the producer's delivery time-out. Whether the record is stored is unknown: publish
+    it again. `permanent`: the broker refuses this record always. `fatal`: this producer cannot
+    publish any more, so the process has to be restarted.
     """
 
     def __init__(self, error: str, *, permanent: bool = False, fatal: bool = False) -> None:
@@ -26,16 +25,20 @@ class PublishFailed(RuntimeError):
         self.fatal = fatal
 
 
+# How long the producer's thread waits for callbacks at a time. They are served as they come; only
+# `close` waits for the thread.
+CALLBACK_POLL_SECONDS = 0.1
+
+_REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
+
+
 def _failure(error: KafkaError) -> PublishFailed:
     fatal = error.fatal() or error.code() == KafkaError._FATAL
     return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
 
 
-_REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
-
-
 class _Group:
-    """Records published together, and the future that waits for the last acknowledgement."""
+    """Records published together; the future is resolved with the last acknowledgement."""
 
     __slots__ = ("error", "future", "waiting")
 
@@ -49,8 +52,10 @@ class _Group:
 
 
 class Publisher:
-    """A producer for one event loop. A thread serves its callbacks and hands the loop all finished
-    groups of a poll at once.
+    """A producer for one event loop.
+
+    A thread serves the producer's callbacks. It passes all groups that a poll has finished to the
+    loop at once.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -62,8 +67,9 @@ class Publisher:
         self._flush_seconds = 0.0
 
     def open(self) -> None:
-        """Starts the producer. It connects in the background: `publish` waits as long as the
-        delivery time-out allows.
+        """Starts the producer, which connects in the background.
+
+        While no broker answers, `publish` waits as long as the delivery time-out allows.
         """
         self._producer = Producer(self._config)
         self._thread = threading.Thread(
@@ -77,9 +83,8 @@ class Publisher:
     async def publish(self, records: Sequence[KafkaRecord]) -> None:
         """Returns once every record is acknowledged; their partitions and offsets are ignored.
 
-        Does not block. Raises PublishFailed when one was not acknowledged in time, or the
-        producer's queue is full: then all of them are to be published again, which may store some
-        twice.
+        Does not block the loop. Raises PublishFailed when a record was not acknowledged in time, or
+        the producer's queue is full. Then publish all of them again; some may be stored twice.
         """
         if self._producer is None:
             raise RuntimeError("the publisher is not open")
@@ -102,44 +107,39 @@ class Publisher:
                     on_delivery=delivered,
                 )
             except (BufferError, KafkaException) as error:
-                # What was handed over before is still reported, to a group that never completes and
-                # that nobody waits for.
+                # The records before this one are still reported, to a group that never completes
+                # and that no caller waits for.
                 if isinstance(error, KafkaException):
                     raise _failure(error.args[0]) from error
                 raise PublishFailed(str(error)) from error
         await group.future
 
     async def close(self, seconds: float) -> int:
-        """Waits at most so many seconds for what is under way; returns how many records remained
-        unacknowledged.
+        """Waits at most so many seconds for records in flight.
+
+        Returns how many remained unacknowledged.
         """
         if self._producer is None or self._thread is None:
             return 0
         self._flush_seconds = seconds
         self._closing.set()
-        await asyncio.to_thread(self._thread.join, seconds + 2 * POLL_SECONDS)
+        await asyncio.to_thread(self._thread.join, seconds + 2 * CALLBACK_POLL_SECONDS)
         left = len(self._producer)
         self._producer, self._thread = None, None
         return left
 
     def _serve(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
         while not self._closing.is_set():
-            producer.poll(POLL_SECONDS)
+            producer.poll(CALLBACK_POLL_SECONDS)
             self._hand_over(loop)
-        producer.flush(
-            self._flush_seconds
-        )  # here, because callbacks count and so must come from one thread only
+        # In this thread, because the callbacks count down and so must all run in one thread.
+        producer.flush(self._flush_seconds)
         self._hand_over(loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._finished and not loop.is_closed():
             groups = [self._finished.popleft() for _ in range(len(self._finished))]
             loop.call_soon_threadsafe(_resolve, groups)
-
-
-POLL_SECONDS = (
-    0.1  # how long closing waits for the thread at the most; callbacks are served as they come
-)
 
 
 def _resolve(groups: Sequence[_Group]) -> None:

@@ -1,19 +1,20 @@
-"""A Kafka record as plain data, whichever client carried it."""
+"""A Kafka record as plain data, independent of the client library."""
 
 from dataclasses import dataclass
 
 from confluent_kafka import Message
 
 Headers = list[tuple[str, str | bytes | None]]
-"""As confluent-kafka takes them. A name may repeat; `header` reads the last, as Kafka's own clients
-do.
+"""Headers in confluent-kafka's form. A name may repeat; `header` reads the last value, as Kafka's
+own clients do.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaRecord:
-    """A Kafka record in our own words: what every stage reads and writes, whichever client carried
-    it.
+    """A Kafka record that was read or is to be published.
+
+    Publishing ignores `partition`, `offset` and `timestamp_ms`.
     """
 
     topic: str
@@ -34,7 +35,7 @@ def header(headers: Headers | None, name: str) -> bytes | None:
 
 
 def to_record(message: Message) -> KafkaRecord:
-    """A message of confluent-kafka in our own words."""
+    """Converts a message of confluent-kafka that carries no error."""
     headers = message.headers() or []
     pairs = headers.items() if isinstance(headers, dict) else headers
     return KafkaRecord(

@@ -1,5 +1,6 @@
-"""A topic of one partition, read to the end that it has now: how a compacted topic serves as a
-table.
+"""Reads a topic to its present end, without a consumer group.
+
+So a compacted topic serves as a table, and a command reads what a topic holds.
 """
 
 import asyncio
@@ -10,48 +11,62 @@ from contextlib import closing
 from types import TracebackType
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.kafka.clients import METADATA_SECONDS, ErrorLog, client_config
+from streams.kafka.clients import ErrorLog, client_config
 from streams.kafka.polling import EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
 
 ResultT = TypeVar("ResultT")
 
-STALL_SECONDS = (
-    60.0  # without a record: a broker that restarts is back by then, and the caller starts over
-)
-BATCH = 500
+# Without a record. A broker that restarts is back by then, and the caller starts again.
+STALL_SECONDS = 60.0
+
+# One request about a topic's partitions and offsets. A person may wait for it.
+OFFSETS_REQUEST_SECONDS = 10.0
+
+RECORDS_AT_ONCE = 500
+
+# How long the consumer waits for records. It waits that long once, at the end of the topic, where
+# fewer than RECORDS_AT_ONCE are left.
+RECORDS_WAIT_SECONDS = 0.2
+
+# One answer of the broker, compressed as the records were written; a larger batch comes alone.
+# Uncompressed it may be ten times as much.
 FETCH_BYTES = 256 * 1024
-"""One answer of the broker, as compressed as it was written; a larger batch comes alone. Unpacked
-it may be ten times that.
-"""
-AHEAD_KBYTES = (
-    1024  # fetched while a batch is worked on, and beyond it the answer that is under way
-)
-AHEAD_RECORDS = 4 * BATCH  # likewise: small records take several times their own size
-# until the client asks again when it has enough ahead: by default a second, in which we have long
-# worked that off
-FULL_MS = 10
-# until the broker says that nothing follows: by default half a second, in which it hopes for a
-# record
-END_MS = 10
-POLL_SECONDS = 0.2  # the client waits it out where fewer than BATCH records are left
+
+# What is fetched ahead of the caller, besides the answer in flight.
+AHEAD_KBYTES = 1024
+
+# The same in records, because small records take several times their own size in memory.
+AHEAD_RECORDS = 4 * RECORDS_AT_ONCE
+
+# Until the client fetches again after it had enough ahead. By default a second, in which the caller
+# has long finished what it had.
+FETCH_AGAIN_MS = 10
+
+# How long the broker waits for further records before it answers an empty fetch; by default half a
+# second.
+EMPTY_FETCH_MS = 10
+
 _CONFIG: dict[str, str | int | bool] = {
-    "group.id": "contactstream-snapshot",  # demanded by the client, never joined
+    # librdkafka demands a group.id; the group is never joined.
+    "group.id": "contactstream-snapshot",
     "enable.auto.commit": False,
-    "auto.offset.reset": "earliest",  # a tail longer than the log, or a log that begins later
+    # For `last` greater than the log, or an offset that has expired.
+    "auto.offset.reset": "earliest",
     "enable.partition.eof": True,
     "isolation.level": "read_committed",
     "fetch.message.max.bytes": FETCH_BYTES,
     "queued.max.messages.kbytes": AHEAD_KBYTES,
     "queued.min.messages": AHEAD_RECORDS,
-    "fetch.queue.backoff.ms": FULL_MS,
-    "fetch.wait.max.ms": END_MS,
+    "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
+    "fetch.wait.max.ms": EMPTY_FETCH_MS,
 }
+
+# librdkafka's RD_KAFKA_OFFSET_TAIL_BASE: this less n means n records before the end.
 OFFSET_TAIL = -2000
-# librdkafka's RD_KAFKA_OFFSET_TAIL_BASE: less n, it starts n records before the end
 
 
 class SnapshotStalled(TimeoutError):
@@ -67,63 +82,105 @@ def read_to_end(
     since: float | None = None,
     within: float | None = None,
 ) -> Generator[KafkaRecord, None, None]:
-    """Yields the records of a topic in the order of their offsets, to its present end. Blocks.
+    """Yields a topic's records to its present end, those of a partition by their offsets. Blocks.
 
     A compacted topic may still yield older records of a key. Joins no group and commits nothing.
 
     By default it reads partition 0 from its start. `offset` starts there instead; `last` starts so
-    many offsets before the end. `since` (epoch seconds) reads every partition from that moment.
+    many offsets before the end. `since` (epoch seconds) reads every partition, from its first
+    record that is not older.
 
-    Raises SnapshotStalled when the broker sends nothing for STALL_SECONDS, or when the end is not
-    reached `within` so many seconds. Raises KafkaException for an error that the client cannot
-    recover from, and for a topic that does not exist when `since` is given.
+    Raises SnapshotStalled when no record comes for STALL_SECONDS, or when the end is not reached
+    `within` so many seconds. Raises KafkaException for an error that the client cannot recover
+    from. With `since` it raises KafkaException for every error, also that the topic does not exist
+    or that no broker answers: somebody waits for the result of a command.
     """
-    consumer = Consumer(client_config(kafka) | _CONFIG)
-    started = heard = time.monotonic()
-    log_error = ErrorLog()
+    if since is None:
+        consumer = Consumer(client_config(kafka) | _CONFIG)
+        on_error: Callable[[KafkaError], None] = ErrorLog()
+    else:
+        # Errors are raised, so librdkafka and its callback need not log them as well.
+        quiet = {"log_level": 0, "error_cb": lambda _error: None}
+        consumer = Consumer(client_config(kafka) | _CONFIG | quiet)
+        on_error = _raise
     try:
-        if since is not None:
-            starts = _offsets_since(consumer, topic, since)
-        else:
+        if since is None:
             starts = [TopicPartition(topic, 0, offset if last is None else OFFSET_TAIL - last)]
-        consumer.assign(starts)
-        unfinished = {start.partition for start in starts}
-        while unfinished:
-            for event in poll(consumer, BATCH, POLL_SECONDS, log_error):
-                if isinstance(event, EndOfPartition):
-                    unfinished.discard(event.partition)
-                    if not unfinished:
-                        return
-                elif event.partition in unfinished:
-                    yield event
-                heard = time.monotonic()  # after the yield: a slow caller is no stall
-            if within is not None and time.monotonic() - started > within:
-                raise SnapshotStalled(f"{topic} was not read to its end within {within:.0f} s")
-            if time.monotonic() - heard > STALL_SECONDS:
-                raise SnapshotStalled(f"{topic}: no record for {STALL_SECONDS:.0f} s")
+            ends = dict[int, int]()
+        else:
+            starts = _offsets_since(consumer, topic, since)
+            ends = _ends(consumer, starts)
+        yield from _read(consumer, topic, starts, ends, on_error, within)
     finally:
         consumer.close()
 
 
+def _read(
+    consumer: Consumer,
+    topic: str,
+    starts: list[TopicPartition],
+    ends: dict[int, int],
+    on_error: Callable[[KafkaError], None],
+    within: float | None,
+) -> Iterator[KafkaRecord]:
+    """Yields each partition's records up to its offset in `ends`, or else to its end."""
+    started = heard = time.monotonic()
+    consumer.assign(starts)
+    unfinished = {start.partition for start in starts}
+    while unfinished:
+        for event in poll(consumer, RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS, on_error):
+            if event.partition not in unfinished:
+                continue
+            if isinstance(event, EndOfPartition):
+                unfinished.discard(event.partition)
+            else:
+                yield event
+                end = ends.get(event.partition)
+                if end is not None and event.offset + 1 >= end:
+                    unfinished.discard(event.partition)
+            if not unfinished:
+                return
+            # After the yield: a slow caller is no stall.
+            heard = time.monotonic()
+        if within is not None and time.monotonic() - started > within:
+            raise SnapshotStalled(f"{topic} was not read to its end within {within:.0f} s")
+        if time.monotonic() - heard > STALL_SECONDS:
+            raise SnapshotStalled(f"{topic}: no record for {STALL_SECONDS:.0f} s")
+
+
+def _raise(error: KafkaError) -> None:
+    raise KafkaException(error)
+
+
 def _offsets_since(consumer: Consumer, topic: str, since: float) -> list[TopicPartition]:
-    """The first offset of each partition that is not older than `since`; without those that have
-    none.
+    """The first offset of each partition that is not older than `since`.
+
+    Partitions without such a record are left out.
     """
-    known = consumer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
+    known = consumer.list_topics(topic, timeout=OFFSETS_REQUEST_SECONDS).topics[topic]
     if known.error is not None:
         raise KafkaException(known.error)
-    # Below zero it would be one of the protocol's special timestamps.
+    # A negative one would be a special timestamp of Kafka's protocol.
     at_ms = max(0, int(since * 1000))
     asked = [TopicPartition(topic, partition, at_ms) for partition in known.partitions]
-    found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
+    found = consumer.offsets_for_times(asked, timeout=OFFSETS_REQUEST_SECONDS)
     return [partition for partition in found if partition.offset >= 0]
 
 
-class Snapshots:
-    """A process's readings of topics, one after the other however many ask: each takes memory and a
-    core.
+def _ends(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int]:
+    """The present end offset of each partition, where reading ends although records still come."""
+    ends = {}
+    for each in partitions:
+        _, ends[each.partition] = consumer.get_watermark_offsets(
+            each, timeout=OFFSETS_REQUEST_SECONDS
+        )
+    return ends
 
-    An asynchronous context manager.
+
+class Snapshots:
+    """Reads topics to their end in a thread, one at a time however many callers there are.
+
+    Each reading takes memory and a core. An asynchronous context manager.
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
@@ -142,16 +199,16 @@ class Snapshots:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(
-        self, topic: str, function: Callable[[Iterator[KafkaRecord]], ResultT], since: int = 0
+        self, topic: str, function: Callable[[Iterator[KafkaRecord]], ResultT], offset: int = 0
     ) -> ResultT:
-        """What `function` makes of the records of `read_to_end`, of which it need not take all; it
-        runs in a thread.
+        """Returns what `function` makes of the records of partition 0 from `offset` on.
 
-        Raises SnapshotStalled and KafkaException.
+        `function` runs in the thread and may leave records unread. Raises SnapshotStalled and
+        KafkaException as `read_to_end` does.
         """
 
         def work() -> ResultT:
-            with closing(read_to_end(self._kafka, topic, offset=since)) as records:
+            with closing(read_to_end(self._kafka, topic, offset=offset)) as records:
                 return function(records)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -12,45 +12,50 @@ log = structlog.get_logger()
 
 
 class ExitCode(IntEnum):
-    """Why a process ended itself: its exit code. What a shell or Python uses by itself (0, 1, 2,
-    126 and more) is left out.
+    """Why a process ended itself.
 
-    README.md says to operators what each means.
+    The codes that a shell or Python uses (0, 1, 2, 126 and above) are left out. The operators'
+    table of exit codes adds a remedy to each.
     """
 
     PAUSED_TOO_LONG = 70
-    """It was paused for so long that its partitions may have a new owner."""
+    """The process was paused for so long that its partitions may belong to another process."""
     NOT_ACKNOWLEDGED = 71
-    """The broker did not acknowledge a record in time."""
+    """Kafka did not acknowledge a record in time."""
     UNEXPECTED_ERROR = 72
-    """An error that nobody foresaw, in the middle of a batch."""
+    """A batch failed with an error that the code does not handle; the log has it."""
     RECORDS_MISSING = 73
-    """Records of the log did not reach the stage; going on would commit past them."""
+    """Records of contacts.events did not reach dedupe. Going on would commit past them."""
     OFFSET_OUT_OF_RANGE = 74
-    """The committed offset lies below the start of the log: records were lost to retention."""
+    """The committed offset is outside of the log: records expired unread, or the topic was deleted
+    and created again.
+    """
     STOP_OVERDUE = 75
-    """An orderly stop took longer than the grace period allows."""
+    """An orderly stop took longer than its time limit."""
     CRASHED = 76
-    """A service inside the process crashed."""
+    """A part of the process failed with an error; the log has it."""
     NO_HEARTBEAT = 77
-    """The group's coordinator has not heard of it for so long that its partitions may have a new
-    owner.
+    """Kafka has not received a heartbeat for so long that the partitions may belong to another
+    process.
     """
     UNREADABLE_STATE = 78
-    """The table's changelog holds what this version cannot read."""
+    """The changelog of dedupe's table has an entry that this version cannot read."""
     PARTITION_COUNT_MISMATCH = 79
-    """Topics that must share their partitioning do not."""
+    """contacts.events and the changelog do not both have KAFKA_EVENTS_PARTITIONS partitions."""
     KAFKA_REFUSED = 80
-    """Kafka refused the login or a record, or its client cannot go on."""
+    """Kafka refused the login or a record, or its client reported a fatal error."""
     NO_COORDINATOR = 81
-    """Kafka gave it a partition, and then did not say for long where to start in it."""
+    """Kafka assigned a partition, and did not answer at which offset to start."""
     INCOMPATIBLE = 82
-    """The installed Faust is not the one that this version was made for."""
+    """The installed Faust is not the version that this program requires."""
+    BROKER_UNAVAILABLE = 83
+    """No broker could be reached when the Kafka clients of dedupe started."""
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:
-    """Says why and ends the process without running anything more: no `finally`, no commit, no
-    goodbye to the group.
+    """Logs the reason and ends the process at once.
+
+    Nothing more runs: no `finally`, no commit, no farewell to the consumer group.
     """
     log.critical(
         "the process ends itself", exit=code.name.lower(), code=int(code), reason=reason, **context
@@ -60,3 +65,4 @@ def die(code: ExitCode, reason: str, **context: object) -> NoReturn:
 
 
 Die = Callable[[ExitCode, str], NoReturn]
+"""`die`, or what a test passes in its place."""

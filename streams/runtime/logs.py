@@ -8,24 +8,24 @@ import structlog
 
 from streams.settings import ProcessSettings
 
-# Their debug and info lines name records and URLs, and a URL of Nylas names a contact.
+# Libraries whose debug and info lines contain records and URLs; a URL of Nylas names a contact.
 QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "urllib3")
 
 
-# structlog's own dict_tracebacks shows each frame's variables: names and addresses.
+# structlog's own dict_tracebacks logs each frame's variables, which hold names and addresses.
 STRUCTURED = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 
 
 def configure(settings: ProcessSettings, stage: str) -> None:
-    """Sends structlog's and the standard library's lines to stderr in one form. Once a process."""
+    """Sends the lines of structlog and of `logging` to stderr in one form. Call it once."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Both forms before the renderer: ConsoleRenderer's own, with rich, would show the variables
-        # too.
+        # The exception is rendered here, because ConsoleRenderer with rich would log the frames'
+        # variables.
         STRUCTURED if settings.log_format == "json" else structlog.processors.format_exc_info,
     ]
     last: structlog.typing.Processor = (
@@ -55,8 +55,6 @@ def configure(settings: ProcessSettings, stage: str) -> None:
 
 
 def reference(key: str | bytes) -> str:
-    """A short hash of a contact key: the same contact can be followed through the logs without
-    being named.
-    """
+    """A short hash of a contact key, to find a contact in the logs that do not name it."""
     data = key.encode(errors="replace") if isinstance(key, str) else key
     return hashlib.blake2b(data, digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""The port that operators and probes ask: `/metrics`, `/livez` and `/readyz` of one process."""
+"""The operations port of a process: `/metrics`, `/livez` and `/readyz`."""
 
 import threading
 import time
@@ -13,11 +13,12 @@ from streams.settings import cannot_listen
 
 
 class Health:
-    """What a process says of itself. Written by the stage, read by the probes' threads.
+    """Whether a process is ready and alive. Set by the stage, read by the threads of the probes.
 
-    Ready: the stage can do its work now. Alive: it makes progress, or rightly has none to make; a
-    probe that fails here gets the process restarted, so an absent broker or org never makes it
-    fail.
+    Ready: the stage can work now. Alive: the stage makes progress, or has none to make. A failed
+    liveness probe restarts the process, so a broker or an org that is away never fails it.
+
+    `stalled_after` are the seconds without a `beat` after which the process is not alive.
     """
 
     def __init__(self, stalled_after: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,15 +28,15 @@ class Health:
         self._waiting_for = "starting"
 
     def beat(self) -> None:
-        """The stage's main loop went round, or has nothing to do."""
+        """The stage made progress, or has nothing to do."""
         self._beat = self._clock()
 
     def ready(self) -> None:
-        """The stage works."""
+        """The stage can work now."""
         self._waiting_for = ""
 
     def waiting(self, reason: str) -> None:
-        """The stage is up and cannot work yet, or not now."""
+        """The stage cannot work yet, or not now. Counts as a beat."""
         self._waiting_for = reason
         self.beat()
 
@@ -46,13 +47,14 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the main loop went round within the bound."""
+        """Whether the last beat is recent enough."""
         return self._clock() - self._beat < self._stalled_after
 
 
 class OpsServer:
-    """Answers in threads of its own, so that a probe is answered while the stage's loop is busy or
-    stuck.
+    """Serves the operations port in threads of its own.
+
+    So a probe is answered while the stage's event loop is busy or stuck.
     """
 
     def __init__(self, listen: str, registry: CollectorRegistry, health: Health) -> None:
@@ -69,27 +71,28 @@ class OpsServer:
         return self._server.server_port
 
     def start(self) -> None:
-        """Binds and serves. Raises SettingsError when the port cannot be had."""
+        """Binds the port and serves. Raises SettingsError when the port cannot be bound."""
         host, _, port = self._listen.rpartition(":")
         registry, health = self._registry, self._health
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = 5  # seconds for a whole request: probes and scrapers are local and quick
+            # Seconds for a whole request; probes and scrapers are near and quick. The name is
+            # given by http.server.
+            timeout = 5
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 elif path == "/livez":
-                    self._say(
-                        health.alive, "alive" if health.alive else "the main loop stands still"
-                    )
+                    alive = health.alive
+                    self._verdict(alive, "alive" if alive else "the stage makes no progress")
                 elif path == "/readyz":
-                    self._say(not health.waiting_for, health.waiting_for or "ready")
+                    self._verdict(not health.waiting_for, health.waiting_for or "ready")
                 else:
                     self._answer(404, b"see /metrics, /livez, /readyz\n", "text/plain")
 
-            def _say(self, good: bool, reason: str) -> None:
+            def _verdict(self, good: bool, reason: str) -> None:
                 self._answer(
                     200 if good else 503,
                     orjson.dumps({"ok": good, "reason": reason}),
@@ -104,7 +107,7 @@ class OpsServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Probes are not news."""
+                """Logs nothing: probes come every few seconds."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -117,7 +120,7 @@ class OpsServer:
         threading.Thread(target=self._server.serve_forever, name="ops", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the server and frees the port."""
+        """Stops the server and frees the port."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -1,13 +1,14 @@
-"""What an operator or Kubernetes says to a process: SIGTERM and SIGINT mean that it is to stop in
-good order.
-"""
+"""SIGTERM and SIGINT, by which an operator or Kubernetes requests an orderly stop."""
 
 import asyncio
 import signal
 
 
 def stop_asked() -> asyncio.Event:
-    """An event that is set when the process is asked to stop. For the process's own loop, once."""
+    """Returns an event that is set at SIGTERM or SIGINT.
+
+    To be called once, in the process's event loop.
+    """
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)

@@ -1,37 +1,33 @@
-"""Ends a process that may do harm by going on: at once, as kill -9 would, so that nothing half done
-is acknowledged.
+"""Ends a process that was paused for too long, or whose orderly stop takes too long.
+
+The process ends at once, as by kill -9, so that unfinished work is not acknowledged.
 """
 
 import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from streams.runtime.exit_codes import Die, ExitCode, die
 
-log = structlog.get_logger()
-
-
-# Counts while the machine sleeps, unlike the monotonic clock, and does not jump, unlike the wall
-# clock.
+# CLOCK_BOOTTIME counts while the machine sleeps, unlike the monotonic clock, and does not jump,
+# unlike the wall clock. Only Linux has it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def elapsed() -> float:
-    """Seconds on a clock that never jumps and never stands still."""
+    """Seconds on a clock that never jumps and never stops."""
     return time.clock_gettime(_CLOCK)
 
 
-BEAT = 0.25  # seconds between two looks; small beside half a session of any length in use
+# Between two ticks of the watchdog's thread. Small beside half of any session time-out in use.
+TICK_SECONDS = 0.25
 
 
 class Watchdog:
-    """Ends the process when it stood still for longer than `longest` seconds, or when a stop takes
-    too long.
+    """Ends the process after a pause longer than `longest` seconds, or when a stop is overdue.
 
-    A thread looks every quarter of a second; `check` is for the moment right before something that
-    a stranger to the partition must not do.
+    A thread measures the time between its ticks. `check` is called besides right before an action
+    that only the owner of a partition may take.
     """
 
     def __init__(
@@ -40,41 +36,44 @@ class Watchdog:
         self._longest = longest
         self._die = die
         self._clock = clock
-        self._last = clock()
+        self._last_tick = clock()
         self._stop_by: float | None = None
 
     def start(self) -> None:
-        """Looks from now on."""
-        self._last = self._clock()
+        """Starts the thread."""
+        self._last_tick = self._clock()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def check(self) -> None:
-        """Ends the process if it stood still."""
-        still = self._clock() - self._last
-        if still > self._longest:
+        """Ends the process if it was paused for too long."""
+        paused = self._clock() - self._last_tick
+        if paused > self._longest:
             self._die(
                 ExitCode.PAUSED_TOO_LONG,
-                f"stood still for {still:.1f} s, more than {self._longest:.1f} s",
+                f"was paused for {paused:.1f} s, more than {self._longest:.1f} s",
             )
 
     @property
     def holds_until(self) -> float:
-        """Until when `check` passes, whatever happens; on the clock given."""
-        return self._last + self._longest
+        """Until when `check` certainly passes; a moment of the clock given."""
+        return self._last_tick + self._longest
 
-    def look(self) -> None:
-        """What the thread does each time."""
+    def tick(self) -> None:
+        """Checks for a pause and for an overdue stop; called by the thread."""
         self.check()
-        self._last = self._clock()
-        if self._stop_by is not None and self._last > self._stop_by:
+        self._last_tick = self._clock()
+        if self._stop_by is not None and self._last_tick > self._stop_by:
             self._die(ExitCode.STOP_OVERDUE, "the orderly stop did not end in time")
 
     def stop_within(self, seconds: float) -> None:
-        """From now on an orderly stop is under way, and has so many seconds."""
+        """From now on an orderly stop is under way, and has so many seconds.
+
+        A second call does not extend the time.
+        """
         if self._stop_by is None:
             self._stop_by = self._clock() + seconds
 
     def _watch(self) -> None:
         while True:
-            self.look()
-            time.sleep(BEAT)
+            self.tick()
+            time.sleep(TICK_SECONDS)

@@ -30,10 +30,9 @@ from streams.dedupe.faust_batches import (
     BatchConsumer,
     BatchTable,
     ConsumerThread,
-    IncompatibleFaust,
     PausedRecovery,
-    check_faust,
 )
+from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.stage import Dedupe
 from streams.runtime.exit_codes import ExitCode
 
@@ -92,8 +91,9 @@ def stream_of(app: Any) -> Any:
 
 
 def message(app: Any, offset: int, value: Any = b"{}") -> ConsumerMessage:
+    generation = app.consumer_generation_id
     return ConsumerMessage(
-        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=app.consumer_generation_id
+        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=generation
     )  # fmt: skip
 
 
@@ -391,7 +391,7 @@ def asked_for(consumer: Any) -> list[set[TP]]:
     """What the consumer's thread is asked to fetch."""
     asked: list[set[TP]] = []
 
-    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:
+    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
         asked.append(partitions)
         return {}
 
@@ -498,7 +498,7 @@ def test_a_fetch_is_bounded_by_the_size_of_its_records_and_skips_none(
     found = asyncio.run(fetch_all(thread, consumer, sizes))
     for some in found:
         taken = [record.serialized_value_size for records in some.values() for record in records]
-        assert sum(taken[: -faust_batches.STEP]) < faust_batches.BATCH_BYTES
+        assert sum(taken[: -faust_batches.RECORDS_PER_SIZE_CHECK]) < faust_batches.BATCH_BYTES
     for tp, given_sizes in sizes.items():
         offsets = [record.offset for some in found for record in some.get(tp, [])]
         assert offsets == list(range(len(given_sizes)))

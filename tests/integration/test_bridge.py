@@ -43,7 +43,7 @@ TOPICS = {
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A bridge's process, its public port, and the file of its secrets."""
+    """A bridge process, its public port, and the file of its secrets."""
 
     process: Process
     port: int
@@ -91,7 +91,7 @@ def values(kafka: Kafka, topic: str) -> list[bytes | None]:
     return [record.value for record in kafka.read(topic)]
 
 
-async def test_each_kind_of_notification_is_where_it_belongs_after_its_200(
+async def test_each_kind_of_notification_is_in_its_topic_after_its_200(
     kafka: Kafka, bridge: Served
 ) -> None:
     contact, deleted = (
@@ -135,20 +135,20 @@ async def test_each_kind_of_notification_is_where_it_belongs_after_its_200(
     )
 
 
-async def test_a_contact_is_in_the_partition_that_javas_and_fausts_clients_choose(
+async def test_a_contact_is_in_the_partition_that_the_clients_of_java_and_faust_choose(
     kafka: Kafka, bridge: Served
 ) -> None:
     keys = [f"g/{number}" for number in range(40)]
     answers = await send_all(bridge.port, [request(contact_body(*key.split("/"))) for key in keys])
     assert {answer.status for answer in answers} == {200}
     places = {record.key: record.partition for record in kafka.read("contacts.events")}
-    # Faust's own client chooses so; written anew from Java's, where librdkafka's is what our
-    # producers use.
+    # aiokafka's partitioner, which Faust uses: written after Java's, independently of librdkafka's,
+    # which our producers use.
     assert places == {key.encode(): (murmur2(key.encode()) & 0x7FFFFFFF) % 4 for key in keys}
     assert set(places.values()) == {0, 1, 2, 3}
 
 
-async def test_secrets_are_taken_up_rotated_and_kept_without_a_restart(bridge: Served) -> None:
+async def test_secrets_are_read_rotated_and_kept_without_a_restart(bridge: Served) -> None:
     raw = contact_body("g", "c")
 
     async def status(secret: str) -> int:
@@ -170,7 +170,7 @@ async def test_secrets_are_taken_up_rotated_and_kept_without_a_restart(bridge: S
     bridge.secrets.unlink()
     await until(
         lambda: bridge.process.metric("contactstream_bridge_secret_reload_failures_total") > 1,
-        "the file is missed",
+        "the missing file is counted",
         15,
     )
     assert await status("new") == 200
@@ -179,20 +179,20 @@ async def test_secrets_are_taken_up_rotated_and_kept_without_a_restart(bridge: S
     assert await status("mock-webhook-secret") == 503
 
 
-async def test_the_public_port_tells_nothing_that_the_operators_port_does(bridge: Served) -> None:
+async def test_the_public_port_has_none_of_the_paths_of_the_operations_port(bridge: Served) -> None:
     for path in ("/metrics", "/livez", "/readyz"):
         assert (await bridge.send(f"GET {path} HTTP/1.1\r\nHost: b\r\n\r\n".encode())).status == 405
         assert bridge.process.ask(path)[0] == 200
 
 
-async def test_a_bridge_that_starts_before_its_topics_waits_for_them_and_tells_so(
+async def test_a_bridge_that_starts_before_its_topics_waits_for_them_and_reports_it(
     kafka: Kafka, start: Callable[[], Served]
 ) -> None:
     bridge = start()
     await until(lambda: bridge.process.ask("/livez")[0] == 200, "the bridge lives", 30)
     await until(
         lambda: "topics are missing" in bridge.process.ask("/readyz")[1],
-        "it says what it waits for",
+        "it reports what it waits for",
         30,
     )
     echoed = await bridge.send(b"GET /?challenge=hello HTTP/1.1\r\nHost: b\r\n\r\n")
@@ -203,7 +203,7 @@ async def test_a_bridge_that_starts_before_its_topics_waits_for_them_and_tells_s
     assert (await bridge.send(request(contact_body("g", "c")))).status == 200
 
 
-async def test_a_stop_under_load_loses_nothing_that_got_its_200(
+async def test_a_stop_under_load_loses_no_notification_that_got_its_200(
     kafka: Kafka, bridge: Served
 ) -> None:
     bodies = [contact_body("g", f"c{number}") for number in range(6000)]
@@ -238,12 +238,12 @@ async def test_a_stop_of_an_idle_bridge_answers_before_it_closes_the_port(bridge
     assert await asyncio.to_thread(bridge.process.stop) == 0, bridge.process.log
 
 
-async def test_senders_that_dribble_their_bytes_are_cut_off_and_counted(bridge: Served) -> None:
+async def test_slow_senders_are_cut_off_and_counted(bridge: Served) -> None:
     head = b"POST / HTTP/1.1\r\nHost: b\r\n"
     began = [head + b"X-Slow: ", head + b"Content-Length: 1000\r\n\r\n"]
 
-    async def dribble(begun: bytes) -> None:
-        """One byte a second, until the other side ends it."""
+    async def send_slowly(begun: bytes) -> None:
+        """Sends a byte a second until the bridge closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         try:
             writer.write(begun)
@@ -260,14 +260,14 @@ async def test_senders_that_dribble_their_bytes_are_cut_off_and_counted(bridge: 
             writer.close()
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(dribble(begun) for begun in began))
+        await asyncio.gather(*(send_slowly(begun) for begun in began))
     assert (
         bridge.process.metric("contactstream_bridge_connections_closed_total", reason="slow") == 2
     )
     assert (await bridge.send(request(contact_body("g", "c")))).status == 200
 
 
-async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_and_each_signed_one_is_in_kafka(
+async def test_any_of_20000_webhooks_is_answered_and_stored_exactly_where_it_belongs(
     kafka: Kafka, bridge: Served
 ) -> None:
     sent: list[tuple[Webhook, Answer]] = []
@@ -276,7 +276,7 @@ async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_an
     @settings(
         max_examples=200,
         database=None,
-        phases=[Phase.generate],  # a failure is explained by the one webhook that went astray
+        phases=[Phase.generate],  # a failure names the webhook
         suppress_health_check=list(HealthCheck),
     )
     @given(st.lists(webhooks(), min_size=10, max_size=10))
@@ -301,9 +301,8 @@ async def test_no_webhook_of_20000_crashes_the_bridge_no_unsigned_one_gets_in_an
     assert bridge.process.exit_code is None
     assert bridge.process.metric("contactstream_bridge_requests_total", outcome="failed") == 0
     for line in bridge.process.log.splitlines():
-        if line.startswith(
-            "%"
-        ):  # librdkafka's own, about brokers: a fresh one is still loading its coordinator
+        # librdkafka's own lines about brokers: a new one is still loading its coordinator.
+        if line.startswith("%"):
             continue
         assert set(json.loads(line)) <= {
             "event",

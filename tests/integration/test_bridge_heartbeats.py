@@ -1,5 +1,6 @@
-"""The bridge's heartbeats and the reader that hears them, as processes on a real Kafka: what Nylas
-gave up is read again.
+"""The bridge's heartbeats and the reader that reads them, as processes on a real Kafka.
+
+After a gap, in which Nylas may have stopped resending notifications, everything is read again.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ def bridge(processes: Processes) -> Callable[[], tuple[Process, int]]:
 
 
 def beat(kafka: Kafka, *moments: int) -> None:
-    """Heartbeats of a bridge before this one."""
+    """Publishes heartbeats of an earlier bridge."""
     names = topics(load(KafkaSettings, kafka.environ))
     kafka.produce(
         "reader.runs",
@@ -61,7 +62,7 @@ def heartbeats(kafka: Kafka) -> Sequence[int]:
 
 
 def runs(kafka: Kafka) -> dict[str, Run]:
-    """As they stand."""
+    """The present state of each run."""
     found: dict[str, Run] = {}
     for record in kafka.read("reader.runs"):
         key = (record.key or b"").decode()
@@ -73,7 +74,7 @@ def runs(kafka: Kafka) -> dict[str, Run]:
 def asked_by_bridge(kafka: Kafka) -> bool:
     try:
         return any(run.by == "bridge" for run in runs(kafka).values())
-    except KafkaException:  # the broker has just come back, and its partitions a moment later
+    except KafkaException:  # the broker has come back, its partitions follow a moment later
         return False
 
 
@@ -82,7 +83,7 @@ def all_over(kafka: Kafka) -> bool:
     return bool(found) and all(run.state is RunState.DONE for run in found.values())
 
 
-def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything_read_again_once(
+def test_after_a_gap_longer_than_nylas_retries_everything_is_read_again_once(
     kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
 ) -> None:
     last = now_ms() - int(NYLAS_RETRY_SECONDS * 1000) - MINUTE
@@ -99,12 +100,11 @@ def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything
     again = desk.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="6")
     wait_until(
         lambda: again.metric("contactstream_reader_active") == 1,
-        "another reader hears of the same gap",
+        "another reader sees the same gap",
         60,
     )
-    desk.command(
-        "backfill", "--all"
-    )  # it has begun: what it would ask for by itself it has asked for
+    # The reader requests its own runs before it begins one of a command.
+    desk.command("backfill", "--all")
     assert [run.by for run in runs(kafka).values()] == ["bridge", "command"]
 
 
@@ -114,7 +114,7 @@ def test_without_a_gap_nothing_is_read_again(
     beat(kafka, now_ms() - 5 * MINUTE)
     desk.reader(READER_RECONCILE_EVERY="0")
     bridge()
-    wait_until(lambda: len(heartbeats(kafka)) > 1, "the bridge is heard", 30)
+    wait_until(lambda: len(heartbeats(kafka)) > 1, "the bridge has sent a heartbeat", 30)
     desk.command("backfill", "--all")
     assert [run.by for run in runs(kafka).values()] == ["command"]
 

@@ -1,6 +1,4 @@
-"""A burst of notifications while the broker goes away and comes back: what got its 200 is in Kafka,
-everything else was told 503.
-"""
+"""Notifications while the broker is away: one with a 200 is in Kafka, all others get a 503."""
 
 import asyncio
 import time
@@ -61,7 +59,7 @@ def answered(bridge: Process, outcome: str) -> float:
     return bridge.metric("contactstream_bridge_requests_total", outcome=outcome)
 
 
-async def test_a_burst_of_20000_over_a_restart_of_the_broker_loses_nothing_that_got_its_200(
+async def test_a_burst_of_20000_during_a_restart_of_the_broker_loses_none_that_got_its_200(
     own_broker: Broker, kafka: Kafka, bridge: tuple[Process, int]
 ) -> None:
     process, port = bridge
@@ -71,20 +69,20 @@ async def test_a_burst_of_20000_over_a_restart_of_the_broker_loses_nothing_that_
         lambda: answered(process, "published") > NOTIFICATIONS / 10, "the burst has begun", 60
     )
     await asyncio.to_thread(own_broker.stop)
-    await until(lambda: answered(process, "broker_unavailable") > 0, "the outage is felt", 30)
+    await until(lambda: answered(process, "broker_unavailable") > 0, "the outage has begun", 30)
     await asyncio.to_thread(own_broker.start)
     answers = await sending
 
-    taken = {raw for raw, answer in zip(bodies, answers, strict=True) if answer.status == 200}
+    accepted = {raw for raw, answer in zip(bodies, answers, strict=True) if answer.status == 200}
     assert {answer.status for answer in answers} == {200, 503}, "nothing but 200 and 503"
-    assert len(taken) > NOTIFICATIONS / 2
+    assert len(accepted) > NOTIFICATIONS / 2
     topics = ("contacts.events", "grants.events", "contacts.dead-letter")
     stored = {record.value for topic in topics for record in kafka.read(topic)}
-    assert not taken - stored, f"{len(taken - stored)} notifications got their 200 and are nowhere"
+    assert not accepted - stored, f"{len(accepted - stored)} notifications got a 200 and are lost"
     process.wait_ready()
 
 
-async def test_while_the_broker_stands_still_each_answer_is_503_and_in_time(
+async def test_while_the_broker_is_paused_each_answer_is_503_and_in_time(
     own_broker: Broker, kafka: Kafka, bridge: tuple[Process, int]
 ) -> None:
     process, port = bridge
@@ -99,7 +97,7 @@ async def test_while_the_broker_stands_still_each_answer_is_503_and_in_time(
         assert {answer.status for answer in refused} == {503}
         assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
         assert seconds < NYLAS_SECONDS
-        await until(lambda: process.ask("/readyz")[0] == 503, "it says that it is not ready", 30)
+        await until(lambda: process.ask("/readyz")[0] == 503, "it reports that it is not ready", 30)
         assert process.ask("/livez")[0] == 200, "a restart would not help"
         challenge = await Client(port).send(
             b"GET /?challenge=x HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
@@ -108,14 +106,14 @@ async def test_while_the_broker_stands_still_each_answer_is_503_and_in_time(
     finally:
         own_broker.resume()
 
-    async def taken_again() -> list[Answer]:
+    async def received_again() -> list[Answer]:
         return [
             answer
             for answer in await send_all(port, [request(contact_body("g", "after"))])
             if answer.status == 200
         ]
 
-    await until(taken_again, "notifications are taken again", 30)
+    await until(received_again, "notifications are received again", 30)
     process.wait_ready()
     assert b"g/after" in {record.key for record in kafka.read("contacts.events")}
 

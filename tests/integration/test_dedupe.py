@@ -1,6 +1,4 @@
-"""The dedupe stage as a process on a real broker: what it forwards, where it starts, and how it
-ends.
-"""
+"""The dedupe process on a real broker: what it forwards, where it starts, and how it ends."""
 
 import sys
 from pathlib import Path
@@ -32,13 +30,16 @@ WEBHOOK: list[tuple[str, str | bytes | None]] = [
 ]
 
 
-def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Processes) -> None:
+def test_changes_are_forwarded_and_other_events_counted(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 2)
     key, first = event(1, 1)
     _, again = event(1, 1, id_="another notification, the same content")
     _, stale = event(1, 0)
     _, newer = event(1, 2)
-    bare = b'{"type":"contact.updated","id":"n","time":1700000009,"data":{"object":{"grant_id":"g0","id":"b","object":"contact"}}}'
+    bare = (
+        b'{"type":"contact.updated","id":"n","time":1700000009,'
+        b'"data":{"object":{"grant_id":"g0","id":"b","object":"contact"}}}'
+    )
     sent = [
         (key, first),
         (key, first),
@@ -71,7 +72,9 @@ def test_news_is_forwarded_and_the_rest_is_counted(kafka: Kafka, processes: Proc
     assert "g0" not in worker.log, "no contact key in the log"
 
 
-def test_a_restarted_worker_still_knows_what_was_seen(kafka: Kafka, processes: Processes) -> None:
+def test_a_restarted_worker_still_knows_which_versions_were_seen(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, 4)
     kafka.produce("contacts.events", [event(contact, 5) for contact in range(300)], WEBHOOK)
     first = processes.start("dedupe", environ=environ(kafka, 4)).wait_ready()
@@ -87,7 +90,7 @@ def test_a_restarted_worker_still_knows_what_was_seen(kafka: Kafka, processes: P
     assert set(map(tuple, found.values())) == {(5, 6)}
 
 
-def test_a_quiet_partition_is_committed_too(kafka: Kafka, processes: Processes) -> None:
+def test_a_partition_without_events_is_committed_too(kafka: Kafka, processes: Processes) -> None:
     create_topics(kafka, 3)
     processes.start("dedupe", environ=environ(kafka, 3)).wait_ready()
     wait_until(
@@ -95,18 +98,18 @@ def test_a_quiet_partition_is_committed_too(kafka: Kafka, processes: Processes) 
     )
 
 
-def test_a_worker_waits_for_its_topics_and_says_so(kafka: Kafka, processes: Processes) -> None:
+def test_a_worker_waits_for_its_topics_and_reports_it(kafka: Kafka, processes: Processes) -> None:
     worker = processes.start("dedupe", environ=environ(kafka, 2))
     wait_until(
         lambda: "topics are missing" in worker.ask("/readyz")[1],
-        "the worker says what it waits for",
+        "the worker reports what it waits for",
     )
     assert worker.ask("/livez")[0] == 200
     create_topics(kafka, 2)
     worker.wait_ready()
 
 
-def test_a_worker_waits_for_the_broker_and_stops_meanwhile(
+def test_a_worker_waits_for_the_broker_and_can_be_stopped_meanwhile(
     own_broker: Broker, processes: Processes
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "w.")
@@ -114,9 +117,7 @@ def test_a_worker_waits_for_the_broker_and_stops_meanwhile(
     own_broker.stop()
     worker = processes.start("dedupe", environ=environ(kafka, 2))
     impatient = processes.start("dedupe", environ=environ(kafka, 2))
-    wait_until(
-        lambda: "no broker answers" in worker.ask("/readyz")[1], "the worker says what it waits for"
-    )
+    wait_until(lambda: "no broker answers" in worker.ask("/readyz")[1], "the worker reports it")
     wait_until(lambda: "no broker answers" in impatient.ask("/readyz")[1], "the other one does")
     assert impatient.stop(10.0) == 0
     assert worker.ask("/livez")[0] == 200
@@ -124,7 +125,7 @@ def test_a_worker_waits_for_the_broker_and_stops_meanwhile(
     worker.wait_ready()
 
 
-def test_a_committed_offset_below_the_log_stops_the_worker_loudly(
+def test_a_committed_offset_below_the_log_ends_the_worker(
     kafka: Kafka, processes: Processes
 ) -> None:
     create_topics(kafka, 1)
@@ -143,7 +144,7 @@ def test_a_committed_offset_below_the_log_stops_the_worker_loudly(
     assert committed(kafka) == {0: 20}
 
 
-def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(
+def test_a_committed_offset_beyond_the_log_ends_the_worker(
     kafka: Kafka, processes: Processes
 ) -> None:
     create_topics(kafka, 1)
@@ -157,23 +158,23 @@ def test_a_committed_offset_behind_the_log_stops_the_worker_loudly(
 
     worker = processes.start("dedupe", environ=environ(kafka, 1))
     assert worker.popen.wait(30) == ExitCode.OFFSET_OUT_OF_RANGE
-    assert "behind the end of the log" in worker.log
+    assert "beyond the end of the log" in worker.log
 
 
-def test_a_backlog_of_large_notes_that_compress_well_is_worked_off_in_bounded_memory(
+def test_a_backlog_of_large_notes_that_compress_well_takes_bounded_memory(
     kafka: Kafka, processes: Processes
 ) -> None:
-    contacts, notes = (
-        800,
-        b'"notes":"' + b"n" * 1_500_000 + b'",',
-    )  # 1.2 GB, of which the broker holds some megabytes
+    # 1.2 GB, which take some megabytes on the broker.
+    contacts, notes = 800, b'"notes":"' + b"n" * 1_500_000 + b'",'
     create_topics(kafka, 1)
     producer = Producer(
         {
-            "bootstrap.servers": kafka.bootstrap, "compression.type": "lz4", "message.max.bytes": MAX_MESSAGE_BYTES,
+            "bootstrap.servers": kafka.bootstrap,
+            "compression.type": "lz4",
+            "message.max.bytes": MAX_MESSAGE_BYTES,
             "queue.buffering.max.kbytes": 32 * 1024,
         }
-    )  # fmt: skip
+    )
     for number in range(contacts):
         key, value = event(number, 1)
         value = value.replace(b'"given_name"', notes + b'"given_name"')
@@ -200,14 +201,16 @@ def test_a_backlog_of_large_notes_that_compress_well_is_worked_off_in_bounded_me
     assert peak < 600 * 2**20
 
 
-def test_partitions_that_do_not_match_stop_the_worker(kafka: Kafka, processes: Processes) -> None:
+def test_topics_with_another_partition_count_end_the_worker(
+    kafka: Kafka, processes: Processes
+) -> None:
     create_topics(kafka, 2)
     worker = processes.start("dedupe", environ=environ(kafka, 3))
     assert worker.popen.wait(30) == ExitCode.PARTITION_COUNT_MISMATCH
     assert "instead of 3" in worker.log
 
 
-def test_sigterm_under_load_ends_in_good_order_and_repeats_nothing(
+def test_a_stop_under_load_is_orderly_and_repeats_nothing(
     kafka: Kafka, processes: Processes
 ) -> None:
     create_topics(kafka, 4)
@@ -230,7 +233,7 @@ def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
     kafka = Kafka(own_broker.bootstrap, "a.")
     create_topics(kafka, 2)
     kafka.produce("contacts.events", [event(contact, 1) for contact in range(300)], WEBHOOK)
-    moment = tmp_path / "before_outputs"  # between the decision upon a batch and its publication
+    moment = tmp_path / "before_outputs"  # a batch is decided, and not published yet
     moment.touch()
     given = environ(kafka, 2) | {FOLDER: str(tmp_path)}
     worker = processes.start(

@@ -1,4 +1,4 @@
-"""The lag of a group is told through a broker's restarts, by a process that survives them."""
+"""The lag of a group is measured again after a broker's restart, by the same process."""
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -34,7 +34,7 @@ def test_lag_counts_from_the_commit_and_without_one_from_the_start(kafka: Kafka)
     assert reader.reached(group, kafka.name("events"), {0: 10})
 
 
-def test_the_lag_is_told_again_after_a_restart_of_the_broker(own_broker: Broker) -> None:
+def test_the_lag_is_measured_again_after_a_restart_of_the_broker(own_broker: Broker) -> None:
     kafka = Kafka(own_broker.bootstrap, "t.")
     kafka.create("events")
     kafka.produce("events", [(b"k", b"v")] * 10)
@@ -49,8 +49,8 @@ def test_the_lag_is_told_again_after_a_restart_of_the_broker(own_broker: Broker)
     assert lag() == 10
     for end in (own_broker.stop, own_broker.kill):
         end()
-        # and not waited for: the coordinator that is not up yet is what once crashed the process
+        # Without waiting for it: a coordinator that is not up yet once crashed the process.
         own_broker.launch()
-        told = wait_until(lag, "the lag is told again")
+        measured = wait_until(lag, "the lag is measured again")
         own_broker.wait()
-        assert (told, lag()) == (10, 10), "no lag is better than a wrong one"
+        assert (measured, lag()) == (10, 10), "no lag is better than a wrong one"

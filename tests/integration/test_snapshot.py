@@ -1,7 +1,7 @@
-"""A topic read to its end: whole, or only its tail."""
+"""A topic is read to its end: from its start, an offset, a moment, or only its tail."""
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.snapshot import FETCH_BYTES, read_to_end
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.kafka
 @pytest.mark.parametrize(
     ("last", "expected"), [(None, range(50)), (10, range(40, 50)), (1000, range(50))]
 )
-def test_a_topic_is_read_to_its_end_from_where_it_was_asked(
+def test_a_topic_is_read_to_its_end_whole_or_only_its_tail(
     kafka: Kafka, last: int | None, expected: range
 ) -> None:
     kafka.create("contacts.outcomes")
@@ -37,22 +37,21 @@ def test_an_empty_topic_is_read_at_once(kafka: Kafka) -> None:
     )
 
 
-def test_a_topic_is_read_from_an_offset_and_from_its_start_when_that_is_gone(kafka: Kafka) -> None:
+def test_a_topic_is_read_from_an_offset_or_from_its_start_if_that_has_expired(kafka: Kafka) -> None:
     name = kafka.create("contacts.changes")
     kafka.produce("contacts.changes", [(b"k%d" % number, b"") for number in range(50)])
     settings = load(KafkaSettings, kafka.environ)
     assert [record.offset for record in read_to_end(settings, name, offset=30)] == list(
         range(30, 50)
     )
-    admin = (
-        kafka.admin()
-    )  # held until the answer is there: a client that is collected ends its requests
+    # In a variable, because a client that is garbage-collected ends its requests.
+    admin = kafka.admin()
     for future in admin.delete_records([TopicPartition(name, 0, 20)]).values():
         future.result()
     assert [record.offset for record in read_to_end(settings, name)] == list(range(20, 50))
 
 
-def test_a_record_that_is_larger_than_what_is_fetched_at_once_is_read_all_the_same(
+def test_a_record_larger_than_one_fetch_is_read(
     kafka: Kafka,
 ) -> None:
     kafka.create("contacts.changes", config={"max.message.bytes": str(MAX_MESSAGE_BYTES)})
@@ -61,3 +60,20 @@ def test_a_record_that_is_larger_than_what_is_fetched_at_once_is_read_all_the_sa
     found = read_to_end(load(KafkaSettings, kafka.environ), kafka.name("contacts.changes"))
     assert [len(record.value or b"") for record in found] == [1, len(large), 1]
     assert len(large) > FETCH_BYTES
+
+
+def test_every_partition_is_read_from_a_moment(kafka: Kafka) -> None:
+    name = kafka.create("contacts.changes", 3)
+    settings = load(KafkaSettings, kafka.environ)
+    assert list(read_to_end(settings, name, since=0.0, within=30.0)) == []
+    kafka.produce("contacts.changes", [(b"k%d" % number, b"") for number in range(20)])
+    found = list(read_to_end(settings, name, since=0.0, within=30.0))
+    assert {record.key for record in found} == {b"k%d" % number for number in range(20)}
+    moment = max(record.timestamp_ms for record in found) / 1000 + 0.001
+    assert list(read_to_end(settings, name, since=moment, within=30.0)) == []
+
+
+def test_a_topic_that_does_not_exist_cannot_be_read_from_a_moment(kafka: Kafka) -> None:
+    settings = load(KafkaSettings, kafka.environ)
+    with pytest.raises(KafkaException):
+        list(read_to_end(settings, kafka.name("nowhere"), since=0.0))

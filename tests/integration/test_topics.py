@@ -1,6 +1,4 @@
-"""`contactstream topics` on a real Kafka: what it makes, what it finds, and what it says when
-nothing answers.
-"""
+"""`contactstream topics` on a real Kafka: it creates topics, finds differences, reports faults."""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -35,16 +33,16 @@ def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
     ).values():
         future.result()
 
-    def told() -> bool:
+    def visible() -> bool:
         (found,) = admin.describe_configs(
             [ConfigResource(ResourceType.TOPIC, kafka.name(topic))]
         ).values()
         return bool(found.result(REQUEST_SECONDS)[name].value == value)
 
-    wait_until(told, f"the broker says that {name} is {value}")
+    wait_until(visible, f"the broker says that {name} is {value}")
 
 
-def test_what_is_created_is_as_it_has_to_be_and_created_once(kafka: Kafka) -> None:
+def test_created_topics_are_as_they_have_to_be_and_created_once(kafka: Kafka) -> None:
     wanted = topics(load(KafkaSettings, kafka.environ))
     admin = kafka.admin()
     assert set(create(admin, wanted.all())) == {topic.name for topic in wanted.all()}
@@ -52,7 +50,7 @@ def test_what_is_created_is_as_it_has_to_be_and_created_once(kafka: Kafka) -> No
     assert create(admin, wanted.all()) == []
 
 
-def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kafka) -> None:
+def test_the_commands_create_topics_and_exit_with_1_when_one_differs(kafka: Kafka) -> None:
     missing = command(kafka, "check")
     assert missing.exit_code == 1
     assert (
@@ -65,9 +63,8 @@ def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kaf
     assert (good.exit_code, good.output) == (0, "every topic is as it has to be\n")
 
     alter(kafka, "contacts.changes", "cleanup.policy", "delete")
-    alter(
-        kafka, "contacts.outcomes", "min.insync.replicas", "2"
-    )  # of one copy: no record would ever be acknowledged
+    # With one copy no record would ever be acknowledged.
+    alter(kafka, "contacts.outcomes", "min.insync.replicas", "2")
     different = command(kafka, "check", KAFKA_EVENTS_PARTITIONS="8")
     assert different.exit_code == 1
     for problem in (
@@ -78,7 +75,7 @@ def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kaf
         assert problem in different.output
 
 
-def test_fewer_copies_than_wanted_are_found_in_every_topic(kafka: Kafka) -> None:
+def test_topics_with_too_few_copies_are_found(kafka: Kafka) -> None:
     command(kafka, "create")
     found = command(kafka, "check", KAFKA_REPLICATION_FACTOR="3")
     assert found.exit_code == 1
@@ -86,7 +83,7 @@ def test_fewer_copies_than_wanted_are_found_in_every_topic(kafka: Kafka) -> None
     assert all(f"{name} has 1 of 3 copies" in found.output for name in names)
 
 
-def test_more_replicas_than_brokers_are_refused_with_the_remedy_and_without_a_traceback(
+def test_more_replicas_than_brokers_are_refused_with_a_remedy_and_no_traceback(
     kafka: Kafka,
 ) -> None:
     refused = command(kafka, "create", KAFKA_REPLICATION_FACTOR="3")
@@ -95,7 +92,7 @@ def test_more_replicas_than_brokers_are_refused_with_the_remedy_and_without_a_tr
 
 
 @pytest.mark.parametrize("words", [("create",), ("create", "--dry-run"), ("check",)])
-def test_without_a_broker_the_command_says_so_and_what_to_do(
+def test_without_a_broker_the_command_reports_it_and_what_to_do(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(cli, "BROKER_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""Numbered versions of many contacts for the dedupe stage, and the account of what became of them."""
+"""Numbered versions of many contacts for dedupe, and the account of the changes they became."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ TOPICS = (
 
 
 def create_topics(kafka: Kafka, partitions: int) -> None:
-    """What the stage needs, in the plain."""
+    """Creates the topics that dedupe needs, with the broker's default settings."""
     kafka.create("contacts.events", partitions)
     kafka.create("contactstream-dedupe-seen-changelog", partitions, {"cleanup.policy": "compact"})
     for topic in TOPICS:
@@ -32,8 +32,9 @@ def create_topics(kafka: Kafka, partitions: int) -> None:
 
 
 def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, str]:
-    """A stage's environment for these topics. A worker that is starved for half a `session`
-    (seconds) ends itself.
+    """The environment of a dedupe process for these topics.
+
+    A worker that gets no processor time for half a `session` (seconds) ends itself.
     """
     return kafka.environ | {
         "KAFKA_EVENTS_PARTITIONS": str(partitions),
@@ -42,7 +43,7 @@ def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, s
 
 
 def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
-    """Key and value; every version says something else."""
+    """The key and the value of an event; every version has another content."""
     person = {
         "grant_id": f"g{contact % 3}",
         "id": f"c{contact}",
@@ -50,9 +51,13 @@ def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
         "given_name": f"Name {version}",
     }
     envelope = {
-        "specversion": "1.0", "type": "contact.updated", "source": "/google", "id": id_ or f"{contact}-{version}",
-        "time": 1_700_000_000 + version, "data": {"application_id": "a", "object": person},
-    }  # fmt: skip
+        "specversion": "1.0",
+        "type": "contact.updated",
+        "source": "/google",
+        "id": id_ or f"{contact}-{version}",
+        "time": 1_700_000_000 + version,
+        "data": {"application_id": "a", "object": person},
+    }
     return f"g{contact % 3}/c{contact}".encode(), orjson.dumps(envelope)
 
 
@@ -67,12 +72,12 @@ def versions_of(contacts: int, version: int) -> Iterator[tuple[bytes, bytes]]:
 
 @dataclass
 class Account:
-    """What stands in contacts.changes."""
+    """The versions in contacts.changes, by contact."""
 
     versions: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def missing(self, contacts: int, versions: int) -> list[tuple[int, int]]:
-        """Versions that were sent, were news, and are nowhere."""
+        """Versions that were sent and never forwarded, as pairs of contact and version."""
         return [
             (contact, version)
             for contact in range(contacts)
@@ -142,11 +147,10 @@ def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
 
 
 class Load:
-    """Produces round after round in a thread of its own, at most `rate` events a second, while a
-    test disturbs the stage.
+    """Produces events in a thread, at most `rate` a second, while a test disturbs dedupe.
 
-    A round is the next version of every contact. The one under way at the end of the block is the
-    last; then `sent` and `versions` are what there is in all.
+    A round is the next version of every contact. The round in progress at the end of the block is
+    completed; then `sent` and `versions` are final.
     """
 
     def __init__(self, kafka: Kafka, contacts: int, rate: float) -> None:

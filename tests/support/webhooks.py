@@ -1,5 +1,6 @@
-"""Notifications as Nylas, a broken sender, or an attacker would send them, with what has to become
-of each; and a client to send them.
+"""Notifications from Nylas, a broken sender or an attacker, each with its expected result.
+
+And a client to send them.
 """
 
 import asyncio
@@ -15,7 +16,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 SECRET = "41dD3-nXTUfebYuk81Gr"
-ANSWER_SECONDS = 15.0  # the bridge promises 8 s from a request's last byte; the machine is shared
+
+# The bridge promises an answer within 8 s of a request's last byte; the machine is shared.
+BRIDGE_ANSWER_SECONDS = 15.0
 
 
 def sign(raw: bytes, secret: str = SECRET) -> str:
@@ -50,7 +53,7 @@ def request(
     path: str = "/",
     signed: bool = True,
 ) -> bytes:
-    """A whole HTTP request, signed unless told otherwise. `headers` win."""
+    """A whole HTTP request, with a valid signature if `signed`. `headers` override."""
     given = {"Host": "bridge", "Content-Type": "application/json", "Content-Length": str(len(raw))}
     if signed:
         given["X-Nylas-Signature"] = sign(raw)
@@ -61,7 +64,7 @@ def request(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; status 0 when the connection was refused, or ended without an answer."""
+    """An answer; status 0 when the connection was refused, or ended without an answer."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -69,22 +72,23 @@ class Answer:
 
 
 class Client:
-    """One connection of HTTP/1.1, opened anew when the other side has closed it."""
+    """One connection of HTTP/1.1, reopened when the bridge has closed it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, data: bytes) -> Answer:
-        """Sends bytes and waits for one answer. Raises AssertionError when neither it nor the
-        connection's end comes in time.
+        """Sends bytes and waits for one answer, or the end of the connection.
+
+        Raises AssertionError when neither comes in time.
         """
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(BRIDGE_ANSWER_SECONDS):
                 return await self._send(data)
         except TimeoutError:
             raise AssertionError(
-                f"no answer within {ANSWER_SECONDS:.0f} s to {data[:300]!r}"
+                f"no answer within {BRIDGE_ANSWER_SECONDS:.0f} s to {data[:300]!r}"
             ) from None
 
     async def _send(self, data: bytes) -> Answer:
@@ -140,14 +144,15 @@ async def send_all(port: int, requests: Sequence[bytes], connections: int = 32) 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A request and what has to become of it."""
+    """A request, the statuses allowed as its answer, and where its record has to be."""
 
     data: bytes
     statuses: frozenset[int]
     topic: str | None = None
-    """Where exactly one record of it has to be: events, grants, dead-letter, `kept` for one of
-    events and dead-letter, `anywhere` for one of the three; None for nowhere, `unread` for nowhere
-    or dead-letter.
+    """The topic that has to hold exactly one record of it: events, grants or dead-letter.
+
+    `kept`: events or dead-letter. `anywhere`: one of the three. `unread`: dead-letter or none.
+    None: no topic.
     """
     value: bytes = b""
     key: bytes | None = None
@@ -191,9 +196,9 @@ _SIGNATURES = (
 
 @st.composite
 def webhooks(draw: st.DrawFn) -> list[Webhook]:
-    """Any request that a webhook's port may meet, ten times with other signatures.
+    """A request of any kind that the webhook's port may get, ten times with other signatures.
 
-    Each body holds a number of its own, so that its record is found again.
+    Each body has a number of its own, by which its record is found.
     """
     template, topic, key = draw(_bodies())
     encoding, cut = draw(st.sampled_from(_ENCODINGS)), draw(st.integers(1, 8))
@@ -234,7 +239,7 @@ def webhooks(draw: st.DrawFn) -> list[Webhook]:
 def _encoded(
     body: bytes, encoding: str, cut: int, topic: str | None
 ) -> tuple[bytes, bytes, str | None]:
-    """What is sent, what is kept of it, and where."""
+    """The bytes sent, the value of their record, and its topic."""
     packed = gzip.compress(body, mtime=0)
     match encoding:
         case "plain":
@@ -280,7 +285,7 @@ def _signature(kind: str, raw: bytes, body: bytes, noise: str) -> tuple[str | No
 
 
 def _twice(first: str, second: str) -> str:
-    """A value with which the header is there twice."""
+    """A value that makes the header appear twice."""
     return f"{first}\r\nX-Nylas-Signature: {second}"
 
 
@@ -340,7 +345,7 @@ def _bodies(draw: st.DrawFn) -> tuple[bytes, str | None, bytes | None]:
 
 
 def _of_another_type(body: bytes) -> bool:
-    """Whether it can be read and says that it is neither a contact's nor a grant's."""
+    """Whether it is readable, and of a type other than a contact's or a grant's."""
     try:
         kind = json.loads(body.decode("utf-8", "surrogatepass"))["type"]
     except (ValueError, TypeError, KeyError):
@@ -349,7 +354,7 @@ def _of_another_type(body: bytes) -> bool:
 
 
 def _chunked(raw: bytes, headers: Mapping[str, str], path: str) -> bytes:
-    """As a proxy may pass it on."""
+    """The request with a chunked body, as a proxy may forward it."""
     half = len(raw) // 2
     chunks = b"".join(
         b"%x\r\n%s\r\n" % (len(part), part) for part in (raw[:half], raw[half:]) if part
@@ -362,8 +367,9 @@ def _chunked(raw: bytes, headers: Mapping[str, str], path: str) -> bytes:
 def misplaced(
     webhook: Webhook, answer: Answer, found: Mapping[bytes, Sequence[tuple[str, bytes | None]]]
 ) -> str:
-    """What is wrong with a webhook's fate; empty when nothing is. `found` are topic and key of the
-    records with its value.
+    """What is wrong with the answer to a webhook or with its records; empty when nothing is.
+
+    `found` has the topic and the key of the records with its value.
     """
     if answer.status not in webhook.statuses:
         return f"answered {answer.status} instead of {set(webhook.statuses)}"
@@ -375,7 +381,7 @@ def misplaced(
     }
     wanted = allowed.get(webhook.topic or "", {webhook.topic})
     if len(places) > 1:
-        return f"is there {len(places)} times: {places}"
+        return f"has {len(places)} records: {places}"
     topic, key = places[0] if places else (None, None)
     if topic not in wanted:
         return f"is in {topic} instead of {wanted}"

@@ -93,6 +93,7 @@ EXPECTED_EXITS = (
     ExitCode.PAUSED_TOO_LONG,
     ExitCode.NOT_ACKNOWLEDGED,
     ExitCode.NO_HEARTBEAT,
+    ExitCode.BROKER_UNAVAILABLE,  # dedupe, started while a broker goes down
 )
 """Any other end of a stage is a fault that nobody foresaw, or a record that is missing."""
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 HELD_SECONDS = 60.0  # a test that forgot to let go fails by its own deadline before this
@@ -103,22 +104,24 @@ def replace(owner: Any, name: str, new: Any) -> None:
 
 
 def _hold_bridge() -> None:
-    from streams.bridge.server import Bridge
+    from streams.bridge.intake import NotificationIntake
 
-    publish = Bridge._publish
+    publish = NotificationIntake._publish
 
     async def held_publish(self: Any, decision: Any, record: Any) -> Any:
         await hold_async("before_publish")
         return await publish(self, decision, record)
 
-    replace(Bridge, "_publish", held_publish)
+    replace(NotificationIntake, "_publish", held_publish)
 
 
 def _hold_dedupe() -> None:
-    """Moments: `before_outputs`; `unsent`, when the producer has all of them; `between` outputs and
-    table; `done` with both; `sought`, when a recovery is all but over; meanwhile `dropped`, when
-    records were fetched that Faust then passed over, and `queued` and `queued_again`, when a batch
-    of them waits for the agent.
+    """Moments of a batch: `before_outputs`; `unsent`, when the producer has all records of a step;
+    `between` the outputs and the changelog; `done`, when both are acknowledged.
+
+    Moments of a recovery: `sought`, just before its end. While it is held: `dropped`, when records
+    were fetched that Faust then skipped; `queued` and `queued_again`, when a batch of them waits
+    for the agent.
     """
     from streams.dedupe import faust_batches, process
     from streams.dedupe.faust_batches import BatchConsumer, ConsumerThread
@@ -127,7 +130,7 @@ def _hold_dedupe() -> None:
     seek, fetch, batch = (
         BatchConsumer.perform_seek,
         ConsumerThread._fetch_records,
-        faust_batches.BATCH,
+        faust_batches.BATCH_RECORDS,
     )
     getmany = BatchConsumer.getmany
     publish, flush, config = (
@@ -164,24 +167,24 @@ def _hold_dedupe() -> None:
         self: Any,
         consumer: Any,
         active_partitions: Any,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
         max_records: int | None = None,
     ) -> Any:
         nonlocal fetched
         wanted = wants("sought")
-        vars(faust_batches)["BATCH"] = SMALL_BATCH if wanted else batch
+        vars(faust_batches)["BATCH_RECORDS"] = SMALL_BATCH if wanted else batch
         found = await fetch(
             self, consumer, active_partitions, FETCH_SECONDS if wanted else timeout, max_records
         )
         fetched = bool(found)
         return found
 
-    async def noted_getmany(self: Any, timeout: float) -> Any:
+    async def noted_getmany(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
         nonlocal fetched
         fetched = queued = False
         async for tp, message in getmany(self, timeout):
             yield tp, message
-            queued = True  # who asks for the next one has put this one into the queue
+            queued = True  # Faust asks for the next batch once this one is in the queue
             if wants("sought.reached"):
                 note("queued_again" if wants("queued.reached") else "queued")
         if fetched and not queued and wants("sought.reached"):
@@ -224,38 +227,38 @@ def _hold_sink() -> None:
 
 def acknowledge_first() -> None:
     """The bridge answers 200 and publishes afterwards."""
-    from streams.bridge.server import Bridge
+    from streams.bridge.intake import NotificationIntake
 
-    publish = Bridge._publish
-    under_way: set[asyncio.Task[Any]] = set()
+    publish = NotificationIntake._publish
+    in_flight: set[asyncio.Task[Any]] = set()
 
     async def answer_first(self: Any, decision: Any, record: Any) -> Any:
         task = asyncio.create_task(publish(self, decision, record))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+        in_flight.add(task)
+        task.add_done_callback(in_flight.discard)
         return decision
 
-    replace(Bridge, "_publish", answer_first)
+    replace(NotificationIntake, "_publish", answer_first)
 
 
 def table_first() -> None:
-    """Dedupe remembers before what it forwards is acknowledged."""
+    """Dedupe writes its table before the changes that it forwards are acknowledged."""
     from streams.dedupe.stage import Dedupe
 
     def work(self: Any, records: Any) -> None:
         partition = records[0].partition
         self._wait_until_heard()
         plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
-        self._writer.publish_to(self._changelog, partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.entries)
         self._table.remember(partition, plan.entries)
-        self._writer.publish(plan.outputs)
+        self._producer.publish(plan.outputs)
         self._count(len(records), plan)
 
     replace(Dedupe, "work", work)
 
 
 def forward_stale() -> None:
-    """Dedupe forwards what is older than what it has seen."""
+    """Dedupe forwards versions that are older than the newest one seen."""
     from streams.dedupe import planner
     from streams.dedupe.versions import DedupeState
 
@@ -274,8 +277,9 @@ def forward_stale() -> None:
 
 
 def done_early() -> None:
-    """Dedupe's agent hands a batch to a task and asks for the next one, which tells Faust that the
-    first is done.
+    """Dedupe's agent asks for the next batch while it works on the first.
+
+    So Faust takes the first for done.
     """
     from streams.dedupe.stage import Dedupe
 
@@ -288,8 +292,9 @@ def done_early() -> None:
 
 
 def _open_first_window() -> None:
-    """Stock Faust's order at the end of a recovery: what is fetched before the queues are cleared
-    is gone.
+    """Stock Faust's order at the end of a recovery.
+
+    Records that are fetched before the queues are cleared are lost.
     """
     from faust.tables.recovery import Recovery
 
@@ -303,14 +308,20 @@ def _open_first_window() -> None:
 
 
 def _open_second_window() -> None:
-    """Stock Faust's live set of partitions: a fetch that is under way when it is emptied takes of
-    all, and what was paused is dropped.
+    """Stock Faust's live set of partitions.
+
+    When it is emptied, a fetch in flight returns records of all partitions, and those of paused
+    partitions are dropped.
     """
     from faust.transport.drivers.aiokafka import Consumer
 
     from streams.dedupe.faust_batches import BatchConsumer
 
-    async def live_set(self: Any, active_partitions: Any, timeout: float) -> Any:
+    async def live_set(
+        self: Any,
+        active_partitions: Any,
+        timeout: float,  # noqa: ASYNC109
+    ) -> Any:
         return await Consumer._getmany(self, active_partitions, timeout)
 
     replace(BatchConsumer, "_getmany", live_set)
@@ -318,7 +329,7 @@ def _open_second_window() -> None:
 
 
 def _unchecked_holes() -> None:
-    """What arrives is not checked, and holes count as done."""
+    """The offsets that arrive are not checked, and holes count as done."""
     from streams.dedupe.faust_batches import BatchConsumer
 
     async def take_unchecked(self: Any, tp: Any, batch: list[Any]) -> list[Any]:
@@ -341,37 +352,37 @@ def _unchecked_holes() -> None:
 
 
 def first_window() -> None:
-    """The first window, and nobody looks."""
+    """The first window, without the check of the offsets."""
     _open_first_window()
     _unchecked_holes()
 
 
 def second_window() -> None:
-    """The second window, and nobody looks."""
+    """The second window, without the check of the offsets."""
     _open_second_window()
     _unchecked_holes()
 
 
 def open_windows() -> None:
-    """Both windows, and nobody looks."""
+    """Both windows, without the check of the offsets."""
     _open_first_window()
     _open_second_window()
     _unchecked_holes()
 
 
 def no_watchdog() -> None:
-    """Dedupe does not notice that it stood still, nor that the coordinator has not heard of it."""
+    """Dedupe does not notice that it was paused, nor that no heartbeat was answered."""
     from streams.dedupe.fence import HeartbeatFence
     from streams.runtime.watchdog import Watchdog
 
-    for method in ("start", "check", "look"):
+    for method in ("start", "check", "tick"):
         replace(Watchdog, method, lambda self: None)
     for method in ("check", "wait"):
         replace(HeartbeatFence, method, lambda self: None)
 
 
 def no_delivery_timeout() -> None:
-    """Dedupe's producer sends what it was given however late."""
+    """Dedupe's producer sends a record however late."""
     from streams.dedupe import process
     from streams.dedupe.producer import AcknowledgedProducer
 
@@ -543,8 +554,8 @@ def _set_bounds(stage: str) -> None:
     for variable, name in BOUNDS.items():
         if variable in os.environ:
             bounded = False
-            for part in ("process", "stage"):
-                module = import_module(f"streams.{stage}.{part}")
+            for part in iter_modules(import_module(f"streams.{stage}").__path__):
+                module = import_module(f"streams.{stage}.{part.name}")
                 if hasattr(module, name):
                     replace(module, name, float(os.environ[variable]))
                     bounded = True

@@ -1,4 +1,4 @@
-"""What a batch of events comes to: changes, refetches, dead letters and what is remembered."""
+"""A batch of events becomes changes, refetches, dead letters and entries of the table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.salesforce.mapping_rules import FieldMapping
-from streams.dedupe.planner import MAX_AHEAD, MAX_CHANGE, DedupePlan, DedupePlanner
+from streams.dedupe.planner import MAX_AHEAD_SECONDS, MAX_CHANGE_BYTES, DedupePlan, DedupePlanner
 from streams.dedupe.versions import SETTLED, decode
 from streams.events import Kind, parse_change
 from streams.kafka.clients import MAX_MESSAGE_BYTES
@@ -32,7 +32,7 @@ CONTACT = {
 
 @dataclass
 class Consumed:
-    """A record as the stage's consumer hands it out."""
+    """A record as the stage's consumer returns it."""
 
     value: bytes | None
     key: bytes | None = b"g/c"
@@ -60,7 +60,7 @@ def envelope(version: int | None = 100, type_: str = "contact.updated", **contac
 
 @dataclass
 class Stage:
-    """A planner and the table that follows from its plans."""
+    """A planner, and the table that its plans fill."""
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     entries: dict[bytes, bytes] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Stage:
         return plan
 
 
-def test_a_change_carries_the_contact_and_what_the_sink_has_to_know() -> None:
+def test_a_change_carries_the_contact_and_its_headers() -> None:
     plan = Stage().take(Consumed(envelope(100)))
     ((topic, value, key, headers),) = plan.outputs
     change = parse_change(key, value, headers)
@@ -113,13 +113,13 @@ def test_a_batch_sees_its_own_events_in_order() -> None:
     assert decode(plan.entries[b"g/c"]).forwarded == 102
 
 
-def test_the_next_batch_knows_what_the_last_one_remembered() -> None:
+def test_the_next_batch_knows_the_entries_of_the_last_one() -> None:
     stage = Stage()
     stage.take(Consumed(envelope(100)))
     assert stage.take(Consumed(envelope(99, given_name="Old"))).dropped == {"stale": 1}
 
 
-def test_what_changes_nothing_is_not_written_to_the_table() -> None:
+def test_events_that_change_nothing_are_not_written_to_the_table() -> None:
     stage = Stage()
     stage.take(Consumed(envelope(100)))
     assert stage.take(Consumed(envelope(99)), Consumed(envelope(100))).entries == {}
@@ -134,7 +134,7 @@ def test_a_contact_is_read_again_after_a_truncated_notification() -> None:
     assert header(headers, "received_ms") == b"1700000000123"
 
 
-def test_an_updated_contact_that_says_nothing_but_its_ids_is_read_again() -> None:
+def test_an_updated_contact_with_nothing_but_its_ids_is_read_again() -> None:
     bare = orjson.dumps(
         {
             "type": "contact.updated",
@@ -146,7 +146,7 @@ def test_an_updated_contact_that_says_nothing_but_its_ids_is_read_again() -> Non
     assert Stage().take(Consumed(bare)).refetch == {"bodyless": 1}
 
 
-@pytest.mark.parametrize("time", [None, NOW + MAX_AHEAD + 1, 1_800_000_000_000])
+@pytest.mark.parametrize("time", [None, NOW + MAX_AHEAD_SECONDS + 1, 1_800_000_000_000])
 def test_an_event_without_a_usable_time_is_read_again_and_cannot_make_others_stale(
     time: int | None,
 ) -> None:
@@ -168,7 +168,7 @@ def test_two_contents_of_one_second_are_both_forwarded_and_read_again() -> None:
     assert plan.dropped == {}
 
 
-def test_a_replay_passes_and_says_so() -> None:
+def test_a_replay_is_forwarded_with_its_origin() -> None:
     stage = Stage()
     stage.take(Consumed(envelope(100)))
     plan = stage.take(Consumed(envelope(100), headers=(("origin", b"replay"),)))
@@ -195,14 +195,14 @@ def test_a_replay_passes_and_says_so() -> None:
         (envelope(100, notes="n" * (MAX_MESSAGE_BYTES + 1)), b"too_large"),
     ],
 )
-def test_what_cannot_be_read_becomes_a_dead_letter_as_it_was(
+def test_an_unreadable_event_becomes_a_dead_letter_unchanged(
     value: bytes | None, reason: bytes
 ) -> None:
     plan = Stage().take(Consumed(value), Consumed(envelope(100)))
     (topic, written, key, headers), _ = plan.outputs
     assert (topic, key) == (NAMES.dead_letter.name, b"g/c")
-    if value is not None and len(value) > MAX_CHANGE:
-        assert written == b"", "the topic would not take it"
+    if value is not None and len(value) > MAX_CHANGE_BYTES:
+        assert written == b"", "the topic would not accept it"
         assert b"left out" in (header(headers, "dlq.detail") or b"")
     else:
         assert written == value
@@ -276,7 +276,7 @@ def test_any_id_is_its_own_contact(identity: str) -> None:
     ),
     st.integers(-1, 2**63 - 1),
 )
-def test_no_header_stops_the_stage_and_what_follows_can_be_read_again(
+def test_no_header_stops_the_stage_and_its_records_can_be_parsed(
     headers: list[tuple[str, bytes | None]], value: bytes, timestamp: int
 ) -> None:
     plan = Stage().take(Consumed(value, headers=headers, timestamp=timestamp))
@@ -290,7 +290,7 @@ def test_no_header_stops_the_stage_and_what_follows_can_be_read_again(
 
 
 @pytest.mark.parametrize("received", [b"9" * 25, b"9" * 5000, b"\xff", b"-1", None])
-def test_the_time_of_the_record_stands_in_for_a_time_of_receipt_that_is_none(
+def test_the_time_of_the_record_replaces_an_invalid_time_of_receipt(
     received: bytes | None,
 ) -> None:
     headers = (("origin", b"webhook"), ("received_ms", received))

@@ -1,5 +1,6 @@
-"""Is an event news? The rules one by one, and against a naive model under every order, redelivery
-and crash.
+"""Which events are forwarded: the rules one by one, and against a naive model.
+
+The model is compared under every order, redelivery and crash.
 """
 
 from contextlib import suppress
@@ -40,7 +41,7 @@ def event(
 
 
 def outcome(*events: ContactEvent) -> list[str]:
-    """What is decided of each event in turn."""
+    """The decisions on the events, one after the other."""
     reasons, state = [], None
     for each in events:
         forward, reason, state, _ = decide(state, each, NOW)
@@ -50,11 +51,11 @@ def outcome(*events: ContactEvent) -> list[str]:
     return reasons
 
 
-def test_the_first_event_of_a_contact_is_news() -> None:
+def test_the_first_event_of_a_contact_is_forwarded() -> None:
     assert outcome(event(10)) == ["forwarded"]
 
 
-def test_a_deletion_of_a_contact_never_seen_is_news() -> None:
+def test_a_deletion_of_a_contact_never_seen_is_forwarded() -> None:
     assert outcome(event(10, DELETED)) == ["forwarded"]
 
 
@@ -78,7 +79,7 @@ def test_the_same_content_in_the_same_second_is_a_duplicate() -> None:
     ]
 
 
-def test_another_content_in_the_same_second_wins_for_the_moment_and_is_read_again() -> None:
+def test_another_content_in_the_same_second_is_forwarded_and_the_contact_read_again() -> None:
     state = decide(None, event(10, A, "n1"), NOW).state
     decision = decide(state, event(10, B, "n2"), NOW)
     assert decision.forward
@@ -96,7 +97,7 @@ def test_a_contact_changed_back_within_a_second_is_forwarded_back() -> None:
     ]
 
 
-def test_a_contact_that_comes_back_after_its_deletion_is_news() -> None:
+def test_a_contact_created_again_after_its_deletion_is_forwarded() -> None:
     assert outcome(event(1, A), event(5, DELETED), event(3, A, "late"), event(9, A)) == [
         "forwarded",
         "forwarded",
@@ -105,7 +106,7 @@ def test_a_contact_that_comes_back_after_its_deletion_is_news() -> None:
     ]
 
 
-def test_an_event_without_a_body_is_read_again_and_its_time_counts() -> None:
+def test_after_an_event_without_a_body_the_contact_is_read_again_and_the_version_counts() -> None:
     state = decide(None, event(10, A), NOW).state
     decision = decide(state, event(20, b"", "truncated"), NOW)
     assert not decision.forward
@@ -115,11 +116,11 @@ def test_an_event_without_a_body_is_read_again_and_its_time_counts() -> None:
     assert decide(decision.state, event(20, b"", "truncated"), NOW).reason == "retry"
 
 
-def test_an_event_without_a_body_from_the_future_is_read_after_its_own_time() -> None:
+def test_after_an_event_without_a_body_from_the_future_the_contact_is_read_after_its_time() -> None:
     assert decide(None, event(NOW + 50, b""), NOW).refetch == NOW + 50 + SETTLED
 
 
-def test_an_event_without_a_time_is_read_again_and_changes_nothing() -> None:
+def test_after_an_event_without_a_time_the_contact_is_read_again_and_nothing_remembered() -> None:
     state = decide(None, event(10, A), NOW).state
     decision = decide(state, event(None, B), NOW)
     assert (decision.forward, decision.reason, decision.refetch) == (
@@ -131,44 +132,37 @@ def test_an_event_without_a_time_is_read_again_and_changes_nothing() -> None:
     assert decide(None, event(None, B), NOW).state is None
 
 
-def test_after_a_change_of_the_mapping_the_same_contact_is_news() -> None:
+def test_after_a_change_of_the_mapping_the_same_contact_is_forwarded_again() -> None:
     assert outcome(event(10, A), event(20, B, mapping=NEW)) == ["forwarded", "forwarded"]
 
 
 @pytest.mark.parametrize(
     ("before", "replayed", "expected"),
     [
-        ([event(10, A, "n")], event(10, A, "n", forced=True), "forwarded"),  # the one forwarded
-        ([event(10, A)], event(11, A, forced=True), "forwarded"),  # newer than all
-        (
-            [event(1, A), event(10, A)],
-            event(1, A, forced=True),
-            "forwarded",
-        ),  # forwarded, though a newer one was seen
+        # The version forwarded.
+        ([event(10, A, "n")], event(10, A, "n", forced=True), "forwarded"),
+        # Newer than all.
+        ([event(10, A)], event(11, A, forced=True), "forwarded"),
+        # The version forwarded, although a newer one was seen.
+        ([event(1, A), event(10, A)], event(1, A, forced=True), "forwarded"),
         ([event(1, A), event(10, A)], event(5, B, forced=True), "stale"),
         ([event(1, A), event(10, B)], event(1, A, forced=True), "stale"),
-        (
-            [event(5, A), event(5, B), event(9, B)],
-            event(5, A, forced=True),
-            "stale",
-        ),  # the rival that a page has settled
-        (
-            [event(5, A), event(9, A)],
-            event(5, B, forced=True, mapping=NEW),
-            "forwarded",
-        ),  # the mapping changed since
+        # The other content of a second, which a page has settled since.
+        ([event(5, A), event(5, B), event(9, B)], event(5, A, forced=True), "stale"),
+        # The mapping has changed since.
+        ([event(5, A), event(9, A)], event(5, B, forced=True, mapping=NEW), "forwarded"),
         ([event(5, A)], event(5, B, forced=True), "same_second"),
         ([event(5, A)], event(5, B, forced=True, mapping=NEW), "forwarded"),
         ([event(5, A), event(9, b"")], event(5, b"", forced=True), "stale"),
     ],
 )
-def test_a_replay_passes_only_as_the_one_forwarded_or_as_the_newest(
+def test_a_replay_is_forwarded_only_as_the_version_forwarded_or_the_newest(
     before: list[ContactEvent], replayed: ContactEvent, expected: str
 ) -> None:
     assert outcome(*before, replayed)[-1] == expected
 
 
-def test_a_replay_of_the_one_forwarded_leaves_the_newest_version_seen() -> None:
+def test_a_replay_of_the_version_forwarded_keeps_the_newest_version_seen() -> None:
     assert outcome(event(1, A), event(10, A), event(1, A, forced=True), event(5, B))[-1] == "stale"
 
 
@@ -206,7 +200,7 @@ def test_a_damaged_state_is_refused_or_is_a_state(state: DedupeState, data: st.D
 
 @dataclass
 class Naive:
-    """The design's rules over the whole history of a contact, by searching it."""
+    """The rules, applied by searching the whole history of a contact."""
 
     seen: list[ContactEvent] = field(default_factory=list)
     forwarded: list[ContactEvent] = field(default_factory=list)
@@ -246,7 +240,9 @@ EVENTS = st.builds(
 
 
 @given(st.lists(EVENTS, max_size=30))
-def test_it_decides_as_a_naive_model_over_the_whole_history(events: list[ContactEvent]) -> None:
+def test_decisions_equal_those_of_a_naive_model_over_the_whole_history(
+    events: list[ContactEvent],
+) -> None:
     naive, state = Naive(), None
     for each in events:
         forward, _, state, _ = decide(state, each, NOW)
@@ -255,8 +251,9 @@ def test_it_decides_as_a_naive_model_over_the_whole_history(events: list[Contact
 
 @dataclass
 class Log:
-    """What a worker leaves behind: outputs, then the table, then the commit; a crash may fall
-    between any two.
+    """The results of a worker: outputs, then the table, then the commit.
+
+    A crash may come between any two.
     """
 
     outputs: list[ContactEvent] = field(default_factory=list)
@@ -265,8 +262,9 @@ class Log:
     committed: int = 0
 
     def batch(self, log: list[ContactEvent], size: int, steps: int, torn: int) -> None:
-        """Takes up to `size` events behind the commit and dies after `steps` of the three; dying in
-        the first leaves `torn` outputs.
+        """Works on up to `size` events after the commit and crashes after `steps` of the three.
+
+        A crash during the first leaves `torn` outputs.
         """
         state = None if self.table is None else decode(self.table)
         outputs: list[ContactEvent] = []

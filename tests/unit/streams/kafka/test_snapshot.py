@@ -1,4 +1,4 @@
-"""Readings of topics as tables: one at a time, and none left open."""
+"""Topics are read one at a time, to their end, and no consumer is left open."""
 
 import asyncio
 import threading
@@ -7,17 +7,17 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.kafka import snapshot
 from streams.kafka.records import KafkaRecord
-from streams.kafka.snapshot import Snapshots
+from streams.kafka.snapshot import OFFSET_TAIL, Snapshots, SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings, load
+from tests.support.fake_consumer import FakeConsumer, FakeMessage
 
 
 class Topic:
-    """A topic in the place of `read_to_end`: how many read it now, how many did at most, and what each
-    took.
-    """
+    """Stands for `read_to_end`: counts the readers now and at most, and what each one took."""
 
     def __init__(self, records: int) -> None:
         self.records, self.open, self.most = records, 0, 0
@@ -46,7 +46,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     return made
 
 
-async def test_however_many_ask_one_topic_is_read_at_a_time(topic: Topic) -> None:
+async def test_topics_are_read_one_at_a_time(topic: Topic) -> None:
     async with Snapshots(load(KafkaSettings, {})) as snapshots:
         counts = await asyncio.gather(
             *(snapshots.read("t", lambda records: sum(1 for _ in records)) for _ in range(8))
@@ -55,13 +55,80 @@ async def test_however_many_ask_one_topic_is_read_at_a_time(topic: Topic) -> Non
     assert topic.most == 1
 
 
-async def test_a_reading_that_takes_its_fill_leaves_no_client_open(topic: Topic) -> None:
+async def test_a_reader_that_stops_early_leaves_no_consumer_open(topic: Topic) -> None:
     kept: list[Iterator[KafkaRecord]] = []
 
     def some(records: Iterator[KafkaRecord]) -> int:
-        kept.append(records)  # else the garbage collector would close it
+        kept.append(records)  # otherwise the garbage collector would close it
         return len(list(islice(records, 3)))
 
     async with Snapshots(load(KafkaSettings, {})) as snapshots:
         assert await snapshots.read("t", some) == 3
         assert (topic.open, topic.taken) == (0, [3])
+
+
+def record(partition: int, offset: int) -> FakeMessage:
+    return FakeMessage(offset, of=partition)
+
+
+def end(partition: int, offset: int) -> FakeMessage:
+    return FakeMessage(offset, KafkaError(KafkaError._PARTITION_EOF), partition)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, fake: FakeConsumer) -> KafkaSettings:
+    monkeypatch.setattr(snapshot, "Consumer", lambda _config: fake)
+    return load(KafkaSettings, {})
+
+
+@pytest.mark.parametrize(
+    ("start", "assigned"),
+    [({}, 0), ({"offset": 30}, 30), ({"last": 10}, OFFSET_TAIL - 10)],
+)
+def test_partition_0_is_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, start: dict[str, int], assigned: int
+) -> None:
+    fake = FakeConsumer([[record(0, 7), record(0, 8)], [record(0, 9), end(0, 10), record(0, 10)]])
+    kafka = use(monkeypatch, fake)
+    assert [each.offset for each in read_to_end(kafka, "t", **start)] == [7, 8, 9]
+    assert [(each.partition, each.offset) for each in fake.assigned] == [(0, assigned)]
+    assert fake.closed
+
+
+def test_every_partition_is_read_from_a_moment_to_the_end_that_it_had_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeConsumer(
+        [
+            [record(0, 0), record(1, 0), record(0, 1), record(0, 2)],
+            # Partition 0 is written to on and on; 1 ends with an offset without a record.
+            [record(0, 3), record(1, 1), end(1, 3)],
+        ],
+        ends={0: 2, 1: 3, 2: 0},
+    )
+    kafka = use(monkeypatch, fake)
+    found = [(each.partition, each.offset) for each in read_to_end(kafka, "t", since=1.0)]
+    assert found == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [each.partition for each in fake.assigned] == [0, 1], "2 has no record since then"
+
+
+def test_a_passing_error_fails_the_command_that_reads_from_a_moment_and_no_other_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = FakeMessage(0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), 0)
+    fake = FakeConsumer([[record(0, 0), refused]], ends={0: 5})
+    with pytest.raises(KafkaException):
+        list(read_to_end(use(monkeypatch, fake), "t", since=1.0))
+    assert fake.closed
+    fake = FakeConsumer([[refused, record(0, 0), end(0, 1)]])
+    assert [each.offset for each in read_to_end(use(monkeypatch, fake), "t")] == [0]
+
+
+def test_a_topic_whose_end_is_not_reached_in_time_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka = use(monkeypatch, FakeConsumer([[record(0, 0)]], ends={0: 5}))
+    with pytest.raises(SnapshotStalled, match="not read to its end within 0 s"):
+        list(read_to_end(kafka, "t", since=1.0, within=0.0))
+    monkeypatch.setattr(snapshot, "STALL_SECONDS", -1.0)
+    with pytest.raises(SnapshotStalled, match="no record for"):
+        list(read_to_end(use(monkeypatch, FakeConsumer([])), "t"))

@@ -1,4 +1,4 @@
-"""What the logs may not say: the contents of the variables around an exception."""
+"""The logs do not contain the values of the variables around an exception."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ ADDRESS = "ariadne@labyrinth.example"
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    """Logging is the process's own: other tests find it as it was."""
+    """Restores the process's logging for other tests."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     yield
@@ -34,7 +34,7 @@ def fail(contact: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("form", ["json", "console"])
 @pytest.mark.parametrize("logger", ["structlog", "logging"])
-def test_an_exception_is_told_with_its_place_and_without_the_variables_around_it(
+def test_an_exception_is_logged_with_its_place_and_without_the_variables_around_it(
     form: str, logger: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(load(ProcessSettings, {"OPS_LOG_FORMAT": form}), "bridge")
@@ -45,11 +45,11 @@ def test_an_exception_is_told_with_its_place_and_without_the_variables_around_it
             structlog.get_logger().exception("failed")
         else:
             logging.getLogger("somebody.else").exception("failed")
-    said = capsys.readouterr().err
-    assert "an address of 25 characters" in said
-    assert "test_logs.py" in said
-    assert ADDRESS not in said
+    logged = capsys.readouterr().err
+    assert "an address of 25 characters" in logged
+    assert "test_logs.py" in logged
+    assert ADDRESS not in logged
     if form == "json":
-        line = json.loads(said)
+        line = json.loads(logged)
         assert (line["event"], line["stage"]) == ("failed", "bridge")
         assert line["exception"][0]["frames"][-1]["name"] == "fail"

@@ -1,0 +1,140 @@
+"""Takes in notifications: checks the signature, decides, and publishes.
+
+The answer to Nylas follows from the result. Nylas redelivers only after 408, 429, 502, 503, 504 and
+507, and waits 10 s for an answer. So every passing fault is answered with 503 within 8 s.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+
+import structlog
+
+from connectors.nylas.webhook import signature_matches
+from streams.bridge.broker_status import BrokerStatus
+from streams.bridge.decision import BridgeDecision, decide
+from streams.bridge.reader_notice import ReaderNotice
+from streams.events import dead_letter_headers, now_ms
+from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord
+from streams.metrics import NOTIFICATIONS, BridgeMetrics
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+# Of the 10 s that Nylas waits; the other 2 s are for the network.
+WEBHOOK_ANSWER_SECONDS = 8.0
+
+
+class InFlight:
+    """Counts the notifications that wait for the broker's acknowledgement. A context manager."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.count -= 1
+        if not self.count:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Returns once there is none, or after so many seconds."""
+        if self.count:
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+
+
+class NotificationIntake:
+    """Receives notifications while it has a secret and is not `stopping`."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        names: Topics,
+        limit: int,
+        metrics: BridgeMetrics,
+        broker: BrokerStatus,
+        notice: ReaderNotice,
+    ) -> None:
+        self._publisher = publisher
+        self._names = names
+        self._limit = limit
+        self._broker = broker
+        self._notice = notice
+        self._dead_lettered = metrics.dead_lettered
+        self._notifications = {kind: metrics.notifications.labels(kind) for kind in NOTIFICATIONS}
+        self.in_flight = InFlight()
+        self.secrets: Sequence[bytes] = ()
+        self.stopping = False
+        metrics.in_flight.set_function(lambda: self.in_flight.count)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether notifications can be received."""
+        return bool(self.secrets) and not self.stopping
+
+    async def receive(
+        self, raw: bytes, signature: str | None, encodings: Sequence[str]
+    ) -> tuple[int, str]:
+        """Takes in a POST's body; returns the HTTP status and the outcome for the metrics.
+
+        `encodings` are the Content-Encoding headers. Returns within WEBHOOK_ANSWER_SECONDS.
+        """
+        if not self.secrets:
+            return 503, "no_secret"
+        if not signature_matches(self.secrets, raw, signature):
+            return 401, "bad_signature"
+        decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
+        # A last attempt would be lost, so it is still published while the bridge stops.
+        if self.stopping and not decision.last_attempt:
+            return 503, "stopping"
+        if decision.record is not None:
+            try:
+                decision = await self._publish(decision, decision.record)
+            except Exception as error:
+                if decision.last_attempt:
+                    self._notice.notification_lost()
+                if not isinstance(error, PublishFailed | TimeoutError):
+                    raise
+                self._broker.not_acknowledged(error)
+                return 503, "broker_unavailable"
+        if decision.reason:
+            self._dead_lettered.labels(decision.reason).inc()
+            log.warning("notification dead-lettered", reason=decision.reason, bytes=len(raw))
+        else:
+            self._notifications[decision.kind].inc()
+        return decision.status, decision.outcome
+
+    async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
+        """Publishes the record; a record that the broker always refuses is dead-lettered.
+
+        Returns the decision as it was carried out. Raises PublishFailed or TimeoutError.
+        """
+        with self.in_flight:
+            async with asyncio.timeout(WEBHOOK_ANSWER_SECONDS):
+                try:
+                    await self._publisher.publish([record])
+                except PublishFailed as error:
+                    if not error.permanent or decision.reason:
+                        raise
+                    # Nylas would send it twice more, in vain.
+                    headers = dead_letter_headers(record, "bridge", "refused_by_broker", str(error))
+                    dead = KafkaRecord(
+                        self._names.dead_letter.name, record.key, record.value, headers
+                    )
+                    await self._publisher.publish([dead])
+                    decision = BridgeDecision(
+                        200, "dead_lettered", record=dead, reason="refused_by_broker"
+                    )
+        return decision

@@ -1,0 +1,82 @@
+"""A confluent-kafka consumer without a broker, which returns what a test lays down."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from confluent_kafka import KafkaError, TopicPartition
+
+TIMESTAMP_MS = 1_700_000_000_000
+
+
+@dataclass
+class FakeMessage:
+    """A message of confluent-kafka: a record, or an error with its place."""
+
+    at: int
+    fault: KafkaError | None = None
+    of: int = 3
+
+    def error(self) -> KafkaError | None:
+        return self.fault
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return self.of
+
+    def offset(self) -> int:
+        return self.at
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v%d" % self.at
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("name", b"value")]
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, TIMESTAMP_MS
+
+
+@dataclass
+class FakeConsumer:
+    """Returns one of `answers` for each call of `consume`, and then nothing.
+
+    `ends` are the end offsets of the partitions that exist; each begins at 0.
+    """
+
+    answers: list[list[FakeMessage]]
+    ends: dict[int, int] = field(default_factory=dict)
+    asked: list[tuple[int, float]] = field(default_factory=list)
+    assigned: list[TopicPartition] = field(default_factory=list)
+    closed: bool = False
+
+    def consume(self, limit: int, seconds: float) -> list[FakeMessage]:
+        self.asked.append((limit, seconds))
+        return self.answers.pop(0) if self.answers else []
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned = partitions
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        metadata = SimpleNamespace(error=None, partitions=dict.fromkeys(self.ends))
+        return SimpleNamespace(topics={topic: metadata})
+
+    def offsets_for_times(
+        self, asked: list[TopicPartition], timeout: float
+    ) -> list[TopicPartition]:
+        """The start of each partition; -1 of an empty one, as the broker answers."""
+        return [
+            TopicPartition(each.topic, each.partition, 0 if self.ends[each.partition] else -1)
+            for each in asked
+        ]
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+        return 0, self.ends[partition.partition]
+
+    def close(self) -> None:
+        self.closed = True

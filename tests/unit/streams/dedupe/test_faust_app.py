@@ -1,0 +1,98 @@
+"""How dedupe's Faust application ends: by a signal, by a fault, or without a broker."""
+
+import asyncio
+from typing import Any
+
+import aiokafka
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from deploy.local.broker import free_ports
+from streams.dedupe.faust_app import failure, make_app, run_until_stopped
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.ops import Health
+from streams.runtime.watchdog import Watchdog
+from streams.settings import KafkaSettings, load
+from tests.support.death import Died, die
+
+ENDS_SECONDS = 20.0
+
+
+class FakeApp:
+    """An application whose start fails, or that crashes later, or that runs until it is stopped."""
+
+    die = staticmethod(die)
+
+    def __init__(self, start: Exception | None = None, crash: Exception | None = None) -> None:
+        self.start_error, self.crash_reason = start, crash
+        self.rebalancing_count = 0
+        self.ended = asyncio.Event()
+
+    async def start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+        if self.crash_reason is not None:
+            self.ended.set()
+
+    async def wait_until_stopped(self) -> None:
+        await self.ended.wait()
+
+    async def stop(self) -> None:
+        self.ended.set()
+
+
+async def run(app: Any, stopping: asyncio.Event | None = None) -> None:
+    async with asyncio.timeout(ENDS_SECONDS):
+        await run_until_stopped(app, stopping or asyncio.Event(), Watchdog(5.0, die), 5.0)
+
+
+@pytest.mark.parametrize("role", ["start", "crash"])
+async def test_an_application_that_fails_ends_the_process_with_the_reason(role: str) -> None:
+    fault: Any = {role: ValueError("a bug")}
+    with pytest.raises(Died, match="a bug") as died:
+        await run(FakeApp(**fault))
+    assert died.value.args[0] is ExitCode.CRASHED
+
+
+async def test_a_signal_stops_the_application_in_good_order() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    app = FakeApp()
+    await run(app, stopping)
+    assert app.ended.is_set()
+
+
+@pytest.mark.parametrize("connects_first", ["producer", "consumer"])
+async def test_a_broker_that_is_away_when_faust_connects_is_no_crash(
+    monkeypatch: pytest.MonkeyPatch, connects_first: str
+) -> None:
+    if connects_first == "consumer":
+
+        async def connected(_producer: Any) -> None: ...
+
+        monkeypatch.setattr(aiokafka.AIOKafkaProducer, "start", connected)
+        monkeypatch.setattr("threading.excepthook", lambda _: None)
+    (port,) = free_ports(1)
+    kafka = load(KafkaSettings, {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
+    app = make_app(kafka, "group", 10.0, Health(60.0))
+    app.die = die
+
+    async def agent(batches: Any) -> None:
+        async for _ in batches:
+            raise AssertionError("nothing can be read")
+
+    app.agent(app.bytes_topic("events"), name="dedupe", concurrency=1)(agent)
+    try:
+        with pytest.raises(Died, match=f"no broker could be reached.*{port}") as died:
+            await run(app)
+    finally:
+        await app.stop()
+        app.consumer._thread.thread_loop.close()
+    assert died.value.args[0] is ExitCode.BROKER_UNAVAILABLE
+
+
+def test_a_lost_connection_after_the_first_assignment_is_not_taken_for_a_failed_start() -> None:
+    error = KafkaConnectionError("no connection to node 1")
+    assert failure(error, joined=False)[0] is ExitCode.BROKER_UNAVAILABLE
+    assert failure(error, joined=True)[0] is ExitCode.CRASHED
+    assert failure(None, joined=False)[0] is ExitCode.CRASHED

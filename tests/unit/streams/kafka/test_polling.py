@@ -1,0 +1,118 @@
+"""What each message of a consumer becomes: a record, the end of a partition, or an error."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.kafka.assigned import AssignedPartition
+from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.records import KafkaRecord
+from streams.settings import KafkaSettings, load
+from tests.support.fake_consumer import TIMESTAMP_MS, FakeConsumer, FakeMessage
+
+
+def consumer(*answers: list[FakeMessage]) -> Any:
+    return FakeConsumer(list(answers))
+
+
+def fatal() -> KafkaError:
+    return KafkaError(KafkaError._FENCED, "fenced", fatal=True)
+
+
+def nothing(_error: KafkaError) -> None:
+    raise AssertionError("an error that is raised or yielded is not passed on as well")
+
+
+def test_a_message_becomes_a_record_in_the_order_of_the_client() -> None:
+    fake = consumer([FakeMessage(7), FakeMessage(9)])
+    found = list(poll(fake, 500, 0.3, nothing))
+    assert found == [
+        KafkaRecord("t", b"k", b"v%d" % at, [("name", b"value")], 3, at, TIMESTAMP_MS)
+        for at in (7, 9)
+    ]
+    assert fake.asked == [(500, 0.3)], "one call of the client"
+
+
+def test_the_end_of_a_partition_is_yielded_with_its_place() -> None:
+    end = FakeMessage(12, KafkaError(KafkaError._PARTITION_EOF))
+    assert list(poll(consumer([end]), 1, 0.0, nothing)) == [EndOfPartition("t", 3, 12)]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (KafkaError(KafkaError._AUTO_OFFSET_RESET), OffsetOutOfRange),
+        (KafkaError(KafkaError.OFFSET_OUT_OF_RANGE), OffsetOutOfRange),
+        (KafkaError(KafkaError._AUTHENTICATION), KafkaException),
+        (fatal(), KafkaException),
+    ],
+    ids=["auto_offset_reset", "offset_out_of_range", "authentication", "fatal"],
+)
+def test_records_before_an_error_are_yielded_before_it_is_raised(
+    error: KafkaError, raised: type[Exception]
+) -> None:
+    events = poll(consumer([FakeMessage(7), FakeMessage(8, error)]), 500, 0.3, nothing)
+    first = next(events)
+    assert isinstance(first, KafkaRecord)
+    assert first.offset == 7
+    with pytest.raises(raised):
+        next(events)
+
+
+def test_an_offset_out_of_range_names_the_partition() -> None:
+    error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "no such offset")
+    with pytest.raises(OffsetOutOfRange, match=r"t\[3\]: no such offset"):
+        list(poll(consumer([FakeMessage(0, error)]), 500, 0.3, nothing))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError.NOT_LEADER_FOR_PARTITION],
+)
+def test_an_error_that_the_client_recovers_from_is_passed_on_and_reading_goes_on(code: int) -> None:
+    passed: list[int] = []
+    messages = [FakeMessage(7), FakeMessage(0, KafkaError(code)), FakeMessage(8)]
+    found = list(poll(consumer(messages), 500, 0.3, lambda error: passed.append(error.code())))
+    assert [event.offset for event in found] == [7, 8]
+    assert passed == [code]
+
+
+def assigned(monkeypatch: pytest.MonkeyPatch, *answers: list[FakeMessage]) -> AssignedPartition:
+    """A partition whose client is a fake."""
+    monkeypatch.setattr("streams.kafka.assigned.Consumer", lambda _config: consumer(*answers))
+    return AssignedPartition(load(KafkaSettings, {}), "t", "group", lambda: None)
+
+
+async def test_an_assigned_partition_returns_the_records_before_an_offset_out_of_range(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = FakeMessage(9, KafkaError(KafkaError._AUTO_OFFSET_RESET))
+    first, second = [FakeMessage(7), FakeMessage(8), gone], [FakeMessage(99)]
+    async with assigned(monkeypatch, first, second) as partition:
+        assert [record.offset for record in await partition.consume()] == [7, 8]
+        assert partition.position == 9
+        for _ in range(2):
+            with pytest.raises(OffsetOutOfRange):
+                await partition.consume()
+        assert partition.position == 9, "nothing is read before the caller starts over"
+
+
+async def test_an_assigned_partition_returns_the_records_before_a_fatal_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with assigned(monkeypatch, [FakeMessage(7), FakeMessage(8, fatal())]) as partition:
+        assert [record.offset for record in await partition.consume()] == [7]
+        with pytest.raises(KafkaException):
+            await partition.consume()
+
+
+async def test_an_assigned_partition_notices_its_end_and_goes_on_after_a_passing_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end = FakeMessage(8, KafkaError(KafkaError._PARTITION_EOF))
+    away = FakeMessage(0, KafkaError(KafkaError._TRANSPORT))
+    async with assigned(monkeypatch, [FakeMessage(7), away, end]) as partition:
+        assert [record.offset for record in await partition.consume()] == [7]
+        assert partition.at_end
+        assert await partition.consume() == []
