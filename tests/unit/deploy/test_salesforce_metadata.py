@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from connectors.salesforce.api.client import API_VERSION, SalesforceClient
+from connectors.salesforce.api.client import API_VERSION, Fence
 from connectors.salesforce.api.composite import KEY_FIELD, SubAnswer, Subrequest
 from connectors.salesforce.api.errors import VERSION_FIELD
 from connectors.salesforce.checkup import VERSION_FORMULA, VERSION_RULE
@@ -22,7 +22,7 @@ from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.schema import EMAIL_FIELDS
 from connectors.salesforce.simulator import World
 from tests.support.paths import ROOT
-from tests.support.salesforce_org import simulated_org
+from tests.support.salesforce_org import Composite, simulated_org
 
 FOLDER = ROOT / "deploy" / "salesforce"
 SOURCE = FOLDER / "force-app" / "main" / "default"
@@ -198,19 +198,15 @@ def somebody(
     return ContactVersion(f"g/c{number}", version, contact)
 
 
-async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used() -> None:
     used = Used()
-    sent = SalesforceClient.composite
 
     async def noted(
-        self: SalesforceClient, requests: Sequence[Subrequest], kind: str
+        composite: Composite, requests: Sequence[Subrequest], kind: str, fence: Fence
     ) -> list[SubAnswer]:
         used.note(requests)
-        return await sent(self, requests, kind)
+        return await composite(requests, kind, fence)
 
-    monkeypatch.setattr(SalesforceClient, "composite", noted)
     permitted = granted()
     always = SYSTEM | NEVER_PERMITTED
     hidden, read_only = [], [name for name, editable in permitted.items() if not editable]
@@ -235,6 +231,7 @@ async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used
         somebody(3, "three@lead.example"),  # found, and adopted
     ]
     async with simulated_org(document) as org:
+        org.client.intercept = noted
         fates = {key: one.status for key, one in (await org.all(*people)).items()}
         assert fates == {
             "g/c1": OutcomeStatus.CREATED,

@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
+from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_rules import parse
-from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
+from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.suppression import Suppression
-from connectors.salesforce.sync import ACCOUNT_RETRY_SECONDS, DESCRIBE_SECONDS, NEXT_BATCH, Sync
-from tests.support.salesforce_org import SimulatedOrg, simulated_org
+from connectors.salesforce.sync import Sync
+from tests.support.salesforce_org import Composite, InterceptedClient, SimulatedOrg, simulated_org
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 ACME = make_id("001", 1)
@@ -174,25 +177,22 @@ async def test_two_batches_never_adopt_one_record_at_once() -> None:
         assert (await one(org, late)).status is OutcomeStatus.FILLED
 
 
-async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted() -> None:
     rule = {"name": "B", "sobject": "Lead", "match_on": ["Email"], "action": "Block"}
     async with simulated_org({"duplicate_rules": [rule]}) as org:
         plan = await org.sync.resolve([change("g/1", "ada@else.example")])
         org.world.add(
             "Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test"
         )
-        composite = org.sync._client.composite
 
-        async def erasing(requests: Any, kind: str) -> Any:
-            answers = await composite(requests, kind)
+        async def erasing(composite: Composite, *arguments: Any) -> Any:
+            answers = await composite(*arguments)
             org.sync.policy = replace(
                 org.sync.policy, suppression=Suppression().adding(["ada@else.example"])
             )
             return answers
 
-        monkeypatch.setattr(org.sync._client, "composite", erasing)
+        org.client.intercept = erasing
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, outcome.reason) == (OutcomeStatus.SKIPPED, "suppressed")
         assert org.people()[0].get(KEY) is None
@@ -289,7 +289,7 @@ async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
         org.world.change_settings({"read_only_fields": ["Lead.Title"]})
         outcomes = await org.all(*(person(number, job_title="Engineer") for number in range(2, 10)))
         assert {outcome.status for outcome in outcomes.values()} == {OutcomeStatus.CREATED}
-        assert org.counts["stripped", "Lead.Title"] >= 1
+        assert org.counts[SyncWarning.FIELD_REFUSED, "Lead.Title"] >= 1
         writes = org.calls["composite_write"]
         await org.all(*(person(number, job_title="Engineer") for number in range(10, 20)))
         assert org.calls["composite_write"] == writes + 1
@@ -327,15 +327,18 @@ async def test_a_field_that_one_row_may_not_have_stays_everybody_elses() -> None
             ("Person 1", "Engineer"),
             ("Person 4", "Boss"),
         }
-        org.now += DESCRIBE_SECONDS
+        org.now += DESCRIBE_INTERVAL_SECONDS
         await org.all(person(5))
-        assert (org.calls["composite_start"], org.counts["missing", "Lead.Title"]) == (3, 0)
+        assert (
+            org.calls["composite_start"],
+            org.counts[SyncWarning.FIELD_MISSING, "Lead.Title"],
+        ) == (3, 0)
 
 
 async def test_a_permission_granted_later_is_noticed_with_a_refresh() -> None:
     async with simulated_org({"settings": {"hidden_fields": ["Lead.Title"]}}) as org:
         await org.all(person(1, job_title="Engineer"))
-        assert org.counts["missing", "Lead.Title"] == 1
+        assert org.counts[SyncWarning.FIELD_MISSING, "Lead.Title"] == 1
         org.world.change_settings({"hidden_fields": []})
         org.now += 901
         before = sum(org.calls.values())
@@ -345,19 +348,16 @@ async def test_a_permission_granted_later_is_noticed_with_a_refresh() -> None:
         assert {row.get("Title") for row in org.people()} == {"Engineer", None}
 
 
-async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_batch_keeps_its_schemas_while_another_one_starts_again() -> None:
     async with simulated_org() as org:
         await org.all(person(1))
         asked, starting, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        composite = org.sync._client.composite
 
-        async def held(requests: Any, kind: str) -> Any:
+        async def held(composite: Composite, requests: Any, kind: str, fence: Fence) -> Any:
             if kind == "composite_start":
                 starting.set()
                 await asyncio.wait_for(ended.wait(), 30)
-            answers = await composite(requests, kind)
+            answers = await composite(requests, kind, fence)
             if "p2%40" in requests[0].url:
                 asked.set()
                 await asyncio.wait_for(starting.wait(), 30)
@@ -369,7 +369,7 @@ async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(
             finally:
                 ended.set()
 
-        monkeypatch.setattr(org.sync._client, "composite", held)
+        org.client.intercept = held
         under_way = asyncio.create_task(first())
         await asyncio.wait_for(asked.wait(), 30)
         org.world.change_settings({"hidden_fields": ["Lead.Title"]})
@@ -429,9 +429,8 @@ async def test_a_newer_version_written_between_query_and_write_wins() -> None:
         plan = await org.sync.resolve(
             [change("g/1", "ada@else.example", surname="Older", version=200)]
         )
-        elsewhere = Sync(
-            org.sync._client, org.sync.policy
-        )  # as a process that believes it is still the writer
+        # as a process that believes it is still the writer
+        elsewhere = Sync(org.client, org.sync.policy)
         await elsewhere.sync([change("g/1", "ada@else.example", surname="Newer", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0]["LastName"]) == (OutcomeStatus.STALE, "Newer")
@@ -442,7 +441,7 @@ async def test_a_row_of_the_version_that_stands_does_not_pass_a_newer_one() -> N
         await one(org, change("g/1", "ada@else.example", version=100))
         replayed = change("g/1", "ada@else.example", job_title="Engineer", version=100)
         plan = await org.sync.resolve([replayed])
-        elsewhere = Sync(org.sync._client, org.sync.policy)
+        elsewhere = Sync(org.client, org.sync.policy)
         await elsewhere.sync([change("g/1", "ada@else.example", job_title="Director", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0]["Title"]) == (OutcomeStatus.STALE, "Director")
@@ -454,7 +453,7 @@ async def test_a_flag_of_the_version_that_stands_does_not_pass_a_newer_one() -> 
     async with simulated_org({"fields": fields}, policy) as org:
         await one(org, change("g/1", "ada@else.example", version=100))
         plan = await org.sync.resolve([ContactVersion("g/1", 100, None)])
-        await Sync(org.sync._client, policy).sync([change("g/1", "ada@else.example", version=300)])
+        await Sync(org.client, policy).sync([change("g/1", "ada@else.example", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0].get("Gone__c")) == (OutcomeStatus.STALE, None)
 
@@ -496,7 +495,7 @@ async def test_an_accounts_rows_are_never_in_two_requests_at_once() -> None:
 async def test_an_account_that_stays_busy_lets_the_others_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.salesforce.sync.ACCOUNT_SECONDS", 0.05)
+    monkeypatch.setattr("connectors.salesforce.record_locks.ACCOUNT_WAIT_SECONDS", 0.05)
     async with simulated_org({**ACCOUNTS, "settings": {"latency_ms_call": 400}}) as org:
         plans = [
             await org.sync.resolve([person(1)]),
@@ -539,7 +538,7 @@ async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> 
         org.world.add("Account", globex, "test")
         org.now += 901
         await one(org, person(7, domain="else.example"))
-        assert org.counts["shared_domain", ""] == 1
+        assert org.counts[SyncWarning.SHARED_DOMAIN, ""] == 1
         assert (await one(org, person(5))).sobject == "Lead"
 
 
@@ -555,7 +554,7 @@ async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_w
         assert (await one(org, person(1))).status is OutcomeStatus.RETRY
         again = await one(org, person(1))
         assert (again.status, again.sobject) == (OutcomeStatus.CREATED, "Lead")
-        assert org.counts["account_gone", ""] == 1
+        assert org.counts[SyncWarning.ACCOUNT_DELETED, ""] == 1
 
 
 async def test_an_account_that_is_there_after_all_is_known_again_at_once() -> None:
@@ -580,7 +579,7 @@ async def test_accounts_are_read_without_a_hidden_field_that_can_be_missed() -> 
         {**ACCOUNTS, "settings": {"hidden_fields": ["Account.ParentId"]}}
     ) as org:
         assert (await one(org, person(1))).sobject == "Contact"
-        assert org.counts["missing", "Account.ParentId"] == 1
+        assert org.counts[SyncWarning.FIELD_MISSING, "Account.ParentId"] == 1
 
 
 async def test_accounts_that_cannot_be_read_leave_the_configured_domains_and_are_asked_for_again() -> (
@@ -592,20 +591,17 @@ async def test_accounts_that_cannot_be_read_leave_the_configured_domains_and_are
     ) as org:
         assert (await one(org, person(1))).sobject == "Lead"
         assert (await one(org, person(2, domain="globex.example"))).sobject == "Contact"
-        assert org.counts["accounts_refused", "invalid_field"] == 1
+        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "invalid_field"] == 1
         org.world.change_settings({"hidden_fields": []})
         org.now += ACCOUNT_RETRY_SECONDS
         assert (await one(org, person(3))).sobject == "Contact"
 
 
-async def test_a_refresh_that_takes_too_long_fails_no_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_refresh_that_takes_too_long_fails_no_batch() -> None:
     async with simulated_org(ACCOUNTS) as org:
         await org.sync.start()
-        composite = org.sync._client.composite
 
-        async def timing_out(requests: Any, kind: str) -> Any:
+        async def timing_out(composite: Composite, *arguments: Any) -> Any:
             slow = SubAnswer(
                 "accounts",
                 400,
@@ -613,27 +609,28 @@ async def test_a_refresh_that_takes_too_long_fails_no_batch(
             )
             return [
                 slow if answer.reference_id == "accounts" else answer
-                for answer in await composite(requests, kind)
+                for answer in await composite(*arguments)
             ]
 
-        monkeypatch.setattr(org.sync._client, "composite", timing_out)
+        org.client.intercept = timing_out
         org.now += 901
         outcomes = await org.all(*(person(number) for number in range(5)))
         assert {outcome.sobject for outcome in outcomes.values()} == {"Contact"}
-        assert org.counts["accounts_refused", "query_timeout"] == 1
+        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "query_timeout"] == 1
 
 
-async def test_a_login_that_names_no_user_is_said_before_anything_is_overwritten_or_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class NobodysClient(InterceptedClient):
+    """A client whose login names no user."""
+
+    async def user_id(self) -> None:
+        return None
+
+
+async def test_a_login_that_names_no_user_stops_the_sync_before_anything_is_written() -> None:
     async with simulated_org() as org:
-
-        async def nobody() -> None:
-            return None
-
-        monkeypatch.setattr(org.sync._client, "user_id", nobody)
+        sync = Sync(NobodysClient(org.client), Policy())
         with pytest.raises(OrgNotPrepared, match="names no user"):
-            await org.sync.sync([person(1)])
+            await sync.sync([person(1)])
 
 
 async def test_a_fault_of_the_whole_org_is_raised_and_the_batch_is_safe_to_offer_again() -> None:
@@ -727,7 +724,10 @@ async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_i
         ).status is OutcomeStatus.CREATED
         (lead,) = org.people()
         assert (lead["Title"], lead.get("Country"), lead.get("State")) == ("Engineer", None, None)
-        assert (org.counts["left_out", "Lead.Country"], org.counts["left_out", "Lead.State"]) == (
+        assert (
+            org.counts[SyncWarning.VALUE_DROPPED, "Lead.Country"],
+            org.counts[SyncWarning.VALUE_DROPPED, "Lead.State"],
+        ) == (
             1,
             1,
         )
@@ -757,7 +757,7 @@ async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() ->
         fates = [outcomes[made.key].status for made in changes]
         assert fates == [OutcomeStatus.SKIPPED, *[OutcomeStatus.CREATED] * 5, OutcomeStatus.SKIPPED]
         assert outcomes["g/0001"].status is OutcomeStatus.CREATED
-        assert org.counts["cut", "Lead.LastName"] == 1
+        assert org.counts[SyncWarning.TRUNCATED, "Lead.LastName"] == 1
         last_names = {row["LastName"] for row in org.people()}
         assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
 

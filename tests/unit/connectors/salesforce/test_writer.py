@@ -6,7 +6,7 @@ import pytest
 
 from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
-from connectors.salesforce.writer import MOST_GUILTY
+from connectors.salesforce.writer import MAX_LONE_FAILURES
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 
@@ -72,7 +72,7 @@ async def test_more_than_a_few_guilty_rows_are_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await refuse(org, '"Email":"p7')
         with pytest.raises(RequestRejected):
-            await org.sync.sync([person(number) for number in range(70 + MOST_GUILTY)])
+            await org.sync.sync([person(number) for number in range(70 + MAX_LONE_FAILURES)])
 
 
 async def test_a_row_that_is_refused_all_alone_has_nobody_beside_it_who_passed() -> None:
