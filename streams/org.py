@@ -62,13 +62,14 @@ def credentials(settings: SalesforceSettings) -> Credentials:
     if secret:
         return ClientCredentials(settings.client_id, secret, settings.login_url)
     raise SettingsError(
-        "no Salesforce login: set SALESFORCE_PRIVATE_KEY_FILE with SALESFORCE_USERNAME (JWT bearer), "
-        "SALESFORCE_CLIENT_SECRET_FILE (client credentials), or SALESFORCE_REFRESH_TOKEN_FILE"
+        "no Salesforce login: set SALESFORCE_PRIVATE_KEY_FILE with SALESFORCE_USERNAME "
+        "(JWT bearer), SALESFORCE_CLIENT_SECRET_FILE (client credentials), "
+        "or SALESFORCE_REFRESH_TOKEN_FILE"
     )
 
 
 def audience(settings: SalesforceSettings) -> str:
-    """The audience of a JWT when the settings name none: production or the sandboxes, by login URL."""
+    """The audience of a JWT when the settings name none: production or the sandboxes."""
     url = settings.login_url.strip().rstrip("/").lower()
     return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
 
@@ -129,7 +130,8 @@ def _pair(entry: str) -> tuple[str, str]:
     domain, separator, target = entry.partition("=")
     if not separator or not domain.strip() or not target.strip():
         raise SettingsError(
-            f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form domain=domain or domain=AccountId"
+            f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form "
+            "domain=domain or domain=AccountId"
         )
     return domain.strip().lower(), target.strip()
 

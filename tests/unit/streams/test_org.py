@@ -1,6 +1,4 @@
-"""What the settings make of the org: the login, its audience, the reserve, the rules that only
-alert.
-"""
+"""The org as the settings open it: login, audience, reserve, policy and warnings."""
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -74,7 +72,7 @@ def test_what_an_operator_has_to_fix_is_counted_and_logged() -> None:
         assert registry.get_sample_value("contactstream_sink_warnings_total", labels) == 1
 
 
-def test_names_of_functions_are_a_setting() -> None:
+def test_names_of_role_mailboxes_are_a_setting() -> None:
     people = load(PeopleSettings, {"PEOPLE_ROLE_NAMES": "kontakt,!hello"})
     roles = policy(load(SalesforceSettings, {}), people, ["address_book"]).exclusions.roles
     assert ("kontakt" in roles, "hello" in roles, "info" in roles) == (True, False, True)

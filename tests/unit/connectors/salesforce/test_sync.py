@@ -1,6 +1,4 @@
-"""A batch against a whole org: two calls, every row's own fate, and whatever happens between the
-query and the write.
-"""
+"""A batch against a simulated org: two calls, an outcome for each row, changes made meanwhile."""
 
 import asyncio
 from dataclasses import replace
@@ -15,6 +13,7 @@ from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_rules import parse
 from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
+from connectors.salesforce.planner import rows as planned_rows
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
@@ -85,14 +84,17 @@ async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:
             for domain in ("acme", "else")
         ]
         outcomes = await org.all(*changes)
-        fates = [outcome.status for outcome in outcomes.values()]
-        assert (fates.count(OutcomeStatus.CREATED), fates.count(OutcomeStatus.UPDATED)) == (40, 40)
+        statuses = [outcome.status for outcome in outcomes.values()]
+        assert (statuses.count(OutcomeStatus.CREATED), statuses.count(OutcomeStatus.UPDATED)) == (
+            40,
+            40,
+        )
         assert len(org.people()) == 80
         assert org.calls["composite_write"] == 1
         assert {outcome.matched for outcome in outcomes.values()} == {None, "email"}
 
 
-async def test_what_has_no_room_waits_for_the_next_batch() -> None:
+async def test_contacts_that_have_no_room_wait_for_the_next_batch() -> None:
     async with simulated_org() as org:
         many = [person(number, grant="g" * 36, nickname="x") for number in range(1300)]
         outcomes = await org.sync.sync(many)
@@ -109,7 +111,9 @@ async def test_an_address_with_a_plus_is_found() -> None:
         assert (await one(org, change("g/1", "a+b@acme.example"))).matched == "email"
 
 
-async def test_a_rule_that_alerts_is_passed_and_one_that_blocks_is_told_with_the_record() -> None:
+async def test_a_rule_that_alerts_is_passed_and_one_that_blocks_fails_the_row_with_the_record() -> (
+    None
+):
     rules = [
         {"name": "A", "sobject": "Lead", "match_on": ["LastName"], "action": "Alert"},
         {"name": "B", "sobject": "Lead", "match_on": ["Phone"], "action": "Block"},
@@ -136,8 +140,11 @@ async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
         typed = org.world.add(
             "Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test"
         )
+        rows = [dict(row.fields) for row in planned_rows(plan.decisions)]
         outcomes = {outcome.key: outcome for outcome in await org.sync.write(plan)}
         assert {outcome.record_id for outcome in outcomes.values()} == {typed["Id"]}
+        assert [dict(row.fields) for row in planned_rows(plan.decisions)] == rows
+        assert plan.candidates.records == {}, "writing changed the plan"
         assert (outcomes["g/1"].matched, outcomes["g/1"].status) == (
             "duplicate_rule",
             OutcomeStatus.UPDATED,
@@ -198,7 +205,7 @@ async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted() -> None:
         assert org.people()[0].get(KEY) is None
 
 
-async def test_a_deletion_of_which_one_of_two_rows_failed_is_tried_again() -> None:
+async def test_a_deletion_is_tried_again_when_one_of_its_two_rows_failed() -> None:
     document = {
         "contacts": [{"LastName": "A", KEY: "g/1"}],
         "leads": [{"LastName": "A", "Company": "x", KEY: "g/1"}],
@@ -265,7 +272,7 @@ async def test_a_collection_that_breaks_a_governor_limit_is_halved() -> None:
         assert org.calls["composite_write"] <= 4
 
 
-async def test_a_request_that_cannot_be_read_is_taken_apart_to_the_guilty_row() -> None:
+async def test_a_request_that_cannot_be_read_is_split_until_the_poison_row_is_alone() -> None:
     async with simulated_org() as org:
         await org.sync.start()
         org.fault(
@@ -283,7 +290,7 @@ async def test_a_request_that_cannot_be_read_is_taken_apart_to_the_guilty_row() 
         assert len(org.people()) == 199
 
 
-async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
+async def test_a_field_hidden_since_the_start_is_left_out_and_counted() -> None:
     async with simulated_org() as org:
         await org.all(person(1))
         org.world.change_settings({"read_only_fields": ["Lead.Title"]})
@@ -295,7 +302,7 @@ async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
         assert org.calls["composite_write"] == writes + 1
 
 
-async def test_a_field_that_one_row_may_not_have_stays_everybody_elses() -> None:
+async def test_a_field_that_one_row_may_not_have_is_still_written_in_other_rows() -> None:
     async with simulated_org() as org:
         await org.all(person(1, job_title="Engineer"))
         refusal = {
@@ -391,13 +398,13 @@ async def test_a_field_hidden_from_the_query_makes_a_new_start() -> None:
         assert org.calls["composite_start"] == 2
 
 
-async def test_an_org_without_the_key_field_is_said_not_to_be_prepared() -> None:
+async def test_an_org_without_the_key_field_is_reported_as_not_prepared() -> None:
     async with simulated_org({"settings": {"hidden_fields": [f"Lead.{KEY}"]}}) as org:
         with pytest.raises(OrgNotPrepared, match=f"Lead.{KEY}"):
             await org.sync.sync([person(1)])
 
 
-async def test_an_org_without_the_two_further_address_fields_is_served_by_the_first() -> None:
+async def test_an_org_without_the_two_further_address_fields_uses_the_first() -> None:
     hidden = [
         f"{name}.Nylas_Email_{number}__c" for name in ("Contact", "Lead") for number in (2, 3)
     ]
@@ -436,7 +443,7 @@ async def test_a_newer_version_written_between_query_and_write_wins() -> None:
         assert (outcome.status, org.people()[0]["LastName"]) == (OutcomeStatus.STALE, "Newer")
 
 
-async def test_a_row_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+async def test_a_row_of_the_stored_version_does_not_overwrite_a_newer_one() -> None:
     async with simulated_org() as org:
         await one(org, change("g/1", "ada@else.example", version=100))
         replayed = change("g/1", "ada@else.example", job_title="Engineer", version=100)
@@ -447,7 +454,7 @@ async def test_a_row_of_the_version_that_stands_does_not_pass_a_newer_one() -> N
         assert (outcome.status, org.people()[0]["Title"]) == (OutcomeStatus.STALE, "Director")
 
 
-async def test_a_flag_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+async def test_a_flag_of_the_stored_version_does_not_overwrite_a_newer_one() -> None:
     fields = {"Lead": {"Gone__c": {"type": "boolean", "label": "Gone"}}}
     policy = Policy(on_delete=OnDelete.FLAG, flag_field="Gone__c")
     async with simulated_org({"fields": fields}, policy) as org:
@@ -469,12 +476,12 @@ async def test_a_person_erased_between_query_and_write_is_not_written() -> None:
         org.sync.policy = replace(
             org.sync.policy, suppression=Suppression().adding(["ada@home.example"])
         )
-        fates = {
+        statuses = {
             outcome.key: (outcome.status, outcome.reason) for outcome in await org.sync.write(plan)
         }
-        assert fates["g/1"] == (OutcomeStatus.SKIPPED, "suppressed")
-        assert fates["h/1"] == (OutcomeStatus.RETRY, NEXT_BATCH)
-        assert fates["g/0003"][0] is OutcomeStatus.CREATED
+        assert statuses["g/1"] == (OutcomeStatus.SKIPPED, "suppressed")
+        assert statuses["h/1"] == (OutcomeStatus.RETRY, NEXT_BATCH)
+        assert statuses["g/0003"][0] is OutcomeStatus.CREATED
         assert (await one(org, batch[0])).reason == "suppressed"
         assert {row["LastName"] for row in org.people()} == {"Person 3"}
 
@@ -508,7 +515,7 @@ async def test_an_account_that_stays_busy_lets_the_others_go(
         }
 
 
-async def test_an_org_without_storage_pauses_and_blames_no_row() -> None:
+async def test_an_org_without_storage_pauses_and_fails_no_row() -> None:
     async with simulated_org() as org:
         await org.sync.start()
         org.fault("rows", code="STORAGE_LIMIT_EXCEEDED")
@@ -543,7 +550,7 @@ async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> 
 
 
 @pytest.mark.parametrize("purged", [True, False])
-async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_without(
+async def test_people_of_a_deleted_account_become_leads(
     purged: bool,
 ) -> None:
     async with simulated_org(ACCOUNTS) as org:
@@ -557,7 +564,7 @@ async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_w
         assert org.counts[SyncWarning.ACCOUNT_DELETED, ""] == 1
 
 
-async def test_an_account_that_is_there_after_all_is_known_again_at_once() -> None:
+async def test_an_account_that_was_not_deleted_after_all_is_known_again_at_once() -> None:
     async with simulated_org(ACCOUNTS) as org:
         await org.sync.start()
         org.fault("rows", code="ENTITY_IS_DELETED")
@@ -574,7 +581,7 @@ async def test_contacts_whose_account_may_not_be_set_are_written_once_without() 
         assert (org.calls["composite_write"], len(org.records("Contact"))) == (1, 2)
 
 
-async def test_accounts_are_read_without_a_hidden_field_that_can_be_missed() -> None:
+async def test_accounts_are_read_without_a_hidden_field_that_can_be_spared() -> None:
     async with simulated_org(
         {**ACCOUNTS, "settings": {"hidden_fields": ["Account.ParentId"]}}
     ) as org:
@@ -582,9 +589,7 @@ async def test_accounts_are_read_without_a_hidden_field_that_can_be_missed() -> 
         assert org.counts[SyncWarning.FIELD_MISSING, "Account.ParentId"] == 1
 
 
-async def test_accounts_that_cannot_be_read_leave_the_configured_domains_and_are_asked_for_again() -> (
-    None
-):
+async def test_configured_domains_serve_while_accounts_cannot_be_read() -> None:
     policy = Policy(account_domains={"globex.example": ACME})
     async with simulated_org(
         {**ACCOUNTS, "settings": {"hidden_fields": ["Account.Website"]}}, policy
@@ -706,7 +711,7 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
 @pytest.mark.parametrize(
     "code", ["FIELD_INTEGRITY_EXCEPTION", "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"]
 )
-async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_is_synced(
+async def test_a_value_that_the_org_refuses_is_dropped_and_the_contact_is_synced(
     code: str,
 ) -> None:
     table = parse("[lead]\nCountry = 'nickname'\nState = 'office_location'")
@@ -754,15 +759,19 @@ async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() ->
             ContactVersion(f"g/#/ü {number}", 100, contact) for number, contact in enumerate(odd)
         ]
         outcomes = await org.all(*changes, person(1))
-        fates = [outcomes[made.key].status for made in changes]
-        assert fates == [OutcomeStatus.SKIPPED, *[OutcomeStatus.CREATED] * 5, OutcomeStatus.SKIPPED]
+        statuses = [outcomes[made.key].status for made in changes]
+        assert statuses == [
+            OutcomeStatus.SKIPPED,
+            *[OutcomeStatus.CREATED] * 5,
+            OutcomeStatus.SKIPPED,
+        ]
         assert outcomes["g/0001"].status is OutcomeStatus.CREATED
         assert org.counts[SyncWarning.TRUNCATED, "Lead.LastName"] == 1
         last_names = {row["LastName"] for row in org.people()}
         assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
 
 
-async def test_whoever_only_fills_a_record_that_is_released_meanwhile_takes_it_over() -> None:
+async def test_a_contact_that_only_fills_takes_over_a_record_released_meanwhile() -> None:
     async with simulated_org() as org:
         owner, other = change("g1/x", "a@else.example"), change("g2/y", "a@else.example")
         assert (await one(org, owner)).status is OutcomeStatus.CREATED
