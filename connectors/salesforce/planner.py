@@ -57,6 +57,11 @@ class WritePlan:
     read_at: int
     """`RecordLocks.moment()` before the records were read."""
 
+    @property
+    def rows(self) -> list[WriteRow]:
+        """A row for each record that changes, as the function `rows` makes them."""
+        return rows(self.decisions)
+
 
 def rows(decisions: Iterable[PlannedOutcome]) -> list[WriteRow]:
     """A row for each record that changes; its tag is the list of decisions that it stands for."""

@@ -96,7 +96,7 @@ def refused(code: str, *fields: str) -> tuple[RowError, ...]:
 
 
 def test_a_row_is_tried_without_the_fields_whose_values_were_refused() -> None:
-    row = {KEY_FIELD: "g/1", "LastName": "L", "Country": "Atlantis"}
+    row: dict[str, Any] = {KEY_FIELD: "g/1", "LastName": "L", "Country": "Atlantis"}
     errors = refused("FIELD_INTEGRITY_EXCEPTION", "CountryCode")
     shorter = without_refused_values(written(Action.DEAD_LETTER, "g/1", errors=errors, **row))
     assert shorter is not None
@@ -114,7 +114,7 @@ def test_a_row_is_tried_without_the_fields_whose_values_were_refused() -> None:
     ids=["a needed field", "nothing left", "no field named", "another fault"],
 )
 def test_a_row_is_not_tried_again_without(
-    errors: tuple[RowError, ...], op: Op, fields: dict[str, str]
+    errors: tuple[RowError, ...], op: Op, fields: dict[str, Any]
 ) -> None:
     row = written(Action.DEAD_LETTER, "g/1", errors=errors, op=op, **fields)
     assert without_refused_values(row) is None

@@ -13,7 +13,6 @@ from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_rules import parse
 from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
-from connectors.salesforce.planner import rows as planned_rows
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
@@ -140,10 +139,10 @@ async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
         typed = org.world.add(
             "Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test"
         )
-        rows = [dict(row.fields) for row in planned_rows(plan.decisions)]
+        rows = [dict(row.fields) for row in plan.rows]
         outcomes = {outcome.key: outcome for outcome in await org.sync.write(plan)}
         assert {outcome.record_id for outcome in outcomes.values()} == {typed["Id"]}
-        assert [dict(row.fields) for row in planned_rows(plan.decisions)] == rows
+        assert [dict(row.fields) for row in plan.rows] == rows
         assert plan.candidates.records == {}, "writing changed the plan"
         assert (outcomes["g/1"].matched, outcomes["g/1"].status) == (
             "duplicate_rule",
