@@ -279,8 +279,8 @@ class SinkMetrics:
         )
         self.warnings = Counter(
             "contactstream_sink_warnings",
-            "What a person should look into: values cut or left out, fields missing or refused, domains of several Accounts.",
-            ("what", "where"),
+            "What a person should look into, as connectors.salesforce.counting lists it.",
+            ("warning", "detail"),
             registry=registry,
         )
         self.retried = Counter(

@@ -1,6 +1,6 @@
-"""The org that the sink writes to, opened as the settings say and counted in the sink's metrics."""
+"""Opens the org that the sink writes to, as the settings say, with the sink's metrics."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from connectors.salesforce.api.auth import (
 )
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_rules import FieldMapping, load
@@ -28,7 +29,12 @@ from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
 log = structlog.get_logger()
 
-LOUD = {"accounts_refused", "describe_refused", "missing"}  # notes of what an operator has to mend
+# Warnings that an operator has to fix in the org. The others follow from single contacts.
+LOGGED_WARNINGS = {
+    SyncWarning.ACCOUNTS_REFUSED,
+    SyncWarning.DESCRIBE_REFUSED,
+    SyncWarning.FIELD_MISSING,
+}
 SANDBOX = "https://test.salesforce.com"
 
 
@@ -56,13 +62,14 @@ def credentials(settings: SalesforceSettings) -> Credentials:
     if secret:
         return ClientCredentials(settings.client_id, secret, settings.login_url)
     raise SettingsError(
-        "no Salesforce login: set SALESFORCE_PRIVATE_KEY_FILE with SALESFORCE_USERNAME (JWT bearer), "
-        "SALESFORCE_CLIENT_SECRET_FILE (client credentials), or SALESFORCE_REFRESH_TOKEN_FILE"
+        "no Salesforce login: set SALESFORCE_PRIVATE_KEY_FILE with SALESFORCE_USERNAME "
+        "(JWT bearer), SALESFORCE_CLIENT_SECRET_FILE (client credentials), "
+        "or SALESFORCE_REFRESH_TOKEN_FILE"
     )
 
 
 def audience(settings: SalesforceSettings) -> str:
-    """Whom a JWT is for, where the settings leave it to the login URL."""
+    """The audience of a JWT when the settings name none: production or the sandboxes."""
     url = settings.login_url.strip().rstrip("/").lower()
     return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
 
@@ -80,8 +87,9 @@ def mapping(settings: SalesforceSettings) -> FieldMapping:
 
 
 def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterable[str]) -> Policy:
-    """What the settings allow. Raises SettingsError; SuppressionError and MappingError for a file
-    that cannot be used.
+    """What the settings allow.
+
+    Raises SettingsError, and SuppressionError or MappingError for a file that cannot be used.
     """
     if people.on_delete == "flag" and not people.flag_field:
         raise SettingsError(
@@ -114,7 +122,7 @@ def _suppression(path: Path | None) -> Suppression | SuppressionFile:
     if path is None:
         return Suppression()
     listed = SuppressionFile(path)
-    listed.current()  # what cannot be read is told at the start
+    listed.current()  # a file that cannot be read is an error at the start
     return listed
 
 
@@ -122,16 +130,14 @@ def _pair(entry: str) -> tuple[str, str]:
     domain, separator, target = entry.partition("=")
     if not separator or not domain.strip() or not target.strip():
         raise SettingsError(
-            f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form domain=domain or domain=AccountId"
+            f"PEOPLE_ACCOUNT_DOMAINS: {entry!r} is not of the form "
+            "domain=domain or domain=AccountId"
         )
     return domain.strip().lower(), target.strip()
 
 
-@asynccontextmanager
-async def open_org(
-    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, fence: Callable[[], None]
-) -> AsyncIterator[Sync]:
-    """The org; nothing is sent before its first use. Raises SettingsError."""
+def open_client(settings: SalesforceSettings, metrics: SinkMetrics) -> SalesforceClient:
+    """The client of the org, for `async with`; its calls are counted. Raises SettingsError."""
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
         known = kind if kind in CALLS else "other"
@@ -141,15 +147,37 @@ async def open_org(
             metrics.api_used.set(usage.used)
             metrics.api_limit.set(usage.allowed)
 
-    def count(what: str, where: str) -> None:
-        metrics.warnings.labels(what, where).inc()
-        if what in LOUD:
-            log.warning("salesforce lacks something", what=what, where=where)
-
+    login = credentials(settings)
     http = http_client()
-    session = Session(credentials(settings), http, on_call)
     client = SalesforceClient(
-        session, http, settings.api_version, on_call, Budget(settings.call_reserve), fence=fence
+        Session(login, http, on_call),
+        http,
+        settings.api_version,
+        on_call,
+        Budget(settings.call_reserve),
     )
-    async with client:
-        yield Sync(client, allowed, count)
+    return client
+
+
+def warning_counter(metrics: SinkMetrics) -> CountCallback:
+    """Counts the warnings of a sync, and logs those that an operator has to fix in the org."""
+
+    def count(warning: SyncWarning, detail: str) -> None:
+        metrics.warnings.labels(warning, detail).inc()
+        if warning in LOGGED_WARNINGS:
+            log.warning(
+                "Salesforce lacks or refused something; see contactstream doctor",
+                warning=warning.value,
+                detail=detail,
+            )
+
+    return count
+
+
+@asynccontextmanager
+async def open_org(
+    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics
+) -> AsyncIterator[Sync]:
+    """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
+    async with open_client(settings, metrics) as client:
+        yield Sync(client, allowed, warning_counter(metrics))

@@ -1,6 +1,42 @@
-"""The callback by which the connector reports events to count."""
+"""What a sync counts for its operator, and the callback by which it does."""
 
 from collections.abc import Callable
+from enum import StrEnum
 
-CountCallback = Callable[[str, str], None]
-"""Called with what happened (`cut`, `left_out`) and to which field (`Lead.Title`)."""
+
+class SyncWarning(StrEnum):
+    """An event that a person should look into. The values are labels of a metric.
+
+    Each is counted with a detail: the field (`Lead.Title`), the reason of a refusal, or nothing.
+    """
+
+    TRUNCATED = "truncated"
+    """A text was longer than its field, and was shortened."""
+    VALUE_DROPPED = "value_dropped"
+    """A value that its field cannot hold, or that the org refused, was not written."""
+    FIELD_MISSING = "field_missing"
+    """A mapped field does not exist, or is hidden from our user."""
+    FIELD_REFUSED = "field_refused"
+    """The org refused to write a field of a row; the row was written without it."""
+    INVALID_ADDRESS = "invalid_address"
+    """A contact has text in `emails`, and no usable address."""
+    AMBIGUOUS = "ambiguous"
+    """Several records matched a contact; one was chosen."""
+    NAME_DIFFERS = "name_differs"
+    """The only match belongs to another contact with another name; nothing was filled."""
+    SHARED_DOMAIN = "shared_domain"
+    """A domain is the Website of several Accounts."""
+    ACCOUNT_DELETED = "account_deleted"
+    """A row was refused because its Account was deleted."""
+    ACCOUNTS_REFUSED = "accounts_refused"
+    """The Accounts could not be read; those known before are used on."""
+    DESCRIBE_REFUSED = "describe_refused"
+    """The fields could not be described again; those known before are used on."""
+
+
+CountCallback = Callable[[SyncWarning, str], None]
+"""Called with an event and its detail (`Lead.Title`, a reason, or an empty string)."""
+
+
+def count_nothing(warning: SyncWarning, detail: str) -> None:
+    """A counter callback that does nothing, for callers without metrics."""

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
-from connectors.salesforce.counting import CountCallback
+from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.emails import domain, local_part, normalise
 from connectors.salesforce.field_paths import Getter, Json, clean, getter
 from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Scalar
@@ -139,9 +139,9 @@ def _shaped(
         case _:
             shaped = cut(text, described.length)
             if shaped != text:
-                count("cut", f"{sobject}.{described.name}")
+                count(SyncWarning.TRUNCATED, f"{sobject}.{described.name}")
     if shaped is None:
-        count("left_out", f"{sobject}.{described.name}")
+        count(SyncWarning.VALUE_DROPPED, f"{sobject}.{described.name}")
     return shaped
 
 

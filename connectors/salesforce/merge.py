@@ -2,17 +2,15 @@
 fills blanks.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from connectors.salesforce.api.composite import KEY_FIELD
 from connectors.salesforce.api.errors import VERSION_FIELD
+from connectors.salesforce.counting import CountCallback
 from connectors.salesforce.field_values import FieldValue, field_values, is_fallback
 from connectors.salesforce.mapping_rules import FieldPolicy
 from connectors.salesforce.matching import Person, SObjectRecord
 from connectors.salesforce.schema import EMAIL_FIELDS, Schema
-
-CountCallback = Callable[[str, str], None]
 
 
 def merge_fields(

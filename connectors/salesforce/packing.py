@@ -17,9 +17,11 @@ from connectors.salesforce.api.composite import (
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
+    """Collections of one call, rows of one collection, and calls in all; None is no limit."""
+
     collections: int = MAX_COLLECTIONS
     rows: int = MAX_ROWS
-    calls: int | None = None  # at most so many calls; what does not fit is left over
+    calls: int | None = None
 
 
 DEFAULT_LIMITS = PackLimits()
@@ -27,8 +29,10 @@ DEFAULT_LIMITS = PackLimits()
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Calls of one group share an Account or a person and go one after the other; groups may be in
-    flight side by side.
+    """Rows packed into calls, and the rows that had no room.
+
+    Calls of one group share an Account, a person or a record, and go one after the other. Groups
+    may be in flight together.
     """
 
     groups: tuple[tuple[Call, ...], ...]
@@ -36,12 +40,12 @@ class Packed:
 
 
 def pack(rows: Sequence[WriteRow], limits: PackLimits = DEFAULT_LIMITS) -> Packed:
-    """Rows into Composite calls. Rows given first go first (put earlier leftovers in front).
+    """Packs rows into Composite calls. Rows given first go first (put earlier leftovers in front).
 
-    A call takes the fullest collections there are, so that a few odd rows never displace hundreds;
-    but the first row's kind always comes along, so that no leftover waits for ever. Rows of one
-    Account, person or record stay together in one call as long as they fit; where they do not,
-    their calls are in one group. One record is in a call only once.
+    A call takes the fullest collections, so that a few odd rows never displace hundreds. The kind
+    of the first row always comes along, so that no leftover waits for ever. Rows of one Account,
+    person or record stay together in one call as long as they fit; otherwise their calls are in one
+    group. A call has each record only once.
     """
     bundles = _bundles(rows)
     calls: list[Call] = []
@@ -53,9 +57,10 @@ def pack(rows: Sequence[WriteRow], limits: PackLimits = DEFAULT_LIMITS) -> Packe
 
 
 def halve(call: Call) -> tuple[Call, ...]:
-    """A call in two, by collections, or by rows where it has only one; a single row stays as it is.
+    """Splits a call in two, by collections, or by rows if it has one collection.
 
-    For HALVE and BISECT: eleven steps at most lead from a full call to a guilty row.
+    A call of a single row comes back as it is. For HALVE and BISECT: at most eleven steps lead from
+    a full call to a poison row.
     """
     if len(call) > 1:
         middle = (len(call) + 1) // 2
@@ -66,18 +71,14 @@ def halve(call: Call) -> tuple[Call, ...]:
     return tuple((replace(collection, rows=rows),) for rows in parts if rows)
 
 
+# An sObject and an operation: what the rows of one collection have in common.
 _Kind = tuple[str, Op]
-
-
-_Bundle = list[
-    tuple[int, WriteRow]
-]  # rows that share an Account or a person, with their places in the input
+# Rows that share an Account, a person or a record, with their places in the input.
+_Bundle = list[tuple[int, WriteRow]]
 
 
 def conflict_tokens(row: WriteRow) -> set[tuple[str, str]]:
-    """What no two requests in flight may have in common: the row's Account, its people, the record
-    itself.
-    """
+    """The row's Account, its people and its record: no two requests in flight may share one."""
     tokens = {("person", person) for person in row.people}
     tokens.add(("record", _identity(row)))
     if key := row.fields.get(KEY_FIELD):
@@ -92,9 +93,7 @@ def _identity(row: WriteRow) -> str:
 
 
 def _bundles(rows: Sequence[WriteRow]) -> list[_Bundle]:
-    """The connected components of rows by shared tokens, each in the order given, by their first
-    row.
-    """
+    """The rows that are connected by conflict tokens; bundles and their rows in input order."""
     return [
         [(place, rows[place]) for place in places]
         for places in _components([conflict_tokens(row) for row in rows])
@@ -102,6 +101,7 @@ def _bundles(rows: Sequence[WriteRow]) -> list[_Bundle]:
 
 
 def _components(tokens: Sequence[Iterable[tuple[str, str]]]) -> list[list[int]]:
+    """The places that are connected by shared tokens (a union-find)."""
     parents = list(range(len(tokens)))
 
     def root(place: int) -> int:
@@ -122,7 +122,7 @@ def _components(tokens: Sequence[Iterable[tuple[str, str]]]) -> list[list[int]]:
 
 
 def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_Bundle]]:
-    """One call of the bundles, and the bundles that are left."""
+    """One call made of the bundles, and the bundles that are left."""
     room = _room(bundles, limits)
     taken: dict[_Kind, list[WriteRow]] = {}
     records: set[str] = set()
@@ -130,12 +130,12 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
     for number, bundle in enumerate(bundles):
         needed = Counter(_kind(row) for _, row in bundle)
         whole = all(room[kind] >= count for kind, count in needed.items())
-        # an Account with more rows than a collection is worth splitting, though its calls then
-        # queue; so is the very first bundle, or nothing might ever fit
+        # An Account with more rows than a collection is worth splitting, although its calls then go
+        # one after the other. So is the very first bundle, or nothing might ever fit.
         if not whole and number and len(bundle) <= limits.rows:
             left.append(bundle)
             continue
-        rest: _Bundle = []
+        unplaced: _Bundle = []
         for place, row in bundle:
             kind = _kind(row)
             if room[kind] and _identity(row) not in records:
@@ -143,9 +143,9 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
                 records.add(_identity(row))
                 taken.setdefault(kind, []).append(row)
             else:
-                rest.append((place, row))
-        if rest:
-            left.append(rest)
+                unplaced.append((place, row))
+        if unplaced:
+            left.append(unplaced)
     call: Call = tuple(
         Collection(sobject, op, tuple(ordered[start : start + limits.rows]))
         for (sobject, op), kept in taken.items()
@@ -156,7 +156,10 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
 
 
 def _room(bundles: Sequence[_Bundle], limits: PackLimits) -> Counter[_Kind]:
-    """Rows of each kind that one call takes: the first row's collection, then the fullest ones."""
+    """How many rows of each kind one call takes.
+
+    It has a collection of the first row's kind, and then the fullest collections.
+    """
     counts = Counter(_kind(row) for bundle in bundles for _, row in bundle)
     chunks = sorted(
         (
@@ -179,6 +182,7 @@ def _kind(row: WriteRow) -> _Kind:
 
 
 def _groups(calls: Sequence[Call]) -> tuple[tuple[Call, ...], ...]:
+    """The calls in groups that share no conflict token."""
     tokens = [
         {token for collection in call for row in collection.rows for token in conflict_tokens(row)}
         for call in calls

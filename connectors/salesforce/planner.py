@@ -1,14 +1,13 @@
-"""What a batch of changed contacts makes of the records that were found: who is whom, in which
-order, and what changes.
-"""
+"""Plans a batch: which contact is which record, in which order they are decided, what changes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.api.composite import KEY_FIELD, WriteRow
 from connectors.salesforce.api.errors import VERSION_FIELD
+from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.matching import (
     CandidateIndex,
@@ -26,16 +25,17 @@ from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 
-CountCallback = Callable[[str, str], None]
-"""Called with what happened (`cut`, `left_out`, `invalid_address`, `ambiguous`, `name_differs`,
-`missing`, `stripped`, `shared_domain`, `account_gone`, `accounts_refused`, `describe_refused`) and
-where (`Lead.Title`, why, or nothing).
-"""
+SoughtPerson = tuple[ContactVersion, Person]
+"""A change with the person that it describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutcome:
-    """What becomes of a change if its record's row is written."""
+    """The outcome of a change if the row of its record is written.
+
+    `record` is None if nothing is written for the change. `person` is set where the record stands
+    for a person, and not for a deletion.
+    """
 
     change: ContactVersion
     outcome: Outcome
@@ -43,22 +43,23 @@ class PlannedOutcome:
     person: Person | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WritePlan:
-    """The decisions of a batch, and the changes that had no room in it. `rows` are what has to be
-    written for them.
+    """The decisions of a batch, and the changes that had no room in it.
+
+    Nothing in it changes while it is written.
     """
 
-    decisions: list[PlannedOutcome]
+    decisions: tuple[PlannedOutcome, ...]
     leftovers: tuple[ContactVersion, ...]
     candidates: CandidateIndex
     schemas: Mapping[str, Schema]
-    turn: int
-    """How many writes had ended when the records were read."""
+    read_at: int
+    """`RecordLocks.moment()` before the records were read."""
 
     @property
     def rows(self) -> list[WriteRow]:
-        """A row for each record that changes; its tag is the decisions that it stands for."""
+        """A row for each record that changes, as the function `rows` makes them."""
         return rows(self.decisions)
 
 
@@ -78,8 +79,8 @@ def _row(record: SObjectRecord, decisions: list[PlannedOutcome]) -> WriteRow:
         if record.version is not None and any(
             record_key(decision.change.key) == record.key for decision in decisions
         ):
-            # also where it stands already: without it the org's rule would let this row over a
-            # newer one
+            # also where it is stored already: without it the org's validation rule would let this
+            # row overwrite a newer version
             fields[VERSION_FIELD] = record.version
     return WriteRow(
         record.sobject,
@@ -93,9 +94,9 @@ def _row(record: SObjectRecord, decisions: list[PlannedOutcome]) -> WriteRow:
 
 @dataclass(frozen=True, slots=True)
 class PartitionedBatch:
-    """A batch before anything is looked up."""
+    """A batch before anything is looked up; `decided` are the changes that are skipped."""
 
-    people: list[tuple[ContactVersion, Person]]
+    people: list[SoughtPerson]
     deleted: list[ContactVersion]
     decided: list[PlannedOutcome]
 
@@ -103,8 +104,8 @@ class PartitionedBatch:
 def partition_batch(
     batch: Iterable[ContactVersion], policy: Policy, accounts: AccountDirectory
 ) -> PartitionedBatch:
-    """Who has to be looked up, and who is left out at once."""
-    people: list[tuple[ContactVersion, Person]] = []
+    """Separates the changes that have to be looked up from those that are skipped at once."""
+    people: list[SoughtPerson] = []
     deleted: list[ContactVersion] = []
     decided: list[PlannedOutcome] = []
     for change in batch:
@@ -121,7 +122,7 @@ def partition_batch(
 def person_of(
     change: ContactVersion, policy: Policy, accounts: AccountDirectory
 ) -> Person | SkipReason | None:
-    """The person of a change, why it is left out, or None for a deleted contact."""
+    """The person of a change, why it is skipped, or None for a deleted contact."""
     if change.contact is None:
         return None
     found_by = admit(change.contact, policy.exclusions, policy.sources)
@@ -144,8 +145,9 @@ def _skipped(change: ContactVersion, reason: SkipReason) -> PlannedOutcome:
 
 
 class WritePlanner:
-    """Plans one batch against what was found, as if its contacts came one after the other: what one
-    changes, the next one sees.
+    """Plans one batch against its candidates, as if its contacts came one after the other.
+
+    What one contact changes in a record, the next one sees: planning changes `candidates`.
     """
 
     def __init__(
@@ -155,94 +157,98 @@ class WritePlanner:
         policy: Policy,
         count: CountCallback,
     ) -> None:
-        self._census = candidates
+        self._candidates = candidates
         self._schemas = schemas
         self._policy = policy
         self._count = count
 
     def plan(
-        self, people: Sequence[tuple[ContactVersion, Person]], deleted: Iterable[ContactVersion]
+        self, people: Sequence[SoughtPerson], deleted: Iterable[ContactVersion]
     ) -> list[PlannedOutcome]:
-        """A decision for each.
+        """A decision for each change; two where a deletion concerns a Contact and a Lead.
 
-        Deletions come first, so that a released record can be taken over; then the owners of keys,
-        so that the others only fill what they leave blank; then whoever shares an address with a
-        record that is there, or will be, before anybody is created: so people who hang together by
-        their addresses end in one record, in whatever order they came.
+        1. Deletions, so that a released record can be taken over.
+        2. Contacts whose key a record holds, so that others only fill what they leave blank.
+        3. Contacts that share an address with a record that exists, or that this plan creates.
+        4. All others.
+
+        So people who are connected by their addresses end in one record, in whatever order they
+        came.
         """
         decisions = [decision for change in deleted for decision in self._delete(change)]
-        others: list[tuple[ContactVersion, Person]] = []
+        others: list[SoughtPerson] = []
         for change, someone in people:
-            if self._census.of_key(someone.record_key):
+            if self._candidates.of_key(someone.record_key):
                 decisions.append(self.decide(change, someone))
             else:
                 others.append((change, someone))
+        return [*decisions, *self._plan_connected(others)]
+
+    def _plan_connected(self, people: Sequence[SoughtPerson]) -> list[PlannedOutcome]:
+        """Decides people so that each is followed by those who share an address with it."""
         neighbours: dict[str, list[int]] = defaultdict(list)
-        for place, (_, someone) in enumerate(others):
+        for place, (_, someone) in enumerate(people):
             for address in someone.addresses:
                 neighbours[address].append(place)
-        seen = [False] * len(others)
-        known = [place for place, (_, someone) in enumerate(others) if self._census.knows(someone)]
-        # of a family on one mailbox, the one whose name stands comes before the others
-        known.sort(key=lambda place: not self._census.names(others[place][1]))
-        for start in (*known, *range(len(others))):
+        decisions: list[PlannedOutcome] = []
+        seen: set[int] = set()
+        for start in self._starting_places(people):
             waiting = [start]
             while waiting:
                 place = waiting.pop()
-                if seen[place]:
+                if place in seen:
                     continue
-                seen[place] = True
-                change, someone = others[place]
+                seen.add(place)
+                change, someone = people[place]
                 decision = self.decide(change, someone)
                 decisions.append(decision)
-                joined = decision.record is not None and decision.outcome.reason != NAME_DIFFERS
-                for address in someone.addresses if joined else ():  # who is left out joins nobody
-                    waiting.extend(neighbours.pop(address, ()))
+                if _joins(decision):  # a person without a record connects nobody
+                    for address in someone.addresses:
+                        waiting.extend(neighbours.pop(address, ()))
         return decisions
+
+    def _starting_places(self, people: Sequence[SoughtPerson]) -> Iterator[int]:
+        """The places of people with a record before all places."""
+        known = [
+            place for place, (_, someone) in enumerate(people) if self._candidates.knows(someone)
+        ]
+        # of a family on one mailbox, the person whose name the record has comes before the others
+        known.sort(key=lambda place: not self._candidates.names(people[place][1]))
+        yield from known
+        yield from range(len(people))
 
     def _delete(self, change: ContactVersion) -> list[PlannedOutcome]:
-        """One decision, or one for each where a Contact and a Lead hold the key."""
-        key = record_key(change.key)
-        held = self._census.of_key(key)
+        """One decision, or two where a Contact and a Lead hold the key."""
+        held = self._candidates.of_key(record_key(change.key))
         if not held:
-            return [
-                PlannedOutcome(
-                    change, Outcome(change.key, OutcomeStatus.UNCHANGED, reason="no_record")
-                )
-            ]
+            outcome = Outcome(change.key, OutcomeStatus.UNCHANGED, reason="no_record")
+            return [PlannedOutcome(change, outcome)]
         if any(record.version is not None and record.version > change.version for record in held):
-            return [PlannedOutcome(change, _deleted(change, held[0], OutcomeStatus.STALE))]
+            return [PlannedOutcome(change, _deletion(change, held[0], OutcomeStatus.STALE))]
         if self._policy.on_delete is OnDelete.KEEP:
-            return [
-                PlannedOutcome(change, _deleted(change, held[0], OutcomeStatus.UNCHANGED, "kept"))
-            ]
-        decisions = []
-        for record in held:
-            flag = self._schemas[record.sobject].flag
-            if self._policy.on_delete is OnDelete.RELEASE:
-                record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
-                self._census.released(record, key)
-                decisions.append(
-                    PlannedOutcome(change, _deleted(change, record, OutcomeStatus.RELEASED), record)
-                )
-            elif flag is None:
-                decisions.append(
-                    PlannedOutcome(
-                        change, _deleted(change, record, OutcomeStatus.UNCHANGED, "no_flag_field")
-                    )
-                )
-            else:
-                record.fields |= {flag: True, VERSION_FIELD: change.version}
-                decisions.append(
-                    PlannedOutcome(
-                        change, _deleted(change, record, OutcomeStatus.RELEASED, "flagged"), record
-                    )
-                )
-        return decisions
+            kept = _deletion(change, held[0], OutcomeStatus.UNCHANGED, "kept")
+            return [PlannedOutcome(change, kept)]
+        if self._policy.on_delete is OnDelete.RELEASE:
+            return [self._release(change, record) for record in held]
+        return [self._flag(change, record) for record in held]
+
+    def _release(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
+        record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
+        self._candidates.released(record, record_key(change.key))
+        return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
+
+    def _flag(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
+        flag = self._schemas[record.sobject].flag
+        if flag is None:
+            outcome = _deletion(change, record, OutcomeStatus.UNCHANGED, "no_flag_field")
+            return PlannedOutcome(change, outcome)
+        record.fields |= {flag: True, VERSION_FIELD: change.version}
+        outcome = _deletion(change, record, OutcomeStatus.RELEASED, "flagged")
+        return PlannedOutcome(change, outcome, record)
 
     def decide(self, change: ContactVersion, someone: Person) -> PlannedOutcome:
-        """What becomes of one person; its record's `fields` change with it."""
-        match = self._census.find(someone)
+        """Decides one person; the `fields` of its record change with it."""
+        match = self._candidates.find(someone)
         if match.record is not None:
             return self.join(change, someone, match)
         if match.shared:
@@ -258,12 +264,12 @@ class WritePlanner:
         return PlannedOutcome(change, outcome, record, someone)
 
     def join(self, change: ContactVersion, someone: Person, match: Match) -> PlannedOutcome:
-        """Makes a person of a record that was found."""
+        """Decides a person whose record was found. ValueError if `match` has no record."""
         record = match.record
         if record is None:
             raise ValueError("nothing was found")
         if match.ambiguous:
-            self._count("ambiguous", "")
+            self._count(SyncWarning.AMBIGUOUS, "")
         owner = record.key in (None, someone.record_key) and not match.keyless
         outcome = Outcome(
             change.key,
@@ -274,26 +280,23 @@ class WritePlanner:
             match.how != "key",
             ambiguous=match.ambiguous,
         )
-        if (
-            record.key == someone.record_key
-            and record.version is not None
-            and record.version > someone.version
-        ):
-            return PlannedOutcome(change, _but(outcome, OutcomeStatus.STALE))
+        if _holds_newer_version(record, someone):
+            return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
         if not owner and record.is_somebody_else(someone):
-            self._count(NAME_DIFFERS, "")
-            return PlannedOutcome(
-                change, _but(outcome, OutcomeStatus.FILLED, NAME_DIFFERS), record, someone
-            )
+            self._count(SyncWarning.NAME_DIFFERS, "")
+            outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=NAME_DIFFERS)
+            return PlannedOutcome(change, outcome, record, someone)
         changed = self._apply(record, someone, owner=owner)
         if not owner:
-            outcome = _but(outcome, OutcomeStatus.FILLED, "" if changed else "nothing_to_fill")
+            reason = "" if changed else "nothing_to_fill"
+            outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
         elif not changed - {VERSION_FIELD}:
-            outcome = _but(outcome, OutcomeStatus.UNCHANGED)
+            outcome = replace(outcome, status=OutcomeStatus.UNCHANGED)
         return PlannedOutcome(change, outcome, record, someone)
 
     def _apply(self, record: SObjectRecord, someone: Person, *, owner: bool) -> set[str]:
-        found = merge_fields(
+        """Merges a person into a record; returns the names of the fields that change."""
+        changed = merge_fields(
             record,
             someone,
             self._schemas[record.sobject],
@@ -301,16 +304,25 @@ class WritePlanner:
             overwrite_others=self._policy.overwrite_others,
             count=self._count,
         )
-        record.fields |= found
-        self._census.join(record, someone)
-        return set(found)
+        record.fields |= changed
+        self._candidates.join(record, someone)
+        return set(changed)
 
 
-def _deleted(
-    change: ContactVersion, record: SObjectRecord, fate: OutcomeStatus, reason: str = ""
+def _joins(decision: PlannedOutcome) -> bool:
+    """Whether the person of a decision is one of those whom its record stands for."""
+    return decision.record is not None and decision.outcome.reason != NAME_DIFFERS
+
+
+def _holds_newer_version(record: SObjectRecord, someone: Person) -> bool:
+    return (
+        record.key == someone.record_key
+        and record.version is not None
+        and record.version > someone.version
+    )
+
+
+def _deletion(
+    change: ContactVersion, record: SObjectRecord, status: OutcomeStatus, reason: str = ""
 ) -> Outcome:
-    return Outcome(change.key, fate, record.sobject, record.id, "key", reason=reason)
-
-
-def _but(outcome: Outcome, fate: OutcomeStatus, reason: str = "") -> Outcome:
-    return replace(outcome, status=fate, reason=reason)
+    return Outcome(change.key, status, record.sobject, record.id, "key", reason=reason)

@@ -1,4 +1,4 @@
-"""What contactstream may do in the org."""
+"""What contactstream may do in the org, as the settings say."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from connectors.salesforce.suppression import Suppression, SuppressionFile
 class OnDelete(StrEnum):
     """What happens to the record of a deleted contact. Salesforce is never asked to delete."""
 
-    RELEASE = (
-        "release"  # the key is cleared, so that the next contact that matches takes the record over
-    )
-    FLAG = "flag"  # a checkbox is set
+    # the key is cleared, so that the next contact that matches takes the record over
+    RELEASE = "release"
+    # a checkbox is set
+    FLAG = "flag"
     KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may be done in the org."""
+    """Which contacts are synced, and what may be written for them."""
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     exclusions: Exclusions = field(default_factory=Exclusions)
@@ -30,17 +30,19 @@ class Policy:
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
     overwrite_others: bool = False
-    """Whether a key's owner also overwrites records that others created; otherwise what people
-    typed stays.
+    """Whether a key's owner also overwrites records that others created.
+
+    Otherwise what people typed stays.
     """
     on_delete: OnDelete = OnDelete.RELEASE
     flag_field: str | None = None
     """The checkbox for OnDelete.FLAG, on both objects."""
     account_domains: Mapping[str, str] = field(default_factory=dict)
-    """Further domains: to an Account ID, or to the domain whose Account they share."""
+    """Further domains: each with an Account ID, or with the domain whose Account it shares."""
     allow_save: bool = True
-    """Save past duplicate rules that only alert."""
+    """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0
-    """Seconds after which the Accounts that changed, and the describes, are read again, beside the
-    queries of a batch.
+    """Seconds after which changed Accounts, and the describes, are read again.
+
+    They are read in the same Composite as the queries of a batch, at no further call.
     """

@@ -1,13 +1,16 @@
-"""Writes rows in Composite calls until each has a fate: halves what is too much, finds the guilty
-row, leaves out refused fields.
+"""Writes rows in Composite calls until each row has a result of its own.
+
+Requests that are too large are halved, a row that breaks its whole request is isolated, and fields
+that the org refuses are left out.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from connectors.salesforce.api.client import SalesforceClient
+from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import (
     KEY_FIELD,
     MAX_ROWS,
@@ -24,23 +27,29 @@ from connectors.salesforce.api.errors import (
     Action,
     OrgUnavailable,
     RequestRejected,
+    RowError,
     Verdict,
     classify_row,
 )
 from connectors.salesforce.packing import PackLimits, halve, pack
 from connectors.salesforce.schema import OrgNotPrepared
 
-IN_FLIGHT = 4  # repeats of one batch side by side; the batches themselves are side by side already
-FIFTHS = 5  # a guilty row among 200 is found in four calls of five collections
-# Rows that break the requests that they are in: one is seen in months, many at once are the org's
-# doing.
-MOST_GUILTY = 5
+# Repeats of one batch that are in flight at once; the batches themselves are in flight together.
+MAX_CALLS_IN_FLIGHT = 4
+# A collection that is refused for one of its rows is split into so many: a poison row among 200 is
+# found in four calls of five collections.
+ISOLATION_PARTS = 5
+# Rows that fail alone. One poison row is seen in months; many at once are a fault of the org.
+MAX_LONE_FAILURES = 5
+# Without them a new record is refused for another reason.
+_REQUIRED_ON_CREATE = {"LastName", "Company"}
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenRow:
-    """A row's last result and what it means: DONE, RETRY_ROW, ADOPT_DUPLICATE, DEAD_LETTER,
-    FOLLOW_CONVERTED or STALE.
+    """A row's last result and what it means.
+
+    The verdict is DONE, RETRY_ROW, ADOPT_DUPLICATE, DEAD_LETTER, FOLLOW_CONVERTED or STALE.
     """
 
     row: WriteRow
@@ -48,223 +57,250 @@ class WrittenRow:
     verdict: Verdict
 
 
-OnStripped = Callable[[str, str], None]
-"""Called with an sObject and a field that the org refuses from our user."""
+FieldRefusedCallback = Callable[[str, str], None]
+"""Called with an sObject and the name of a field that the org refuses to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """With what rows are written."""
+    """Everything a write needs besides the rows.
 
-    client: SalesforceClient
-    on_stripped: OnStripped
+    `on_field_refused` is called for each field that is left out of a row.
+    """
+
+    client: CompositeClient
+    on_field_refused: FieldRefusedCallback
     headers: Mapping[str, str] = field(default_factory=lambda: WRITE_HEADERS)
+    fence: Fence = no_fence
+
+
+class Repeat(NamedTuple):
+    """A row to be sent again, in a collection of at most `size` rows."""
+
+    row: WriteRow
+    size: int
 
 
 @dataclass(slots=True)
 class WriteResults:
-    """The rows that have theirs, and those that were refused all alone, for which only what became
-    of the others can speak.
+    """Results so far: rows with a result of their own, rows that failed alone, rows to repeat.
+
+    A row failed alone if a request was refused that held only this row. It is dead-lettered only if
+    another row got a result of its own, because otherwise the org may be at fault.
     """
 
     done: list[WrittenRow] = field(default_factory=list)
-    guilty: list[WrittenRow] = field(default_factory=list)
-    passed: bool = (
-        False  # a row got a result of its own, whatever it says: the org reads what we send
-    )
-    refused: bool = False  # a request was refused whole, for one of its rows or for none of them
+    lone_failures: list[WrittenRow] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
+    # a row got a result of its own, of any kind: the org can read what we send
+    any_row_read: bool = False
+    # a request was refused whole, for one of its rows or for a fault of the org
+    any_request_refused: bool = False
 
-    def blame(self, row: WriteRow, refused: RequestRejected) -> None:
-        """A request that held nothing but this row was refused whole. Raises RequestRejected where
-        that is the org's doing.
+    def take_repeats(self) -> list[Repeat]:
+        """The rows to repeat, which are now the caller's."""
+        taken, self.repeats = self.repeats, []
+        return taken
+
+    def add_lone_failure(self, row: WriteRow, refused: RequestRejected) -> None:
+        """A request that held only this row was refused.
+
+        Raises RequestRejected when so many rows failed alone that the org is at fault.
         """
-        failed = RowResult(None, False, None, refused.errors)
-        self.guilty.append(
-            WrittenRow(row, failed, Verdict(Action.DEAD_LETTER, refused.verdict.reason))
-        )
-        if len(self.guilty) > MOST_GUILTY:
+        verdict = Verdict(Action.DEAD_LETTER, refused.verdict.reason)
+        self.lone_failures.append(WrittenRow(row, _failed(refused.errors), verdict))
+        if len(self.lone_failures) > MAX_LONE_FAILURES:
             raise refused
 
-    def settled(self) -> list[WrittenRow]:
-        """All of them. Raises RequestRejected if no other row passed, and so nothing says that the
-        guilty ones are to blame.
+    def final(self) -> list[WrittenRow]:
+        """All rows with their results.
+
+        Raises RequestRejected if nothing shows that the org works for other rows: some failed alone
+        while no row was read, or many were read and all were refused with unknown codes.
         """
         unknown = sum(one.verdict.reason == "unknown_code" for one in self.done)
-        if (self.guilty and not self.passed) or MOST_GUILTY < unknown == len(self.done):
-            first = (*self.guilty, *self.done)[0].result.errors
-            raise RequestRejected(400, first, Verdict(Action.BISECT, "unknown_code"))
-        return [*self.done, *self.guilty]
+        none_read = self.lone_failures and not self.any_row_read
+        if none_read or MAX_LONE_FAILURES < unknown == len(self.done):
+            errors = (*self.lone_failures, *self.done)[0].result.errors
+            raise RequestRejected(400, errors, Verdict(Action.BISECT, "unknown_code"))
+        return [*self.done, *self.lone_failures]
 
 
 async def write_rows(
-    how: WriteContext, rows: Sequence[WriteRow], calls: int | None = 1
+    context: WriteContext, rows: Sequence[WriteRow], calls: int | None = 1
 ) -> tuple[list[WrittenRow], tuple[WriteRow, ...]]:
-    """Every row's fate, and the rows that `calls` Composite calls had no room for.
+    """Writes rows; returns their results, and the rows for which `calls` Composites had no room.
 
-    Raises OrgUnavailable (some rows may have been written: the same rows are safe to write again),
-    RequestRejected where no row is to blame (all are refused, or more than MOST_GUILTY are),
-    UnexpectedAnswer.
+    Repeats are not counted in `calls`. Raises OrgUnavailable (some rows may have been written: the
+    same rows are safe to write again), RequestRejected for a fault of the org (all rows are
+    refused, or more than MAX_LONE_FAILURES fail alone), UnexpectedAnswer, OrgNotPrepared, and
+    WriterFenced.
     """
     packed = pack(rows, PackLimits(calls=calls))
-    fates = WriteResults()
-    again = await _write_groups(how, packed.groups, fates)
-    while again:  # ends: every round has smaller collections or fewer fields, or leaves fewer rows
-        by_size: dict[int, list[WriteRow]] = defaultdict(list)
-        held: _Again = []
-        if fates.refused and not fates.passed:
-            # one piece at a time until any row passes: what the org refuses of everybody would cost
-            # a call for each row else
-            size = min(size for _, size in again)
-            again.sort(key=lambda entry: entry[1])
-            again, held = again[:size], again[size:]
-        for row, size in again:
-            by_size[size].append(row)
-        groups = tuple(
-            group
-            for size, some in sorted(by_size.items())
-            for group in pack(some, PackLimits(rows=size)).groups
-        )
-        again = [*await _write_groups(how, groups, fates), *held]
-    return fates.settled(), packed.leftovers
+    results = WriteResults()
+    await _write_groups(context, packed.groups, results)
+    waiting = results.take_repeats()
+    # ends: every round has smaller collections or fewer fields, or leaves fewer rows
+    while waiting:
+        batch, held = _next_repeats(waiting, results)
+        await _write_groups(context, _pack_repeats(batch), results)
+        waiting = [*results.take_repeats(), *held]
+    return results.final(), packed.leftovers
 
 
-_Again = list[tuple[WriteRow, int]]  # a row, and the size of the collection that it may be in
+def _next_repeats(
+    waiting: Sequence[Repeat], results: WriteResults
+) -> tuple[Sequence[Repeat], Sequence[Repeat]]:
+    """The rows to repeat now, and those to repeat later.
+
+    After a refused request one collection goes at a time until any row is read: what the org
+    refuses of all rows would otherwise cost a call for each row.
+    """
+    if results.any_row_read or not results.any_request_refused:
+        return waiting, ()
+    ordered = sorted(waiting, key=lambda repeat: repeat.size)
+    size = ordered[0].size
+    return ordered[:size], ordered[size:]
+
+
+def _pack_repeats(repeats: Iterable[Repeat]) -> tuple[tuple[Call, ...], ...]:
+    by_size: dict[int, list[WriteRow]] = defaultdict(list)
+    for repeat in repeats:
+        by_size[repeat.size].append(repeat.row)
+    return tuple(
+        group
+        for size, rows in sorted(by_size.items())
+        for group in pack(rows, PackLimits(rows=size)).groups
+    )
 
 
 async def _write_groups(
-    how: WriteContext, groups: Iterable[Sequence[Call]], fates: WriteResults
-) -> _Again:
-    again: _Again = []
-    slots = asyncio.Semaphore(IN_FLIGHT)
+    context: WriteContext, groups: Iterable[Sequence[Call]], results: WriteResults
+) -> None:
+    """Writes groups side by side, the calls of one group one after the other."""
+    slots = asyncio.Semaphore(MAX_CALLS_IN_FLIGHT)
 
     async def write_group(calls: Sequence[Call]) -> None:
         async with slots:
-            waiting = list(calls)  # they share an Account or a person: one after the other
+            waiting = list(calls)
             while waiting:
-                call = waiting.pop(0)
-                subrequests = [
-                    collection_subrequest(part, f"part{number}", how.headers)
-                    for number, part in enumerate(call)
-                ]
-                try:
-                    answers = await how.client.composite(subrequests, "composite_write")
-                except RequestRejected as refused:
-                    if refused.verdict.action not in {Action.HALVE, Action.BISECT}:
-                        raise
-                    fates.refused = fates.refused or refused.verdict.action is Action.BISECT
-                    if len(call) == 1 and len(call[0].rows) == 1:
-                        _refused(call[0], refused, fates, again, how.on_stripped)
-                    else:
-                        waiting[:0] = halve(call)
-                    continue
-                for part, answer in zip(call, answers, strict=True):
-                    try:
-                        results = row_results(answer, part.rows)
-                    except RequestRejected as refused:
-                        _refused(part, refused, fates, again, how.on_stripped)
-                    else:
-                        for row, result in zip(part.rows, results, strict=True):
-                            _sort(part, row, result, fates, again, how.on_stripped)
+                waiting[:0] = await _write_call(context, waiting.pop(0), results)
 
-    # all of them end before one failure is raised: nothing of this batch is under way once the same
-    # rows are sent again
+    # All groups end before one failure is raised: nothing of this batch is in flight when the same
+    # rows are sent again.
     ended = await asyncio.gather(*(write_group(calls) for calls in groups), return_exceptions=True)
     for failure in ended:
         if failure is not None:
             raise failure
-    return again
 
 
-def _refused(
-    part: Collection,
-    refused: RequestRejected,
-    fates: WriteResults,
-    again: _Again,
-    on_stripped: OnStripped,
+async def _write_call(context: WriteContext, call: Call, results: WriteResults) -> tuple[Call, ...]:
+    """Sends one Composite and adds its results; returns smaller calls if it was refused whole."""
+    subrequests = [
+        collection_subrequest(part, f"part{number}", context.headers)
+        for number, part in enumerate(call)
+    ]
+    try:
+        answers = await context.client.composite(subrequests, "composite_write", context.fence)
+    except RequestRejected as refused:
+        if refused.verdict.action not in {Action.HALVE, Action.BISECT}:
+            raise
+        if len(call) == 1 and len(call[0].rows) == 1:
+            _add_refused_collection(context, call[0], refused, results)
+            return ()
+        if refused.verdict.action is Action.BISECT:
+            results.any_request_refused = True
+        return halve(call)
+    for part, answer in zip(call, answers, strict=True):
+        try:
+            row_answers = row_results(answer, part.rows)
+        except RequestRejected as refused:
+            _add_refused_collection(context, part, refused, results)
+            continue
+        results.any_row_read = True
+        for row, result in zip(part.rows, row_answers, strict=True):
+            _add_row_result(context, row, result, len(part.rows), results)
+    return ()
+
+
+def _add_refused_collection(
+    context: WriteContext, part: Collection, refused: RequestRejected, results: WriteResults
 ) -> None:
-    """A whole collection was refused."""
     verdict, size = refused.verdict, len(part.rows)
-    fates.refused = fates.refused or verdict.action is Action.BISECT
+    if verdict.action is Action.BISECT:
+        results.any_request_refused = True
     match verdict.action:
-        case Action.HALVE | Action.BISECT if size > 1:
-            smaller = -(-size // (2 if verdict.action is Action.HALVE else FIFTHS))
-            again += [(row, smaller) for row in part.rows]
+        case Action.HALVE if size > 1:
+            results.repeats += _in_parts(part, 2)
         case Action.HALVE:
-            failed = RowResult(None, False, None, refused.errors)
-            fates.done.append(
-                WrittenRow(part.rows[0], failed, Verdict(Action.RETRY_ROW, verdict.reason))
-            )
+            retry = Verdict(Action.RETRY_ROW, verdict.reason)
+            results.done.append(WrittenRow(part.rows[0], _failed(refused.errors), retry))
+        case Action.BISECT if size > 1:
+            results.repeats += _in_parts(part, ISOLATION_PARTS)
         case Action.BISECT:
-            fates.blame(part.rows[0], refused)
+            results.add_lone_failure(part.rows[0], refused)
         case Action.STRIP_FIELD:
             for row in part.rows:
-                _strip(
-                    row,
-                    RowResult(None, False, None, refused.errors),
-                    verdict,
-                    size,
-                    fates,
-                    again,
-                    on_stripped,
-                )
+                written = WrittenRow(row, _failed(refused.errors), verdict)
+                _leave_out_fields(context, written, size, results)
         case _:
             raise refused
 
 
-def _sort(
-    part: Collection,
-    row: WriteRow,
-    result: RowResult,
-    fates: WriteResults,
-    again: _Again,
-    on_stripped: OnStripped,
+def _in_parts(part: Collection, parts: int) -> list[Repeat]:
+    size = -(-len(part.rows) // parts)
+    return [Repeat(row, size) for row in part.rows]
+
+
+def _add_row_result(
+    context: WriteContext, row: WriteRow, result: RowResult, size: int, results: WriteResults
 ) -> None:
-    fates.passed = True
+    """Adds the result of a row that was in a collection of `size` rows."""
     if result.success:
-        fates.done.append(WrittenRow(row, result, Verdict(Action.DONE, "done")))
+        results.done.append(WrittenRow(row, result, Verdict(Action.DONE, "done")))
         return
     verdict = classify_row(result.errors)
     match verdict.action:
         case Action.PAUSE:
             raise OrgUnavailable(verdict.reason, verdict.retry_after)
-        case Action.HALVE if len(part.rows) > 1:
-            again.append((row, -(-len(part.rows) // 2)))
+        case Action.HALVE if size > 1:
+            results.repeats.append(Repeat(row, -(-size // 2)))
         case Action.HALVE:
-            fates.done.append(WrittenRow(row, result, replace(verdict, action=Action.RETRY_ROW)))
+            retry = replace(verdict, action=Action.RETRY_ROW)
+            results.done.append(WrittenRow(row, result, retry))
         case Action.STRIP_FIELD:
-            _strip(row, result, verdict, MAX_ROWS, fates, again, on_stripped)
+            _leave_out_fields(context, WrittenRow(row, result, verdict), MAX_ROWS, results)
         case _:
-            fates.done.append(WrittenRow(row, result, verdict))
+            results.done.append(WrittenRow(row, result, verdict))
 
 
-def _strip(
-    row: WriteRow,
-    result: RowResult,
-    verdict: Verdict,
-    size: int,
-    fates: WriteResults,
-    again: _Again,
-    on_stripped: OnStripped,
+def _leave_out_fields(
+    context: WriteContext, written: WrittenRow, size: int, results: WriteResults
 ) -> None:
-    """Without the refused fields, if the row has them and is still itself."""
+    """Repeats a row without the fields that its verdict names, in a collection of at most `size`.
+
+    The row fails if it has none of these fields, or needs one of them. Raises OrgNotPrepared if our
+    own key or version field is refused.
+    """
+    row, verdict = written.row, written.verdict
     refused = set(verdict.fields) & row.fields.keys()
-    if vital := refused & {KEY_FIELD, VERSION_FIELD}:
+    if own := refused & {KEY_FIELD, VERSION_FIELD}:
         raise OrgNotPrepared(
-            f"{row.sobject}.{min(vital)} cannot be written by our user; see contactstream doctor"
+            f"{row.sobject}.{min(own)} cannot be written by our user; see contactstream doctor"
         )
-    needed = row.op == "upsert" and refused & {
-        "LastName",
-        "Company",
-    }  # without them the row is refused for another reason
-    if not refused or "Id" in refused or needed:
-        fates.done.append(WrittenRow(row, result, replace(verdict, action=Action.DEAD_LETTER)))
+    if not refused or "Id" in refused or (row.op == "upsert" and refused & _REQUIRED_ON_CREATE):
+        failed = replace(verdict, action=Action.DEAD_LETTER)
+        results.done.append(replace(written, verdict=failed))
         return
     for name in refused:
-        on_stripped(row.sobject, name)
-    left = {name: value for name, value in row.fields.items() if name not in refused}
-    if left.keys() == {"Id"}:
-        fates.done.append(
-            WrittenRow(row, RowResult(str(left["Id"]), True, False), Verdict(Action.DONE, "done"))
-        )
+        context.on_field_refused(row.sobject, name)
+    kept = {name: value for name, value in row.fields.items() if name not in refused}
+    if kept.keys() == {"Id"}:  # nothing is left to write
+        unchanged = RowResult(str(kept["Id"]), True, False)
+        results.done.append(WrittenRow(row, unchanged, Verdict(Action.DONE, "done")))
     else:
-        again.append((replace(row, fields=left), size))
+        results.repeats.append(Repeat(replace(row, fields=kept), size))
+
+
+def _failed(errors: tuple[RowError, ...]) -> RowResult:
+    return RowResult(None, False, None, errors)

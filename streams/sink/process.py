@@ -82,9 +82,7 @@ async def _serve(
         return 0
     async with AsyncExitStack() as stack:
         membership = WriteFence(settings.session_timeout)
-        org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, membership.check)
-        )
+        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
         stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()

@@ -480,7 +480,7 @@ class Sink:
         current = [_for_salesforce(row.change) for row in rows if row.key not in outdated]
         try:
             if current:
-                outcomes += await self._org.sync(current)
+                outcomes += await self._org.sync(current, self._membership.check)
             again, records, done = self._sort(outcomes, {row.key: row for row in rows})
         except WriterFenced as error:
             log.warning("nothing more is sent", error=str(error))

@@ -504,7 +504,7 @@ def test_a_person_reads_what_changes_from_what_to_what(org: Org) -> None:
         '    Nylas_Contact_Id__c: "g1/c3"',
         "skipped   g1/c4  role_address",
         "1 updated, 1 released, 1 created, 1 skipped",
-        "cut Contact.Title: 1",
+        "truncated Contact.Title: 1",
     ]
     assert org.run("-", given=b"").stdout == "no changes\n"
 

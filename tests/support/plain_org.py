@@ -1,6 +1,4 @@
-"""A Salesforce org in forty lines, without HTTP: finds by key and address, keeps unique keys and
-the version rule, counts rows.
-"""
+"""A small Salesforce org without HTTP: lookup by key and address, unique keys, the version rule."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -51,7 +49,7 @@ def schemas(policy: Policy) -> dict[str, Schema]:
 
 
 class PlainOrg:
-    """`records` by ID, each with `sobject`. `written` counts rows."""
+    """An org in memory. `records` by ID, each with `sobject`; `written` counts rows."""
 
     def __init__(
         self, policy: Policy | None = None, accounts: Mapping[str, str] | None = None
@@ -92,9 +90,7 @@ class PlainOrg:
         return [record for record in self.records.values() if not record.get("IsConverted")]
 
     def sync(self, *changes: ContactVersion) -> dict[str, Outcome]:
-        """Plans a batch against what a query by its keys and addresses would find, and applies the
-        rows.
-        """
+        """Plans a batch against the records with its keys and addresses, and applies the rows."""
         batch = partition_batch(changes, self.policy, self.accounts)
         keys = {someone.record_key for _, someone in batch.people} | {
             change.key for change in batch.deleted

@@ -1,6 +1,4 @@
-"""The Salesforce simulator behind a real socket, asked with bare HTTP: nothing of the client stands
-between.
-"""
+"""The Salesforce simulator behind a real socket, used with bare HTTP and without our client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +17,7 @@ Json = dict[str, Any]
 
 
 def row(key: str | None = None, sobject: Any = "Contact", **fields: Any) -> Json:
-    """A row of a collection, with the LastName (and Company) that every person needs unless given."""
+    """A row of a collection, with the LastName (and Company) that a record needs."""
     needed = {"LastName": "Doe"} | ({"Company": "Acme"} if sobject == "Lead" else {})
     held = {} if key is None else {KEY: key}
     return {"attributes": {"type": sobject}, **needed, **held, **fields}
@@ -44,7 +42,7 @@ class RawOrg:
     async def upsert(
         self, *rows: Json, sobject: str = "Contact", key: str = KEY, **more: Any
     ) -> list[Json]:
-        """The results of an upserted collection, which has to be accepted as a whole."""
+        """The results of an upserted collection. Fails if the collection is refused whole."""
         return _accepted(await self.collection("PATCH", f"/{sobject}/{key}", list(rows), **more))
 
     async def update(self, *rows: Json, **more: Any) -> list[Json]:
@@ -79,13 +77,13 @@ class RawOrg:
         return answers
 
     async def control(self, method: str, path: str, document: Any = None) -> Any:
-        """What the control plane answers, which has to be a success."""
+        """The answer of the control plane. Fails if it is not a success."""
         response = await self.http.request(method, f"/_sim/{path}", json=document)
         assert response.status_code < 300, response.text
         return response.json()
 
     def stored(self, key: str, sobject: str = "Contact") -> Json:
-        """The record that holds a key, as it is stored."""
+        """The stored record that holds a key."""
         (found,) = (
             record
             for record in self.world.org.tables[sobject].rows.values()

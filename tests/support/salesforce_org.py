@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,26 +13,72 @@ from aiohttp.test_utils import TestServer
 
 from connectors.salesforce.api.auth import ClientCredentials, Session
 from connectors.salesforce.api.budget import Budget
-from connectors.salesforce.api.client import SalesforceClient, http_client
-from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.api.client import (
+    CompositeClient,
+    Fence,
+    SalesforceClient,
+    http_client,
+    no_fence,
+)
+from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.counting import SyncWarning
+from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.simulator import World, app
 from connectors.salesforce.simulator.faults import parse_fault
-from connectors.salesforce.sync import NEXT_BATCH, Sync
+from connectors.salesforce.sync import Sync
+
+Composite = Callable[[Sequence[Subrequest], str, Fence], Awaitable[list[SubAnswer]]]
+Intercept = Callable[[Composite, Sequence[Subrequest], str, Fence], Awaitable[list[SubAnswer]]]
+"""Gets the next `composite` and its arguments; returns the answers."""
+
+
+class InterceptedClient:
+    """A client whose Composites go through a function of the test, while `intercept` is set."""
+
+    def __init__(self, client: CompositeClient) -> None:
+        self._client = client
+        self.intercept: Intercept | None = None
+
+    async def composite(
+        self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
+    ) -> list[SubAnswer]:
+        if self.intercept is None:
+            return await self._client.composite(subrequests, kind, fence)
+        return await self.intercept(self._client.composite, subrequests, kind, fence)
+
+    async def rest_of(
+        self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
+        return await self._client.rest_of(answer, kind, fence)
+
+    async def user_id(self) -> str | None:
+        return await self._client.user_id()
 
 
 @dataclass
 class SimulatedOrg:
-    """`calls` by kind, as the client counted them; `counts` as Sync did; `methods` of every
-    request, and of those inside them.
+    """A simulated org and a Sync that writes to it.
+
+    `calls` are counted by kind, as the client counts them; `counts` are the Sync's warnings;
+    `methods` are those of requests and of the subrequests inside them. `now` is the Sync's clock.
     """
 
     world: World
-    sync: Sync
+    client: InterceptedClient
+    sync: Sync = field(init=False)
     calls: Counter[str] = field(default_factory=Counter)
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[SyncWarning, str]] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     now: float = 1_750_000_000.0
+
+    def new_sync(self, client: CompositeClient, policy: Policy) -> Sync:
+        """Another Sync of this org, with the same counters and clock."""
+
+        def count(warning: SyncWarning, detail: str) -> None:
+            self.counts[warning, detail] += 1
+
+        return Sync(client, policy, count, lambda: self.now)
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
         return [
@@ -53,8 +99,9 @@ class SimulatedOrg:
         ]
 
     async def all(self, *changes: ContactVersion, size: int = 1000) -> dict[str, Outcome]:
-        """Offers changes in batches, those that had no room again with the next, until each has its
-        outcome.
+        """Syncs changes in batches until each has its outcome.
+
+        Changes that had no room go again with the next batch.
         """
         waiting, outcomes = list(changes), {}
         while waiting:
@@ -74,41 +121,30 @@ class SimulatedOrg:
 async def simulated_org(
     document: dict[str, Any] | None = None,
     policy: Policy | None = None,
-    fence: Callable[[], None] = lambda: None,
     budget: Budget | None = None,
 ) -> AsyncIterator[SimulatedOrg]:
+    """Serves a simulated org, and logs a Sync in to it, for the length of a test."""
     world = World(document)
     async with TestServer(app(world)) as server:
         http = http_client()
         calls: Counter[str] = Counter()
-        counts: Counter[tuple[str, str]] = Counter()
+        methods: Counter[str] = Counter()
 
         def on_call(kind: str, status: int | None, seconds: float) -> None:
             calls[kind] += 1
 
         async def note(request: httpx.Request) -> None:
-            org.methods[request.method] += 1
+            methods[request.method] += 1
             if request.url.path.endswith("/composite"):
                 raw = request.content
-                body = (
-                    gzip.decompress(raw)
-                    if request.headers.get("Content-Encoding") == "gzip"
-                    else raw
-                )
-                org.methods.update(part["method"] for part in json.loads(body)["compositeRequest"])
+                if request.headers.get("Content-Encoding") == "gzip":
+                    raw = gzip.decompress(raw)
+                methods.update(part["method"] for part in json.loads(raw)["compositeRequest"])
 
         http.event_hooks["request"].append(note)
-        session = Session(
-            ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call
-        )
-        async with SalesforceClient(
-            session, http, on_call=on_call, budget=budget, fence=fence
-        ) as client:
-            org: SimulatedOrg
-
-            def count(what: str, where: str) -> None:
-                counts[what, where] += 1
-
-            sync = Sync(client, policy or Policy(), count, lambda: org.now)
-            org = SimulatedOrg(world, sync, calls, counts)
+        login = ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/"))
+        session = Session(login, http, on_call)
+        async with SalesforceClient(session, http, on_call=on_call, budget=budget) as client:
+            org = SimulatedOrg(world, InterceptedClient(client), calls=calls, methods=methods)
+            org.sync = org.new_sync(org.client, policy or Policy())
             yield org

@@ -1,5 +1,6 @@
-"""The HTTP client of one org: authorised, compressed, bounded calls whose refusals are raised as
-what they mean.
+"""The HTTP client of one org: authorised, compressed and bounded calls.
+
+A refusal is raised as the exception that says what it means (`connectors.salesforce.api.errors`).
 """
 
 import asyncio
@@ -7,8 +8,9 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import httpx
@@ -36,9 +38,9 @@ from connectors.salesforce.api.errors import (
 
 API_VERSION = "62.0"
 
-# Five collections, each a transaction of its own with 10 s of Apex CPU, and as long again in the
-# database. Salesforce itself gives up after 600 s; a call that is repeated before that is safe,
-# because upserts and updates are idempotent.
+# Bounds a whole call. A Composite has five collections, each a transaction with 10 s of Apex CPU
+# and as long again in the database. Salesforce itself ends a call after 600 s; one that is
+# repeated before that is safe, because upserts and updates are idempotent.
 ANSWER_SECONDS = 120.0
 # name, TCP and TLS across an ocean take under two seconds; ten allow for lost packets
 CONNECT_SECONDS = 10.0
@@ -56,11 +58,13 @@ GZIP_FROM = 1024
 GZIP_LEVEL = 3
 # 2,000 records each; a statement of ours that goes on for longer is wrong
 MAX_PAGES = 5_000
+_CLOSED_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 def http_client() -> httpx.AsyncClient:
-    """An httpx client with the timeouts and connection limits that fit Salesforce; the
-    SalesforceClient closes it.
+    """An httpx client with timeouts and connection limits that fit Salesforce.
+
+    The SalesforceClient that gets it closes it.
     """
     return httpx.AsyncClient(
         # the read time-out covers one gap; the whole call is bounded by ANSWER_SECONDS
@@ -79,18 +83,55 @@ def http_client() -> httpx.AsyncClient:
     )
 
 
-def _no_fence() -> None:
-    """For those who are the only writer there can be."""
+Fence = Callable[[], None]
+"""Called right before each request is sent, repetitions and further pages included.
+
+Raises WriterFenced when this process may no longer write, because another may have replaced it.
+"""
+
+
+def no_fence() -> None:
+    """The fence of a caller that is the only writer."""
+
+
+class CompositeClient(Protocol):
+    """What a sync needs of a client. SalesforceClient is one; tests have others around it."""
+
+    async def composite(
+        self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
+    ) -> list[SubAnswer]:
+        """As SalesforceClient.composite."""
+        ...
+
+    async def rest_of(
+        self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
+        """As SalesforceClient.rest_of."""
+        ...
+
+    async def user_id(self) -> str | None:
+        """As SalesforceClient.user_id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """`kind` is the metric label of the call. A token or a connection that failed repeats it."""
+
+    method: str
+    path: str
+    kind: str
+    fence: Fence
+    body: bytes | None = None
 
 
 class SalesforceClient:
-    """Every call raises OrgUnavailable (pause), RequestRejected (see its verdict) or
-    UnexpectedAnswer.
+    """Calls of one org. `async with` closes the httpx client at the end.
 
-    Paths are relative to `/services/data/vNN.N`, or absolute as Salesforce hands them out
-    (`nextRecordsUrl`). `fence` is called before whatever is sent, a repetition too, and raises
-    WriterFenced when there may be another writer by now. `async with` closes the httpx client at
-    the end. `answer_seconds` bounds each call from its start to the whole answer.
+    Every call raises OrgUnavailable (pause), RequestRejected (see its verdict) or UnexpectedAnswer,
+    and WriterFenced where its fence does. Paths are relative to `/services/data/vNN.N`, or absolute
+    as Salesforce gives them (`nextRecordsUrl`). `answer_seconds` bounds each request from its start
+    to the whole answer.
     """
 
     def __init__(
@@ -101,7 +142,6 @@ class SalesforceClient:
         on_call: OnCall = no_hook,
         budget: Budget | None = None,
         answer_seconds: float = ANSWER_SECONDS,
-        fence: Callable[[], None] = _no_fence,
     ) -> None:
         self._session = session
         self._http = http
@@ -109,7 +149,6 @@ class SalesforceClient:
         self._on_call = on_call
         self.budget = budget or Budget()
         self._answer_seconds = answer_seconds
-        self._fence = fence
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,14 +165,17 @@ class SalesforceClient:
         """The 18-character ID of the user we are logged in as, from the token's identity URL."""
         return (await self._session.token()).user_id
 
-    async def get(self, path: str, kind: str = "get") -> Any:
-        """The parsed JSON of a GET. Not subject to the budget, so that limits can always be asked
-        for.
-        """
-        return await self._call("GET", path, kind)
+    async def get(self, path: str, kind: str = "get", fence: Fence = no_fence) -> Any:
+        """The parsed JSON of a GET.
 
-    async def composite(self, subrequests: Sequence[Subrequest], kind: str) -> list[SubAnswer]:
-        """One Composite; the answers in the order of the subrequests, their own statuses unchecked.
+        Not subject to the budget, so that the limits can always be read.
+        """
+        return await self._call(_Request("GET", path, kind, fence))
+
+    async def composite(
+        self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
+    ) -> list[SubAnswer]:
+        """One Composite; the answers in the order of the subrequests, with statuses unchecked.
 
         OrgUnavailable("budget") without a call when only the reserve is left. UnexpectedAnswer if
         the answer does not name each subrequest once: some of the rows may have been written, so
@@ -141,112 +183,117 @@ class SalesforceClient:
         """
         body = encode(composite_body(subrequests, self.api_version))
         self._admit()
-        return match_answers(subrequests, await self._call("POST", "/composite", kind, body))
+        answer = await self._call(_Request("POST", "/composite", kind, fence, body))
+        return match_answers(subrequests, answer)
 
     def _admit(self) -> None:
         if not self.budget.admit():
             raise OrgUnavailable("budget", PROBE_SECONDS)
 
-    async def limits(self) -> dict[str, Usage]:
-        """`GET /limits`, observed into the budget; RequestRejected without the permission "View
-        Setup".
+    async def limits(self, fence: Fence = no_fence) -> dict[str, Usage]:
+        """`GET /limits`; the budget observes the daily calls.
+
+        RequestRejected without the permission "View Setup".
         """
-        limits = parse_limits(await self.get("/limits", "limits"))
+        limits = parse_limits(await self.get("/limits", "limits", fence))
         if daily := limits.get("DailyApiRequests"):
             self.budget.observe_usage(daily)
         return limits
 
-    async def query_all(self, soql: str, kind: str = "query") -> list[Mapping[str, Any]]:
-        """Every record of a short statement (a URL holds 16,384 bytes), page after page; the budget
-        counts from the second.
-        """
-        page = parse_query(await self.get(f"/query?q={quote(soql, safe='')}", kind))
-        return [*page.records, *await self._further(page.next_url, kind)]
+    async def query_all(
+        self, soql: str, kind: str = "query", fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
+        """Every record of a short statement (a URL holds 16,384 bytes), page after page.
 
-    async def rest_of(self, answer: SubAnswer, kind: str = "query") -> list[Mapping[str, Any]]:
-        """Every record of a query subanswer: its own, and the further pages where it says
-        done=false.
+        The budget counts from the second page on.
+        """
+        page = parse_query(await self.get(f"/query?q={quote(soql, safe='')}", kind, fence))
+        return [*page.records, *await self._further_pages(page.next_url, kind, fence)]
+
+    async def rest_of(
+        self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
+        """Every record of a query's subanswer: its own, and those of the further pages.
 
         OrgUnavailable("budget") without a call when only the reserve is left.
         """
         page = query_page(answer)
-        return [*page.records, *await self._further(page.next_url, kind)]
+        return [*page.records, *await self._further_pages(page.next_url, kind, fence)]
 
-    async def _further(self, next_url: str | None, kind: str) -> list[Mapping[str, Any]]:
+    async def _further_pages(
+        self, next_url: str | None, kind: str, fence: Fence
+    ) -> list[Mapping[str, Any]]:
         records: list[Mapping[str, Any]] = []
         for _ in range(MAX_PAGES):
             if next_url is None:
                 return records
             self._admit()
-            page = parse_query(await self.get(next_url, kind))
+            page = parse_query(await self.get(next_url, kind, fence))
             records += page.records
             next_url = page.next_url
         raise UnexpectedAnswer(f"a query with more than {MAX_PAGES} pages")
 
-    async def _call(self, method: str, path: str, kind: str, body: bytes | None = None) -> Any:
+    async def _call(self, request: _Request) -> Any:
         token = await self._session.token()
-        answer = await self._send(token, method, path, kind, body)
+        answer = await self._send(token, request)
         parsed = _parsed(answer)
         verdict = classify_request(answer.status_code, parsed)
         if verdict.action is Action.REFRESH_TOKEN or verdict.reason == "moved":
-            # an org that moved has another instance_url, which only a login tells
+            # an org that moved has another instance_url, which only a login's answer names
             token = await self._session.refresh(token)
-            answer = await self._send(token, method, path, kind, body)
+            answer = await self._send(token, request)
             parsed = _parsed(answer)
         raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
         return parsed
 
-    async def _send(
-        self, token: Token, method: str, path: str, kind: str, body: bytes | None
-    ) -> httpx.Response:
-        url = token.instance_url + (
-            path if path.startswith("/services/") else f"/services/data/v{self.api_version}{path}"
-        )
+    async def _send(self, token: Token, request: _Request) -> httpx.Response:
+        path = request.path
+        if not path.startswith("/services/"):
+            path = f"/services/data/v{self.api_version}{path}"
         headers = {"Authorization": f"Bearer {token.access_token}"}
+        body = request.body
         if body is not None:
             headers["Content-Type"] = "application/json; charset=UTF-8"
             if len(body) >= GZIP_FROM:
                 headers["Content-Encoding"] = "gzip"
                 body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+        made = self._http.build_request(
+            request.method, token.instance_url + path, headers=headers, content=body
+        )
         try:
-            return await self._timed(method, url, headers, kind, body)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # most often a connection that Salesforce closed while it was idle: worth one more try
-            # before a pause
-            return await self._timed(method, url, headers, kind, body, last=True)
+            return await self._send_once(made, request)
+        except _CLOSED_CONNECTION:
+            # most often a connection that Salesforce closed while it was idle: worth one more
+            # attempt before a pause
+            pass
+        try:
+            return await self._send_once(made, request)
+        except _CLOSED_CONNECTION as error:
+            raise _network(error) from error
 
-    async def _timed(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        kind: str,
-        body: bytes | None,
-        *,
-        last: bool = False,
-    ) -> httpx.Response:
-        self._fence()
+    async def _send_once(self, made: httpx.Request, request: _Request) -> httpx.Response:
+        """Raises OrgUnavailable, or _CLOSED_CONNECTION as it is."""
+        request.fence()
         started = time.monotonic()
         status: int | None = None
         try:
             async with asyncio.timeout(self._answer_seconds):
-                answer = await self._http.request(method, url, headers=headers, content=body)
+                answer = await self._http.send(made)
             status = answer.status_code
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-            if last:
-                raise _network(error) from error
+        except _CLOSED_CONNECTION:
             raise
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
             raise _network(error) from error
         finally:
-            self._on_call(kind, status, time.monotonic() - started)
+            self._on_call(request.kind, status, time.monotonic() - started)
         self.budget.observe(answer.headers)
         return answer
 
 
 def encode(body: object) -> bytes:
-    """JSON. What orjson refuses (a lone surrogate, a huge number) is written as Python does, for
-    Salesforce to refuse that row alone.
+    """JSON; a value that orjson refuses (a lone surrogate, a huge number) as Python writes it.
+
+    Salesforce then refuses only the row with that value.
     """
     try:
         return orjson.dumps(body)

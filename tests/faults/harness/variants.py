@@ -212,9 +212,9 @@ def _hold_sink() -> None:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | ({"client.id": os.environ[CLIENT]} if CLIENT in os.environ else {})
 
-    async def held_write(self: Any, plan: Any) -> Any:
+    async def held_write(self: Any, plan: Any, fence: Any) -> Any:
         await hold_async("before_write")
-        return await write(self, plan)
+        return await write(self, plan, fence)
 
     def held_commit(self: Any, offset: int | None) -> None:
         hold("before_commit")

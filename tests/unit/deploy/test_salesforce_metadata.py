@@ -1,6 +1,4 @@
-"""The metadata for the org: well-formed, named as the code names things, and the version rule as
-the design words it.
-"""
+"""The metadata for the org: well-formed, with the names that the code uses and its version rule."""
 
 import json
 import re
@@ -12,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from connectors.salesforce.api.client import API_VERSION, SalesforceClient
+from connectors.salesforce.api.client import API_VERSION, Fence
 from connectors.salesforce.api.composite import KEY_FIELD, SubAnswer, Subrequest
 from connectors.salesforce.api.errors import VERSION_FIELD
 from connectors.salesforce.checkup import VERSION_FORMULA, VERSION_RULE
@@ -22,7 +20,7 @@ from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.schema import EMAIL_FIELDS
 from connectors.salesforce.simulator import World
 from tests.support.paths import ROOT
-from tests.support.salesforce_org import simulated_org
+from tests.support.salesforce_org import Composite, simulated_org
 
 FOLDER = ROOT / "deploy" / "salesforce"
 SOURCE = FOLDER / "force-app" / "main" / "default"
@@ -38,7 +36,7 @@ def read(path: Path) -> ElementTree.Element:
     return ElementTree.fromstring(path.read_bytes())
 
 
-def said(element: ElementTree.Element, name: str) -> str | None:
+def child_text(element: ElementTree.Element, name: str) -> str | None:
     return element.findtext(NAMESPACE + name)
 
 
@@ -61,7 +59,7 @@ def test_every_file_is_well_formed_and_holds_what_its_name_says(path: Path) -> N
     }
     name, kind, _ = path.name.split(".")
     assert root.tag == NAMESPACE + kinds[kind.removesuffix("-meta")]
-    assert said(root, "fullName") in (name, None)
+    assert child_text(root, "fullName") in (name, None)
 
 
 def test_the_project_names_its_folders_and_the_version_that_the_client_speaks() -> None:
@@ -85,21 +83,25 @@ def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -
         "unique": "true",
         "caseSensitive": "true",
     }
-    assert {name: said(key, name) for name in wanted} == wanted
+    assert {name: child_text(key, name) for name in wanted} == wanted
     version = shipped_field(sobject, VERSION_FIELD)
-    assert [said(version, name) for name in ("type", "precision", "scale")] == ["Number", "18", "0"]
+    assert [child_text(version, name) for name in ("type", "precision", "scale")] == [
+        "Number",
+        "18",
+        "0",
+    ]
     for name in EMAIL_FIELDS[1:]:
         address = shipped_field(sobject, name)
-        assert [said(address, of) for of in ("type", "externalId", "unique")] == [
+        assert [child_text(address, of) for of in ("type", "externalId", "unique")] == [
             "Email",
             "true",
             "false",
         ]
-    assert all(said(shipped_field(sobject, name), "required") == "false" for name in shipped)
+    assert all(child_text(shipped_field(sobject, name), "required") == "false" for name in shipped)
 
 
 @pytest.mark.parametrize("sobject", OBJECTS)
-def test_the_version_rule_is_the_design_s_and_blames_the_version_field(sobject: str) -> None:
+def test_the_version_rule_is_the_one_of_the_code_and_names_the_version_field(sobject: str) -> None:
     rule = read(
         SOURCE / "objects" / sobject / "validationRules" / f"{VERSION_RULE}.validationRule-meta.xml"
     )
@@ -107,17 +109,17 @@ def test_the_version_rule_is_the_design_s_and_blames_the_version_field(sobject: 
         "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
         "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
     )
-    assert said(rule, "errorConditionFormula") == formula == VERSION_FORMULA
+    assert child_text(rule, "errorConditionFormula") == formula == VERSION_FORMULA
     assert (
-        said(rule, "errorDisplayField") == VERSION_FIELD
+        child_text(rule, "errorDisplayField") == VERSION_FIELD
     )  # by this a refusal is known to be stale
-    assert said(rule, "active") == "true"
+    assert child_text(rule, "active") == "true"
 
 
 def granted() -> dict[str, bool]:
     """The fields of the sink's permission set, and whether it may edit them."""
     return {
-        str(said(entry, "field")): said(entry, "editable") == "true"
+        str(child_text(entry, "field")): child_text(entry, "editable") == "true"
         for entry in permission_set("Contactstream").iter(f"{NAMESPACE}fieldPermissions")
     }
 
@@ -131,8 +133,8 @@ def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> Non
         wanted |= {f"{sobject}.{name}": True for name in mapped | ours}
     assert granted() == wanted
     objects = {
-        str(said(entry, "object")): [
-            said(entry, right)
+        str(child_text(entry, "object")): [
+            child_text(entry, right)
             for right in (
                 "allowRead",
                 "viewAllRecords",
@@ -147,9 +149,9 @@ def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> Non
     written = ["true", "true", "true", "true", "false", "false"]
     read_only = ["true", "true", "false", "false", "false", "false"]
     assert objects == {"Account": read_only, "Contact": written, "Lead": written}
-    assert [said(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")] == [
-        "ApiEnabled"
-    ]
+    assert [
+        child_text(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")
+    ] == ["ApiEnabled"]
 
 
 # Every user who may read the object sees them: Salesforce has no field permission for them.
@@ -161,7 +163,7 @@ SYSTEM = {
 
 @dataclass
 class Used:
-    """What the requests name, as `Object.Field`."""
+    """The fields that requests name, as `Object.Field`."""
 
     read: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
@@ -182,7 +184,7 @@ class Used:
                 }
 
 
-def somebody(
+def contact(
     number: int, *addresses: str, version: int = 10, title: str = "Analyst"
 ) -> ContactVersion:
     phones = [{"number": f"+1 {number}", "type": kind} for kind in ("work", "mobile")]
@@ -198,19 +200,15 @@ def somebody(
     return ContactVersion(f"g/c{number}", version, contact)
 
 
-async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used() -> None:
     used = Used()
-    sent = SalesforceClient.composite
 
     async def noted(
-        self: SalesforceClient, requests: Sequence[Subrequest], kind: str
+        composite: Composite, requests: Sequence[Subrequest], kind: str, fence: Fence
     ) -> list[SubAnswer]:
         used.note(requests)
-        return await sent(self, requests, kind)
+        return await composite(requests, kind, fence)
 
-    monkeypatch.setattr(SalesforceClient, "composite", noted)
     permitted = granted()
     always = SYSTEM | NEVER_PERMITTED
     hidden, read_only = [], [name for name, editable in permitted.items() if not editable]
@@ -230,23 +228,24 @@ async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used
         ],
     }
     people = [
-        somebody(1, "one@acme.example", "one@b.example", "one@c.example"),
-        somebody(2, "two@lead.example", "two@b.example", "two@c.example"),
-        somebody(3, "three@lead.example"),  # found, and adopted
+        contact(1, "one@acme.example", "one@b.example", "one@c.example"),
+        contact(2, "two@lead.example", "two@b.example", "two@c.example"),
+        contact(3, "three@lead.example"),  # found, and adopted
     ]
     async with simulated_org(document) as org:
-        fates = {key: one.status for key, one in (await org.all(*people)).items()}
-        assert fates == {
+        org.client.intercept = noted
+        statuses = {key: one.status for key, one in (await org.all(*people)).items()}
+        assert statuses == {
             "g/c1": OutcomeStatus.CREATED,
             "g/c2": OutcomeStatus.CREATED,
             "g/c3": OutcomeStatus.UPDATED,
         }
         changed = [
-            somebody(1, "one@acme.example", version=20, title="Countess"),
+            contact(1, "one@acme.example", version=20, title="Countess"),
             ContactVersion("g/c2", 20, None),
         ]
-        fates = {key: one.status for key, one in (await org.all(*changed)).items()}
-        assert fates == {"g/c1": OutcomeStatus.UPDATED, "g/c2": OutcomeStatus.RELEASED}
+        statuses = {key: one.status for key, one in (await org.all(*changed)).items()}
+        assert statuses == {"g/c1": OutcomeStatus.UPDATED, "g/c2": OutcomeStatus.RELEASED}
         assert org.counts == {}, "fields are missing"
     touched = used.read | used.written
     wanted = {
@@ -255,19 +254,22 @@ async def test_the_permission_set_is_all_that_a_sync_needs_and_all_of_it_is_used
     assert wanted == permitted
 
 
-def test_what_doctor_needs_besides_is_a_permission_set_of_its_own() -> None:
+def test_the_further_rights_of_doctor_are_a_permission_set_of_their_own() -> None:
     permissions = permission_set("Contactstream_Doctor")
-    names = {said(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")}
+    names = {child_text(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")}
     assert names == {"ViewSetup", "ViewRoles"}
     assert permissions.find(f"{NAMESPACE}objectPermissions") is None
 
 
-def test_a_converted_lead_hands_on_all_of_our_fields_to_its_contact() -> None:
+def test_a_converted_lead_passes_all_of_our_fields_to_its_contact() -> None:
     (path,) = (FOLDER / "lead-conversion").rglob("*-meta.xml")
     (mapping,) = read(path).iter(f"{NAMESPACE}objectMapping")
-    assert (said(mapping, "inputObject"), said(mapping, "outputObject")) == ("Lead", "Contact")
+    assert (child_text(mapping, "inputObject"), child_text(mapping, "outputObject")) == (
+        "Lead",
+        "Contact",
+    )
     pairs = {
-        (said(pair, "inputField"), said(pair, "outputField"))
+        (child_text(pair, "inputField"), child_text(pair, "outputField"))
         for pair in mapping.iter(f"{NAMESPACE}mappingFields")
     }
     assert pairs == {(name, name) for name in (KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:])}

@@ -1,6 +1,4 @@
-"""What the settings make of the org: the login, its audience, the reserve, the rules that only
-alert.
-"""
+"""The org as the settings open it: login, audience, reserve, policy and warnings."""
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -8,8 +6,9 @@ from structlog.testing import capture_logs
 
 from connectors.salesforce.api.auth import JwtBearer
 from connectors.salesforce.api.budget import Usage
+from connectors.salesforce.counting import SyncWarning
 from streams.metrics import SinkMetrics
-from streams.org import credentials, open_org, policy
+from streams.org import credentials, open_client, policy, warning_counter
 from streams.settings import PeopleSettings, SalesforceSettings, load
 
 
@@ -45,9 +44,8 @@ async def test_the_sink_keeps_the_reserve_that_is_set() -> None:
             "SALESFORCE_CALL_RESERVE": "0.5",
         },
     )
-    allowed = policy(settings, load(PeopleSettings, {}), ["address_book"])
-    async with open_org(settings, allowed, SinkMetrics(CollectorRegistry()), lambda: None) as sync:
-        budget = sync._client.budget
+    async with open_client(settings, SinkMetrics(CollectorRegistry())) as client:
+        budget = client.budget
         budget.observe_usage(Usage(4_999, 10_000))
         assert not budget.exhausted
         budget.observe_usage(Usage(5_000, 10_000))
@@ -60,23 +58,21 @@ def test_rules_that_only_alert_are_passed_unless_the_settings_say_otherwise(*, a
     assert policy(settings, load(PeopleSettings, {}), ["address_book"]).allow_save is allow
 
 
-async def test_what_an_operator_has_to_mend_is_counted_and_logged() -> None:
-    settings = load(
-        SalesforceSettings, {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}
-    )
-    metrics = SinkMetrics(CollectorRegistry())
-    allowed = policy(settings, load(PeopleSettings, {}), ["address_book"])
-    async with open_org(settings, allowed, metrics, lambda: None) as sync:
-        with capture_logs() as logs:
-            sync._count("accounts_refused", "query_timeout")
-            sync._count("cut", "Lead.Title")
-    assert [(entry["what"], entry["where"]) for entry in logs] == [
+def test_what_an_operator_has_to_fix_is_counted_and_logged() -> None:
+    registry = CollectorRegistry()
+    count = warning_counter(SinkMetrics(registry))
+    with capture_logs() as logs:
+        count(SyncWarning.ACCOUNTS_REFUSED, "query_timeout")
+        count(SyncWarning.TRUNCATED, "Lead.Title")
+    assert [(entry["warning"], entry["detail"]) for entry in logs] == [
         ("accounts_refused", "query_timeout")
     ]
-    assert metrics.warnings.labels("accounts_refused", "query_timeout")._value.get() == 1
+    for warning, detail in (("accounts_refused", "query_timeout"), ("truncated", "Lead.Title")):
+        labels = {"warning": warning, "detail": detail}
+        assert registry.get_sample_value("contactstream_sink_warnings_total", labels) == 1
 
 
-def test_names_of_functions_are_a_setting() -> None:
+def test_names_of_role_mailboxes_are_a_setting() -> None:
     people = load(PeopleSettings, {"PEOPLE_ROLE_NAMES": "kontakt,!hello"})
     roles = policy(load(SalesforceSettings, {}), people, ["address_book"]).exclusions.roles
     assert ("kontakt" in roles, "hello" in roles, "info" in roles) == (True, False, True)

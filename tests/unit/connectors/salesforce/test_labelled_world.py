@@ -1,7 +1,6 @@
-"""Three address books and an org that knows some of the people already, with the truth written
-beside: who is whom.
+"""Three address books and an org that knows some of the people, labelled with who is who.
 
-Nobody is there twice, nobody was merged with somebody else, everybody who could be found was found.
+No person is there twice, no two people are merged, and every person that could be found is found.
 """
 
 from collections import defaultdict
@@ -39,8 +38,10 @@ LAST = [
 
 @dataclass
 class World:
-    """`person_of` says of each contact key, and `known` of each record ID in the org, which person
-    it is.
+    """The labelled data.
+
+    `person_of` gives the person of each contact key, `known` the person of each record ID in the
+    org, `families` the contact keys of people who share a mailbox.
     """
 
     document: dict[str, Any]
@@ -49,9 +50,7 @@ class World:
     names: dict[int, tuple[str, str]] = field(default_factory=dict)
     addresses: dict[int, tuple[str, ...]] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
-    families: set[str] = field(
-        default_factory=set
-    )  # contact keys of people who share a mailbox with somebody
+    families: set[str] = field(default_factory=set)
 
 
 def any_case(random: Random, address: str) -> str:
@@ -59,9 +58,10 @@ def any_case(random: Random, address: str) -> str:
 
 
 def labelled_world(people: int, seed: int) -> World:
-    """Each person has a main address and two aliases; every book knows the main one, in any place
-    and case, or an alias of a person whom the org knows by all of them. Some share the main one
-    with a relative, whom one book knows: its own, or another.
+    """Makes people with a main address and two aliases each.
+
+    Every address book has the main one, in any place and case, or an alias of a person whom the org
+    knows by all three. Some people share the main address with a relative who is in one book.
     """
     random = Random(seed)
     accounts = [
@@ -111,8 +111,9 @@ def labelled_world(people: int, seed: int) -> World:
 
 
 def _known_people_first(world: World) -> None:
-    """A record without a key is taken over by whoever comes with its address: in this world that is
-    not the relative.
+    """Puts the person that the org knows before its relative.
+
+    A record without a key is taken over by the first contact with its address.
     """
     places = {change.key: place for place, change in enumerate(world.changes)}
     own = {
@@ -145,8 +146,9 @@ def _into_book(
 
 
 def _into_org(world: World, random: Random, person: int) -> bool:
-    """Puts some of the people into the org, each in one of the ways in which orgs know people. True
-    if under all addresses.
+    """Puts some of the people into the org, each in one of the ways in which orgs hold people.
+
+    Returns whether the record has all addresses of the person.
     """
     main, second, third = world.addresses[person]
     first, last = world.names[person]
@@ -209,7 +211,7 @@ def _into_org(world: World, random: Random, person: int) -> bool:
 
 
 def persons_in(org: SimulatedOrg, world: World) -> dict[int, list[str]]:
-    """The records of each person, by what they say: the last name is a person's own."""
+    """The records of each person, found by the last name, which is unique."""
     named = {last: person for person, (_, last) in world.names.items()}
     found: dict[int, list[str]] = defaultdict(list)
     for record in org.people():
@@ -218,15 +220,15 @@ def persons_in(org: SimulatedOrg, world: World) -> dict[int, list[str]]:
         found[person].append(record["Id"])
         addresses = {str(record[name]).lower() for name in EMAILS if record.get(name)}
         own = world.addresses[person]
-        assert addresses <= {*own, f"new.{own[0]}"}, "an address of somebody else"
+        assert addresses <= {*own, f"new.{own[0]}"}, "an address of another person"
         assert record.get("FirstName") == (world.names[person][0] if person >= 0 else "Zoe"), (
-            "half of somebody else's name"
+            "a part of another person's name"
         )
     return found
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_nobody_is_there_twice_nobody_is_merged_and_everybody_known_is_found(
+async def test_no_person_is_there_twice_or_merged_and_known_people_are_found(
     seed: int,
 ) -> None:
     world = labelled_world(2000, seed)
@@ -235,30 +237,30 @@ async def test_nobody_is_there_twice_nobody_is_merged_and_everybody_known_is_fou
         found = persons_in(org, world)
 
         assert all(len(records) == 1 for records in found.values()), "a duplicate"
-        left_out = {
+        skipped = {
             key
             for key, outcome in outcomes.items()
             if outcome.reason in {"shared_address", "name_differs"}
         }
-        assert left_out <= world.families
-        assert {outcomes[key].status for key in left_out} == {
+        assert skipped <= world.families
+        assert {outcomes[key].status for key in skipped} == {
             OutcomeStatus.SKIPPED,
             OutcomeStatus.FILLED,
         }
         assert found.keys() == {
-            person for key, person in world.person_of.items() if key not in left_out
+            person for key, person in world.person_of.items() if key not in skipped
         } | set(world.known.values())
         for record_id, person in world.known.items():
             assert found[person] == [record_id]
         for key, person in world.person_of.items():
-            if key in left_out:
+            if key in skipped:
                 assert person not in world.known.values(), (
-                    "somebody whom the org knows was not found"
+                    "a person that the org knows was not found"
                 )
-                assert -person - 1 in found, "left out for nobody"
+                assert -person - 1 in found, "skipped although no relative was found"
                 continue
             assert outcomes[key].status is not OutcomeStatus.SKIPPED
-            assert found[person] == [outcomes[key].record_id], "found as somebody else"
+            assert found[person] == [outcomes[key].record_id], "found as another person"
             if person in world.known.values():
                 assert outcomes[key].matched is not None
         assert org.calls["composite_query"] == org.calls["composite_write"]

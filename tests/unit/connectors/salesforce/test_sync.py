@@ -1,6 +1,4 @@
-"""A batch against a whole org: two calls, every row's own fate, and whatever happens between the
-query and the write.
-"""
+"""A batch against a simulated org: two calls, an outcome for each row, changes made meanwhile."""
 
 import asyncio
 from dataclasses import replace
@@ -8,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
+from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_rules import parse
-from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
+from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.suppression import Suppression
-from connectors.salesforce.sync import ACCOUNT_RETRY_SECONDS, DESCRIBE_SECONDS, NEXT_BATCH, Sync
-from tests.support.salesforce_org import SimulatedOrg, simulated_org
+from connectors.salesforce.sync import Sync
+from tests.support.salesforce_org import Composite, InterceptedClient, SimulatedOrg, simulated_org
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 ACME = make_id("001", 1)
@@ -82,14 +83,17 @@ async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:
             for domain in ("acme", "else")
         ]
         outcomes = await org.all(*changes)
-        fates = [outcome.status for outcome in outcomes.values()]
-        assert (fates.count(OutcomeStatus.CREATED), fates.count(OutcomeStatus.UPDATED)) == (40, 40)
+        statuses = [outcome.status for outcome in outcomes.values()]
+        assert (statuses.count(OutcomeStatus.CREATED), statuses.count(OutcomeStatus.UPDATED)) == (
+            40,
+            40,
+        )
         assert len(org.people()) == 80
         assert org.calls["composite_write"] == 1
         assert {outcome.matched for outcome in outcomes.values()} == {None, "email"}
 
 
-async def test_what_has_no_room_waits_for_the_next_batch() -> None:
+async def test_contacts_that_have_no_room_wait_for_the_next_batch() -> None:
     async with simulated_org() as org:
         many = [person(number, grant="g" * 36, nickname="x") for number in range(1300)]
         outcomes = await org.sync.sync(many)
@@ -106,7 +110,9 @@ async def test_an_address_with_a_plus_is_found() -> None:
         assert (await one(org, change("g/1", "a+b@acme.example"))).matched == "email"
 
 
-async def test_a_rule_that_alerts_is_passed_and_one_that_blocks_is_told_with_the_record() -> None:
+async def test_a_rule_that_alerts_is_passed_and_one_that_blocks_fails_the_row_with_the_record() -> (
+    None
+):
     rules = [
         {"name": "A", "sobject": "Lead", "match_on": ["LastName"], "action": "Alert"},
         {"name": "B", "sobject": "Lead", "match_on": ["Phone"], "action": "Block"},
@@ -133,8 +139,11 @@ async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
         typed = org.world.add(
             "Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test"
         )
+        rows = [dict(row.fields) for row in plan.rows]
         outcomes = {outcome.key: outcome for outcome in await org.sync.write(plan)}
         assert {outcome.record_id for outcome in outcomes.values()} == {typed["Id"]}
+        assert [dict(row.fields) for row in plan.rows] == rows
+        assert plan.candidates.records == {}, "writing changed the plan"
         assert (outcomes["g/1"].matched, outcomes["g/1"].status) == (
             "duplicate_rule",
             OutcomeStatus.UPDATED,
@@ -174,31 +183,28 @@ async def test_two_batches_never_adopt_one_record_at_once() -> None:
         assert (await one(org, late)).status is OutcomeStatus.FILLED
 
 
-async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted() -> None:
     rule = {"name": "B", "sobject": "Lead", "match_on": ["Email"], "action": "Block"}
     async with simulated_org({"duplicate_rules": [rule]}) as org:
         plan = await org.sync.resolve([change("g/1", "ada@else.example")])
         org.world.add(
             "Lead", {"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}, "test"
         )
-        composite = org.sync._client.composite
 
-        async def erasing(requests: Any, kind: str) -> Any:
-            answers = await composite(requests, kind)
+        async def erasing(composite: Composite, *arguments: Any) -> Any:
+            answers = await composite(*arguments)
             org.sync.policy = replace(
                 org.sync.policy, suppression=Suppression().adding(["ada@else.example"])
             )
             return answers
 
-        monkeypatch.setattr(org.sync._client, "composite", erasing)
+        org.client.intercept = erasing
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, outcome.reason) == (OutcomeStatus.SKIPPED, "suppressed")
         assert org.people()[0].get(KEY) is None
 
 
-async def test_a_deletion_of_which_one_of_two_rows_failed_is_tried_again() -> None:
+async def test_a_deletion_is_tried_again_when_one_of_its_two_rows_failed() -> None:
     document = {
         "contacts": [{"LastName": "A", KEY: "g/1"}],
         "leads": [{"LastName": "A", "Company": "x", KEY: "g/1"}],
@@ -265,7 +271,7 @@ async def test_a_collection_that_breaks_a_governor_limit_is_halved() -> None:
         assert org.calls["composite_write"] <= 4
 
 
-async def test_a_request_that_cannot_be_read_is_taken_apart_to_the_guilty_row() -> None:
+async def test_a_request_that_cannot_be_read_is_split_until_the_poison_row_is_alone() -> None:
     async with simulated_org() as org:
         await org.sync.start()
         org.fault(
@@ -283,19 +289,19 @@ async def test_a_request_that_cannot_be_read_is_taken_apart_to_the_guilty_row() 
         assert len(org.people()) == 199
 
 
-async def test_a_field_hidden_since_the_start_is_left_out_and_told() -> None:
+async def test_a_field_hidden_since_the_start_is_left_out_and_counted() -> None:
     async with simulated_org() as org:
         await org.all(person(1))
         org.world.change_settings({"read_only_fields": ["Lead.Title"]})
         outcomes = await org.all(*(person(number, job_title="Engineer") for number in range(2, 10)))
         assert {outcome.status for outcome in outcomes.values()} == {OutcomeStatus.CREATED}
-        assert org.counts["stripped", "Lead.Title"] >= 1
+        assert org.counts[SyncWarning.FIELD_REFUSED, "Lead.Title"] >= 1
         writes = org.calls["composite_write"]
         await org.all(*(person(number, job_title="Engineer") for number in range(10, 20)))
         assert org.calls["composite_write"] == writes + 1
 
 
-async def test_a_field_that_one_row_may_not_have_stays_everybody_elses() -> None:
+async def test_a_field_that_one_row_may_not_have_is_still_written_in_other_rows() -> None:
     async with simulated_org() as org:
         await org.all(person(1, job_title="Engineer"))
         refusal = {
@@ -327,15 +333,18 @@ async def test_a_field_that_one_row_may_not_have_stays_everybody_elses() -> None
             ("Person 1", "Engineer"),
             ("Person 4", "Boss"),
         }
-        org.now += DESCRIBE_SECONDS
+        org.now += DESCRIBE_INTERVAL_SECONDS
         await org.all(person(5))
-        assert (org.calls["composite_start"], org.counts["missing", "Lead.Title"]) == (3, 0)
+        assert (
+            org.calls["composite_start"],
+            org.counts[SyncWarning.FIELD_MISSING, "Lead.Title"],
+        ) == (3, 0)
 
 
 async def test_a_permission_granted_later_is_noticed_with_a_refresh() -> None:
     async with simulated_org({"settings": {"hidden_fields": ["Lead.Title"]}}) as org:
         await org.all(person(1, job_title="Engineer"))
-        assert org.counts["missing", "Lead.Title"] == 1
+        assert org.counts[SyncWarning.FIELD_MISSING, "Lead.Title"] == 1
         org.world.change_settings({"hidden_fields": []})
         org.now += 901
         before = sum(org.calls.values())
@@ -345,19 +354,16 @@ async def test_a_permission_granted_later_is_noticed_with_a_refresh() -> None:
         assert {row.get("Title") for row in org.people()} == {"Engineer", None}
 
 
-async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_batch_keeps_its_schemas_while_another_one_starts_again() -> None:
     async with simulated_org() as org:
         await org.all(person(1))
         asked, starting, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        composite = org.sync._client.composite
 
-        async def held(requests: Any, kind: str) -> Any:
+        async def held(composite: Composite, requests: Any, kind: str, fence: Fence) -> Any:
             if kind == "composite_start":
                 starting.set()
                 await asyncio.wait_for(ended.wait(), 30)
-            answers = await composite(requests, kind)
+            answers = await composite(requests, kind, fence)
             if "p2%40" in requests[0].url:
                 asked.set()
                 await asyncio.wait_for(starting.wait(), 30)
@@ -369,7 +375,7 @@ async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(
             finally:
                 ended.set()
 
-        monkeypatch.setattr(org.sync._client, "composite", held)
+        org.client.intercept = held
         under_way = asyncio.create_task(first())
         await asyncio.wait_for(asked.wait(), 30)
         org.world.change_settings({"hidden_fields": ["Lead.Title"]})
@@ -391,13 +397,13 @@ async def test_a_field_hidden_from_the_query_makes_a_new_start() -> None:
         assert org.calls["composite_start"] == 2
 
 
-async def test_an_org_without_the_key_field_is_said_not_to_be_prepared() -> None:
+async def test_an_org_without_the_key_field_is_reported_as_not_prepared() -> None:
     async with simulated_org({"settings": {"hidden_fields": [f"Lead.{KEY}"]}}) as org:
         with pytest.raises(OrgNotPrepared, match=f"Lead.{KEY}"):
             await org.sync.sync([person(1)])
 
 
-async def test_an_org_without_the_two_further_address_fields_is_served_by_the_first() -> None:
+async def test_an_org_without_the_two_further_address_fields_uses_the_first() -> None:
     hidden = [
         f"{name}.Nylas_Email_{number}__c" for name in ("Contact", "Lead") for number in (2, 3)
     ]
@@ -429,32 +435,31 @@ async def test_a_newer_version_written_between_query_and_write_wins() -> None:
         plan = await org.sync.resolve(
             [change("g/1", "ada@else.example", surname="Older", version=200)]
         )
-        elsewhere = Sync(
-            org.sync._client, org.sync.policy
-        )  # as a process that believes it is still the writer
+        # as a process that believes it is still the writer
+        elsewhere = Sync(org.client, org.sync.policy)
         await elsewhere.sync([change("g/1", "ada@else.example", surname="Newer", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0]["LastName"]) == (OutcomeStatus.STALE, "Newer")
 
 
-async def test_a_row_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+async def test_a_row_of_the_stored_version_does_not_overwrite_a_newer_one() -> None:
     async with simulated_org() as org:
         await one(org, change("g/1", "ada@else.example", version=100))
         replayed = change("g/1", "ada@else.example", job_title="Engineer", version=100)
         plan = await org.sync.resolve([replayed])
-        elsewhere = Sync(org.sync._client, org.sync.policy)
+        elsewhere = Sync(org.client, org.sync.policy)
         await elsewhere.sync([change("g/1", "ada@else.example", job_title="Director", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0]["Title"]) == (OutcomeStatus.STALE, "Director")
 
 
-async def test_a_flag_of_the_version_that_stands_does_not_pass_a_newer_one() -> None:
+async def test_a_flag_of_the_stored_version_does_not_overwrite_a_newer_one() -> None:
     fields = {"Lead": {"Gone__c": {"type": "boolean", "label": "Gone"}}}
     policy = Policy(on_delete=OnDelete.FLAG, flag_field="Gone__c")
     async with simulated_org({"fields": fields}, policy) as org:
         await one(org, change("g/1", "ada@else.example", version=100))
         plan = await org.sync.resolve([ContactVersion("g/1", 100, None)])
-        await Sync(org.sync._client, policy).sync([change("g/1", "ada@else.example", version=300)])
+        await Sync(org.client, policy).sync([change("g/1", "ada@else.example", version=300)])
         (outcome,) = await org.sync.write(plan)
         assert (outcome.status, org.people()[0].get("Gone__c")) == (OutcomeStatus.STALE, None)
 
@@ -470,12 +475,12 @@ async def test_a_person_erased_between_query_and_write_is_not_written() -> None:
         org.sync.policy = replace(
             org.sync.policy, suppression=Suppression().adding(["ada@home.example"])
         )
-        fates = {
+        statuses = {
             outcome.key: (outcome.status, outcome.reason) for outcome in await org.sync.write(plan)
         }
-        assert fates["g/1"] == (OutcomeStatus.SKIPPED, "suppressed")
-        assert fates["h/1"] == (OutcomeStatus.RETRY, NEXT_BATCH)
-        assert fates["g/0003"][0] is OutcomeStatus.CREATED
+        assert statuses["g/1"] == (OutcomeStatus.SKIPPED, "suppressed")
+        assert statuses["h/1"] == (OutcomeStatus.RETRY, NEXT_BATCH)
+        assert statuses["g/0003"][0] is OutcomeStatus.CREATED
         assert (await one(org, batch[0])).reason == "suppressed"
         assert {row["LastName"] for row in org.people()} == {"Person 3"}
 
@@ -496,7 +501,7 @@ async def test_an_accounts_rows_are_never_in_two_requests_at_once() -> None:
 async def test_an_account_that_stays_busy_lets_the_others_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.salesforce.sync.ACCOUNT_SECONDS", 0.05)
+    monkeypatch.setattr("connectors.salesforce.record_locks.ACCOUNT_WAIT_SECONDS", 0.05)
     async with simulated_org({**ACCOUNTS, "settings": {"latency_ms_call": 400}}) as org:
         plans = [
             await org.sync.resolve([person(1)]),
@@ -509,7 +514,7 @@ async def test_an_account_that_stays_busy_lets_the_others_go(
         }
 
 
-async def test_an_org_without_storage_pauses_and_blames_no_row() -> None:
+async def test_an_org_without_storage_pauses_and_fails_no_row() -> None:
     async with simulated_org() as org:
         await org.sync.start()
         org.fault("rows", code="STORAGE_LIMIT_EXCEEDED")
@@ -539,12 +544,12 @@ async def test_new_accounts_are_known_after_the_refresh_at_no_further_call() -> 
         org.world.add("Account", globex, "test")
         org.now += 901
         await one(org, person(7, domain="else.example"))
-        assert org.counts["shared_domain", ""] == 1
+        assert org.counts[SyncWarning.SHARED_DOMAIN, ""] == 1
         assert (await one(org, person(5))).sobject == "Lead"
 
 
 @pytest.mark.parametrize("purged", [True, False])
-async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_without(
+async def test_people_of_a_deleted_account_become_leads(
     purged: bool,
 ) -> None:
     async with simulated_org(ACCOUNTS) as org:
@@ -555,10 +560,10 @@ async def test_the_people_of_an_account_that_is_gone_become_what_they_would_be_w
         assert (await one(org, person(1))).status is OutcomeStatus.RETRY
         again = await one(org, person(1))
         assert (again.status, again.sobject) == (OutcomeStatus.CREATED, "Lead")
-        assert org.counts["account_gone", ""] == 1
+        assert org.counts[SyncWarning.ACCOUNT_DELETED, ""] == 1
 
 
-async def test_an_account_that_is_there_after_all_is_known_again_at_once() -> None:
+async def test_an_account_that_was_not_deleted_after_all_is_known_again_at_once() -> None:
     async with simulated_org(ACCOUNTS) as org:
         await org.sync.start()
         org.fault("rows", code="ENTITY_IS_DELETED")
@@ -575,37 +580,32 @@ async def test_contacts_whose_account_may_not_be_set_are_written_once_without() 
         assert (org.calls["composite_write"], len(org.records("Contact"))) == (1, 2)
 
 
-async def test_accounts_are_read_without_a_hidden_field_that_can_be_missed() -> None:
+async def test_accounts_are_read_without_a_hidden_field_that_can_be_spared() -> None:
     async with simulated_org(
         {**ACCOUNTS, "settings": {"hidden_fields": ["Account.ParentId"]}}
     ) as org:
         assert (await one(org, person(1))).sobject == "Contact"
-        assert org.counts["missing", "Account.ParentId"] == 1
+        assert org.counts[SyncWarning.FIELD_MISSING, "Account.ParentId"] == 1
 
 
-async def test_accounts_that_cannot_be_read_leave_the_configured_domains_and_are_asked_for_again() -> (
-    None
-):
+async def test_configured_domains_serve_while_accounts_cannot_be_read() -> None:
     policy = Policy(account_domains={"globex.example": ACME})
     async with simulated_org(
         {**ACCOUNTS, "settings": {"hidden_fields": ["Account.Website"]}}, policy
     ) as org:
         assert (await one(org, person(1))).sobject == "Lead"
         assert (await one(org, person(2, domain="globex.example"))).sobject == "Contact"
-        assert org.counts["accounts_refused", "invalid_field"] == 1
+        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "invalid_field"] == 1
         org.world.change_settings({"hidden_fields": []})
         org.now += ACCOUNT_RETRY_SECONDS
         assert (await one(org, person(3))).sobject == "Contact"
 
 
-async def test_a_refresh_that_takes_too_long_fails_no_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_refresh_that_takes_too_long_fails_no_batch() -> None:
     async with simulated_org(ACCOUNTS) as org:
         await org.sync.start()
-        composite = org.sync._client.composite
 
-        async def timing_out(requests: Any, kind: str) -> Any:
+        async def timing_out(composite: Composite, *arguments: Any) -> Any:
             slow = SubAnswer(
                 "accounts",
                 400,
@@ -613,27 +613,28 @@ async def test_a_refresh_that_takes_too_long_fails_no_batch(
             )
             return [
                 slow if answer.reference_id == "accounts" else answer
-                for answer in await composite(requests, kind)
+                for answer in await composite(*arguments)
             ]
 
-        monkeypatch.setattr(org.sync._client, "composite", timing_out)
+        org.client.intercept = timing_out
         org.now += 901
         outcomes = await org.all(*(person(number) for number in range(5)))
         assert {outcome.sobject for outcome in outcomes.values()} == {"Contact"}
-        assert org.counts["accounts_refused", "query_timeout"] == 1
+        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "query_timeout"] == 1
 
 
-async def test_a_login_that_names_no_user_is_said_before_anything_is_overwritten_or_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class NobodysClient(InterceptedClient):
+    """A client whose login names no user."""
+
+    async def user_id(self) -> None:
+        return None
+
+
+async def test_a_login_that_names_no_user_stops_the_sync_before_anything_is_written() -> None:
     async with simulated_org() as org:
-
-        async def nobody() -> None:
-            return None
-
-        monkeypatch.setattr(org.sync._client, "user_id", nobody)
+        sync = Sync(NobodysClient(org.client), Policy())
         with pytest.raises(OrgNotPrepared, match="names no user"):
-            await org.sync.sync([person(1)])
+            await sync.sync([person(1)])
 
 
 async def test_a_fault_of_the_whole_org_is_raised_and_the_batch_is_safe_to_offer_again() -> None:
@@ -709,7 +710,7 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
 @pytest.mark.parametrize(
     "code", ["FIELD_INTEGRITY_EXCEPTION", "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"]
 )
-async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_is_synced(
+async def test_a_value_that_the_org_refuses_is_dropped_and_the_contact_is_synced(
     code: str,
 ) -> None:
     table = parse("[lead]\nCountry = 'nickname'\nState = 'office_location'")
@@ -727,7 +728,10 @@ async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_i
         ).status is OutcomeStatus.CREATED
         (lead,) = org.people()
         assert (lead["Title"], lead.get("Country"), lead.get("State")) == ("Engineer", None, None)
-        assert (org.counts["left_out", "Lead.Country"], org.counts["left_out", "Lead.State"]) == (
+        assert (
+            org.counts[SyncWarning.VALUE_DROPPED, "Lead.Country"],
+            org.counts[SyncWarning.VALUE_DROPPED, "Lead.State"],
+        ) == (
             1,
             1,
         )
@@ -754,15 +758,19 @@ async def test_odd_contacts_are_written_or_left_out_and_never_break_a_batch() ->
             ContactVersion(f"g/#/ü {number}", 100, contact) for number, contact in enumerate(odd)
         ]
         outcomes = await org.all(*changes, person(1))
-        fates = [outcomes[made.key].status for made in changes]
-        assert fates == [OutcomeStatus.SKIPPED, *[OutcomeStatus.CREATED] * 5, OutcomeStatus.SKIPPED]
+        statuses = [outcomes[made.key].status for made in changes]
+        assert statuses == [
+            OutcomeStatus.SKIPPED,
+            *[OutcomeStatus.CREATED] * 5,
+            OutcomeStatus.SKIPPED,
+        ]
         assert outcomes["g/0001"].status is OutcomeStatus.CREATED
-        assert org.counts["cut", "Lead.LastName"] == 1
+        assert org.counts[SyncWarning.TRUNCATED, "Lead.LastName"] == 1
         last_names = {row["LastName"] for row in org.people()}
         assert {"x" * 80, "nameless", "surrogate", "Invalid"} <= last_names
 
 
-async def test_whoever_only_fills_a_record_that_is_released_meanwhile_takes_it_over() -> None:
+async def test_a_contact_that_only_fills_takes_over_a_record_released_meanwhile() -> None:
     async with simulated_org() as org:
         owner, other = change("g1/x", "a@else.example"), change("g2/y", "a@else.example")
         assert (await one(org, owner)).status is OutcomeStatus.CREATED

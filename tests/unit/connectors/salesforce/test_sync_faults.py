@@ -1,6 +1,7 @@
-"""Random changes through the sink's own logic into an org that fails in every documented way: what
-it holds at the end is what a plain model says. Every contact is there in its newest version or in
-the dead letters, and nobody is there twice.
+"""Random changes through the sink's logic into an org that fails in every documented way.
+
+At the end the org holds what a plain model predicts: every contact in its newest version or in the
+dead letters, and no person twice.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 REFUSED = "against the rule"  # a Title that the org's own validation rule refuses
 CALLS = ("500", "503", "html", "reset", "cut_after", "500_after", "short", "short_rows", "expire")
-STEP_SECONDS = 20.0  # by which the sink's clock moves at each look: no pause lasts
+# The sink's clock moves by this at each check, so that no pause lasts.
+STEP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,22 @@ class Step:
     person: int
     kin: bool  # another person on the same mailbox
     kind: str  # update, refused or delete
-    # older than the contact's change before it, unless that was a deletion: such a one the dedupe
-    # stage drops
+    # older than the contact's previous change, unless that was a deletion: the dedupe stage drops
+    # changes older than a deletion
     late: bool
     before: str
-    """nothing, pause (a batch goes), settle (everything so far is committed), rebalance, limit (the
-    day's calls are used up), calls (they are not).
+    """nothing, pause (a batch goes), settle (all changes so far are committed), rebalance,
+    limit (the daily calls are used up), or calls (they are available again).
     """
 
 
 @dataclass(frozen=True)
 class Story:
     existing: Mapping[int, str]
-    """By person: contact, lead, second (a Lead with an address of the person in its second field),
-    converted, or blocked (a Lead of the same name and another address, which a duplicate rule with
-    Block finds).
+    """What the org holds of each person.
+
+    contact, lead, second (a Lead with an address of the person in its second field), converted, or
+    blocked (a Lead of the same name and another address, which a duplicate rule with Block finds).
     """
     steps: Sequence[Step]
     governor: int | None
@@ -134,7 +137,7 @@ def contact(step: Step, version: int) -> dict[str, Any] | None:
 
 
 def document(story: Story) -> dict[str, Any]:
-    """The org before."""
+    """The org before the story."""
     account = make_id("001", 1)
     made: dict[str, Any] = {
         "accounts": [{"Id": account, "Name": "Known", "Website": "known.example"}],
@@ -188,8 +191,8 @@ def validate(org: SimulatedOrg) -> None:
     store._refusals = refusals  # type: ignore[method-assign, assignment]
 
 
-async def told(story: Story, sink: Desk, org: SimulatedOrg) -> None:
-    """Offers every change, lets happen what happens, and waits until all are committed."""
+async def run_story(story: Story, sink: Desk, org: SimulatedOrg) -> None:
+    """Offers every change with the events before it; waits until all are committed."""
     for person, kind in story.existing.items():
         if kind == "converted":
             org.world.convert(make_id("00Q", 100 + person), None)
@@ -216,7 +219,7 @@ async def told(story: Story, sink: Desk, org: SimulatedOrg) -> None:
 
 @dataclass
 class Model:
-    """What must be, whatever happened: the newest change of each contact."""
+    """The expected result: the newest change of each contact."""
 
     story: Story
     newest: dict[str, tuple[int, Step]] = field(default_factory=dict)
@@ -237,7 +240,7 @@ class Model:
 
 
 def last_outcomes(sink: Desk) -> dict[str, dict[str, Any]]:
-    """Of each contact, the last one of its newest version."""
+    """The last outcome of each contact's newest version."""
     found: dict[str, dict[str, Any]] = {}
     for key, outcome in sink.all_outcomes():
         if key not in found or outcome["version"] >= found[key]["version"]:
@@ -259,7 +262,7 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
         # before they meet
         family = {address} <= {home(person) for person in model.families()}
         assert len(names) == (len(set(names)) if family else 1), (
-            f"somebody is there twice: {address}"
+            f"a person is there twice: {address}"
         )
 
     outcomes = last_outcomes(sink)
@@ -269,11 +272,11 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
     }
     assert outcomes.keys() == model.newest.keys()
     steps_of = {(step.key, version): step for version, step in versions(story)}
-    for buried in dead:
-        assert model.may_die(steps_of[buried]), f"{buried} could have been written"
+    for dead_letter in dead:
+        assert model.may_die(steps_of[dead_letter]), f"{dead_letter} could have been written"
     for key, (version, step) in model.newest.items():
         outcome, held = outcomes[key], by_key[key]
-        assert outcome["version"] == version, f"{key}: the last word is of an older version"
+        assert outcome["version"] == version, f"{key}: the last outcome is of an older version"
         assert len(held) <= 1
         if step.kind == "delete":
             assert outcome["outcome"] in {"released", "unchanged"}
@@ -288,7 +291,7 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
                 if record["CreatedById"] == INTEGRATION_USER:
                     assert record["Title"] == f"{key} at {version}"
             case "filled":
-                assert holders[home(step.person)], f"{key}: filled nobody"
+                assert holders[home(step.person)], f"{key}: filled no record"
                 assert not held
             case "skipped":
                 assert outcome["reason"] == "shared_address"
@@ -305,17 +308,17 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
 
 @settings(max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(story=stories)
-def test_an_org_full_of_faults_ends_as_a_plain_model_says(story: Story) -> None:
+def test_an_org_full_of_faults_ends_as_a_plain_model_predicts(story: Story) -> None:
     async def run() -> None:
         skipped = [0.0]
         membership = WriteFence(60.0)  # a busy machine is no standstill here
         budget = Budget(0.1, clock=lambda: time.monotonic() + skipped[0])
-        async with simulated_org(document(story), fence=membership.check, budget=budget) as org:
+        async with simulated_org(document(story), budget=budget) as org:
             validate(org)
             async with desk(
                 org.sync, membership, skipped, batch_size=story.batch_size, in_flight=3
             ) as sink:
-                await told(story, sink, org)
+                await run_story(story, sink, org)
                 compare(story, sink, org)
 
     with capture_logs():

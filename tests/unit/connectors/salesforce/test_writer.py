@@ -1,12 +1,10 @@
-"""What becomes of rows whose whole request is refused: one guilty row is found, and a fault of the
-org is nobody's.
-"""
+"""Requests that are refused whole: a poison row is isolated, a fault of the org fails no row."""
 
 import pytest
 
 from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
-from connectors.salesforce.writer import MOST_GUILTY
+from connectors.salesforce.writer import MAX_LONE_FAILURES
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 
@@ -25,7 +23,7 @@ async def refuse(org: SimulatedOrg, contains: str = "", code: str = "SOME_NEW_CO
 
 
 @pytest.mark.parametrize("count", [1, 2, 64, 1000])
-async def test_what_the_org_refuses_of_everybody_is_nobodys_fault(count: int) -> None:
+async def test_a_refusal_of_all_rows_is_a_fault_of_the_org(count: int) -> None:
     async with simulated_org() as org:
         await refuse(org)
         with pytest.raises(RequestRejected, match="SOME_NEW_CODE"):
@@ -37,7 +35,7 @@ async def test_what_the_org_refuses_of_everybody_is_nobodys_fault(count: int) ->
 
 
 @pytest.mark.parametrize("type_errors", ["call", "row"])
-async def test_what_every_collection_is_refused_for_is_nobodys_fault(type_errors: str) -> None:
+async def test_a_refusal_of_all_collections_is_a_fault_of_the_org(type_errors: str) -> None:
     """The refusal of each collection inside a Composite that is itself answered with 200."""
     async with simulated_org() as org:
         await org.sync.start()
@@ -50,14 +48,14 @@ async def test_what_every_collection_is_refused_for_is_nobodys_fault(type_errors
             with pytest.raises(RequestRejected, match="JSON_PARSER_ERROR"):
                 await org.sync.write(plan)
             assert org.calls["composite_write"] <= 30, "a call for each row"
-        else:  # each row was read, and says itself what is wrong with it
+        else:  # each row was read, and has an error of its own
             assert {outcome.status for outcome in await org.sync.write(plan)} == {
                 OutcomeStatus.FAILED
             }
 
 
 @pytest.mark.parametrize("code", ["SOME_NEW_CODE", "JSON_PARSER_ERROR"])
-async def test_a_few_guilty_rows_are_found_among_others_that_pass(code: str) -> None:
+async def test_a_few_poison_rows_are_isolated_among_others_that_are_written(code: str) -> None:
     async with simulated_org() as org:
         await refuse(org, '"Email":"p7', code)  # p7 and p70 to p72
         outcomes = await org.all(*(person(number) for number in range(73)))
@@ -68,25 +66,25 @@ async def test_a_few_guilty_rows_are_found_among_others_that_pass(code: str) -> 
         assert len(org.people()) == 69
 
 
-async def test_more_than_a_few_guilty_rows_are_a_fault_of_the_org() -> None:
+async def test_more_than_a_few_poison_rows_are_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await refuse(org, '"Email":"p7')
         with pytest.raises(RequestRejected):
-            await org.sync.sync([person(number) for number in range(70 + MOST_GUILTY)])
+            await org.sync.sync([person(number) for number in range(70 + MAX_LONE_FAILURES)])
 
 
-async def test_a_row_that_is_refused_all_alone_has_nobody_beside_it_who_passed() -> None:
+async def test_a_batch_of_one_refused_row_is_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await refuse(org, code="JSON_PARSER_ERROR")
         with pytest.raises(RequestRejected):
             await org.sync.sync([person(1)])
 
 
-async def test_rows_that_all_fail_with_a_code_that_nobody_knows_are_a_fault_of_the_org() -> None:
+async def test_rows_that_all_fail_with_an_unknown_code_are_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await org.sync.start()
         org.fault("rows", code="A_CODE_OF_NEXT_YEAR", times=2)
         with pytest.raises(RequestRejected, match="A_CODE_OF_NEXT_YEAR"):
             await org.sync.sync([person(number) for number in range(50)])
         (outcome,) = await org.sync.sync([person(1)])
-        assert outcome.status is OutcomeStatus.FAILED, "the org read the row, and said this of it"
+        assert outcome.status is OutcomeStatus.FAILED, "the org read the row and refused it"

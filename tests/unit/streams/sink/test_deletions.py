@@ -41,7 +41,7 @@ async def offer(sink: Desk, version: int, contact: dict[str, Any] | None) -> str
 
 async def test_an_older_change_does_not_take_a_released_record_back() -> None:
     membership = WriteFence(10.0)
-    async with simulated_org(fence=membership.check) as org, desk(org.sync, membership) as sink:
+    async with simulated_org() as org, desk(org.sync, membership) as sink:
         assert await offer(sink, 1, PERSON) == "created"
         assert await offer(sink, 3, None) == "released"
         calls = org.calls.copy()
@@ -55,7 +55,7 @@ async def test_an_older_change_does_not_take_a_released_record_back() -> None:
 async def test_a_successor_knows_what_was_deleted_before() -> None:
     membership = WriteFence(10.0)
     async with (
-        simulated_org(fence=membership.check) as org,
+        simulated_org() as org,
         desk(org.sync, membership, deleted_before=[("g/ada", 3)]) as sink,
     ):
         assert await offer(sink, 2, PERSON) == "stale"

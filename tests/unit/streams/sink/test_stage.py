@@ -3,7 +3,7 @@ on which topic.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,9 +24,9 @@ from connectors.salesforce.api.errors import (
     possible_row_fault,
 )
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.record_locks import ACCOUNT_WAIT_SECONDS
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.faults import parse_fault
-from connectors.salesforce.sync import ACCOUNT_SECONDS
 from streams.sink.batching import PendingChange
 from streams.sink.fence import WriteFence
 from streams.sink.retry_policy import BURIED_MOST, LONE_FAILURES, RETRY_ATTEMPTS
@@ -53,7 +53,7 @@ async def at_work(
     """A sink before the simulated org, behind the fence that it has in production."""
     membership = WriteFence(10.0)
     async with (
-        simulated_org(document, fence=membership.check, budget=budget) as org,
+        simulated_org(document, budget=budget) as org,
         desk(org.sync, membership, **settings) as sink,
     ):
         yield sink, org
@@ -119,8 +119,10 @@ class PlainOrg:
             raise LookupError(change.key)
         return frozenset((change.key,))
 
-    async def sync(self, changes: Sequence[ContactVersion]) -> list[Outcome]:
-        self.membership.check()
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Callable[[], None]
+    ) -> list[Outcome]:
+        fence()
         self.batches.append([change.key for change in changes])
         await asyncio.sleep(0)
         if self.all_broken is not None:
@@ -302,7 +304,9 @@ async def test_several_batches_are_at_work_side_by_side_and_never_two_with_one_p
     go_on = asyncio.Event()
     answer = org.sync
 
-    async def slow(changes: Sequence[ContactVersion]) -> list[Outcome]:
+    async def slow(
+        changes: Sequence[ContactVersion], fence: Callable[[], None]
+    ) -> list[Outcome]:
         nonlocal most
         people = {one["email"] for change in changes for one in (change.contact or {})["emails"]}
         assert not any(people & others for others in at_work)
@@ -310,7 +314,7 @@ async def test_several_batches_are_at_work_side_by_side_and_never_two_with_one_p
         most = max(most, len(at_work))
         await go_on.wait()
         at_work.remove(people)
-        return await answer(changes)
+        return await answer(changes, fence)
 
     org.sync = slow  # type: ignore[method-assign]
     org.claims = lambda change: frozenset(one["email"] for one in (change.contact or {})["emails"])  # type: ignore[method-assign]
@@ -446,7 +450,7 @@ async def test_a_failure_is_the_contacts_last_outcome_until_it_succeeds() -> Non
 
 
 def test_a_batch_that_waits_for_an_account_ends_within_a_stop() -> None:
-    assert ACCOUNT_SECONDS < STOP_SECONDS
+    assert ACCOUNT_WAIT_SECONDS < STOP_SECONDS
 
 
 async def test_only_a_call_that_was_answered_says_that_the_org_is_back() -> None:

@@ -4,7 +4,7 @@ gives up.
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -31,7 +31,9 @@ class Org:
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
 
-    async def sync(self, changes: Sequence[ContactVersion]) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Callable[[], None]
+    ) -> list[Outcome]:
         await self.open.wait()
         return [Outcome(change.key, OutcomeStatus.CREATED) for change in changes]
 

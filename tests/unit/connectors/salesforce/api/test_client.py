@@ -1,6 +1,4 @@
-"""The client over real HTTP, against a small server that answers as an org does on good and on bad
-days.
-"""
+"""The client over real HTTP, against a small server with an org's good and bad answers."""
 
 import asyncio
 import contextlib
@@ -30,6 +28,7 @@ from connectors.salesforce.api.errors import (
     OrgUnavailable,
     RequestRejected,
     UnexpectedAnswer,
+    WriterFenced,
 )
 
 Handler = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
@@ -139,7 +138,7 @@ def upsert(count: int = 1, ref: str = "a") -> Subrequest:
 ONE = [query_subrequest("SELECT Id FROM Lead", "a")]
 
 
-async def test_a_composite_of_five_collections_is_one_call_with_a_fate_for_each_row(
+async def test_a_composite_of_five_collections_is_one_call_with_a_result_for_each_row(
     client: SalesforceClient, org: Org
 ) -> None:
     answers = await client.composite([upsert(200, f"r{n}") for n in range(5)], "composite_write")
@@ -285,7 +284,7 @@ async def test_the_daily_limit_pauses_for_minutes_and_a_concurrent_one_for_secon
         ("", 60, 60),
     ],
 )
-async def test_a_wait_that_salesforce_asks_for_is_kept_within_bounds(
+async def test_retry_after_is_honoured_within_bounds(
     client: SalesforceClient, org: Org, value: str, least: float, most: float
 ) -> None:
     if value == "a date in 500 s":
@@ -296,7 +295,7 @@ async def test_a_wait_that_salesforce_asks_for_is_kept_within_bounds(
     assert least <= (raised.value.retry_after or 0) <= most
 
 
-async def test_a_refused_request_says_what_may_help(client: SalesforceClient, org: Org) -> None:
+async def test_a_refused_request_carries_a_verdict(client: SalesforceClient, org: Org) -> None:
     org.answers(
         lambda: web.json_response(
             [{"message": "line 1", "errorCode": "JSON_PARSER_ERROR"}], status=400
@@ -412,7 +411,7 @@ async def test_an_org_that_cannot_be_reached_pauses_the_sink() -> None:
     assert org.calls == [("token", None)]
 
 
-async def test_an_answer_that_does_not_come_pauses_the_sink_and_the_rows_may_be_sent_again(
+async def test_a_missing_answer_pauses_the_sink_and_the_rows_can_be_sent_again(
     org: Org,
 ) -> None:
     written: list[bytes] = []
@@ -487,10 +486,61 @@ async def test_a_query_inside_a_composite_is_read_to_its_last_page(
     assert [record["Id"] for record in await client.rest_of(answer)] == list(range(6))
 
 
+# the fence
+
+
+class CountingFence:
+    """Lets so many requests pass, and then none."""
+
+    def __init__(self, passes: int) -> None:
+        self.left = passes
+
+    def __call__(self) -> None:
+        if not self.left:
+            raise WriterFenced("another process writes now")
+        self.left -= 1
+
+
+async def test_a_fenced_caller_sends_nothing(client: SalesforceClient, org: Org) -> None:
+    for call in (client.composite(ONE, "composite_write", CountingFence(0)),
+                 client.query_all("SELECT Id FROM Lead", fence=CountingFence(0)),
+                 client.limits(CountingFence(0))):  # fmt: skip
+        with pytest.raises(WriterFenced):
+            await call
+    assert org.asked == []
+    await client.composite(ONE, "composite_query")  # another caller of the same client
+    assert len(org.asked) == 1
+
+
+async def test_the_fence_is_asked_before_a_repetition(client: SalesforceClient, org: Org) -> None:
+    resets(org, 1)
+    with pytest.raises(WriterFenced):
+        await client.composite([upsert(200)], "composite_write", CountingFence(1))
+    assert len(org.asked) == 1
+
+
+async def test_the_fence_is_asked_before_a_repetition_with_a_new_token(
+    client: SalesforceClient, org: Org
+) -> None:
+    org.valid = "token2"
+    with pytest.raises(WriterFenced):
+        await client.composite(ONE, "composite_write", CountingFence(1))
+    assert len(org.asked) == 1
+
+
+async def test_the_fence_is_asked_before_each_further_page(
+    client: SalesforceClient, org: Org
+) -> None:
+    org.handler = pages
+    with pytest.raises(WriterFenced):
+        await client.query_all("SELECT Id FROM Account", fence=CountingFence(2))
+    assert len(org.asked) == 2
+
+
 # the budget
 
 
-async def test_every_answer_tells_how_much_is_used(client: SalesforceClient, org: Org) -> None:
+async def test_every_answer_updates_the_budget(client: SalesforceClient, org: Org) -> None:
     await client.composite(ONE, "composite_query")
     assert client.budget.usage == Usage(10, 15000)
     org.answers(
@@ -547,7 +597,7 @@ async def test_the_further_pages_of_a_query_keep_the_reserve_too(org: Org) -> No
     assert len(org.asked) == 1
 
 
-async def test_limits_are_read_and_believed(client: SalesforceClient, org: Org) -> None:
+async def test_limits_update_the_budget(client: SalesforceClient, org: Org) -> None:
     org.answers(lambda: web.json_response({"DailyApiRequests": {"Max": 15000, "Remaining": 100}}))
     assert (await client.limits())["DailyApiRequests"] == Usage(14900, 15000)
     assert client.budget.exhausted
@@ -557,7 +607,7 @@ async def test_limits_are_read_and_believed(client: SalesforceClient, org: Org) 
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70])
-def test_a_value_that_is_no_json_is_left_for_salesforce_to_refuse(value: object) -> None:
+def test_a_value_that_is_not_json_is_sent_for_salesforce_to_refuse(value: object) -> None:
     assert json.loads(encode({"a": value})) == {"a": value}
 
 

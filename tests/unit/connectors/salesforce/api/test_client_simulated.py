@@ -1,4 +1,4 @@
-"""The client, the subrequests and the table of errors against the simulated org, on the wire."""
+"""The client, the subrequests and the classification of errors, against the simulated org."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ from connectors.salesforce.simulator.faults import parse_fault
 
 
 class Org:
-    """A simulated org, served; and clients of it."""
+    """A simulated org behind a socket, and its clients."""
 
     def __init__(self, world: World, url: str) -> None:
         self.world = world
@@ -132,7 +132,7 @@ async def test_a_jwt_login_is_taken_and_names_the_user(org: Org) -> None:
             await client.user_id()
 
 
-async def test_a_thousand_new_leads_cost_one_call_and_a_repeat_doubles_none(
+async def test_a_thousand_new_leads_cost_one_call_and_a_repeat_creates_none_twice(
     org: Org, client: SalesforceClient
 ) -> None:
     rows = [WriteRow("Lead", "upsert", lead(number), tag=number) for number in range(1000)]
@@ -166,7 +166,7 @@ async def test_twenty_calls_on_an_expired_session_cost_one_login(
     assert org.records("Lead") == 101
 
 
-async def test_an_answer_lost_after_the_work_is_asked_for_again_and_nobody_is_doubled(
+async def test_a_request_whose_answer_was_lost_is_repeated_and_creates_nothing_twice(
     org: Org, client: SalesforceClient
 ) -> None:
     org.fault(effect="cut_after", kind="composite_write")
@@ -175,7 +175,9 @@ async def test_an_answer_lost_after_the_work_is_asked_for_again_and_nobody_is_do
     assert org.records("Lead") == 200
 
 
-async def test_a_time_out_after_the_work_pauses_and_the_repeat_doubles_nobody(org: Org) -> None:
+async def test_a_time_out_after_the_work_pauses_and_the_repeat_creates_nothing_twice(
+    org: Org,
+) -> None:
     org.fault(effect="delay_after", kind="composite_write", seconds=30)
     async with org.client(answer_seconds=0.5) as client:
         with pytest.raises(OrgUnavailable, match="network"):
@@ -186,7 +188,7 @@ async def test_a_time_out_after_the_work_pauses_and_the_repeat_doubles_nobody(or
 
 
 @pytest.mark.parametrize("effect", ["short", "short_rows"])
-async def test_a_short_answer_is_an_error_and_the_repeat_doubles_nobody(
+async def test_a_short_answer_is_an_error_and_the_repeat_creates_nothing_twice(
     org: Org, client: SalesforceClient, effect: str
 ) -> None:
     org.fault(effect=effect, kind="composite_write")
@@ -218,7 +220,7 @@ async def test_a_short_answer_is_an_error_and_the_repeat_doubles_nobody(
         ),
     ],
 )
-async def test_a_bad_day_of_the_org_pauses(
+async def test_faults_of_the_whole_org_pause(
     org: Org, client: SalesforceClient, fault: dict[str, Any], reason: str
 ) -> None:
     org.fault(effect="status", kind="composite_write", **fault)
@@ -291,7 +293,7 @@ async def test_a_converted_lead_is_to_be_followed(org: Org, client: SalesforceCl
     assert classify_row(row_results(answer, rows)[0].errors).action is Action.FOLLOW_CONVERTED
 
 
-async def test_a_record_deleted_since_it_was_found_is_to_be_resolved_anew(
+async def test_a_record_deleted_since_it_was_found_is_to_be_looked_up_again(
     org: Org, client: SalesforceClient
 ) -> None:
     (answer,) = await client.composite([leads(1)], "composite_write")
@@ -332,7 +334,7 @@ async def test_a_rule_that_blocks_names_the_one_to_adopt(
 
 
 @pytest.mark.parametrize(("allow_save", "saved"), [(True, True), (False, False)])
-async def test_a_rule_that_alerts_is_saved_past_unless_told_otherwise(
+async def test_a_rule_that_alerts_is_saved_past_unless_the_header_forbids_it(
     org: Org, client: SalesforceClient, allow_save: bool, saved: bool
 ) -> None:
     org.world.replace(

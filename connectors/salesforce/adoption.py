@@ -1,0 +1,52 @@
+"""Plans contacts whose creation a duplicate rule blocked: each may be the record the rule named."""
+
+from collections.abc import Iterable, Sequence
+
+from connectors.salesforce.api.errors import Action, DuplicateMatch
+from connectors.salesforce.matching import CandidateIndex, Match
+from connectors.salesforce.outcome_mapping import WriteReport, report_member, report_rows
+from connectors.salesforce.planner import PlannedOutcome, WritePlanner
+from connectors.salesforce.writer import WrittenRow
+
+
+def split_blocked(
+    written: Iterable[WrittenRow],
+) -> tuple[list[WrittenRow], list[WrittenRow]]:
+    """The creations for which a duplicate rule named exactly one record, and all other rows."""
+    blocked: list[WrittenRow] = []
+    others: list[WrittenRow] = []
+    for row in written:
+        creation = row.row.op == "upsert"
+        adoptable = creation and row.verdict.action is Action.ADOPT_DUPLICATE
+        (blocked if adoptable else others).append(row)
+    return blocked, others
+
+
+def named_record(blocked: WrittenRow) -> DuplicateMatch:
+    """The record that the duplicate rule named."""
+    return blocked.verdict.duplicates[0]
+
+
+def plan_adoptions(
+    blocked: Sequence[WrittenRow], candidates: CandidateIndex, planner: WritePlanner
+) -> tuple[list[PlannedOutcome], WriteReport]:
+    """The contacts that take a named record over, and the report about those that cannot.
+
+    A contact takes the record over if the two share an address and the record accepts it.
+    `candidates` holds the named records and is the index of `planner`.
+    """
+    adopted: list[PlannedOutcome] = []
+    report = WriteReport()
+    for row in blocked:
+        record = candidates.records.get(named_record(row).record_id[:15])
+        if record is None or not set(record.addresses) & row.row.people:
+            report.add(report_rows([row]))
+            continue
+        members: list[PlannedOutcome] = row.row.tag
+        for member in members:
+            if member.person is None or not candidates.acceptable(record, member.person):
+                report.add(report_member(row, member))
+            else:
+                match = Match(record, "duplicate_rule")
+                adopted.append(planner.join(member.change, member.person, match))
+    return adopted, report
