@@ -1,6 +1,6 @@
 """The org that the sink writes to, opened as the settings say and counted in the sink's metrics."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def _pair(entry: str) -> tuple[str, str]:
 
 @asynccontextmanager
 async def open_org(
-    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, fence: Callable[[], None]
+    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics
 ) -> AsyncIterator[Sync]:
     """The org; nothing is sent before its first use. Raises SettingsError."""
 
@@ -149,7 +149,7 @@ async def open_org(
     http = http_client()
     session = Session(credentials(settings), http, on_call)
     client = SalesforceClient(
-        session, http, settings.api_version, on_call, Budget(settings.call_reserve), fence=fence
+        session, http, settings.api_version, on_call, Budget(settings.call_reserve)
     )
     async with client:
         yield Sync(client, allowed, count)

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
-from connectors.salesforce.api.client import SalesforceClient
+from connectors.salesforce.api.client import Fence, SalesforceClient, no_fence
 from connectors.salesforce.api.composite import (
     KEY_FIELD,
     SubAnswer,
@@ -139,23 +139,23 @@ class Sync:
         self._turn = 0
         self._touched: dict[str, int] = {}
 
-    async def start(self) -> None:
+    async def start(self, fence: Fence = no_fence) -> None:
         """Describes both objects and reads the Accounts' domains, in one Composite. Done by the
         first `resolve` at the latest.
         """
         async with self._starting:
             if not self._schemas:
-                await self._start()
+                await self._start(fence)
 
-    async def _start_again(self, outdated: Mapping[str, Schema]) -> None:
+    async def _start_again(self, outdated: Mapping[str, Schema], fence: Fence) -> None:
         """Of the batches that find out that the schemas are outdated, one renews them; the others
         use them to their end.
         """
         async with self._starting:
             if self._schemas is outdated:
-                await self._start()
+                await self._start(fence)
 
-    async def _start(self) -> None:
+    async def _start(self, fence: Fence) -> None:
         now = self._clock()
         asked = datetime.fromtimestamp(now, UTC)
         self._our_user = await self._client.user_id()
@@ -167,12 +167,13 @@ class Sync:
                 self._accounts.request("accounts", asked),
             ],
             "composite_start",
+            fence,
         )
         schemas = self._bound(described)
-        await self._take_accounts(accounts, asked)
+        await self._take_accounts(accounts, asked, fence)
         self._take_schemas(schemas)
 
-    async def _take_accounts(self, answer: SubAnswer, asked: datetime) -> None:
+    async def _take_accounts(self, answer: SubAnswer, asked: datetime, fence: Fence) -> None:
         """A refusal is counted and fails no batch: the domains that are known or configured serve
         on, and a later refresh asks again.
 
@@ -182,7 +183,7 @@ class Sync:
             0.0, self.policy.account_refresh - ACCOUNT_RETRY_SECONDS
         )
         try:
-            found = await self._accounts_in(answer, asked)
+            found = await self._accounts_in(answer, asked, fence)
         except (RequestRejected, UnexpectedAnswer) as refused:
             self._count(
                 "accounts_refused",
@@ -195,17 +196,19 @@ class Sync:
             self._count("shared_domain", "")
         self._shared = self._accounts.shared
 
-    async def _accounts_in(self, answer: SubAnswer, asked: datetime) -> list[Mapping[str, Any]]:
+    async def _accounts_in(
+        self, answer: SubAnswer, asked: datetime, fence: Fence
+    ) -> list[Mapping[str, Any]]:
         """The Accounts of an answer; asked for again without a hidden field that can be missed."""
         while True:  # ends: every round asks for fewer fields
             try:
-                return await self._client.rest_of(answer)
+                return await self._client.rest_of(answer, fence=fence)
             except RequestRejected as refused:
                 if not self._accounts.without(refused.verdict.fields):
                     raise
                 self._count("missing", f"Account.{refused.verdict.fields[0]}")
             (answer,) = await self._client.composite(
-                [self._accounts.request("accounts", asked)], "composite_query"
+                [self._accounts.request("accounts", asked)], "composite_query", fence
             )
 
     def _bound(self, answers: Iterable[SubAnswer]) -> dict[str, Schema]:
@@ -224,7 +227,7 @@ class Sync:
         self._schemas = schemas
         self._doubted = False
 
-    async def _ask_about_refused_fields(self) -> None:
+    async def _ask_about_refused_fields(self, fence: Fence) -> None:
         """Only the describe tells a field that was taken from our user from one that a single row
         may not have.
         """
@@ -234,9 +237,8 @@ class Sync:
         async with self._starting:
             if self._doubted:
                 describes = [describe_subrequest(name, name) for name in _OBJECTS]
-                self._take_schemas(
-                    self._bound(await self._client.composite(describes, "composite_start"))
-                )
+                answers = await self._client.composite(describes, "composite_start", fence)
+                self._take_schemas(self._bound(answers))
                 self._described = now
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
@@ -253,27 +255,31 @@ class Sync:
                 found.add(someone.target.account_id)
         return frozenset(found)
 
-    async def sync(self, changes: Sequence[ContactVersion]) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence = no_fence
+    ) -> list[Outcome]:
         """`resolve` and `write`: two calls for a batch."""
-        return await self.write(await self.resolve(changes))
+        return await self.write(await self.resolve(changes, fence), fence)
 
-    async def resolve(self, changes: Sequence[ContactVersion]) -> WritePlan:
+    async def resolve(
+        self, changes: Sequence[ContactVersion], fence: Fence = no_fence
+    ) -> WritePlan:
         """Looks everybody up in one Composite of queries, and plans what to write. Nothing is
         written.
         """
-        await self.start()
-        await self._ask_about_refused_fields()
+        await self.start(fence)
+        await self._ask_about_refused_fields(fence)
         schemas = self._schemas
         try:
-            return await self._resolve(changes, schemas)
+            return await self._resolve(changes, schemas, fence)
         except RequestRejected as refused:
             if refused.verdict.action is not Action.STRIP_FIELD:
                 raise
-        await self._start_again(schemas)  # a field was hidden from our user since we asked
-        return await self._resolve(changes, self._schemas)
+        await self._start_again(schemas, fence)  # a field was hidden from our user since we asked
+        return await self._resolve(changes, self._schemas, fence)
 
     async def _resolve(
-        self, changes: Sequence[ContactVersion], schemas: Mapping[str, Schema]
+        self, changes: Sequence[ContactVersion], schemas: Mapping[str, Schema], fence: Fence
     ) -> WritePlan:
         turn, refreshed = self._turn, self._refreshed
         sorted_out = partition_batch(changes, self.policy, self._accounts)
@@ -286,7 +292,7 @@ class Sync:
         most = MAX_BATCH
         while True:
             try:
-                candidates, taken = await self._look_up(queue[:most], schemas)
+                candidates, taken = await self._look_up(queue[:most], schemas, fence)
                 break
             except RequestRejected as refused:
                 if refused.verdict.action is not Action.HALVE or min(most, len(queue)) == 1:
@@ -310,7 +316,10 @@ class Sync:
         return WritePlan([*sorted_out.decided, *decisions], leftovers, candidates, schemas, turn)
 
     async def _look_up(
-        self, queue: Sequence[tuple[ContactVersion, tuple[str, ...]]], schemas: Mapping[str, Schema]
+        self,
+        queue: Sequence[tuple[ContactVersion, tuple[str, ...]]],
+        schemas: Mapping[str, Schema],
+        fence: Fence,
     ) -> tuple[CandidateIndex, int]:
         """The records that come into question for the first so many changes."""
         candidates = CandidateIndex(self._our_user)
@@ -334,21 +343,21 @@ class Sync:
                 describe_subrequest(name, name) for name in _OBJECTS
             ]  # they take no place of a query
             requests.append(self._accounts.request("accounts", asked))
-        answers = await self._client.composite(requests, "composite_query")
+        answers = await self._client.composite(requests, "composite_query", fence)
         people, others = answers[: len(found.statements)], answers[len(found.statements) :]
         if due:
-            await self._refresh(others, asked)
+            await self._refresh(others, asked, fence)
         for (sobject, _), answer in zip(found.statements, people, strict=True):
-            candidates.add_rows(sobject, await self._client.rest_of(answer))
+            candidates.add_rows(sobject, await self._client.rest_of(answer, fence=fence))
         return candidates, found.taken
 
-    async def _refresh(self, answers: Sequence[SubAnswer], asked: datetime) -> None:
+    async def _refresh(self, answers: Sequence[SubAnswer], asked: datetime, fence: Fence) -> None:
         """What came along with the queries of a batch. No failure of it is the batch's, but for an
         org that lost our own fields.
         """
         *described, accounts = answers
         try:
-            await self._take_accounts(accounts, asked)
+            await self._take_accounts(accounts, asked, fence)
         except OrgUnavailable as error:
             self._count("accounts_refused", error.reason)
         try:
@@ -356,9 +365,9 @@ class Sync:
         except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
             self._count("describe_refused", "")
 
-    async def write(self, plan: WritePlan) -> list[Outcome]:
+    async def write(self, plan: WritePlan, fence: Fence = no_fence) -> list[Outcome]:
         """Writes what the plan changes, and says of every change of the batch what became of it."""
-        outcomes, written = await self._write(plan.decisions, plan.turn)
+        outcomes, written = await self._write(plan.decisions, plan.turn, fence)
         outcomes += [
             Outcome(one.key, OutcomeStatus.RETRY, reason=NEXT_BATCH) for one in plan.leftovers
         ]
@@ -368,12 +377,12 @@ class Sync:
             if one.verdict.action is not Action.ADOPT_DUPLICATE:
                 outcomes += self._outcomes(one, apart)
         if duplicates:
-            outcomes += await self._adopt(duplicates, plan, apart)
-        outcomes += await self._one_by_one(apart)
+            outcomes += await self._adopt(duplicates, plan, apart, fence)
+        outcomes += await self._one_by_one(apart, fence)
         return _combined(outcomes)
 
     async def _write(
-        self, planned: Sequence[PlannedOutcome], turn: int
+        self, planned: Sequence[PlannedOutcome], turn: int, fence: Fence
     ) -> tuple[list[Outcome], list[WrittenRow]]:
         """Writes the rows that may be written now; the outcomes of the decisions that none of them
         stands for.
@@ -386,8 +395,8 @@ class Sync:
                 row for row in unlocked if self._touched.get(row.fields.get("Id", ""), -1) <= turn
             ]
             with self._touching(free):
-                written, left = await write_rows(self._how(), free)
-                written = await self._without_refused_values(written)
+                written, left = await write_rows(self._how(fence), free)
+                written = await self._without_refused_values(written, fence)
         kept = {id(row) for row in free}
         busy = [row for row in to_write if id(row) not in kept]
         waiting = [decision.change for row in (*busy, *left) for decision in row.tag]
@@ -412,7 +421,9 @@ class Sync:
             return Outcome(one.change.key, OutcomeStatus.RETRY, reason=NEXT_BATCH)
         return self._told(one.outcome)
 
-    async def _without_refused_values(self, written: list[WrittenRow]) -> list[WrittenRow]:
+    async def _without_refused_values(
+        self, written: list[WrittenRow], fence: Fence
+    ) -> list[WrittenRow]:
         """A country that the org does not list, a value that the record type does not have: rather
         a contact without it than none.
         """
@@ -424,7 +435,7 @@ class Sync:
                     one.row.fields.keys() - again[id(one)].fields.keys() if id(one) in again else ()
                 ):
                     self._count("left_out", f"{one.row.sobject}.{name}")
-            more, _ = await write_rows(self._how(), list(again.values()), calls=None)
+            more, _ = await write_rows(self._how(fence), list(again.values()), calls=None)
             written = [*(one for one in written if id(one) not in again), *more]
         return written
 
@@ -467,9 +478,12 @@ class Sync:
             async with self._written:
                 self._written.notify_all()
 
-    def _how(self) -> WriteContext:
+    def _how(self, fence: Fence) -> WriteContext:
         return WriteContext(
-            self._client, self._refused_field, write_headers(allow_save=self.policy.allow_save)
+            self._client,
+            self._refused_field,
+            write_headers(allow_save=self.policy.allow_save),
+            fence,
         )
 
     def _refused_field(self, sobject: str, name: str) -> None:
@@ -553,7 +567,9 @@ class Sync:
             return replace(outcome, status=OutcomeStatus.UPDATED, matched="key", first=False)
         return outcome
 
-    async def _one_by_one(self, apart: Sequence[Sequence[PlannedOutcome]]) -> list[Outcome]:
+    async def _one_by_one(
+        self, apart: Sequence[Sequence[PlannedOutcome]], fence: Fence
+    ) -> list[Outcome]:
         """Those whose common row failed, each in a row of its own: in every round one of each
         failed row.
 
@@ -562,11 +578,15 @@ class Sync:
         outcomes: list[Outcome] = []
         for number in range(max(map(len, apart), default=0)):
             turn = [decisions[number].change for decisions in apart if number < len(decisions)]
-            outcomes += await self.sync(turn)
+            outcomes += await self.sync(turn, fence)
         return outcomes
 
     async def _adopt(
-        self, blocked: Sequence[WrittenRow], plan: WritePlan, apart: list[list[PlannedOutcome]]
+        self,
+        blocked: Sequence[WrittenRow],
+        plan: WritePlan,
+        apart: list[list[PlannedOutcome]],
+        fence: Fence,
     ) -> list[Outcome]:
         """A duplicate rule blocked a new record and named one match: if it shares an address, that
         is the person.
@@ -574,7 +594,7 @@ class Sync:
         outcomes: list[Outcome] = []
         creations = [one for one in blocked if one.row.op == "upsert"]
         candidates = plan.candidates
-        await self._read_matches(creations, plan)
+        await self._read_matches(creations, plan, fence)
         planner = WritePlanner(candidates, plan.schemas, self.policy, self._count)
         decisions: list[PlannedOutcome] = []
         for one in blocked:
@@ -595,13 +615,15 @@ class Sync:
                     decisions.append(
                         planner.join(member.change, member.person, Match(record, "duplicate_rule"))
                     )
-        others, written = await self._write(decisions, plan.turn)
+        others, written = await self._write(decisions, plan.turn, fence)
         outcomes += others
         for one in written:
             outcomes += self._outcomes(one, apart)
         return outcomes
 
-    async def _read_matches(self, blocked: Iterable[WrittenRow], plan: WritePlan) -> None:
+    async def _read_matches(
+        self, blocked: Iterable[WrittenRow], plan: WritePlan, fence: Fence
+    ) -> None:
         wanted: dict[str, set[str]] = defaultdict(set)
         for one in blocked:
             match = one.verdict.duplicates[0]
@@ -617,9 +639,9 @@ class Sync:
             query_subrequest(by_id(plan.schemas[name], contact, sorted(ids)), name)
             for name, ids in wanted.items()
         ]
-        answers: list[SubAnswer] = await self._client.composite(requests, "composite_query")
+        answers: list[SubAnswer] = await self._client.composite(requests, "composite_query", fence)
         for name, answer in zip(wanted, answers, strict=True):
-            found: list[Mapping[str, Any]] = await self._client.rest_of(answer)
+            found: list[Mapping[str, Any]] = await self._client.rest_of(answer, fence=fence)
             plan.candidates.add_rows(name, found)
 
 

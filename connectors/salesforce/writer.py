@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from connectors.salesforce.api.client import SalesforceClient
+from connectors.salesforce.api.client import Fence, SalesforceClient, no_fence
 from connectors.salesforce.api.composite import (
     KEY_FIELD,
     MAX_ROWS,
@@ -59,6 +59,7 @@ class WriteContext:
     client: SalesforceClient
     on_stripped: OnStripped
     headers: Mapping[str, str] = field(default_factory=lambda: WRITE_HEADERS)
+    fence: Fence = no_fence
 
 
 @dataclass(slots=True)
@@ -147,7 +148,7 @@ async def _write_groups(
                     for number, part in enumerate(call)
                 ]
                 try:
-                    answers = await how.client.composite(subrequests, "composite_write")
+                    answers = await how.client.composite(subrequests, "composite_write", how.fence)
                 except RequestRejected as refused:
                     if refused.verdict.action not in {Action.HALVE, Action.BISECT}:
                         raise

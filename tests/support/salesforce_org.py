@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +74,6 @@ class SimulatedOrg:
 async def simulated_org(
     document: dict[str, Any] | None = None,
     policy: Policy | None = None,
-    fence: Callable[[], None] = lambda: None,
     budget: Budget | None = None,
 ) -> AsyncIterator[SimulatedOrg]:
     world = World(document)
@@ -101,9 +100,7 @@ async def simulated_org(
         session = Session(
             ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/")), http, on_call
         )
-        async with SalesforceClient(
-            session, http, on_call=on_call, budget=budget, fence=fence
-        ) as client:
+        async with SalesforceClient(session, http, on_call=on_call, budget=budget) as client:
             org: SimulatedOrg
 
             def count(what: str, where: str) -> None:

@@ -79,8 +79,14 @@ def http_client() -> httpx.AsyncClient:
     )
 
 
-def _no_fence() -> None:
-    """For those who are the only writer there can be."""
+Fence = Callable[[], None]
+"""Called right before every request is sent, repetitions included. Raises WriterFenced when this
+process may no longer write.
+"""
+
+
+def no_fence() -> None:
+    """The fence of a caller that is the only writer there can be."""
 
 
 class SalesforceClient:
@@ -88,9 +94,8 @@ class SalesforceClient:
     UnexpectedAnswer.
 
     Paths are relative to `/services/data/vNN.N`, or absolute as Salesforce hands them out
-    (`nextRecordsUrl`). `fence` is called before whatever is sent, a repetition too, and raises
-    WriterFenced when there may be another writer by now. `async with` closes the httpx client at
-    the end. `answer_seconds` bounds each call from its start to the whole answer.
+    (`nextRecordsUrl`). `async with` closes the httpx client at the end. `answer_seconds` bounds
+    each call from its start to the whole answer.
     """
 
     def __init__(
@@ -101,7 +106,6 @@ class SalesforceClient:
         on_call: OnCall = no_hook,
         budget: Budget | None = None,
         answer_seconds: float = ANSWER_SECONDS,
-        fence: Callable[[], None] = _no_fence,
     ) -> None:
         self._session = session
         self._http = http
@@ -109,7 +113,6 @@ class SalesforceClient:
         self._on_call = on_call
         self.budget = budget or Budget()
         self._answer_seconds = answer_seconds
-        self._fence = fence
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,13 +129,15 @@ class SalesforceClient:
         """The 18-character ID of the user we are logged in as, from the token's identity URL."""
         return (await self._session.token()).user_id
 
-    async def get(self, path: str, kind: str = "get") -> Any:
+    async def get(self, path: str, kind: str = "get", fence: Fence = no_fence) -> Any:
         """The parsed JSON of a GET. Not subject to the budget, so that limits can always be asked
         for.
         """
-        return await self._call("GET", path, kind)
+        return await self._call("GET", path, kind, fence=fence)
 
-    async def composite(self, subrequests: Sequence[Subrequest], kind: str) -> list[SubAnswer]:
+    async def composite(
+        self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
+    ) -> list[SubAnswer]:
         """One Composite; the answers in the order of the subrequests, their own statuses unchecked.
 
         OrgUnavailable("budget") without a call when only the reserve is left. UnexpectedAnswer if
@@ -141,7 +146,8 @@ class SalesforceClient:
         """
         body = encode(composite_body(subrequests, self.api_version))
         self._admit()
-        return match_answers(subrequests, await self._call("POST", "/composite", kind, body))
+        answer = await self._call("POST", "/composite", kind, body, fence)
+        return match_answers(subrequests, answer)
 
     def _admit(self) -> None:
         if not self.budget.admit():
@@ -163,41 +169,52 @@ class SalesforceClient:
         page = parse_query(await self.get(f"/query?q={quote(soql, safe='')}", kind))
         return [*page.records, *await self._further(page.next_url, kind)]
 
-    async def rest_of(self, answer: SubAnswer, kind: str = "query") -> list[Mapping[str, Any]]:
+    async def rest_of(
+        self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
         """Every record of a query subanswer: its own, and the further pages where it says
         done=false.
 
         OrgUnavailable("budget") without a call when only the reserve is left.
         """
         page = query_page(answer)
-        return [*page.records, *await self._further(page.next_url, kind)]
+        return [*page.records, *await self._further(page.next_url, kind, fence)]
 
-    async def _further(self, next_url: str | None, kind: str) -> list[Mapping[str, Any]]:
+    async def _further(
+        self, next_url: str | None, kind: str, fence: Fence = no_fence
+    ) -> list[Mapping[str, Any]]:
         records: list[Mapping[str, Any]] = []
         for _ in range(MAX_PAGES):
             if next_url is None:
                 return records
             self._admit()
-            page = parse_query(await self.get(next_url, kind))
+            page = parse_query(await self.get(next_url, kind, fence))
             records += page.records
             next_url = page.next_url
         raise UnexpectedAnswer(f"a query with more than {MAX_PAGES} pages")
 
-    async def _call(self, method: str, path: str, kind: str, body: bytes | None = None) -> Any:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        kind: str,
+        body: bytes | None = None,
+        fence: Fence = no_fence,
+    ) -> Any:
         token = await self._session.token()
-        answer = await self._send(token, method, path, kind, body)
+        answer = await self._send(token, method, path, kind, body, fence)
         parsed = _parsed(answer)
         verdict = classify_request(answer.status_code, parsed)
         if verdict.action is Action.REFRESH_TOKEN or verdict.reason == "moved":
             # an org that moved has another instance_url, which only a login tells
             token = await self._session.refresh(token)
-            answer = await self._send(token, method, path, kind, body)
+            answer = await self._send(token, method, path, kind, body, fence)
             parsed = _parsed(answer)
         raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
         return parsed
 
     async def _send(
-        self, token: Token, method: str, path: str, kind: str, body: bytes | None
+        self, token: Token, method: str, path: str, kind: str, body: bytes | None, fence: Fence
     ) -> httpx.Response:
         url = token.instance_url + (
             path if path.startswith("/services/") else f"/services/data/v{self.api_version}{path}"
@@ -209,11 +226,11 @@ class SalesforceClient:
                 headers["Content-Encoding"] = "gzip"
                 body = gzip.compress(body, GZIP_LEVEL, mtime=0)
         try:
-            return await self._timed(method, url, headers, kind, body)
+            return await self._timed(method, url, headers, kind, body, fence)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             # most often a connection that Salesforce closed while it was idle: worth one more try
             # before a pause
-            return await self._timed(method, url, headers, kind, body, last=True)
+            return await self._timed(method, url, headers, kind, body, fence, last=True)
 
     async def _timed(
         self,
@@ -222,10 +239,11 @@ class SalesforceClient:
         headers: Mapping[str, str],
         kind: str,
         body: bytes | None,
+        fence: Fence,
         *,
         last: bool = False,
     ) -> httpx.Response:
-        self._fence()
+        fence()
         started = time.monotonic()
         status: int | None = None
         try:

@@ -46,7 +46,7 @@ async def test_the_sink_keeps_the_reserve_that_is_set() -> None:
         },
     )
     allowed = policy(settings, load(PeopleSettings, {}), ["address_book"])
-    async with open_org(settings, allowed, SinkMetrics(CollectorRegistry()), lambda: None) as sync:
+    async with open_org(settings, allowed, SinkMetrics(CollectorRegistry())) as sync:
         budget = sync._client.budget
         budget.observe_usage(Usage(4_999, 10_000))
         assert not budget.exhausted
@@ -66,7 +66,7 @@ async def test_what_an_operator_has_to_mend_is_counted_and_logged() -> None:
     )
     metrics = SinkMetrics(CollectorRegistry())
     allowed = policy(settings, load(PeopleSettings, {}), ["address_book"])
-    async with open_org(settings, allowed, metrics, lambda: None) as sync:
+    async with open_org(settings, allowed, metrics) as sync:
         with capture_logs() as logs:
             sync._count("accounts_refused", "query_timeout")
             sync._count("cut", "Lead.Title")

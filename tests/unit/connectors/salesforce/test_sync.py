@@ -185,8 +185,8 @@ async def test_a_person_erased_while_a_rule_blocked_it_is_not_adopted(
         )
         composite = org.sync._client.composite
 
-        async def erasing(requests: Any, kind: str) -> Any:
-            answers = await composite(requests, kind)
+        async def erasing(requests: Any, kind: str, *fence: Any) -> Any:
+            answers = await composite(requests, kind, *fence)
             org.sync.policy = replace(
                 org.sync.policy, suppression=Suppression().adding(["ada@else.example"])
             )
@@ -353,11 +353,11 @@ async def test_a_batch_keeps_its_schemas_while_another_one_starts_again(
         asked, starting, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         composite = org.sync._client.composite
 
-        async def held(requests: Any, kind: str) -> Any:
+        async def held(requests: Any, kind: str, *fence: Any) -> Any:
             if kind == "composite_start":
                 starting.set()
                 await asyncio.wait_for(ended.wait(), 30)
-            answers = await composite(requests, kind)
+            answers = await composite(requests, kind, *fence)
             if "p2%40" in requests[0].url:
                 asked.set()
                 await asyncio.wait_for(starting.wait(), 30)
@@ -605,7 +605,7 @@ async def test_a_refresh_that_takes_too_long_fails_no_batch(
         await org.sync.start()
         composite = org.sync._client.composite
 
-        async def timing_out(requests: Any, kind: str) -> Any:
+        async def timing_out(requests: Any, kind: str, *fence: Any) -> Any:
             slow = SubAnswer(
                 "accounts",
                 400,
@@ -613,7 +613,7 @@ async def test_a_refresh_that_takes_too_long_fails_no_batch(
             )
             return [
                 slow if answer.reference_id == "accounts" else answer
-                for answer in await composite(requests, kind)
+                for answer in await composite(requests, kind, *fence)
             ]
 
         monkeypatch.setattr(org.sync._client, "composite", timing_out)

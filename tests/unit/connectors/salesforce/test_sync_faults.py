@@ -310,7 +310,7 @@ def test_an_org_full_of_faults_ends_as_a_plain_model_says(story: Story) -> None:
         skipped = [0.0]
         membership = WriteFence(60.0)  # a busy machine is no standstill here
         budget = Budget(0.1, clock=lambda: time.monotonic() + skipped[0])
-        async with simulated_org(document(story), fence=membership.check, budget=budget) as org:
+        async with simulated_org(document(story), budget=budget) as org:
             validate(org)
             async with desk(
                 org.sync, membership, skipped, batch_size=story.batch_size, in_flight=3
