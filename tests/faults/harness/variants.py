@@ -42,6 +42,9 @@ BOUNDS = {
 not wait for the real one.
 """
 
+BOUNDED_MODULES = {"sink": ("process", "stage", "consumer")}
+"""The modules of a stage that hold these bounds, where they are not the process and the stage."""
+
 CLIENT = "FAULTS_CLIENT_ID"
 """Environment: the sink's name in its group. Member IDs begin with it, and assignors go through the
 members in their order.
@@ -196,29 +199,29 @@ def _hold_dedupe() -> None:
 
 
 def _hold_sink() -> None:
-    """Moments: `before_write`: the org has answered who is there, and nothing is written yet;
+    """Moments: `before_write`, when the org has answered who is there and nothing is written yet;
     `before_commit`.
     """
     from connectors.salesforce.sync import Sync
     from streams.sink import process
-    from streams.sink import stage as sink
+    from streams.sink.consumer import SinkConsumer
 
-    write, commit, config = Sync.write, sink.Sink._commit_now, vars(process)["consumer_config"]
+    write, commit, config = Sync.write, SinkConsumer.commit_now, vars(process)["consumer_config"]
 
     def named(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | ({"client.id": os.environ[CLIENT]} if CLIENT in os.environ else {})
 
-    async def held_write(self: Any, plan: Any) -> Any:
+    async def held_write(self: Any, plan: Any, fence: Any) -> Any:
         await hold_async("before_write")
-        return await write(self, plan)
+        return await write(self, plan, fence)
 
-    def held_commit(self: Any, offset: int | None) -> None:
+    def held_commit(self: Any, assignment: Any, offset: int) -> None:
         hold("before_commit")
-        commit(self, offset)
+        commit(self, assignment, offset)
 
     replace(Sync, "write", held_write)
-    replace(sink.Sink, "_commit_now", held_commit)
+    replace(SinkConsumer, "commit_now", held_commit)
     replace(process, "consumer_config", named)
 
 
@@ -397,16 +400,13 @@ def no_fences_dedupe() -> None:
 
 
 def no_fences_sink() -> None:
-    """The sink never asks itself whether the partition is still its own, and a batch knows of no
-    term.
-    """
-    from streams.sink.fence import _BATCH, WriteFence
+    """The sink never checks whether the partition is still its own."""
+    from streams.sink.fence import BatchFence, WriteFence
 
     def count(self: Any) -> None:
-        if (batch := _BATCH.get()) is not None:
-            batch.sent += 1
+        self.requests_sent += 1
 
-    replace(WriteFence, "check", count)
+    replace(BatchFence, "__call__", count)
     replace(WriteFence, "in_doubt", property(lambda self: False))
 
 
@@ -468,7 +468,7 @@ def no_version_check() -> None:
 def range_assignor() -> None:
     """The sink joins its group with librdkafka's default assignor."""
     from streams.sink import process
-    from streams.sink import stage as sink
+    from streams.sink.rebalance import RebalanceListener
 
     config = vars(process)["consumer_config"]
 
@@ -478,7 +478,7 @@ def range_assignor() -> None:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | {"partition.assignment.strategy": "range"}
 
-    assigned = sink.Sink._on_assign
+    assigned = RebalanceListener.on_assign
 
     class Eager:
         """The consumer, which the eager protocol tells to take everything at once."""
@@ -493,20 +493,20 @@ def range_assignor() -> None:
         assigned(self, Eager(consumer), partitions)  # type: ignore[arg-type]
 
     replace(process, "consumer_config", default)
-    replace(sink.Sink, "_on_assign", eagerly)
+    replace(RebalanceListener, "on_assign", eagerly)
 
 
 def takes_nothing() -> None:
     """The sink polls, and takes nothing of what comes."""
-    from streams.sink.stage import Sink
+    from streams.sink.consumer import SinkConsumer
 
-    poll = Sink._poll
+    consume = SinkConsumer._consume
 
-    def in_vain(self: Any) -> list[Any]:
-        poll(self)
+    def in_vain(self: Any, limit: int) -> list[Any]:
+        consume(self, limit)
         return []
 
-    replace(Sink, "_poll", in_vain)
+    replace(SinkConsumer, "_consume", in_vain)
 
 
 def nothing() -> None:
@@ -543,7 +543,7 @@ def _set_bounds(stage: str) -> None:
     for variable, name in BOUNDS.items():
         if variable in os.environ:
             bounded = False
-            for part in ("process", "stage"):
+            for part in BOUNDED_MODULES.get(stage, ("process", "stage")):
                 module = import_module(f"streams.{stage}.{part}")
                 if hasattr(module, name):
                     replace(module, name, float(os.environ[variable]))
