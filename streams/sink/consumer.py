@@ -53,6 +53,7 @@ class SinkConsumer:
     def __init__(
         self,
         consumer: Consumer,
+        topic: str,
         fence: WriteFence,
         stop: StopRequest,
         metrics: SinkMetrics,
@@ -60,15 +61,16 @@ class SinkConsumer:
     ) -> None:
         self.fence = fence
         self._consumer = consumer
+        self._topic = topic
         self._stop = stop
         self._metrics = metrics
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "kafka")
 
-    def subscribe(self, topic: str, listener: Rebalances) -> None:
+    def subscribe(self, listener: Rebalances) -> None:
         """Joins the group. The callbacks of `listener` run in the Kafka thread, inside of polls."""
         self._consumer.subscribe(
-            [topic],
+            [self._topic],
             on_assign=listener.on_assign,
             on_revoke=listener.on_revoke,
             on_lost=listener.on_lost,

@@ -65,7 +65,6 @@ class Sink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately."""
-        self._topic = names.changes.name
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -74,7 +73,9 @@ class Sink:
         self._breaker = CircuitBreaker(clock)
         self._in_flight = InFlight(self._stop)
         self._current = CurrentAssignment(deleted_before, self._stop, metrics, clock)
-        self._consumer = SinkConsumer(consumer, fence, self._stop, metrics, clock)
+        self._consumer = SinkConsumer(
+            consumer, names.changes.name, fence, self._stop, metrics, clock
+        )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(
             org, publisher, names, metrics, health, self._breaker, self._stop, clock
@@ -97,7 +98,7 @@ class Sink:
         listener = RebalanceListener(
             self._consumer, self._current, self._in_flight, self._breaker, self._health, self._stop
         )
-        self._consumer.subscribe(self._topic, listener)
+        self._consumer.subscribe(listener)
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())

@@ -216,6 +216,11 @@ class SinkHarness:
             self.skip(skip)
             await asyncio.sleep(0.002)
 
+    async def until_polled(self, times: int = 1) -> None:
+        """Waits until the sink has polled so many times more."""
+        polls = self.consumer.polls
+        await self.until(lambda: self.consumer.polls >= polls + times, "the sink polls on")
+
     async def until_committed(self, *, skip: float = 0.0) -> None:
         await self.until(
             lambda: self.committed == len(self.consumer.log), "everything is committed", skip=skip

@@ -1,4 +1,4 @@
-"""A batch holds each contact once, at its highest version, and no person who is in another batch."""
+"""A batch holds each contact once, at its highest version, and no person of another batch."""
 
 from hypothesis import given
 from hypothesis import strategies as st

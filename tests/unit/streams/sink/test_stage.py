@@ -49,7 +49,7 @@ def person(name: str, **fields: Any) -> dict[str, Any]:
 async def sink_and_org(
     document: dict[str, Any] | None = None, budget: Budget | None = None, **settings: Any
 ) -> AsyncIterator[tuple[SinkHarness, SimulatedOrg]]:
-    """A sink before the simulated org, behind the fence that it has in production."""
+    """A sink that writes to the simulated org."""
     async with (
         simulated_org(document, budget=budget) as org,
         running_sink(org.sync, **settings) as sink,
@@ -82,7 +82,7 @@ async def test_a_batch_whose_partition_is_gone_sends_nothing_more(
         assert sink.outcomes().keys() == {"g/ada"}
 
 
-async def test_a_partition_that_comes_back_is_worked_at_again() -> None:
+async def test_a_partition_that_comes_back_is_processed_again() -> None:
     async with sink_and_org() as (sink, org):
         org.fault("delay_after", seconds=0.5)
         org.fault("rows", code="QUERY_TIMEOUT", times=1)
@@ -96,16 +96,16 @@ async def test_a_partition_that_comes_back_is_worked_at_again() -> None:
 
 
 class PlainOrg:
-    """A stand-in for Sync: each contact is created at once, unless `broken` says what a batch with
-    it ends in.
+    """A stand-in for Sync that creates each contact at once.
+
+    A batch with a contact of `broken` raises its exception. `outages` are batches that all fail.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, Exception] = {}
         self.all_broken: Exception | None = None
-        self.outages: list[
-            tuple[int, int, Exception]
-        ] = []  # after so many batches, for so many: what all of them end in
+        # from this batch on, for so many batches: what all of them raise
+        self.outages: list[tuple[int, int, Exception]] = []
         self.batches: list[list[str]] = []
         self.stored: dict[str, int] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
@@ -175,7 +175,7 @@ async def test_a_contact_that_breaks_every_call_is_found_and_dead_lettered_besid
         assert sum(len(batch) == 1 for batch in org.batches) >= LONE_FAILURES
 
 
-async def test_a_contact_alone_is_not_blamed_before_others_are_written() -> None:
+async def test_a_contact_alone_is_not_dead_lettered_before_others_are_written() -> None:
     org = PlainOrg()
     org.broken["g/poison"] = server_error()
     async with running_sink(org) as sink:
@@ -213,17 +213,19 @@ async def test_a_fault_of_the_whole_org_pauses_without_end_and_never_dead_letter
         assert len(org.stored) == 24
 
 
-async def test_an_org_is_probed_at_its_own_pace_however_often_the_same_contact_was_in_the_probe() -> (
-    None
-):
+async def test_probes_of_an_org_keep_their_pace_however_often_one_contact_was_probed_with() -> None:
     org = PlainOrg()
     org.all_broken = OrgUnavailable("maintenance", 1.0)
     async with running_sink(org) as sink:
+
+        async def probed(times: int) -> None:
+            await sink.until(
+                lambda: len(org.batches) >= times and not sink.sink.in_flight, "a probe"
+            )
+
         sink.offer("g/ada", 1, person("ada"))
         for number in range(1, 15):
-            await sink.until(
-                lambda: len(org.batches) >= number and not sink.sink.in_flight, "a probe"
-            )
+            await probed(number)
             sink.skip(1.5)
         assert sink.dead_letters() == []
 
@@ -231,7 +233,7 @@ async def test_an_org_is_probed_at_its_own_pace_however_often_the_same_contact_w
 @pytest.mark.parametrize(
     "fault", [OrgUnavailable("daily_limit", 1.0), OrgNotPrepared("no key field")], ids=repr
 )
-async def test_what_is_certainly_no_contacts_fault_is_never_blamed_on_one(fault: Exception) -> None:
+async def test_a_fault_that_no_contact_can_cause_never_dead_letters_one(fault: Exception) -> None:
     org = PlainOrg()
     org.broken["g/0"] = fault
     async with running_sink(org, batch_size=1, in_flight=1) as sink:
@@ -241,13 +243,12 @@ async def test_what_is_certainly_no_contacts_fault_is_never_blamed_on_one(fault:
         assert sink.dead_letters() == []
 
 
-async def test_more_contacts_than_a_few_are_not_blamed_though_others_pass(
+async def test_no_more_than_a_few_contacts_are_dead_lettered_though_others_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever meets all Leads and no Contact is a fault of the org."""
-    monkeypatch.setattr(
-        "streams.sink.retry_policy.DEAD_LETTER_SECONDS", 1e9
-    )  # the test's clock runs fast
+    """A fault of all Leads and no Contact, say, is a fault of the org."""
+    # the test's clock runs fast
+    monkeypatch.setattr("streams.sink.retry_policy.DEAD_LETTER_SECONDS", 1e9)
     org = PlainOrg()
     org.broken = {f"g/{number}": server_error() for number in range(DEAD_LETTER_MOST + 5)}
     async with running_sink(org, batch_size=20) as sink:
@@ -261,7 +262,7 @@ async def test_more_contacts_than_a_few_are_not_blamed_though_others_pass(
         number = 0
         while len(sink.dead_letters()) < DEAD_LETTER_MOST:
             number += 1
-            assert number < 1000, "nobody is blamed"
+            assert number < 1000, "nobody is dead-lettered"
             await one_passes(number)
         tried = len(org.batches)
         while len(org.batches) < tried + 100:
@@ -273,10 +274,10 @@ async def test_more_contacts_than_a_few_are_not_blamed_though_others_pass(
         assert len(sink.dead_letters()) == DEAD_LETTER_MOST
 
 
-async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(
+async def test_a_contact_whose_claims_cannot_be_computed_stops_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What can be told of it is claimed all the same."""
+    """Its key and its addresses are claimed all the same."""
     org = PlainOrg()
     org.claims_fail = "g/odd"
     async with running_sink(org) as sink:
@@ -294,7 +295,7 @@ async def test_a_contact_whose_claims_cannot_be_told_stops_nobody(
         assert {"g/odd", "odd@odd.example"} in claims
 
 
-async def test_several_batches_are_in_flight_side_by_side_and_never_two_with_one_person() -> None:
+async def test_several_batches_are_in_flight_at_once_and_never_two_with_one_person() -> None:
     org = PlainOrg()
     in_flight: list[set[str]] = []
     most = 0
@@ -316,9 +317,8 @@ async def test_several_batches_are_in_flight_side_by_side_and_never_two_with_one
     async with running_sink(org, batch_size=1, in_flight=3) as sink:
         for number in range(12):  # each person in two address books
             sink.offer(f"g{number % 2}/{number // 2}", 1, person(f"p{number // 2}"))
-        await sink.until(lambda: most == 3, "three batches are at work")
-        polls = sink.consumer.polls
-        await sink.until(lambda: sink.consumer.polls > polls + 20, "a fourth had its chance")
+        await sink.until(lambda: most == 3, "three batches are in flight")
+        await sink.until_polled(20)  # a fourth could have started
         assert most == 3
         go_on.set()
         await sink.until_committed()
@@ -367,21 +367,26 @@ async def test_the_time_that_the_org_is_away_is_no_attempt() -> None:
         sink.offer("g/ada", 1, person("ada"))
         await sink.until(lambda: len(org.batches) == 1, "one attempt")
         org.all_broken = OrgUnavailable("daily_limit", 1.0)
-        for _ in range(30):
-            sink.skip(60)  # half an hour
+
+        async def probed() -> None:
             tried = len(org.batches)
             await sink.until(lambda: len(org.batches) > tried, "a probe", skip=1)
+
+        for _ in range(30):
+            sink.skip(60)  # half an hour
+            await probed()
         org.all_broken = None
         await sink.until_committed(skip=5)
         assert sink.dead_letters() == []
         assert sink.outcomes()["g/ada"]["outcome"] == "created"
 
 
-async def test_a_value_that_a_hidden_record_holds_is_dead_lettered_at_the_second_refusal_with_the_reason() -> (
-    None
-):
+async def test_a_value_that_a_hidden_record_holds_is_dead_lettered_at_the_second_refusal() -> None:
     org = PlainOrg()
-    message = "duplicate value found: Nylas_Contact_Id__c duplicates value on record with id: 0031x00000AbCdE"
+    message = (
+        "duplicate value found: Nylas_Contact_Id__c duplicates value on record with id: "
+        "0031x00000AbCdE"
+    )
     error = parse_errors([{"statusCode": "DUPLICATE_VALUE", "message": message, "fields": []}])
     org.outcomes["g/ada"] = [
         Outcome("g/ada", OutcomeStatus.RETRY, reason="duplicate_value", errors=error)
@@ -450,7 +455,7 @@ def test_a_batch_that_waits_for_an_account_ends_within_a_stop() -> None:
     assert ACCOUNT_SECONDS < STOP_SECONDS
 
 
-async def test_only_a_call_that_was_answered_says_that_the_org_is_back() -> None:
+async def test_only_a_call_that_was_answered_ends_the_pause() -> None:
     async with sink_and_org() as (sink, org):
         sink.offer("g/ada", 1, person("ada"))
         await sink.until_committed()
@@ -473,7 +478,7 @@ async def test_only_a_call_that_was_answered_says_that_the_org_is_back() -> None
         assert sink.health.waiting_for == ""
 
 
-async def test_the_reserve_pauses_the_sink_which_resumes_by_itself() -> None:
+async def test_the_sink_pauses_at_the_reserve_of_calls_and_resumes_by_itself() -> None:
     now = [0.0]
     budget = Budget(0.1, clock=lambda: now[0])
     async with sink_and_org({"settings": {"daily_limit": 1000, "daily_used": 0}}, budget) as (
@@ -487,11 +492,9 @@ async def test_the_reserve_pauses_the_sink_which_resumes_by_itself() -> None:
         await sink.until(lambda: sink.health.waiting_for, "the sink waits")
         assert sink.health.waiting_for == "salesforce: budget"
         calls = org.calls.total()
-        polls = sink.consumer.polls
         for _ in range(10):
             sink.skip(20)
-            await sink.until(lambda: sink.consumer.polls > polls, "the sink polls on")
-            polls = sink.consumer.polls
+            await sink.until_polled()
         assert org.calls.total() == calls
         org.world.change_settings({"daily_used": 0})
         now[0] += PROBE_SECONDS + RECENT_SECONDS
@@ -513,8 +516,7 @@ async def test_an_org_that_asks_for_a_long_wait_gets_it_within_a_bound(
         sink.offer("g/ada", 1, person("ada"))
         await sink.until(lambda: org.batches and not sink.sink.in_flight, "the sink waits")
         sink.skip(waits - 60)  # a minute for a test that stands still
-        polls = sink.consumer.polls
-        await sink.until(lambda: sink.consumer.polls > polls + 5, "the sink goes round")
+        await sink.until_polled(5)
         assert len(org.batches) == 1
         org.all_broken = None
         sink.skip(61)
@@ -530,7 +532,7 @@ async def test_an_org_that_asks_for_a_long_wait_gets_it_within_a_bound(
         st.tuples(st.integers(0, 60), st.integers(1, 12), st.sampled_from(POISONS[:4])), max_size=3
     ),
 )
-def test_whatever_fails_only_those_who_break_their_calls_are_dead_lettered(
+def test_only_contacts_that_break_their_calls_are_dead_lettered_whatever_fails(
     count: int, size: int, poisons: dict[int, Exception], outages: list[tuple[int, int, Exception]]
 ) -> None:
     org = PlainOrg()
@@ -546,13 +548,16 @@ def test_whatever_fails_only_those_who_break_their_calls_are_dead_lettered(
                 "the others are written",
                 skip=20,
             )
+
+            async def another_is_written(key: str) -> None:
+                sink.offer(key, 1, person("later"))
+                await sink.until(lambda: key in org.stored, "another is written", skip=20)
+
             number = 0
-            while sink.committed < len(
-                sink.consumer.log
-            ):  # life goes on beside those that are suspected
+            while sink.committed < len(sink.consumer.log):
+                # other contacts are written beside those that are suspected
                 number += 1
-                sink.offer(f"g/later{number}", 1, person("later"))
-                await sink.until(lambda: f"g/later{number}" in org.stored, "life goes on", skip=20)
+                await another_is_written(f"g/later{number}")
                 assert number < 500
             assert {
                 (letter.key or b"").decode() for letter in sink.dead_letters()
