@@ -246,7 +246,9 @@ async def run(*, people: int, seed: int, as_json: bool, stay: bool) -> int:
     except (DemoFailed, SettingsError, KafkaException, httpx.HTTPError, OSError) as error:
         say(f"the demo could not run: {_in_words(error)}")
         status = COULD_NOT_RUN
-    except Exception as error:  # a fault of the demo: status 1 would say that a number does not add up
+    except (
+        Exception
+    ) as error:  # a fault of the demo: status 1 would say that a number does not add up
         (folder / "demo.log").write_text(traceback.format_exc())
         say(f"the demo could not run: {error!r}; see demo.log")
         status = COULD_NOT_RUN

@@ -2,39 +2,61 @@
 person in two batches at once.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from streams.events import ContactChange
 from streams.kafka.records import KafkaRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RowAttempts:
+    """Faults of a row alone: Salesforce refused the row, and wrote others of the same batch."""
+
+    count: int = 0
+    """Attempts that failed."""
+    first_failed: float = 0.0
+    """When the first of them failed."""
+    reason: str = ""
+    """Why the last one failed."""
+    same_reason: int = 0
+    """How many of them failed for that reason, one after the other, up to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailures:
+    """Faults of the whole batches that a row was in, where a single row may be the cause."""
+
+    count: int = 0
+    """Failures for the same reason, one after the other."""
+    reason: str = ""
+    """Why the last batch failed."""
+    max_rows: int | None = None
+    """The largest batch that the row may be in, because it is suspected; None: any."""
+    written_before: int = 0
+    """How many batches had been written when the first of these failures came."""
+
+
+NO_ROW_ATTEMPTS = RowAttempts()
+NO_BATCH_FAILURES = BatchFailures()
+
+
 @dataclass(slots=True)
 class PendingChange:
-    """A contact whose change waits, or is at work.
-
-    `offsets` are those of every change that this row stands for; all of them are finished when it
-    is. `claims` are what no second batch may hold meanwhile: the contact, its addresses, the
-    Account that it would belong to. `due` is when it goes even in a batch that is not full.
-    `attempts` and the four after it are about faults of this row alone; `failures` and the three
-    after it about those of the whole batches that it was in: how often, how, how many rows it may
-    be with since, and how many batches had been written before.
-    """
+    """A contact whose change waits for a batch, or is in one."""
 
     change: ContactChange
     record: KafkaRecord
     claims: frozenset[str]
+    """What no second batch may hold meanwhile: the contact, its addresses, its Account."""
     due: float
+    """When the change goes even in a batch that is not full."""
     offsets: list[int] = field(default_factory=list)
-    attempts: int = 0
+    """Of every change that this row stands for. All are finished when the row is."""
     not_before: float = 0.0
-    first_failed: float = 0.0
-    refused_for: str = ""
-    refused_equally: int = 0
-    failures: int = 0
-    failed_as: str = ""
-    together: int | None = None
-    written_before: int = 0
+    """The row goes into no batch before this time."""
+    row_attempts: RowAttempts = NO_ROW_ATTEMPTS
+    batch_failures: BatchFailures = NO_BATCH_FAILURES
 
     @property
     def key(self) -> str:
@@ -42,16 +64,10 @@ class PendingChange:
         return self.change.key
 
 
-_OF_FAULTS = (
-    *("attempts", "not_before", "first_failed", "refused_for", "refused_equally"),
-    *("failures", "failed_as", "together", "written_before"),
-)
-
-
 class PendingChanges:
     """The changes that wait for a batch, by contact, in the order of their arrival.
 
-    Holds no clock and does no I/O: times are handed in, seconds of any one clock.
+    Holds no clock and does no I/O: times are handed in, as seconds of any one clock.
     """
 
     def __init__(self) -> None:
@@ -61,27 +77,28 @@ class PendingChanges:
         return len(self._rows)
 
     def add(self, row: PendingChange) -> bool:
-        """A change arrives. True when it met another of its contact, so that one of the two is
-        never written.
+        """Adds a change. True when the contact had one already: one of the two is never written.
 
-        The higher version stays; of equal ones the later offset, which the dedupe stage let win.
+        The change of the higher version stays. Of equal versions the later offset stays, because
+        the dedupe stage forwarded it on purpose.
         """
         other = self._rows.get(row.key)
         if other is None:
             self._rows[row.key] = row
             return False
-        newer = row if row.change.version >= other.change.version else other
-        other.change, other.record, other.claims = newer.change, newer.record, newer.claims
+        if row.change.version >= other.change.version:
+            other.change, other.record, other.claims = row.change, row.record, row.claims
+            # the failures so far were the older change's
+            other.not_before = row.not_before
+            other.row_attempts, other.batch_failures = row.row_attempts, row.batch_failures
         other.offsets.extend(row.offsets)
         other.due = min(other.due, row.due)
-        if newer is row:  # what it failed with was the older change
-            for name in _OF_FAULTS:
-                setattr(other, name, getattr(row, name))
         return True
 
     def put_back(self, rows: Iterable[PendingChange]) -> None:
-        """Rows of a batch that were not finished wait again, before all others; a change that came
-        meanwhile is kept by version.
+        """Adds the unfinished rows of a batch before all others.
+
+        If a change of the same contact came meanwhile, the higher version stays.
         """
         newer = self._rows
         self._rows = {}
@@ -91,16 +108,15 @@ class PendingChanges:
             self.add(row)
 
     def clear(self) -> None:
-        """The partition is somebody else's now."""
+        """Drops all rows: the partition is gone."""
         self._rows.clear()
 
     def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[PendingChange]:
-        """Takes the next batch out: up to `size` rows that claim nothing of `claimed`, once `size`
-        of them wait or one is due.
+        """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
-        Returns an empty list when it is too early. `claimed` must answer `in` quickly. Rows of
-        batches that are suspected (`together` is set) come after all others, in batches of their
-        own, those first whose time came first.
+        Returns an empty list while fewer than `size` of them wait and none is due. `claimed` must
+        answer `in` quickly. Suspected rows (`batch_failures.max_rows` is set) come after all
+        others, in batches of their own; those whose time came first go first.
         """
         return self._choose(False, claimed, now, size) or self._choose(True, claimed, now, size)
 
@@ -108,7 +124,9 @@ class PendingChanges:
         self, suspected: bool, claimed: Collection[str], now: float, size: int
     ) -> list[PendingChange]:
         rows: Iterable[PendingChange] = (
-            row for row in self._rows.values() if (row.together is not None) is suspected
+            row
+            for row in self._rows.values()
+            if (row.batch_failures.max_rows is not None) is suspected
         )
         if suspected:
             rows = sorted(rows, key=lambda row: row.not_before)
@@ -117,10 +135,11 @@ class PendingChanges:
         for row in rows:
             if row.not_before > now or any(claim in claimed for claim in row.claims):
                 continue
-            size = min(size, row.together or size)
-            if len(chosen) >= size:
-                due = True
-                break
+            if suspected:
+                size = min(size, row.batch_failures.max_rows or size)
+                if len(chosen) >= size:
+                    due = True
+                    break
             chosen.append(row)
             due = due or row.due <= now
             if len(chosen) == size:
@@ -134,17 +153,5 @@ class PendingChanges:
 
 
 def claims_of(rows: Iterable[PendingChange]) -> set[str]:
-    """What a batch holds while it is at work."""
+    """What a batch of these rows claims while it is in flight."""
     return {claim for row in rows for claim in row.claims}
-
-
-def backoff(
-    attempt: int, jitter: Callable[[], float], first: float = 1.0, longest: float = 60.0
-) -> float:
-    """Seconds before the next attempt: doubled each time, with full jitter upwards of a half, so
-    that rows that met on a lock part.
-
-    `jitter` returns a number from 0 to 1.
-    """
-    ceiling = min(longest, first * 2.0 ** min(attempt, 30))
-    return ceiling * (0.5 + jitter() / 2)

@@ -1,10 +1,9 @@
-"""Which contacts were deleted lately, so that an older change that comes again is known for what it
-is.
+"""Which contacts were deleted lately, so that an older change that comes again is not written.
 
-Releasing a record clears its key and its version, and with them all that could refuse an older
-change. Dedupe sends one again when it ends between its outputs and its table: without this memory
-the record would be taken over by what the deletion had outdated, until the deletion comes again as
-well.
+A deletion releases the record: its key and its version are cleared, and with them all that could
+refuse an older change. Dedupe sends an older change again when it ends between publishing its
+outputs and writing its table. Without this memory that change would take the released record over,
+until the deletion comes again as well.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,41 +16,46 @@ from streams.kafka.snapshot import read_to_end
 from streams.settings import KafkaSettings
 from streams.topics import Topics
 
-REMEMBERED = 100_000  # contacts; some 20 MB
-# outcomes that a new writer reads: all that the workers of dedupe can have at work at once
+# Contacts; some 20 MB.
+REMEMBERED = 100_000
+# Outcomes that a new writer reads: all that the workers of dedupe can have in flight at once.
 RECENT = 20_000
 
 
 class Deletions:
-    """The versions of the deletions that were carried out, by contact; the oldest are forgotten
-    first.
+    """The versions of the deletions that were carried out, by contact.
+
+    Beyond REMEMBERED contacts the oldest are forgotten.
     """
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
 
     def note(self, key: str, version: int) -> None:
-        """The contact's record was released, flagged or kept."""
+        """Remembers a deletion that was carried out: the record was released, flagged or kept."""
         newest = max(version, self._versions.pop(key, version))
         self._versions[key] = newest
         if len(self._versions) > REMEMBERED:
             del self._versions[next(iter(self._versions))]
 
-    def outdate(self, change: ContactChange) -> bool:
+    def is_outdated(self, change: ContactChange) -> bool:
         """Whether the contact was deleted after this change."""
         return change.version < self._versions.get(change.key, change.version)
 
 
 def recent_deletions(kafka: KafkaSettings, names: Topics) -> list[tuple[str, int]]:
-    """Contact keys and versions of the deletions that a predecessor carried out lately. Blocks.
+    """Contact keys and versions of the deletions in the last RECENT outcomes.
 
-    Raises SnapshotStalled, KafkaException.
+    Blocks. Raises SnapshotStalled, KafkaException.
     """
     return list(deletions_of(read_to_end(kafka, names.outcomes.name, last=RECENT)))
 
 
 def deletions_of(outcomes: Iterable[KafkaRecord]) -> Iterator[tuple[str, int]]:
-    """Those among the records of contacts.outcomes; what is no outcome is passed over."""
+    """Contact keys and versions of the deletions among records of contacts.outcomes.
+
+    Records that are no outcomes are skipped.
+    """
     for record in outcomes:
         try:
             found = orjson.loads(record.value or b"{}")

@@ -1,83 +1,71 @@
-"""Whether the sink may still write: a fence for each batch, raised when its partition may be
-somebody else's.
-"""
+"""Whether the sink may still write to the org: checked right before every request of a batch."""
 
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 from connectors.salesforce.api.errors import WriterFenced
 from streams.runtime.watchdog import elapsed
-
-
-@dataclass(slots=True)
-class Batch:
-    """A batch at work: the term in which it was taken, and how many requests were sent for it."""
-
-    term: int
-    sent: int = 0
-
-
-# Of the task that works at a batch, and so of every task that it starts.
-_BATCH: ContextVar[Batch | None] = ContextVar("batch", default=None)
+from streams.sink.assignment import Assignment
 
 
 class WriteFence:
-    """Whether this process can still believe that it has the partition: it polled within half of
-    the session time-out.
+    """Whether this process can still believe that it owns its partition.
 
-    Checked before whatever is sent to the org. A process that stood still (SIGSTOP, a frozen
-    machine) has lost its partition without knowing; the org's own version rule does not help where
-    the successor has released the record meanwhile.
+    It can if it polled within the last half of the session time-out. A process that was paused
+    (SIGSTOP, a frozen machine) has lost its partition without knowing. The org's own version rule
+    does not help where the successor has released the record meanwhile.
 
-    A batch belongs to the term in which it was taken. The term ends when the partition goes, and
-    with a standstill: what such a batch read in the org may be a successor's by now, however late
-    its answer comes.
+    Every pause that is noticed starts a new generation. A batch belongs to the generation in which
+    it was taken and sends nothing in a later one: a successor may have changed since what such a
+    batch read in the org, however late the answer comes.
     """
 
     def __init__(self, session_timeout: float, clock: Callable[[], float] = elapsed) -> None:
-        self._bound = session_timeout / 2
+        self.longest_pause = session_timeout / 2
+        """Seconds without a poll after which the partition may have a new owner."""
+        self.generation = 0
         self._clock = clock
-        self._polled = clock()
-        self._in_doubt_until = self._polled
-        self.term = 0
+        self._polled_at = clock()
+        self._in_doubt_until = self._polled_at
 
     def polled(self) -> None:
         """The consumer was polled."""
         now = self._clock()
-        if now - self._polled > self._bound:
-            # The first poll after a standstill returns before the coordinator has said that the
+        if now - self._polled_at > self.longest_pause:
+            # The first poll after a pause returns before the coordinator has said that the
             # partition is gone.
-            self._in_doubt_until = now + self._bound
-            self.end_term()
-        self._polled = now
-
-    def end_term(self) -> None:
-        """The partition goes: no batch that was taken until now sends anything more."""
-        self.term += 1
-
-    def begin(self, term: int) -> Batch:
-        """The task that calls this, with all that it starts, works at a batch that was taken in
-        `term`.
-        """
-        batch = Batch(term)
-        _BATCH.set(batch)
-        return batch
+            self._in_doubt_until = now + self.longest_pause
+            self.generation += 1
+        self._polled_at = now
 
     @property
     def in_doubt(self) -> bool:
-        """Whether somebody else may have the partition."""
+        """Whether another process may own the partition."""
         now = self._clock()
-        return now < self._in_doubt_until or now - self._polled > self._bound
+        return now < self._in_doubt_until or now - self._polled_at > self.longest_pause
 
-    def check(self) -> None:
-        """Something is about to be sent. Raises WriterFenced."""
-        batch = _BATCH.get()
-        if batch is not None and batch.term != self.term:
-            raise WriterFenced(
-                "the partition went away, or this process stood still, since the batch was taken"
-            )
-        if self.in_doubt:
-            raise WriterFenced(f"this process stood still for more than {self._bound:.1f} s")
-        if batch is not None:
-            batch.sent += 1
+    def for_batch(self, assignment: Assignment) -> "BatchFence":
+        """The fence of a batch that is taken now out of `assignment`."""
+        return BatchFence(self, assignment)
+
+
+class BatchFence:
+    """The fence of one batch, to be called right before every request that is sent for it."""
+
+    __slots__ = ("_assignment", "_generation", "_write_fence", "requests_sent")
+
+    def __init__(self, write_fence: WriteFence, assignment: Assignment) -> None:
+        self._write_fence = write_fence
+        self._generation = write_fence.generation
+        self._assignment = assignment
+        self.requests_sent = 0
+
+    def __call__(self) -> None:
+        """Counts a request that is about to be sent. Raises WriterFenced if it must not be sent."""
+        if not self._assignment.active:
+            raise WriterFenced("the partition was revoked or lost since the batch was taken")
+        if self._generation != self._write_fence.generation:
+            raise WriterFenced("this process was paused since the batch was taken")
+        if self._write_fence.in_doubt:
+            longest = self._write_fence.longest_pause
+            raise WriterFenced(f"this process did not poll Kafka for more than {longest:.1f} s")
+        self.requests_sent += 1

@@ -1,39 +1,116 @@
-"""What of a change goes on which topic once its fate is known. Plain functions over plain data."""
+"""What follows from the outcomes of a batch: records for the topics, rows that wait again, counts.
 
-from dataclasses import replace
+Plain functions over plain data.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
+from connectors.salesforce.sync import NEXT_BATCH
 from streams.events import ContactChange, UnreadableRecord, dead_letter_headers, now_ms
 from streams.kafka.records import KafkaRecord
+from streams.metrics import SinkMetrics
+from streams.sink.batching import NO_BATCH_FAILURES, PendingChange
+from streams.sink.retry_policy import backoff, failed_attempt, may_retry
 from streams.topics import Topics
 
 STAGE = "sink"
-HIDDEN = "refused after a new query as well: a record that sharing hides from our user may hold the value; see contactstream doctor"
+HIDDEN_DUPLICATE = (
+    "refused after a new query as well: a record that sharing hides from our user may hold the "
+    "value; see contactstream doctor"
+)
 EXHAUSTED = "retries_exhausted_"
+# Before a row whose person or Account another batch holds goes again: about what a call takes.
+HELD_SECONDS = 0.25
+WRITTEN = frozenset({OutcomeStatus.CREATED, OutcomeStatus.UPDATED, OutcomeStatus.RELEASED})
 
 
-def final(outcome: Outcome) -> Outcome:
-    """The outcome of a row that is not tried again: a passing fault that outlived its attempts is a
-    failure, named as such.
+@dataclass(frozen=True, slots=True)
+class OutcomePlan:
+    """What follows from the outcomes of a batch."""
+
+    retries: list[PendingChange] = field(default_factory=list)
+    """Rows that wait again."""
+    retry_reasons: list[str] = field(default_factory=list)
+    """Of the retries that are attempts of their own."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """The final ones."""
+    records: list[KafkaRecord] = field(default_factory=list)
+    """For contacts.outcomes and contacts.dead-letter."""
+    finished: list[PendingChange] = field(default_factory=list)
+    """The rows with a final outcome: finished once the records are acknowledged."""
+
+    @property
+    def anything_written(self) -> bool:
+        """Whether the org wrote anything for this batch."""
+        return any(outcome.status in WRITTEN for outcome in self.outcomes)
+
+
+def plan_outcomes(
+    names: Topics,
+    outcomes: Iterable[Outcome],
+    rows: Sequence[PendingChange],
+    now: float,
+    jitter: Callable[[], float],
+) -> OutcomePlan:
+    """Decides what follows from the outcomes of the batch of these rows. Changes nothing.
+
+    Raises RuntimeError when a row has no outcome, KeyError for the outcome of another contact.
     """
-    if outcome.status is not OutcomeStatus.RETRY:
-        return outcome
+    by_key = {row.key: row for row in rows}
+    plan = OutcomePlan()
+    for outcome in outcomes:
+        row = by_key.pop(outcome.key)
+        attempts, final = row.row_attempts, outcome
+        if outcome.status is OutcomeStatus.RETRY:
+            # The org took the batch: failures of earlier batches count no more.
+            if outcome.reason == NEXT_BATCH:
+                again = now + HELD_SECONDS
+                plan.retries.append(
+                    replace(row, not_before=again, batch_failures=NO_BATCH_FAILURES)
+                )
+                continue
+            attempts = failed_attempt(attempts, outcome.reason, now)
+            if may_retry(attempts, now):
+                plan.retries.append(
+                    replace(
+                        row,
+                        not_before=now + backoff(attempts.count, jitter),
+                        row_attempts=attempts,
+                        batch_failures=NO_BATCH_FAILURES,
+                    )
+                )
+                plan.retry_reasons.append(outcome.reason)
+                continue
+            final = exhausted(outcome)
+        plan.outcomes.append(final)
+        plan.records.extend(outcome_records(names, final, row.record, row.change, attempts.count))
+        plan.finished.append(row)
+    if by_key:
+        raise RuntimeError(f"{len(by_key)} contacts of a batch have no outcome")
+    return plan
+
+
+def exhausted(outcome: Outcome) -> Outcome:
+    """The outcome of a row whose passing fault outlived its attempts: a failure, named as such."""
     return replace(outcome, status=OutcomeStatus.FAILED, reason=f"{EXHAUSTED}{outcome.reason}")
 
 
 def outcome_records(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange, attempts: int
 ) -> list[KafkaRecord]:
-    """The outcome; of a failure the dead letter as well. `attempts` failed with a fault that might
-    have passed.
+    """The record of a final outcome; of a failure the dead letter as well.
+
+    `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
         return [_outcome_record(names, outcome, record, change)]
     detail = "; ".join(f"{error.code}: {error.message}" for error in outcome.errors)
     if outcome.reason == f"{EXHAUSTED}duplicate_value":
-        detail = f"{HIDDEN}; {detail}"
+        detail = f"{HIDDEN_DUPLICATE}; {detail}"
     if not outcome.reason.startswith(EXHAUSTED):
         attempts += 1
     return dead_letter_records(names, outcome, record, change, attempts, detail)
@@ -47,7 +124,7 @@ def dead_letter_records(
     attempts: int,
     detail: str,
 ) -> list[KafkaRecord]:
-    """The dead letter, and the outcome that says so to whoever reads the compacted topic."""
+    """The dead letter, and the outcome that reports it in the compacted topic."""
     headers = dead_letter_headers(record, STAGE, outcome.reason, detail, attempts)
     ids = dict.fromkeys(match.record_id for error in outcome.errors for match in error.duplicates)
     if ids:
@@ -57,7 +134,7 @@ def dead_letter_records(
 
 
 def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecord) -> KafkaRecord:
-    """The dead letter of what is no change."""
+    """The dead letter of a record that holds no change."""
     headers = dead_letter_headers(record, STAGE, error.reason, str(error))
     return KafkaRecord(names.dead_letter.name, record.key, record.value, headers)
 
@@ -86,3 +163,36 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "at_ms": now_ms(),
         }
     )
+
+
+def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
+    """Counts the final outcomes and the retries of a batch."""
+    for reason in plan.retry_reasons:
+        metrics.retried.labels(reason).inc()
+    for outcome in plan.outcomes:
+        count_outcome(metrics, outcome)
+
+
+def count_outcome(metrics: SinkMetrics, outcome: Outcome) -> None:
+    """Counts one final outcome."""
+    metrics.rows.labels(outcome.status.value).inc()
+    if outcome.status is OutcomeStatus.FAILED:
+        metrics.dead_lettered.labels(outcome.reason).inc()
+    if outcome.status is OutcomeStatus.SKIPPED:
+        metrics.skipped.labels(outcome.reason).inc()
+    if outcome.matched is not None:
+        metrics.matched.labels(outcome.matched).inc()
+    if outcome.first:
+        result = "found" if outcome.matched is not None else "created"
+        metrics.first_resolutions.labels(result).inc()
+    if outcome.ambiguous:
+        metrics.ambiguous.inc()
+
+
+def count_finished(metrics: SinkMetrics, rows: Iterable[PendingChange]) -> None:
+    """Observes how long these contacts took, now that their outcomes are acknowledged."""
+    for row in rows:
+        if row.change.received_ms:
+            seconds = max(0.0, (now_ms() - row.change.received_ms) / 1000)
+            metrics.latency.labels(row.change.origin).observe(seconds)
+    metrics.last_processed.set_to_current_time()

@@ -11,11 +11,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
-from streams.kafka.clients import (
-    consumer_config,
-    producer_config,
-    wait_for_broker,
-)
+from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.publisher import Publisher
 from streams.metrics import SinkMetrics
@@ -31,19 +27,17 @@ from streams.topics import group, topics
 
 log = structlog.get_logger()
 
-
-DELIVERY_SECONDS = (
-    30.0  # outcomes are repeated by us, so the producer need not try for the default five minutes
-)
-
-
-# The loop goes round every POLL_SECONDS; a minute without, or with nothing taken, means that it
-# hangs.
+# For the producer to get an outcome acknowledged. The sink repeats what was not, so that the
+# producer need not try for the default five minutes.
+DELIVERY_SECONDS = 30.0
+# For the producer to close. All outcomes were awaited: something is left only if the broker is
+# away.
+CLOSE_SECONDS = 5.0
+# The loop goes round every POLL_SECONDS. A minute in which it does not, or in which it takes
+# nothing of what waits, means that it hangs.
 STALLED_SECONDS = 60.0
-
-
-# For all of an orderly stop: batches, the last commit, the farewell to the group. Where no broker
-# answers, a commit takes minutes.
+# For all of an orderly stop: the batches in flight, the last commit, leaving the group. Where no
+# broker answers, a commit takes minutes.
 OVERDUE_SECONDS = 28.0
 
 
@@ -54,8 +48,9 @@ def run(
     allowed: Policy,
     settings: SinkSettings,
 ) -> int:
-    """The process: `contactstream sink`. Returns its exit status: 0, or one of `fences.Exit`.
-    Raises SettingsError.
+    """Runs `contactstream sink` until a signal or a fault. Blocks.
+
+    Returns the exit status: 0, or a value of ExitCode. Raises SettingsError.
     """
     return uvloop.run(_serve(kafka, process, org, allowed, settings))
 
@@ -81,14 +76,11 @@ async def _serve(
     if not found:
         return 0
     async with AsyncExitStack() as stack:
-        membership = WriteFence(settings.session_timeout)
         org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
         stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()
-        stack.push_async_callback(
-            publisher.close, 5.0
-        )  # all outcomes were awaited: nothing is left but on a cut line
+        stack.push_async_callback(publisher.close, CLOSE_SECONDS)
         config = consumer_config(
             kafka, group(kafka, "sink"), session_timeout=settings.session_timeout
         )
@@ -97,14 +89,15 @@ async def _serve(
         def deleted_before() -> Iterable[tuple[str, int]]:
             return recent_deletions(kafka, names)
 
+        fence = WriteFence(settings.session_timeout)
         sink = Sink(
-            consumer, publisher, org, names, settings, metrics, health, membership, deleted_before
+            consumer, publisher, org, names, settings, metrics, health, fence, deleted_before
         )
         ending = asyncio.create_task(_stop_on(stopping, sink))
         try:
             stop = await sink.run()
         except OffsetOutOfRange as error:
-            log.critical("offsets expired", error=str(error))
+            log.critical("offset out of range", error=str(error))
             return ExitCode.OFFSET_OUT_OF_RANGE
         ending.cancel()
         log.info("stopped", reason=stop.reason)
@@ -119,7 +112,7 @@ async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
         die,
         (
             ExitCode.STOP_OVERDUE,
-            "the orderly stop did not end in time; what was under way is repeated",
+            "the orderly stop took too long; the next sink repeats the unfinished batches",
         ),
     )
     overdue.daemon = True

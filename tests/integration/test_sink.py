@@ -1,6 +1,4 @@
-"""The sink on a real Kafka and against a strict org: every change ends on a topic, whatever the org
-does meanwhile.
-"""
+"""The sink on a real Kafka and a strict org: every change ends on a topic, even under faults."""
 
 import json
 from collections.abc import Iterator
@@ -73,7 +71,7 @@ def faults(running: Product, *listed: dict[str, Any]) -> None:
     ).raise_for_status()
 
 
-def test_of_several_changes_in_a_batch_the_highest_version_wins_and_never_the_last(
+def test_of_several_changes_in_a_batch_the_highest_version_wins_even_if_it_came_first(
     running: Product,
 ) -> None:
     for version, title in ((5, "five"), (9, "nine"), (7, "seven")):
@@ -95,13 +93,18 @@ def test_an_older_change_that_comes_later_is_stale_in_the_org(running: Product) 
     assert running.records("Lead", Email="one@one.example")[0]["Title"] == "nine"
 
 
-def test_a_row_that_can_never_succeed_is_dead_lettered_as_it_was_and_holds_nobody_up(
+def test_a_row_that_can_never_succeed_is_dead_lettered_unchanged_and_others_go_on(
     running: Product,
 ) -> None:
     faults(
         running,
-        {"effect": "rows", "kind": "composite_write", "code": "FIELD_CUSTOM_VALIDATION_EXCEPTION", "contains": "bad@bad"},
-    )  # fmt: skip
+        {
+            "effect": "rows",
+            "kind": "composite_write",
+            "code": "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+            "contains": "bad@bad",
+        },
+    )
     change(running, "bad", 1)
     (letter,) = wait_until(running.dead_letters, "a dead letter")
     (original,) = running.kafka.read("contacts.changes")
@@ -114,7 +117,9 @@ def test_a_row_that_can_never_succeed_is_dead_lettered_as_it_was_and_holds_nobod
     wait_until(lambda: committed(running) == 2, "both changes are committed")
 
 
-def test_what_is_no_change_is_dead_lettered_and_a_tombstone_is_passed(running: Product) -> None:
+def test_a_record_that_is_no_change_is_dead_lettered_and_a_tombstone_is_skipped(
+    running: Product,
+) -> None:
     running.kafka.produce(
         "contacts.changes", [(b"\xff", b"\xff\xfe"), (f"{GRANT}/erased".encode(), None)]
     )
@@ -125,19 +130,30 @@ def test_what_is_no_change_is_dead_lettered_and_a_tombstone_is_passed(running: P
     wait_until(lambda: committed(running) == 3, "all three are committed")
 
 
+def fault_id(fault: dict[str, Any]) -> str:
+    named = ("effect", "status", "body", "code")
+    return "-".join(str(value) for name, value in fault.items() if name in named)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
         {"effect": "status", "status": 503, "retry_after": 1},
         {"effect": "status", "status": 503, "body": "html", "retry_after": 1},
-        {"effect": "status", "status": 403, "code": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded.", "retry_after": 1},
+        {
+            "effect": "status",
+            "status": 403,
+            "code": "REQUEST_LIMIT_EXCEEDED",
+            "message": "TotalRequests Limit exceeded.",
+            "retry_after": 1,
+        },
         {"effect": "reset"},
         {"effect": "cut_after", "kind": "composite_write"},
         {"effect": "short", "kind": "composite_write"},
         {"effect": "expire"},
     ],
-    ids=lambda fault: "-".join(str(value) for name, value in fault.items() if name in ("effect", "status", "body", "code")),
-)  # fmt: skip
+    ids=fault_id,
+)
 def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(
     running: Product, fault: dict[str, Any]
 ) -> None:
@@ -151,10 +167,10 @@ def test_a_fault_of_the_whole_org_pauses_and_never_dead_letters(
     assert len({record.key for record in running.kafka.read("contacts.outcomes")}) == 301
 
 
-def test_the_sink_says_that_it_waits_for_the_org_and_keeps_its_partition(running: Product) -> None:
-    """For several sessions: it is probed once a second, so that eight refusals are four sessions of
-    two seconds.
-    """
+def test_a_sink_that_waits_for_the_org_is_not_ready_and_keeps_its_partition(
+    running: Product,
+) -> None:
+    """The org is probed once a second: eight refusals are four sessions of two seconds."""
     running.stages["sink"].stop()
     short = {"SINK_SESSION_TIMEOUT": "2"}
     running.stages["sink"] = running.processes.start("sink", environ=short).wait_ready()
@@ -181,7 +197,7 @@ def _refused(running: Product) -> int:
     )
 
 
-def test_a_killed_sink_repeats_work_and_makes_nobody_twice(running: Product) -> None:
+def test_a_killed_sink_repeats_work_and_creates_no_duplicates(running: Product) -> None:
     running.http.post(
         f"{running.salesforce}/_sim/settings", json={"latency_ms_call": 100, "latency_ms_row": 1}
     ).raise_for_status()

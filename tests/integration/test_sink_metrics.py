@@ -1,4 +1,4 @@
-"""What a running sink says of itself: the match rate, the error rate, and how far it is behind."""
+"""The metrics of a running sink: the match rate, the error rate, and the lag."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""A Sink without a broker: a consumer and a publisher that are lists, and whatever org a test gives
-it.
-"""
+"""A Sink without a broker: the consumer and the publisher are lists, the org is the test's."""
 
 import asyncio
 import json
@@ -21,7 +19,8 @@ from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.fence import WriteFence
-from streams.sink.stage import Sink, Stop
+from streams.sink.stage import Sink
+from streams.sink.stopping import Stop
 from streams.topics import topics
 
 NAMES = topics(
@@ -35,9 +34,10 @@ class FakeMessage:
     """What the sink asks of a message of confluent-kafka."""
 
     record: KafkaRecord
+    fault: KafkaError | None = None
 
-    def error(self) -> None:
-        return None
+    def error(self) -> KafkaError | None:
+        return self.fault
 
     def topic(self) -> str:
         return self.record.topic
@@ -62,10 +62,11 @@ class FakeMessage:
 
 
 class FakeConsumer:
-    """One partition, assigned at the first poll. `between_polls` are called in the next one, as
-    librdkafka calls rebalances.
+    """One partition, assigned at the first poll.
 
-    `refuse` makes so many questions for the committed offset fail first.
+    The next poll calls `between_polls`, as librdkafka calls rebalances. The first `refuse` requests
+    for the committed offset fail. The next poll delivers `error`, if there is one, after the
+    records.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,7 @@ class FakeConsumer:
         self.paused = False
         self.polls = 0
         self.refuse = 0
+        self.error: KafkaError | None = None
         self.between_polls: list[Callable[[], Any]] = []
         self.lock = threading.Lock()
         self._callbacks: dict[str, Any] = {}
@@ -101,11 +103,19 @@ class FakeConsumer:
         self.polls += 1
         while self.between_polls:
             self.between_polls.pop(0)()
-        time.sleep(0.001)  # the test's loop has its turn
+        time.sleep(0.001)  # the test's loop runs meanwhile
         with self.lock:
             taken = [] if self.paused else self.log[self.position : self.position + count]
             self.position += len(taken)
-        return [FakeMessage(record) for record in taken]
+        error, self.error = self.error, None
+        return [
+            *(FakeMessage(record) for record in taken),
+            *(
+                [FakeMessage(KafkaRecord(NAMES.changes.name, None, None, []), error)]
+                if error
+                else []
+            ),
+        ]
 
     def get_watermark_offsets(
         self, _partition: TopicPartition, timeout: float, cached: bool = False
@@ -135,7 +145,7 @@ class FakeConsumer:
 
 
 class FakePublisher:
-    """Keeps what is published; `refuse` makes so many calls fail first."""
+    """Keeps what is published. The first `refuse` calls fail."""
 
     def __init__(self) -> None:
         self.records: list[KafkaRecord] = []
@@ -150,15 +160,14 @@ class FakePublisher:
 
 
 @dataclass
-class Desk:
-    """A Sink at work. `clock` is its clock: `skip` moves it, and with it every wait."""
+class SinkHarness:
+    """A running Sink. `skip` moves its clock, and with it every wait."""
 
     sink: Sink
     consumer: FakeConsumer
     publisher: FakePublisher
     metrics: SinkMetrics
     health: Health
-    membership: WriteFence
     skipped: list[float] = field(default_factory=lambda: [0.0])
     running: asyncio.Task[Stop] | None = None
 
@@ -199,13 +208,18 @@ class Desk:
         return self.consumer.commits[-1] if self.consumer.commits else 0
 
     async def until(self, condition: Callable[[], Any], what: str, *, skip: float = 0.0) -> None:
-        """Waits for a condition; each look moves the sink's clock by `skip` seconds."""
+        """Waits for a condition; each check moves the sink's clock by `skip` seconds."""
         ends = time.monotonic() + DEADLINE
         while not condition():
             assert self.running is None or not self.running.done(), f"the sink ended before {what}"
             assert time.monotonic() < ends, f"not within {DEADLINE} s: {what}"
             self.skip(skip)
             await asyncio.sleep(0.002)
+
+    async def until_polled(self, times: int = 1) -> None:
+        """Waits until the sink has polled so many times more."""
+        polls = self.consumer.polls
+        await self.until(lambda: self.consumer.polls >= polls + times, "the sink polls on")
 
     async def until_committed(self, *, skip: float = 0.0) -> None:
         await self.until(
@@ -214,23 +228,23 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(
+async def running_sink(
     org: Any,
-    membership: WriteFence | None = None,
+    fence: WriteFence | None = None,
     skipped: list[float] | None = None,
-    deleted_before: Iterable[tuple[str, int]] = (),
+    deleted_before: Callable[[], Iterable[tuple[str, int]]] = tuple,
     **settings: Any,
-) -> AsyncIterator[Desk]:
-    """A running Sink. `org` is a Sync, or a stand-in for one; `membership` the fence that it was
-    given; `skipped` what its clock is ahead of the machine's; `deleted_before` what a predecessor
-    deleted.
+) -> AsyncIterator[SinkHarness]:
+    """A running Sink.
+
+    `org` is a Sync, or a stand-in for one. `skipped` holds the seconds that the sink's clock is
+    ahead of the machine's. `deleted_before` returns what a predecessor deleted.
     """
     skipped = [0.0] if skipped is None else skipped
 
     def clock() -> float:
         return time.monotonic() + skipped[0]
 
-    membership = membership or WriteFence(10.0)
     consumer, publisher, metrics = FakeConsumer(), FakePublisher(), SinkMetrics(CollectorRegistry())
     health = Health(60.0)
     wanted = SinkSettings(**{"linger": 0.01, "bulk_linger": 0.01, **settings})
@@ -242,14 +256,15 @@ async def desk(
         wanted,
         metrics,
         health,
-        membership,
-        lambda: deleted_before,
+        fence or WriteFence(10.0),
+        deleted_before,
         clock,
     )
-    one = Desk(sink, consumer, publisher, metrics, health, membership, skipped)
+    one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())
     try:
         yield one
     finally:
         sink.stop("the test is over")
-        await asyncio.wait_for(one.running, DEADLINE)
+        if one.running is not None:
+            await asyncio.wait_for(one.running, DEADLINE)

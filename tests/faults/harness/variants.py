@@ -199,14 +199,14 @@ def _hold_dedupe() -> None:
 
 
 def _hold_sink() -> None:
-    """Moments: `before_write`: the org has answered who is there, and nothing is written yet;
+    """Moments: `before_write`, when the org has answered who is there and nothing is written yet;
     `before_commit`.
     """
     from connectors.salesforce.sync import Sync
     from streams.sink import process
-    from streams.sink import stage as sink
+    from streams.sink.consumer import SinkConsumer
 
-    write, commit, config = Sync.write, sink.Sink._commit_now, vars(process)["consumer_config"]
+    write, commit, config = Sync.write, SinkConsumer.commit_now, vars(process)["consumer_config"]
 
     def named(kafka: Any, group_id: str, *, session_timeout: float, max_poll: float = 60.0) -> Any:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
@@ -216,12 +216,12 @@ def _hold_sink() -> None:
         await hold_async("before_write")
         return await write(self, plan, fence)
 
-    def held_commit(self: Any, offset: int | None) -> None:
+    def held_commit(self: Any, assignment: Any, offset: int) -> None:
         hold("before_commit")
-        commit(self, offset)
+        commit(self, assignment, offset)
 
     replace(Sync, "write", held_write)
-    replace(sink.Sink, "_commit_now", held_commit)
+    replace(SinkConsumer, "commit_now", held_commit)
     replace(process, "consumer_config", named)
 
 
@@ -408,16 +408,13 @@ def no_fences_dedupe() -> None:
 
 
 def no_fences_sink() -> None:
-    """The sink never asks itself whether the partition is still its own, and a batch knows of no
-    term.
-    """
-    from streams.sink.fence import _BATCH, WriteFence
+    """The sink never checks whether the partition is still its own."""
+    from streams.sink.fence import BatchFence, WriteFence
 
     def count(self: Any) -> None:
-        if (batch := _BATCH.get()) is not None:
-            batch.sent += 1
+        self.requests_sent += 1
 
-    replace(WriteFence, "check", count)
+    replace(BatchFence, "__call__", count)
     replace(WriteFence, "in_doubt", property(lambda self: False))
 
 
@@ -479,7 +476,7 @@ def no_version_check() -> None:
 def range_assignor() -> None:
     """The sink joins its group with librdkafka's default assignor."""
     from streams.sink import process
-    from streams.sink import stage as sink
+    from streams.sink.rebalance import RebalanceListener
 
     config = vars(process)["consumer_config"]
 
@@ -489,7 +486,7 @@ def range_assignor() -> None:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | {"partition.assignment.strategy": "range"}
 
-    assigned = sink.Sink._on_assign
+    assigned = RebalanceListener.on_assign
 
     class Eager:
         """The consumer, which the eager protocol tells to take everything at once."""
@@ -504,20 +501,20 @@ def range_assignor() -> None:
         assigned(self, Eager(consumer), partitions)  # type: ignore[arg-type]
 
     replace(process, "consumer_config", default)
-    replace(sink.Sink, "_on_assign", eagerly)
+    replace(RebalanceListener, "on_assign", eagerly)
 
 
 def takes_nothing() -> None:
     """The sink polls, and takes nothing of what comes."""
-    from streams.sink.stage import Sink
+    from streams.sink.consumer import SinkConsumer
 
-    poll = Sink._poll
+    consume = SinkConsumer._consume
 
-    def in_vain(self: Any) -> list[Any]:
-        poll(self)
+    def in_vain(self: Any, limit: int) -> list[Any]:
+        consume(self, limit)
         return []
 
-    replace(Sink, "_poll", in_vain)
+    replace(SinkConsumer, "_consume", in_vain)
 
 
 def nothing() -> None:

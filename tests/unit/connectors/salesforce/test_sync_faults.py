@@ -22,7 +22,7 @@ from connectors.salesforce.simulator.store import row_error
 from connectors.salesforce.simulator.world import INTEGRATION_USER
 from streams.sink.fence import WriteFence
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
-from tests.support.sink_harness import Desk, desk
+from tests.support.sink_harness import SinkHarness, running_sink
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
@@ -191,7 +191,7 @@ def validate(org: SimulatedOrg) -> None:
     store._refusals = refusals  # type: ignore[method-assign, assignment]
 
 
-async def run_story(story: Story, sink: Desk, org: SimulatedOrg) -> None:
+async def run_story(story: Story, sink: SinkHarness, org: SimulatedOrg) -> None:
     """Offers every change with the events before it; waits until all are committed."""
     for person, kind in story.existing.items():
         if kind == "converted":
@@ -239,7 +239,7 @@ class Model:
         )
 
 
-def last_outcomes(sink: Desk) -> dict[str, dict[str, Any]]:
+def last_outcomes(sink: SinkHarness) -> dict[str, dict[str, Any]]:
     """The last outcome of each contact's newest version."""
     found: dict[str, dict[str, Any]] = {}
     for key, outcome in sink.all_outcomes():
@@ -248,7 +248,7 @@ def last_outcomes(sink: Desk) -> dict[str, dict[str, Any]]:
     return found
 
 
-def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
+def compare(story: Story, sink: SinkHarness, org: SimulatedOrg) -> None:
     model = Model(story)
     people = org.people()
     by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -292,7 +292,10 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
                     assert record["Title"] == f"{key} at {version}"
             case "filled":
                 assert holders[home(step.person)], f"{key}: filled no record"
-                assert not held
+                # A change that is older than the last one, and comes after the owner released the
+                # record, takes it over. Only dedupe knows that it is older, and never forwards it.
+                late = {other for other, one in versions(story) if one.key == key and one.late}
+                assert not held or held[0][VERSION] in late
             case "skipped":
                 assert outcome["reason"] == "shared_address"
                 assert step.person in model.families()
@@ -311,12 +314,12 @@ def compare(story: Story, sink: Desk, org: SimulatedOrg) -> None:
 def test_an_org_full_of_faults_ends_as_a_plain_model_predicts(story: Story) -> None:
     async def run() -> None:
         skipped = [0.0]
-        membership = WriteFence(60.0)  # a busy machine is no standstill here
+        fence = WriteFence(60.0)  # a busy machine is no standstill here
         budget = Budget(0.1, clock=lambda: time.monotonic() + skipped[0])
         async with simulated_org(document(story), budget=budget) as org:
             validate(org)
-            async with desk(
-                org.sync, membership, skipped, batch_size=story.batch_size, in_flight=3
+            async with running_sink(
+                org.sync, fence, skipped, batch_size=story.batch_size, in_flight=3
             ) as sink:
                 await run_story(story, sink, org)
                 compare(story, sink, org)

@@ -1,11 +1,19 @@
-"""A batch holds each contact once, at its highest version, and no person who is in another batch."""
+"""A batch holds each contact once, at its highest version, and no person of another batch."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
-from streams.sink.batching import PendingChange, PendingChanges, backoff, claims_of
+from streams.sink.batching import (
+    NO_BATCH_FAILURES,
+    NO_ROW_ATTEMPTS,
+    BatchFailures,
+    PendingChange,
+    PendingChanges,
+    RowAttempts,
+    claims_of,
+)
 
 
 def row(
@@ -46,7 +54,7 @@ def test_every_offset_comes_out_once_and_each_contact_at_its_highest_version(
         )
 
 
-def test_a_batch_waits_for_company_but_not_longer_than_the_linger_time() -> None:
+def test_a_batch_that_is_not_full_waits_no_longer_than_the_linger_time() -> None:
     waiting = PendingChanges()
     waiting.add(row("a", 1, 0, due=102.0))
     assert waiting.next_batch((), 101.9, 2) == []
@@ -61,7 +69,7 @@ def test_a_full_batch_goes_at_once() -> None:
     assert len(waiting) == 1
 
 
-def test_nobody_who_shares_an_address_with_a_batch_at_work_is_taken() -> None:
+def test_a_contact_that_shares_an_address_with_a_batch_in_flight_waits() -> None:
     waiting = PendingChanges()
     first = row("g1/x", 1, 0, addresses=("ada@acme.example",))
     waiting.add(row("g2/y", 1, 1, addresses=("ada@acme.example",)))
@@ -73,27 +81,20 @@ def test_nobody_who_shares_an_address_with_a_batch_at_work_is_taken() -> None:
 def test_a_row_that_failed_waits_for_its_time_and_a_newer_change_does_not() -> None:
     waiting = PendingChanges()
     failed = row("a", 1, 0)
-    failed.not_before, failed.attempts = 50.0, 3
+    failed.not_before, failed.row_attempts = 50.0, RowAttempts(3, 1.0, "unable_to_lock_row", 3)
     waiting.put_back([failed])
     assert waiting.next_batch((), 49, 5) == []
     waiting.add(row("a", 2, 1))
     (taken,) = waiting.next_batch((), 49, 5)
-    assert (taken.change.version, taken.attempts, taken.offsets) == (2, 0, [0, 1])
+    assert (taken.change.version, taken.offsets) == (2, [0, 1])
+    assert taken.row_attempts == NO_ROW_ATTEMPTS
 
 
-@given(attempt=st.integers(0, 10_000), jitter=st.floats(0, 1))
-def test_the_wait_between_attempts_grows_and_stays_bounded(attempt: int, jitter: float) -> None:
-    wait = backoff(attempt, lambda: jitter)
-    assert min(60.0, 2.0 ** min(attempt, 30)) / 2 <= wait <= 60.0
-
-
-def test_suspected_rows_come_after_all_others_in_batches_of_their_own_and_the_longest_waiting_first() -> (
-    None
-):
+def test_suspected_rows_come_last_in_batches_of_their_own_the_longest_waiting_first() -> None:
     waiting = PendingChanges()
     suspects = [row(key, 1, offset) for offset, key in enumerate("abcd")]
     for offset, one in enumerate(suspects):
-        one.together, one.not_before, one.failures = 2, float(10 - offset // 2), 3
+        one.batch_failures, one.not_before = BatchFailures(3, max_rows=2), float(10 - offset // 2)
     waiting.put_back(suspects)
     waiting.add(row("e", 1, 4))
     assert [one.key for one in waiting.next_batch((), 20, 5)] == ["e"]
@@ -105,37 +106,28 @@ def test_suspected_rows_come_after_all_others_in_batches_of_their_own_and_the_lo
 def test_a_newer_change_of_a_suspected_contact_is_not_suspected() -> None:
     waiting = PendingChanges()
     suspect = row("a", 1, 0)
-    suspect.together, suspect.not_before, suspect.failures, suspect.failed_as = (
-        1,
-        50.0,
-        3,
-        "server_error",
-    )
+    suspect.not_before, suspect.batch_failures = 50.0, BatchFailures(3, "server_error", 1)
     waiting.put_back([suspect])
     waiting.add(row("a", 2, 1))
     (taken,) = waiting.next_batch((), 10, 5)
-    assert (taken.change.version, taken.together, taken.failures, taken.failed_as) == (
-        2,
-        None,
-        0,
-        "",
-    )
+    assert (taken.change.version, taken.batch_failures) == (2, NO_BATCH_FAILURES)
 
 
 @given(
     limits=st.lists(st.one_of(st.none(), st.integers(1, 4)), max_size=30), size=st.integers(1, 6)
 )
-def test_no_row_is_ever_with_more_others_than_it_may_be(
+def test_no_suspected_row_is_in_a_larger_batch_than_it_may_be(
     limits: list[int | None], size: int
 ) -> None:
     waiting = PendingChanges()
-    for offset, together in enumerate(limits):
+    for offset, limit in enumerate(limits):
         one = row(f"g{offset}", 1, offset)
-        one.together = together
+        one.batch_failures = BatchFailures(max_rows=limit)
         waiting.add(one)
     taken = 0
     while batch := waiting.next_batch((), 10, size):
         taken += len(batch)
-        assert len(batch) <= min(size, *(one.together or size for one in batch), size)
-        assert len({one.together is None for one in batch}) == 1
+        allowed = [one.batch_failures.max_rows for one in batch]
+        assert len(batch) <= min(size, *(limit or size for limit in allowed), size)
+        assert len({limit is None for limit in allowed}) == 1
     assert taken == len(limits)

@@ -1,5 +1,6 @@
-"""An older change that comes again after its contact was deleted: nothing in the org could refuse
-it, so the sink remembers.
+"""An older change that comes again after its contact was deleted is not written.
+
+Nothing in the org could refuse it, so the sink remembers deletions.
 """
 
 from collections.abc import Iterator
@@ -15,9 +16,8 @@ from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
 from streams.sink import deletions
 from streams.sink.deletions import Deletions, deletions_of
-from streams.sink.fence import WriteFence
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
-from tests.support.sink_harness import Desk, desk
+from tests.support.sink_harness import SinkHarness, running_sink
 
 PERSON = {"surname": "Lovelace", "emails": [{"email": "ada@engines.example"}], "job_title": "old"}
 
@@ -32,16 +32,15 @@ def released(org: SimulatedOrg) -> list[tuple[Any, Any]]:
     return [(one.get("Nylas_Contact_Id__c"), one.get("Nylas_Version__c")) for one in org.people()]
 
 
-async def offer(sink: Desk, version: int, contact: dict[str, Any] | None) -> str:
-    """One change of the contact, alone in its batch; what became of it."""
+async def offer(sink: SinkHarness, version: int, contact: dict[str, Any] | None) -> str:
+    """Sends one change of the contact, alone in its batch. Returns its outcome."""
     sink.offer("g/ada", version, contact)
     await sink.until_committed()
     return str(sink.outcomes()["g/ada"]["outcome"])
 
 
 async def test_an_older_change_does_not_take_a_released_record_back() -> None:
-    membership = WriteFence(10.0)
-    async with simulated_org() as org, desk(org.sync, membership) as sink:
+    async with simulated_org() as org, running_sink(org.sync) as sink:
         assert await offer(sink, 1, PERSON) == "created"
         assert await offer(sink, 3, None) == "released"
         calls = org.calls.copy()
@@ -53,10 +52,9 @@ async def test_an_older_change_does_not_take_a_released_record_back() -> None:
 
 
 async def test_a_successor_knows_what_was_deleted_before() -> None:
-    membership = WriteFence(10.0)
     async with (
         simulated_org() as org,
-        desk(org.sync, membership, deleted_before=[("g/ada", 3)]) as sink,
+        running_sink(org.sync, deleted_before=lambda: [("g/ada", 3)]) as sink,
     ):
         assert await offer(sink, 2, PERSON) == "stale"
         assert await offer(sink, 3, PERSON) == "created"  # in the same second the later one counts
@@ -67,14 +65,16 @@ async def test_a_successor_knows_what_was_deleted_before() -> None:
     st.sampled_from("abc"),
     st.integers(0, 5),
 )
-def test_what_is_older_than_any_deletion_of_its_contact_is_outdated(
+def test_a_change_is_outdated_if_it_is_older_than_any_deletion_of_its_contact(
     noted: list[tuple[str, int]], key: str, version: int
 ) -> None:
     known = Deletions()
     for deleted, at in noted:
         known.note(deleted, at)
     change = ContactChange(key, Kind.UPDATED, version, "", "", "webhook", 0, {})
-    assert known.outdate(change) == any(deleted == key and version < at for deleted, at in noted)
+    assert known.is_outdated(change) == any(
+        deleted == key and version < at for deleted, at in noted
+    )
 
 
 def test_the_memory_is_bounded_and_forgets_the_oldest_first(
@@ -85,7 +85,7 @@ def test_the_memory_is_bounded_and_forgets_the_oldest_first(
     for key in ("a", "b", "a", "c"):
         known.note(key, 5)
     changes = {key: ContactChange(key, Kind.UPDATED, 1, "", "", "webhook", 0, {}) for key in "abc"}
-    assert {key: known.outdate(change) for key, change in changes.items()} == {
+    assert {key: known.is_outdated(change) for key, change in changes.items()} == {
         "a": True,
         "b": False,
         "c": True,

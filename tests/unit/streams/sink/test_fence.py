@@ -1,10 +1,11 @@
-"""The sink's fence: when it may still believe that it has the partition."""
-
-import asyncio
+"""When the sink's fence lets a request to the org pass."""
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from connectors.salesforce.api.errors import WriterFenced
+from streams.sink.assignment import Assignment, Progress
+from streams.sink.deletions import Deletions
 from streams.sink.fence import WriteFence
 
 
@@ -15,66 +16,67 @@ class Clock:
         return self.now
 
 
-def test_who_polls_has_the_partition() -> None:
+def assignment() -> Assignment:
+    return Assignment(TopicPartition("contacts.changes", 0), 0, 0, Deletions(), Progress(0))
+
+
+def test_a_process_that_polls_may_write() -> None:
     clock = Clock()
-    membership = WriteFence(10.0, clock)
+    fence = WriteFence(10.0, clock)
+    send = fence.for_batch(assignment())
     for _ in range(100):
         clock.now += 4.9
-        membership.check()
-        membership.polled()
-        membership.check()
+        send()
+        fence.polled()
+        send()
+    assert send.requests_sent == 200
 
 
-def test_who_has_not_polled_for_half_a_session_may_have_lost_it() -> None:
+def test_a_process_that_has_not_polled_for_half_a_session_may_not_write() -> None:
     clock = Clock()
-    membership = WriteFence(10.0, clock)
+    fence = WriteFence(10.0, clock)
+    send = fence.for_batch(assignment())
     clock.now = 5.1
     with pytest.raises(WriterFenced):
-        membership.check()
+        send()
+    assert send.requests_sent == 0
 
 
-def test_the_first_poll_after_a_standstill_proves_nothing() -> None:
+def test_the_first_poll_after_a_pause_proves_nothing() -> None:
     clock = Clock()
-    membership = WriteFence(10.0, clock)
+    fence = WriteFence(10.0, clock)
     clock.now = 20.0
-    membership.polled()
-    with pytest.raises(WriterFenced):
-        membership.check()
+    fence.polled()
+    with pytest.raises(WriterFenced, match="did not poll"):
+        fence.for_batch(assignment())()
     clock.now = 24.0
-    membership.polled()
-    assert membership.in_doubt
+    fence.polled()
+    assert fence.in_doubt
     clock.now = 25.0
-    membership.polled()
-    membership.check()
+    fence.polled()
+    fence.for_batch(assignment())()
 
 
-async def test_a_batch_ends_with_the_term_in_which_it_was_taken_and_so_does_every_task_of_it() -> (
-    None
-):
-    membership = WriteFence(10.0, Clock())
-    batch = membership.begin(membership.term)
-
-    async def sends() -> None:
-        membership.check()
-
-    await asyncio.gather(sends(), sends())
-    assert batch.sent == 2
-    membership.end_term()
-    with pytest.raises(WriterFenced):
-        await asyncio.gather(sends())
-    assert batch.sent == 2
-    membership.begin(membership.term)
-    membership.check()
+def test_a_batch_sends_nothing_more_once_its_partition_is_gone() -> None:
+    fence, lost = WriteFence(10.0, Clock()), assignment()
+    send = fence.for_batch(lost)
+    send()
+    lost.active = False
+    with pytest.raises(WriterFenced, match="revoked or lost since the batch was taken"):
+        send()
+    assert send.requests_sent == 1
+    fence.for_batch(assignment())()
 
 
-async def test_a_standstill_ends_the_term_even_if_nobody_takes_the_partition() -> None:
+def test_a_batch_sends_nothing_more_after_a_pause_even_if_the_partition_stayed() -> None:
     clock = Clock()
-    membership = WriteFence(10.0, clock)
-    membership.begin(membership.term)
+    fence, kept = WriteFence(10.0, clock), assignment()
+    send = fence.for_batch(kept)
     clock.now = 20.0
     for _ in range(3):
-        membership.polled()
+        fence.polled()
         clock.now += 4.0
-    assert not membership.in_doubt
-    with pytest.raises(WriterFenced, match="since the batch was taken"):
-        membership.check()
+    assert not fence.in_doubt
+    with pytest.raises(WriterFenced, match="paused since the batch was taken"):
+        send()
+    fence.for_batch(kept)()

@@ -1,53 +1,116 @@
-"""Whom to blame: a contact only ever beside others that were written, alone, and after its time."""
+"""A contact is dead-lettered for a batch's failure only alone, while others are written."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.sink.batching import NO_BATCH_FAILURES, NO_ROW_ATTEMPTS, BatchFailures, RowAttempts
 from streams.sink.retry_policy import (
-    BURIED_MOST,
-    EQUAL_ATTEMPTS,
-    EQUAL_FAILURES,
+    ATTEMPTS_FOR_SAME_REASON,
+    DEAD_LETTER_MOST,
+    DEAD_LETTER_SECONDS,
     LONE_FAILURES,
     RETRY_ATTEMPTS,
     RETRY_SECONDS,
+    SUSPECT_FAILURES,
+    DeadLetterWindow,
+    FailureDecision,
     Next,
-    after_failure,
-    after_split,
+    after_batch_failure,
+    backoff,
+    failed_attempt,
+    failures_after_split,
     may_retry,
+    next_step,
 )
 
 counts = st.integers(0, 50)
 
 
-@given(rows=st.integers(1, 1000), failures=counts, others_written=st.booleans(), buried=counts)
-def test_a_contact_is_blamed_only_alone_after_equal_failures_beside_others_and_not_with_many(
-    rows: int, failures: int, others_written: bool, buried: int
+@given(rows=st.integers(1, 1000), failures=counts, others_written=st.booleans(), letters=counts)
+def test_a_contact_is_dead_lettered_only_alone_after_failures_beside_others_and_with_few_others(
+    rows: int, failures: int, others_written: bool, letters: int
 ) -> None:
-    decided = after_failure(rows, failures, others_written=others_written, buried=buried)
-    guilty = rows == 1 and failures >= LONE_FAILURES and others_written and buried < BURIED_MOST
-    assert (decided is Next.BURY) is guilty
-    assert (decided is Next.AGAIN) is (failures < EQUAL_FAILURES)
+    decided = next_step(rows, failures, others_written=others_written, dead_lettered=letters)
+    poison = rows == 1 and failures >= LONE_FAILURES and others_written
+    assert (decided is Next.DEAD_LETTER) is (poison and letters < DEAD_LETTER_MOST)
+    assert (decided is Next.RETRY) is (failures < SUSPECT_FAILURES)
 
 
 @given(rows=st.integers(1, 1000))
-def test_a_batch_that_fails_on_is_taken_apart_to_a_single_contact_in_a_bounded_number_of_failures(
+def test_a_batch_that_fails_on_is_split_down_to_one_contact_in_a_bounded_number_of_failures(
     rows: int,
 ) -> None:
     failures = total = 0
     while True:
         failures, total = failures + 1, total + 1
-        decided = after_failure(rows, failures, others_written=True, buried=0)
-        if decided is Next.BURY:
+        decided = next_step(rows, failures, others_written=True, dead_lettered=0)
+        if decided is Next.DEAD_LETTER:
             break
-        if decided is Next.APART and rows > 1:
+        if decided is Next.SPLIT and rows > 1:
             rows = -(-rows // 2)
-            failures = after_split(rows)
+            failures = failures_after_split(rows)
     assert rows == 1
-    assert total <= EQUAL_FAILURES + 10 + LONE_FAILURES
+    assert total <= SUSPECT_FAILURES + 10 + LONE_FAILURES
+
+
+def failing(
+    known: list[BatchFailures], reason: str, written: int, dead_lettered: int = 0
+) -> FailureDecision:
+    return after_batch_failure(known, reason, batches_written=written, dead_lettered=dead_lettered)
+
+
+def test_a_fault_that_is_certainly_no_rows_changes_nothing_about_the_rows() -> None:
+    known = [BatchFailures(7, "server_error", 1, 2)]
+    decided = failing(known, "", 100)
+    assert (decided.next, decided.org_works, decided.rows) == (Next.RETRY, False, tuple(known))
+
+
+def test_failures_count_while_the_reason_stays_the_same() -> None:
+    rows = [NO_BATCH_FAILURES, BatchFailures(2, "network", 4, 1)]
+    decided = failing(rows, "server_error", 5)
+    assert decided.rows == (
+        BatchFailures(1, "server_error", None, 5),
+        BatchFailures(1, "server_error", 4, 5),
+    )
+    assert decided.next is Next.RETRY
+
+
+def test_rows_are_suspected_together_then_in_halves_and_one_row_is_dead_lettered() -> None:
+    rows = [NO_BATCH_FAILURES] * 3
+    for _ in range(SUSPECT_FAILURES):
+        decided = failing(list(rows), "server_error", 5)
+        rows = list(decided.rows)
+    assert decided.next is Next.SPLIT
+    assert rows == [BatchFailures(SUSPECT_FAILURES - 1, "server_error", 2, 5)] * 3
+    decided = failing(rows[:2], "server_error", 6)
+    assert (decided.next, decided.org_works) == (Next.SPLIT, True)
+    (row, _) = decided.rows
+    assert row == BatchFailures(0, "server_error", 1, 6)
+    for failures in range(1, LONE_FAILURES):
+        decided = failing([row], "server_error", 6 + failures)
+        (row,) = decided.rows
+        assert decided.next is (Next.RETRY if failures < SUSPECT_FAILURES else Next.SPLIT)
+    assert failing([row], "server_error", 20).next is Next.DEAD_LETTER
+    assert failing([row], "server_error", 20, DEAD_LETTER_MOST).next is Next.SPLIT
+
+
+def test_a_row_is_not_at_fault_while_nothing_else_is_written() -> None:
+    alone = [BatchFailures(LONE_FAILURES, "server_error", 1, 5)]
+    assert not failing(alone, "server_error", 5).org_works
+    assert failing(alone, "server_error", 5).next is Next.SPLIT
+
+
+def test_dead_letters_of_the_last_hour_are_counted() -> None:
+    window = DeadLetterWindow()
+    window.add(0.0)
+    window.add(10.0)
+    assert window.count(10.0) == 2
+    assert window.count(DEAD_LETTER_SECONDS) == 1
+    assert window.count(DEAD_LETTER_SECONDS + 10.0) == 0
 
 
 @given(
-    reason=st.sampled_from(["unable_to_lock_row", *EQUAL_ATTEMPTS]),
+    reason=st.sampled_from(["unable_to_lock_row", *ATTEMPTS_FOR_SAME_REASON]),
     attempts=counts,
     seconds=st.floats(0, 1e6),
 )
@@ -55,12 +118,25 @@ def test_a_row_is_retried_for_its_time_and_for_its_attempts_both(
     reason: str, attempts: int, seconds: float
 ) -> None:
     """A lock, then ten minutes without the org, then a lock are two attempts."""
-    again = may_retry(reason, attempts=attempts, equal=1, seconds=seconds)
+    again = may_retry(RowAttempts(attempts, 0.0, reason, 1), seconds)
     assert again is (attempts < RETRY_ATTEMPTS or seconds < RETRY_SECONDS)
 
 
 @given(equal=st.integers(1, 20))
-def test_what_seldom_passes_is_tried_less_often(equal: int) -> None:
-    for reason, most in EQUAL_ATTEMPTS.items():
-        assert may_retry(reason, attempts=equal, equal=equal, seconds=0) is (equal < most)
-    assert may_retry("unable_to_lock_row", attempts=equal, equal=equal, seconds=0)
+def test_a_fault_that_seldom_passes_is_retried_less_often(equal: int) -> None:
+    for reason, most in ATTEMPTS_FOR_SAME_REASON.items():
+        assert may_retry(RowAttempts(equal, 0.0, reason, equal), 0.0) is (equal < most)
+    assert may_retry(RowAttempts(equal, 0.0, "unable_to_lock_row", equal), 0.0)
+
+
+def test_attempts_remember_the_first_failure_and_count_equal_reasons() -> None:
+    attempts = NO_ROW_ATTEMPTS
+    for now, reason in ((0.0, "a"), (1.0, "a"), (2.0, "b"), (3.0, "b")):
+        attempts = failed_attempt(attempts, reason, now)
+    assert attempts == RowAttempts(4, 0.0, "b", 2)
+
+
+@given(attempt=st.integers(0, 10_000), jitter=st.floats(0, 1))
+def test_the_wait_between_attempts_grows_and_stays_bounded(attempt: int, jitter: float) -> None:
+    wait = backoff(attempt, lambda: jitter)
+    assert min(60.0, 2.0 ** min(attempt, 30)) / 2 <= wait <= 60.0

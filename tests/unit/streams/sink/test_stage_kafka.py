@@ -1,25 +1,25 @@
-"""The sink and its partition: where it starts, how far it is behind, and with which exit code it
-gives up.
-"""
+"""The sink and its partition: where it starts, its lag, and the exit code when it cannot go on."""
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from structlog.testing import capture_logs
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from streams.kafka.polling import OffsetOutOfRange
 from streams.runtime.exit_codes import ExitCode
-from streams.sink.stage import LAG_SECONDS
-from tests.support.sink_harness import DEADLINE, Desk, FakeConsumer, desk
+from streams.sink.consumer import LAG_SECONDS
+from tests.support.sink_harness import DEADLINE, FakeConsumer, SinkHarness, running_sink
 
 
 @pytest.fixture(autouse=True)
-def said() -> Iterator[list[object]]:
-    with capture_logs() as lines:
-        yield lines  # type: ignore[misc]
+def quiet() -> Iterator[None]:
+    with capture_logs():
+        yield
 
 
 class Org:
@@ -31,14 +31,12 @@ class Org:
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
 
-    async def sync(
-        self, changes: Sequence[ContactVersion], fence: Callable[[], None]
-    ) -> list[Outcome]:
+    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
         await self.open.wait()
         return [Outcome(change.key, OutcomeStatus.CREATED) for change in changes]
 
 
-def lag(sink: Desk) -> float:
+def lag(sink: SinkHarness) -> float:
     (metric,) = sink.metrics.lag.collect()
     return metric.samples[0].value
 
@@ -46,7 +44,7 @@ def lag(sink: Desk) -> float:
 async def test_a_coordinator_that_does_not_answer_is_waited_for() -> None:
     org = Org()
     org.open.set()
-    async with desk(org) as sink:
+    async with running_sink(org) as sink:
         sink.offer("g/ada", 1, {})
         await sink.until_committed()
         sink.consumer.refuse = 2
@@ -62,8 +60,8 @@ async def test_a_coordinator_that_does_not_answer_is_waited_for() -> None:
 async def test_a_coordinator_that_stays_away_ends_the_sink_with_a_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.sink.stage.ASSIGN_SECONDS", 0.0)
-    async with desk(Org()) as sink:
+    monkeypatch.setattr("streams.sink.rebalance.START_OFFSET_SECONDS", 0.0)
+    async with running_sink(Org()) as sink:
         sink.consumer.refuse = 1_000
         sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
         assert sink.running is not None
@@ -71,9 +69,9 @@ async def test_a_coordinator_that_stays_away_ends_the_sink_with_a_code_of_its_ow
     assert stop.status is ExitCode.NO_COORDINATOR
 
 
-async def test_the_lag_is_what_is_not_committed_and_of_a_lost_partition_nothing() -> None:
+async def test_the_lag_counts_uncommitted_changes_and_is_0_once_the_partition_is_lost() -> None:
     org = Org()
-    async with desk(org) as sink:
+    async with running_sink(org) as sink:
         for name in ("ada", "bob", "cleo"):
             sink.offer(f"g/{name}", 1, {})
         await sink.until(lambda: lag(sink) == 3, "three changes wait", skip=LAG_SECONDS)
@@ -84,14 +82,14 @@ async def test_the_lag_is_what_is_not_committed_and_of_a_lost_partition_nothing(
         sink.offer("g/dora", 1, {})
         await sink.until(lambda: lag(sink) == 1, "one waits", skip=LAG_SECONDS)
         sink.consumer.between_polls.append(sink.consumer.lose)
-        await sink.until(lambda: lag(sink) == 0, "somebody else tells the lag", skip=LAG_SECONDS)
+        await sink.until(lambda: lag(sink) == 0, "the new owner reports the lag", skip=LAG_SECONDS)
         org.open.set()
 
 
-async def test_a_fault_that_nobody_foresaw_has_its_exit_code(
+async def test_an_unexpected_error_has_its_exit_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with desk(Org()) as sink:
+    async with running_sink(Org()) as sink:
         assert sink.running is not None
         monkeypatch.setattr("streams.sink.outcomes.dead_letter_headers", lambda *_: 1 / 0)
         sink.offer("no key of a contact", 1, {})
@@ -99,33 +97,75 @@ async def test_a_fault_that_nobody_foresaw_has_its_exit_code(
     assert stop.status is ExitCode.UNEXPECTED_ERROR
 
 
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError._AUTHENTICATION])
+async def test_an_error_that_the_kafka_client_cannot_recover_from_ends_the_sink(code: int) -> None:
+    async with running_sink(Org()) as sink:
+        assert sink.running is not None
+        sink.consumer.error = KafkaError(code, fatal=code == KafkaError._FATAL)
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.KAFKA_REFUSED
+
+
+async def test_a_position_outside_of_the_log_ends_the_sink_and_says_what_to_do() -> None:
+    async with running_sink(Org()) as sink:
+        assert sink.running is not None
+        running, sink.running = sink.running, None
+        sink.consumer.error = KafkaError(KafkaError._AUTO_OFFSET_RESET)
+        with pytest.raises(OffsetOutOfRange) as raised:
+            await asyncio.wait_for(running, 15)
+    assert "Run `contactstream reconcile --all`" in str(raised.value)
+    assert "the next start says to which offset to reset the group" in str(raised.value)
+
+
+async def test_an_error_that_the_kafka_client_recovers_from_is_passed() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.consumer.error = KafkaError(KafkaError._TRANSPORT)
+        await sink.until(lambda: sink.consumer.error is None, "the error was polled")
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+
+
+async def test_an_unexpected_error_while_deletions_are_read_ends_the_sink() -> None:
+    def broken() -> Iterable[tuple[str, int]]:
+        raise ZeroDivisionError
+
+    org = Org()
+    org.open.set()
+    async with running_sink(org, deleted_before=broken) as sink:
+        assert sink.running is not None
+        sink.offer("g/ada", 1, {})
+        stop = await asyncio.wait_for(sink.running, 15)
+        assert stop.status is ExitCode.UNEXPECTED_ERROR
+        assert sink.outcomes() == {}
+
+
 async def beats(
-    sink: Desk, monkeypatch: pytest.MonkeyPatch, condition: str, *, skip: float = 0.0
+    sink: SinkHarness, monkeypatch: pytest.MonkeyPatch, condition: str, *, skip: float = 0.0
 ) -> None:
-    """Waits until the main loop goes round some times and says so (`"alive"`), or goes round and
-    does not (`"stalled"`).
-    """
-    said: list[None] = []
-    monkeypatch.setattr(sink.health, "beat", lambda: said.append(None))
+    """Waits until the main loop has gone round and reported it ("alive"), or not ("stalled")."""
+    reported: list[None] = []
+    monkeypatch.setattr(sink.health, "beat", lambda: reported.append(None))
     sink.consumer.polls = 0
 
     def rounds() -> bool:
         if sink.consumer.polls < 20:
             return False
-        found = "alive" if said else "stalled"
-        said.clear()
+        found = "alive" if reported else "stalled"
+        reported.clear()
         sink.consumer.polls = 0
         return found == condition
 
     await sink.until(rounds, condition, skip=skip)
 
 
-async def test_a_sink_that_takes_nothing_of_what_waits_is_not_alive(
+async def test_a_sink_that_takes_none_of_the_waiting_records_is_not_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     org = Org()
     org.open.set()
-    async with desk(org) as sink:
+    async with running_sink(org) as sink:
         sink.offer("g/ada", 1, {})
         await sink.until_committed()
         await beats(sink, monkeypatch, "alive", skip=LAG_SECONDS)
@@ -140,7 +180,7 @@ async def test_a_sink_that_takes_nothing_of_what_waits_is_not_alive(
 async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.sink.stage.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("streams.sink.stage.COMMIT_BEAT_SECONDS", 0.01)
     held, answered, commit = threading.Event(), threading.Event(), FakeConsumer.commit
 
     def hangs(self: FakeConsumer, offsets: list[TopicPartition], asynchronous: bool) -> None:
@@ -151,11 +191,11 @@ async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look
     monkeypatch.setattr(FakeConsumer, "commit", hangs)
     org = Org()
     org.open.set()
-    async with desk(org) as sink:
+    async with running_sink(org) as sink:
         sink.offer("g/ada", 1, {})
         await sink.until(held.is_set, "it commits")
-        said: list[None] = []
-        monkeypatch.setattr(sink.health, "beat", lambda: said.append(None))
-        await sink.until(lambda: len(said) > 2, "it says that it is alive")
+        reported: list[None] = []
+        monkeypatch.setattr(sink.health, "beat", lambda: reported.append(None))
+        await sink.until(lambda: len(reported) > 2, "it reports that it is alive")
         answered.set()
         await sink.until_committed()

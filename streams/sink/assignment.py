@@ -1,0 +1,182 @@
+"""What the sink knows of its partition while it has it: created when the partition is assigned,
+dropped when it is revoked or lost.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+from confluent_kafka import KafkaException, TopicPartition
+
+from streams.events import Kind
+from streams.kafka.offsets import OffsetTracker
+from streams.kafka.snapshot import SnapshotStalled
+from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
+from streams.sink.batching import PendingChange, PendingChanges
+from streams.sink.deletions import Deletions
+from streams.sink.stopping import StopRequest
+
+log = structlog.get_logger()
+
+# For Kafka to say what was deleted lately: a broker's restart. Longer means an outage, and a sink
+# that ends is restarted, perhaps where the broker can be reached.
+DELETIONS_SECONDS = 45.0
+# Between two attempts to read what was deleted lately.
+DELETIONS_RETRY_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the log was read, and whether reading goes on while there is something to read."""
+
+    read_up_to: int
+    """The log holds nothing for the sink before this offset."""
+    checked_up_to: int = -1
+    """`read_up_to` at the last check of the lag."""
+    check_due: float = 0.0
+    """When the lag is checked next."""
+    takes_nothing: bool = False
+    """Records waited from one check of the lag to the next, and none was taken."""
+
+
+@dataclass(slots=True, eq=False)
+class Assignment:
+    """One partition, from its assignment until it is revoked or lost.
+
+    A partition that comes back is a new assignment. Results of a batch count only while the
+    assignment that the batch was taken from is active.
+    """
+
+    partition: TopicPartition
+    """Topic and number, without an offset."""
+    start_offset: int
+    """Where reading started."""
+    catch_up_to: int
+    """No batch starts before the log was read up to here; 0 once it was. See `caught_up`."""
+    deletions: Deletions
+    progress: Progress
+    tracker: OffsetTracker = field(default_factory=OffsetTracker)
+    pending: PendingChanges = field(default_factory=PendingChanges)
+    committed: int | None = None
+    """The last offset committed since the assignment."""
+    paused: bool = False
+    """Whether the consumer was told not to fetch."""
+    active: bool = True
+    """False once the partition was revoked or lost."""
+    recall: asyncio.Task[None] | None = None
+    """Reads from Kafka what was deleted lately."""
+
+    def took(self, offset: int) -> None:
+        """A record was taken from the log."""
+        self.tracker.take(offset)
+        self.progress.read_up_to = offset + 1
+
+    def reached_end(self, offset: int) -> None:
+        """The log was read to its end, which was this offset."""
+        self.progress.read_up_to = max(self.progress.read_up_to, offset)
+        self.catch_up_to = 0  # compaction may have left a hole before the end
+
+    def caught_up(self, max_uncommitted: int) -> bool:
+        """Whether everything was read that a predecessor may have written to the org already.
+
+        The predecessor may have written all that lies up to `max_uncommitted` records behind its
+        last commit. If these changes were written again from the start, an older change would meet
+        a record that a newer one has released, and a released record has no version that could
+        refuse the older change. Therefore they are all read first, so that only the newest change
+        of each contact is written.
+        """
+        if self.tracker.position >= self.catch_up_to or len(self.tracker) >= max_uncommitted:
+            self.catch_up_to = 0
+        return self.catch_up_to == 0 and self._deletions_known
+
+    @property
+    def _deletions_known(self) -> bool:
+        recall = self.recall
+        return recall is not None and recall.done() and recall.exception() is None
+
+    def put_back(self, rows: Iterable[PendingChange]) -> None:
+        """Rows of a batch that were not finished wait again, unless the partition is gone."""
+        if self.active:
+            self.pending.put_back(rows)
+
+    def finish(self, rows: Iterable[PendingChange]) -> None:
+        """The outcomes of these rows are acknowledged: their offsets may be committed."""
+        for row in rows:
+            for offset in row.offsets:
+                self.tracker.finish(offset)
+            if row.change.kind is Kind.DELETED:
+                self.deletions.note(row.key, row.change.version)
+
+
+class CurrentAssignment:
+    """The assignment that the sink has now, if any. Changed in the event loop only."""
+
+    def __init__(
+        self,
+        deleted_before: Callable[[], Iterable[tuple[str, int]]],
+        stop: StopRequest,
+        metrics: SinkMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.assignment: Assignment | None = None
+        self._deletions = Deletions()  # what is known stays known when the partition comes back
+        self._deleted_before = deleted_before  # blocks; contact keys and versions
+        self._stop = stop
+        self._metrics = metrics
+        self._clock = clock
+
+    async def begin(self, start: TopicPartition, end: int) -> None:
+        """The partition was assigned: reading starts at `start`, and its log ends at `end` now."""
+        self._drop()
+        log.info("assigned")
+        assignment = Assignment(
+            TopicPartition(start.topic, start.partition),
+            start.offset,
+            end if start.offset < end else 0,
+            self._deletions,
+            Progress(start.offset),
+        )
+        assignment.recall = asyncio.create_task(self._recall_deletions(assignment))
+        assignment.recall.add_done_callback(self._stop.request_if_failed)
+        self.assignment = assignment
+
+    async def end(self, why: str) -> None:
+        """The partition was revoked or lost.
+
+        Its batches end at their fence. They are not cancelled: what they have sent takes effect or
+        does not, and until that is known nobody else may write the same people. Therefore their
+        claims are held until they end (see InFlight), in case the partition comes back.
+        """
+        self._drop()
+        log.info(why)
+        self._metrics.lag.set(0)  # the new owner reports it
+
+    def _drop(self) -> None:
+        if self.assignment is not None:
+            self.assignment.active = False
+            self.assignment.pending.clear()  # batches may keep the object for minutes
+            self.assignment = None
+
+    async def _recall_deletions(self, assignment: Assignment) -> None:
+        """Takes over what a predecessor knew of deletions.
+
+        Where Kafka does not say it within DELETIONS_SECONDS, the sink stops.
+        """
+        deadline = self._clock() + DELETIONS_SECONDS
+        while assignment.active and not self._stop.requested:
+            try:
+                for key, version in await asyncio.to_thread(self._deleted_before):
+                    assignment.deletions.note(key, version)
+            except (SnapshotStalled, KafkaException) as error:
+                log.warning("could not read recent deletions from Kafka", error=str(error))
+                if self._clock() > deadline:
+                    self._stop.request(
+                        "Kafka did not say which contacts were deleted lately",
+                        ExitCode.NO_COORDINATOR,
+                    )
+                await asyncio.sleep(DELETIONS_RETRY_SECONDS)
+            else:
+                return

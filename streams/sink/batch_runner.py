@@ -1,0 +1,227 @@
+"""Works off one batch: writes it to the org, puts the outcomes on their topics, finishes the rows.
+
+If the org fails the batch as a whole, `streams.sink.retry_policy` decides what follows.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from connectors.salesforce.api.errors import SalesforceError, WriterFenced, possible_row_fault
+from connectors.salesforce.outcome import Outcome, OutcomeStatus
+from connectors.salesforce.sync import Sync
+from streams.events import UnreadableRecord
+from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord
+from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.ops import Health
+from streams.sink.assignment import Assignment
+from streams.sink.batching import PendingChange
+from streams.sink.circuit_breaker import (
+    PROBE_FIRST_SECONDS,
+    PROBE_LONGEST_SECONDS,
+    CircuitBreaker,
+    pause_reason,
+)
+from streams.sink.fence import BatchFence
+from streams.sink.intake import contact_version
+from streams.sink.outcomes import (
+    OutcomePlan,
+    count_finished,
+    count_outcome,
+    count_outcomes,
+    dead_letter_records,
+    plan_outcomes,
+    unreadable_record,
+)
+from streams.sink.retry_policy import DeadLetterWindow, Next, after_batch_failure, backoff
+from streams.sink.stopping import StopRequest
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+# Between attempts to publish outcomes that the broker did not acknowledge.
+PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS = 0.1, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that are written together, and the assignment that they belong to."""
+
+    assignment: Assignment
+    rows: list[PendingChange]
+    fence: BatchFence
+
+
+class BatchRunner:
+    """Runs batches, each in a task of its own. Keeps only what batches learn from one another."""
+
+    def __init__(
+        self,
+        org: Sync,
+        publisher: Publisher,
+        names: Topics,
+        metrics: SinkMetrics,
+        health: Health,
+        breaker: CircuitBreaker,
+        stop: StopRequest,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._org = org
+        self._publisher = publisher
+        self._names = names
+        self._metrics = metrics
+        self._health = health
+        self._breaker = breaker
+        self._stop = stop
+        self._clock = clock
+        self._batches_written = 0  # batches of which the org wrote anything
+        self._dead_letters = DeadLetterWindow()
+
+    async def run(self, batch: Batch) -> None:
+        """Works off the batch. Its rows are finished at the end, or wait again."""
+        self._metrics.batch_rows.observe(len(batch.rows))
+        try:
+            outcomes = await self._sync(batch)
+            plan = plan_outcomes(self._names, outcomes, batch.rows, self._clock(), random.random)
+        except WriterFenced as error:
+            log.warning("batch ended at its write fence", error=str(error))
+            batch.assignment.put_back(batch.rows)
+        except Exception as error:  # noqa: BLE001 a restart would meet it again
+            await self._failed(batch, error)
+        else:
+            await self._record(batch, plan)
+
+    async def dead_letter(
+        self, assignment: Assignment, record: KafkaRecord, error: UnreadableRecord
+    ) -> None:
+        """Dead-letters a record that holds no change, and finishes its offset."""
+        self._metrics.dead_lettered.labels(error.reason).inc()
+        letter = unreadable_record(self._names, record, error)
+        if await self._acknowledged([letter], assignment):
+            assignment.tracker.finish(record.offset)
+
+    async def _sync(self, batch: Batch) -> list[Outcome]:
+        deletions = batch.assignment.deletions
+        outdated = {row.key for row in batch.rows if deletions.is_outdated(row.change)}
+        outcomes = [Outcome(key, OutcomeStatus.STALE, reason="deleted_since") for key in outdated]
+        current = [contact_version(row.change) for row in batch.rows if row.key not in outdated]
+        if current:
+            outcomes += await self._org.sync(current, batch.fence)
+        return outcomes
+
+    async def _record(self, batch: Batch, plan: OutcomePlan) -> None:
+        """The org took the batch: counts the outcomes, puts them on their topics, finishes rows."""
+        count_outcomes(self._metrics, plan)
+        self._batches_written += plan.anything_written
+        if batch.fence.requests_sent:  # otherwise nobody asked the org
+            self._org_answered()
+        if await self._acknowledged(plan.records, batch.assignment):
+            batch.assignment.finish(plan.finished)
+            count_finished(self._metrics, plan.finished)
+            batch.assignment.put_back(plan.retries)
+
+    async def _failed(self, batch: Batch, error: Exception) -> None:
+        """The batch failed as a whole: the org is away, or a row breaks the calls that it is in."""
+        reason = possible_row_fault(error)
+        if not isinstance(error, SalesforceError):
+            log.error(
+                "a batch failed with an unexpected error", error=repr(type(error)), exc_info=error
+            )
+        now = self._clock()
+        decision = after_batch_failure(
+            [row.batch_failures for row in batch.rows],
+            reason,
+            batches_written=self._batches_written,
+            dead_lettered=self._dead_letters.count(now),
+        )
+        if decision.org_works:
+            log.warning(
+                "some contacts fail while others are written",
+                reason=reason,
+                contacts=len(batch.rows),
+            )
+            self._metrics.retried.labels(reason).inc(len(batch.rows))
+        else:
+            self._org_failed(error)
+        if not batch.assignment.active:
+            return
+        if decision.next is Next.DEAD_LETTER:
+            self._dead_letters.add(now)
+            await self._dead_letter_row(batch, reason, error, decision.failures)
+            return
+        # Next.RETRY and Next.SPLIT differ in what is known of the rows from now on.
+        wait = 0.0  # while all wait for the org, its probes have their own pace
+        if decision.org_works:
+            wait = backoff(
+                decision.failures, random.random, PROBE_FIRST_SECONDS, PROBE_LONGEST_SECONDS
+            )
+        for row, failures in zip(batch.rows, decision.rows, strict=True):
+            row.batch_failures = failures
+            if failures.max_rows is not None:
+                row.not_before = now + wait  # the last to fail goes last
+        batch.assignment.put_back(batch.rows)
+
+    async def _dead_letter_row(
+        self, batch: Batch, reason: str, error: Exception, failures: int
+    ) -> None:
+        """Dead-letters the only contact of a batch: the same calls pass without it."""
+        log.warning("a contact breaks every call that it is in; it is dead-lettered", reason=reason)
+        (row,) = batch.rows
+        detail = (
+            "alone in its calls, which fail beside others that pass: "
+            f"{type(error).__name__}: {error}"
+        )
+        outcome = Outcome(row.key, OutcomeStatus.FAILED, reason=reason)
+        count_outcome(self._metrics, outcome)
+        records = dead_letter_records(
+            self._names, outcome, row.record, row.change, failures, detail
+        )
+        if await self._acknowledged(records, batch.assignment):
+            batch.assignment.finish([row])
+            count_finished(self._metrics, [row])
+
+    async def _acknowledged(self, records: Sequence[KafkaRecord], assignment: Assignment) -> bool:
+        """True once the broker has all records.
+
+        False when the partition is gone, whose offsets are the new owner's then, or when the broker
+        refuses a record, which stops the sink.
+        """
+        attempt = 0
+        while assignment.active:
+            try:
+                await self._publisher.publish(records)
+            except PublishFailed as error:
+                log.warning("outcomes not acknowledged", error=str(error))
+                if error.permanent:
+                    self._stop.request("the broker refuses an outcome", ExitCode.KAFKA_REFUSED)
+                    return False
+                attempt += 1
+                await asyncio.sleep(
+                    backoff(attempt, random.random, PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS)
+                )
+            else:
+                return assignment.active
+        return False
+
+    def _org_failed(self, error: Exception) -> None:
+        pause = pause_reason(error)
+        wait = self._breaker.failed(pause.retry_after)
+        self._metrics.pauses.labels(pause.reason).inc()
+        self._metrics.paused.set(1)
+        self._health.waiting(f"salesforce: {pause.reason}")
+        log.warning(
+            "salesforce is away", reason=pause.reason, probe_in=round(wait, 1), detail=pause.detail
+        )
+
+    def _org_answered(self) -> None:
+        failures = self._breaker.answered()
+        if failures:
+            log.info("salesforce is back", after=failures)
+            self._metrics.paused.set(0)
+            self._health.ready()

@@ -1,0 +1,169 @@
+"""The sink's Kafka consumer: polls, commits and checks the lag, all in one thread of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.records import KafkaRecord
+from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
+from streams.sink.assignment import Assignment
+from streams.sink.fence import WriteFence
+from streams.sink.stopping import StopRequest
+
+log = structlog.get_logger()
+
+ResultT = TypeVar("ResultT")
+
+# One poll: how late the loop can notice a finished batch while nothing arrives.
+POLL_SECONDS = 0.05
+# One poll: two batches, so that the next is ready when one goes.
+POLL_RECORDS = 2000
+# Between two checks of the lag.
+LAG_SECONDS = 5.0
+# For the broker to say where a paused partition ends: the poll waits for it.
+LAG_REQUEST_SECONDS = 1.0
+
+
+class StartOutOfRange(OffsetOutOfRange):
+    """The group's commit is outside of the log; the message says what the operator has to do."""
+
+
+class Rebalances(Protocol):
+    """What librdkafka calls when partitions come and go; see `streams.sink.rebalance`."""
+
+    def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None: ...
+    def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None: ...
+    def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None: ...
+
+
+class SinkConsumer:
+    """A confluent-kafka consumer whose blocking calls run in one thread.
+
+    One thread, so that rebalances, which librdkafka calls from inside of a poll, never run beside
+    another call. The event loop waits meanwhile: it never starts two calls at once.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        fence: WriteFence,
+        stop: StopRequest,
+        metrics: SinkMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fence = fence
+        self._consumer = consumer
+        self._topic = topic
+        self._stop = stop
+        self._metrics = metrics
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "kafka")
+
+    def subscribe(self, listener: Rebalances) -> None:
+        """Joins the group. The callbacks of `listener` run in the Kafka thread, inside of polls."""
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=listener.on_assign,
+            on_revoke=listener.on_revoke,
+            on_lost=listener.on_lost,
+        )
+
+    async def poll(
+        self, assignment: Assignment | None, room: int, *, paused: bool
+    ) -> list[KafkaRecord | EndOfPartition]:
+        """What arrives within POLL_SECONDS, up to `room` records. Nothing of a `paused` partition.
+
+        An error that the client cannot recover from stops the sink. Raises OffsetOutOfRange.
+        """
+        return await self._call(lambda: self._poll(assignment, room, paused))
+
+    async def commit(self, assignment: Assignment, offset: int) -> None:
+        """See `commit_now`."""
+        await self._call(lambda: self.commit_now(assignment, offset))
+
+    async def close(self) -> None:
+        """Leaves the group, which revokes the partition, and ends the thread."""
+        await self._call(self._consumer.close)
+        self._thread.shutdown()
+
+    async def _call(self, function: Callable[[], ResultT]) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    # In the Kafka thread.
+
+    def commit_now(self, assignment: Assignment, offset: int) -> None:
+        """Commits, and notes it in the assignment. Blocks; only for the Kafka thread."""
+        if not assignment.active or offset == assignment.committed:
+            return
+        partition = assignment.partition
+        where = TopicPartition(partition.topic, partition.partition, offset)
+        try:
+            self._consumer.commit(offsets=[where], asynchronous=False)
+        except KafkaException as error:
+            # The next round commits at least as far. If the partition is gone, its new owner
+            # repeats what we did.
+            log.warning("commit failed", error=error.args[0].name())
+            return
+        assignment.committed = offset
+
+    def _poll(
+        self, assignment: Assignment | None, room: int, paused: bool
+    ) -> list[KafkaRecord | EndOfPartition]:
+        if assignment is not None and paused != assignment.paused:
+            (self._consumer.pause if paused else self._consumer.resume)([assignment.partition])
+            assignment.paused = paused
+        events = self._consume(max(1, min(POLL_RECORDS, room)))
+        self.fence.polled()
+        if assignment is not None and assignment.active:
+            self._check_lag(assignment)
+        return events
+
+    def _consume(self, limit: int) -> list[KafkaRecord | EndOfPartition]:
+        try:
+            return list(poll(self._consumer, limit, POLL_SECONDS, _log_error))
+        except StartOutOfRange:
+            raise
+        except OffsetOutOfRange as error:
+            raise OffsetOutOfRange(
+                f"{error}. The position is outside of the log: changes expired unread, or the "
+                "topic was deleted and created again. Run `contactstream reconcile --all`; the "
+                "next start says to which offset to reset the group"
+            ) from error
+        except KafkaException as error:
+            self._stop.request(f"kafka: {error.args[0].name()}", ExitCode.KAFKA_REFUSED)
+            return []
+
+    def _check_lag(self, assignment: Assignment) -> None:
+        progress, now = assignment.progress, self._clock()
+        if now < progress.check_due:
+            return
+        progress.check_due = now + LAG_SECONDS
+        idle = progress.read_up_to == progress.checked_up_to and len(assignment.tracker) == 0
+        progress.checked_up_to, progress.takes_nothing = progress.read_up_to, False
+        # Each fetch of a partition brings its end along. A partition that is paused, or hangs, is
+        # not fetched: then the broker is asked.
+        try:
+            _, end = self._consumer.get_watermark_offsets(
+                assignment.partition,
+                timeout=LAG_REQUEST_SECONDS,
+                cached=not assignment.paused and not idle,
+            )
+        except KafkaException:
+            return  # the broker is away: others report it, and no restart heals it
+        if end >= 0:
+            progress.takes_nothing = idle and end > progress.read_up_to
+            committed = assignment.committed
+            done = assignment.start_offset if committed is None else committed
+            self._metrics.lag.set(max(0, end - done))
+
+
+def _log_error(error: KafkaError) -> None:
+    log.warning("kafka client error", error=error.name())

@@ -1,0 +1,77 @@
+"""Turns records of contacts.changes into pending changes."""
+
+import contextlib
+from collections.abc import Iterable
+
+import structlog
+
+from connectors.salesforce.emails import addresses
+from connectors.salesforce.matching import record_key
+from connectors.salesforce.outcome import ContactVersion
+from connectors.salesforce.sync import Sync
+from streams.events import ContactChange, Kind, Origin, UnreadableRecord, parse_change
+from streams.kafka.records import KafkaRecord
+from streams.metrics import SinkMetrics
+from streams.settings import SinkSettings
+from streams.sink.assignment import Assignment
+from streams.sink.batching import PendingChange
+
+log = structlog.get_logger()
+
+BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
+
+
+class Intake:
+    """Takes records into an assignment: each becomes a pending change, or is finished, or returned.
+
+    A live change is due after `linger`, because a person waits for it. A change that was read in
+    bulk is due after `bulk_linger`: it waits longer for a full batch, which costs no more calls.
+    """
+
+    def __init__(self, org: Sync, settings: SinkSettings, metrics: SinkMetrics) -> None:
+        self._org = org
+        self._settings = settings
+        self._metrics = metrics
+
+    def take(
+        self, assignment: Assignment, records: Iterable[KafkaRecord], now: float
+    ) -> list[tuple[KafkaRecord, UnreadableRecord]]:
+        """Takes all records. Returns those that hold no change, each with the reason."""
+        unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = []
+        live_due, bulk_due = now + self._settings.linger, now + self._settings.bulk_linger
+        for record in records:
+            assignment.took(record.offset)
+            self._metrics.taken.inc()
+            try:
+                change = parse_change(record.key, record.value, record.headers)
+            except UnreadableRecord as error:
+                unreadable.append((record, error))
+                continue
+            if change is None:  # a tombstone: there is nothing to write
+                assignment.tracker.finish(record.offset)
+                continue
+            due = bulk_due if change.origin in BULK else live_due
+            row = PendingChange(change, record, self._claims(change), due, [record.offset])
+            if assignment.pending.add(row):
+                self._metrics.coalesced.inc()
+        return unreadable
+
+    def _claims(self, change: ContactChange) -> frozenset[str]:
+        version = contact_version(change)
+        try:
+            return self._org.claims(version)
+        except Exception as error:  # noqa: BLE001 its batch meets the error too, and handles it
+            log.warning(
+                "could not compute what a contact claims; its key and addresses are claimed",
+                error=type(error).__name__,
+            )
+        # The write may succeed all the same: then no other batch may hold the person.
+        with contextlib.suppress(Exception):
+            return frozenset((record_key(change.key), *addresses(version.contact or {})))
+        return frozenset((record_key(change.key),))
+
+
+def contact_version(change: ContactChange) -> ContactVersion:
+    """The change as Sync takes it."""
+    contact = None if change.kind is Kind.DELETED else change.contact
+    return ContactVersion(change.key, change.version, contact)

@@ -1,0 +1,116 @@
+"""What happens when the sink's partition is assigned, revoked or lost.
+
+librdkafka calls these callbacks in the Kafka thread, from inside of a poll. The state belongs to
+the event loop, which is free meanwhile: it waits for the poll. So each callback hands its change of
+the state to the event loop and waits until it is made.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from streams.kafka.clients import METADATA_SECONDS
+from streams.kafka.offsets import starting_offsets
+from streams.kafka.polling import OffsetOutOfRange
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.ops import Health
+from streams.sink.assignment import Assignment, CurrentAssignment
+from streams.sink.circuit_breaker import CircuitBreaker
+from streams.sink.consumer import SinkConsumer, StartOutOfRange
+from streams.sink.in_flight import InFlight
+from streams.sink.stopping import StopRequest
+
+log = structlog.get_logger()
+
+ResultT = TypeVar("ResultT")
+
+# For batches in flight when the partition is revoked: half a session, since the takeover waits.
+REVOKE_SECONDS = 5.0
+# For the coordinator to say where to start: a broker's restart, and less than a poll may take.
+START_OFFSET_SECONDS = 45.0
+# Between two questions to a coordinator that does not answer.
+COORDINATOR_RETRY_SECONDS = 0.5
+
+
+class RebalanceListener:
+    """The callbacks of the consumer group, for `Consumer.subscribe`. Created in the event loop."""
+
+    def __init__(
+        self,
+        consumer: SinkConsumer,
+        current: CurrentAssignment,
+        in_flight: InFlight,
+        breaker: CircuitBreaker,
+        health: Health,
+        stop: StopRequest,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._consumer = consumer
+        self._current = current
+        self._in_flight = in_flight
+        self._breaker = breaker
+        self._health = health
+        self._stop = stop
+
+    def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Starts at the group's commit. Raises StartOutOfRange if that is outside of the log."""
+        if partitions and (found := self._where_to_start(consumer, partitions)):
+            starting, end = found
+            consumer.incremental_assign(starting)
+            consumer.resume(starting)  # librdkafka remembers the pause of a partition that was lost
+            self._in_loop(self._current.begin(starting[0], end))
+
+    def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Waits for the batches in flight, and commits what is finished."""
+        if not partitions:
+            return
+        assignment = self._current.assignment
+        offset = self._in_loop(self._finish_in_flight(assignment))
+        if assignment is not None and offset is not None:
+            self._consumer.commit_now(assignment, offset)
+        self._in_loop(self._current.end("revoked"))
+
+    def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Another process has the partition already: nothing may be committed any more."""
+        self._in_loop(self._current.end("lost"))
+
+    async def _finish_in_flight(self, assignment: Assignment | None) -> int | None:
+        """Waits for the batches in flight. Returns the offset to commit, None if there is none."""
+        await self._in_flight.wait(REVOKE_SECONDS)
+        return None if assignment is None else assignment.tracker.committable()
+
+    def _in_loop(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(REVOKE_SECONDS * 2)
+
+    def _where_to_start(
+        self, consumer: Consumer, partitions: list[TopicPartition]
+    ) -> tuple[list[TopicPartition], int] | None:
+        """Each partition at its offset, and the end of the log.
+
+        None when Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises
+        StartOutOfRange.
+        """
+        deadline = time.monotonic() + START_OFFSET_SECONDS
+        while True:
+            try:
+                starting = starting_offsets(consumer, partitions)
+                _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
+            except OffsetOutOfRange as error:
+                raise StartOutOfRange(str(error)) from error
+            except KafkaException as error:
+                reason = f"kafka does not say where to start: {error.args[0].str()}"
+                log.warning("start offset not known", error=error.args[0].str())
+                self._health.waiting(reason)
+                if time.monotonic() > deadline:
+                    self._stop.request(reason, ExitCode.NO_COORDINATOR)
+                if self._stop.requested:
+                    return None
+                time.sleep(COORDINATOR_RETRY_SECONDS)
+            else:
+                if not self._breaker.is_open:
+                    self._health.ready()
+                return starting, end

@@ -1,0 +1,84 @@
+"""What follows from the outcomes of a batch, without changing anything."""
+
+import copy
+
+import pytest
+
+from connectors.salesforce.outcome import Outcome, OutcomeStatus
+from connectors.salesforce.sync import NEXT_BATCH
+from streams.events import ContactChange, Kind
+from streams.kafka.records import KafkaRecord
+from streams.sink.batching import NO_BATCH_FAILURES, BatchFailures, PendingChange, RowAttempts
+from streams.sink.outcomes import HELD_SECONDS, OutcomePlan, plan_outcomes
+from streams.sink.retry_policy import RETRY_ATTEMPTS
+from tests.support.sink_harness import NAMES
+
+
+def row(key: str, attempts: int = 0) -> PendingChange:
+    change = ContactChange(key, Kind.UPDATED, 1, "", "", "webhook", 0, {"id": key})
+    record = KafkaRecord("contacts.changes", key.encode(), b"{}", [], 0, 7)
+    return PendingChange(
+        change,
+        record,
+        frozenset((key,)),
+        0.0,
+        [7],
+        row_attempts=RowAttempts(attempts, 0.0, "unable_to_lock_row", attempts),
+        batch_failures=BatchFailures(2, "server_error", 4),
+    )
+
+
+def planned(outcomes: list[Outcome], rows: list[PendingChange], now: float = 1.0) -> OutcomePlan:
+    before = copy.deepcopy(rows)
+    plan = plan_outcomes(NAMES, outcomes, rows, now, lambda: 1.0)
+    assert rows == before
+    return plan
+
+
+def test_a_written_row_is_finished_with_its_outcome_on_the_topic() -> None:
+    ada = row("g/ada")
+    plan = planned([Outcome("g/ada", OutcomeStatus.CREATED, "Lead", "00Q1")], [ada])
+    assert (plan.finished, plan.retries, plan.anything_written) == ([ada], [], True)
+    assert [record.topic for record in plan.records] == [NAMES.outcomes.name]
+
+
+def test_a_failed_row_is_finished_with_its_outcome_and_a_dead_letter() -> None:
+    plan = planned([Outcome("g/ada", OutcomeStatus.FAILED, reason="x")], [row("g/ada")])
+    assert not plan.anything_written
+    topics = [record.topic for record in plan.records]
+    assert topics == [NAMES.dead_letter.name, NAMES.outcomes.name]
+
+
+def test_a_row_that_another_batch_held_waits_without_counting_an_attempt() -> None:
+    ada = row("g/ada", 3)
+    plan = planned([Outcome("g/ada", OutcomeStatus.RETRY, reason=NEXT_BATCH)], [ada])
+    (again,) = plan.retries
+    assert (again.not_before, again.row_attempts) == (1.0 + HELD_SECONDS, ada.row_attempts)
+    assert again.batch_failures == NO_BATCH_FAILURES
+    assert (plan.retry_reasons, plan.finished, plan.records) == ([], [], [])
+
+
+def test_a_row_with_a_passing_fault_waits_and_counts_an_attempt() -> None:
+    outcome = Outcome("g/ada", OutcomeStatus.RETRY, reason="unable_to_lock_row")
+    plan = planned([outcome], [row("g/ada", 1)])
+    (again,) = plan.retries
+    assert again.row_attempts == RowAttempts(2, 0.0, "unable_to_lock_row", 2)
+    assert again.not_before > 1.0
+    assert plan.retry_reasons == ["unable_to_lock_row"]
+
+
+def test_a_passing_fault_that_outlived_its_attempts_is_a_failure() -> None:
+    outcome = Outcome("g/ada", OutcomeStatus.RETRY, reason="unable_to_lock_row")
+    plan = planned([outcome], [row("g/ada", RETRY_ATTEMPTS)], now=1e6)
+    (final,) = plan.outcomes
+    assert (final.status, final.reason) == (
+        OutcomeStatus.FAILED,
+        "retries_exhausted_unable_to_lock_row",
+    )
+    headers = dict(plan.records[0].headers)
+    assert headers["dlq.attempts"] == b"%d" % (RETRY_ATTEMPTS + 1)
+
+
+def test_a_batch_with_a_missing_outcome_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="1 contacts of a batch have no outcome"):
+        planned([], [row("g/ada")])
