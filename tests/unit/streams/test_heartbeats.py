@@ -46,17 +46,17 @@ def test_a_gap_longer_than_nylas_retries_means_that_events_may_be_lost(
 def heard(*moments: int, now: int = NOW) -> Heartbeats:
     found = Heartbeats()
     for moment in moments:
-        found.hear(moment, now)
+        found.apply(moment, now)
     return found
 
 
 def test_the_heartbeat_that_ends_the_last_gap_is_remembered() -> None:
     start = NOW - 10 * RETRIES
-    assert heard(start, start + MINUTE).lost_ms is None
+    assert heard(start, start + MINUTE).gap_end_ms is None
     first = start + 2 * RETRIES
-    assert heard(start, first, first + MINUTE).lost_ms == first
+    assert heard(start, first, first + MINUTE).gap_end_ms == first
     assert (
-        heard(start, first, first + 2 * RETRIES, first + 2 * RETRIES + 1).lost_ms
+        heard(start, first, first + 2 * RETRIES, first + 2 * RETRIES + 1).gap_end_ms
         == first + 2 * RETRIES
     )
 
@@ -64,13 +64,13 @@ def test_the_heartbeat_that_ends_the_last_gap_is_remembered() -> None:
 def test_bridges_whose_clocks_differ_make_no_gap() -> None:
     behind, before = NOW - 5 * MINUTE, NOW - MINUTE
     found = heard(before, behind, before + MINUTE, behind + MINUTE)
-    assert (found.newest_ms, found.lost_ms) == (NOW, None)
+    assert (found.newest_ms, found.gap_end_ms) == (NOW, None)
 
 
 def test_a_clock_far_ahead_hides_no_gap_and_makes_none() -> None:
     ahead = NOW + 100 * RETRIES
     found = heard(NOW - 3 * RETRIES, ahead, NOW - 3 * RETRIES + MINUTE, ahead + MINUTE, NOW)
-    assert (found.newest_ms, found.lost_ms) == (NOW, NOW)
+    assert (found.newest_ms, found.gap_end_ms) == (NOW, NOW)
 
 
 def test_a_heartbeat_survives_the_topic_and_is_neither_a_run_nor_a_grants_progress() -> None:
@@ -128,7 +128,7 @@ def test_a_reader_that_starts_anew_finds_the_gap_and_what_was_done_about_it() ->
     log = RunLog()
     for moment in (NOW - 2 * RETRIES, NOW):
         log.apply(HEARTBEAT_KEY, heartbeat_record(TOPICS, moment).value)
-    assert log.heartbeats.lost_ms == NOW
+    assert log.heartbeats.gap_end_ms == NOW
     assert reconcile_owed(log.runs.values(), NOW)
     log.apply(
         run_key("r1"),

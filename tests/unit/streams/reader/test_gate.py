@@ -19,7 +19,7 @@ def test_lag_counts_from_the_commit_or_from_the_start_of_what_is_left() -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "CHECK_EVERY", 0.01)
+    monkeypatch.setattr(gate_module, "LAG_CHECK_SECONDS", 0.01)
 
 
 async def test_nothing_passes_while_the_stages_behind_are_behind() -> None:
@@ -36,7 +36,7 @@ async def test_nothing_passes_while_the_stages_behind_are_behind() -> None:
 async def test_what_was_let_through_counts_before_it_shows_as_lag(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate_module, "CHECK_EVERY", 60.0)
+    monkeypatch.setattr(gate_module, "LAG_CHECK_SECONDS", 60.0)
     looks: list[int] = []
     gate = Gate(lambda: looks.append(1) or 0, 300, lambda: None)  # type: ignore[func-returns-value]
     for _ in range(4):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.reader.process import ARENAS, limit_malloc_arenas
+from streams.reader.malloc import MAX_ARENAS, limit_malloc_arenas
 from tests.support.paths import ROOT
 
 THREADS = """
 import ctypes, sys, threading
-from streams.reader.process import limit_malloc_arenas
+from streams.reader.malloc import limit_malloc_arenas
 limit_malloc_arenas()
 libc, together = ctypes.CDLL(None), threading.Barrier(12)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
@@ -35,7 +35,7 @@ libc.fclose(file)
 def test_the_readers_threads_share_few_pools_of_memory(tmp_path: Path) -> None:
     told = tmp_path / "malloc.xml"
     subprocess.run([sys.executable, "-c", THREADS, str(told)], cwd=ROOT, check=True, timeout=60)
-    assert 1 <= told.read_text().count("<heap nr=") <= ARENAS
+    assert 1 <= told.read_text().count("<heap nr=") <= MAX_ARENAS
 
 
 def test_where_the_library_has_no_such_option_the_reader_starts_all_the_same(
