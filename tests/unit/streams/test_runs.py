@@ -126,9 +126,9 @@ def test_a_cancelled_run_keeps_finished_grants_and_counts_the_others() -> None:
         "not": Progress(RunState.WAITING),
         "out": Progress(RunState.SKIPPED, error="expired"),
     }
-    over, left = cancelled(ONE, grants, 9)
-    assert (over.state, over.finished_at) == (RunState.CANCELLED, 9)
-    assert over.error == "cancelled; 3 of 5 grants were not finished"
+    ended, left = cancelled(ONE, grants, 9)
+    assert (ended.state, ended.finished_at) == (RunState.CANCELLED, 9)
+    assert ended.error == "cancelled; 3 of 5 grants were not finished"
     assert {name: found.state.value for name, found in left.items()} == {
         "done": "done",
         "read": "cancelled",
