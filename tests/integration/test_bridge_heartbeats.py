@@ -17,7 +17,7 @@ from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_harness import Desk, grant, keys, people
+from tests.support.reader_harness import ReaderHarness, grant, keys, people
 from tests.support.waiting import until, wait_until
 from tests.support.webhooks import SECRET, contact_body, envelope_body, request, send_all
 
@@ -27,8 +27,8 @@ MINUTE = 60_000
 
 
 @pytest.fixture
-def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Desk:
-    return Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
+def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> ReaderHarness:
+    return ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def all_over(kafka: Kafka) -> bool:
 
 
 def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything_read_again_once(
-    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+    kafka: Kafka, desk: ReaderHarness, bridge: Callable[[], tuple[Process, int]]
 ) -> None:
     last = now_ms() - int(NYLAS_RETRY_SECONDS * 1000) - MINUTE
     beat(kafka, last - MINUTE, last)
@@ -109,7 +109,7 @@ def test_a_bridge_that_took_nothing_for_longer_than_nylas_retries_has_everything
 
 
 def test_without_a_gap_nothing_is_read_again(
-    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+    kafka: Kafka, desk: ReaderHarness, bridge: Callable[[], tuple[Process, int]]
 ) -> None:
     beat(kafka, now_ms() - 5 * MINUTE)
     desk.reader(READER_RECONCILE_EVERY="0")
@@ -127,7 +127,7 @@ async def test_a_last_attempt_refused_while_the_broker_paused_too_long_has_every
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "last.")
     desk = await asyncio.to_thread(
-        Desk, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]}
+        ReaderHarness, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]}
     )
     process, port = await asyncio.to_thread(bridge)
     assert (await send_all(port, [request(contact_body("g", "before"))]))[0].status == 200
