@@ -6,9 +6,9 @@ partition. The values are JSON.
 
 | key | value |
 |---|---|
-| `run_id` | the run and its state; after the request only the active reader writes it |
-| `run_id/grant_id` | the progress of a grant in the run, where a new active reader continues |
-| `cancel/run_id` | a request to cancel the run, beside the run because the reader writes that |
+| `run_id` | the run and its state; after the request, only the active reader writes it |
+| `run_id/grant_id` | the progress of a grant in the run; a new active reader continues there |
+| `cancel/run_id` | a request to cancel the run; the key `run_id` belongs to the reader |
 | `bridge/heartbeat` | the newest heartbeat of the bridges; see streams/heartbeats.py |
 """
 
@@ -122,7 +122,7 @@ def new_run_id(kind: RunKind, now: float) -> str:
 
 
 def run_id_at(kind: RunKind, moment: float, suffix: str) -> str:
-    """The ID of a run of `moment` (epoch seconds); `suffix` tells runs of one second apart."""
+    """The ID of a run of `moment` (epoch seconds); `suffix` distinguishes runs of one second."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(moment))}-{kind.value}-{suffix}"
 
 

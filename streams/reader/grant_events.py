@@ -55,7 +55,7 @@ class GrantEvent:
     """The time of the envelope, in epoch seconds."""
     action: GrantAction
     status: str | None
-    """The status of the grant after the event, one of STATUSES; None if the event does not tell."""
+    """The status of the grant after the event, one of STATUSES; None if that is not known."""
 
 
 def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:

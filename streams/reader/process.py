@@ -158,8 +158,7 @@ def _gate(settings: Settings, names: Topics, lags: LagReader, metrics: ReaderMet
         dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
         return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
 
-    on_wait = metrics.waits.labels("sink_lag").inc
-    return Gate(read_lag, settings.reader.max_lag, lambda: on_wait())
+    return Gate(read_lag, settings.reader.max_lag, metrics.waits.labels("sink_lag").inc)
 
 
 def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:

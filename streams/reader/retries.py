@@ -22,17 +22,17 @@ log = structlog.get_logger()
 
 ResultT = TypeVar("ResultT")
 
-# The publisher itself has waited for its delivery time-out before.
+# Before records are published again. The publisher has waited for its delivery time-out already.
 PUBLISH_RETRY_SECONDS = 1.0
 
-# The broker is asked for offsets. A restarted broker answers within moments.
+# Before the broker is asked for offsets again. A restarted broker answers within moments.
 BROKER_RETRY_SECONDS = 1.0
 
-# A topic is read to its end, which takes a core for a while, so it is not repeated at once.
+# Before a topic is read to its end again, which takes a core for a while.
 SNAPSHOT_RETRY_SECONDS = 60.0
 
-# The client has repeated the call for minutes before it reports a passing fault.
-NYLAS_RETRY_SECONDS = 60.0
+# Before the grants are listed again. The client has repeated the call for minutes already.
+GRANT_LISTING_RETRY_SECONDS = 60.0
 
 
 def retrying_publish(publisher: Publisher, health: Health) -> Publish:
@@ -90,7 +90,7 @@ async def until_nylas_answers(call: Callable[[], Awaitable[ResultT]]) -> ResultT
         except Passing as fault:
             log.warning(
                 "Nylas did not answer; the call is repeated",
-                seconds=NYLAS_RETRY_SECONDS,
+                seconds=GRANT_LISTING_RETRY_SECONDS,
                 fault=str(fault),
             )
-            await asyncio.sleep(NYLAS_RETRY_SECONDS)
+            await asyncio.sleep(GRANT_LISTING_RETRY_SECONDS)

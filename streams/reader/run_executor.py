@@ -17,8 +17,8 @@ from streams.reader.run_writer import RunWriter
 from streams.reader.scan import ScanJob, Scanner, job_for
 from streams.runs import FINAL, Progress, Run, RunKind, RunLog, RunState, cancelled, finished
 
-# Contacts listed before they are compared with contacts.changes, in grants that are complete. Their
-# hashes take 2 MB, and the topic is read once for all of them.
+# A reconcile compares its complete listings with contacts.changes once they hold so many contacts.
+# Their hashes take 2 MB, and the topic is read once for all of them.
 CONTACTS_COMPARED_TOGETHER = 250_000
 
 
@@ -41,7 +41,7 @@ class RunPlan:
 def plan_run(
     run_id: str, run: Run, selection: GrantSelection, sources: Sequence[str], run_log: RunLog
 ) -> RunPlan:
-    """Which grants of a run are yet to be listed, given what the previous reader did of the run.
+    """Which grants of a run are yet to be listed, given what a previous reader did of the run.
 
     Needs a running event loop.
     """
