@@ -46,8 +46,8 @@ class Topics:
     runs: Topic
     """reader.runs: backfills and reconciles with their progress; see streams/runs.py.
 
-    It also carries the heartbeats of the bridges. It is compacted. The consumer group of the readers
-    assigns its one partition to one reader, which is then the active one.
+    It also carries the heartbeats of the bridges. It is compacted. The consumer group of the
+    readers assigns its one partition to one reader, which is then the active one.
     """
     seen_changelog: Topic
     """The changelog of dedupe's table of versions, compacted."""

@@ -43,7 +43,7 @@ class GrantFollower:
         self._runs, self._remove = runs, remove
         self._removal_slots = asyncio.Semaphore(MAX_PENDING_REMOVALS)
         self.caught_up = asyncio.Event()
-        """Set once the topic was read to its end: the table is then as good as the topic."""
+        """Set once the topic was read to its end: the table then holds what the topic holds."""
 
     async def run(self) -> None:
         """Works until it is cancelled."""

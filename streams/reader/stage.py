@@ -6,7 +6,7 @@ and contacts.outcomes by assignment: in the group, two members would share those
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.3
 
 POLL_RECORDS = 500
 
-Work = Callable[[RunLog], Awaitable[None]]
+Work = Callable[[RunLog], Coroutine[None, None, None]]
 """What an active reader does, until it is cancelled. The run log is kept up to date meanwhile."""
 
 
@@ -38,7 +38,7 @@ class AssignedRuns:
 
     run_log: RunLog = field(default_factory=RunLog)
     read_to_end: bool = False
-    """Whether the partition was read to its end: before, the run log misses runs."""
+    """Whether the partition was read to its end. Before that, the run log misses runs."""
 
 
 class Reader:
@@ -140,9 +140,9 @@ class Reader:
     def _start_work(self) -> None:
         assigned = self._assigned
         if assigned is not None and assigned.read_to_end and self._task is None:
-            log.info("active")
+            log.info("this reader is active")
             self._metrics.active.set(1)
-            self._task = asyncio.create_task(_run(self._work, assigned.run_log), name="reader")
+            self._task = asyncio.create_task(self._work(assigned.run_log), name="reader")
 
     def _raise_failure(self) -> None:
         if self._task is not None and self._task.done() and not self._task.cancelled():
@@ -154,7 +154,3 @@ class Reader:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
-
-
-async def _run(work: Work, run_log: RunLog) -> None:
-    await work(run_log)
