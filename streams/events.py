@@ -1,13 +1,16 @@
-"""What travels between the stages: the key of a contact, the headers and values of each topic's
-records.
+"""The record formats of the contacts.* topics: what one stage writes and the next stage reads.
+
+The key of every record is the contact key, `grant_id/contact_id`.
 
 | topic | value | headers |
 |---|---|---|
-| contacts.events | a Nylas envelope, as received or made by us | origin, received_ms, (replay.id) |
-| contacts.changes | the contact object in full; of a deleted one its two IDs | kind, version, fingerprint, mapping, origin, received_ms |
+| contacts.events | the Nylas envelope of a notification, or one built here | origin, received_ms |
+| contacts.changes | the contact object; only its two IDs if it was deleted | `change_headers` |
 | contacts.refetch | empty | reason, not_before, received_ms |
-| contacts.outcomes | `Outcome` as JSON | |
-| contacts.dead-letter | the record exactly as it was | its own, and `dlq.*` |
+| contacts.outcomes | the outcome as JSON (streams/sink/outcomes.py) | none |
+| contacts.dead-letter | the value of the failed record, unchanged | its own, and `dlq.*` |
+
+A replayed event also carries the header `replay.id`.
 """
 
 import time
@@ -20,11 +23,18 @@ import orjson
 
 from streams.kafka.records import Headers, KafkaRecord, header
 
-PAGE_MARGIN = 600
-"""Seconds that a page is versioned before its `Date`: Nylas asks Google every five minutes
-(`/google/contacts/incremental`), so a page may not yet show a change whose event is older than the
-page. Twice that.
-"""
+# The version of a page is its `Date` less this margin. Nylas asks Google for changes every five
+# minutes (`/google/contacts/incremental`), so a page may not show a change yet whose notification
+# is older than the page. The margin is twice those five minutes.
+PAGE_MARGIN_SECONDS = 600
+
+# Digits of a number in a header. 15 digits hold milliseconds until the year 33658 and stay far
+# inside the 64 bits that JSON is written with.
+MAX_NUMBER_DIGITS = 15
+
+# Characters of an error's text that a dead letter carries: enough to act on, and small beside the
+# record.
+MAX_DETAIL_CHARACTERS = 1000
 
 
 class Origin(StrEnum):
@@ -42,7 +52,7 @@ _ORIGINS = {origin.value.encode(): origin.value for origin in Origin}
 
 
 class Kind(StrEnum):
-    """What a change says of its contact."""
+    """Whether a change updates its contact or deletes it."""
 
     UPDATED = "updated"
     DELETED = "deleted"
@@ -50,28 +60,32 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContactChange:
-    """A record of contacts.changes."""
+    """A record of contacts.changes: the newest state of a contact."""
 
     key: str
+    """The contact key, `grant_id/contact_id`."""
     kind: Kind
     version: int
-    """Seconds since the epoch; see `Version` in the design: the envelope's time, or a page's Date
-    less the margin.
+    """Epoch seconds: the time of the envelope, or the `Date` of a page less `PAGE_MARGIN_SECONDS`.
     """
     fingerprint: str
+    """Hash of the mapped fields."""
     mapping: str
+    """Hash of the field mapping that the fingerprint was made with."""
     origin: str
-    """A value of `Origin`; empty when somebody else wrote the event."""
+    """A value of `Origin`; empty if the event named none of them."""
     received_ms: int
-    """When the event entered contactstream, for the latency from there to Salesforce; 0 when that
-    is unknown.
+    """When the event entered contactstream, in epoch milliseconds; 0 if that is unknown. Serves to
+    measure the latency to Salesforce.
     """
     contact: dict[str, Any]
+    """The contact object of Nylas."""
 
 
 class UnreadableRecord(ValueError):
-    """A record that is not what its topic holds. `reason` is a word of a closed set, for the metric
-    and the dead letter.
+    """A record does not have the format of its topic.
+
+    `reason` is a word of a closed set, for the metric and the dead letter.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -79,22 +93,18 @@ class UnreadableRecord(ValueError):
         self.reason = reason
 
 
-LONGEST_NUMBER = 15
-"""Digits of a number in a header: milliseconds until the year 33658, and far inside the 64 bits
-that JSON is written with.
-"""
-
-
 def number(value: bytes | None) -> int | None:
-    """A whole number that stands in a header, such as epoch seconds; None when it is none, or
-    longer than any of ours.
+    """Parses a whole number in a header, such as epoch seconds; None if it is not such a number.
+
+    A number of more than MAX_NUMBER_DIGITS digits counts as none.
     """
-    return int(value) if value and len(value) <= LONGEST_NUMBER and value.isdigit() else None
+    return int(value) if value and len(value) <= MAX_NUMBER_DIGITS and value.isdigit() else None
 
 
 def known_origin(value: bytes | None) -> str:
-    """The header `origin`; empty when it is none of `Origin`: what ends in metrics and outcomes is
-    of a closed set.
+    """Parses the header `origin`; empty if its value is not an `Origin`.
+
+    Metrics and outcomes carry the origin, so it must come from a closed set.
     """
     return _ORIGINS.get(value or b"", "")
 
@@ -112,11 +122,10 @@ def page_envelope(
     *,
     deleted: bool = False,
 ) -> bytes:
-    """The envelope of a contact that was read, not notified: a page of a backfill, a page of one,
-    or its absence.
+    """Builds the envelope of a contact that the reader read from Nylas, or found to be deleted.
 
-    `version` is the `Date` of the answer less `PAGE_MARGIN`; `event_id` must be unique for each
-    reading.
+    `version` is the envelope's time in epoch seconds. `event_id` must be unique for each reading.
+    Raises TypeError for a contact that is nested too deeply for orjson.
     """
     return orjson.dumps(
         {
@@ -147,10 +156,10 @@ def change_headers(
 def parse_change(
     key: bytes | None, value: bytes | None, headers: Headers | None
 ) -> ContactChange | None:
-    """A record of contacts.changes; None for a tombstone (an erasure).
+    """Parses a record of contacts.changes; None for a tombstone, which erases the contact.
 
-    Raises UnreadableRecord: only the dedupe stage writes here, so this is somebody else's record or
-    a fault of ours.
+    Raises UnreadableRecord. Only the dedupe stage writes to the topic, so an unreadable record
+    comes from another program or from a bug.
     """
     if value is None:
         return None
@@ -166,7 +175,7 @@ def parse_change(
     if version is None:
         raise UnreadableRecord("not_a_change", "no version")
     if not isinstance(contact, dict) or "/" not in text:
-        raise UnreadableRecord("not_a_change", "no contact, or no contact key")
+        raise UnreadableRecord("not_a_change", "no contact object, or no contact key")
     return ContactChange(
         key=text,
         kind=kind,
@@ -180,8 +189,9 @@ def parse_change(
 
 
 def refetch_headers(reason: str, not_before: int, received_ms: int) -> Headers:
-    """Headers of a record of contacts.refetch: read this contact again, and not before `not_before`
-    (epoch seconds).
+    """Headers of a record of contacts.refetch, a request to read a contact again from Nylas.
+
+    The contact must not be read before `not_before` (epoch seconds, by the clock of Nylas).
     """
     return [
         ("reason", reason.encode()),
@@ -190,20 +200,14 @@ def refetch_headers(reason: str, not_before: int, received_ms: int) -> Headers:
     ]
 
 
-# characters of an error's text that a dead letter carries: enough to act on, small beside the
-# record
-MAX_DETAIL = 1000
-
-
 def dead_letter_headers(
     record: KafkaRecord, stage: str, reason: str, detail: str = "", attempts: int = 1
 ) -> Headers:
-    """The record's own headers and why it could not be processed; the value and the key stay as
-    they were.
+    """Headers of a dead letter: the record's own, and `dlq.*` headers that say why it failed.
 
-    `reason` is a word of a closed set. `detail` is free text for a person, and may quote the
-    contact, as Salesforce's messages do: the value beside it holds the contact anyway, and a log
-    must not take it over. A record that dies a second time keeps where it first came from:
+    `reason` is a word of a closed set. `detail` is free text for a person. It may quote the
+    contact, as messages of Salesforce do: the value of the dead letter holds the contact anyway.
+    Never copy `detail` to a log. A record that fails a second time keeps its first origin:
     `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
     """
     now = b"%d" % now_ms()
@@ -220,7 +224,7 @@ def dead_letter_headers(
     new: Headers = [
         ("dlq.stage", stage.encode()),
         ("dlq.reason", reason.encode()),
-        ("dlq.detail", detail[:MAX_DETAIL].encode(errors="replace")),
+        ("dlq.detail", detail[:MAX_DETAIL_CHARACTERS].encode(errors="replace")),
         ("dlq.attempts", b"%d" % attempts),
         ("dlq.last_failed_ms", now),
         ("dlq.original.topic", record.topic.encode()),
@@ -233,15 +237,16 @@ def dead_letter_headers(
 
 
 def now_ms() -> int:
-    """The wall clock in milliseconds since the epoch."""
+    """The wall clock in epoch milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def parse_object(value: bytes) -> dict[str, Any]:
+    """Parses the JSON object in a record's value. Raises UnreadableRecord."""
     try:
         data = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise UnreadableRecord("not_json", str(error)) from error
     if not isinstance(data, dict):
-        raise UnreadableRecord("not_json", "no object")
+        raise UnreadableRecord("not_json", "not a JSON object")
     return data

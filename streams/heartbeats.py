@@ -1,4 +1,8 @@
-"""Heartbeats of the bridges on reader.runs, and how a gap in them is noticed."""
+"""Heartbeats of the bridges on reader.runs, by which the reader notices lost notifications.
+
+A bridge writes a heartbeat while it can take notifications. A gap between two heartbeats that is
+longer than Nylas retries means that notifications may be lost.
+"""
 
 from dataclasses import dataclass
 
@@ -8,28 +12,27 @@ from streams.events import UnreadableRecord, parse_object
 from streams.kafka.records import KafkaRecord
 from streams.topics import Topics
 
+# Every bridge writes to this key, and the newest heartbeat counts. The ID of a run begins with a
+# year, so no run and no grant's progress has this key.
 HEARTBEAT_KEY = b"bridge/heartbeat"
-"""Every bridge writes to it, and the newest counts. A run's ID begins with a year, so it is
-nobody's progress.
-"""
 
-
+# Nylas sends a notification three times; the last attempt comes 10 to 20 minutes after the first.
+# If no bridge answers for longer than 10 minutes, all three attempts may have failed.
 NYLAS_RETRY_SECONDS = 600.0
-"""The last of Nylas' three attempts comes 10 to 20 minutes after the first: of a longer silence it
-may have missed the end.
-"""
 
 
 def heartbeat_record(topics: Topics, at_ms: int) -> KafkaRecord:
-    """A bridge's word that it can take notifications (epoch milliseconds). That it is acknowledged
-    says the rest: the broker takes them.
+    """A record that says that a bridge could take notifications at `at_ms` (epoch milliseconds).
+
+    Once the broker acknowledges it, it also proves that the broker took records at that time.
     """
     return KafkaRecord(topics.runs.name, HEARTBEAT_KEY, orjson.dumps({"heartbeat_ms": at_ms}), [])
 
 
 def parse_heartbeat(value: bytes) -> int:
-    """Epoch milliseconds from a heartbeat's value; unknown fields are ignored. Raises
-    UnreadableRecord.
+    """Epoch milliseconds from a heartbeat's value. Raises UnreadableRecord.
+
+    Unknown fields are ignored.
     """
     at_ms = parse_object(value).get("heartbeat_ms")
     if not isinstance(at_ms, int) or isinstance(at_ms, bool) or at_ms <= 0:
@@ -38,31 +41,34 @@ def parse_heartbeat(value: bytes) -> int:
 
 
 def events_lost(
-    previous_ms: int | None, this_ms: int, silence: float = NYLAS_RETRY_SECONDS
+    previous_ms: int | None, this_ms: int, tolerated_seconds: float = NYLAS_RETRY_SECONDS
 ) -> bool:
-    """Whether events may have been lost between two heartbeats (epoch milliseconds): `silence`, in
-    seconds, is what Nylas bridges.
+    """Whether notifications may be lost between two heartbeats (epoch milliseconds).
 
-    A heartbeat that goes back, by another bridge's clock, is no gap; nor is the first one.
+    A first heartbeat ends no gap, and neither does one that is older than the previous: the clocks
+    of two bridges may differ.
     """
-    return previous_ms is not None and this_ms - previous_ms > silence * 1000
+    return previous_ms is not None and this_ms - previous_ms > tolerated_seconds * 1000
 
 
 @dataclass(slots=True)
 class Heartbeats:
-    """The bridges' heartbeats as read so far, in epoch milliseconds: the newest, and the one that
-    ended the last gap.
-    """
+    """The heartbeats read so far. Times are epoch milliseconds."""
 
     newest_ms: int | None = None
-    lost_ms: int | None = None
+    gap_end_ms: int | None = None
+    """The heartbeat that ended the last gap in which notifications may be lost."""
 
-    def hear(self, at_ms: int, now_ms: int, silence: float = NYLAS_RETRY_SECONDS) -> None:
-        """The next heartbeat. One from a future further than `silence` is passed over: believed, it
-        would hide every gap until then.
+    def apply(
+        self, at_ms: int, now_ms: int, tolerated_seconds: float = NYLAS_RETRY_SECONDS
+    ) -> None:
+        """Takes the next heartbeat in.
+
+        A heartbeat further in the future than `tolerated_seconds` comes from a wrong clock and is
+        ignored. It would otherwise hide every gap until then.
         """
-        if at_ms - now_ms > silence * 1000:
+        if at_ms - now_ms > tolerated_seconds * 1000:
             return
-        if events_lost(self.newest_ms, at_ms, silence):
-            self.lost_ms = at_ms
+        if events_lost(self.newest_ms, at_ms, tolerated_seconds):
+            self.gap_end_ms = at_ms
         self.newest_ms = max(at_ms, self.newest_ms or 0)

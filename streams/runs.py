@@ -1,11 +1,15 @@
-"""What reader.runs holds: the requests to read address books, how far each grant has come, and the
-plain decisions over both.
+"""The record formats of reader.runs, and the state of runs as plain data.
 
-The topic is compacted, in one partition. Key `run_id` holds the request and its state, key
-`run_id/grant_id` a grant's progress; both values are JSON. Whoever holds the partition works on
-them, and finds there where its predecessor stopped. Key `cancel/run_id` asks for the run's end: a
-key of its own, because the run's belongs to the reader. One more key is the bridges' heartbeat:
-when one of them could last take notifications.
+A run is a request to read address books: a backfill or a reconcile. The command, the schedule and
+the bridge write runs, the active reader carries them out. The topic is compacted and has one
+partition. The values are JSON.
+
+| key | value |
+|---|---|
+| `run_id` | the run and its state; after the request, only the active reader writes it |
+| `run_id/grant_id` | the progress of a grant in the run; a new active reader continues there |
+| `cancel/run_id` | a request to cancel the run; the key `run_id` belongs to the reader |
+| `bridge/heartbeat` | the newest heartbeat of the bridges; see streams/heartbeats.py |
 """
 
 import secrets
@@ -22,98 +26,104 @@ from streams.heartbeats import HEARTBEAT_KEY, Heartbeats, parse_heartbeat
 from streams.kafka.records import KafkaRecord
 from streams.topics import Topics
 
-DAY = 86_400
-KEPT_FOR = 14 * DAY
-"""Seconds that a finished run stays in the topic, for `contactstream runs` to show and for the next
-run's expectations.
-"""
+# How long a finished run stays in the topic. `contactstream runs` shows it, and the next run of a
+# grant takes from it how many contacts to expect.
+FINISHED_RUN_KEPT_SECONDS = 14 * 86_400
+
+# Stands before the slash of the key that asks to cancel a run. No run has this ID, because the ID
+# of a run begins with a year.
+CANCEL = "cancel"
 
 
 class RunKind(StrEnum):
-    """Why address books are read."""
+    """A backfill publishes whole address books. A reconcile also finds what was deleted."""
 
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
 
 
 class RunState(StrEnum):
-    """How far a run, or a grant in a run, has come. `skipped` is a grant that cannot be read,
-    `merged` a run that another does too, `cancelled` what a person ended.
-    """
+    """The state of a run, or of a grant in a run."""
 
     WAITING = "waiting"
     RUNNING = "running"
     SCANNED = "scanned"
+    """A grant that was listed to its end; a reconcile has yet to compare it."""
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
+    """A grant that cannot be read, for instance because it expired."""
     MERGED = "merged"
+    """A run that another run does as well."""
     CANCELLED = "cancelled"
+    """Ended by a person before it was done."""
 
 
 FINAL = frozenset(
     {RunState.DONE, RunState.FAILED, RunState.SKIPPED, RunState.MERGED, RunState.CANCELLED}
 )
 
-CANCEL = "cancel"  # no run's ID: those start with their time
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A request to read address books, and its state. Times are epoch seconds.
-
-    `grants` are IDs or addresses, None means all; `sources` empty means those of the settings.
-    `max_delete_share` replaces the guard of the settings for this run, `not_before` lets it wait.
-    """
+    """A request to read address books, and its state. Times are epoch seconds."""
 
     kind: RunKind
     grants: tuple[str, ...] | None
+    """IDs or email addresses of the grants to read; None for all."""
     requested_at: int
     by: str
+    """What asked for the run: `command`, `schedule`, `bridge`, a topic, or the type of an event."""
     sources: tuple[str, ...] = ()
+    """Contact sources of Nylas to read; empty for those of the settings."""
     dry_run: bool = False
     max_delete_share: float | None = None
+    """Replaces the setting READER_MAX_DELETE_SHARE for this run."""
     state: RunState = RunState.WAITING
     error: str = ""
     finished_at: int | None = None
     not_before: int = 0
+    """The run does not start before this moment."""
 
     @property
-    def whole(self) -> bool:
-        """Whether it compares every address book, as the schedule does."""
+    def reconciles_everything(self) -> bool:
+        """Whether it compares the address books of all grants, as the scheduled reconcile does."""
         return self.kind is RunKind.RECONCILE and self.grants is None and not self.dry_run
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A grant in a run. `cursor` is that of the page to read next, once all before it are
-    acknowledged by Kafka.
-
-    `scan_start` is the `Date` of the first page (epoch seconds); `expected` is what the last run
-    found, None where it is not known; `incomplete` says which sources Nylas refused, while the
-    others were read.
-    """
+    """The progress of a grant in a run. Times are epoch seconds."""
 
     state: RunState
     source: str = ""
+    """The contact source that is being read."""
     cursor: str | None = None
+    """The cursor of the next page. Kafka has acknowledged every page before it."""
     pages: int = 0
     contacts: int = 0
     expected: int | None = None
+    """How many contacts the last run found; None if that is unknown."""
     scan_start: int | None = None
+    """The `Date` of the first page."""
     deleted: int = 0
     offered: int = 0
+    """Contacts offered to the sink again, because they had only filled another's record."""
     started_at: int = 0
     updated_at: int = 0
     error: str = ""
     incomplete: str = ""
+    """Which sources Nylas refused, while the others were read."""
 
 
 def new_run_id(kind: RunKind, now: float) -> str:
-    """Sorts by time and is readable in a log: `20261124T140000Z-backfill-1f2e3d`."""
-    return (
-        f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{kind.value}-{secrets.token_hex(3)}"
-    )
+    """A new run ID such as `20261124T140000Z-backfill-1f2e3d`. IDs sort by their time."""
+    return run_id_at(kind, now, secrets.token_hex(3))
+
+
+def run_id_at(kind: RunKind, moment: float, suffix: str) -> str:
+    """The ID of a run of `moment` (epoch seconds); `suffix` distinguishes runs of one second."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(moment))}-{kind.value}-{suffix}"
 
 
 def encode(value: Run | Progress) -> bytes:
@@ -132,9 +142,7 @@ def progress_key(run_id: str, grant: str) -> bytes:
 
 
 def run_record(topics: Topics, run_id: str, run: Run) -> KafkaRecord:
-    """A run as a record of reader.runs. Whoever wants address books read writes one (the command,
-    the schedule, the bridge).
-    """
+    """A run as a record of reader.runs; writing one is how to ask for a run."""
     return KafkaRecord(topics.runs.name, run_key(run_id), encode(run), [])
 
 
@@ -144,17 +152,17 @@ def progress_record(topics: Topics, run_id: str, grant: str, progress: Progress)
 
 
 def cancel_key(run_id: str) -> bytes:
-    """The key of the wish that a run ends."""
+    """The key of the request to cancel a run."""
     return f"{CANCEL}/{run_id}".encode()
 
 
 def cancel_record(topics: Topics, run_id: str) -> KafkaRecord:
-    """The wish that a run ends, as a record of reader.runs."""
+    """The request to cancel a run, as a record of reader.runs."""
     return KafkaRecord(topics.runs.name, cancel_key(run_id), b"{}", [])
 
 
 def parse_run(value: bytes) -> Run:
-    """A run from a record's value; unknown fields are ignored. Raises UnreadableRecord."""
+    """Parses the value of a run's record. Unknown fields are ignored. Raises UnreadableRecord."""
     data = parse_object(value)
     grants = data.get("grants")
     try:
@@ -178,8 +186,9 @@ def parse_run(value: bytes) -> Run:
 
 
 def parse_progress(value: bytes) -> Progress:
-    """A grant's progress from a record's value; unknown fields are ignored. Raises
-    UnreadableRecord.
+    """Parses the value of a progress record. Unknown fields are ignored.
+
+    Raises UnreadableRecord.
     """
     data = parse_object(value)
     known = {name: data[name] for name in Progress.__slots__ if name in data}
@@ -191,23 +200,25 @@ def parse_progress(value: bytes) -> Progress:
 
 @dataclass(slots=True)
 class RunLog:
-    """reader.runs as read so far."""
+    """The state of all runs: the records of reader.runs that were read so far."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     grants: dict[str, dict[str, Progress]] = field(default_factory=dict)
+    """Run ID to grant ID to progress."""
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cancelled: set[str] = field(default_factory=set)
-    """Runs that somebody asked to end."""
+    """IDs of the runs that somebody asked to cancel."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
-        """A record of the topic, in order. Raises UnreadableRecord."""
+        """Takes the next record of the topic in. Raises UnreadableRecord."""
         if key == HEARTBEAT_KEY:
             if value is not None:
-                self.heartbeats.hear(parse_heartbeat(value), now_ms())
+                self.heartbeats.apply(parse_heartbeat(value), now_ms())
             return
         run_id, slash, grant = key.decode(errors="replace").partition("/")
         if run_id == CANCEL:
-            (self.cancelled.discard if value is None else self.cancelled.add)(grant)
+            cancelled_run = grant
+            (self.cancelled.discard if value is None else self.cancelled.add)(cancelled_run)
         elif value is None:
             if slash:
                 self.grants.get(run_id, {}).pop(grant, None)
@@ -220,11 +231,11 @@ class RunLog:
             self.runs[run_id] = parse_run(value)
 
     def progress(self, run_id: str) -> dict[str, Progress]:
-        """The grants of a run."""
+        """The progress of each grant of a run, by grant ID."""
         return self.grants.setdefault(run_id, {})
 
     def expected(self, grant: str) -> int | None:
-        """How many contacts the grant had when it was last read wholly."""
+        """How many contacts the grant had when a run last read it to the end; None if unknown."""
         for run_id in sorted(self.grants, reverse=True):
             found = self.grants[run_id].get(grant)
             if found and found.state is RunState.DONE:
@@ -232,11 +243,18 @@ class RunLog:
         return None
 
     def finished_before(self, moment: float) -> list[str]:
-        """Runs that are over since before `moment` (epoch seconds); never the latest of everything,
-        from which the schedule counts.
+        """IDs of the runs that finished before `moment` (epoch seconds).
+
+        The latest reconcile of everything is left out: the schedule counts from it.
         """
-        wholes = ((run.requested_at, run_id) for run_id, run in self.runs.items() if run.whole)
-        _, latest = max(wholes, default=(0, ""))
+        _, latest = max(
+            (
+                (run.requested_at, run_id)
+                for run_id, run in self.runs.items()
+                if run.reconciles_everything
+            ),
+            default=(0, ""),
+        )
         return [
             run_id
             for run_id, run in self.runs.items()
@@ -247,8 +265,9 @@ class RunLog:
 
 
 def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
-    """The run, over: failed when one of its grants is. One of which a source was refused is done,
-    and named.
+    """The run in its final state: failed if one of its grants failed, else done.
+
+    Its `error` also counts the grants that were read without a source that Nylas refused.
     """
     failed = sorted(
         grant for grant, progress in grants.items() if progress.state is RunState.FAILED
@@ -266,7 +285,7 @@ def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
 def cancelled(
     run: Run, grants: Mapping[str, Progress], now: float
 ) -> tuple[Run, dict[str, Progress]]:
-    """The run, ended by a person, and its grants: those that were not over are cancelled."""
+    """The run and its grants after a person ended it; unfinished grants become `cancelled`."""
     over = {
         grant: progress
         if progress.state in FINAL
@@ -283,7 +302,7 @@ def cancelled(
 
 
 def check_sources(sources: Iterable[str]) -> tuple[str, ...]:
-    """The sources, each once. Raises ValueError for one that Nylas does not have."""
+    """The contact sources without repetitions. Raises ValueError for one that Nylas lacks."""
     chosen = tuple(dict.fromkeys(sources))
     unknown = [source for source in chosen if source not in SOURCES]
     if unknown:

@@ -1,4 +1,4 @@
-"""The topics: their names, their policies and why, their creation and their check."""
+"""The topics of a deployment: their names, their purposes, and their policies with the reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,52 +12,83 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Every topic of one org. A second org is a second prefix."""
+    """Every topic of one Salesforce org. A second org has a second topic prefix.
+
+    The key of contacts.* records is the contact key, `grant_id/contact_id`.
+    """
 
     events: Topic
+    """contacts.events: everything that was seen of a contact, in any order.
+
+    Written by the bridge (notifications), by the reader (pages) and by replays. Read by dedupe.
+    """
     changes: Topic
+    """contacts.changes: the newest state of each contact, compacted.
+
+    Written by dedupe only, read by the sink. The reader compares listings with it. It has one
+    partition, because one sink at a time writes to an org.
+    """
     refetch: Topic
+    """contacts.refetch: requests of dedupe to read single contacts again. Read by the reader."""
     outcomes: Topic
+    """contacts.outcomes: the result of the last write of each contact to Salesforce, compacted.
+
+    Written by the sink. The reader looks there for records that were released.
+    """
     dead_letter: Topic
+    """contacts.dead-letter: records that a stage could not process, with the reason in headers."""
     grants: Topic
+    """grants.events: notifications about grants, and what the listing of grants adds to them.
+
+    Its key is the grant ID, and it is compacted. Written by the bridge and the reader, read by the
+    reader.
+    """
     runs: Topic
+    """reader.runs: backfills and reconciles with their progress; see streams/runs.py.
+
+    It also carries the heartbeats of the bridges. It is compacted. The consumer group of the
+    readers assigns its one partition to one reader, which is then the active one.
+    """
     seen_changelog: Topic
+    """The changelog of dedupe's table of versions, compacted."""
 
     def all(self) -> list[Topic]:
-        """In the order of the flow."""
+        """Every topic, in the order of the flow."""
         return [getattr(self, field.name) for field in fields(self)]
 
 
 def topics(kafka: KafkaSettings) -> Topics:
-    """The topics of a deployment."""
+    """The topics of a deployment with their policies."""
     compact = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
 
     def kept(days: int) -> dict[str, str]:
         return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
-    # A signed notification of up to 1 MB and our headers; librdkafka's and Kafka's default of 1 MB
-    # would refuse it.
+    # These topics hold signed notifications of up to 1 MB with our headers. Kafka and librdkafka
+    # would refuse them by default, because their limit is 1 MB for the whole record.
     large = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-    prefix, many, replicas = kafka.topic_prefix, kafka.events_partitions, kafka.replication_factor
-    # An acknowledgement means that two brokers have the record, where there are two: of two
-    # replicas too, which then stop taking records while one is down. The bridge answers 503
-    # meanwhile and Nylas sends again; a lost disk gives nothing back.
+    prefix, replicas = kafka.topic_prefix, kafka.replication_factor
+    # A record counts as acknowledged only when two brokers have it, if there are two. With two
+    # replicas a topic therefore takes no records while one of them is down. The bridge answers 503
+    # meanwhile and Nylas sends again, whereas nothing restores a record that was on a lost disk.
     acknowledged = {"min.insync.replicas": str(min(2, replicas))}
 
     def topic(name: str, partitions: int, config: Mapping[str, str]) -> Topic:
         return Topic(name, partitions, {**config, **acknowledged}, replicas)
 
     return Topics(
-        events=topic(prefix + "contacts.events", many, kept(14) | large),
+        events=topic(prefix + "contacts.events", kafka.events_partitions, kept(14) | large),
         changes=topic(prefix + "contacts.changes", 1, compact | large),
         refetch=topic(prefix + "contacts.refetch", 1, kept(7)),
         outcomes=topic(prefix + "contacts.outcomes", 1, compact),
         dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
         grants=topic(prefix + "grants.events", 1, compact),
         runs=topic(prefix + "reader.runs", 1, compact),
-        # Faust names it <application>-<table>-changelog and writes to it by the partition of the
-        # source.
-        seen_changelog=topic(f"{group(kafka, 'dedupe')}-seen-changelog", many, compact),
+        # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
+        # partition that its event came from.
+        seen_changelog=topic(
+            f"{group(kafka, 'dedupe')}-seen-changelog", kafka.events_partitions, compact
+        ),
     )
 
 

@@ -7,9 +7,9 @@ import hashlib
 import struct
 from typing import NamedTuple
 
-from streams.events import PAGE_MARGIN
+from streams.events import PAGE_MARGIN_SECONDS
 
-SETTLED = PAGE_MARGIN + 1
+SETTLED = PAGE_MARGIN_SECONDS + 1
 """Seconds after an event until a page that is read has a newer version than the event. A page's
 version is its `Date` header less the margin.
 """

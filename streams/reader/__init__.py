@@ -1,1 +1,1 @@
-"""The reader: everything that asks Nylas."""
+"""The reader stage: reads contacts from Nylas and publishes them to contacts.events."""

@@ -1,4 +1,4 @@
-"""Compares complete listings with contacts.changes. Plain functions."""
+"""Compares complete listings of address books with contacts.changes: plain functions."""
 
 from array import array
 from bisect import bisect_left
@@ -6,68 +6,76 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from streams.events import PAGE_MARGIN, Kind, UnreadableRecord, parse_change
+from streams.events import PAGE_MARGIN_SECONDS, Kind, UnreadableRecord, parse_change
 from streams.kafka.records import KafkaRecord
+from streams.reader.outcome_records import parse_outcome
 from streams.reader.records import contact_hash
 
-GUARD_FROM = 10
-"""Deletions that the guard lets pass whatever their share: in an address book of five, one is a
-fifth.
-"""
+# So many deletions pass the guard whatever their share: in an address book of five contacts, one
+# is already a fifth.
+ALWAYS_ALLOWED_DELETIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A complete listing of a grant: `seen` are the hashes of its contacts' IDs, sorted; `start` is
-    the `Date` of its first page.
-
-    Of the `sources` those that Nylas `refused` were not listed, which says nothing of their
-    contacts.
-    """
+    """A complete listing of a grant's contacts."""
 
     grant: str
     start: int
+    """The `Date` of its first page, in epoch seconds."""
     sources: tuple[str, ...]
+    """The contact sources that were asked for."""
     seen: "array[int]"
+    """The hashes of the IDs of its contacts, sorted, each once."""
     refused: frozenset[str] = frozenset()
+    """Sources that Nylas refused to list. The listing says nothing about their contacts."""
 
     def holds(self, contact_id: str) -> bool:
-        """Whether the listing held the contact."""
+        """Whether the contact was listed."""
         wanted = contact_hash(contact_id)
         at = bisect_left(self.seen, wanted)
         return at < len(self.seen) and self.seen[at] == wanted
 
     def covers(self, contact: Mapping[str, Any]) -> bool:
-        """Whether the contact's source was listed; one without is of the first."""
+        """Whether the source of the contact was listed; a contact without one is of the first."""
         source = contact.get("source", self.sources[0])
         return source in self.sources and source not in self.refused
 
 
+def listing_of(
+    grant: str,
+    start: int,
+    sources: tuple[str, ...],
+    seen: "array[int]",
+    refused: Collection[str] = (),
+) -> Listing:
+    """A listing from the hashes of its contacts, in any order and with repetitions."""
+    return Listing(grant, start, sources, array("Q", sorted(set(seen))), frozenset(refused))
+
+
 @dataclass(slots=True)
 class Comparison:
-    """What contacts.changes knows of the listed grants beyond their listings, by contact key; the
-    offset is that of its last change.
+    """The differences between listings and contacts.changes.
+
+    Both fields hold the offset of a contact's last change, by contact key.
     """
 
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Grant ID to contact key to offset: contacts that live there, are older than the scan, and
-    were not listed.
-    """
-    offered: dict[str, int] = field(default_factory=dict)
-    """Contacts that live, were listed, and whose last outcome was only `filled`."""
+    """By grant ID: living contacts that are older than the listing and were not listed."""
+    only_filled: dict[str, int] = field(default_factory=dict)
+    """Living contacts that were listed and whose last outcome was only `filled`."""
 
 
 def compare(
     changes: Iterable[KafkaRecord], listings: Mapping[str, Listing], filled: Collection[str]
 ) -> Comparison:
-    """Compares contacts.changes, oldest first, with complete listings. The last record of a key
-    decides.
+    """Compares contacts.changes with complete listings, by grant ID.
 
-    A contact is missing when the listing does not hold it, its version is older than the scan's
-    start less the margin (one created or changed meanwhile lives), and its source is one that was
-    listed. A record that is no change is passed over.
+    `changes` are in the order of their offsets; the last record of a key decides. `filled` are the
+    keys of contacts whose last outcome was `filled`. A contact is missing if the listing does not
+    hold it, its source was listed, and its version is older than the start of the listing less the
+    page margin: a contact that was created or changed during the listing is not missing. Unreadable
+    records count as no change.
     """
     found = Comparison()
     for record in changes:
@@ -81,77 +89,50 @@ def compare(
             continue
         missing = found.missing.setdefault(grant, {})
         missing.pop(key, None)
-        found.offered.pop(key, None)
+        found.only_filled.pop(key, None)
         try:
             change = parse_change(record.key, record.value, record.headers)
         except UnreadableRecord:
             continue
         if change is None or change.kind is Kind.DELETED:
             continue
+        older = change.version < listing.start - PAGE_MARGIN_SECONDS
         if listed:
-            found.offered[key] = record.offset
-        elif change.version < listing.start - PAGE_MARGIN and listing.covers(change.contact):
+            found.only_filled[key] = record.offset
+        elif older and listing.covers(change.contact):
             missing[key] = record.offset
     return found
 
 
-def guarded(missing: int, listed: int, share: float) -> bool:
-    """Whether so many deletions are more than the configured share of what is known, and so more
-    likely a fault than the truth.
+def guard_error(missing: int, listed: int, max_share: float) -> str:
+    """Why so many deletions must not be published; empty if they may.
+
+    More than the share `max_share` of the known contacts is more likely a fault than the truth.
     """
-    return missing > GUARD_FROM and missing > share * (missing + listed)
+    if missing <= ALWAYS_ALLOWED_DELETIONS or missing <= max_share * (missing + listed):
+        return ""
+    return (
+        f"stopped by the guard: {missing} contacts would be deleted, {listed} were listed, and at "
+        f"most {max_share:.0%} may be deleted. If the deletions are right, run: "
+        "contactstream reconcile --all --max-delete-share 1"
+    )
 
 
 def filled_keys(outcomes: Iterable[KafkaRecord], grants: Collection[str]) -> set[str]:
-    """Contacts of the grants whose last outcome was `filled`: another contact owned the record,
-    which it may have given up since.
+    """Keys of the contacts of these grants whose last outcome was `filled`.
+
+    Such a contact matched a record of another contact. That contact may have released it since.
     """
     filled: set[str] = set()
     for record in outcomes:
         key = (record.key or b"").decode(errors="replace")
         if key.partition("/")[0] in grants:
-            (filled.add if read_outcome(record)[0] == "filled" else filled.discard)(key)
+            (filled.add if parse_outcome(record).outcome == "filled" else filled.discard)(key)
     return filled
 
 
-def read_outcome(record: KafkaRecord) -> tuple[str, str]:
-    """What a record of contacts.outcomes says: the outcome, and the ID of the Salesforce record.
-    Empty where it says nothing.
-    """
-    outcome = _outcome(record)
-    return str(outcome.get("outcome") or ""), str(outcome.get("id") or "")
-
-
-def _outcome(record: KafkaRecord) -> Mapping[str, Any]:
-    try:
-        outcome = orjson.loads(record.value or b"null")
-    except orjson.JSONDecodeError:
-        return {}
-    return outcome if isinstance(outcome, dict) else {}
-
-
-def _guard_text(missing: int, listed: int, share: float) -> str:
-    return (
-        f"stopped by the guard: {missing} contacts would be deleted, {listed} were listed, and at most {share:.0%} may be. "
-        "If it is right: contactstream reconcile --all --max-delete-share 1"
-    )
-
-
-def listing_of(
-    grant: str,
-    start: int,
-    sources: tuple[str, ...],
-    seen: "array[int]",
-    refused: Collection[str] = (),
-) -> Listing:
-    """A listing of what was seen, in whatever order and however often."""
-    return Listing(grant, start, sources, array("Q", sorted(set(seen))), frozenset(refused))
-
-
 def living_keys(changes: Iterable[KafkaRecord], grants: Collection[str]) -> dict[str, int]:
-    """The keys of these grants' contacts that contacts.changes holds as living, each with its
-    version.
-    """
+    """The contacts of these grants whose last change is no deletion: key to version."""
     living: dict[str, int] = {}
     for record in changes:
         key = (record.key or b"").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Holds back bulk work while the stages behind are lagging."""
+"""Holds back bulk reading while dedupe or the sink lags behind, so that live changes go first."""
 
 import asyncio
 import time
@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-CHECK_EVERY = (
-    1.0  # seconds: at the reader's rate a few pages pass between two looks, little beside the bound
-)
+# How long a measured lag is relied on. At the speed of the reader only a few pages pass in a
+# second, little beside the bound.
+LAG_CHECK_SECONDS = 1.0
 
 
 class Gate:
-    """Lets bulk work through while `read_lag()` is at most `bound`. `read_lag` blocks, and may
-    raise KafkaException.
+    """Lets bulk reading through while the lag is at most `bound` records.
+
+    `read_lag` blocks and may raise KafkaException. `on_wait` is called each time that the gate is
+    found closed.
     """
 
     def __init__(
@@ -21,25 +23,24 @@ class Gate:
     ) -> None:
         self._read_lag, self._bound, self._on_wait = read_lag, bound, on_wait
         self._lock = asyncio.Lock()
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._room = 0
 
     async def wait(self, records: int) -> None:
-        """Returns when so many more records may be published. What was let through since the last
-        look counts as lag.
+        """Returns when `records` more records may be published.
 
-        No bound in time: live changes go first, for as long as they take.
+        Records that were let through since the last check count as lag. The wait has no deadline:
+        live changes go first for as long as they take. Callers are let through in their order.
         """
-        async with self._lock:  # in turn: whoever waits longest goes first
-            while not (self._room > 0 and time.monotonic() - self._looked_at < CHECK_EVERY):
+        async with self._lock:
+            while not (self._room > 0 and time.monotonic() - self._checked_at < LAG_CHECK_SECONDS):
                 try:
                     self._room = self._bound - await asyncio.to_thread(self._read_lag)
-                except (
-                    KafkaException
-                ):  # the broker is away: the publisher says so, and the gate asks again
+                except KafkaException:
+                    # The broker is away. The publisher reports that; the gate stays closed.
                     self._room = 0
-                self._looked_at = time.monotonic()
+                self._checked_at = time.monotonic()
                 if self._room <= 0:
                     self._on_wait()
-                    await asyncio.sleep(CHECK_EVERY)
+                    await asyncio.sleep(LAG_CHECK_SECONDS)
             self._room -= records

@@ -1,5 +1,8 @@
-"""What the life of a grant asks of the reader: a new one is read, one that signed in again is
-compared, a deleted one's contacts go.
+"""Records of grants.events: their format, what each asks of the reader, and the table of grants.
+
+Most are notifications that the bridge stored. The reader adds records of type `grant.listed` and
+`grant.deleted` where the listing of grants differs from what the notifications said. Plain
+functions and data.
 """
 
 import hashlib
@@ -16,12 +19,11 @@ from connectors.nylas.model import parse_json, parse_time
 from streams.kafka.records import KafkaRecord
 from streams.topics import Topics
 
-REAUTHENTICATED = 25027
-"""Code of a grant.updated that follows a new sign-in. Nylas replays what it missed for 72 hours at
-the most, so all is compared.
-"""
+# The code of a grant.updated that follows a new sign-in. Nylas sends later what it could not notify
+# of meanwhile, but only for the last 72 hours. So everything is compared.
+REAUTHENTICATED_CODE = 25027
 
-EVENTS = (
+EVENT_TYPES = (
     "grant.created",
     "grant.updated",
     "grant.expired",
@@ -33,7 +35,7 @@ STATUSES = ("valid", "expired", "deleted")
 
 
 class GrantAction(StrEnum):
-    """What a grant's event asks for."""
+    """What the reader does for an event of a grant."""
 
     NOTHING = "nothing"
     BACKFILL = "backfill"
@@ -43,107 +45,113 @@ class GrantAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GrantEvent:
-    """A record of grants.events. `time` is the envelope's (epoch seconds), `status` what the grant
-    is after it.
-    """
+    """An event of a grant."""
 
     grant: str
     type: str
+    """One of EVENT_TYPES."""
     id: str
     time: int
-    ask: GrantAction
+    """The time of the envelope, in epoch seconds."""
+    action: GrantAction
     status: str | None
+    """The status of the grant after the event, one of STATUSES; None if that is not known."""
 
 
 def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:
-    """A grant's event; None for what is none (it was kept because its signature was right, and says
-    nothing to us).
+    """Parses a record of grants.events; None if it is not an event of a grant.
 
-    The grant is the one that the envelope names, else the record's key.
+    The bridge stores every body whose signature is right, so the topic may hold other values. The
+    grant is the one that the envelope names, else the key of the record.
     """
     try:
-        envelope = parse_json(
-            record.value or b"null"
-        )  # as the bridge: what it stored for its signature is read here too
+        # The parser that the bridge uses, so that whatever the bridge stored can be read here.
+        envelope = parse_json(record.value or b"null")
     except UnreadableBody:
         return None
     if not isinstance(envelope, dict):
         return None
-    kind = str(envelope.get("type") or "")
+    event_type = str(envelope.get("type") or "")
     data = envelope.get("data")
     inner = data.get("object") if isinstance(data, dict) else None
     grant_object: Mapping[str, Any] = inner if isinstance(inner, dict) else {}
     grant = grant_object.get("grant_id") or (record.key or b"").decode(errors="replace")
-    moment = parse_time(envelope.get("time"))
-    event_id = envelope.get("id")
     if not isinstance(grant, str) or not grant:
         return None
-    ask, status = _meaning(kind, grant_object)
+    envelope_time = parse_time(envelope.get("time"))
+    event_id = envelope.get("id")
+    if not event_id:
+        event_id = hashlib.blake2b(record.value or b"", digest_size=8).hexdigest()
+    action, status = _action_and_status(event_type, grant_object)
     return GrantEvent(
         grant=grant,
-        type=kind if kind in EVENTS else "other",
-        id=str(event_id)
-        if event_id
-        else hashlib.blake2b(record.value or b"", digest_size=8).hexdigest(),
-        time=record.timestamp_ms // 1000 if moment is None else moment,
-        ask=ask,
+        type=event_type if event_type in EVENT_TYPES else "other",
+        id=str(event_id),
+        time=record.timestamp_ms // 1000 if envelope_time is None else envelope_time,
+        action=action,
         status=status,
     )
 
 
-def _meaning(kind: str, grant: Mapping[str, Any]) -> tuple[GrantAction, str | None]:
-    if kind == "grant.created":
+def _action_and_status(event_type: str, grant: Mapping[str, Any]) -> tuple[GrantAction, str | None]:
+    if event_type == "grant.created":
         return GrantAction.BACKFILL, "valid"
-    if kind == "grant.expired":
+    if event_type == "grant.expired":
         return GrantAction.NOTHING, "expired"
-    if kind == "grant.deleted":
+    if event_type == "grant.deleted":
         return GrantAction.REMOVE, "deleted"
-    if kind == "grant.updated":
-        again = grant.get("reauthentication_flag") is True or str(grant.get("code")) == str(
-            REAUTHENTICATED
-        )
-        return (GrantAction.RECONCILE if again else GrantAction.NOTHING), "valid" if again else None
-    if kind == "grant.listed":
-        return GrantAction.NOTHING, "valid" if grant.get(
-            "grant_status", "valid"
-        ) == "valid" else "expired"
+    if event_type == "grant.updated":
+        if grant.get("reauthentication_flag") is True or str(grant.get("code")) == str(
+            REAUTHENTICATED_CODE
+        ):
+            return GrantAction.RECONCILE, "valid"
+        return GrantAction.NOTHING, None
+    if event_type == "grant.listed":
+        valid = grant.get("grant_status", "valid") == "valid"
+        return GrantAction.NOTHING, "valid" if valid else "expired"
     return GrantAction.NOTHING, None
 
 
 @dataclass(slots=True)
 class GrantTable:
-    """Every grant's status, as grants.events has told it so far."""
+    """The status of every grant, from the records of grants.events that were read so far."""
 
     status: dict[str, str] = field(default_factory=dict)
+    """Grant ID to one of STATUSES."""
     since: dict[str, int] = field(default_factory=dict)
-    """When the event happened that the status is from, epoch seconds."""
+    """Grant ID to the time of the event that the status comes from, in epoch seconds."""
 
     def apply(self, event: GrantEvent) -> None:
-        """An event, in the order of the topic, which is not always that in which they happened:
-        Nylas promises none.
+        """Takes the next event of the topic in.
+
+        Nylas promises no order of its notifications, so an event that happened earlier than the one
+        known does not count.
         """
         if event.status is not None and event.time >= self.since.get(event.grant, 0):
             self.status[event.grant], self.since[event.grant] = event.status, event.time
 
     def deleted(self) -> set[str]:
-        """Grants that are gone."""
+        """IDs of the grants that were deleted."""
         return {grant for grant, status in self.status.items() if status == "deleted"}
 
     def count(self) -> dict[str, int]:
-        """Grants by status."""
+        """Numbers of grants by status."""
         statuses = list(self.status.values())
         return {status: statuses.count(status) for status in STATUSES}
 
-    def news(self, listed: Sequence[Grant]) -> list[Grant]:
-        """Those whose status in the listing is another than the one known."""
+    def changed_in(self, listed: Sequence[Grant]) -> list[Grant]:
+        """The listed grants whose status differs from the one known here."""
         return [
             grant
             for grant in listed
             if self.status.get(grant.id) != ("valid" if grant.valid else "expired")
         ]
 
-    def vanished(self, listed: Sequence[Grant]) -> list[str]:
-        """Grants known as living that a whole listing lacks: their deletion was missed."""
+    def missing_from(self, listed: Sequence[Grant]) -> list[str]:
+        """IDs of grants that are not known as deleted and that a complete listing lacks.
+
+        The notification of their deletion was missed.
+        """
         present = {grant.id for grant in listed}
         return sorted(
             grant
@@ -152,40 +160,41 @@ class GrantTable:
         )
 
 
-def plausible(vanished: int, listed: int, share: float) -> bool:
-    """Whether so many vanished grants may be believed: with the key of another application none is
-    found at all.
+def plausibly_deleted(missing: int, listed: int, max_share: float) -> bool:
+    """Whether so many grants missing from the listing may have been deleted.
+
+    The API key of another application lists none of the known grants.
     """
-    return listed > 0 and (vanished == 1 or vanished <= share * (vanished + listed))
+    return listed > 0 and (missing == 1 or missing <= max_share * (missing + listed))
 
 
-def listed_record(topics: Topics, grant: Grant, served_at: int) -> KafkaRecord:
-    """What the listing says of a grant, as an event of grants.events."""
-    described = {
+def listed_record(topics: Topics, grant: Grant, listed_at: int) -> KafkaRecord:
+    """The status of a grant in the listing, as a record of grants.events."""
+    fields = {
         "grant_id": grant.id,
         "provider": grant.provider,
         "email": grant.email,
         "grant_status": "valid" if grant.valid else "invalid",
     }
-    return _record(topics, grant.id, "grant.listed", served_at, described)
+    return _record(topics, grant.id, "grant.listed", listed_at, fields)
 
 
-def deleted_record(topics: Topics, grant: str, served_at: int) -> KafkaRecord:
-    """The deletion of a grant that Nylas no longer knows, whose own notification was missed."""
-    return _record(topics, grant, "grant.deleted", served_at, {"grant_id": grant})
+def deleted_record(topics: Topics, grant: str, deleted_at: int) -> KafkaRecord:
+    """The deletion of a grant whose own notification was missed, as a record of grants.events."""
+    return _record(topics, grant, "grant.deleted", deleted_at, {"grant_id": grant})
 
 
 def _record(
-    topics: Topics, grant: str, kind: str, served_at: int, described: Mapping[str, Any]
+    topics: Topics, grant: str, event_type: str, event_time: int, fields: Mapping[str, Any]
 ) -> KafkaRecord:
     value = orjson.dumps(
         {
             "specversion": "1.0",
-            "type": kind,
+            "type": event_type,
             "source": "/contactstream/listing",
-            "id": f"{kind}/{grant}/{served_at}",
-            "time": served_at,
-            "data": {"object": described},
+            "id": f"{event_type}/{grant}/{event_time}",
+            "time": event_time,
+            "data": {"object": fields},
         }
     )
     return KafkaRecord(topics.grants.name, grant.encode(), value, [])

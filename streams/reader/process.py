@@ -1,44 +1,180 @@
 """The reader process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
-import ctypes
+from dataclasses import dataclass
 
+import structlog
+from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
+from connectors.nylas.client import NylasClient
+from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
+from streams.kafka.lag import LagReader
+from streams.kafka.publisher import Publisher
+from streams.kafka.snapshot import Snapshots
 from streams.metrics import ReaderMetrics
+from streams.reader.context import Publish, ReaderContext
+from streams.reader.gate import Gate
+from streams.reader.grant_events import GrantTable
+from streams.reader.grant_follower import GrantFollower
+from streams.reader.grant_listing import GrantListing
+from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
+from streams.reader.malloc import limit_malloc_arenas
+from streams.reader.reconcile import Reconciler
+from streams.reader.refetch import RefetchConsumer, Refetcher
+from streams.reader.reoffer import Reoffer
+from streams.reader.retries import retrying_publish
+from streams.reader.run_executor import RunDefaults, RunExecutor
+from streams.reader.run_scheduler import RunScheduler
+from streams.reader.run_writer import RunWriter
+from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
+from streams.reader.takeover import Takeover
+from streams.runs import RunLog
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
+from streams.topics import Topics, group, topics
 
-STALLED_AFTER = 60.0  # seconds without a round of the main loop; a round takes POLL_SECONDS
+log = structlog.get_logger()
+
+# The main loop goes round every POLL_SECONDS (streams/reader/stage.py). After a minute without it
+# hangs.
+STALLED_SECONDS = 60.0
+
+# A broker that restarts is back by then. After that the records are published again.
+DELIVERY_SECONDS = 20.0
+
+# For records in flight when the process stops. What is not acknowledged by then is read again.
+CLOSE_SECONDS = 5.0
 
 
-M_ARENA_MAX, ARENAS = (
-    -8,
-    2,
-)  # glibc's name for the option (malloc.h); two cores rarely wait for each other on two pools
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that the active reader needs."""
+
+    kafka: KafkaSettings
+    nylas: NylasSettings
+    reader: ReaderSettings
 
 
 def run(
     kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: ReaderSettings
 ) -> int:
-    """Runs the reader until SIGTERM or SIGINT; returns the process's exit code."""
+    """Runs the reader until SIGTERM or SIGINT; returns the exit status, 0.
+
+    An error that the reader cannot continue after is raised, so that the process ends with 1.
+    """
     limit_malloc_arenas()
     registry = CollectorRegistry()
-    metrics, health = ReaderMetrics(registry), Health(STALLED_AFTER)
+    metrics, health = ReaderMetrics(registry), Health(STALLED_SECONDS)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        return asyncio.run(Reader(kafka, nylas, settings, metrics, health).main())
+        return asyncio.run(_serve(Settings(kafka, nylas, settings), metrics, health))
     finally:
         ops.stop()
 
 
-def limit_malloc_arenas() -> None:
-    """Keeps the C library's allocator to few pools. By default every thread has one, which keeps
-    what it once held, and each reading of a topic brings five threads of a Kafka client. Where the
-    library is not glibc nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
+async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> int:
+    stopping = stop_asked()
+    kafka, names = settings.kafka, topics(settings.kafka)
+    wanted = [topic.name for topic in names.all() if topic is not names.seen_changelog]
+    ready = await asyncio.to_thread(
+        wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
+    )
+    if not ready:
+        return 0
+    publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+    publisher.open()
+    publish = retrying_publish(publisher, health)
+
+    async def work(run_log: RunLog) -> None:
+        await _read_address_books(settings, names, publish, metrics, health, run_log)
+
+    session_timeout = settings.reader.session_timeout
+    config = consumer_config(kafka, group(kafka, "reader"), session_timeout=session_timeout)
+    consumer = Consumer(config | {"enable.partition.eof": True})
+    reader = Reader(consumer, names.runs.name, work, session_timeout, metrics, health)
+    try:
+        await reader.run(stopping)
+    finally:
+        unacknowledged = await publisher.close(CLOSE_SECONDS)
+        if unacknowledged:
+            log.warning(
+                "stopped with records not acknowledged; they are read again", records=unacknowledged
+            )
+    return 0
+
+
+async def _read_address_books(
+    settings: Settings,
+    names: Topics,
+    publish: Publish,
+    metrics: ReaderMetrics,
+    health: Health,
+    run_log: RunLog,
+) -> None:
+    """The work of the active reader, until it is cancelled."""
+    kafka = settings.kafka
+    lags = LagReader(client_config(kafka))
+    context = ReaderContext(names, publish, _gate(settings, names, lags, metrics), metrics)
+    grants, runs = GrantTable(), RunWriter(run_log, publish, names)
+    client = _client(settings.nylas, metrics)
+    async with Snapshots(kafka) as snapshots, client, asyncio.TaskGroup() as tasks:
+        scanner = Scanner(context, client, settings.reader.concurrent_grants)
+        reoffer = Reoffer(context, snapshots)
+        remover = GrantRemover(context, client, snapshots)
+        max_delete_share = settings.reader.max_delete_share
+        executor = RunExecutor(
+            run_log,
+            runs,
+            GrantListing(context, client, grants, max_delete_share),
+            scanner,
+            Reconciler(context, client, snapshots, reoffer),
+            remover,
+            RunDefaults(settings.nylas.sources, max_delete_share),
+        )
+        dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
+        deleted_grants = DeletedGrants(executor.until_idle, dedupe, remover)
+        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.remove)
+        refetcher = Refetcher(context, client, grants)
+        tasks.create_task(scanner.run())
+        tasks.create_task(refetcher.run())
+        tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
+        tasks.create_task(Takeover(kafka, context, snapshots, reoffer).run())
+        tasks.create_task(follower.run())
+        # A run compares the listing of grants with the table, so the table must be complete.
+        await follower.caught_up.wait()
+        scheduler = RunScheduler(run_log, runs, executor, settings.reader.reconcile_every)
+        tasks.create_task(scheduler.run())
+
+
+def _gate(settings: Settings, names: Topics, lags: LagReader, metrics: ReaderMetrics) -> Gate:
+    kafka = settings.kafka
+    dedupe, sink = group(kafka, "dedupe"), group(kafka, "sink")
+
+    def read_lag() -> int:
+        dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
+        return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
+
+    return Gate(read_lag, settings.reader.max_lag, metrics.waits.labels("sink_lag").inc)
+
+
+def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:
+    def on_call(kind: str, status: int | None, _seconds: float) -> None:
+        metrics.calls.labels(kind, _status_class(status)).inc()
+
+    return NylasClient(
+        nylas.api_url,
+        nylas.api_key.get_secret_value(),
+        on_call=on_call,
+        on_wait=lambda reason: metrics.waits.labels(reason).inc(),
+    )
+
+
+def _status_class(status: int | None) -> str:
+    """The label of an HTTP status: `200` and `429` themselves, else its class such as `5xx`."""
+    if status is None:
+        return "none"
+    return str(status) if status in (200, 429) else f"{status // 100}xx"

@@ -1,13 +1,13 @@
-"""Builds the records that the reader publishes."""
+"""Builds the records that the reader publishes to contacts.events: pages and deletions."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from connectors.nylas.model import contact_key, usable_id
 from streams.events import (
-    PAGE_MARGIN,
+    PAGE_MARGIN_SECONDS,
     Origin,
     dead_letter_headers,
     event_headers,
@@ -18,15 +18,12 @@ from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import KafkaRecord
 from streams.topics import Topics
 
-ROOM_FOR_HEADERS = 4096  # bytes of a record beside its value, at the most
-
-
-Publish = Callable[[Sequence[KafkaRecord]], Awaitable[None]]
-"""Returns once all records are acknowledged; waits for a broker that is away."""
+# The most that a record holds beside its key and value.
+MAX_HEADER_BYTES = 4096
 
 
 def contact_hash(contact_id: str) -> int:
-    """Eight bytes that stand for a contact ID: a million of them are 8 MB."""
+    """A hash of a contact ID in eight bytes; a million of them take 8 MB."""
     return int.from_bytes(
         hashlib.blake2b(contact_id.encode(errors="surrogatepass"), digest_size=8).digest()
     )
@@ -40,31 +37,35 @@ def page_records(
     served_at: int,
     contacts: Sequence[dict[str, Any]],
 ) -> list[KafkaRecord]:
-    """The records of a page: events, and a dead letter for each contact that no event can carry.
+    """The records of a page: an event for each contact, or a dead letter if no event can carry it.
 
-    That is one without an ID, which nothing could ever update, one that is larger than a record may
-    be, and one that is nested deeper than JSON is written here (254 levels with its envelope).
+    `served_at` is the `Date` of the answer in epoch seconds. Contacts that no event can carry: one
+    without a usable ID, which no later event could update; one that is larger than a record may be;
+    and one that is nested deeper than orjson writes (254 levels with its envelope).
     """
     received = now_ms()
     records = []
     for index, contact in enumerate(contacts):
-        identity = contact.get("id")
-        if not usable_id(identity):
-            slim = KafkaRecord(
+        contact_id = contact.get("id")
+        if not usable_id(contact_id):
+            without_content = KafkaRecord(
                 topics.events.name, grant.encode(), b"{}", event_headers(origin, received)
             )
-            records.append(_dead(topics, slim, "no_contact_id", f"request {request_id}"))
+            records.append(
+                _dead_letter(topics, without_content, "no_contact_id", f"request {request_id}")
+            )
             continue
-        whole = contact if contact.get("grant_id") == grant else {**contact, "grant_id": grant}
-        key = contact_key(grant, identity).encode()
+        if contact.get("grant_id") != grant:
+            contact = {**contact, "grant_id": grant}
+        key = contact_key(grant, contact_id).encode()
         records.append(
             contact_record(
                 topics,
                 key,
                 origin,
                 f"{request_id}/{index}",
-                served_at - PAGE_MARGIN,
-                whole,
+                served_at - PAGE_MARGIN_SECONDS,
+                contact,
                 received,
             )
         )
@@ -80,8 +81,9 @@ def contact_record(
     contact: Mapping[str, Any],
     received_ms: int,
 ) -> KafkaRecord:
-    """The event of one contact, or the dead letter of what no event can carry, its two IDs without
-    the rest.
+    """The event of one contact, or a dead letter with its two IDs if no event can carry it.
+
+    `version` is in epoch seconds.
     """
     headers = event_headers(origin, received_ms)
     try:
@@ -89,26 +91,27 @@ def contact_record(
     except TypeError:
         reason, detail = "too_deep", "nested deeper than it can be written; the value is left out"
     else:
-        if len(value) + len(key) + ROOM_FOR_HEADERS <= MAX_MESSAGE_BYTES:
+        if len(value) + len(key) + MAX_HEADER_BYTES <= MAX_MESSAGE_BYTES:
             return KafkaRecord(topics.events.name, key, value, headers)
         reason, detail = "too_large", f"{len(value)} bytes; the value is left out"
     grant, _, contact_id = key.decode().partition("/")
-    slim = page_envelope(
+    only_ids = page_envelope(
         origin, event_id, version, {"grant_id": grant, "id": contact_id, "object": "contact"}
     )
-    return _dead(topics, KafkaRecord(topics.events.name, key, slim, headers), reason, detail)
+    record = KafkaRecord(topics.events.name, key, only_ids, headers)
+    return _dead_letter(topics, record, reason, detail)
 
 
-def absence_record(
+def deletion_record(
     topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int
 ) -> KafkaRecord:
-    """The event that says that a contact is gone as of `version`."""
-    gone = {"grant_id": grant, "id": contact_id, "object": "contact"}
-    value = page_envelope(origin, event_id, version, gone, deleted=True)
+    """The event of a contact that is deleted as of `version` (epoch seconds)."""
+    only_ids = {"grant_id": grant, "id": contact_id, "object": "contact"}
+    value = page_envelope(origin, event_id, version, only_ids, deleted=True)
     key = contact_key(grant, contact_id).encode()
     return KafkaRecord(topics.events.name, key, value, event_headers(origin, now_ms()))
 
 
-def _dead(topics: Topics, record: KafkaRecord, reason: str, detail: str) -> KafkaRecord:
+def _dead_letter(topics: Topics, record: KafkaRecord, reason: str, detail: str) -> KafkaRecord:
     headers = dead_letter_headers(record, "reader", reason, detail)
     return replace(record, topic=topics.dead_letter.name, headers=headers)

@@ -24,7 +24,7 @@ from tests.faults.harness.scenario import Scenario, change, event
 from tests.support.kafka import Kafka
 from tests.support.paths import ROOT
 from tests.support.processes import Process, Processes
-from tests.support.reader_harness import Desk, grant, people
+from tests.support.reader_harness import ReaderHarness, grant, people
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
@@ -130,7 +130,7 @@ def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scenario) -> None:
     assert peaks[1] < peaks[0] * GROWTH
 
 
-def read_book(desk: Desk, grant_id: str, count: int) -> int:
+def read_book(desk: ReaderHarness, grant_id: str, count: int) -> int:
     """Peak bytes of a fresh reader that reads an address book of so many contacts."""
     reader = desk.reader()
     said = desk.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
@@ -146,7 +146,7 @@ def read_book(desk: Desk, grant_id: str, count: int) -> int:
 def test_a_readers_memory_does_not_grow_with_the_address_book(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    desk = Desk(
+    desk = ReaderHarness(
         kafka,
         processes,
         tmp_path,
@@ -161,7 +161,7 @@ def test_a_readers_memory_does_not_grow_with_the_address_book(
 def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_again(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    desk = Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
+    desk = ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
     peaks = []
     for first, records in ((0, ASKED), (ASKED, 9 * ASKED)):
         for start in range(first, first + records, ASKED):
@@ -222,7 +222,7 @@ def test_a_reader_stops_within_the_grace_period_in_the_middle_of_an_address_book
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
     world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
-    desk = Desk(kafka, processes, tmp_path, world)
+    desk = ReaderHarness(kafka, processes, tmp_path, world)
     reader = desk.reader()
     desk.command("backfill", "--all", "--no-wait")
     wait_until(
@@ -279,7 +279,7 @@ def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
 ) -> None:
     broker, proxy = proxied_broker
     world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
-    desk = Desk(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
+    desk = ReaderHarness(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
     reader = desk.reader()
     desk.command("backfill", "--all", "--no-wait")
     wait_until(

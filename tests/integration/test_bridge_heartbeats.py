@@ -18,7 +18,7 @@ from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_harness import Desk, grant, keys, people
+from tests.support.reader_harness import ReaderHarness, grant, keys, people
 from tests.support.waiting import until, wait_until
 from tests.support.webhooks import SECRET, contact_body, envelope_body, request, send_all
 
@@ -28,8 +28,8 @@ MINUTE = 60_000
 
 
 @pytest.fixture
-def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Desk:
-    return Desk(kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
+def harness(kafka: Kafka, processes: Processes, tmp_path: Path) -> ReaderHarness:
+    return ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]})
 
 
 @pytest.fixture
@@ -84,38 +84,38 @@ def all_over(kafka: Kafka) -> bool:
 
 
 def test_after_a_gap_longer_than_nylas_retries_everything_is_read_again_once(
-    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+    kafka: Kafka, harness: ReaderHarness, bridge: Callable[[], tuple[Process, int]]
 ) -> None:
     last = now_ms() - int(NYLAS_RETRY_SECONDS * 1000) - MINUTE
     beat(kafka, last - MINUTE, last)
-    reader = desk.reader(READER_RECONCILE_EVERY="0")
+    reader = harness.reader(READER_RECONCILE_EVERY="0")
     wait_until(lambda: reader.metric("contactstream_reader_active") == 1, "the reader works", 60)
     assert runs(kafka) == {}, "no heartbeat ends the gap yet"
     bridge()
     wait_until(lambda: all_over(kafka), "everything is read again", 60)
     (run,) = runs(kafka).values()
     assert (run.kind, run.grants, run.by) == (RunKind.RECONCILE, None, "bridge")
-    assert keys(desk.events()) == {"g1/c0", "g1/c1", "g1/c2"}
+    assert keys(harness.events()) == {"g1/c0", "g1/c1", "g1/c2"}
     reader.kill()
-    again = desk.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="6")
+    again = harness.reader(READER_RECONCILE_EVERY="0", READER_SESSION_TIMEOUT="6")
     wait_until(
         lambda: again.metric("contactstream_reader_active") == 1,
         "another reader sees the same gap",
         60,
     )
     # The reader requests its own runs before it begins one of a command.
-    desk.command("backfill", "--all")
+    harness.command("backfill", "--all")
     assert [run.by for run in runs(kafka).values()] == ["bridge", "command"]
 
 
 def test_without_a_gap_nothing_is_read_again(
-    kafka: Kafka, desk: Desk, bridge: Callable[[], tuple[Process, int]]
+    kafka: Kafka, harness: ReaderHarness, bridge: Callable[[], tuple[Process, int]]
 ) -> None:
     beat(kafka, now_ms() - 5 * MINUTE)
-    desk.reader(READER_RECONCILE_EVERY="0")
+    harness.reader(READER_RECONCILE_EVERY="0")
     bridge()
     wait_until(lambda: len(heartbeats(kafka)) > 1, "the bridge has sent a heartbeat", 30)
-    desk.command("backfill", "--all")
+    harness.command("backfill", "--all")
     assert [run.by for run in runs(kafka).values()] == ["command"]
 
 
@@ -126,8 +126,8 @@ async def test_a_last_attempt_refused_while_the_broker_paused_too_long_has_every
     bridge: Callable[[], tuple[Process, int]],
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "last.")
-    desk = await asyncio.to_thread(
-        Desk, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]}
+    harness = await asyncio.to_thread(
+        ReaderHarness, kafka, processes, tmp_path, {"grants": [grant("g1", people(3))]}
     )
     process, port = await asyncio.to_thread(bridge)
     assert (await send_all(port, [request(contact_body("g", "before"))]))[0].status == 200
@@ -141,6 +141,6 @@ async def test_a_last_attempt_refused_while_the_broker_paused_too_long_has_every
         own_broker.resume()
     await until(lambda: process.ask("/readyz")[0] == 200, "it is ready again", 60)
     await until(lambda: asyncio.to_thread(asked_by_bridge, kafka), "a reconcile is requested", 60)
-    desk.reader(READER_RECONCILE_EVERY="0")
+    harness.reader(READER_RECONCILE_EVERY="0")
     await until(lambda: asyncio.to_thread(all_over, kafka), "everything is read again", 60)
-    assert keys(desk.events()) >= {"g1/c0", "g1/c1", "g1/c2"}
+    assert keys(harness.events()) >= {"g1/c0", "g1/c1", "g1/c2"}

@@ -1,6 +1,4 @@
-"""Identities that move, and grants that come and go, through every stage into the org: who owns the
-record in the end.
-"""
+"""Through every stage: which contact owns a Salesforce record after contacts or grants change."""
 
 import subprocess
 import sys
@@ -19,12 +17,13 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 SILENT_GRANT = "11111111-aaaa-4bbb-8ccc-000000000003"
-NOW = int(time.time()) - 5000  # of the events, older than every page that is read in the test
+# The time of the events: older than every page that is read in the tests.
+NOW = int(time.time()) - 5000
 
 
 @pytest.fixture(scope="module")
 def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """One product for all tests of this module; each has contacts of its own."""
+    """All stages, shared by the tests of this module; each test has contacts of its own."""
     kafka = Kafka(kafka_server.bootstrap, "identity.")
     grants: list[dict[str, Any]] = [
         {"id": GRANT, "email": "rep@our-team.example", "provider": "google", "contacts": []},
@@ -47,7 +46,7 @@ def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def owner(running: Product, address: str) -> str | None:
-    """The key on the one record with this address."""
+    """The contact key on the one record with this address."""
     (record,) = running.records("Lead", Email=address)
     key: str | None = record.get("Nylas_Contact_Id__c")
     return key
@@ -64,7 +63,7 @@ def command(running: Product, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_deleted_then_created_with_the_same_address_the_living_contact_owns_the_record(
+def test_a_contact_created_after_the_deletion_of_another_owns_the_record(
     running: Product,
 ) -> None:
     address = "moved@first.example"
@@ -77,7 +76,7 @@ def test_deleted_then_created_with_the_same_address_the_living_contact_owns_the_
     wait_until(lambda: owner(running, address) == f"{GRANT}/m-new", "the new one owns it", 60)
 
 
-def test_created_then_deleted_with_the_same_address_the_living_contact_owns_the_record(
+def test_a_contact_created_before_the_deletion_of_another_owns_the_record(
     running: Product,
 ) -> None:
     address = "moved@second.example"
@@ -89,7 +88,7 @@ def test_created_then_deleted_with_the_same_address_the_living_contact_owns_the_
     wait_until(lambda: owner(running, address) == f"{GRANT}/n-new", "the new one owns it", 90)
 
 
-def test_what_only_a_reconcile_can_know_reaches_the_org(running: Product) -> None:
+def test_changes_without_notifications_reach_the_org_by_reconcile(running: Product) -> None:
     silent = {"grant_id": SILENT_GRANT, "notify": False}
     added = [
         person(
@@ -110,7 +109,7 @@ def test_what_only_a_reconcile_can_know_reaches_the_org(running: Product) -> Non
     assert owner(running, "silent1@third.example") == f"{SILENT_GRANT}/s1"
 
 
-def test_the_records_of_a_deleted_grant_go_to_whoever_else_knows_the_person(
+def test_the_records_of_a_deleted_grant_go_to_the_contacts_of_another_grant(
     running: Product,
 ) -> None:
     shared, alone = "shared@fourth.example", "alone@fourth.example"

@@ -1,5 +1,6 @@
-"""Offsets that are not in the log any more: a topic made anew, records that expired. Told, and made
-good, never skipped in silence.
+"""Offsets outside of the log, because records expired or a topic was deleted and created again.
+
+The reader logs and counts each loss, and makes up for it by a reconcile.
 """
 
 import asyncio
@@ -13,28 +14,31 @@ from streams.kafka.polling import OffsetOutOfRange
 from streams.settings import KafkaSettings, load
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
-from tests.support.reader_harness import Desk, Start, grant, keys, people
+from tests.support.reader_harness import ReaderHarness, Start, grant, keys, people
 from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
-    return lambda world: Desk(kafka, processes, tmp_path, world)
+def start(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
+    return lambda world: ReaderHarness(kafka, processes, tmp_path, world)
 
 
 def remake(kafka: Kafka, topic: str) -> None:
-    """The topic anew and empty, as after a restored cluster or a hand that slipped."""
+    """Deletes the topic and creates it again, as after the restore of a cluster or by mistake."""
     admin = kafka.admin()
     for future in admin.delete_topics([kafka.name(topic)]).values():
         future.result()
-    wait_until(lambda: kafka.name(topic) not in admin.list_topics(timeout=10).topics, "it is gone")
+    wait_until(
+        lambda: kafka.name(topic) not in admin.list_topics(timeout=10).topics,
+        "the topic is deleted",
+    )
     kafka.create(topic)
 
 
 def expire(kafka: Kafka, topic: str, before: int) -> None:
-    """As retention does."""
+    """Deletes the records before an offset, as retention does."""
     admin = kafka.admin()
     for future in admin.delete_records([TopicPartition(kafka.name(topic), 0, before)]).values():
         future.result()
@@ -55,7 +59,7 @@ def partition(kafka: Kafka, lost: list[int]) -> AssignedPartition:
     )
 
 
-async def test_a_commit_within_the_log_is_where_reading_goes_on(kafka: Kafka) -> None:
+async def test_reading_continues_at_a_commit_within_the_log(kafka: Kafka) -> None:
     kafka.create("asked")
     kafka.produce("asked", [(b"k", b"v")] * 5)
     lost: list[int] = []
@@ -77,9 +81,8 @@ async def test_a_commit_beyond_the_end_or_before_the_start_of_the_log_is_a_loss(
     lost: list[int] = []
     async with partition(kafka, lost) as source:
         await source.start()
-        await source.commit(
-            9
-        )  # as a commit stands after an unclean election, or in a log that a restored cluster cut
+        # Such a commit remains after an unclean leader election or the restore of a cluster.
+        await source.commit(9)
     async with partition(kafka, lost) as source:
         assert await source.start()
         assert (source.committed, lost) == (0, [1])
@@ -92,14 +95,14 @@ async def test_a_commit_beyond_the_end_or_before_the_start_of_the_log_is_a_loss(
         assert await read(source, 1) == [3]
 
 
-async def test_a_log_that_is_made_anew_while_it_is_read_is_told_and_read_from_its_start(
+async def test_a_topic_created_again_while_it_is_read_is_reported_and_read_from_its_start(
     kafka: Kafka,
 ) -> None:
     kafka.create("asked")
     kafka.produce("asked", [(b"k", b"v")] * 9)
     lost: list[int] = []
 
-    async def told(source: AssignedPartition) -> bool:
+    async def reports_loss(source: AssignedPartition) -> bool:
         try:
             await source.consume()
         except OffsetOutOfRange:
@@ -111,55 +114,59 @@ async def test_a_log_that_is_made_anew_while_it_is_read_is_told_and_read_from_it
         assert len(await read(source, 9)) == 9
         await asyncio.to_thread(remake, kafka, "asked")
         kafka.produce("asked", [(b"k", b"v")] * 2)
-        await until(lambda: told(source), "the loss is told", 60)
+        await until(lambda: reports_loss(source), "the loss is reported", 60)
         await source.start_over()
         assert lost == [1]
         assert await read(source, 2) == [0, 1]
 
 
-def asked_for(mine: Desk) -> set[str]:
-    return {run["by"] for key, run in mine.runs().items() if "/" not in key}
+def requested_by(harness: ReaderHarness) -> set[str]:
+    return {run["by"] for key, run in harness.runs().items() if "/" not in key}
 
 
-def test_requests_to_read_again_that_are_lost_are_made_good_by_a_reconcile(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(5))]})
-    mine.refetch(0, "g1/c0", "g1/c1")
-    mine.commit("reader-work", "contacts.refetch", {0: 50})
-    reader = mine.reader()
-    wait_until(lambda: "g1/c4" in keys(mine.events()), "everything is compared", 60)
-    assert asked_for(mine) == {"contacts.refetch"}
+def test_lost_refetch_requests_are_made_up_for_by_a_reconcile(start: Start) -> None:
+    harness = start({"grants": [grant("g1", people(5))]})
+    harness.refetch(0, "g1/c0", "g1/c1")
+    harness.commit("reader-work", "contacts.refetch", {0: 50})
+    reader = harness.reader()
+    wait_until(lambda: "g1/c4" in keys(harness.events()), "everything is compared", 60)
+    assert requested_by(harness) == {"contacts.refetch"}
     assert reader.metric("contactstream_reader_offset_resets_total", topic="contacts.refetch") == 1
-    seen = len(mine.events())
-    mine.refetch(0, "g1/c1")
-    wait_until(lambda: len(mine.events()) > seen, "what is asked for now is served", 60)
+    seen = len(harness.events())
+    harness.refetch(0, "g1/c1")
+    wait_until(lambda: len(harness.events()) > seen, "a later request is answered", 60)
 
 
-def test_requests_that_are_lost_while_the_reader_runs_are_made_good_too(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(5))]})
-    mine.refetch(0, *[f"g1/c{number}" for number in range(4)])
-    reader = mine.reader()
+def test_refetch_requests_lost_while_the_reader_runs_are_made_up_for_too(start: Start) -> None:
+    harness = start({"grants": [grant("g1", people(5))]})
+    harness.refetch(0, *[f"g1/c{number}" for number in range(4)])
+    reader = harness.reader()
     wait_until(
         lambda: (
-            mine.kafka.committed(mine.kafka.name("contactstream-reader-work"), "contacts.refetch")
+            harness.kafka.committed(
+                harness.kafka.name("contactstream-reader-work"), "contacts.refetch"
+            )
             == {0: 4}
         ),
         "they are read",
         60,
     )
     assert reader.metric("contactstream_reader_offset_resets_total", topic="contacts.refetch") == 0
-    remake(mine.kafka, "contacts.refetch")
-    wait_until(lambda: "g1/c4" in keys(mine.events()), "everything is compared", 60)
-    assert asked_for(mine) == {"contacts.refetch"}
-    seen = len(mine.events())
-    mine.refetch(0, "g1/c1")
-    wait_until(lambda: len(mine.events()) > seen, "what is asked for now is served", 60)
+    remake(harness.kafka, "contacts.refetch")
+    wait_until(lambda: "g1/c4" in keys(harness.events()), "everything is compared", 60)
+    assert requested_by(harness) == {"contacts.refetch"}
+    seen = len(harness.events())
+    harness.refetch(0, "g1/c1")
+    wait_until(lambda: len(harness.events()) > seen, "a later request is answered", 60)
 
 
-def test_events_of_grants_below_a_commit_of_another_log_are_acted_on(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(2)), grant("g2", people(2))]})
-    mine.granted("grant.created", "g1")
-    mine.commit("reader-work", "grants.events", {0: 50})
-    mine.reader()
+def test_grant_events_below_a_commit_of_an_older_topic_are_acted_on(start: Start) -> None:
+    harness = start({"grants": [grant("g1", people(2)), grant("g2", people(2))]})
+    harness.write_grant_event("grant.created", "g1")
+    harness.commit("reader-work", "grants.events", {0: 50})
+    harness.reader()
     wait_until(
-        lambda: asked_for(mine) == {"grants.events", "grant.created"}, "both are asked for", 60
+        lambda: requested_by(harness) == {"grants.events", "grant.created"},
+        "both are requested",
+        60,
     )

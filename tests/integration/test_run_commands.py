@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
-from tests.support.reader_harness import Desk, Start, grant, keys, people
+from tests.support.reader_harness import ReaderHarness, Start, grant, keys, people
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
-    return lambda world: Desk(kafka, processes, tmp_path, world)
+    return lambda world: ReaderHarness(kafka, processes, tmp_path, world)
 
 
-def halting(desk: Desk) -> Process:
+def halting(desk: ReaderHarness) -> Process:
     """A reader that reads a few hundred contacts, and then waits until the test says that they have
     been worked off.
     """
@@ -32,11 +32,11 @@ def halting(desk: Desk) -> Process:
     )
 
 
-def work_off(desk: Desk) -> None:
+def work_off(desk: ReaderHarness) -> None:
     desk.commit("dedupe", "contacts.events", desk.ends("contacts.events"))
 
 
-def halts(desk: Desk, reader: Process, above: int) -> None:
+def halts(desk: ReaderHarness, reader: Process, above: int) -> None:
     """Waits until more than so many events are there and the reader waits for the stages behind it."""
     wait_until(lambda: len(desk.events()) > above, "it reads", 60)
     waited = reader.metric("contactstream_reader_waits_total", reason="sink_lag")
@@ -47,7 +47,7 @@ def halts(desk: Desk, reader: Process, above: int) -> None:
     )
 
 
-def to_the_end(desk: Desk, terminal: Terminal) -> int:
+def to_the_end(desk: ReaderHarness, terminal: Terminal) -> int:
     """Works off what is read until the command has ended; returns its exit code."""
 
     def ended() -> bool:

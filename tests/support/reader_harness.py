@@ -1,5 +1,6 @@
-"""A simulated Nylas and a real reader on a test's own topics, and the stages around the reader
-played by the test.
+"""A real reader on a test's own topics, with a simulated Nylas.
+
+The test takes the place of the other stages: it writes their records and commits for them.
 """
 
 import json
@@ -16,11 +17,12 @@ from tests.support.kafka import Found, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-KEY = "sim-api-key"
+API_KEY = "sim-api-key"
 Headers = list[tuple[str, str | bytes | None]]
 
 
 def people(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Contacts `c0`, `c1` and so on, each with an address."""
     return [
         {
             "id": f"c{number}",
@@ -32,6 +34,7 @@ def people(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 def grant(name: str, contacts: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A grant of the simulated Nylas with its contacts."""
     return {
         "id": name,
         "email": f"{name}@reps.example",
@@ -41,8 +44,8 @@ def grant(name: str, contacts: list[dict[str, Any]], **more: Any) -> dict[str, A
     }
 
 
-class Nylas:
-    """The simulated Nylas, a process of its own."""
+class SimulatedNylas:
+    """The simulated Nylas in a process of its own."""
 
     def __init__(self, processes: Processes, directory: Path, world: Mapping[str, Any]) -> None:
         file = directory / "world.json"
@@ -63,21 +66,25 @@ class Nylas:
         return self.call("GET", "/_sim/state")
 
     def change(self, **what: Any) -> None:
+        """Changes contacts without a notification."""
         self.call("POST", "/_sim/contacts", {"notify": False, **what})
 
     def faults(self, *rules: Mapping[str, Any], **more: Any) -> None:
         self.call("POST", "/_sim/faults", {"rules": list(rules), **more})
 
 
-class Desk:
-    """A test's topics, Nylas and reader."""
+class ReaderHarness:
+    """A test's topics, simulated Nylas and readers."""
 
     def __init__(
         self, kafka: Kafka, processes: Processes, directory: Path, world: Mapping[str, Any]
     ) -> None:
         self.kafka, self.processes = kafka, processes
-        self.nylas = Nylas(processes, directory, world)
-        processes.environ |= kafka.environ | {"NYLAS_API_URL": self.nylas.url, "NYLAS_API_KEY": KEY}
+        self.nylas = SimulatedNylas(processes, directory, world)
+        processes.environ |= kafka.environ | {
+            "NYLAS_API_URL": self.nylas.url,
+            "NYLAS_API_KEY": API_KEY,
+        }
         self.command("topics", "create")
 
     def reader(self, **environ: str) -> Process:
@@ -93,23 +100,27 @@ class Desk:
     def events(self) -> list[Found]:
         return self.kafka.read("contacts.events")
 
-    def told(self) -> list[tuple[str, dict[str, Any]]]:
-        """What contacts.events says: the origin and the envelope of each event."""
+    def envelopes(self) -> list[tuple[str, dict[str, Any]]]:
+        """The origin and the envelope of each record of contacts.events."""
         return [
             (found.headers["origin"].decode(), json.loads(found.value or b""))
             for found in self.events()
         ]
 
-    def refetch(self, not_before: float, *wanted: str) -> None:
+    def refetch(self, not_before: float, *contact_keys: str) -> None:
+        """Writes records of contacts.refetch, as the dedupe stage does."""
         headers: Headers = [("reason", b"bodyless"), ("not_before", b"%d" % not_before)]
         headers.append(("received_ms", b"%d" % (time.time() * 1000)))
-        self.kafka.produce("contacts.refetch", [(key.encode(), b"") for key in wanted], headers)
+        self.kafka.produce(
+            "contacts.refetch", [(key.encode(), b"") for key in contact_keys], headers
+        )
 
-    def changed(
+    def write_change(
         self, key: str, version: int, *more: str, deleted: bool = False, **fields: Any
     ) -> None:
-        """Records of contacts.changes, as the dedupe stage writes them; `more` are further keys
-        with the same content.
+        """Writes records of contacts.changes, as the dedupe stage does.
+
+        `more` are further keys with the same content.
         """
         headers: Headers = [
             ("kind", b"deleted" if deleted else b"updated"),
@@ -122,18 +133,19 @@ class Desk:
             records.append((each.encode(), json.dumps(value).encode()))
         self.kafka.produce("contacts.changes", records, headers)
 
-    def outcome(self, key: str, fate: str, record_id: str = "003x") -> None:
-        """A record of contacts.outcomes, as the sink writes it."""
+    def write_outcome(self, key: str, outcome: str, record_id: str = "003x") -> None:
+        """Writes a record of contacts.outcomes, as the sink does."""
         value = json.dumps(
-            {"outcome": fate, "sobject": "Contact", "id": record_id, "matched": "email"}
+            {"outcome": outcome, "sobject": "Contact", "id": record_id, "matched": "email"}
         ).encode()
         self.kafka.produce("contacts.outcomes", [(key.encode(), value)])
 
-    def granted(
+    def write_grant_event(
         self, kind: str, grant_id: str, copies: int = 1, at: float | None = None, **fields: Any
     ) -> None:
-        """A record of grants.events, as the bridge writes it, however often it was delivered; it
-        happened `at`, else now.
+        """Writes a record of grants.events, as the bridge does, `copies` times.
+
+        The event happened `at` (epoch seconds), else now.
         """
         envelope = {
             "specversion": "1.0",
@@ -148,7 +160,7 @@ class Desk:
         )
 
     def commit(self, stage: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """Commits for a stage that this test does not run."""
+        """Commits offsets, by partition, for a stage that this test does not run."""
         group = f"{self.kafka.prefix}contactstream-{stage}"
         consumer = Consumer(
             {
@@ -165,13 +177,14 @@ class Desk:
         consumer.close()
 
     def ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition that has records."""
         ends: dict[int, int] = {}
         for found in self.kafka.read(topic):
             ends[found.partition] = max(ends.get(found.partition, 0), found.offset + 1)
         return ends
 
     def last_run(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The latest run, and its grants."""
+        """The latest run, and the progress of its grants by ID."""
         runs = self.runs()
         name = max((key for key in runs if "/" not in key), default="")
         grants = {
@@ -182,6 +195,7 @@ class Desk:
         return runs.get(name) or {}, grants
 
     def runs(self) -> dict[str, Any]:
+        """The last value of each key of reader.runs; None for a tombstone."""
         latest: dict[str, Any] = {}
         for found in self.kafka.read("reader.runs"):
             latest[(found.key or b"").decode()] = (
@@ -190,8 +204,8 @@ class Desk:
         return latest
 
 
-Start = Callable[[Mapping[str, Any]], Desk]
-"""Starts a desk with a world of the simulated Nylas."""
+Start = Callable[[Mapping[str, Any]], ReaderHarness]
+"""Starts the simulated Nylas with a world, and creates the topics."""
 
 
 def keys(found: list[Found]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The headers that carry a change's version and a dead letter's reason."""
+"""Record formats: the headers of changes and of dead letters."""
 
 import contextlib
 
@@ -50,7 +50,7 @@ def test_a_change_comes_back_as_it_was_written(version: int, key: str) -> None:
         (None, b"{}", []),
     ],
 )
-def test_a_record_that_is_no_change_is_named_so(
+def test_a_record_that_is_no_change_is_unreadable(
     key: bytes | None, value: bytes, headers: list[tuple[str, str | bytes | None]]
 ) -> None:
     with pytest.raises(UnreadableRecord, match="not_a_change"):
@@ -71,7 +71,7 @@ HEADERS = st.lists(
 
 
 @given(HEADERS)
-def test_whatever_the_headers_say_a_change_can_be_written_as_an_outcome_or_is_named_unreadable(
+def test_a_change_with_any_headers_is_unreadable_or_can_be_written_as_json(
     headers: Headers,
 ) -> None:
     with contextlib.suppress(UnreadableRecord):
@@ -82,7 +82,7 @@ def test_whatever_the_headers_say_a_change_can_be_written_as_an_outcome_or_is_na
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "parsed"),
     [
         (b"0", 0),
         (b"999999999999999", 999_999_999_999_999),
@@ -95,15 +95,17 @@ def test_whatever_the_headers_say_a_change_can_be_written_as_an_outcome_or_is_na
         (b"1_0", None),
     ],
 )
-def test_a_number_in_a_header_has_at_most_15_digits(value: bytes | None, said: int | None) -> None:
-    assert number(value) == said
+def test_a_number_in_a_header_has_at_most_15_digits(
+    value: bytes | None, parsed: int | None
+) -> None:
+    assert number(value) == parsed
 
 
 def test_a_tombstone_is_no_change() -> None:
     assert parse_change(b"g/c", None, []) is None
 
 
-def test_a_record_that_dies_twice_keeps_where_it_first_came_from() -> None:
+def test_a_record_that_is_dead_lettered_twice_keeps_its_first_origin() -> None:
     record = KafkaRecord(
         "contacts.changes", b"k", b"v", [("version", b"7")], 3, 41, 1_700_000_000_000
     )
@@ -118,4 +120,4 @@ def test_a_record_that_dies_twice_keeps_where_it_first_came_from() -> None:
     assert header(second, "dlq.reason") == b"string_too_long"
     assert header(second, "dlq.attempts") == b"2"
     assert header(second, "version") == b"7"
-    assert len(second) == len({name for name, _ in second}), "no header stands twice"
+    assert len(second) == len({name for name, _ in second}), "no header is repeated"

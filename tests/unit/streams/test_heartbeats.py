@@ -1,6 +1,4 @@
-"""The bridges' heartbeats as the reader hears them: when events may have been lost, and when
-everything is read again for it.
-"""
+"""Heartbeats of the bridges: when a gap may have lost notifications, and what makes up for it."""
 
 import json
 from dataclasses import replace
@@ -24,7 +22,8 @@ from streams.topics import topics
 TOPICS = topics(load(KafkaSettings, {}))
 RETRIES = int(NYLAS_RETRY_SECONDS * 1000)
 MINUTE = 60_000
-NOW = 1_790_000_000_000  # the same in every process that collects the tests
+# A constant, because every process that collects the tests must find the same parameters.
+NOW = 1_790_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -43,37 +42,37 @@ def test_a_gap_longer_than_nylas_retries_means_that_events_may_be_lost(
     assert events_lost(previous, this) is lost
 
 
-def heard(*moments: int, now: int = NOW) -> Heartbeats:
+def heartbeats(*moments: int, now: int = NOW) -> Heartbeats:
     found = Heartbeats()
     for moment in moments:
-        found.hear(moment, now)
+        found.apply(moment, now)
     return found
 
 
 def test_the_heartbeat_that_ends_the_last_gap_is_remembered() -> None:
     start = NOW - 10 * RETRIES
-    assert heard(start, start + MINUTE).lost_ms is None
+    assert heartbeats(start, start + MINUTE).gap_end_ms is None
     first = start + 2 * RETRIES
-    assert heard(start, first, first + MINUTE).lost_ms == first
+    assert heartbeats(start, first, first + MINUTE).gap_end_ms == first
     assert (
-        heard(start, first, first + 2 * RETRIES, first + 2 * RETRIES + 1).lost_ms
+        heartbeats(start, first, first + 2 * RETRIES, first + 2 * RETRIES + 1).gap_end_ms
         == first + 2 * RETRIES
     )
 
 
-def test_bridges_whose_clocks_differ_make_no_gap() -> None:
+def test_different_clocks_of_bridges_make_no_gap() -> None:
     behind, before = NOW - 5 * MINUTE, NOW - MINUTE
-    found = heard(before, behind, before + MINUTE, behind + MINUTE)
-    assert (found.newest_ms, found.lost_ms) == (NOW, None)
+    found = heartbeats(before, behind, before + MINUTE, behind + MINUTE)
+    assert (found.newest_ms, found.gap_end_ms) == (NOW, None)
 
 
 def test_a_clock_far_ahead_hides_no_gap_and_makes_none() -> None:
     ahead = NOW + 100 * RETRIES
-    found = heard(NOW - 3 * RETRIES, ahead, NOW - 3 * RETRIES + MINUTE, ahead + MINUTE, NOW)
-    assert (found.newest_ms, found.lost_ms) == (NOW, NOW)
+    found = heartbeats(NOW - 3 * RETRIES, ahead, NOW - 3 * RETRIES + MINUTE, ahead + MINUTE, NOW)
+    assert (found.newest_ms, found.gap_end_ms) == (NOW, NOW)
 
 
-def test_a_heartbeat_survives_the_topic_and_is_neither_a_run_nor_a_grants_progress() -> None:
+def test_a_heartbeat_is_read_as_written_and_is_neither_a_run_nor_progress() -> None:
     record = heartbeat_record(TOPICS, NOW)
     assert (record.topic, record.key) == (TOPICS.runs.name, HEARTBEAT_KEY)
     assert parse_heartbeat(record.value or b"") == NOW
@@ -85,7 +84,7 @@ def test_a_heartbeat_survives_the_topic_and_is_neither_a_run_nor_a_grants_progre
 
 
 @pytest.mark.parametrize("parse", [parse_run, parse_progress])
-def test_a_reader_that_knows_no_heartbeats_passes_over_them(parse: object) -> None:
+def test_a_heartbeat_is_unreadable_as_a_run_or_as_progress(parse: object) -> None:
     assert callable(parse)
     with pytest.raises(UnreadableRecord):
         parse(heartbeat_record(TOPICS, NOW).value)
@@ -94,7 +93,7 @@ def test_a_reader_that_knows_no_heartbeats_passes_over_them(parse: object) -> No
 @pytest.mark.parametrize(
     "value", [b"", b"[]", b"{}", b'{"heartbeat_ms": "1"}', b'{"heartbeat_ms": true}']
 )
-def test_what_is_no_heartbeat_is_told(value: bytes) -> None:
+def test_a_value_that_is_no_heartbeat_is_unreadable(value: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         RunLog().apply(HEARTBEAT_KEY, value)
 
@@ -124,11 +123,11 @@ def test_a_reconcile_of_everything_that_begins_after_the_gap_makes_up_for_it(
     assert reconcile_owed([run], NOW // 1000 * 1000) is owed
 
 
-def test_a_reader_that_starts_anew_finds_the_gap_and_what_was_done_about_it() -> None:
+def test_a_new_reader_finds_the_gap_and_the_reconcile_that_made_up_for_it() -> None:
     log = RunLog()
     for moment in (NOW - 2 * RETRIES, NOW):
         log.apply(HEARTBEAT_KEY, heartbeat_record(TOPICS, moment).value)
-    assert log.heartbeats.lost_ms == NOW
+    assert log.heartbeats.gap_end_ms == NOW
     assert reconcile_owed(log.runs.values(), NOW)
     log.apply(
         run_key("r1"),

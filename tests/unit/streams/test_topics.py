@@ -1,6 +1,4 @@
-"""What is wrong with a topic is found and named with its remedy; what the promise hangs on first of
-all.
-"""
+"""Topics that differ from their policy are found, and each finding names a remedy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +26,7 @@ def test_a_record_is_acknowledged_by_two_brokers_where_there_are_two(
     ("copies", "config"),
     [([3], GOOD), ([4], GOOD), ([3], GOOD | {"min.insync.replicas": "3"}), ([3], {})],
 )
-def test_a_topic_that_keeps_the_promise_is_no_finding(
+def test_a_topic_that_meets_its_policy_is_no_finding(
     copies: Sequence[int], config: Mapping[str, str]
 ) -> None:
     assert compare(WANTED, copies, config) == []
@@ -59,7 +57,7 @@ def test_a_topic_that_keeps_the_promise_is_no_finding(
         ),
     ],
 )
-def test_what_differs_is_named_with_its_remedy(
+def test_each_difference_comes_with_a_remedy(
     copies: Sequence[int], config: Mapping[str, str], problem: str, remedy: str
 ) -> None:
     (finding,) = compare(WANTED, copies, config)
@@ -67,7 +65,7 @@ def test_what_differs_is_named_with_its_remedy(
     assert remedy in finding.remedy
 
 
-def test_of_several_partitions_the_worst_counts() -> None:
+def test_the_partition_with_the_fewest_copies_counts() -> None:
     wanted = Topic("contacts.events", 3, {}, 2)
     (finding,) = compare(wanted, [2, 1, 2], {})
     assert finding.problem == "has 1 of 2 copies"
@@ -82,6 +80,6 @@ def test_of_several_partitions_the_worst_counts() -> None:
     ],
 )
 def test_a_refusal_of_the_broker_comes_with_a_remedy(code: int, remedy: str) -> None:
-    said = refusal(KafkaException(KafkaError(code, "the broker's own words")))
-    assert "the broker's own words" in said
-    assert remedy in said
+    message = refusal(KafkaException(KafkaError(code, "the broker's text")))
+    assert "the broker's text" in message
+    assert remedy in message

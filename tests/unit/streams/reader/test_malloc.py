@@ -1,4 +1,4 @@
-"""The reader's allocator: threads that come and go do not each keep a pool of memory."""
+"""The memory pools of the C library: the reader's threads share a few of them."""
 
 import ctypes
 import platform
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.reader.process import ARENAS, limit_malloc_arenas
+from streams.reader.malloc import MAX_ARENAS, limit_malloc_arenas
 from tests.support.paths import ROOT
 
 THREADS = """
 import ctypes, sys, threading
-from streams.reader.process import limit_malloc_arenas
+from streams.reader.malloc import limit_malloc_arenas
 limit_malloc_arenas()
 libc, together = ctypes.CDLL(None), threading.Barrier(12)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
@@ -29,16 +29,14 @@ libc.fclose(file)
 """
 
 
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="the pools that are counted are glibc's"
-)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="counts the pools of glibc")
 def test_the_readers_threads_share_few_pools_of_memory(tmp_path: Path) -> None:
-    told = tmp_path / "malloc.xml"
-    subprocess.run([sys.executable, "-c", THREADS, str(told)], cwd=ROOT, check=True, timeout=60)
-    assert 1 <= told.read_text().count("<heap nr=") <= ARENAS
+    report = tmp_path / "malloc.xml"
+    subprocess.run([sys.executable, "-c", THREADS, str(report)], cwd=ROOT, check=True, timeout=60)
+    assert 1 <= report.read_text().count("<heap nr=") <= MAX_ARENAS
 
 
-def test_where_the_library_has_no_such_option_the_reader_starts_all_the_same(
+def test_another_c_library_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[object] = []

@@ -1,0 +1,22 @@
+"""What every part of the active reader needs: where to publish, when, and what to count."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from streams.kafka.records import KafkaRecord
+from streams.metrics import ReaderMetrics
+from streams.reader.gate import Gate
+from streams.topics import Topics
+
+Publish = Callable[[Sequence[KafkaRecord]], Awaitable[None]]
+"""Publishes records and returns once the broker has acknowledged all; waits while it is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderContext:
+    """Shared by the parts of the active reader."""
+
+    topics: Topics
+    publish: Publish
+    gate: Gate
+    metrics: ReaderMetrics

@@ -1,0 +1,282 @@
+"""Listing grants: silence of Nylas, refused sources, resumed and stopped listings."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from connectors.nylas.client import NylasClient
+from connectors.nylas.contacts import Page
+from connectors.nylas.errors import Passing, Refused
+from connectors.nylas.grants import Grant
+from streams.kafka.records import KafkaRecord
+from streams.metrics import ReaderMetrics
+from streams.reader import scan
+from streams.reader.context import ReaderContext
+from streams.reader.gate import Gate
+from streams.reader.scan import ScanJob, Scanner, job_for
+from streams.runs import Progress, Run, RunKind, RunState, finished
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+from tests.support.waiting import until
+
+TOPICS = topics(load(KafkaSettings, {}))
+EVERYTHING = Run(RunKind.RECONCILE, None, 100, "schedule")
+
+
+ONE = Run(RunKind.BACKFILL, ("g1",), 100, "command")
+
+
+def page(count: int, cursor: str | None, served_at: int = 1000) -> Page:
+    return Page([{"id": f"c{number}"} for number in range(count)], cursor, served_at, "r")
+
+
+async def test_a_backfill_continues_at_its_cursor_and_a_reconcile_starts_again() -> None:
+    before = Progress(RunState.RUNNING, "address_book", "cursor", 3, 600, scan_start=5)
+    grant = Grant("g", "google")
+    resumed = job_for("r", ONE, grant, ("address_book",), before, None, 9)
+    assert resumed.progress == before
+    assert resumed.state.cursors == {"cursor"}
+    again = job_for("r", EVERYTHING, grant, ("address_book",), before, None, 9)
+    assert (again.progress.cursor, again.progress.contacts, again.progress.scan_start) == (
+        None,
+        0,
+        None,
+    )
+    moved = job_for("r", ONE, grant, ("inbox",), before, None, 9)
+    assert (moved.progress.source, moved.progress.cursor) == ("inbox", None), (
+        "the sources were changed meanwhile"
+    )
+    assert job_for("r", ONE, Grant("g", "ews"), ("inbox",), None, None, 9).sources == ()
+    await asyncio.sleep(0)
+
+
+class Clock:
+    """The clock of the scanner, which only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+class ScanHarness:
+    """A scanner with its published records; `answer` stands for Nylas.
+
+    Each wait at the gate takes `held` seconds.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        answer: Callable[[str, str | None], Page],
+        held: float = 0.0,
+    ) -> None:
+        self.clock, self.published = Clock(), list[KafkaRecord]()
+        harness = self
+
+        class Held(Gate):
+            async def wait(self, records: int) -> None:
+                harness.clock.now += held
+
+        async def list_contacts(
+            _client: object, _grant: str, cursor: str | None, *, source: str
+        ) -> Page:
+            return answer(source, cursor)
+
+        async def publish(records: Sequence[KafkaRecord]) -> None:
+            self.published += records
+
+        monkeypatch.setattr(scan, "list_contacts", list_contacts)
+        monkeypatch.setattr(scan, "time", self.clock)
+        gate = Held(lambda: 0, 1, lambda: None)
+        client = NylasClient("http://nowhere.example", "key")
+        metrics = ReaderMetrics(CollectorRegistry())
+        self.scanner = scan.Scanner(
+            ReaderContext(TOPICS, publish, gate, metrics), client, 1, retry_seconds=0.0
+        )
+
+    async def read(self, *sources: str) -> ScanJob:
+        job = job_for("r", EVERYTHING, Grant("g", "google"), sources, None, None, 9)
+        self.scanner.submit(job)
+        work = asyncio.create_task(self.scanner.run())
+        try:
+            async with asyncio.timeout(30):
+                await job.done
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        return job
+
+
+async def test_waiting_at_the_gate_does_not_count_as_silence_of_nylas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Page | Exception] = [Passing(503), Passing(503), page(3, None, 7)]
+
+    def answer(_source: str, _cursor: str | None) -> Page:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    harness = ScanHarness(monkeypatch, answer, held=7 * 3600.0)
+    harness.clock.now += 7 * 3600
+    job = await harness.read("address_book")
+    assert (job.progress.state, job.progress.contacts) == (RunState.SCANNED, 3)
+
+
+async def test_a_grant_that_nylas_does_not_answer_for_hours_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def answer(_source: str, cursor: str | None) -> Page:
+        asked.append(1)
+        if len(asked) == 5:
+            return page(200, "next", 7)
+        harness.clock.now += 3600.0
+        raise Passing(503)
+
+    harness = ScanHarness(monkeypatch, answer)
+    job = await harness.read("address_book")
+    assert job.progress.state is RunState.FAILED
+    assert "did not answer for 6 hours" in job.progress.error
+    assert len(asked) == 5 + 7, "a page starts the count again"
+
+
+async def test_a_refused_source_does_not_keep_the_others_from_being_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(source: str, _cursor: str | None) -> Page:
+        if source == "inbox":
+            raise Refused(403, "", "the grant lacks a scope for this")
+        return page(3, None, 7)
+
+    job = await ScanHarness(monkeypatch, answer).read("address_book", "inbox", "domain")
+    assert (job.progress.state, job.progress.contacts, job.state.complete) == (
+        RunState.SCANNED,
+        6,
+        True,
+    )
+    assert job.state.refused == {"inbox"}
+    assert (
+        job.progress.incomplete
+        == "source inbox could not be read: Nylas answered 403: the grant lacks a scope for this"
+    )
+    ended = finished(
+        EVERYTHING,
+        {"g": replace(job.progress, state=RunState.DONE), "h": Progress(RunState.DONE)},
+        9,
+    )
+    assert (ended.state, ended.error) == (
+        RunState.DONE,
+        "1 of 2 grants read without a source that Nylas refused",
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "sources"),
+    [(403, ("address_book", "inbox")), (403, ("inbox",)), (401, ("domain", "inbox"))],
+)
+async def test_a_grant_fails_if_every_source_is_refused_or_its_sign_in_is(
+    monkeypatch: pytest.MonkeyPatch, status: int, sources: tuple[str, ...]
+) -> None:
+    def answer(source: str, _cursor: str | None) -> Page:
+        if status == 401 and source == "domain":
+            return page(3, None, 7)
+        raise Refused(status, "no")
+
+    job = await ScanHarness(monkeypatch, answer).read(*sources)
+    assert (job.progress.state, job.state.complete) == (RunState.FAILED, False)
+
+
+class StoppableScan:
+    """A scanner whose pages and acknowledgements come from the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.written: list[KafkaRecord] = []
+        self.pages: asyncio.Queue[Page] = asyncio.Queue()
+        self.acknowledged = asyncio.Event()
+        self.behind = 0
+
+        async def list_contacts(
+            _client: Any, grant: str, cursor: str | None, *, source: str
+        ) -> Page:
+            self.asked.append(grant)
+            return await self.pages.get()
+
+        monkeypatch.setattr(scan, "list_contacts", list_contacts)
+        client = NylasClient("https://nylas.example", "key")
+        metrics = ReaderMetrics(CollectorRegistry())
+        gate = Gate(lambda: self.behind, 1000, lambda: None)
+        self.scanner = Scanner(ReaderContext(TOPICS, self._publish, gate, metrics), client, 1)
+
+    async def _publish(self, records: Sequence[KafkaRecord]) -> None:
+        self.written += records
+        await self.acknowledged.wait()
+
+    def submit(self, name: str) -> ScanJob:
+        job = job_for("r", replace(ONE, grants=None), Grant(name), ("address_book",), None, None, 9)
+        self.scanner.submit(job)
+        return job
+
+
+async def test_a_stopped_listing_that_is_queued_or_waits_for_a_page_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = StoppableScan(monkeypatch)
+    running = asyncio.create_task(harness.scanner.run())
+    first, queued = harness.submit("g1"), harness.submit("g2")
+    await until(lambda: harness.asked, "the first page is asked for")
+    harness.scanner.stop(queued)
+    assert queued.done.done()
+    harness.scanner.stop(first)
+    await asyncio.wait_for(first.done, 10)
+    third = harness.submit("g3")
+    await until(lambda: len(harness.asked) == 2, "the worker goes on")
+    assert harness.asked == ["g1", "g3"]
+    assert harness.written == []
+    assert not first.state.complete
+    assert not third.done.done()
+    running.cancel()
+
+
+async def test_a_stopped_listing_that_waits_at_the_gate_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = StoppableScan(monkeypatch)
+    harness.behind = 5000
+    running = asyncio.create_task(harness.scanner.run())
+    job = harness.submit("g1")
+    await until(lambda: job.control.page_timeout, "it waits")
+    harness.scanner.stop(job)
+    await asyncio.wait_for(job.done, 10)
+    assert harness.asked == []
+    running.cancel()
+
+
+async def test_a_stopped_listing_ends_after_its_current_page_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = StoppableScan(monkeypatch)
+    running = asyncio.create_task(harness.scanner.run())
+    job = harness.submit("g1")
+    harness.pages.put_nowait(Page([{"id": "a"}], "next", 1000, "r"))
+    await until(lambda: harness.written, "the page is published")
+    harness.scanner.stop(job)
+    await asyncio.sleep(0)
+    assert not job.done.done(), "the page is not acknowledged yet"
+    harness.acknowledged.set()
+    await asyncio.wait_for(job.done, 10)
+    assert (job.progress.pages, job.progress.cursor) == (1, "next")
+    assert harness.asked == ["g1"]
+    assert not job.state.complete, "an incomplete listing deletes nothing"
+    running.cancel()
