@@ -72,7 +72,7 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
         halts(mine, reader, 100)
         work_off(mine)
         halts(mine, reader, 500)
-        terminal.wait_for("left, judging 1 of them by those that are done")
+        terminal.wait_for("left (size of 1 grant estimated)")
         terminal.popen.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
         (run_id,) = [key for key in mine.runs() if "/" not in key]
@@ -99,7 +99,7 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
     with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
         assert to_the_end(mine, terminal) == 0
         assert "/1600" in terminal.text, "their sizes are known by now"
-        assert "judging" not in terminal.text
+        assert "estimated" not in terminal.text
         assert terminal.text.rstrip().endswith(
             "backfill done, 2 of 2 grants, 1600 contacts, 9 pages"
         )

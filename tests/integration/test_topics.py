@@ -62,7 +62,7 @@ def test_the_commands_create_find_and_end_with_1_when_a_topic_differs(kafka: Kaf
 
     assert f"created {kafka.name('contacts.changes')}" in command(kafka, "create").output
     good = command(kafka, "check")
-    assert (good.exit_code, good.output) == (0, "every topic is as it has to be\n")
+    assert (good.exit_code, good.output) == (0, "every topic matches its policy\n")
 
     alter(kafka, "contacts.changes", "cleanup.policy", "delete")
     alter(
