@@ -73,7 +73,8 @@ def test_a_misspelt_variable_is_told_by_the_stages_log_and_by_any_other_command(
     told = CliRunner().invoke(main, ["topics", "create", "--help"], env={"KAFKA_TOPC_PREFIX": "x."})
     assert told.exit_code == 0
     assert (
-        "warning: KAFKA_TOPC_PREFIX is no setting; did you mean KAFKA_TOPIC_PREFIX?" in told.output
+        "warning: KAFKA_TOPC_PREFIX is not a setting; did you mean KAFKA_TOPIC_PREFIX?"
+        in told.output
     )
 
 
