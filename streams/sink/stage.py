@@ -682,7 +682,7 @@ class Sink:
     def _report(self) -> None:
         if not self._takes_nothing or self._org_is_away():
             self._health.beat()
-        self._metrics.ahead.set(len(self._tracker))
+        self._metrics.unfinished_rows.set(len(self._tracker))
 
 
 def _pause_of(error: Exception) -> tuple[str, float | None, str]:

@@ -261,7 +261,7 @@ def test_faults_that_pass_are_waited_out(desk: Start) -> None:
     assert len(mine.events()) == 750
     assert mine.kafka.read("contacts.dead-letter") == []
     assert reader.metric("contactstream_reader_waits_total", reason="rate_limited") == 2
-    assert reader.metric("contactstream_reader_waits_total", reason="passing_fault") == 3
+    assert reader.metric("contactstream_reader_waits_total", reason="transient_error") == 3
 
 
 def test_a_key_that_nylas_refuses_fails_the_run_with_the_remedy(desk: Start) -> None:
