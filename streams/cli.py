@@ -523,7 +523,7 @@ def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
 
     It needs no account: Nylas and Salesforce are simulated.
     """
-    from streams.demo.story import run
+    from streams.demo.runner import run
 
     sys.exit(asyncio.run(run(people=people, seed=seed, as_json=as_json, stay=stay)))
 

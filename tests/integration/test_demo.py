@@ -17,7 +17,7 @@ import pytest
 from deploy.local.broker import Served, answers, dying_with_parent
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE
+from tests.support.processes import MACHINE_VARIABLES
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -46,7 +46,7 @@ def demo(
     """
     temporary = folder / "temporary"
     temporary.mkdir()
-    given = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
+    given = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}
     with (folder / "said").open("w") as said:
         return subprocess.Popen(
             dying_with_parent([sys.executable, "-m", "streams.cli", "demo", *words]),
@@ -92,7 +92,7 @@ def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None
         "change": 40,
         "exact duplicate": 15,
         "same content, new event": 5,
-        "nothing that we map": 20,
+        "no mapped field changed": 20,
         "older after newer": 8,
         "bad signature": 3,
         "new person": 10,

@@ -31,7 +31,7 @@ from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE, Processes
+from tests.support.processes import MACHINE_VARIABLES, Processes
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -162,7 +162,7 @@ def examined(one: SetUp, environ: Mapping[str, str] | None = None) -> Report:
 
 def command(one: SetUp, *words: str) -> "subprocess.CompletedProcess[str]":
     """The real command, in a process of its own."""
-    machine = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
+    machine = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "streams.cli", "doctor", *words],
         env=machine | one.environ,

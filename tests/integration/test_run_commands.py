@@ -1,6 +1,4 @@
-"""What an operator sees and does of runs: bars on a terminal, the list, following again, and the
-end before the end.
-"""
+"""The commands for runs: bars on a terminal, the list, following a run again, and cancelling."""
 
 import json
 import signal
@@ -23,21 +21,19 @@ def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
     return lambda world: Desk(kafka, processes, tmp_path, world)
 
 
-def halting(desk: Desk) -> Process:
-    """A reader that reads a few hundred contacts, and then waits until the test says that they have
-    been worked off.
-    """
+def pausing_reader(desk: Desk) -> Process:
+    """A reader that reads a few hundred contacts, then waits until the test commits their events."""
     return desk.reader(
         READER_MAX_LAG="300", READER_CONCURRENT_GRANTS="1", READER_RECONCILE_EVERY="0"
     )
 
 
-def work_off(desk: Desk) -> None:
+def commit_events(desk: Desk) -> None:
     desk.commit("dedupe", "contacts.events", desk.ends("contacts.events"))
 
 
-def halts(desk: Desk, reader: Process, above: int) -> None:
-    """Waits until more than so many events are there and the reader waits for the stages behind it."""
+def wait_for_pause(desk: Desk, reader: Process, above: int) -> None:
+    """Waits until there are more than so many events and the reader waits for the later stages."""
     wait_until(lambda: len(desk.events()) > above, "it reads", 60)
     waited = reader.metric("contactstream_reader_waits_total", reason="sink_lag")
     wait_until(
@@ -48,10 +44,10 @@ def halts(desk: Desk, reader: Process, above: int) -> None:
 
 
 def to_the_end(desk: Desk, terminal: Terminal) -> int:
-    """Works off what is read until the command has ended; returns its exit code."""
+    """Commits the events that are read until the command has ended; returns its exit code."""
 
     def ended() -> bool:
-        work_off(desk)
+        commit_events(desk)
         _ = terminal.text
         return terminal.popen.poll() is not None
 
@@ -59,19 +55,19 @@ def to_the_end(desk: Desk, terminal: Terminal) -> int:
     return terminal.wait()
 
 
-def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
+def test_a_backfill_on_a_terminal_shows_bars_and_can_be_followed_again(
     desk: Start,
 ) -> None:
     mine = desk({"grants": [grant("g1", people(100)), grant("g2", people(1500))]})
-    reader = halting(mine)
+    reader = pausing_reader(mine)
     with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
         terminal.wait_for("all contacts")
         terminal.wait_for("━")
         terminal.wait_for("g2")
         terminal.wait_for("/?")  # nobody knows how many g2 holds
-        halts(mine, reader, 100)
-        work_off(mine)
-        halts(mine, reader, 500)
+        wait_for_pause(mine, reader, 100)
+        commit_events(mine)
+        wait_for_pause(mine, reader, 500)
         terminal.wait_for("left (size of 1 grant estimated)")
         terminal.popen.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
@@ -105,13 +101,13 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
         )
 
 
-def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> None:
+def test_a_cancelled_run_reads_nothing_more(desk: Start) -> None:
     mine = desk(
         {"grants": [grant("g1", people(100)), grant("g2", people(1500)), grant("g3", people(5))]}
     )
-    reader = halting(mine)
+    reader = pausing_reader(mine)
     run_id = mine.command("backfill", "--all", "--no-wait").split()[-1]
-    halts(mine, reader, 100)
+    wait_for_pause(mine, reader, 100)
     assert "backfill cancelled, 3 of 3 grants" in mine.command("runs", "cancel", run_id)
     run, grants = mine.last_run()
     assert (run["state"], run["error"]) == (
@@ -124,7 +120,7 @@ def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> N
         "g3": "cancelled",
     }
     stood = len([key for key in keys(mine.events()) if key.startswith("g2/")])
-    work_off(mine)
+    commit_events(mine)
     mine.command("backfill", "--grant", "g3")
     assert {f"g3/c{number}" for number in range(5)} <= keys(mine.events()), "the reader goes on"
     assert len([key for key in keys(mine.events()) if key.startswith("g2/")]) == stood
@@ -141,7 +137,7 @@ def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> N
     )
 
 
-def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -> None:
+def test_a_waiting_run_can_be_cancelled_before_any_call_to_nylas(desk: Start) -> None:
     mine = desk({"grants": [grant("g1", people(3))]})
     run_id = mine.command("backfill", "--all", "--no-wait").split()[-1]
     cancelling = mine.processes.start("runs", "cancel", run_id)
@@ -154,7 +150,7 @@ def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -
     assert mine.events() == []
 
 
-def test_a_rotation_asks_for_a_reading_of_everything_once_the_secret_may_be_everywhere(
+def test_a_rotation_requests_a_reconcile_for_when_every_bridge_has_the_secret(
     desk: Start, tmp_path: Path
 ) -> None:
     world = {

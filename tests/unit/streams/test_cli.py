@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from streams.cli import main
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE
+from tests.support.processes import MACHINE_VARIABLES
 
 STARTS_SECONDS = 60.0  # imports on a busy machine
 LOGIN = {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}
@@ -23,7 +23,7 @@ LOGIN = {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}
 def run(stage: str, environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "streams.cli", stage],
-        env={name: value for name, value in os.environ.items() if name in OF_THE_MACHINE} | environ,
+        env={name: value for name, value in os.environ.items() if name in MACHINE_VARIABLES} | environ,
         cwd=ROOT, capture_output=True, text=True, timeout=STARTS_SECONDS, check=False,
     )  # fmt: skip
 
