@@ -98,7 +98,7 @@ def table(figures: Mapping[str, Any]) -> RenderableType:
 
 
 def _stages_table(figures: Mapping[str, Any]) -> Table:
-    stages = Table(title="What happened", show_header=True, title_justify="left", pad_edge=False)
+    stages = Table(title="What happened", show_header=True, title_justify="left")
     stages.add_column("stage")
     stages.add_column("what")
     stages.add_column("contacts", justify="right")
@@ -137,7 +137,7 @@ def _stages_table(figures: Mapping[str, Any]) -> Table:
 
 def _calls_table(figures: Mapping[str, Any]) -> Table:
     org = figures["salesforce"]
-    calls = Table(title="What it cost", show_header=True, title_justify="left", pad_edge=False)
+    calls = Table(title="What it cost", show_header=True, title_justify="left")
     calls.add_column("Salesforce calls")
     calls.add_column("first sync", justify="right")
     calls.add_column("with live webhooks", justify="right")

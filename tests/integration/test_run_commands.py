@@ -22,7 +22,7 @@ def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
 
 
 def pausing_reader(desk: Desk) -> Process:
-    """A reader that reads a few hundred contacts, then waits until the test commits their events."""
+    """A reader that reads a few hundred contacts, then waits for the test to commit the events."""
     return desk.reader(
         READER_MAX_LAG="300", READER_CONCURRENT_GRANTS="1", READER_RECONCILE_EVERY="0"
     )
@@ -160,10 +160,10 @@ def test_a_rotation_requests_a_reconcile_for_when_every_bridge_has_the_secret(
     mine = desk(world)
     mine.reader(READER_RECONCILE_EVERY="0")
     before = int(time.time())
-    said = mine.command("webhooks", "rotate", "d1", "--secret-file", str(tmp_path / "secrets"))
+    printed = mine.command("webhooks", "rotate", "d1", "--secret-file", str(tmp_path / "secrets"))
     (run_id,) = [key for key in mine.runs() if "/" not in key]
     run = mine.runs()[run_id]
-    assert f"({run_id})" in said
+    assert f"({run_id})" in printed
     assert (run["kind"], run["grants"], run["by"], run["state"]) == (
         "reconcile",
         None,
