@@ -1,5 +1,6 @@
-"""The command line: one process a command. Each command imports its stage when it runs, so that
-`--help` is quick.
+"""The command line: `contactstream COMMAND`, each command a process of its own.
+
+A command imports the code that does its work when it runs, so that `--help` is quick.
 """
 
 import asyncio
@@ -11,14 +12,9 @@ from typing import TextIO, TypeVar
 
 import click
 import structlog
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from streams import settings
-from streams.kafka.admin import check, create, refusal
-from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.runtime import logs
-from streams.topics import topics
 
 GroupT = TypeVar("GroupT", bound=settings.SettingsGroup)
 log = structlog.get_logger()
@@ -26,35 +22,37 @@ log = structlog.get_logger()
 STAGES = ("bridge", "reader", "dedupe", "sink")
 
 
-class Unusable(click.ClickException):
-    """A setting that cannot be used: its line is all that a person needs, and the exit code says
-    that no restart helps.
+class UnusableSetting(click.ClickException):
+    """A setting that cannot be used: printed as one line, without a traceback.
+
+    Its exit code, which is click's own for wrong options, says that a restart does not help.
     """
 
-    exit_code = 2  # as click's own for wrong options
+    exit_code = 2
 
 
 @contextmanager
-def _settings_told() -> Iterator[None]:
+def _report_unusable_settings() -> Iterator[None]:
     from connectors.salesforce.field_paths import MappingError
     from connectors.salesforce.suppression import SuppressionError
 
     try:
         yield
     except (settings.SettingsError, MappingError, SuppressionError) as error:
-        raise Unusable(str(error)) from error
+        raise UnusableSetting(str(error)) from error
 
 
 def _load(group: type[GroupT]) -> GroupT:
-    with _settings_told():
+    with _report_unusable_settings():
         return settings.load(group)
 
 
-def _process(stage: str) -> settings.ProcessSettings:
+def _start_stage(stage: str) -> settings.ProcessSettings:
+    """Configures the log of a stage, and returns the settings that every stage has."""
     process = _load(settings.ProcessSettings)
     logs.configure(process, stage)
-    for stranger in settings.unknown_variables():
-        log.warning("unknown variable", detail=stranger)
+    for unknown in settings.unknown_variables():
+        log.warning("unknown variable", detail=unknown)
     return process
 
 
@@ -71,18 +69,18 @@ def main(context: click.Context) -> None:
     Run it:       contactstream bridge | reader | dedupe | sink     (one process each)
     Fill it:      contactstream backfill --all
     """
-    if context.invoked_subcommand not in STAGES:  # they log it
-        for stranger in settings.unknown_variables():
-            click.echo(f"warning: {stranger}", err=True)
+    if context.invoked_subcommand not in STAGES:  # a stage logs it instead
+        for unknown in settings.unknown_variables():
+            click.echo(f"warning: {unknown}", err=True)
 
 
 @main.command()
 def bridge() -> None:
-    """Receives Nylas' notifications and publishes them to contacts.events."""
+    """Receives the webhooks of Nylas and publishes them to contacts.events."""
     from streams.bridge.process import run
 
-    process = _process("bridge")
-    with _settings_told():
+    process = _start_stage("bridge")
+    with _report_unusable_settings():
         sys.exit(
             run(
                 _load(settings.KafkaSettings),
@@ -95,11 +93,11 @@ def bridge() -> None:
 
 @main.command()
 def reader() -> None:
-    """Reads address books: backfills, and contacts that have to be read again."""
+    """Reads address books from Nylas, and single contacts that have to be read again."""
     from streams.reader.process import run
 
-    process = _process("reader")
-    with _settings_told():
+    process = _start_stage("reader")
+    with _report_unusable_settings():
         sys.exit(
             run(
                 _load(settings.KafkaSettings),
@@ -112,11 +110,11 @@ def reader() -> None:
 
 @main.command()
 def dedupe() -> None:
-    """Drops the events that are not news, and forwards the rest to contacts.changes."""
+    """Drops stale and repeated events, and forwards real changes to contacts.changes."""
     from streams.dedupe.process import run
 
-    process = _process("dedupe")
-    with _settings_told():
+    process = _start_stage("dedupe")
+    with _report_unusable_settings():
         sys.exit(
             run(
                 _load(settings.KafkaSettings),
@@ -129,12 +127,12 @@ def dedupe() -> None:
 
 @main.command()
 def sink() -> None:
-    """Makes the Contacts and Leads in Salesforce true."""
+    """Writes the changes to Contacts and Leads in Salesforce."""
     from streams.org import credentials, policy
     from streams.sink.process import run
 
-    process = _process("sink")
-    with _settings_told():
+    process = _start_stage("sink")
+    with _report_unusable_settings():
         org = _load(settings.SalesforceSettings)
         credentials(org)
         allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
@@ -149,16 +147,18 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdo
 @main.command()
 @_JSON
 def doctor(*, as_json: bool) -> None:
-    """Examines everything that a deployment hangs on, and names a remedy for what is wrong. Changes
-    nothing.
+    """Checks everything that a deployment depends on. Changes nothing.
 
-    The Salesforce org (login, fields, permissions, rules, calls left), Kafka (broker, topics,
-    groups), and Nylas where its key is set. Ends with 1 when a check fails; `warn` is for what
-    works but could be better, and for what cannot be told.
+    It checks the Salesforce org (login, fields, permissions, rules, calls left), Kafka (broker,
+    topics, groups), and Nylas when its API key is set. Each problem comes with a remedy.
+
+    The exit code is 1 when a check fails. `warn` marks what works but could be better, and what
+    could not be checked.
     """
-    from streams.commands.doctor import deployment, run
+    from streams.commands.doctor.command import run
+    from streams.commands.doctor.deployment import load_deployment
 
-    sys.exit(run(deployment(), as_json=as_json))
+    sys.exit(run(load_deployment(), as_json=as_json))
 
 
 @main.command()
@@ -169,25 +169,28 @@ def doctor(*, as_json: bool) -> None:
 )
 @click.option(
     "--since",
-    help="Of contacts.changes, from this moment on: 2026-01-31T12:00Z, or 90m, 36h, 7d ago.",
+    help="Plan the records of contacts.changes from this time on (2026-01-31T12:00Z), "
+    "or from so long ago (90m, 36h, 7d).",
 )
 @_JSON
 def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
     """Shows what the sink would do in Salesforce, and writes nothing.
 
-    FILE (- is standard input) holds a JSON object a line: a Nylas contact, or an envelope as in a
-    webhook. A contact without an envelope counts as changed now. A line that is neither is named,
-    and nothing is planned. --since takes the changes that the dedupe stage has forwarded instead.
+    FILE (- is standard input) holds one JSON object a line: a Nylas contact, or a notification as
+    Nylas sends it to a webhook. A contact alone counts as changed now. A line that is neither is
+    reported by its number, and nothing is planned. --since plans the changes that dedupe has
+    forwarded instead.
 
-    It prints names, addresses and whatever else would be written: personal data, because you ask
-    for it. Mind where it goes.
+    The output contains personal data: names, addresses and every other value that would be
+    written.
 
-    The changes are planned in batches of 1,000 like the sink's, but since nothing is written, a
-    batch does not find what an earlier one would have created.
+    The changes are planned in batches of 1,000, as in the sink. Since nothing is written, a batch
+    does not find records that an earlier batch would have created.
     """
     from connectors.salesforce.api.errors import SalesforceError
     from connectors.salesforce.field_paths import MappingError
-    from streams.commands.plan import PlanError, run
+    from streams.commands.plan import run
+    from streams.commands.plan_input import PlanError
     from streams.org import policy
 
     org = _load(settings.SalesforceSettings)
@@ -203,14 +206,13 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("file", type=click.File())
-@click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
 def suppress(*, file: TextIO, dry_run: bool) -> None:
-    """Adds erased people to the suppression list: whoever is listed is never written to Salesforce
-    again.
+    """Adds people to the suppression list, so that nothing is written about them again.
 
     FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line.
-    PEOPLE_SUPPRESSION_LIST names the list, which is made if it is not there and holds salted hashes
-    only. The sink sees it within a second. Nothing is printed but counts.
+    PEOPLE_SUPPRESSION_LIST names the list. It is created when it does not exist, and holds only
+    salted hashes. The sink reads a change within a second. Only counts are printed.
     """
     from connectors.salesforce.suppression import SuppressionError
     from streams.commands.suppress import NotAPerson, add, read
@@ -218,7 +220,8 @@ def suppress(*, file: TextIO, dry_run: bool) -> None:
     path = _load(settings.PeopleSettings).suppression_list
     if path is None:
         raise click.ClickException(
-            "PEOPLE_SUPPRESSION_LIST is not set: the file that the sink reads"
+            "PEOPLE_SUPPRESSION_LIST is not set: set it to the path of the list, here and "
+            "for the sink"
         )
     try:
         click.echo(add(path, read(file), dry_run=dry_run))
@@ -234,9 +237,12 @@ _SOURCE = click.option(
     "--source", "sources", multiple=True, help="address_book, inbox or domain; may be repeated."
 )
 _WAIT = click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Follow the run until it is over."
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Show the progress until the run is over.",
 )
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count, and publish nothing.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count only, and publish nothing.")
 
 
 @main.command()
@@ -253,15 +259,16 @@ def backfill(
     wait: bool,
     dry_run: bool,
 ) -> None:
-    """Has the reader read whole address books. To interrupt this command does not stop the run: see
-    `contactstream runs`.
+    """Has the reader read whole address books.
+
+    Interrupting this command does not stop the run: see `contactstream runs`.
     """
-    from streams.commands.follow import command
+    from streams.commands.runs import start_run
     from streams.runs import RunKind
 
     kafka = _load(settings.KafkaSettings)
     sys.exit(
-        command(
+        start_run(
             kafka,
             RunKind.BACKFILL,
             everything=everything,
@@ -282,7 +289,8 @@ def backfill(
 @click.option(
     "--max-delete-share",
     type=click.FloatRange(0, 1),
-    help="What the guard lets a run delete, as a share of the contacts known; READER_MAX_DELETE_SHARE otherwise.",
+    help="Stop when more than this share (0 to 1) of the known contacts would be deleted; "
+    "the default is READER_MAX_DELETE_SHARE.",
 )
 def reconcile(
     *,
@@ -293,15 +301,17 @@ def reconcile(
     dry_run: bool,
     max_delete_share: float | None,
 ) -> None:
-    """Has the reader compare whole address books with what is known: what changed, what is gone,
-    what was only filled.
+    """Has the reader compare whole address books with what was synced before.
+
+    It publishes what changed, deletes what is missing, and offers contacts again that had only
+    filled blanks in another contact's record.
     """
-    from streams.commands.follow import command
+    from streams.commands.runs import start_run
     from streams.runs import RunKind
 
     kafka = _load(settings.KafkaSettings)
     sys.exit(
-        command(
+        start_run(
             kafka,
             RunKind.RECONCILE,
             everything=everything,
@@ -317,8 +327,9 @@ def reconcile(
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """Lists the readings that were asked for in the last two weeks, the newest last; or follows or
-    ends one.
+    """Lists the backfills and reconciles of the last two weeks; follows or cancels one.
+
+    The newest run is the last in the list.
     """
     if context.invoked_subcommand is None:
         from streams.commands.runs import list_runs
@@ -329,46 +340,56 @@ def runs(context: click.Context) -> None:
 @runs.command(name="follow")
 @click.argument("run_id", metavar="ID")
 def runs_follow(*, run_id: str) -> None:
-    """Shows one until it is over, as the command that asked for it does."""
-    from streams.commands.runs import follow_again
+    """Shows the progress of a run until it is over."""
+    from streams.commands.runs import follow_run
 
-    sys.exit(follow_again(_load(settings.KafkaSettings), run_id))
+    sys.exit(follow_run(_load(settings.KafkaSettings), run_id))
 
 
 @runs.command(name="cancel")
 @click.argument("run_id", metavar="ID")
 def runs_cancel(*, run_id: str) -> None:
-    """Ends one: at once if it waits, else after the page at hand. What is read stays read."""
-    from streams.commands.runs import cancel
+    """Ends a run: at once if it waits, else after the page being read.
 
-    sys.exit(cancel(_load(settings.KafkaSettings), run_id))
+    Contacts that were already read stay published.
+    """
+    from streams.commands.runs import cancel_run
+
+    sys.exit(cancel_run(_load(settings.KafkaSettings), run_id))
 
 
 @main.group()
 def webhooks() -> None:
-    """What Nylas knows of our webhook."""
+    """The webhook destinations at Nylas, and their secrets."""
 
 
 _SECRET_FILE = click.option(
     "--secret-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the secret here, before the one that is there, instead of printing it (NYLAS_WEBHOOK_SECRETS_FILE).",
+    help="Write the secret as the first line of this file (NYLAS_WEBHOOK_SECRETS_FILE) "
+    "instead of printing it.",
 )
 
 
 @webhooks.command(name="list")
 def webhooks_list() -> None:
     """Lists the application's webhook destinations."""
-    from streams.commands.administration import list_webhooks
+    from streams.commands.webhooks import list_webhooks
 
     list_webhooks(_load(settings.NylasSettings))
 
 
 @webhooks.command(name="check")
-@click.option("--url", help="Our webhook's URL; without it, whatever listens to contacts is ours.")
+@click.option(
+    "--url",
+    help="The URL of our webhook; the default is every destination with a contact trigger.",
+)
 def webhooks_check(*, url: str | None) -> None:
-    """Shows whether Nylas still sends, and if not what to do; ends with 1 when something is wrong."""
-    from streams.commands.administration import check_webhooks
+    """Checks that Nylas still sends to our webhook, and says what to do if not.
+
+    The exit code is 1 when something is wrong.
+    """
+    from streams.commands.webhooks import check_webhooks
 
     sys.exit(check_webhooks(_load(settings.NylasSettings), url))
 
@@ -381,10 +402,11 @@ def webhooks_check(*, url: str | None) -> None:
 def webhooks_create(
     *, url: str, compressed: bool, description: str, secret_file: Path | None
 ) -> None:
-    """Creates the destination; the bridge has to run, because Nylas asks it at once. Shows the
-    secret, once.
+    """Creates a destination that sends to URL, and shows its secret once.
+
+    The bridge has to be running, because Nylas sends it a challenge at once.
     """
-    from streams.commands.administration import create_webhook
+    from streams.commands.webhooks import create_webhook
 
     nylas = _load(settings.NylasSettings)
     sys.exit(
@@ -397,14 +419,14 @@ def webhooks_create(
 @webhooks.command(name="rotate")
 @click.argument("destination_id")
 @_SECRET_FILE
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
 def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: bool) -> None:
-    """Gives the destination a new secret, with which Nylas signs from that moment on.
+    """Gives a destination a new secret, with which Nylas signs from then on.
 
-    Until the bridges have it they refuse what comes, and Nylas does not send that again: a reading
-    of every address book is asked for.
+    Until a bridge has the new secret it refuses notifications, and Nylas does not repeat those. So
+    the command also requests a reconcile of every address book, 15 minutes later.
     """
-    from streams.commands.administration import rotate_webhook
+    from streams.commands.webhooks import rotate_webhook
 
     nylas, kafka = _load(settings.NylasSettings), _load(settings.KafkaSettings)
     sys.exit(rotate_webhook(nylas, kafka, destination_id, secret_file=secret_file, dry_run=dry_run))
@@ -412,105 +434,62 @@ def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: b
 
 @main.group()
 def grants() -> None:
-    """Whose address books are connected."""
+    """The grants of the Nylas application: which address books are connected."""
 
 
 @grants.command(name="list")
 def grants_list() -> None:
-    """Lists the application's grants, and why one is left out."""
-    from streams.commands.administration import list_grants
+    """Lists the application's grants, and why a grant is left out."""
+    from streams.commands.grants import list_grants
 
     list_grants(_load(settings.NylasSettings))
 
 
-@main.group(name="topics")
-def topics_group() -> None:
-    """The topics: create them, or check them against their policies."""
+@main.group()
+def topics() -> None:
+    """The Kafka topics: create them, or check them against their policies."""
 
 
-@topics_group.command(name="create")
-@click.option("--dry-run", is_flag=True, help="Say what would be created, and create nothing.")
+@topics.command(name="create")
+@click.option("--dry-run", is_flag=True, help="Print what would be created, and create nothing.")
 def topics_create(*, dry_run: bool) -> None:
-    """Creates the topics that are missing; leaves those that exist as they are."""
-    kafka = _load(settings.KafkaSettings)
-    with _admin(kafka) as admin:
-        if dry_run:
-            for finding in check(admin, topics(kafka).all()):
-                click.echo(f"{finding.topic}: {finding.problem}")
-            return
-        for name in create(admin, topics(kafka).all()):
-            click.echo(f"created {name}")
+    """Creates the topics that are missing; existing ones stay as they are."""
+    from streams.commands.topics import create_topics
+
+    create_topics(_load(settings.KafkaSettings), dry_run=dry_run)
 
 
-@topics_group.command(name="check")
+@topics.command(name="check")
 def topics_check() -> None:
-    """Compares the topics with their policies; ends with 1 when one differs."""
-    kafka = _load(settings.KafkaSettings)
-    with _admin(kafka) as admin:
-        findings = check(admin, topics(kafka).all())
-    for finding in findings:
-        click.echo(f"{finding.topic} {finding.problem}\n    {finding.remedy}")
-    if findings:
-        sys.exit(1)
-    click.echo("every topic is as it has to be")
+    """Compares the topics with their policies; the exit code is 1 when one differs."""
+    from streams.commands.topics import check_topics
 
-
-BROKER_SECONDS = 30.0  # a person waits: long enough for a broker that just starts
-
-
-@contextmanager
-def _admin(kafka: settings.KafkaSettings) -> Iterator[AdminClient]:
-    """A client of a broker that answers; what the broker refuses within the block ends the command
-    with the reason and a remedy.
-    """
-    try:
-        wait_for_broker(
-            kafka, [], stopped=lambda: False, waiting=_tell_once(), deadline=BROKER_SECONDS
-        )
-        yield AdminClient(client_config(kafka))
-    except BrokerUnavailable as error:
-        remedy = "check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the credentials, and that the broker runs"
-        raise click.ClickException(f"{error}\n{remedy}") from None
-    except KafkaException as error:
-        raise click.ClickException(refusal(error)) from None
-
-
-def _tell_once() -> "_Teller":
-    return _Teller()
-
-
-class _Teller:
-    """Prints a reason for waiting when it changes."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def __call__(self, reason: str) -> None:
-        if reason != self._last:
-            click.echo(reason, err=True)
-            self._last = reason
+    sys.exit(check_topics(_load(settings.KafkaSettings)))
 
 
 @main.group()
 def simulate() -> None:
-    """Stand-ins for Nylas and Salesforce, for a look and for tests."""
+    """Simulators of Nylas and Salesforce, for demos and tests."""
 
 
-_WORLD = click.option(
+_INITIAL_STATE = click.option(
     "--world",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What it holds at first, as JSON.",
+    help="A JSON file with the initial state.",
 )
 _LISTEN = click.option(
-    "--listen", default="127.0.0.1:0", show_default=True, help="host:port; port 0 takes a free one."
+    "--listen",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="host:port; port 0 takes a free port.",
 )
 
 
 @simulate.command(name="nylas")
 @_LISTEN
-@_WORLD
+@_INITIAL_STATE
 def simulate_nylas(listen: str, world: Path | None) -> None:
-    """A Nylas with grants, contacts and signed webhooks."""
+    """Simulates Nylas with grants, contacts and signed webhooks."""
     from connectors.nylas.simulator.app import serve
 
     host, _, port = listen.rpartition(":")
@@ -519,9 +498,9 @@ def simulate_nylas(listen: str, world: Path | None) -> None:
 
 @simulate.command(name="salesforce")
 @_LISTEN
-@_WORLD
+@_INITIAL_STATE
 def simulate_salesforce(listen: str, world: Path | None) -> None:
-    """A Salesforce org with Accounts, Contacts and Leads."""
+    """Simulates a Salesforce org with Accounts, Contacts and Leads."""
     from connectors.salesforce.simulator import serve
 
     host, _, port = listen.rpartition(":")
@@ -530,20 +509,21 @@ def simulate_salesforce(listen: str, world: Path | None) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
-@click.option("--stay", is_flag=True, help="Stay up afterwards, and print where to look.")
+@click.option("--stay", is_flag=True, help="Keep everything running, and print where to look.")
 @click.option(
     "--people",
-    type=click.IntRange(min=30),  # fewer are not enough for every part of the story
+    type=click.IntRange(min=30),  # fewer are not enough for every kind of notification
     default=2000,
     show_default=True,
     help="How many people the three address books hold.",
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
 def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
-    """Runs the whole product on this machine, without an account, and reports what happened at each
-    stage.
+    """Runs the whole product on this machine and reports what each stage did.
+
+    It needs no account: Nylas and Salesforce are simulated.
     """
-    from streams.demo.story import run
+    from streams.demo.runner import run
 
     sys.exit(asyncio.run(run(people=people, seed=seed, as_json=as_json, stay=stay)))
 

@@ -1,9 +1,8 @@
-"""The catalogue of metrics: each declared once, with what it means and the closed set of each
-label.
+"""The catalogue of metrics: each is declared once, with its meaning and its label values.
 
-A stage builds its own part against a registry of its own, so that a process shows only what it can
-know. Label sets are made at once, with zeros: a ratio over a series that does not exist yet is no
-alert at all.
+A stage builds its own part against its own registry, so that a process shows only metrics that it
+can know. Every label value starts at zero: an alert on the ratio of two series does not fire while
+one of them does not exist.
 """
 
 from collections.abc import Iterable
@@ -12,11 +11,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from connectors.nylas.errors import UNREADABLE
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise every counter doubles its series
+# Otherwise every counter would have a second series.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
-LATENCY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
-CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-BATCH_ROWS = (1, 10, 50, 100, 200, 400, 600, 800, 1000)
+# Buckets of the histograms: seconds, or rows.
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+BATCH_BUCKETS = (1, 10, 50, 100, 200, 400, 600, 800, 1000)
+WEBHOOK_ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8, 10)
 
 
 def _counter(registry: CollectorRegistry, name: str, text: str, **labels: Iterable[str]) -> Counter:
@@ -31,7 +33,7 @@ def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> G
     return Gauge(f"contactstream_{name}", text, labels, registry=registry)
 
 
-ANSWER_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8, 10)
+# The label values.
 BRIDGE_ANSWERS = (
     "published", "dead_lettered", "ignored_type", "challenge",
     "bad_signature", "too_large", "bad_encoding", "bad_request",
@@ -45,51 +47,46 @@ NOTIFICATIONS = (
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
-FATES = ("created", "updated", "filled", "unchanged", "stale", "skipped", "released", "failed")
+OUTCOMES = ("created", "updated", "filled", "unchanged", "stale", "skipped", "released", "failed")
 CALLS = (
-    "token",
-    "describe",
-    "limits",
-    "query",
-    "composite_start",
-    "composite_query",
-    "composite_write",
+    "token", "describe", "limits", "query",
+    "composite_start", "composite_query", "composite_write",
     "other",
-)
+)  # fmt: skip
 
 
 class BridgeMetrics:
-    """What the bridge was sent and what became of it."""
+    """Metrics of the bridge: requests, answers and connections."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = _counter(
             registry,
             "bridge_requests",
-            "Requests to the webhook's URL by what became of them.",
+            "Requests to the webhook's URL, by outcome.",
             outcome=BRIDGE_ANSWERS,
         )
         self.request_seconds = Histogram(
             "contactstream_bridge_request_seconds",
-            "From the request's last byte to its answer.",
+            "Seconds from the last byte of a request to its answer.",
             registry=registry,
-            buckets=ANSWER_SECONDS,
+            buckets=WEBHOOK_ANSWER_BUCKETS,
         )
         self.notifications = _counter(
             registry,
             "bridge_notifications",
-            "Signed notifications by type; contact.* are the others.",
+            "Notifications with a valid signature, by type; contact.* and grant.* are other types.",
             type=NOTIFICATIONS,
         )
         self.dead_lettered = _counter(
             registry,
             "bridge_dead_lettered",
-            "Signed requests kept in the dead letters, by reason.",
+            "Requests with a valid signature that were dead-lettered, by reason.",
             reason=(*UNREADABLE, "unsupported_encoding", "refused_by_broker"),
         )
         self.in_flight = _gauge(
             registry,
             "bridge_in_flight",
-            "Notifications that wait for the broker's acknowledgement.",
+            "Notifications that wait for an acknowledgement from the broker.",
         )
         self.connections = _gauge(
             registry, "bridge_connections", "Open connections to the webhook's port."
@@ -97,7 +94,7 @@ class BridgeMetrics:
         self.connections_closed = _counter(
             registry,
             "bridge_connections_closed",
-            "Connections ended by the bridge: a request that does not come to its end, or too many at once.",
+            "Connections that the bridge closed: the request was too slow, or too many were open.",
             reason=("slow", "too_many"),
         )
         self.secrets = _gauge(
@@ -108,30 +105,30 @@ class BridgeMetrics:
         self.secret_reload_failures = _counter(
             registry,
             "bridge_secret_reload_failures",
-            "Times that the secrets could not be read again; the old ones stay.",
+            "Failed attempts to reload the webhook secrets; the old ones stay in use.",
         )
 
 
 class ReaderMetrics:
-    """What the reader asked Nylas for."""
+    """Metrics of the reader: calls to Nylas, and what was published."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.calls = Counter(
             "contactstream_reader_calls",
-            "Calls to Nylas by kind and by the class of the answer.",
+            "Calls to Nylas, by kind and by the class of the answer.",
             ("kind", "outcome"),
             registry=registry,
         )
         self.contacts = _counter(
             registry,
             "reader_contacts",
-            "Contacts published from pages, by why they were read.",
+            "Contacts published from pages, by the reason for reading them.",
             origin=("backfill", "reconcile", "refetch"),
         )
         self.refetched = _counter(
             registry,
             "reader_refetched",
-            "Contacts read again one by one, by what was found.",
+            "Single contacts read again, by outcome.",
             outcome=(
                 "found",
                 "gone",
@@ -146,36 +143,36 @@ class ReaderMetrics:
         self.offset_resets = _counter(
             registry,
             "reader_offset_resets",
-            "Times that the position in a topic was not in its log any more; it is read from the log's start.",
+            "Times that an offset was outside of a topic's log; the topic is read from its start.",
             topic=("contacts.refetch", "grants.events", "contacts.outcomes"),
         )
         self.grants_skipped = _counter(
             registry,
             "reader_grants_skipped",
-            "Grants of a listing that were passed over, by reason: Nylas would not say whether it knows one, or named it by no ID.",
+            "Grants of a listing that were skipped: without an ID, or Nylas did not confirm them.",
             reason=("grant_unverified", "grant_without_id"),
         )
         self.waits = _counter(
             registry,
             "reader_waits",
-            "Waits by their reason.",
-            reason=("rate_limited", "passing_fault", "sink_lag"),
+            "Waits of the reader, by reason.",
+            reason=("rate_limited", "transient_error", "sink_lag"),
         )
         self.deleted = _counter(
             registry,
             "reader_deleted",
-            "Contacts published as deleted: missing from a complete listing, or of a deleted grant.",
+            "Contacts published as deleted: missing from a full listing, or of a deleted grant.",
             reason=("reconcile", "grant_deleted"),
         )
         self.reoffered = _counter(
             registry,
             "reader_reoffered",
-            "Contacts offered again because they had only filled another's record.",
+            "Contacts sent to the sink again: they had only filled a record that is now released.",
         )
         self.grant_events = _counter(
             registry,
             "reader_grant_events",
-            "Events in the life of grants, by type.",
+            "Grant events, by type.",
             type=(
                 "grant.created",
                 "grant.updated",
@@ -186,61 +183,64 @@ class ReaderMetrics:
             ),
         )
         self.grants = _gauge(
-            registry, "reader_grants", "Grants by status, as last heard.", "status"
+            registry, "reader_grants", "Grants by their last known status.", "status"
         )
-        self.active = _gauge(
-            registry, "reader_active", "1 in the reader that works, 0 in a standby."
-        )
+        self.active = _gauge(registry, "reader_active", "1 in the active reader, 0 in a standby.")
         self.pending = _gauge(
-            registry, "reader_refetch_pending", "Contacts that wait to be read again."
+            registry, "reader_refetch_pending", "Single contacts that wait to be read again."
         )
 
 
 class DedupeMetrics:
-    """What was news."""
+    """Metrics of dedupe: events taken, forwarded and dropped."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.taken = _counter(registry, "dedupe_events", "Events taken from contacts.events.")
         self.forwarded = _counter(
             registry,
             "dedupe_forwarded",
-            "Events that were news and became changes, by kind.",
+            "Events forwarded to contacts.changes, by kind.",
             kind=("updated", "deleted"),
         )
         self.dropped = _counter(
-            registry, "dedupe_dropped", "Events that were not news, by reason.", reason=DROPS
+            registry, "dedupe_dropped", "Events dropped, by reason.", reason=DROPS
         )
         self.refetch = _counter(
-            registry, "dedupe_refetch", "Contacts to read again, by reason.", reason=REFETCHES
+            registry,
+            "dedupe_refetch",
+            "Contacts that the reader is asked to read again, by reason.",
+            reason=REFETCHES,
         )
         self.dead_lettered = _counter(
             registry,
             "dedupe_dead_lettered",
-            "Events that could not be read, by reason.",
+            "Events that cannot be parsed and were dead-lettered, by reason.",
             reason=DEDUPE_UNREADABLE,
         )
         self.batch_records = Histogram(
             "contactstream_dedupe_batch_records",
             "Events in a batch.",
             registry=registry,
-            buckets=BATCH_ROWS,
+            buckets=BATCH_BUCKETS,
         )
         self.table_entries = _gauge(
-            registry, "dedupe_table_entries", "Contacts that this worker's table holds."
+            registry, "dedupe_table_entries", "Contacts in the table of this worker."
         )
         self.lag = _gauge(
             registry,
             "dedupe_lag_records",
-            "Events not yet taken, of the partitions of this worker.",
+            "Events not yet taken, by partition of this worker.",
             "partition",
         )
         self.last_processed = _gauge(
-            registry, "dedupe_last_processed_timestamp_seconds", "When the last batch was finished."
+            registry,
+            "dedupe_last_processed_timestamp_seconds",
+            "Unix time when the last batch was finished.",
         )
 
 
 class SinkMetrics:
-    """What became of the contacts in Salesforce.
+    """Metrics of the sink: rows by outcome, calls to Salesforce, latency and pauses.
 
     Match rate: first_resolutions{result="found"} over all of first_resolutions. Error rate:
     rows{outcome="failed"} over all of rows.
@@ -251,31 +251,31 @@ class SinkMetrics:
         self.coalesced = _counter(
             registry,
             "sink_coalesced",
-            "Changes that a newer one of the same contact in the same batch made needless.",
+            "Changes replaced by a newer one of the same contact in the same batch.",
         )
         self.rows = _counter(
-            registry, "sink_rows", "Contacts by what became of them in Salesforce.", outcome=FATES
+            registry, "sink_rows", "Contacts by their outcome in Salesforce.", outcome=OUTCOMES
         )
         self.skipped = Counter(
             "contactstream_sink_skipped",
-            "Contacts left out on purpose, by reason.",
+            "Contacts that are not synced on purpose, by reason.",
             ("reason",),
             registry=registry,
         )
         self.matched = _counter(
             registry,
             "sink_matched",
-            "Contacts found in Salesforce, by how.",
+            "Contacts found in Salesforce, by how they were found.",
             by=("key", "email", "converted_lead", "duplicate_rule"),
         )
         self.first_resolutions = _counter(
             registry,
             "sink_first_resolutions",
-            "Contacts resolved for the first time: the match rate is found over all.",
+            "Contacts looked up for the first time; the match rate is found / (found + created).",
             result=("found", "created"),
         )
         self.ambiguous = _counter(
-            registry, "sink_ambiguous", "Contacts for which several records came into question."
+            registry, "sink_ambiguous", "Contacts that match several records."
         )
         self.warnings = Counter(
             "contactstream_sink_warnings",
@@ -285,58 +285,63 @@ class SinkMetrics:
         )
         self.retried = Counter(
             "contactstream_sink_retried",
-            "Rows repeated because their fault passes, by reason.",
+            "Rows written again after a transient error, by reason.",
             ("reason",),
             registry=registry,
         )
         self.dead_lettered = Counter(
             "contactstream_sink_dead_lettered",
-            "Changes that cannot succeed, by reason.",
+            "Changes dead-lettered because they cannot succeed, by reason.",
             ("reason",),
             registry=registry,
         )
         self.calls = _counter(
-            registry, "salesforce_calls", "Calls that Salesforce counts, by kind.", kind=CALLS
+            registry,
+            "salesforce_calls",
+            "Calls that count against the org's limit, by kind.",
+            kind=CALLS,
         )
         self.call_seconds = Histogram(
             "contactstream_salesforce_call_seconds",
-            "Duration of a call, by kind.",
+            "Seconds of a call, by kind.",
             ("kind",),
             registry=registry,
-            buckets=CALL_SECONDS,
+            buckets=CALL_BUCKETS,
         )
         self.batch_rows = Histogram(
             "contactstream_sink_batch_rows",
             "Contacts in a batch.",
             registry=registry,
-            buckets=BATCH_ROWS,
+            buckets=BATCH_BUCKETS,
         )
         self.latency = Histogram(
             "contactstream_latency_seconds",
-            "From the webhook's or page's receipt to the acknowledged outcome.",
+            "Seconds from the receipt of a webhook or page to the acknowledged outcome.",
             ("origin",),
             registry=registry,
-            buckets=LATENCY,
+            buckets=LATENCY_BUCKETS,
         )
         self.pauses = Counter(
             "contactstream_sink_pauses",
-            "Pauses because of a fault of the whole org, by reason.",
+            "Pauses after an error of the whole org, by reason.",
             ("reason",),
             registry=registry,
         )
         self.paused = _gauge(registry, "sink_paused", "1 while the sink waits for the org.")
-        self.ahead = _gauge(
-            registry, "sink_unfinished_rows", "Changes taken whose fate is not on a topic yet."
+        self.unfinished_rows = _gauge(
+            registry, "sink_unfinished_rows", "Changes taken whose outcome is not on a topic yet."
         )
         self.lag = _gauge(registry, "sink_lag_records", "Changes not yet committed.")
         self.api_used = _gauge(
             registry,
             "salesforce_api_used",
-            "Calls of the org in the last 24 hours, as it last said.",
+            "API calls of the org in the last 24 hours, as last reported by it.",
         )
         self.api_limit = _gauge(
-            registry, "salesforce_api_limit", "Calls that the org may make in 24 hours."
+            registry, "salesforce_api_limit", "API calls that the org may make in 24 hours."
         )
         self.last_processed = _gauge(
-            registry, "sink_last_processed_timestamp_seconds", "When the last batch was finished."
+            registry,
+            "sink_last_processed_timestamp_seconds",
+            "Unix time when the last batch was finished.",
         )

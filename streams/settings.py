@@ -1,9 +1,8 @@
-"""What an operator can set: one frozen group for each concern, read once from the environment and a
-TOML file.
+"""The settings: one frozen group for each part of the product, loaded once by each process.
 
 A variable is the group's prefix and the field's name in capitals (`SINK_LINGER`, `NYLAS_API_KEY`).
-Any variable may be given as a file instead (`NYLAS_API_KEY_FILE=/run/secrets/nylas`), which is how
-secrets are meant to come. `CONTACTSTREAM_CONFIG` names a TOML file with a table for each group
+Any variable may be given as a file instead (`NYLAS_API_KEY_FILE=/run/secrets/nylas`), which is the
+recommended way for secrets. `CONTACTSTREAM_CONFIG` names a TOML file with a table for each group
 (`[sink]`, `linger = 2.0`); the environment wins over it.
 """
 
@@ -21,74 +20,78 @@ from connectors.nylas.webhook import LARGEST_NOTIFICATION
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used. The text names the variable, the value's fault and the remedy."""
+    """A setting that cannot be used. The text names the variable, the problem and the remedy."""
 
 
-def _listed(value: Any) -> Any:
-    """`a, b` as it stands in an environment variable, or one a line as in a file."""
+def _split_list(value: Any) -> Any:
+    """Splits `a, b` as in an environment variable, or one value a line as in a file."""
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
 
 
-def _unset_if_empty(value: Any) -> Any:
-    """`SALESFORCE_MAPPING_FILE=` is no file, and not the present folder."""
+def _none_if_empty(value: Any) -> Any:
+    """Without this, `SALESFORCE_MAPPING_FILE=` would name the current folder."""
     return None if value == "" else value
 
 
-Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
+Listed = Annotated[tuple[str, ...], BeforeValidator(_split_list)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_list)]
 Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$")]
 Positive = Annotated[float, Field(gt=0)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_unset_if_empty)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 
 
 class SettingsGroup(BaseModel):
-    """A group of settings; frozen, and an unknown key is an error."""
+    """A group of settings. It is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prefix: ClassVar[str]
 
 
 class KafkaSettings(SettingsGroup):
-    """The cluster, and what our topics in it are called."""
+    """The cluster, and the names of our topics in it."""
 
     prefix = "KAFKA"
-    bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated")
+    bootstrap_servers: str = Field(
+        "localhost:9092", description="host:port of one or more brokers, comma-separated"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
     )
-    sasl_username: str = Field("", description="the user of SASL")
-    sasl_password: SecretStr = Field(SecretStr(""), description="its password")
+    sasl_username: str = Field("", description="user name for SASL")
+    sasl_password: SecretStr = Field(SecretStr(""), description="password for SASL")
     ssl_ca_location: str = Field(
-        "", description="a file of CA certificates, instead of the system's"
+        "", description="file of CA certificates; without it the system's certificates are used"
     )
     topic_prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="before every topic and group; set it for a second org in one cluster",
+        description="prefix of every topic and group name; a second org in the same cluster needs "
+        "another one",
     )
     events_partitions: int = Field(
         4,
         ge=1,
         le=1000,
-        description="of contacts.events: the most dedupe workers that can share it",
+        description="partitions of contacts.events, which limit the number of dedupe workers",
     )
     replication_factor: int = Field(
-        3, ge=1, le=9, description="of the topics that `topics create` makes"
+        3, ge=1, le=9, description="replicas of the topics that `topics create` makes"
     )
 
 
 class ProcessSettings(SettingsGroup):
-    """What every process has."""
+    """Settings that every stage has."""
 
     prefix = "OPS"
     listen: Address = Field(
         "0.0.0.0:9100",
-        description="host:port of /metrics, /livez and /readyz; never the public port",
+        description="host:port of /metrics, /livez and /readyz; must not be reachable from the "
+        "internet",
     )
     log_format: Literal["json", "console"] = Field("json", description="json or console")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -102,31 +105,36 @@ class NylasSettings(SettingsGroup):
     prefix = "NYLAS"
     api_url: str = Field(
         "https://api.us.nylas.com",
-        description="https://api.eu.nylas.com for an application in Europe",
+        description="URL of the Nylas API; https://api.eu.nylas.com for an application in Europe",
     )
-    api_key: SecretStr = Field(SecretStr(""), description="the application's API key")
+    api_key: SecretStr = Field(SecretStr(""), description="API key of the application")
     webhook_secrets: SecretList = Field(
-        (), description="the webhook's secret, or old and new while it is rotated"
+        (),
+        description="signing secret of the webhook; the new and the old one during a rotation",
     )
     sources: Listed = Field(
-        ("address_book",), description="which contacts are synced, of address_book, inbox, domain"
+        ("address_book",),
+        description="sources of the contacts to sync, out of address_book, inbox and domain",
     )
 
 
 class BridgeSettings(SettingsGroup):
-    """The webhook's server."""
+    """The webhook server."""
 
     prefix = "BRIDGE"
-    listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook")
+    listen: Address = Field("0.0.0.0:8080", description="host:port of the webhook server")
     body_limit: int = Field(
         2 * 1024 * 1024,
-        # less would answer 413 to a real one, which Nylas never sends again
+        # A lower limit would answer 413 to a real notification, which Nylas then never repeats.
         ge=LARGEST_NOTIFICATION,
-        le=5 * 512 * 1024,  # the topics' records are of 3 MB at the most
-        description="bytes of a notification, before and after inflation; Nylas sends up to 1 MB and an envelope",
+        # The topics take records of up to 3 MB.
+        le=5 * 512 * 1024,
+        description="largest notification that is accepted, in bytes, both compressed and "
+        "uncompressed; Nylas sends up to 1 MB plus an envelope",
     )
     accept_test_events: bool = Field(
-        False, description="accept what Nylas signs with its public mock secret"
+        False,
+        description="accept test events, which Nylas signs with a publicly known secret",
     )
 
 
@@ -135,25 +143,30 @@ class ReaderSettings(SettingsGroup):
 
     prefix = "READER"
     concurrent_grants: int = Field(
-        4, ge=1, le=64, description="address books that are read side by side"
+        4, ge=1, le=64, description="address books that are read at the same time"
     )
     max_lag: int = Field(
         20_000,
         ge=1,
-        description="records: bulk reading waits while dedupe and sink are further behind, so that live changes pass",
+        description="records; backfills and reconciles wait while dedupe or the sink lags by more, "
+        "so that live changes are not delayed",
     )
     reconcile_every: float = Field(
         86_400.0,
         ge=0,
-        description="seconds between two readings of everything; 0 leaves it to the command",
+        description="seconds between two scheduled reconciles of everything; 0 switches the "
+        "schedule off",
     )
     max_delete_share: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="of the contacts of a grant, or of a run: a reconcile that would delete more stops",
+        description="share of contacts, 0 to 1; a reconcile that would delete more of a grant, or "
+        "more of all its grants, stops",
     )
-    session_timeout: Positive = Field(10.0, description="seconds after which a standby takes over")
+    session_timeout: Positive = Field(
+        10.0, description="seconds without a heartbeat after which a standby takes over"
+    )
 
 
 class DedupeSettings(SettingsGroup):
@@ -161,40 +174,57 @@ class DedupeSettings(SettingsGroup):
 
     prefix = "DEDUPE"
     session_timeout: Positive = Field(
-        10.0, description="seconds; a takeover waits this long, a fence is half of it"
+        10.0,
+        description="seconds without a heartbeat after which another worker takes over; a worker "
+        "without an answer from the broker for half of it ends itself",
     )
 
 
 class SalesforceSettings(SettingsGroup):
-    """The org, and what may be done there."""
+    """The org, its login and its limits."""
 
     prefix = "SALESFORCE"
     login_url: str = Field(
         "https://login.salesforce.com",
-        description="My Domain for client credentials; test.salesforce.com for a sandbox",
+        description="URL for the login; the My Domain URL for client credentials, "
+        "https://test.salesforce.com for a sandbox",
     )
-    api_version: str = Field("62.0", pattern=r"^\d{2,3}\.0$", description="of the REST API")
-    client_id: str = Field("", description="the consumer key of the external client app")
+    api_version: str = Field(
+        "62.0", pattern=r"^\d{2,3}\.0$", description="version of the Salesforce REST API"
+    )
+    client_id: str = Field("", description="consumer key of the external client app")
     client_secret: SecretStr = Field(
-        SecretStr(""), description="its secret: the client credentials flow"
+        SecretStr(""), description="consumer secret of the app, for the client credentials flow"
     )
-    username: str = Field("", description="with private_key: the JWT bearer flow")
-    private_key: SecretStr = Field(SecretStr(""), description="PEM; the JWT bearer flow")
+    username: str = Field("", description="user to log in, for the JWT bearer flow")
+    private_key: SecretStr = Field(
+        SecretStr(""), description="private key in PEM format, for the JWT bearer flow"
+    )
     refresh_token: SecretStr = Field(
         SecretStr(""),
-        description="the refresh token flow; a token that the app rotates is kept until the next start only",
+        description="token for the refresh token flow; if the app rotates it, the new token is "
+        "lost at the next start",
     )
     audience: str = Field(
-        "", description="of the JWT; follows from login_url for production and sandboxes"
+        "",
+        description="audience of the JWT; derived from SALESFORCE_LOGIN_URL for production and "
+        "sandboxes",
     )
     mapping_file: OptionalPath = Field(
-        None, description="TOML: which field goes where, instead of the seven standard ones"
+        None,
+        description="TOML file that maps contact fields to Salesforce fields, instead of the seven "
+        "default ones",
     )
     call_reserve: float = Field(
-        0.1, ge=0, lt=1, description="of the org's daily calls, the share that is left to others"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the org's daily API calls, 0 to 1, that is left to other "
+        "integrations",
     )
     allow_save: bool = Field(
-        True, description="save past duplicate rules that only alert; rules that block, block"
+        True,
+        description="save despite duplicate rules that only alert; rules that block always block",
     )
 
 
@@ -204,43 +234,54 @@ class PeopleSettings(SettingsGroup):
     prefix = "PEOPLE"
     own_domains: Listed = Field(
         (),
-        description="our own domains: whoever has an address there is a colleague and is left out",
+        description="domains of your own company; contacts with an address there are colleagues "
+        "and are not synced",
     )
-    excluded_addresses: Listed = Field((), description="addresses that are passed over")
+    excluded_addresses: Listed = Field((), description="addresses that are not synced")
     excluded_domains: Listed = Field(
-        (), description="domains that are passed over, with those below them"
+        (), description="domains whose addresses are not synced, including their subdomains"
     )
     excluded_patterns: Listed = Field(
-        (), description="addresses that are passed over, as globs: `*@*.gov.example`"
+        (), description="addresses that are not synced, as globs like `*@*.gov.example`"
     )
     role_names: Listed = Field(
         (),
-        description="more names of functions beside info, sales and the like; `!hello` takes one away",
+        description="further local parts of shared mailboxes, besides info, sales and the like; "
+        "`!hello` removes one",
     )
     create: Literal["everything", "contacts", "nothing"] = Field(
         "everything",
-        description="what may be created: everything, contacts (people of known Accounts) or nothing",
+        description="records that may be created: everything, contacts (only people of known "
+        "Accounts) or nothing",
     )
     create_free_mail: bool = Field(
-        True, description="create people whose only domains are free-mail ones"
+        True, description="create people who have only addresses of free-mail providers"
     )
-    create_without_address: bool = Field(False, description="create people without any address")
+    create_without_address: bool = Field(
+        False, description="create people who have no email address"
+    )
     overwrite_others: bool = Field(
         False,
-        description="also overwrite records that other users created; otherwise only their blanks are filled",
+        description="overwrite fields of records that other users created too, instead of only "
+        "filling blank ones",
     )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
-        description="the record of a deleted contact: release (clear our key), flag (set a checkbox) or keep",
+        description="what happens to the record of a deleted contact: release (clear our key), "
+        "flag (set a checkbox) or keep",
     )
-    flag_field: str = Field("", description="the checkbox for on_delete=flag, on Contact and Lead")
+    flag_field: str = Field(
+        "", description="checkbox on Contact and Lead that PEOPLE_ON_DELETE=flag sets"
+    )
     account_domains: Listed = Field(
         (),
-        description="further domains of Accounts: `acme.io=acme.com` or `acme.io=001...` (an Account ID)",
+        description="further domains of Accounts, as `acme.io=acme.com` or `acme.io=001...` (an "
+        "Account ID)",
     )
     suppression_list: OptionalPath = Field(
         None,
-        description="the list of erased people, as salted hashes; `contactstream suppress FILE` adds to it",
+        description="file with the salted hashes of people who must not be synced; "
+        "`contactstream suppress FILE` adds to it",
     )
 
 
@@ -249,25 +290,31 @@ class SinkSettings(SettingsGroup):
 
     prefix = "SINK"
     batch_size: int = Field(
-        1000, ge=1, le=1000, description="contacts for a pair of Composite calls"
+        1000, ge=1, le=1000, description="contacts in a batch, which takes two Composite calls"
     )
     linger: Positive = Field(
-        2.0, description="seconds that an incomplete batch with a live change waits for more"
+        2.0,
+        description="seconds that an incomplete batch waits for more changes when it holds a live "
+        "one",
     )
     bulk_linger: Positive = Field(
-        10.0, description="the same for a batch of changes that were read in bulk"
+        10.0,
+        description="seconds that an incomplete batch waits when all its changes come from a "
+        "backfill or reconcile",
     )
     in_flight: int = Field(
         8,
         ge=1,
         le=20,
-        description="batches at work side by side; Salesforce allows 25 long requests",
+        description="batches that are written at the same time; Salesforce allows 25 long requests",
     )
     max_uncommitted: int = Field(
-        10_000, ge=1000, description="rows taken ahead of the oldest unfinished one"
+        10_000,
+        ge=1000,
+        description="changes that are read ahead of the oldest unfinished one",
     )
     session_timeout: Positive = Field(
-        10.0, description="seconds; a standby takes over after this long"
+        10.0, description="seconds without a heartbeat after which a standby takes over"
     )
 
 
@@ -275,7 +322,7 @@ GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
 def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> GroupT:
-    """One group, from the environment and the TOML file. Raises SettingsError."""
+    """Loads one group from the environment and the TOML file. Raises SettingsError."""
     environ = os.environ if environ is None else environ
     values = dict(_file_table(group, environ))
     for name in group.model_fields:
@@ -283,11 +330,12 @@ def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> Group
         if variable in environ:
             values[name] = environ[variable]
         elif f"{variable}_FILE" in environ:
-            values[name] = _read(f"{variable}_FILE", environ[f"{variable}_FILE"])
+            values[name] = _read_file(f"{variable}_FILE", environ[f"{variable}_FILE"])
     try:
         return group.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_explain(group, error)) from None  # its own text would print secrets
+        # pydantic's own text would print secrets.
+        raise SettingsError(_explain(group, error)) from None
 
 
 def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mapping[str, Any]:
@@ -295,11 +343,11 @@ def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mappi
     if not path:
         return {}
     try:
-        tables = tomllib.loads(_read("CONTACTSTREAM_CONFIG", path))
+        tables = tomllib.loads(_read_file("CONTACTSTREAM_CONFIG", path))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"CONTACTSTREAM_CONFIG={path} is not TOML: {error}") from error
     known = [each.prefix.lower() for each in GROUPS]
-    if unknown := [f"[{name}]{_meant(name, known)}" for name in tables if name not in known]:
+    if unknown := [f"[{name}]{_suggestion(name, known)}" for name in tables if name not in known]:
         raise SettingsError(f"CONTACTSTREAM_CONFIG={path} has unknown tables: {', '.join(unknown)}")
     table = tables.get(group.prefix.lower(), {})
     if not isinstance(table, dict):
@@ -307,37 +355,38 @@ def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mappi
     return table
 
 
-def _read(variable: str, path: str) -> str:
+def _read_file(variable: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{variable}={path} cannot be read: {error}") from error
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def cannot_listen(variable: str, address: str, error: Exception) -> SettingsError:
-    """The address of a port that cannot be had."""
+    """The error for a server that cannot listen at the address of a setting."""
     return SettingsError(
-        f"{variable}={address} cannot be used: {error}. Processes on one machine need an address each: set {variable} to a free port"
+        f"{variable}={address} cannot be used: {error}. "
+        f"Each process on a machine needs its own port: set {variable} to a free port"
     )
 
 
 def _explain(group: type[SettingsGroup], error: ValidationError) -> str:
     lines = []
-    for fault in error.errors(include_input=False, include_url=False):
-        name = str(fault["loc"][0])
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0])
         variable = f"{group.prefix}_{name}".upper()
-        if fault["type"] == "extra_forbidden":
-            lines.append(
-                f"[{group.prefix.lower()}] has no setting {name}{_meant(name, group.model_fields)}"
-            )
+        if problem["type"] == "extra_forbidden":
+            suggestion = _suggestion(name, group.model_fields)
+            lines.append(f"[{group.prefix.lower()}] has no setting {name}{suggestion}")
         else:
-            described = group.model_fields[name].description
-            lines.append(f"{variable}: {fault['msg']}" + (f" ({described})" if described else ""))
+            description = group.model_fields[name].description
+            meaning = f" ({description})" if description else ""
+            lines.append(f"{variable}: {problem['msg']}{meaning}")
     return "; ".join(lines)
 
 
@@ -354,13 +403,14 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
 )
 
 
-_OF_A_SERVICE = re.compile(r"[A-Z0-9]+_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
-"""What Kubernetes sets in every container for a service that is called `sink` or `kafka`."""
+# Kubernetes sets these in every container for a service that is called `sink` or `kafka`.
+_SERVICE_VARIABLE = re.compile(r"[A-Z0-9]+_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """A line for each variable that looks like one of ours and is none: misspelt, or another
-    program's (`KAFKA_HEAP_OPTS`).
+    """A line for each variable that has one of our prefixes but is not a setting.
+
+    It may be misspelt, or belong to another program (`KAFKA_HEAP_OPTS`). Its value is not shown.
     """
     known = {
         f"{group.prefix}_{name}{end}".upper()
@@ -370,17 +420,17 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     } | {"CONTACTSTREAM_CONFIG"}
     prefixes = (*(f"{group.prefix}_" for group in GROUPS), "CONTACTSTREAM_")
     return [
-        f"{variable} is no setting{_meant(variable, known)}"
+        f"{variable} is not a setting{_suggestion(variable, known)}"
         for variable in sorted(os.environ if environ is None else environ)
         if variable.startswith(prefixes)
         and variable not in known
-        and not _OF_A_SERVICE.fullmatch(variable)
+        and not _SERVICE_VARIABLE.fullmatch(variable)
     ]
 
 
 def reference() -> str:
-    """The table of every setting, in Markdown, as the README shows it."""
-    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    """A Markdown table of every setting, for the documentation."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
     for group in GROUPS:
         for name, field in group.model_fields.items():
             default = field.default

@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[Served]:
     """A real Apache Kafka, started once a run by the first kind that serves; never a stand-in."""
-    with serve(only_real=True, say=_say) as served:
+    with serve(only_real=True, on_skip=_say) as served:
         yield served
 
 

@@ -45,7 +45,7 @@ OnCall = Callable[[str, int | None, float], None]
 """Told of each call: its kind, the status (None where no answer came) and its seconds."""
 
 OnWait = Callable[[str], None]
-"""Told of each wait: `rate_limited` or `passing_fault`."""
+"""Told of each wait: `rate_limited` or `transient_error`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class NylasClient:
                     raise
                 limited = isinstance(fault, RateLimited)
                 retry_after = fault.retry_after if isinstance(fault, RateLimited) else None
-                self._on_wait("rate_limited" if limited else "passing_fault")
+                self._on_wait("rate_limited" if limited else "transient_error")
                 if grant is not None and (retry_after or 0.0) > LONGEST_HELD:
                     raise
                 await self._sleep(delay(attempt, retry_after, self._chance()))

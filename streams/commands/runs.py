@@ -1,126 +1,182 @@
-"""The commands for the runs that were asked for: which there are, how to see one again, and how to
-end one.
-"""
+"""`contactstream backfill`, `reconcile` and `runs`: starts, lists, follows and cancels runs."""
 
+import sys
 import time
 from collections.abc import Mapping
 
 import click
 from confluent_kafka import KafkaException
 
-from streams.commands.follow import (
-    ACKNOWLEDGED_WITHIN,
+from streams.commands.follow import apply_readable, follow, watch
+from streams.commands.run_progress import run_line, totals
+from streams.commands.run_requests import (
+    ACKNOWLEDGE_SECONDS,
     NotAcknowledged,
-    follow,
-    line,
-    totals,
-    watch,
-    write,
+    request_run,
+    write_record,
 )
-from streams.commands.tables import table
-from streams.events import UnreadableRecord
+from streams.commands.tables import print_table
 from streams.kafka.clients import BrokerUnavailable, wait_for_broker
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
-from streams.runs import FINAL, Progress, Run, RunLog, RunState, cancel_record
+from streams.runs import (
+    FINAL,
+    Progress,
+    Run,
+    RunKind,
+    RunLog,
+    RunState,
+    cancel_record,
+    check_sources,
+)
 from streams.settings import KafkaSettings
 from streams.topics import topics
 
-# seconds: a reader looks every 0.3, and the page at hand is acknowledged within Kafka's 20
-CANCELLED_WITHIN = 60.0
+# A reader polls for requests every 0.3 s, and the page it is reading is acknowledged within
+# Kafka's 20 s.
+CANCEL_WAIT_SECONDS = 60.0
 
 
-def row(
-    run_id: str, run: Run, grants: Mapping[str, Progress], *, ending: bool, now: float
-) -> tuple[str, ...]:
-    """A run for the list: its ID, what it is, who asked for it, its state, how far it is, and what
-    is wrong.
+def start_run(
+    kafka: KafkaSettings,
+    kind: RunKind,
+    *,
+    everything: bool,
+    grants: tuple[str, ...],
+    sources: tuple[str, ...],
+    wait: bool,
+    dry_run: bool,
+    max_delete_share: float | None = None,
+) -> int:
+    """Asks the reader for a run and, with `wait`, follows it; returns the exit code.
 
-    `ending` says that somebody asked for its end; `now` is in epoch seconds.
+    Raises click.UsageError for options that contradict each other, and click.ClickException.
     """
-    many = f"{len(run.grants or ())} grant{'' if len(run.grants or ()) == 1 else 's'}"
-    what = f"{run.kind.value} of {'everything' if run.grants is None else many}{', dry run' if run.dry_run else ''}"
-    state = run.state.value
-    if run.state not in FINAL and ending:
-        state += ", being cancelled"
-    elif run.state is RunState.WAITING and run.not_before > now:
-        state += time.strftime(" until %H:%M:%S", time.localtime(run.not_before))
-    sums = totals(grants)
-    expected = f" of about {sums.expected}" if sums.expected and run.state not in FINAL else ""
-    far = (
-        f"{sums.over} of {sums.grants} grants, {sums.contacts} contacts{expected}"
-        if grants
-        else "-"
+    if everything == bool(grants):
+        raise click.UsageError("name the address books: either --all, or --grant ID for each one")
+    try:
+        chosen = check_sources(sources)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    run = Run(
+        kind=kind,
+        grants=None if everything else tuple(dict.fromkeys(grants)),
+        requested_at=int(time.time()),
+        by="command",
+        sources=chosen,
+        dry_run=dry_run,
+        max_delete_share=max_delete_share,
     )
-    return run_id, what, run.by, state, far, run.error or "-"
+    try:
+        run_id = request_run(kafka, run)
+    except NotAcknowledged as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(run_id, file=sys.stderr if wait else sys.stdout)
+    return follow(kafka, run_id) if wait else 0
 
 
 def list_runs(kafka: KafkaSettings) -> None:
     """Prints the runs of the last two weeks, the newest last. Raises click.ClickException."""
-    log = read_log(kafka)
+    run_log = read_run_log(kafka)
     now = time.time()
-    rows = [
-        row(run_id, run, log.progress(run_id), ending=run_id in log.cancelled, now=now)
-        for run_id, run in sorted(
-            log.runs.items(), key=lambda each: (each[1].requested_at, each[0])
-        )
-    ]
-    table(("id", "what", "asked by", "state", "progress", "error"), rows)
+    in_order = sorted(run_log.runs.items(), key=lambda item: (item[1].requested_at, item[0]))
+    print_table(
+        ("id", "what", "asked by", "state", "progress", "error"),
+        [
+            run_row(
+                run_id,
+                run,
+                run_log.progress(run_id),
+                cancel_requested=run_id in run_log.cancelled,
+                now=now,
+            )
+            for run_id, run in in_order
+        ],
+    )
 
 
-def follow_again(kafka: KafkaSettings, run_id: str) -> int:
+def run_row(
+    run_id: str, run: Run, grants: Mapping[str, Progress], *, cancel_requested: bool, now: float
+) -> tuple[str, ...]:
+    """A run's row in the list: its ID, what it reads, who asked, its state, progress and error.
+
+    `now` is in epoch seconds.
+    """
+    over = run.state in FINAL
+    state = run.state.value
+    if not over and cancel_requested:
+        state += ", being cancelled"
+    elif run.state is RunState.WAITING and run.not_before > now:
+        state += time.strftime(" until %H:%M:%S", time.localtime(run.not_before))
+    progress = "-"
+    if grants:
+        sums = totals(grants)
+        of_about = f" of about {sums.expected}" if sums.expected and not over else ""
+        progress = f"{sums.finished} of {sums.grants} grants, {sums.contacts} contacts{of_about}"
+    return run_id, _what(run), run.by, state, progress, run.error or "-"
+
+
+def _what(run: Run) -> str:
+    if run.grants is None:
+        scope = "everything"
+    else:
+        scope = f"{len(run.grants)} grant{'' if len(run.grants) == 1 else 's'}"
+    return f"{run.kind.value} of {scope}{', dry run' if run.dry_run else ''}"
+
+
+def follow_run(kafka: KafkaSettings, run_id: str) -> int:
     """Shows a run until it is over; returns the exit code. Raises click.ClickException."""
-    _known(read_log(kafka), run_id)
+    _known_run(read_run_log(kafka), run_id)
     return follow(kafka, run_id)
 
 
-def cancel(kafka: KafkaSettings, run_id: str) -> int:
-    """Has the reader end a run, and waits until it has; returns the exit code. Raises
-    click.ClickException.
+def cancel_run(kafka: KafkaSettings, run_id: str) -> int:
+    """Has the reader end a run, and waits until it has; returns the exit code.
+
+    Raises click.ClickException.
     """
-    run = _known(read_log(kafka), run_id)
+    run = _known_run(read_run_log(kafka), run_id)
     if run.state in FINAL:
         click.echo(f"{run_id} is over: {run.state.value}")
         return 0
     try:
-        write(kafka, cancel_record(topics(kafka), run_id), ACKNOWLEDGED_WITHIN)
+        write_record(kafka, cancel_record(topics(kafka), run_id), ACKNOWLEDGE_SECONDS)
     except NotAcknowledged as error:
         raise click.ClickException(str(error)) from error
-    run, grants = watch(kafka, run_id, lambda *_: None, lambda _: None, within=CANCELLED_WITHIN)
+    run, grants = watch(kafka, run_id, lambda *_: None, lambda _: None, within=CANCEL_WAIT_SECONDS)
     if run.state not in FINAL:
         click.echo(
-            f"{run_id} is to end, but no reader has ended it yet; it does as soon as one runs",
+            f"the request to cancel {run_id} is stored, but no reader has acted on it yet; "
+            "one does as soon as it is running: contactstream reader",
             err=True,
         )
         return 1
-    click.echo(line(run, totals(grants), None))
+    click.echo(run_line(run, totals(grants), None))
     return 0
 
 
-def read_log(kafka: KafkaSettings) -> RunLog:
-    """reader.runs as it is now. Blocks. Raises click.ClickException, with the remedy, when the
-    broker or the topic is not there.
+def read_run_log(kafka: KafkaSettings) -> RunLog:
+    """reader.runs as it is now. Blocks.
+
+    Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
-    name, log = topics(kafka).runs.name, RunLog()
+    name, run_log = topics(kafka).runs.name, RunLog()
     try:
         wait_for_broker(
             kafka,
             [name],
             stopped=lambda: False,
             waiting=lambda _: None,
-            deadline=ACKNOWLEDGED_WITHIN,
+            deadline=ACKNOWLEDGE_SECONDS,
         )
         for record in read_to_end(kafka, name):
-            try:
-                log.apply(record.key or b"", record.value)
-            except UnreadableRecord:  # the reader passes over it too, and logs it
-                continue
+            apply_readable(run_log, record)
     except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
         raise click.ClickException(str(error)) from error
-    return log
+    return run_log
 
 
-def _known(log: RunLog, run_id: str) -> Run:
-    run = log.runs.get(run_id)
+def _known_run(run_log: RunLog, run_id: str) -> Run:
+    run = run_log.runs.get(run_id)
     if run is None:
         raise click.ClickException(f"there is no run {run_id}; see: contactstream runs")
     return run

@@ -1,5 +1,6 @@
-"""Adds people who asked to be erased to the suppression list. Their addresses and keys are hashed
-and shown to nobody.
+"""`contactstream suppress`: adds people who asked to be erased to the suppression list.
+
+Their addresses and contact keys are stored as hashes, and are never printed.
 """
 
 import contextlib
@@ -13,11 +14,12 @@ from connectors.salesforce.suppression import Suppression, SuppressionError, loa
 
 
 class NotAPerson(ValueError):
-    """A line that is neither an address nor a contact key. The text names its number only."""
+    """A line that is neither an address nor a contact key. The text holds only its number."""
 
 
 def read(lines: Iterable[str]) -> list[str]:
-    """Addresses as Salesforce stores them, and contact keys as they are; blank lines are passed.
+    """Addresses as Salesforce stores them, and contact keys unchanged; skips blank lines.
+
     Raises NotAPerson.
     """
     found = []
@@ -35,13 +37,13 @@ def read(lines: Iterable[str]) -> list[str]:
 
 
 def add(path: Path, values: Iterable[str], *, dry_run: bool = False) -> str:
-    """Lists these as well, and says in counts what that changed. Raises SuppressionError.
+    """Adds values to the list; returns a line with the counts. Raises SuppressionError.
 
-    A reader meets the old list or the new one, never a part. Two commands at once wait for each
-    other.
+    A process that reads the list meanwhile finds the old one or the new one, never a part. Two
+    commands at the same time wait for each other.
     """
     try:
-        with _alone(path.parent):
+        with _exclusive_lock(path.parent):
             known = load_suppression(path) if path.exists() else Suppression()
             grown = known.adding(values)
             if not dry_run and grown.hashes != known.hashes:
@@ -53,7 +55,7 @@ def add(path: Path, values: Iterable[str], *, dry_run: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive_lock(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -172,4 +172,4 @@ class Sink:
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
             self._health.beat()
-        self._metrics.ahead.set(0 if assignment is None else len(assignment.tracker))
+        self._metrics.unfinished_rows.set(0 if assignment is None else len(assignment.tracker))

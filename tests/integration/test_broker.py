@@ -1,4 +1,4 @@
-"""The broker that the tests and the demo start is a real Apache Kafka, and behaves as its API says."""
+"""The broker of the tests and the demo is a real Apache Kafka, and its API does what it says."""
 
 import json
 import os
@@ -210,7 +210,7 @@ def test_the_command_line_prints_the_address_and_ends_cleanly_on_sigterm(tmp_pat
     assert not answers(described["bootstrap_servers"], 1.0)
 
 
-def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Path) -> None:
+def test_a_docker_engine_that_cannot_fetch_the_image_is_skipped(tmp_path: Path) -> None:
     class Engine(BaseHTTPRequestHandler):
         def answer(self) -> None:
             known = {"/_ping": (200, b"OK"), "/version": (200, b'{"ApiVersion": "1.45"}')}
@@ -245,10 +245,8 @@ def test_a_docker_engine_that_cannot_fetch_the_image_is_passed_over(tmp_path: Pa
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with command_line(tmp_path, DOCKER_HOST=f"unix://{path}") as (_, described):
             assert described["kind"] == "kafka"
-            assert described["passed_over"][0] == "KAFKA_BOOTSTRAP_SERVERS is not set"
-            assert described["passed_over"][1].startswith(
-                "a Docker engine answers, but apache/kafka"
-            )
+            assert described["skipped"][0] == "KAFKA_BOOTSTRAP_SERVERS is not set"
+            assert described["skipped"][1].startswith("a Docker engine answers, but apache/kafka")
         server.shutdown()
     assert "a Docker engine answers, but apache/kafka" in (tmp_path / "messages").read_text()
 
@@ -259,14 +257,14 @@ def test_a_given_cluster_is_used_when_it_answers(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka_server.bootstrap)
     with serve(only_real=True) as served:
         assert (served.kind, served.bootstrap) == ("given", kafka_server.bootstrap)
-    assert answers(kafka_server.bootstrap, 5.0), "what was given is not ours to stop"
+    assert answers(kafka_server.bootstrap, 5.0), "a given cluster must not be stopped"
 
 
-def test_a_given_cluster_that_does_not_answer_is_passed_over_aloud(
+def test_a_given_cluster_that_does_not_answer_is_skipped_with_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     reasons: list[str] = []
-    with serve(only_real=True, say=reasons.append) as served:
+    with serve(only_real=True, on_skip=reasons.append) as served:
         assert served.kind in ("docker", "kafka")
     assert any("127.0.0.1:1" in reason for reason in reasons)

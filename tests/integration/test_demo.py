@@ -1,4 +1,4 @@
-"""`contactstream demo`, the product's face: run as a user runs it, with every number looked at."""
+"""`contactstream demo`, run as a user runs it, with every number checked."""
 
 import json
 import os
@@ -17,14 +17,15 @@ import pytest
 from deploy.local.broker import Served, answers, dying_with_parent
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE
+from tests.support.processes import MACHINE_VARIABLES
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
-SECONDS = 500.0  # half a minute on an idle machine; its own bounds are shorter each
-# what somebody may have set up for a deployment of their own; none of it is for the demo
-ONLY_THEIRS = {
+# The demo takes half a minute on an idle machine. Each of its own bounds is shorter than this.
+DEMO_SECONDS = 500.0
+# Settings of a user's own deployment, none of which the demo may use.
+USERS_SETTINGS = {
     "NYLAS_API_KEY": "nyk_of_the_user",
     "NYLAS_API_URL": "https://api.eu.nylas.com",
     "SALESFORCE_LOGIN_URL": "https://the-users-own.example",
@@ -41,33 +42,31 @@ ONLY_THEIRS = {
 def demo(
     folder: Path, *words: str, environ: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[str]":
-    """`contactstream demo ...` whose folders are made below `folder`; what it says to people goes
-    to `folder/said`.
-    """
+    """Starts `contactstream demo ...`; its folders are below `folder`, its stderr in `messages`."""
     temporary = folder / "temporary"
     temporary.mkdir()
-    given = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
-    with (folder / "said").open("w") as said:
+    given = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}
+    with (folder / "messages").open("w") as messages:
         return subprocess.Popen(
             dying_with_parent([sys.executable, "-m", "streams.cli", "demo", *words]),
             env={**given, **(environ or {}), "TMPDIR": str(temporary)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=messages,
             text=True,
         )
 
 
 def ended(process: "subprocess.Popen[str]", folder: Path) -> tuple[int, str, str]:
-    """Status, what it printed, and what it said to people. It leaves no process."""
+    """The exit code, stdout and stderr. Checks that no process is left."""
     with process:
         try:
-            out, _ = process.communicate(timeout=SECONDS)
+            out, _ = process.communicate(timeout=DEMO_SECONDS)
         finally:
             process.kill()
     wait_until(lambda: not started_in(folder), "every process has ended")
-    return process.returncode, out, (folder / "said").read_text()
+    return process.returncode, out, (folder / "messages").read_text()
 
 
 def started_in(folder: Path) -> list[psutil.Process]:
@@ -83,32 +82,32 @@ def started_in(folder: Path) -> list[psutil.Process]:
 
 
 def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None:
-    status, out, said = ended(demo(tmp_path, "--json", environ=ONLY_THEIRS), tmp_path)
-    assert status == 0, f"{said}\n{out}"
-    told: dict[str, Any] = json.loads(out)
-    assert told["problems"] == []
-    assert told["broker"] in ("docker", "kafka")
-    assert told["nylas"]["sent"] == {
+    status, out, messages = ended(demo(tmp_path, "--json", environ=USERS_SETTINGS), tmp_path)
+    assert status == 0, f"{messages}\n{out}"
+    figures: dict[str, Any] = json.loads(out)
+    assert figures["problems"] == []
+    assert figures["broker"] in ("docker", "kafka")
+    assert figures["nylas"]["sent"] == {
         "change": 40,
         "exact duplicate": 15,
         "same content, new event": 5,
-        "nothing that we map": 20,
+        "no mapped field changed": 20,
         "older after newer": 8,
         "bad signature": 3,
         "new person": 10,
         "deleted": 5,
     }
-    assert told["bridge"]["outcomes"]["bad_signature"] == 3
-    assert told["bridge"]["outcomes"]["published"] >= 103
-    assert told["reader"]["contacts"] == {"backfill": 2000}
-    dedupe = told["dedupe"]
+    assert figures["bridge"]["outcomes"]["bad_signature"] == 3
+    assert figures["bridge"]["outcomes"]["published"] >= 103
+    assert figures["reader"]["contacts"] == {"backfill": 2000}
+    dedupe = figures["dedupe"]
     assert dedupe["forwarded"] == {"updated": 2000 + 40 + 10, "deleted": 5}
     assert dedupe["dropped"]["duplicate"] == 20 + 5
     assert dedupe["dropped"]["stale"] >= 8
     assert dedupe["dropped"]["retry"] >= 15
     assert (dedupe["dead_lettered"], dedupe["refetch"]) == (0, {})
 
-    sink = told["sink"]
+    sink = figures["sink"]
     assert sink["taken"] - sink["coalesced"] == sum(sink["outcomes"].values())
     assert sink["outcomes"]["released"] == 5
     assert "failed" not in sink["outcomes"]
@@ -126,7 +125,7 @@ def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None
         0.2 < sink["match_rate"] < 0.4
     )  # a fifth of the people was there, and some are in two books
 
-    org = told["salesforce"]
+    org = figures["salesforce"]
     assert org["calls_first_sync_total"] == sum(org["calls_first_sync"].values()) <= 12
     assert org["calls_of_the_one_patch_per_contact_recipe"] >= 2103
     for name in ("Contact", "Lead"):
@@ -135,7 +134,7 @@ def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None
             == org["records_before"][name] + sink["outcomes_by_object"]["created"][name]
         )
     assert org["titles_compared"] == 9
-    assert told["topics"]["contacts.dead-letter"] == 0
+    assert figures["topics"]["contacts.dead-letter"] == 0
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left behind"
 
 
@@ -153,15 +152,15 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
 
     given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
     process = demo(tmp_path, "--json", "--people", "200", environ=given)
-    wait_until(left, "its topics are there", SECONDS)
-    status, out, said = ended(process, tmp_path)
-    assert status == 0, f"{said}\n{out}"
+    wait_until(left, "its topics are there", DEMO_SECONDS)
+    status, out, messages = ended(process, tmp_path)
+    assert status == 0, f"{messages}\n{out}"
     assert json.loads(out)["broker"] == "given"
     assert left() == []
     assert answers(kafka_server.bootstrap, 10.0)
 
 
-def test_it_stays_up_when_asked_says_where_to_look_and_ends_on_a_signal(
+def test_with_stay_it_prints_where_to_look_and_runs_until_a_signal(
     kafka_server: Served, tmp_path: Path
 ) -> None:
     given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
@@ -179,16 +178,16 @@ def test_it_stays_up_when_asked_says_where_to_look_and_ends_on_a_signal(
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert f"contactstream_{stage}_" in answer.read().decode()
     process.send_signal(signal.SIGINT)
-    status, _, said = ended(process, tmp_path)
-    assert status == 0, said
+    status, _, messages = ended(process, tmp_path)
+    assert status == 0, messages
 
 
-def test_a_cluster_that_the_demo_cannot_use_is_status_2_and_a_reason(tmp_path: Path) -> None:
+def test_a_cluster_that_the_demo_cannot_use_ends_it_with_2_and_a_reason(tmp_path: Path) -> None:
     secured = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
-    status, out, said = ended(demo(tmp_path, "--json", environ=secured), tmp_path)
+    status, out, messages = ended(demo(tmp_path, "--json", environ=secured), tmp_path)
     assert (status, out) == (2, "")
-    assert "wants SASL_SSL, and the demo speaks only PLAINTEXT" in said
-    assert "Traceback" not in said
+    assert "wants SASL_SSL, and the demo speaks only PLAINTEXT" in messages
+    assert "Traceback" not in messages
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -199,10 +198,10 @@ def test_an_interruption_stops_every_process_and_says_where_the_logs_are(
     wait_until(
         lambda: list((tmp_path / "temporary").glob("contactstream-demo-*/nylas.out")),
         "it is on its way",
-        SECONDS,
+        DEMO_SECONDS,
     )
     process.send_signal(number)
-    status, out, said = ended(process, tmp_path)
+    status, out, messages = ended(process, tmp_path)
     assert (status, out) == (130, "")
-    assert "the logs are in " in said
-    assert "Traceback" not in said
+    assert "the logs are in " in messages
+    assert "Traceback" not in messages

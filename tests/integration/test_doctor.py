@@ -25,13 +25,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from deploy.local.broker import Served, free_ports
 from streams import cli
-from streams.commands import doctor
+from streams.commands.doctor import kafka as kafka_checks
 from streams.kafka.admin import check, create
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE, Processes
+from tests.support.processes import MACHINE_VARIABLES, Processes
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -63,7 +63,7 @@ class SetUp:
         ).raise_for_status()
 
     def permissions(self, **held: bool) -> None:
-        """What the org says of its user."""
+        """The permissions of the user in the org."""
         found = self.http.get(f"{self.salesforce}/_sim/records/UserPermissionAccess").json()
         url = f"{self.salesforce}/_sim/records/UserPermissionAccess/{found[0]['Id']}"
         self.http.patch(url, json=held).raise_for_status()
@@ -78,7 +78,7 @@ class SetUp:
 
 @dataclass
 class Report:
-    """What doctor said. `faults` are the findings that are not ok."""
+    """What doctor found. `faults` are the findings that are not ok."""
 
     code: int
     ok: bool
@@ -147,14 +147,14 @@ def examined(one: SetUp, environ: Mapping[str, str] | None = None) -> Report:
     )
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert "Traceback" not in result.output
-    told = json.loads(result.stdout)
+    printed = json.loads(result.stdout)
     found = {
-        each["check"]: each for each in reversed(told["findings"])
+        each["check"]: each for each in reversed(printed["findings"])
     }  # of several on one topic the first
-    for each in told["findings"]:
+    for each in printed["findings"]:
         assert set(each) == {"check", "status", "finding", "remedy"}
         assert bool(each["remedy"]) == (each["status"] != "ok"), each
-    report = Report(result.exit_code, told["ok"], found)
+    report = Report(result.exit_code, printed["ok"], found)
     failed = "fail" in report.faults.values()
     assert (report.code, report.ok) == (int(failed), not failed)
     return report
@@ -162,7 +162,7 @@ def examined(one: SetUp, environ: Mapping[str, str] | None = None) -> Report:
 
 def command(one: SetUp, *words: str) -> "subprocess.CompletedProcess[str]":
     """The real command, in a process of its own."""
-    machine = {name: os.environ[name] for name in OF_THE_MACHINE if name in os.environ}
+    machine = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "streams.cli", "doctor", *words],
         env=machine | one.environ,
@@ -221,15 +221,15 @@ HEALTHY = [
 def test_a_healthy_set_up_ends_with_0_and_names_every_check(healthy: SetUp) -> None:
     state = f"{healthy.salesforce}/_sim/state"
     before = healthy.http.get(state).json()["writes"]
-    plain, told = command(healthy), command(healthy, "--json")
-    assert (plain.returncode, plain.stderr, told.returncode, told.stderr) == (0, "", 0, "")
+    plain, printed = command(healthy), command(healthy, "--json")
+    assert (plain.returncode, plain.stderr, printed.returncode, printed.stderr) == (0, "", 0, "")
     *lines, last = plain.stdout.splitlines()
-    assert last == "everything is as it has to be"
-    body = json.loads(told.stdout)
+    assert last == "every check passed"
+    body = json.loads(printed.stdout)
     assert body["ok"] is True
     calls = "daily API calls: "  # the one finding that the other run changes
-    said = [f"ok   {each['check']}: {each['finding']}" for each in body["findings"]]
-    assert [line for line in said if calls not in line] == [
+    lines = [f"ok   {each['check']}: {each['finding']}" for each in body["findings"]]
+    assert [line for line in lines if calls not in line] == [
         line for line in lines if calls not in line
     ]
     assert sorted(each["check"] for each in body["findings"]) == sorted(HEALTHY)
@@ -267,7 +267,7 @@ def test_a_person_gets_a_table_with_a_remedy_beside_each_finding(healthy: SetUp)
     ],
     ids=str,
 )
-def test_fields_that_are_not_as_they_have_to_be(
+def test_wrong_fields_are_found(
     healthy: SetUp, fields: Mapping[str, Any], faults: Mapping[str, str]
 ) -> None:
     healthy.org({"fields": fields})
@@ -297,7 +297,7 @@ def test_fields_that_are_not_as_they_have_to_be(
     ],
     ids=str,
 )
-def test_permissions_rules_and_limits_that_are_not_as_they_have_to_be(
+def test_wrong_permissions_rules_and_limits_are_found(
     healthy: SetUp, settings: Mapping[str, Any], faults: Mapping[str, str]
 ) -> None:
     healthy.http.post(f"{healthy.salesforce}/_sim/settings", json=settings).raise_for_status()
@@ -333,7 +333,7 @@ OURS = (
 
 
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    ("metadata", "text"),
     [
         ({"errorConditionFormula": "Nylas_Version__c < 0"}, "has another formula"),
         ({"errorConditionFormula": OURS, "active": False}, "is not active"),
@@ -344,16 +344,18 @@ OURS = (
     ],
 )
 def test_a_version_rule_that_does_not_hold_older_data_back_is_a_failure(
-    healthy: SetUp, metadata: Mapping[str, Any], said: str
+    healthy: SetUp, metadata: Mapping[str, Any], text: str
 ) -> None:
     healthy.faults(rule(**metadata))
     report = examined(healthy)
     for sobject in ("Contact", "Lead"):
         assert report.faults[f"{sobject} version rule"] == "fail"
-        assert said in report.finding(f"{sobject} version rule")
+        assert text in report.finding(f"{sobject} version rule")
 
 
-def test_a_user_who_does_not_see_every_record_is_told_what_that_costs(healthy: SetUp) -> None:
+def test_a_user_who_does_not_see_every_record_is_a_warning_with_the_consequence(
+    healthy: SetUp,
+) -> None:
     healthy.permissions(PermissionsViewAllData=False)
     healthy.sharing(Account="None", Contact="ControlledByParent", Lead="None")
     report = examined(healthy)
@@ -363,7 +365,9 @@ def test_a_user_who_does_not_see_every_record_is_told_what_that_costs(healthy: S
     assert "become Leads" in report.finding("Account records seen")
 
 
-def test_a_duplicate_rule_that_blocks_is_told_from_one_that_alerts(healthy: SetUp) -> None:
+def test_a_duplicate_rule_that_blocks_is_a_warning_and_one_that_alerts_is_not(
+    healthy: SetUp,
+) -> None:
     rules = [
         {"name": "Hard", "sobject": "Lead", "action": "Block"},
         {"name": "Soft", "sobject": "Contact", "action": "Alert"},
@@ -375,7 +379,7 @@ def test_a_duplicate_rule_that_blocks_is_told_from_one_that_alerts(healthy: SetU
     assert (report.code, report.faults[check], "Hard" in check) == (0, "warn", True)
 
 
-def test_what_the_mapping_asks_of_the_org_is_checked(healthy: SetUp, tmp_path: Path) -> None:
+def test_the_fields_of_the_mapping_are_checked(healthy: SetUp, tmp_path: Path) -> None:
     file = tmp_path / "mapping.toml"
     file.write_text(
         "[contact]\n"
@@ -406,7 +410,7 @@ def test_what_the_mapping_asks_of_the_org_is_checked(healthy: SetUp, tmp_path: P
     }
 
 
-def test_questions_that_are_refused_leave_it_open_and_fail_nothing(healthy: SetUp) -> None:
+def test_a_refused_optional_question_is_a_warning(healthy: SetUp) -> None:
     refused = {
         "status": 403,
         "code": "INSUFFICIENT_ACCESS",
@@ -429,7 +433,7 @@ def test_questions_that_are_refused_leave_it_open_and_fail_nothing(healthy: SetU
     assert "are left" in report.finding("daily API calls")  # every answer says so as well
 
 
-def test_without_the_right_to_see_the_set_up_no_rule_is_called_missing(healthy: SetUp) -> None:
+def test_without_view_setup_no_rule_is_reported_as_missing(healthy: SetUp) -> None:
     healthy.http.post(
         f"{healthy.salesforce}/_sim/settings", json={"version_rule": False, "lead_mapping": False}
     ).raise_for_status()
@@ -454,7 +458,7 @@ def test_without_the_right_to_see_the_set_up_no_rule_is_called_missing(healthy: 
     assert all("cannot tell" in report.finding(check) for check in unseen)
 
 
-def test_an_org_in_trouble_is_one_that_answers_nothing(healthy: SetUp) -> None:
+def test_an_org_that_answers_with_errors_fails_the_required_questions(healthy: SetUp) -> None:
     kinds = ["describe", "tooling_query", "duplicate_rules", "query", "limits"]
     healthy.faults(
         {"effect": "status", "kinds": kinds, "status": 503, "body": "html", "times": None}
@@ -477,7 +481,7 @@ def test_a_login_that_names_no_user_is_a_failure(healthy: SetUp) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "text"),
     [
         ({"SALESFORCE_CLIENT_SECRET": "wrong"}, "invalid_client"),
         ({"SALESFORCE_CLIENT_ID": ""}, "SALESFORCE_CLIENT_ID is not set"),
@@ -493,12 +497,12 @@ def test_a_login_that_names_no_user_is_a_failure(healthy: SetUp) -> None:
     ],
 )
 def test_a_wrong_login_is_one_finding_and_hides_nothing_of_kafka_and_nylas(
-    healthy: SetUp, environ: Mapping[str, str], said: str
+    healthy: SetUp, environ: Mapping[str, str], text: str
 ) -> None:
     healthy.org({"auth": {"client_id": "test", "client_secret": "test"}})
     report = examined(healthy, environ)
     assert report.faults == {"login": "fail", "the org": "warn"}
-    assert said in report.finding("login") + report.found["login"]["remedy"]
+    assert text in report.finding("login") + report.found["login"]["remedy"]
     assert (report.found["topics"]["status"], report.found["Nylas key"]["status"]) == ("ok", "ok")
 
 
@@ -530,7 +534,7 @@ def test_settings_that_cannot_be_used_are_findings_and_the_rest_is_examined(
 def test_a_broker_that_is_away_hides_nothing_of_the_org(
     healthy: SetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "BROKER_SECONDS", 0.5)
+    monkeypatch.setattr(kafka_checks, "BROKER_SECONDS", 0.5)
     (port,) = free_ports(1)
     report = examined(healthy, {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
     assert report.faults == {"broker": "fail", "topics and groups": "warn"}
@@ -545,15 +549,15 @@ def test_a_broker_that_is_away_hides_nothing_of_the_org(
         {"KAFKA_BOOTSTRAP_SERVERS": ""},
     ],
 )
-def test_a_broker_that_cannot_even_be_asked_is_a_finding(
+def test_unusable_kafka_settings_are_a_finding(
     healthy: SetUp, monkeypatch: pytest.MonkeyPatch, environ: Mapping[str, str]
 ) -> None:
-    monkeypatch.setattr(doctor, "BROKER_SECONDS", 0.5)
+    monkeypatch.setattr(kafka_checks, "BROKER_SECONDS", 0.5)
     report = examined(healthy, environ)
     assert report.faults == {"broker": "fail", "topics and groups": "warn"}
 
 
-def test_topics_that_are_missing_or_not_as_they_have_to_be(healthy: SetUp, kafka: Kafka) -> None:
+def test_missing_topics_and_wrong_policies_are_found(healthy: SetUp, kafka: Kafka) -> None:
     missing = examined(healthy, kafka.environ)
     assert missing.faults[f"topic {kafka.name('contacts.events')}"] == "fail"
     assert missing.faults["group of sink"] == "warn"
@@ -569,7 +573,7 @@ def test_topics_that_are_missing_or_not_as_they_have_to_be(healthy: SetUp, kafka
         [resource], request_timeout=REQUEST_SECONDS
     ).values():
         future.result()
-    wait_until(lambda: check(admin, wanted.all()), "the broker says what it was told")
+    wait_until(lambda: check(admin, wanted.all()), "the broker shows the change")
     changes, events = (
         f"topic {kafka.name(name)}" for name in ("contacts.changes", "contacts.events")
     )
@@ -606,7 +610,7 @@ def test_a_stage_that_lags_or_whose_offset_is_outside_the_log_is_named(
 ) -> None:
     create(kafka.admin(), topics(load(KafkaSettings, kafka.environ)).all())
     kafka.produce("contacts.changes", [(b"g/%d" % number, b"{}") for number in range(30)])
-    monkeypatch.setattr(doctor, "MUCH_LAG", 20)
+    monkeypatch.setattr(kafka_checks, "HIGH_LAG", 20)
 
     never = examined(healthy, kafka.environ)
     assert never.faults == {"lag of sink": "warn"}
@@ -639,7 +643,7 @@ def test_a_stage_that_never_ran_is_to_be_started(healthy: SetUp, kafka: Kafka) -
         ({"NYLAS_API_URL": "nonsense"}, "can be reached from here"),
     ],
 )
-def test_a_nylas_that_does_not_open_is_a_finding(
+def test_a_nylas_that_refuses_or_does_not_answer_is_a_finding(
     healthy: SetUp, environ: Mapping[str, str], remedy: str
 ) -> None:
     report = examined(healthy, environ)
@@ -647,7 +651,7 @@ def test_a_nylas_that_does_not_open_is_a_finding(
     assert remedy in report.found["Nylas key"]["remedy"]
 
 
-def test_who_runs_only_the_sink_needs_no_key_of_nylas(healthy: SetUp) -> None:
+def test_nylas_is_not_examined_without_a_key(healthy: SetUp) -> None:
     report = examined(healthy, {"NYLAS_API_KEY": ""})
     assert report.faults == {}
     assert "Nylas key" not in report.found

@@ -1,6 +1,4 @@
-"""`contactstream plan` against a simulated org: what would become of each contact, field by field,
-and that nothing is written.
-"""
+"""`contactstream plan` against a simulated org: each contact is planned, and nothing written."""
 
 import json
 import time
@@ -152,7 +150,7 @@ OWNED = {KEY: (None, "g1/c1"), VERSION: (None, 100)}
 
 
 @pytest.mark.parametrize(
-    ("world", "told", "fields"),
+    ("world", "expected", "fields"),
     [
         (
             {},
@@ -240,18 +238,18 @@ OWNED = {KEY: (None, "g1/c1"), VERSION: (None, 100)}
     ],
     ids=lambda value: value.get("outcome", "") if isinstance(value, dict) else "",
 )
-def test_what_becomes_of_a_changed_contact(
-    org: Org, world: Mapping[str, Any], told: Mapping[str, Any], fields: Mapping[str, Any]
+def test_the_plan_of_a_changed_contact(
+    org: Org, world: Mapping[str, Any], expected: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> None:
     org.is_now(world)
     (entry,) = org.planned(updated(ada()))
-    assert {name: entry[name] for name in told} == told
+    assert {name: entry[name] for name in expected} == expected
     assert changes(entry) == fields
     assert (entry["key"], entry["same_record_as"], entry["ambiguous"]) == ("g1/c1", None, False)
 
 
 @pytest.mark.parametrize(
-    ("environ", "version", "told", "fields"),
+    ("environ", "version", "expected", "fields"),
     [
         ({}, 1, ("released", ""), {KEY: ("g1/c1", None), VERSION: (1, None)}),
         ({"PEOPLE_ON_DELETE": "keep"}, 1, ("unchanged", "kept"), {}),
@@ -264,11 +262,11 @@ def test_what_becomes_of_a_changed_contact(
         ({}, 101, ("stale", ""), {}),
     ],
 )
-def test_what_becomes_of_the_record_of_a_deleted_contact(
+def test_the_plan_of_a_deleted_contact(
     org: Org,
     environ: Mapping[str, str],
     version: int,
-    told: tuple[str, str],
+    expected: tuple[str, str],
     fields: Mapping[str, Any],
 ) -> None:
     gone = {"type": "boolean", "nillable": False, "defaultedOnCreate": True}
@@ -279,7 +277,7 @@ def test_what_becomes_of_the_record_of_a_deleted_contact(
         }
     )
     (entry,) = org.planned(deleted(), **environ)
-    assert (entry["outcome"], entry["reason"], entry["record_id"]) == (*told, CONTACT)
+    assert (entry["outcome"], entry["reason"], entry["record_id"]) == (*expected, CONTACT)
     assert changes(entry) == fields
 
 
@@ -321,7 +319,7 @@ DEAD_LEAD = {
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_who_is_left_out_is_said_and_why(
+def test_a_skipped_contact_is_listed_with_the_reason(
     org: Org,
     contact: Mapping[str, Any],
     world: Mapping[str, Any],
@@ -345,7 +343,7 @@ def test_an_erased_person_is_left_out(org: Org, tmp_path: Path) -> None:
     assert (entry["outcome"], entry["reason"]) == ("skipped", "suppressed")
 
 
-def test_what_is_no_contact_or_says_nothing_of_one_is_not_asked_about(org: Org) -> None:
+def test_events_without_contact_content_are_skipped_without_a_call(org: Org) -> None:
     bodyless = {"id": "c2", "grant_id": GRANT, "object": "contact"}
     grant = {"type": "grant.expired", "time": 1, "data": {"object": {"grant_id": GRANT}}}
     truncated = updated(ada("c3")) | {"type": "contact.updated.truncated"}
@@ -386,7 +384,7 @@ def test_several_records_of_a_person_are_named_as_such(org: Org) -> None:
     assert (entry["outcome"], entry["matched"], entry["ambiguous"]) == ("updated", "email", True)
 
 
-def test_people_who_end_in_one_record_show_its_changes_once_under_whom_they_come_from(
+def test_the_changes_of_a_shared_record_are_shown_once(
     org: Org,
 ) -> None:
     first, second = ada("c1", ADA, job_title=None), ada("c1", ADA, grant=OTHER, mobile=None)
@@ -418,17 +416,17 @@ def test_people_who_end_in_one_record_show_its_changes_once_under_whom_they_come
 
 def test_a_released_record_is_taken_over_by_the_next_who_matches(org: Org) -> None:
     org.is_now({"contacts": [held(Title="Countess")]})
-    gone, heir = org.planned(deleted(), updated(ada("c7", grant=OTHER)))
+    gone, successor = org.planned(deleted(), updated(ada("c7", grant=OTHER)))
     assert (gone["outcome"], gone["fields"], gone["same_record_as"]) == ("released", {}, "g2/c7")
-    assert (heir["outcome"], heir["matched"]) == ("updated", "email")
-    assert changes(heir) == {
+    assert (successor["outcome"], successor["matched"]) == ("updated", "email")
+    assert changes(successor) == {
         KEY: ("g1/c1", "g2/c7"),
         VERSION: (1, 100),
         "Title": ("Countess", "Analyst"),
     }
 
 
-def test_of_several_changes_of_a_contact_the_newest_counts_and_a_contact_alone_is_one_of_now(
+def test_the_newest_change_counts_and_a_contact_without_envelope_is_now(
     org: Org,
 ) -> None:
     org.is_now({"contacts": [held()]})
@@ -446,7 +444,7 @@ def test_of_several_changes_of_a_contact_the_newest_counts_and_a_contact_alone_i
     assert entry["outcome"] == "released"
 
 
-def test_a_file_is_read_as_standard_input_is_and_blank_lines_are_none(
+def test_a_file_is_read_like_standard_input_and_blank_lines_are_skipped(
     org: Org, tmp_path: Path
 ) -> None:
     file = tmp_path / "contacts.jsonl"
@@ -469,7 +467,7 @@ def test_a_file_is_read_as_standard_input_is_and_blank_lines_are_none(
     assert body["notes"] == {}
 
 
-def test_a_person_reads_what_changes_from_what_to_what(org: Org) -> None:
+def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> None:
     org.is_now(
         {
             "accounts": [ACME],
@@ -532,7 +530,7 @@ def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "problem"),
     [
         (b"{", "not_json"),
         (b"[1]", "not_an_envelope"),
@@ -544,21 +542,24 @@ def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_and_nothing_is_planned(
-    org: Org, line: bytes, said: str
+    org: Org, line: bytes, problem: str
 ) -> None:
     result = org.run("-", "--json", given=json.dumps(ada()).encode() + b"\n\n" + line + b"\n")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: line 3 is neither a contact nor an envelope: {said}")
+    assert result.stderr.startswith(
+        f"Error: line 3 is neither a contact nor an envelope: {problem}"
+    )
     assert "doctor" not in result.stderr  # the org has nothing to do with it
 
 
-def test_a_contact_nested_deeper_than_anybody_reads_is_planned_without_that(org: Org) -> None:
-    deep = b'{"grant_id": "g1", "id": "c1", "surname": "L", "emails": [{"email": "a@b.example"}], "notes": '
-    result = org.run("-", given=deep + b"[" * 990 + b"]" * 990 + b"}")
+def test_a_contact_with_a_deeply_nested_field_is_planned(org: Org) -> None:
+    start = b'{"grant_id": "g1", "id": "c1", "surname": "L", "emails": [{"email": "a@b.example"}]'
+    notes = b"[" * 990 + b"]" * 990
+    result = org.run("-", given=start + b', "notes": ' + notes + b"}")
     assert "created   g1/c1" in result.stdout
 
 
-def test_either_a_file_or_a_moment(org: Org) -> None:
+def test_exactly_one_of_file_and_since_is_needed(org: Org) -> None:
     for words in ((), ("-", "--since", "1h")):
         result = org.run(*words, given=b"")
         assert (result.exit_code, "give either a FILE or --since" in result.output) == (1, True)
@@ -571,7 +572,7 @@ def test_a_login_that_is_refused_ends_with_its_reason_and_the_way_to_the_remedy(
     assert "See: contactstream doctor" in result.stderr
 
 
-def test_what_had_no_room_in_a_batch_is_planned_with_the_next(org: Org) -> None:
+def test_changes_without_room_in_a_batch_are_planned_in_the_next(org: Org) -> None:
     many = 1_100
     lines = [
         updated(
@@ -614,9 +615,7 @@ def since(org: Org, kafka: Kafka, moment: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.kafka
-def test_what_the_dedupe_stage_forwarded_is_planned_in_its_newest_version(
-    org: Org, log: Kafka
-) -> None:
+def test_since_plans_the_newest_version_of_each_forwarded_contact(org: Org, log: Kafka) -> None:
     org.is_now(
         {
             "contacts": [
@@ -647,7 +646,7 @@ def test_what_the_dedupe_stage_forwarded_is_planned_in_its_newest_version(
 
 
 @pytest.mark.kafka
-def test_only_what_came_since_the_moment_is_planned(org: Org, log: Kafka) -> None:
+def test_since_plans_only_changes_after_the_moment(org: Org, log: Kafka) -> None:
     change(log, ada("c1"), 10)
     (before,) = log.read("contacts.changes")
     wait_until(lambda: time.time() * 1000 > before.timestamp_ms + 1, "the clock goes on")
@@ -673,7 +672,7 @@ def test_a_log_that_cannot_be_read_is_named_with_the_way_to_the_remedy(
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "36 fortnights", "9" * 400 + "d", "-5h"])
-def test_a_moment_that_is_none_is_named(org: Org, text: str) -> None:
+def test_an_unreadable_moment_is_reported(org: Org, text: str) -> None:
     result = org.run("--since", text)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "neither a date and time like" in result.stderr

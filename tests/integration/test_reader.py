@@ -276,7 +276,7 @@ def test_passing_faults_of_nylas_are_waited_for(start: Start) -> None:
     assert len(harness.events()) == 750
     assert harness.kafka.read("contacts.dead-letter") == []
     assert reader.metric("contactstream_reader_waits_total", reason="rate_limited") == 2
-    assert reader.metric("contactstream_reader_waits_total", reason="passing_fault") == 3
+    assert reader.metric("contactstream_reader_waits_total", reason="transient_error") == 3
 
 
 def test_a_key_that_nylas_refuses_fails_the_run_with_the_remedy(start: Start) -> None:

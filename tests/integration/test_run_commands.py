@@ -1,6 +1,4 @@
-"""What an operator sees and does of runs: bars on a terminal, the list, following again, and the
-end before the end.
-"""
+"""The commands for runs: bars on a terminal, the list, following a run again, and cancelling."""
 
 import json
 import signal
@@ -19,26 +17,24 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def desk(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
+def harness(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
     return lambda world: ReaderHarness(kafka, processes, tmp_path, world)
 
 
-def halting(desk: ReaderHarness) -> Process:
-    """A reader that reads a few hundred contacts, and then waits until the test says that they have
-    been worked off.
-    """
-    return desk.reader(
+def pausing_reader(harness: ReaderHarness) -> Process:
+    """A reader that reads a few hundred contacts, then waits for the test to commit the events."""
+    return harness.reader(
         READER_MAX_LAG="300", READER_CONCURRENT_GRANTS="1", READER_RECONCILE_EVERY="0"
     )
 
 
-def work_off(desk: ReaderHarness) -> None:
-    desk.commit("dedupe", "contacts.events", desk.ends("contacts.events"))
+def commit_events(harness: ReaderHarness) -> None:
+    harness.commit("dedupe", "contacts.events", harness.ends("contacts.events"))
 
 
-def halts(desk: ReaderHarness, reader: Process, above: int) -> None:
-    """Waits until more than so many events are there and the reader waits for the stages behind it."""
-    wait_until(lambda: len(desk.events()) > above, "it reads", 60)
+def wait_for_pause(harness: ReaderHarness, reader: Process, above: int) -> None:
+    """Waits until there are more than so many events and the reader waits for the later stages."""
+    wait_until(lambda: len(harness.events()) > above, "it reads", 60)
     waited = reader.metric("contactstream_reader_waits_total", reason="sink_lag")
     wait_until(
         lambda: reader.metric("contactstream_reader_waits_total", reason="sink_lag") > waited,
@@ -47,11 +43,11 @@ def halts(desk: ReaderHarness, reader: Process, above: int) -> None:
     )
 
 
-def to_the_end(desk: ReaderHarness, terminal: Terminal) -> int:
-    """Works off what is read until the command has ended; returns its exit code."""
+def to_the_end(harness: ReaderHarness, terminal: Terminal) -> int:
+    """Commits the events that are read until the command has ended; returns its exit code."""
 
     def ended() -> bool:
-        work_off(desk)
+        commit_events(harness)
         _ = terminal.text
         return terminal.popen.poll() is not None
 
@@ -59,20 +55,20 @@ def to_the_end(desk: ReaderHarness, terminal: Terminal) -> int:
     return terminal.wait()
 
 
-def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
-    desk: Start,
+def test_a_backfill_on_a_terminal_shows_bars_and_can_be_followed_again(
+    harness: Start,
 ) -> None:
-    mine = desk({"grants": [grant("g1", people(100)), grant("g2", people(1500))]})
-    reader = halting(mine)
+    mine = harness({"grants": [grant("g1", people(100)), grant("g2", people(1500))]})
+    reader = pausing_reader(mine)
     with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
         terminal.wait_for("all contacts")
         terminal.wait_for("━")
         terminal.wait_for("g2")
         terminal.wait_for("/?")  # nobody knows how many g2 holds
-        halts(mine, reader, 100)
-        work_off(mine)
-        halts(mine, reader, 500)
-        terminal.wait_for("left, judging 1 of them by those that are done")
+        wait_for_pause(mine, reader, 100)
+        commit_events(mine)
+        wait_for_pause(mine, reader, 500)
+        terminal.wait_for("left (size of 1 grant estimated)")
         terminal.popen.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
         (run_id,) = [key for key in mine.runs() if "/" not in key]
@@ -99,19 +95,19 @@ def test_a_person_sees_bars_with_the_time_left_stops_watching_and_follows_again(
     with Terminal("backfill", "--all", environ=mine.processes.environ) as terminal:
         assert to_the_end(mine, terminal) == 0
         assert "/1600" in terminal.text, "their sizes are known by now"
-        assert "judging" not in terminal.text
+        assert "estimated" not in terminal.text
         assert terminal.text.rstrip().endswith(
             "backfill done, 2 of 2 grants, 1600 contacts, 9 pages"
         )
 
 
-def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> None:
-    mine = desk(
+def test_a_cancelled_run_reads_nothing_more(harness: Start) -> None:
+    mine = harness(
         {"grants": [grant("g1", people(100)), grant("g2", people(1500)), grant("g3", people(5))]}
     )
-    reader = halting(mine)
+    reader = pausing_reader(mine)
     run_id = mine.command("backfill", "--all", "--no-wait").split()[-1]
-    halts(mine, reader, 100)
+    wait_for_pause(mine, reader, 100)
     assert "backfill cancelled, 3 of 3 grants" in mine.command("runs", "cancel", run_id)
     run, grants = mine.last_run()
     assert (run["state"], run["error"]) == (
@@ -124,7 +120,7 @@ def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> N
         "g3": "cancelled",
     }
     stood = len([key for key in keys(mine.events()) if key.startswith("g2/")])
-    work_off(mine)
+    commit_events(mine)
     mine.command("backfill", "--grant", "g3")
     assert {f"g3/c{number}" for number in range(5)} <= keys(mine.events()), "the reader goes on"
     assert len([key for key in keys(mine.events()) if key.startswith("g2/")]) == stood
@@ -141,8 +137,8 @@ def test_a_run_at_work_is_ended_and_nothing_more_of_it_is_read(desk: Start) -> N
     )
 
 
-def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -> None:
-    mine = desk({"grants": [grant("g1", people(3))]})
+def test_a_waiting_run_can_be_cancelled_before_any_call_to_nylas(harness: Start) -> None:
+    mine = harness({"grants": [grant("g1", people(3))]})
     run_id = mine.command("backfill", "--all", "--no-wait").split()[-1]
     cancelling = mine.processes.start("runs", "cancel", run_id)
     wait_until(lambda: f"cancel/{run_id}" in mine.runs(), "it is asked for", 60)
@@ -154,20 +150,20 @@ def test_a_pending_run_is_ended_before_it_asks_nylas_for_anything(desk: Start) -
     assert mine.events() == []
 
 
-def test_a_rotation_asks_for_a_reading_of_everything_once_the_secret_may_be_everywhere(
-    desk: Start, tmp_path: Path
+def test_a_rotation_requests_a_reconcile_for_when_every_bridge_has_the_secret(
+    harness: Start, tmp_path: Path
 ) -> None:
     world = {
         "grants": [grant("g1", people(3))],
         "webhook": {"id": "d1", "url": "http://127.0.0.1:9/"},
     }
-    mine = desk(world)
+    mine = harness(world)
     mine.reader(READER_RECONCILE_EVERY="0")
     before = int(time.time())
-    said = mine.command("webhooks", "rotate", "d1", "--secret-file", str(tmp_path / "secrets"))
+    printed = mine.command("webhooks", "rotate", "d1", "--secret-file", str(tmp_path / "secrets"))
     (run_id,) = [key for key in mine.runs() if "/" not in key]
     run = mine.runs()[run_id]
-    assert f"({run_id})" in said
+    assert f"({run_id})" in printed
     assert (run["kind"], run["grants"], run["by"], run["state"]) == (
         "reconcile",
         None,

@@ -1,6 +1,4 @@
-"""Each line of the demo's story, on a real Kafka, from a signed notification to the org: what a
-user would see.
-"""
+"""Each kind of notification on a real Kafka, from the webhook to the org: what a user would see."""
 
 import json
 import random
@@ -28,7 +26,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-# of the events: any time in the past; they are compared with nothing but each other
+# The time of the events: any past time, because they are only compared with each other.
 NOW = 1_790_000_000
 ACME = "001000000000001AAA"
 # A million characters that no codec makes small: by default Kafka takes records of 1,048,588 bytes,
@@ -36,6 +34,8 @@ ACME = "001000000000001AAA"
 MEGABYTE_OF_NOTES = "".join(
     random.Random("notes").choices([chr(code) for code in range(0xC0, 0x500)], k=1_000_000)
 )
+NULLS = dict.fromkeys(("emails", "phone_numbers", "groups", "given_name", "surname"))
+NO_NAME = {"given_name": "", "surname": None, "company_name": None}
 BOOK = [
     person(f"book-{number}", f"reader{number}@books{number}.example", surname=f"Reader{number}")
     for number in range(450)
@@ -44,7 +44,7 @@ BOOK = [
 
 @pytest.fixture(scope="module")
 def running(kafka_server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """One product for the whole story; each line has contacts of its own."""
+    """One product for all tests of this module; each test has its own contacts."""
     kafka = Kafka(kafka_server.bootstrap, "story.")
     org = {
         "accounts": [{"Id": ACME, "Name": "Acme", "Website": "https://www.acme.example"}],
@@ -175,7 +175,7 @@ def test_an_older_event_after_a_newer_one_changes_nothing(running: Product) -> N
     assert lead["Title"] == "newest"
 
 
-def test_a_bad_signature_is_refused_and_leaves_no_trace(running: Product) -> None:
+def test_a_bad_signature_is_refused_and_publishes_nothing(running: Product) -> None:
     before = len(running.kafka.read("contacts.events"))
     refused = running.count(
         "bridge", "contactstream_bridge_requests_total", outcome="bad_signature"
@@ -200,10 +200,12 @@ def test_a_deleted_contact_releases_its_record_and_the_next_match_takes_it(
     assert running.outcome("gone", NOW + 5)["outcome"] == "released"
     (lead,) = running.records("Lead", Email=address)
     assert (lead.get("Nylas_Contact_Id__c"), lead.get("Nylas_Version__c")) == (None, None)
-    running.notify([updated(person("heir", address, grant=OTHER_GRANT), NOW + 6, "heir-1")])
-    assert running.outcome("heir", NOW + 6, OTHER_GRANT)["matched"] == "email"
+    running.notify(
+        [updated(person("successor", address, grant=OTHER_GRANT), NOW + 6, "successor-1")]
+    )
+    assert running.outcome("successor", NOW + 6, OTHER_GRANT)["matched"] == "email"
     (lead,) = running.records("Lead", Email=address)
-    assert lead["Nylas_Contact_Id__c"] == f"{OTHER_GRANT}/heir"
+    assert lead["Nylas_Contact_Id__c"] == f"{OTHER_GRANT}/successor"
 
 
 def test_an_address_book_is_read_in_pages_and_ends_in_the_org(running: Product) -> None:
@@ -232,16 +234,14 @@ def test_an_address_book_is_read_in_pages_and_ends_in_the_org(running: Product) 
 
     wait_until(lambda: len(readers()) == len(BOOK), "every reader is a Lead", SECONDS)
     assert running.calls() - calls <= 4
-    assert set(readers().values()) == {date - 600}, (
-        "a page's Date, less what it may be behind the events"
-    )
+    assert set(readers().values()) == {date - 600}, "the Date of the page, less ten minutes"
 
 
 @pytest.mark.parametrize(
     ("contact_id", "contact", "expected"),
     [
-        ("nulls", {"emails": None, "phone_numbers": None, "groups": None, "given_name": None, "surname": None}, "no_address"),
-        ("unnamed", {"emails": [{"email": "info.desk@unnamed.example"}], "given_name": "", "surname": None, "company_name": None}, ""),
+        ("nulls", NULLS, "no_address"),
+        ("unnamed", {"emails": [{"email": "info.desk@unnamed.example"}], **NO_NAME}, ""),
         ("long", {"emails": [{"email": "long@long.example"}], "surname": "N" * 300}, ""),
         ("noted", {"emails": [{"email": "noted@noted.example"}], "notes": MEGABYTE_OF_NOTES}, ""),
         ("a/b#c d%2F", {"emails": [{"email": "slash@slash.example"}]}, ""),
@@ -292,7 +292,7 @@ def test_odd_contacts_are_synced_or_skipped_with_a_reason(
         ),
     ],
 )
-def test_what_is_signed_and_unreadable_is_kept_in_the_dead_letters(
+def test_a_signed_but_unreadable_notification_is_dead_lettered(
     running: Product, body: str, reason: str | None
 ) -> None:
     running.notify([{"raw": body}])

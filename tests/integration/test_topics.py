@@ -60,7 +60,7 @@ def test_the_commands_create_topics_and_exit_with_1_when_one_differs(kafka: Kafk
 
     assert f"created {kafka.name('contacts.changes')}" in command(kafka, "create").output
     good = command(kafka, "check")
-    assert (good.exit_code, good.output) == (0, "every topic is as it has to be\n")
+    assert (good.exit_code, good.output) == (0, "every topic matches its policy\n")
 
     alter(kafka, "contacts.changes", "cleanup.policy", "delete")
     # With one copy no record would ever be acknowledged.

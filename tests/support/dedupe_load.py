@@ -10,7 +10,7 @@ from itertools import pairwise
 import orjson
 from confluent_kafka import KafkaError, Producer
 
-from tests.support.kafka import REQUEST_SECONDS, Found, Kafka, Onlooker
+from tests.support.kafka import REQUEST_SECONDS, Found, GroupObserver, Kafka
 from tests.support.waiting import wait_until
 
 TOPICS = (
@@ -117,7 +117,7 @@ def committed(kafka: Kafka) -> dict[int, int]:
 
 def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
     """Until the stage has committed every event."""
-    onlooker = Onlooker(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
+    onlooker = GroupObserver(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
     try:
         wait_until(
             lambda: sum(max(0, each) for each in onlooker.committed().values()) >= sent,
@@ -130,7 +130,7 @@ def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
 
 def changes_end(kafka: Kafka) -> int:
     """How many records contacts.changes has taken so far."""
-    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    onlooker = GroupObserver(kafka, "nobody", "contacts.changes")
     try:
         return onlooker.end()
     finally:
@@ -139,7 +139,7 @@ def changes_end(kafka: Kafka) -> int:
 
 def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
     """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
-    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    onlooker = GroupObserver(kafka, "nobody", "contacts.changes")
     try:
         wait_until(lambda: onlooker.end() >= records, f"{records} changes", seconds)
     finally:

@@ -1,4 +1,4 @@
-"""A test's own topics on a broker, read and written without any code of the stages."""
+"""A test's topics on a broker, read and written without any code of the stages."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-REQUEST_SECONDS = (
-    30.0  # one admin request, or a flush, on a machine whose cores the stages under test share
-)
+# One admin request, or a flush, on a machine whose cores the stages under test share.
+REQUEST_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker and a prefix that no other test has."""
+    """A broker, and a topic prefix that no other test has."""
 
     bootstrap: str
     prefix: str
@@ -35,7 +34,7 @@ class Kafka:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a stage's process is given to work on this test's topics."""
+        """The environment for a stage that works on this test's topics."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
             "KAFKA_TOPIC_PREFIX": self.prefix,
@@ -61,15 +60,14 @@ class Kafka:
             replication_factor=self.replication_factor,
             config=dict(config or {}),
         )
-        admin = (
-            self.admin()
-        )  # held until the answer is there: a client that is collected ends its requests
+        # Held until the answer is there: a client that is garbage-collected drops its requests.
+        admin = self.admin()
         for future in admin.create_topics([new], request_timeout=REQUEST_SECONDS).values():
             future.result()
         return name
 
     def delete_all(self) -> None:
-        """Deletes every topic with the prefix, and those that Faust and the groups named after it."""
+        """Deletes every topic with the prefix, including those that Faust made."""
         admin = self.admin()
         mine = [
             name
@@ -123,8 +121,7 @@ class Kafka:
             )
 
     def read(self, topic: str, seconds: float = 60.0) -> list[Found]:
-        """Every record from the start of each partition to the end it has now, in the order of each
-        partition.
+        """Every record up to the present end, ordered by partition and offset.
 
         Raises AssertionError when the end is not reached within `seconds`, KafkaException when the
         topic is not there.
@@ -160,7 +157,8 @@ class Kafka:
             while reading:
                 if time.monotonic() > ends:
                     raise AssertionError(
-                        f"{name} was not read to its end within {seconds:.0f} s: {len(found)} records"
+                        f"{name} was not read to its end within {seconds:.0f} s: "
+                        f"{len(found)} records"
                     )
                 for message in consumer.consume(1000, 0.1):
                     error, partition = message.error(), message.partition()
@@ -181,18 +179,17 @@ class Kafka:
         """The committed offset of each partition; -1001 without a commit. Raises KafkaException
         while no coordinator answers.
         """
-        onlooker = Onlooker(self, group, topic)
+        observer = GroupObserver(self, group, topic)
         try:
-            return onlooker.committed()
+            return observer.committed()
         finally:
-            onlooker.close()
+            observer.close()
 
 
-class Onlooker:
-    """Asks again and again what a group has committed of a topic and where that ends, with one
-    client.
+class GroupObserver:
+    """Reads the committed offsets of a group and the end of a topic, repeatedly with one client.
 
-    The admin client's list_offsets takes three seconds now and then.
+    It is a consumer because the admin client's list_offsets takes three seconds now and then.
     """
 
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
@@ -205,7 +202,7 @@ class Onlooker:
     def committed(self) -> dict[int, int]:
         """As `Kafka.committed`.
 
-        Not by AdminClient.list_consumer_group_offsets, which crashes the process when the
+        It avoids AdminClient.list_consumer_group_offsets, which crashes the process when the
         coordinator moved (librdkafka issue 5040).
         """
         if not self._partitions:
@@ -226,7 +223,7 @@ class Onlooker:
         return int(end)
 
     def close(self) -> None:
-        """Ends the client."""
+        """Closes the client."""
         self._consumer.close()
 
 

@@ -1,6 +1,4 @@
-"""The stages as processes of their own, as in production: started, asked, paused, killed, and never
-left behind.
-"""
+"""Runs the stages as processes, as in production; a test starts, asks, pauses and kills them."""
 
 import os
 import signal
@@ -19,12 +17,14 @@ from deploy.local.broker import dying_with_parent, free_ports
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
-START_SECONDS = (
-    60.0  # imports and a first group join on two cores that the broker and other stages share
-)
-STOP_SECONDS = 40.0  # the longest grace period that a stage asks for, and some
-ANSWER_SECONDS = 5.0  # one request to a probe that answers from a thread of its own
-OF_THE_MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+# Imports and a first group join on two cores that the broker and other stages share.
+START_SECONDS = 60.0
+# The longest grace period that a stage needs, and a little more.
+STOP_SECONDS = 40.0
+# One request to a probe that answers from its own thread.
+PROBE_SECONDS = 5.0
+# Variables of the caller that a process gets.
+MACHINE_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 
 
 @dataclass(slots=True)
@@ -48,14 +48,14 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it printed so far."""
+        """The output so far."""
         return self.log_file.read_text(errors="replace")
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Status and text of `/metrics`, `/livez` or `/readyz`; status 0 when nobody answers."""
+        """Status and text of `/metrics`, `/livez` or `/readyz`; status 0 without an answer."""
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.ops_port}{path}", timeout=ANSWER_SECONDS
+                f"http://127.0.0.1:{self.ops_port}{path}", timeout=PROBE_SECONDS
             ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
@@ -65,8 +65,9 @@ class Process:
             return 0, ""
 
     def wait_ready(self, seconds: float = START_SECONDS) -> "Process":
-        """Returns once `/readyz` says so. Raises AssertionError, with the end of the log, when it
-        ended or is not in time.
+        """Waits until `/readyz` answers 200; returns itself.
+
+        Raises AssertionError, with the end of the log, when the process ended or is not in time.
         """
 
         def ready() -> bool:
@@ -101,21 +102,22 @@ class Process:
             self.popen.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, and waits for the end."""
+        """Sends SIGKILL, and waits for the end."""
         self.send(signal.SIGKILL)
-        self.popen.wait(ANSWER_SECONDS)
+        self.popen.wait(PROBE_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Sends SIGSTOP."""
         self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Sends SIGCONT."""
         self.send(signal.SIGCONT)
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
-        """SIGTERM; returns the exit code. Raises AssertionError when it is not gone within
-        `seconds`, and kills it.
+        """Sends SIGTERM; returns the exit code.
+
+        Raises AssertionError, and kills the process, when it still runs after `seconds`.
         """
         self.send(signal.SIGTERM)
         try:
@@ -129,7 +131,7 @@ class Process:
 
 @dataclass(slots=True)
 class Processes:
-    """Starts processes for one test, with the same environment for all; `end` leaves none of them."""
+    """Starts processes for one test with the same environment; `end` kills all of them."""
 
     directory: Path
     environ: dict[str, str]
@@ -141,17 +143,17 @@ class Processes:
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] | None = None,
     ) -> Process:
-        """`contactstream <arguments>` (or another `command`) with nothing of the caller's
-        environment but what a machine needs.
+        """Starts `contactstream <arguments>`, or another `command`, without waiting for it.
 
-        Does not wait: see `Process.wait_ready`. The ops port is free, and another one after each
-        start.
+        Of the caller's environment it gets only MACHINE_VARIABLES. Each start has its own ops port.
         """
         name = "-".join([*(each for each in arguments if each.isalnum()), str(len(self.started))])
         (port,) = free_ports(1)
         log_file = self.directory / f"{name}.log"
         given = {
-            variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ
+            variable: os.environ[variable]
+            for variable in MACHINE_VARIABLES
+            if variable in os.environ
         }
         given |= (
             {"PYTHONUNBUFFERED": "1", "OPS_LISTEN": f"127.0.0.1:{port}"}
@@ -175,11 +177,11 @@ class Processes:
         return process
 
     def end(self) -> None:
-        """Kills what still runs: a test that cares about a clean stop has stopped it."""
+        """Kills what still runs; a test about an orderly stop has called `stop` before."""
         for process in self.started:
             process.send(signal.SIGKILL)
         for process in self.started:
-            process.popen.wait(ANSWER_SECONDS)
+            process.popen.wait(PROBE_SECONDS)
 
     def logs(self, characters: int = 3000) -> str:
         """The end of each process's output, for the report of a failed test."""

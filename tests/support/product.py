@@ -1,6 +1,4 @@
-"""The whole product for a test: both stand-ins and every stage, each a process of its own, on a
-real Kafka.
-"""
+"""Runs the whole product for a test: both simulators and every stage, on a real Kafka."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +21,13 @@ API_KEY = "nyk_test"
 SECRET = "a-secret-of-the-test"
 GRANT = "11111111-aaaa-4bbb-8ccc-000000000001"
 OTHER_GRANT = "11111111-aaaa-4bbb-8ccc-000000000002"
-SECONDS = 60.0  # from a notification to its outcome, on two cores that other tests may share
+# From a notification to its outcome, on two cores that other tests may share.
+SECONDS = 60.0
 
 
 @dataclass
 class Product:
-    """Where everything answers, and what a test does to it."""
+    """The running product, and what a test does with it."""
 
     kafka: Kafka
     processes: Processes
@@ -38,14 +37,14 @@ class Product:
     stages: dict[str, Process]
 
     def notify(self, notifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Has Nylas deliver them one after the other, and returns what came of it."""
+        """Has Nylas deliver notifications one after the other; returns its summary."""
         body = {"notifications": list(notifications), "sequential": True, "wait": True}
         answer = self.http.post(f"{self.nylas}/_sim/notify", json=body)
         answer.raise_for_status()
         return dict(answer.json())
 
     def records(self, sobject: str, **equal: Any) -> list[dict[str, Any]]:
-        """Records of the org with these values."""
+        """Records of the org that have all of these values."""
         answer = self.http.get(f"{self.salesforce}/_sim/records/{sobject}")
         answer.raise_for_status()
         return [
@@ -75,7 +74,7 @@ class Product:
         return self.stages[stage].metric(sample, **labels)
 
     def asked(self, kind: str) -> int:
-        """Calls of a kind that Nylas has counted."""
+        """How many calls of a kind Nylas has counted."""
         answer = self.http.get(f"{self.nylas}/_sim/state", params={"ids": "false"})
         return int(answer.json()["calls"].get(kind, 0))
 
@@ -84,7 +83,7 @@ class Product:
         self.http.post(f"{self.nylas}/_sim/clock", json=setting).raise_for_status()
 
     def calls(self) -> int:
-        """Calls that the org has counted."""
+        """How many calls the org has counted."""
         answer = self.http.get(f"{self.salesforce}/_sim/state")
         return int(answer.json()["calls_total"])
 
@@ -106,14 +105,14 @@ def person(contact_id: str, *addresses: str, grant: str = GRANT, **fields: Any) 
 
 
 def updated(contact: Mapping[str, Any], time: int, identity: str, **how: Any) -> dict[str, Any]:
-    """What `notify` takes for a changed contact."""
+    """A notification of a changed contact, for `Product.notify`."""
     return {"object": dict(contact), "type": "contact.updated", "time": time, "id": identity, **how}
 
 
 def deleted(contact_id: str, time: int, identity: str, grant: str = GRANT) -> dict[str, Any]:
-    """What `notify` takes for a deleted contact."""
-    gone = {"id": contact_id, "grant_id": grant, "object": "contact"}
-    return {"object": gone, "type": "contact.deleted", "time": time, "id": identity}
+    """A notification of a deleted contact, for `Product.notify`."""
+    identity_only = {"id": contact_id, "grant_id": grant, "object": "contact"}
+    return {"object": identity_only, "type": "contact.deleted", "time": time, "id": identity}
 
 
 @contextmanager
@@ -126,7 +125,7 @@ def product(
     environ: Mapping[str, str] | None = None,
     without: Sequence[str] = (),
 ) -> Iterator[Product]:
-    """Everything up and ready, except for the stages `without` which it shall begin."""
+    """Starts everything and waits until it is ready, except for the stages in `without`."""
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
     create(kafka.admin(), topics(settings).all())
@@ -146,8 +145,8 @@ def product(
             "webhook": webhook,
             "settings": {"retry_delay": 0.2},
         }
-        nylas = _stand_in(own, folder, "nylas", books)
-        salesforce = _stand_in(own, folder, "salesforce", org)
+        nylas = _start_simulator(own, folder, "nylas", books)
+        salesforce = _start_simulator(own, folder, "salesforce", org)
         own.environ |= {
             "NYLAS_API_URL": nylas,
             "NYLAS_API_KEY": API_KEY,
@@ -171,7 +170,9 @@ def product(
         print(own.logs())
 
 
-def _stand_in(processes: Processes, folder: Path, name: str, world: Mapping[str, Any]) -> str:
+def _start_simulator(
+    processes: Processes, folder: Path, name: str, world: Mapping[str, Any]
+) -> str:
     file = folder / f"{name}-world.json"
     file.write_text(json.dumps(world))
     process = processes.start("simulate", name, "--listen", "127.0.0.1:0", "--world", str(file))

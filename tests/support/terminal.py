@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, as a person runs it, and what the terminal was sent."""
+"""Runs a command on a pseudo-terminal, as a person does, and keeps what it shows."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ from typing import Self
 
 from deploy.local.broker import dying_with_parent
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE
+from tests.support.processes import MACHINE_VARIABLES
 from tests.support.waiting import wait_until
 
 ROWS, COLUMNS = 40, 140
@@ -24,16 +24,16 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """`contactstream <arguments>` on a pseudo-terminal. `text` is all that was shown so far,
-    without control sequences.
-    """
+    """`contactstream <arguments>` on a pseudo-terminal."""
 
     def __init__(self, *arguments: str, environ: Mapping[str, str]) -> None:
         self._raw = b""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         given = {
-            variable: os.environ[variable] for variable in OF_THE_MACHINE if variable in os.environ
+            variable: os.environ[variable]
+            for variable in MACHINE_VARIABLES
+            if variable in os.environ
         }
         try:
             self.popen = subprocess.Popen(
@@ -50,12 +50,12 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """Takes what has come meanwhile."""
+        """Everything that was shown so far, without control sequences."""
         while select.select([self._master], [], [], 0)[0]:
             try:
                 more = os.read(self._master, 65_536)
             except OSError as error:
-                if error.errno != errno.EIO:  # Linux's way to say that the other end is closed
+                if error.errno != errno.EIO:  # Linux reports a closed other end like this
                     raise
                 break
             if not more:
@@ -64,19 +64,17 @@ class Terminal:
         return CONTROL.sub("", self._raw.decode(errors="replace"))
 
     def wait_for(self, text: str, seconds: float = 60.0) -> None:
-        """Returns once it was shown. Raises AssertionError, with the end of what was, when it is
-        not in time.
-        """
+        """Waits until a text was shown. Raises AssertionError, with the end of the output."""
         try:
             wait_until(lambda: text in self.text, f"the terminal shows {text!r}", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.text[-2000:]}") from None
 
     def wait(self, seconds: float = 60.0) -> int:
-        """Its exit code, once it has ended. Raises AssertionError."""
+        """Waits for the end; returns the exit code. Raises AssertionError."""
         ends = time.monotonic() + seconds
         while self.popen.poll() is None:
-            _ = self.text  # or the command waits for room
+            _ = self.text  # the command blocks when the terminal's buffer is full
             assert time.monotonic() < ends, (
                 f"still running after {seconds:.0f} s\n{self.text[-2000:]}"
             )

@@ -20,7 +20,7 @@ from deploy.local.broker import free_ports
 from tests.faults.harness.load import BASE, GRANT, SECRET, contact, envelope
 from tests.faults.harness.variants import FOLDER
 from tests.faults.harness.verifier import Evidence, Sample, Stored, Verdict, Write, verify
-from tests.support.kafka import Found, Kafka, Onlooker
+from tests.support.kafka import Found, GroupObserver, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import POLL_SECONDS, wait_until
 
@@ -84,7 +84,7 @@ class Scenario:
     acknowledged: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     org: str = ""
-    _onlookers: dict[tuple[str, str], Onlooker] = field(
+    _onlookers: dict[tuple[str, str], GroupObserver] = field(
         default_factory=dict
     )  # made once: many looks a second cost a core else
 
@@ -188,10 +188,10 @@ class Scenario:
         found = self._onlooker(stage, topic).committed()
         return {partition: offset for partition, offset in found.items() if offset >= 0}
 
-    def _onlooker(self, stage: str, topic: str) -> Onlooker:
+    def _onlooker(self, stage: str, topic: str) -> GroupObserver:
         if (stage, topic) not in self._onlookers:
             group = f"{self.kafka.prefix}contactstream-{stage}"
-            self._onlookers[stage, topic] = Onlooker(self.kafka, group, topic)
+            self._onlookers[stage, topic] = GroupObserver(self.kafka, group, topic)
         return self._onlookers[stage, topic]
 
     def end(self, topic: str, partition: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""How the local broker is configured, fetched and refused, without starting one."""
+"""How the local broker is configured, downloaded and chosen, without starting one."""
 
 import hashlib
 import os
@@ -62,14 +62,14 @@ def test_a_tests_own_settings_win() -> None:
     )
 
 
-def test_the_container_is_given_the_same_settings_in_its_own_spelling() -> None:
+def test_the_container_gets_the_same_settings_as_variables() -> None:
     environment = container_environment("192.0.2.1", 9999)
     assert environment["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://192.0.2.1:9999"
     assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert environment["KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS"] == "1"
 
 
-def test_one_version_of_kafka_is_named_everywhere() -> None:
+def test_every_file_names_the_same_version_of_kafka() -> None:
     assert f"<version>{broker.KAFKA}</version>" in (SETTINGS / "kafka" / "pom.xml").read_text()
     assert broker.IMAGE.endswith(f":{broker.KAFKA}")
 
@@ -85,7 +85,7 @@ def test_ports_are_free_distinct_and_never_given_to_outgoing_connections() -> No
         socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_a_port_that_was_chosen_and_is_not_used_yet_is_given_to_nobody_else() -> None:
+def test_a_chosen_port_is_not_chosen_by_another_process() -> None:
     ask = [
         sys.executable,
         "-c",
@@ -112,18 +112,18 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+# What Maven does with our pom.xml, as a shell script.
+MAKE_JARS_FOLDER = 'for a; do case "$a" in -Djars=*) mkdir "${a#-Djars=}";; esac; done'
+
+
 def program(path: Path, name: str, script: str) -> None:
     file = path / name
     file.write_text(f"#!/bin/sh\nPATH={os.defpath}\n{script}\n")
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
-def test_starts_at_the_same_moment_share_one_fetch(fresh: Path, tmp_path: Path) -> None:
-    program(
-        fresh,
-        "mvn",
-        f'echo call >> {tmp_path}/calls; sleep 0.3; for a; do case "$a" in -Djars=*) mkdir "${{a#-Djars=}}";; esac; done',
-    )
+def test_simultaneous_starts_share_one_download(fresh: Path, tmp_path: Path) -> None:
+    program(fresh, "mvn", f"echo call >> {tmp_path}/calls; sleep 0.3; {MAKE_JARS_FOLDER}")
     found: list[Path] = []
     threads = [threading.Thread(target=lambda: found.append(kafka_jars())) for _ in range(4)]
     for thread in threads:
@@ -135,12 +135,8 @@ def test_starts_at_the_same_moment_share_one_fetch(fresh: Path, tmp_path: Path) 
     assert (tmp_path / "calls").read_text() == "call\n"
 
 
-def test_a_fetch_that_fails_leaves_nothing_that_looks_complete(fresh: Path, tmp_path: Path) -> None:
-    program(
-        fresh,
-        "mvn",
-        'for a; do case "$a" in -Djars=*) mkdir "${a#-Djars=}";; esac; done; echo the network is away; exit 1',
-    )
+def test_a_failed_download_leaves_nothing_that_looks_complete(fresh: Path, tmp_path: Path) -> None:
+    program(fresh, "mvn", f"{MAKE_JARS_FOLDER}; echo the network is away; exit 1")
     with pytest.raises(BrokerError, match="the network is away"):
         kafka_jars()
     assert [each.name for each in (tmp_path / "cache").iterdir()] == ["kafka.lock"]
@@ -176,7 +172,7 @@ def test_only_a_java_that_runs_kafka_is_taken(fresh: Path, printed: str, usable:
         broker.find_java.cache_clear()
 
 
-def test_when_nothing_serves_every_reason_is_given(nothing_real: Path) -> None:
+def test_when_no_kind_works_every_reason_is_given(nothing_real: Path) -> None:
     with pytest.raises(BrokerError) as caught, broker.serve(only_real=True):
         pass
     for reason in (
@@ -192,13 +188,13 @@ KINDS = ("given", "docker", "kafka", "tansu")
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """The four kinds, each a stub that notes its turn; one that is set to True serves."""
-    turns: dict[str, bool] = {}
+    """The four kinds, each a stub that notes that it was tried; one that is set to True serves."""
+    tried_kinds: dict[str, bool] = {}
 
     def stub(kind: Any) -> Any:
         @contextmanager
         def serves(_: Path) -> Iterator[Served]:
-            if not turns.setdefault(kind, False):
+            if not tried_kinds.setdefault(kind, False):
                 raise BrokerError(f"{kind} is not to be had")
             yield Served(kind, "there:9092", "a stub", str)
 
@@ -206,29 +202,29 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
     for kind in KINDS:
         monkeypatch.setattr(broker, f"_{kind}", stub(kind))
-    return turns
+    return tried_kinds
 
 
 @pytest.mark.parametrize("first", range(len(KINDS)))
-def test_the_first_kind_that_serves_is_taken_and_why_the_others_are_not_is_told(
+def test_the_first_kind_that_works_is_taken_and_the_others_are_reported(
     tried: dict[str, bool], first: int
 ) -> None:
     tried[KINDS[first]] = True
-    said: list[str] = []
-    with broker.serve(say=said.append) as served:
+    reasons: list[str] = []
+    with broker.serve(on_skip=reasons.append) as served:
         assert served.kind == KINDS[first]
-    assert said == [f"{kind} is not to be had" for kind in KINDS[:first]]
-    assert served.passed_over == tuple(said)
+    assert reasons == [f"{kind} is not to be had" for kind in KINDS[:first]]
+    assert served.skipped == tuple(reasons)
     assert set(tried) == set(KINDS[: first + 1])
 
 
-def test_they_are_tried_in_their_order(tried: dict[str, bool]) -> None:
+def test_the_kinds_are_tried_in_their_order(tried: dict[str, bool]) -> None:
     with pytest.raises(BrokerError, match="no Kafka broker on this machine"), broker.serve():
         pass
     assert tuple(tried) == KINDS
 
 
-def test_where_only_a_real_kafka_will_do_the_stand_in_is_never_asked(
+def test_with_only_real_the_stand_in_is_never_tried(
     tried: dict[str, bool],
 ) -> None:
     tried["tansu"] = True
@@ -257,7 +253,7 @@ def tansu(script: str) -> None:
     program(folder, "tansu", script)
 
 
-def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
+def test_tansu_keeps_records_in_memory_and_says_that_it_proves_nothing(
     nothing_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = tmp_path / "started"
@@ -273,8 +269,8 @@ def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
     with broker.serve() as served:
         assert (served.kind, served.fault()) == ("tansu", "")
         assert asked == [served.bootstrap]
-        assert "good for a look, proves nothing" in served.note
-        assert [reason.split()[0] for reason in served.passed_over] == [
+        assert "proves nothing about Kafka" in served.note
+        assert [reason.split()[0] for reason in served.skipped] == [
             "KAFKA_BOOTSTRAP_SERVERS",
             "no",
             "Apache",
@@ -288,7 +284,7 @@ def test_the_last_resort_serves_from_memory_and_says_that_it_proves_nothing(
         os.kill(int(pid), 0)
 
 
-def test_a_last_resort_that_ends_at_once_is_a_reason_like_the_others(nothing_real: Path) -> None:
+def test_a_tansu_that_ends_at_once_is_reported_like_the_others(nothing_real: Path) -> None:
     tansu("echo no such option; exit 2")
     with pytest.raises(BrokerError) as caught, broker.serve():
         pass

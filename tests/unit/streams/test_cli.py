@@ -1,6 +1,4 @@
-"""First mistakes at the command line: told in a line that names the value and the remedy, with exit
-code 2.
-"""
+"""Unusable settings at the command line: one line with the value and the remedy, exit code 2."""
 
 import os
 import socket
@@ -14,23 +12,29 @@ from click.testing import CliRunner
 
 from streams.cli import main
 from tests.support.paths import ROOT
-from tests.support.processes import OF_THE_MACHINE
+from tests.support.processes import MACHINE_VARIABLES
 
-STARTS_SECONDS = 60.0  # imports on a busy machine
+# Imports on a busy machine.
+START_SECONDS = 60.0
 LOGIN = {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}
 
 
 def run(stage: str, environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if name in MACHINE_VARIABLES}
     return subprocess.run(
         [sys.executable, "-m", "streams.cli", stage],
-        env={name: value for name, value in os.environ.items() if name in OF_THE_MACHINE} | environ,
-        cwd=ROOT, capture_output=True, text=True, timeout=STARTS_SECONDS, check=False,
-    )  # fmt: skip
+        env=kept | environ,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
 
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address at which somebody listens already."""
+    """An address that another server listens on already."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -67,13 +71,16 @@ def test_a_mapping_that_cannot_be_used_is_named(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_misspelt_variable_is_told_by_the_stages_log_and_by_any_other_command(taken: str) -> None:
+def test_every_command_reports_a_misspelt_variable(taken: str) -> None:
     ended = run("dedupe", {"OPS_LISTEN": taken, "DEDUPE_SESSION_TIMOUT": "30"})
     assert "did you mean DEDUPE_SESSION_TIMEOUT?" in ended.stderr
-    told = CliRunner().invoke(main, ["topics", "create", "--help"], env={"KAFKA_TOPC_PREFIX": "x."})
-    assert told.exit_code == 0
+    result = CliRunner().invoke(
+        main, ["topics", "create", "--help"], env={"KAFKA_TOPC_PREFIX": "x."}
+    )
+    assert result.exit_code == 0
     assert (
-        "warning: KAFKA_TOPC_PREFIX is no setting; did you mean KAFKA_TOPIC_PREFIX?" in told.output
+        "warning: KAFKA_TOPC_PREFIX is not a setting; did you mean KAFKA_TOPIC_PREFIX?"
+        in result.output
     )
 
 

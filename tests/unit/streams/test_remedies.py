@@ -1,4 +1,4 @@
-"""Every command that the product tells an operator to run is one that its own command line takes."""
+"""Every command that a message or the README tells an operator to run exists."""
 
 import ast
 import re
@@ -25,9 +25,7 @@ def commands(text: str) -> list[str]:
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
-    """The texts of a module that it may say; docstrings, which are for whoever reads the code, are
-    none.
-    """
+    """The strings of a module without its docstrings, which no operator sees."""
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     inside: set[int] = set()
     for node in ast.walk(tree):
@@ -44,7 +42,7 @@ def texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def said_by_the_code() -> Iterator[tuple[str, str]]:
+def commands_in_the_code() -> Iterator[tuple[str, str]]:
     for folder in ("streams", "connectors"):
         for file in sorted((ROOT / folder).rglob("*.py")):
             for text in texts(ast.parse(file.read_text())):
@@ -52,19 +50,19 @@ def said_by_the_code() -> Iterator[tuple[str, str]]:
                     yield file.relative_to(ROOT).as_posix(), command
 
 
-def said_by_the_readme() -> Iterator[tuple[str, str]]:
+def commands_in_the_readme() -> Iterator[tuple[str, str]]:
     text = (ROOT / "README.md").read_text()
     for span in re.findall(r"`([^`\n]*contactstream [^`]+)`", text):
         for command in commands(" ".join(span.split())):
             yield "README.md", command
 
 
-SAID = sorted({*said_by_the_code(), *said_by_the_readme()})
+COMMANDS = sorted({*commands_in_the_code(), *commands_in_the_readme()})
 
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The command line with every command's work taken out; what was parsed is noted."""
+    """The parsed arguments of each command; the commands themselves do nothing."""
     taken: list[dict[str, Any]] = []
 
     def note(**values: Any) -> None:
@@ -82,16 +80,16 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_the_texts_are_found() -> None:
-    assert ("connectors/nylas/administration.py", "reconcile --all") in SAID
-    assert ("README.md", "topics create") in SAID
+    assert ("connectors/nylas/administration.py", "reconcile --all") in COMMANDS
+    assert ("README.md", "topics create") in COMMANDS
     assert commands("then: contactstream reconcile --all, and `contactstream plan FILE`.") == [
         "reconcile --all",
         "plan FILE",
     ]
 
 
-@pytest.mark.parametrize(("file", "command"), SAID)
-def test_a_command_that_is_named_is_one_that_the_command_line_takes(
+@pytest.mark.parametrize(("file", "command"), COMMANDS)
+def test_a_command_in_a_message_exists(
     parsed: list[dict[str, Any]], file: str, command: str
 ) -> None:
     words = [STANDS_FOR.get(word, word) for word in shlex.split(command)]
@@ -109,7 +107,7 @@ def test_a_command_that_is_named_is_one_that_the_command_line_takes(
         )
 
 
-def test_who_has_no_webhook_is_told_how_to_create_one(parsed: list[dict[str, Any]]) -> None:
+def test_the_remedy_for_a_missing_webhook_creates_one(parsed: list[dict[str, Any]]) -> None:
     (finding,) = check([])
     (command,) = commands(finding.remedy)
     result = CliRunner().invoke(main, [STANDS_FOR.get(word, word) for word in command.split()])

@@ -26,8 +26,8 @@ from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import app
 from connectors.nylas.simulator.world import World
 from streams.cli import main
-from streams.commands import administration
-from streams.commands.administration import with_secret
+from streams.commands import webhooks
+from streams.commands.webhooks import with_secret
 
 KEY = "sim-api-key"
 
@@ -138,7 +138,7 @@ async def test_nobody_there_is_a_fault_that_passes() -> None:
 
 @pytest.fixture
 def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(administration, "KAFKA_SECONDS", 0.3)  # nobody answers there
+    monkeypatch.setattr(webhooks, "RECONCILE_REQUEST_SECONDS", 0.3)  # nobody answers there
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
 
 
@@ -223,8 +223,8 @@ async def test_a_rotation_without_kafka_says_what_to_run_once_the_secret_is_ever
         )
     assert rotated.exit_code == 0
     assert "answers 401, and Nylas does not repeat" in rotated.stderr
-    assert "Kafka took no request" in rotated.stderr
-    assert "once they all have it, run: contactstream reconcile --all" in rotated.stderr
+    assert "could not request the reconcile" in rotated.stderr
+    assert "has the new secret, run: contactstream reconcile --all" in rotated.stderr
     assert rotated.stdout == "", "a script reads the secret there"
 
 

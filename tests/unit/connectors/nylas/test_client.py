@@ -200,7 +200,7 @@ async def test_a_fault_that_passes_is_waited_out(kind: str) -> None:
     async with serving(app(state), sleeps, on_wait=waits.append) as client:
         page = await list_contacts(client, "g")
     assert len(page.contacts) == 3
-    assert waits == ["passing_fault"] * 3
+    assert waits == ["transient_error"] * 3
     assert all(1 <= seconds <= LONGEST_DELAY for seconds in sleeps)
 
 

@@ -1,4 +1,4 @@
-"""Erasure: whoever is on the list is never written again, from the moment that the list says so."""
+"""The suppression list: nothing is written about a person from the moment of being listed."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def ada(key: str = "g/ada", version: int = 100, **fields: Any) -> ContactVersion
     )
 
 
-def test_the_file_is_read_again_when_it_changes_and_looked_at_once_a_second(tmp_path: Path) -> None:
+def test_the_file_is_checked_once_a_second_and_read_again_when_it_changed(tmp_path: Path) -> None:
     path, clock = tmp_path / "list.json", Clock()
     add(path, ["bob@acme.example"])
     listed = SuppressionFile(path, clock)
@@ -66,7 +66,7 @@ def test_a_list_that_cannot_be_read_lets_nothing_through(tmp_path: Path) -> None
     assert listed.holds(["ada@acme.example"])
 
 
-async def test_who_is_erased_is_never_written_again_however_often_they_are_imported(
+async def test_a_suppressed_person_is_never_written_again(
     tmp_path: Path,
 ) -> None:
     path, clock = tmp_path / "list.json", Clock()
@@ -126,7 +126,7 @@ def test_the_command_adds_addresses_and_keys_and_prints_neither(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["list.json"]
 
 
-def test_a_line_that_is_nobody_is_named_by_its_number_and_nothing_is_added(tmp_path: Path) -> None:
+def test_an_unreadable_line_is_reported_by_its_number_and_nothing_is_added(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     ended = suppress(path, "ada@acme.example\nnot an address\n")
     assert ended.exit_code == 1
@@ -138,7 +138,7 @@ def test_a_line_that_is_nobody_is_named_by_its_number_and_nothing_is_added(tmp_p
             read([line])
 
 
-def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_missing_or_unusable_list_is_reported(tmp_path: Path) -> None:
     ended = CliRunner().invoke(
         main, ["suppress", "-"], input="ada@acme.example\n", env={"PEOPLE_SUPPRESSION_LIST": ""}
     )

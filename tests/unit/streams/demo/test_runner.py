@@ -1,4 +1,4 @@
-"""What of its user's environment the demo takes, and what it says when it cannot run."""
+"""Which variables of the user the demo takes, and what it prints when it cannot run."""
 
 import asyncio
 import json
@@ -14,12 +14,14 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.local.broker import free_ports
-from streams.demo import story as demo
-from streams.demo.story import DemoFailed, Machine, clean, given_cluster
+from streams.demo import runner
+from streams.demo.cluster import given_cluster
+from streams.demo.processes import DemoFailed, ProcessGroup
+from streams.demo.runner import without_settings
 from streams.settings import GROUPS, SettingsError
 
 
-def test_no_setting_of_its_user_reaches_a_child() -> None:
+def test_no_setting_of_the_user_reaches_a_child_process() -> None:
     theirs = {
         f"{group.prefix}_{name}".upper(): "theirs"
         for group in GROUPS
@@ -31,7 +33,7 @@ def test_no_setting_of_its_user_reaches_a_child() -> None:
         "PATH": "/bin",
         "JAVA_HOME": "/java",
     }
-    kept = clean(theirs)
+    kept = without_settings(theirs)
     assert "theirs" not in str(
         {name: value for name, value in kept.items() if name not in ("PATH", "JAVA_HOME")}
     )
@@ -42,7 +44,7 @@ def test_no_setting_of_its_user_reaches_a_child() -> None:
     "environ",
     [{}, {"KAFKA_BOOTSTRAP_SERVERS": ""}, {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}],
 )
-def test_who_gives_no_cluster_gets_one(environ: dict[str, str]) -> None:
+def test_without_a_given_cluster_the_demo_starts_a_broker(environ: dict[str, str]) -> None:
     assert given_cluster(environ) == ""
 
 
@@ -59,29 +61,29 @@ def test_a_secured_cluster_is_refused_with_the_remedy(protocol: str) -> None:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the demo makes its folder; what it runs is replaced by `ending`."""
+    """Where the demo makes its folder; what it runs is replaced by `end_with`."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     return tmp_path
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, end: BaseException | list[str]) -> None:
-    """A story that ends with this fault, or with these problems."""
+def end_with(monkeypatch: pytest.MonkeyPatch, end: BaseException | list[str]) -> None:
+    """Replaces the scenario by one that raises this error, or finds these problems."""
 
-    async def story(*_: object) -> dict[str, Any]:
+    async def run_scenario(*_: object) -> dict[str, Any]:
         if isinstance(end, BaseException):
             raise end
         return {"problems": end}
 
-    monkeypatch.setattr(demo, "_story", story)
+    monkeypatch.setattr(runner, "run_scenario", run_scenario)
 
 
 def run() -> int:
-    return asyncio.run(demo.run(people=1, seed=1, as_json=True, stay=False))
+    return asyncio.run(runner.run(people=1, seed=1, as_json=True, stay=False))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "text"),
     [
         (DemoFailed("the sink ended with 1"), "the sink ended with 1"),
         (
@@ -95,27 +97,27 @@ def run() -> int:
         (KeyError("bootstrap_servers"), "see demo.log"),
     ],
 )
-def test_what_keeps_the_demo_from_running_is_status_2_with_its_reason_and_the_logs(
+def test_a_demo_that_cannot_run_ends_with_2_and_prints_the_reason_and_the_logs(
     temporary: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     fault: Exception,
-    said: str,
+    text: str,
 ) -> None:
-    ending(monkeypatch, fault)
+    end_with(monkeypatch, fault)
     assert run() == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert said in printed.err
+    assert text in printed.err
     assert "Traceback" not in printed.err
     (folder,) = temporary.iterdir()
     assert f"the logs are in {folder}" in printed.err
 
 
-def test_numbers_that_do_not_add_up_are_status_1_and_leave_the_logs(
+def test_numbers_that_do_not_add_up_end_with_1_and_keep_the_logs(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ending(monkeypatch, ["one ≠ another: 1 and 2"])
+    end_with(monkeypatch, ["one ≠ another: 1 and 2"])
     assert run() == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"problems": ["one ≠ another: 1 and 2"]}
@@ -123,38 +125,38 @@ def test_numbers_that_do_not_add_up_are_status_1_and_leave_the_logs(
     assert str(folder) in printed.err
 
 
-def test_a_good_end_is_status_0_and_leaves_nothing(
+def test_a_successful_demo_ends_with_0_and_leaves_nothing(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending(monkeypatch, [])
+    end_with(monkeypatch, [])
     assert run() == 0
     assert list(temporary.iterdir()) == []
 
 
-def test_a_stage_that_ends_is_not_waited_for(temporary: Path) -> None:
+def test_the_demo_fails_at_once_when_a_stage_ends(temporary: Path) -> None:
     async def waits() -> None:
         async with AsyncExitStack() as stack:
-            machine = Machine(temporary, stack, clean(os.environ))
-            stack.push_async_callback(machine.http.aclose)
+            processes = ProcessGroup(temporary, stack, without_settings(os.environ))
+            stack.push_async_callback(processes.http.aclose)
             (port,) = free_ports(1)
-            await machine.stage(
+            await processes.start_stage(
                 "sink", port, {"KAFKA_BOOTSTRAP_SERVERS": "no address"}
             )  # and no org
-            await machine.ready()
+            await processes.wait_ready()
 
     with pytest.raises(DemoFailed, match=r"sink ended with \d; see sink\.log"):
         asyncio.run(waits())
 
 
-def test_a_process_that_cannot_start_is_quoted(temporary: Path) -> None:
+def test_the_log_of_a_process_that_cannot_start_is_shown(temporary: Path) -> None:
     async def waits() -> None:
         async with AsyncExitStack() as stack:
-            machine = Machine(temporary, stack, clean(os.environ))
-            stack.push_async_callback(machine.http.aclose)
-            broker = await machine.start(
+            processes = ProcessGroup(temporary, stack, without_settings(os.environ))
+            stack.push_async_callback(processes.http.aclose)
+            broker = await processes.start(
                 "broker", sys.executable, "-c", "import sys; sys.exit('no Java here')"
             )
-            await machine.line(broker, 60.0)
+            await processes.first_line(broker, 60.0)
 
     with pytest.raises(DemoFailed, match="broker ended with 1:\nno Java here"):
         asyncio.run(waits())

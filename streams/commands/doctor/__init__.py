@@ -1,0 +1,1 @@
+"""`contactstream doctor`: checks what a deployment depends on; `command` is the entry point."""

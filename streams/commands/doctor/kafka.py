@@ -1,0 +1,166 @@
+"""The Kafka checks of `contactstream doctor`: broker, topics, and the groups' offsets and lag."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from connectors.salesforce.checkup import CheckupFinding, fail, ok, warn
+from streams.commands.doctor.deployment import not_examined
+from streams.kafka.admin import check
+from streams.kafka.clients import client_config
+from streams.kafka.lag import lag
+from streams.settings import KafkaSettings
+from streams.topics import group, topics
+
+# One request to a broker, for which a person waits.
+BROKER_SECONDS = 10.0
+# The committed offsets of a group: a few requests, because its coordinator may have to be found.
+COMMITTED_SECONDS = 30.0
+# Records. Bulk reading waits at this lag by default (READER_MAX_LAG), so more than this means that
+# a stage does not keep up.
+HIGH_LAG = 20_000
+
+
+def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
+    """Findings about the broker, the topics and the groups.
+
+    Blocks for up to half a minute for each group.
+    """
+    # Errors of the connection become findings, so the client itself prints none.
+    config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}
+    try:
+        # The constructor already refuses certificates that it cannot read, and SASL without a user.
+        admin = AdminClient(config)
+        cluster = admin.list_topics(timeout=BROKER_SECONDS)
+    except KafkaException as error:
+        return [
+            fail(
+                "broker",
+                f"none answers at {kafka.bootstrap_servers}: {error.args[0].str()}",
+                "check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the credentials, "
+                "and that the broker runs",
+            ),
+            not_examined("topics and groups", "connect to the broker first"),
+        ]
+    findings = [
+        ok("broker", f"{len(cluster.brokers)} at {kafka.bootstrap_servers}"),
+        *_examine_topics(admin, kafka),
+    ]
+    wanted = topics(kafka)
+    for stage, topic in (("dedupe", wanted.events), ("sink", wanted.changes)):
+        if topic.name in cluster.topics:
+            partitions = sorted(cluster.topics[topic.name].partitions)
+            findings += _examine_group(config, stage, group(kafka, stage), topic.name, partitions)
+        else:
+            findings.append(not_examined(f"group of {stage}", "contactstream topics create"))
+    return findings
+
+
+def _examine_topics(admin: AdminClient, kafka: KafkaSettings) -> list[CheckupFinding]:
+    wanted = topics(kafka).all()
+    try:
+        differences = check(admin, wanted)
+    except KafkaException as error:
+        return [
+            fail(
+                "topics",
+                f"the broker does not describe them: {error.args[0].str()}",
+                "grant our user DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX",
+            )
+        ]
+    if not differences:
+        return [ok("topics", f"all {len(wanted)} exist, with their policies and partitions")]
+    return [fail(f"topic {one.topic}", one.problem, one.remedy) for one in differences]
+
+
+def _examine_group(
+    config: Mapping[str, Any], stage: str, group_id: str, topic: str, partitions: Sequence[int]
+) -> list[CheckupFinding]:
+    # Never subscribes, so it does not join the group.
+    consumer = Consumer({**config, "group.id": group_id, "enable.auto.commit": False})
+    try:
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        found = consumer.committed(wanted, timeout=COMMITTED_SECONDS)
+        committed = {one.partition: one.offset for one in found}
+        ranges = {one.partition: _offset_range(consumer, one) for one in wanted}
+    except KafkaException as error:
+        return [
+            fail(
+                f"group of {stage}",
+                f"its offsets cannot be read: {error.args[0].str()}",
+                f"grant our user Read on the topic {topic} and on the group {group_id}",
+            )
+        ]
+    finally:
+        consumer.close()
+    return [
+        *offset_findings(stage, group_id, topic, committed, ranges),
+        lag_finding(stage, committed, ranges),
+    ]
+
+
+def _offset_range(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    found = consumer.get_watermark_offsets(partition, timeout=BROKER_SECONDS)
+    # Seen while a broker starts: neither an error nor an offset.
+    if found is None or min(found) < 0:
+        raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
+    start, end = found
+    return start, end
+
+
+def offset_findings(
+    stage: str,
+    group_id: str,
+    topic: str,
+    committed: Mapping[int, int],
+    ranges: Mapping[int, tuple[int, int]],
+) -> list[CheckupFinding]:
+    """Whether the committed offsets of a group are inside the log.
+
+    `committed` is negative for a partition without a commit. `ranges` holds the first and the next
+    offset of each partition.
+    """
+    check_name = f"offsets of {stage}"
+    findings = []
+    for partition, (start, end) in sorted(ranges.items()):
+        offset = committed.get(partition, -1)
+        where = f"{topic}[{partition}]: the committed offset {offset}"
+        if 0 <= offset < start:
+            findings.append(
+                fail(
+                    check_name,
+                    f"{where} is below the start of the log, {start}: records expired unread",
+                    f"contactstream reconcile --all, then reset the group {group_id} to {start}",
+                )
+            )
+        elif offset > end:
+            findings.append(
+                fail(
+                    check_name,
+                    f"{where} is beyond the end of the log, {end}",
+                    "the topic was deleted and created again: "
+                    f"reset the group {group_id} to its start, then contactstream reconcile --all",
+                )
+            )
+    return findings or [ok(check_name, "inside the log")]
+
+
+def lag_finding(
+    stage: str, committed: Mapping[int, int], ranges: Mapping[int, tuple[int, int]]
+) -> CheckupFinding:
+    """How many records a group has still to read; arguments as in `offset_findings`."""
+    check_name = f"lag of {stage}"
+    records = lag(
+        committed,
+        {partition: start for partition, (start, _) in ranges.items()},
+        {partition: end for partition, (_, end) in ranges.items()},
+    )
+    if records > HIGH_LAG:
+        remedy = f"check that contactstream {stage} runs and keeps up"
+        return warn(check_name, f"{records:,} records", remedy)
+    if records and all(offset < 0 for offset in committed.values()):
+        remedy = f"start contactstream {stage}"
+        return warn(check_name, f"{records:,} records, and the group never committed", remedy)
+    return ok(check_name, f"{records:,} records")

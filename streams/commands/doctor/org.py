@@ -1,0 +1,269 @@
+"""The Salesforce checks of `contactstream doctor`: login, fields, permissions, rules and calls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from connectors.salesforce import checkup
+from connectors.salesforce.api.auth import Session
+from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.composite import parse_query
+from connectors.salesforce.api.describe import parse_describe
+from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
+from connectors.salesforce.checkup import CheckupFinding, Sharing, fail, ok, warn
+from connectors.salesforce.field_paths import MappingError
+from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.policy import OnDelete, Policy
+from connectors.salesforce.queries import soql_text
+from streams.commands.doctor.deployment import Deployment, not_examined
+from streams.org import credentials, mapping, policy
+from streams.settings import SalesforceSettings, SettingsError
+
+# One question to the org: a describe of many fields takes two or three seconds.
+ORG_ANSWER_SECONDS = 20.0
+
+WRITTEN_OBJECTS = ("Contact", "Lead")
+READ_OBJECT = "Account"
+OBJECTS = (READ_OBJECT, *WRITTEN_OBJECTS)
+
+# The Tooling API returns `Metadata` only in a query for a single row.
+VERSION_RULE_QUERY = (
+    "SELECT ValidationName, Active, Metadata FROM ValidationRule "
+    "WHERE ValidationName = {name} AND EntityDefinition.QualifiedApiName = {sobject}"
+)
+USER_PERMISSIONS_QUERY = (
+    "SELECT PermissionsViewAllData, PermissionsModifyAllData, PermissionsViewSetup "
+    "FROM UserPermissionAccess"
+)
+# A user's profile is assigned like a permission set, so this covers both.
+OBJECT_PERMISSIONS_QUERY = (
+    "SELECT SobjectType, PermissionsViewAllRecords, PermissionsModifyAllRecords "
+    "FROM ObjectPermissions WHERE SobjectType IN ('Account', 'Contact', 'Lead') AND ParentId IN "
+    "(SELECT PermissionSetId FROM PermissionSetAssignment WHERE AssigneeId = {user})"
+)
+ORG_WIDE_DEFAULTS_QUERY = (
+    "SELECT DefaultAccountAccess, DefaultContactAccess, DefaultLeadAccess FROM Organization"
+)
+
+
+async def examine_org(deployment: Deployment) -> list[CheckupFinding]:
+    """Findings about the org, as the user of the sink sees it."""
+    settings = deployment.salesforce
+    if settings is None:
+        return []
+    try:
+        login = credentials(settings)
+    except SettingsError as error:
+        return [
+            fail("login", str(error), "see deploy/salesforce/README.md"),
+            not_examined("the org", "log in first"),
+        ]
+    rules, allowed, findings = _load_policy(settings, deployment)
+    http = http_client()
+    session = Session(login, http)
+    async with SalesforceClient(
+        session, http, settings.api_version, answer_seconds=ORG_ANSWER_SECONDS
+    ) as client:
+        logged_in, login_findings = await _log_in(session, settings)
+        findings += login_findings
+        if not logged_in:
+            return [*findings, not_examined("the org", "log in first")]
+        findings += await _OrgQuestions(client).ask_all(settings, rules, allowed)
+    return findings
+
+
+def _load_policy(
+    settings: SalesforceSettings, deployment: Deployment
+) -> tuple[FieldMapping | None, Policy | None, list[CheckupFinding]]:
+    """The field mapping and the policy of the settings; None, with a finding, where unusable."""
+    try:
+        rules = mapping(settings)
+    except MappingError as error:
+        unusable = fail("mapping", str(error), "correct the file of SALESFORCE_MAPPING_FILE")
+        return None, None, [unusable, not_examined("mapped fields")]
+    if deployment.people is None or deployment.nylas is None:
+        return rules, None, []
+    try:
+        return rules, policy(settings, deployment.people, deployment.nylas.sources), []
+    except (SettingsError, SalesforceError) as error:
+        remedy = "correct the setting; the sink does not start with it"
+        return rules, None, [fail("people", str(error), remedy)]
+
+
+async def _log_in(
+    session: Session, settings: SalesforceSettings
+) -> tuple[bool, list[CheckupFinding]]:
+    try:
+        token = await session.token()
+    except OrgUnavailable as error:
+        remedies = {
+            "login": "check the app's consumer key, its run-as or pre-authorised user, "
+            "the secret or key, and SALESFORCE_LOGIN_URL",
+            "network": f"check that {settings.login_url} can be reached from here",
+        }
+        remedy = remedies.get(error.reason, "try again later; the sink waits for it by itself")
+        return False, [fail("login", str(error), remedy)]
+    except SalesforceError as error:
+        remedy = "check SALESFORCE_LOGIN_URL: the answer does not come from Salesforce"
+        return False, [fail("login", str(error), remedy)]
+    return True, [ok("login", f"at {token.instance_url}"), checkup.user(token.user_id)]
+
+
+class _OrgQuestions:
+    """Asks a logged-in org. A refused question never prevents another one."""
+
+    def __init__(self, client: SalesforceClient) -> None:
+        self._client = client
+
+    async def ask_all(
+        self, settings: SalesforceSettings, rules: FieldMapping | None, allowed: Policy | None
+    ) -> list[CheckupFinding]:
+        """The findings of every question.
+
+        The questions are asked at the same time, so that an org that does not answer costs one
+        time-out instead of one for each question.
+        """
+        sharing, sees_setup = await self._sharing()
+        questions = [self._api_version(settings.api_version)]
+        questions += [self._fields(sobject, rules, allowed) for sobject in OBJECTS]
+        for sobject in WRITTEN_OBJECTS:
+            questions.append(self._version_rule(sobject, sees_setup))
+            questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
+        questions.append(self._lead_conversion(sees_setup))
+        findings = [one for answer in await asyncio.gather(*questions) for one in answer]
+        for sobject in OBJECTS:
+            findings += checkup.visibility(sobject, sharing)
+        return [*findings, await self._daily_calls(settings.call_reserve)]
+
+    def _api_version(self, wanted: str) -> Awaitable[list[CheckupFinding]]:
+        return self._ask(
+            "API version",
+            self._client.get("/services/data", "versions"),
+            lambda versions: [checkup.api_version(versions, wanted)],
+        )
+
+    def _fields(
+        self, sobject: str, rules: FieldMapping | None, allowed: Policy | None
+    ) -> Awaitable[list[CheckupFinding]]:
+        return self._ask(
+            f"{sobject} fields",
+            self._client.get(f"/sobjects/{sobject}/describe", "describe"),
+            lambda body: field_findings(body, rules, allowed),
+            f"grant the user the object: {checkup.PERMIT}",
+        )
+
+    def _version_rule(
+        self, sobject: str, sees_setup: bool | None
+    ) -> Awaitable[list[CheckupFinding]]:
+        query = VERSION_RULE_QUERY.format(
+            name=soql_text(checkup.VERSION_RULE), sobject=soql_text(sobject)
+        )
+        return self._ask(
+            f"{sobject} version rule",
+            self._tooling_query(query),
+            lambda rows: [checkup.version_rule(sobject, rows, sees_setup)],
+            optional=True,
+        )
+
+    def _duplicate_rules(
+        self, sobject: str, *, allow_save: bool
+    ) -> Awaitable[list[CheckupFinding]]:
+        return self._ask(
+            f"{sobject} duplicate rules",
+            self._client.get(f"/ui-api/duplicates/{sobject}", "duplicate_rules"),
+            partial(checkup.duplicate_rules, sobject, allow_save=allow_save),
+            "look in Setup, Duplicate Rules",
+            optional=True,
+        )
+
+    def _lead_conversion(self, sees_setup: bool | None) -> Awaitable[list[CheckupFinding]]:
+        return self._ask(
+            "lead conversion",
+            self._tooling_query("SELECT Metadata FROM LeadConvertSettings"),
+            lambda rows: [checkup.lead_conversion(rows, sees_setup)],
+            optional=True,
+        )
+
+    async def _ask(
+        self,
+        check: str,
+        question: Awaitable[Any],
+        judge: Callable[[Any], list[CheckupFinding]],
+        remedy: str = checkup.SEE_SETUP,
+        *,
+        optional: bool = False,
+    ) -> list[CheckupFinding]:
+        """The findings that `judge` makes of the answer.
+
+        Without an answer it is a warning for an `optional` question, and a failure for one that
+        the sink has to ask as well.
+        """
+        try:
+            return judge(await question)
+        except RequestRejected as refused:
+            if optional:
+                return [warn(check, f"cannot tell: {refused}", remedy)]
+            return [fail(check, str(refused), remedy)]
+        except SalesforceError as error:
+            if optional:
+                return [warn(check, f"cannot tell: {error}", "try again later")]
+            later = "try again later; the sink waits for it by itself"
+            return [fail(check, f"no answer: {error}", later)]
+
+    async def _sharing(self) -> tuple[Sharing, bool | None]:
+        """What the user may see, and whether it has View Setup; None where the org does not say."""
+        user = await self._client.user_id()
+        permissions, objects, organization = await asyncio.gather(
+            self._rows(USER_PERMISSIONS_QUERY),
+            self._rows(OBJECT_PERMISSIONS_QUERY.format(user=soql_text(user or ""))),
+            self._rows(ORG_WIDE_DEFAULTS_QUERY),
+        )
+        sees_setup = permissions[0].get("PermissionsViewSetup") if permissions else None
+        return (
+            checkup.parse_sharing(permissions, objects, organization),
+            sees_setup if isinstance(sees_setup, bool) else None,
+        )
+
+    async def _rows(self, soql: str) -> Sequence[Mapping[str, Any]] | None:
+        """The rows of a query; None without an answer, which its checks report as "cannot tell"."""
+        try:
+            return await self._client.query_all(soql)
+        except SalesforceError:
+            return None
+
+    async def _tooling_query(self, soql: str) -> list[Mapping[str, Any]]:
+        body = await self._client.get(f"/tooling/query?q={quote(soql, safe='')}", "tooling_query")
+        return list(parse_query(body).records)
+
+    async def _daily_calls(self, reserve: float) -> CheckupFinding:
+        try:
+            usage = (await self._client.limits()).get("DailyApiRequests")
+        except SalesforceError:
+            usage = None
+        return checkup.daily_calls(usage or self._client.budget.usage, reserve)
+
+
+def field_findings(
+    body: Any, rules: FieldMapping | None, allowed: Policy | None
+) -> list[CheckupFinding]:
+    """Findings about the fields of one object; `body` is the answer to its describe call."""
+    described = parse_describe(body)
+    if described.name == READ_OBJECT:
+        return checkup.accounts(described)
+    findings = [
+        checkup.access(described),
+        checkup.key_field(described),
+        checkup.version_field(described),
+        *checkup.address_fields(described),
+        *checkup.links(described),
+    ]
+    if allowed is not None and allowed.on_delete is OnDelete.FLAG and allowed.flag_field:
+        findings.append(checkup.flag_field(described, allowed.flag_field))
+    if rules is not None:
+        findings += checkup.mapped_fields(described, rules)
+        findings += [checkup.unserved(described, rules), checkup.record_types(body, rules)]
+    if described.name == "Contact":
+        findings.append(checkup.person_accounts(described))
+    return findings

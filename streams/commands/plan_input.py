@@ -1,0 +1,146 @@
+"""Reads the changes that `contactstream plan` plans, from a file or from contacts.changes."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from confluent_kafka import KafkaException
+
+from connectors.nylas.errors import UnreadableBody
+from connectors.nylas.model import contact_key, parse_json, parse_notification
+from connectors.salesforce.outcome import ContactVersion
+from streams.events import Kind, UnreadableRecord, parse_change
+from streams.kafka.snapshot import read_to_end
+from streams.settings import KafkaSettings
+from streams.topics import topics
+
+# Some hundred thousand changes are read in a minute, and nobody reads a longer plan.
+READ_SECONDS = 300.0
+
+# A notification with no other field than these carries no content: the reader fetches the contact
+# before the sink sees it.
+IDENTITY_FIELDS = {"grant_id", "id", "object"}
+
+_AGO = re.compile(r"(\d{1,9})\s*([smhd])")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class PlanError(ValueError):
+    """The plan that was asked for cannot be made; the text says why."""
+
+
+@dataclass(slots=True)
+class PlanInput:
+    """The newest change of each contact, and the contacts that need no plan."""
+
+    changes: dict[str, ContactVersion] = field(default_factory=dict)
+    """By contact key."""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """Contact key and reason of what the sink would not get to see."""
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    """Contact key and reason of what the sink would dead-letter."""
+
+    def add(self, change: ContactVersion) -> None:
+        """Keeps the change with the highest version of a contact, the later of two equal ones."""
+        known = self.changes.get(change.key)
+        if known is None or change.version >= known.version:
+            self.changes[change.key] = change
+
+
+def parse_moment(text: str, now: float) -> float:
+    """Epoch seconds of an ISO 8601 date and time, or of a time ago (90m, 36h, 7d).
+
+    A date and time without a zone is in UTC. Raises PlanError.
+    """
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now - int(ago[1]) * _UNIT_SECONDS[ago[2]]
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise PlanError(
+            f"--since {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h"
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def read_lines(lines: Iterable[bytes], now: int) -> PlanInput:
+    """Contacts and envelopes, one a line; a contact without an envelope gets the version `now`.
+
+    Raises PlanError with the number of an unreadable line.
+    """
+    found = PlanInput()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            _read_line(line, now, found)
+        except UnreadableBody as error:
+            raise PlanError(
+                f"line {number} is neither a contact nor an envelope: {error}"
+            ) from error
+    return found
+
+
+def _read_line(line: bytes, now: int, found: PlanInput) -> None:
+    body = parse_json(line)
+    without_envelope = isinstance(body, dict) and "data" not in body and "grant_id" in body
+    event = parse_notification(_envelope(body, now) if without_envelope else line)
+    if event.family != "contact":
+        found.skipped.append((event.type, "not_a_contact"))
+        return
+    contact = body if without_envelope else event.object
+    key = contact_key(event.object["grant_id"], event.object["id"])
+    if event.time is None:
+        found.skipped.append((key, "read_again_first"))
+    elif event.type.startswith("contact.deleted"):
+        found.add(ContactVersion(key, event.time, None))
+    elif event.type.endswith(".truncated") or contact.keys() <= IDENTITY_FIELDS:
+        found.skipped.append((key, "read_again_first"))
+    else:
+        found.add(ContactVersion(key, event.time, contact))
+
+
+def _envelope(contact: dict[str, object], now: int) -> bytes:
+    """A notification about the contact, with its identity only."""
+    identity = {name: contact[name] for name in ("grant_id", "id") if name in contact}
+    identity = {name: value for name, value in identity.items() if isinstance(value, str)}
+    return json.dumps(
+        {"type": "contact.updated", "time": now, "data": {"object": identity}}
+    ).encode()
+
+
+def read_since(kafka: KafkaSettings, since: float) -> PlanInput:
+    """The newest change of each contact on contacts.changes from `since` (epoch seconds) to now.
+
+    Blocks for up to READ_SECONDS. Raises PlanError.
+    """
+    found = PlanInput()
+    erased: dict[str, None] = {}  # in the order of the topic
+    try:
+        for record in read_to_end(
+            kafka, topics(kafka).changes.name, since=since, within=READ_SECONDS
+        ):
+            name = (record.key or b"").decode(errors="replace")
+            try:
+                change = parse_change(record.key, record.value, record.headers)
+            except UnreadableRecord as error:
+                found.unreadable.append((name, error.reason))
+                continue
+            if change is None:
+                found.changes.pop(name, None)
+                erased[name] = None
+                continue
+            contact = None if change.kind is Kind.DELETED else change.contact
+            found.add(ContactVersion(change.key, change.version, contact))
+            erased.pop(name, None)
+    except TimeoutError as error:
+        raise PlanError(f"{error}: choose a later moment for --since") from error
+    except KafkaException as error:
+        raise PlanError(
+            f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}\n"
+            "see what contactstream doctor finds"
+        ) from error
+    found.skipped += [(name, "erased") for name in erased]
+    return found

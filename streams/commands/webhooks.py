@@ -1,0 +1,197 @@
+"""`contactstream webhooks`: the webhook destinations at Nylas, and their signing secrets."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from connectors.nylas.administration import Destination, Secret, check
+from streams.commands.nylas_application import administration, call
+from streams.commands.run_requests import NotAcknowledged, request_run
+from streams.commands.tables import print_table
+from streams.runs import Run, RunKind
+from streams.settings import KafkaSettings, NylasSettings
+
+# Nylas repeats a notification for up to 20 minutes, with the signature of its first delivery.
+OVERLAP_ADVICE = "keep the old secret for 20 minutes, because Nylas repeats what it signed with it"
+
+# From a rotation to the reconcile that makes up for refused notifications. A mounted secret reaches
+# every bridge in about two minutes, Nylas polls Google every five, and the version of a contact
+# read from a page is dated ten minutes back.
+RECONCILE_DELAY_SECONDS = 15 * 60
+
+# For Kafka to acknowledge the request for that reconcile.
+RECONCILE_REQUEST_SECONDS = 10.0
+
+
+def list_webhooks(nylas: NylasSettings) -> None:
+    """Prints the application's destinations. Raises click.ClickException."""
+    destinations = call(administration(nylas).destinations)
+    print_table(
+        ("id", "status", "compressed", "url", "triggers"),
+        [
+            (one.id, one.status, _yes_or_no(one.compressed), one.url, ", ".join(one.triggers))
+            for one in destinations
+        ],
+    )
+
+
+def check_webhooks(nylas: NylasSettings, url: str | None) -> int:
+    """Prints what is wrong with our destinations, with remedies; returns the exit code.
+
+    Raises click.ClickException.
+    """
+    findings = check(call(administration(nylas).destinations), url)
+    for finding in findings:
+        click.echo(f"{finding.destination or 'webhooks'}: {finding.problem}\n    {finding.remedy}")
+    if not findings:
+        click.echo("the webhook is active and has every trigger that the bridge needs")
+    return 1 if findings else 0
+
+
+def create_webhook(
+    nylas: NylasSettings, url: str, *, compressed: bool, description: str, secret_file: Path | None
+) -> int:
+    """Creates a destination and saves or prints its secret; returns the exit code.
+
+    Raises click.ClickException.
+    """
+    if secret_file is not None:
+        _check_writable(secret_file)  # before Nylas shows the secret, which it does only once
+    secret = call(
+        lambda: administration(nylas).create(url, compressed=compressed, description=description)
+    )
+    click.echo(f"created {secret.destination.id}, {secret.destination.status}", err=True)
+    return 0 if _deliver_secret(secret, secret_file) else 1
+
+
+def rotate_webhook(
+    nylas: NylasSettings,
+    kafka: KafkaSettings,
+    destination_id: str,
+    *,
+    secret_file: Path | None,
+    dry_run: bool,
+) -> int:
+    """Gives a destination a new secret and requests a reconcile; returns the exit code.
+
+    The bridges refuse notifications until they have the new secret. The reconcile reads what those
+    notifications were about. Raises click.ClickException.
+    """
+    if secret_file is not None:
+        _check_writable(secret_file)
+    if dry_run:
+        _print_rotation_plan(call(administration(nylas).destinations), destination_id, secret_file)
+        return 0
+    secret = call(lambda: administration(nylas).rotate(destination_id))
+    click.echo(
+        f"Nylas signs for {secret.destination.id} with the new secret from now on; "
+        f"{OVERLAP_ADVICE}",
+        err=True,
+    )
+    delivered = _deliver_secret(secret, secret_file)
+    _request_reconcile(kafka)
+    return 0 if delivered else 1
+
+
+def with_secret(file_text: str, secret: str) -> str:
+    """The text of a secrets file, one secret a line, with `secret` put first.
+
+    One older secret is kept, because Nylas signs with the last two at most.
+    """
+    old = [line.strip() for line in file_text.replace(",", "\n").splitlines() if line.strip()]
+    return "\n".join([secret, *[one for one in old if one != secret][:1]]) + "\n"
+
+
+def _print_rotation_plan(
+    destinations: Sequence[Destination], destination_id: str, file: Path | None
+) -> None:
+    found = [one for one in destinations if one.id == destination_id]
+    if not found:
+        raise click.ClickException(
+            f"Nylas has no destination {destination_id}; see: contactstream webhooks list"
+        )
+    where = f"written to {file}, before the old one" if file else "printed"
+    click.echo(
+        f"{destination_id} ({found[0].status}, {found[0].url}) would get a new secret, {where}"
+    )
+    click.echo(
+        f"{RECONCILE_DELAY_SECONDS // 60} minutes later every address book would be read again"
+    )
+
+
+def _request_reconcile(kafka: KafkaSettings) -> None:
+    click.echo(
+        "until a bridge has the new secret it answers 401, "
+        "and Nylas does not repeat a notification that got 401",
+        err=True,
+    )
+    now = int(time.time())
+    run = Run(
+        RunKind.RECONCILE, None, now, "webhooks rotate", not_before=now + RECONCILE_DELAY_SECONDS
+    )
+    try:
+        run_id = request_run(kafka, run, RECONCILE_REQUEST_SECONDS)
+    except NotAcknowledged as error:
+        click.echo(
+            f"could not request the reconcile that makes up for this, Kafka: {error}; "
+            "once every bridge has the new secret, run: contactstream reconcile --all",
+            err=True,
+        )
+        return
+    at = time.strftime("%H:%M:%S", time.localtime(run.not_before))
+    click.echo(
+        f"the reader reads every address book again at {at} ({run_id}); "
+        "if a bridge gets the secret later than that, run then: contactstream reconcile --all",
+        err=True,
+    )
+
+
+def _deliver_secret(secret: Secret, file: Path | None) -> bool:
+    """Writes the secret to the file, or prints it; returns whether it went where it should.
+
+    It is printed when no file is given, and as a last resort when the file cannot be written.
+    """
+    if file is None:
+        click.echo(secret.value)
+        click.echo("put it first in NYLAS_WEBHOOK_SECRETS; Nylas does not show it again", err=True)
+        return True
+    try:
+        _write_secret(file, secret.value)
+    except (OSError, UnicodeError) as error:
+        click.echo(secret.value)
+        click.echo(
+            f"{file} could not be written ({error}). The line above is the new secret, "
+            "and Nylas does not show it again: put it into the file by hand, as its first line",
+            err=True,
+        )
+        return False
+    click.echo(f"written to {file}, before the old one", err=True)
+    return True
+
+
+def _write_secret(file: Path, secret: str) -> None:
+    text = with_secret(file.read_text() if file.exists() else "", secret)
+    new_file = file.with_name(file.name + ".new")
+    descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(descriptor)  # a full disk may be reported only here
+    # Atomic, so that a bridge that reads the file meanwhile finds the old secrets or all of them.
+    new_file.replace(file)
+
+
+def _check_writable(file: Path) -> None:
+    if not os.access(file.parent, os.W_OK) or (
+        file.exists() and not os.access(file, os.R_OK | os.W_OK)
+    ):
+        raise click.ClickException(f"{file} cannot be written")
+
+
+def _yes_or_no(value: bool | None) -> str:
+    if value is None:
+        return "?"
+    return "yes" if value else "no"
