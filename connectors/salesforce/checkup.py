@@ -8,12 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from connectors.salesforce.api.budget import Usage
-from connectors.salesforce.api.composite import KEY_FIELD
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
-from connectors.salesforce.api.errors import VERSION_FIELD
 from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Rule
-from connectors.salesforce.matching import MAX_KEY
-from connectors.salesforce.schema import EMAIL_FIELDS
+from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
 
 VERSION_RULE = "Nylas_Version_Never_Goes_Back"
 VERSION_FORMULA = f"AND(NOT(ISNEW()), {KEY_FIELD} = PRIORVALUE({KEY_FIELD}), {VERSION_FIELD} < PRIORVALUE({VERSION_FIELD}))"
@@ -116,7 +113,10 @@ def key_field(described: ObjectDescribe) -> CheckupFinding:
         fault
         for fault, holds in (
             (f"is {field.type} instead of text", field.type == "string"),
-            (f"holds {field.length} characters instead of {MAX_KEY}", field.length >= MAX_KEY),
+            (
+                f"holds {field.length} characters instead of {MAX_KEY_LENGTH}",
+                field.length >= MAX_KEY_LENGTH,
+            ),
             ("is no External ID", field.external_id),
             ("is not Unique", field.unique),
             (

@@ -7,23 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connectors.salesforce.accounts import AccountDirectory
-from connectors.salesforce.api.composite import KEY_FIELD, WriteRow
-from connectors.salesforce.api.errors import VERSION_FIELD
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import (
-    CandidateIndex,
-    Match,
-    Person,
-    SObjectRecord,
-    person,
-    record_key,
-)
+from connectors.salesforce.matching import Match, find_match
 from connectors.salesforce.merge import merge_fields
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import admit, may_create, route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
+from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 
 CountCallback = Callable[[str, str], None]
@@ -173,7 +169,7 @@ class WritePlanner:
         decisions = [decision for change in deleted for decision in self._delete(change)]
         others: list[tuple[ContactVersion, Person]] = []
         for change, someone in people:
-            if self._census.of_key(someone.record_key):
+            if self._census.with_key(someone.record_key):
                 decisions.append(self.decide(change, someone))
             else:
                 others.append((change, someone))
@@ -182,9 +178,13 @@ class WritePlanner:
             for address in someone.addresses:
                 neighbours[address].append(place)
         seen = [False] * len(others)
-        known = [place for place, (_, someone) in enumerate(others) if self._census.knows(someone)]
+        known = [
+            place
+            for place, (_, someone) in enumerate(others)
+            if self._census.has_address_of(someone)
+        ]
         # of a family on one mailbox, the one whose name stands comes before the others
-        known.sort(key=lambda place: not self._census.names(others[place][1]))
+        known.sort(key=lambda place: not self._census.has_address_and_name_of(others[place][1]))
         for start in (*known, *range(len(others))):
             waiting = [start]
             while waiting:
@@ -203,7 +203,7 @@ class WritePlanner:
     def _delete(self, change: ContactVersion) -> list[PlannedOutcome]:
         """One decision, or one for each where a Contact and a Lead hold the key."""
         key = record_key(change.key)
-        held = self._census.of_key(key)
+        held = self._census.with_key(key)
         if not held:
             return [
                 PlannedOutcome(
@@ -221,7 +221,7 @@ class WritePlanner:
             flag = self._schemas[record.sobject].flag
             if self._policy.on_delete is OnDelete.RELEASE:
                 record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
-                self._census.released(record, key)
+                self._census.remove_key(record, key)
                 decisions.append(
                     PlannedOutcome(change, _deleted(change, record, OutcomeStatus.RELEASED), record)
                 )
@@ -242,7 +242,7 @@ class WritePlanner:
 
     def decide(self, change: ContactVersion, someone: Person) -> PlannedOutcome:
         """What becomes of one person; its record's `fields` change with it."""
-        match = self._census.find(someone)
+        match = find_match(self._census, someone)
         if match.record is not None:
             return self.join(change, someone, match)
         if match.shared:
@@ -270,8 +270,8 @@ class WritePlanner:
             OutcomeStatus.UPDATED,
             record.sobject,
             record.id,
-            match.how,
-            match.how != "key",
+            match.matched,
+            match.matched != "key",
             ambiguous=match.ambiguous,
         )
         if (
@@ -280,7 +280,7 @@ class WritePlanner:
             and record.version > someone.version
         ):
             return PlannedOutcome(change, _but(outcome, OutcomeStatus.STALE))
-        if not owner and record.is_somebody_else(someone):
+        if not owner and record.has_other_name(someone.name):
             self._count(NAME_DIFFERS, "")
             return PlannedOutcome(
                 change, _but(outcome, OutcomeStatus.FILLED, NAME_DIFFERS), record, someone

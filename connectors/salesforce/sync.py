@@ -23,25 +23,21 @@ from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.api.client import SalesforceClient
-from connectors.salesforce.api.composite import (
-    KEY_FIELD,
-    SubAnswer,
-    WriteRow,
-    query_subrequest,
-    write_headers,
-)
+from connectors.salesforce.api.composite import SubAnswer, query_subrequest, write_headers
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
 from connectors.salesforce.api.errors import (
-    VERSION_FIELD,
     Action,
     OrgUnavailable,
     RequestRejected,
     UnexpectedAnswer,
 )
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.field_values import bind
-from connectors.salesforce.matching import CandidateIndex, Match, Person, record_key
+from connectors.salesforce.matching import Match, acceptable
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planner import (
     CountCallback,
     PlannedOutcome,
@@ -55,6 +51,7 @@ from connectors.salesforce.planner import (
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import by_id, lookup
 from connectors.salesforce.routing import route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import OrgNotPrepared, Schema, schema
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
@@ -191,9 +188,9 @@ class Sync:
             return
         self._accounts.update(found, asked)
         self._refreshed = asked.timestamp()
-        for _ in range(self._accounts.shared - self._shared):
+        for _ in range(self._accounts.shared_domains - self._shared):
             self._count("shared_domain", "")
-        self._shared = self._accounts.shared
+        self._shared = self._accounts.shared_domains
 
     async def _accounts_in(self, answer: SubAnswer, asked: datetime) -> list[Mapping[str, Any]]:
         """The Accounts of an answer; asked for again without a hidden field that can be missed."""
@@ -201,7 +198,7 @@ class Sync:
             try:
                 return await self._client.rest_of(answer)
             except RequestRejected as refused:
-                if not self._accounts.without(refused.verdict.fields):
+                if not self._accounts.drop_fields(refused.verdict.fields):
                     raise
                 self._count("missing", f"Account.{refused.verdict.fields[0]}")
             (answer,) = await self._client.composite(
@@ -587,7 +584,7 @@ class Sync:
                 outcomes += self._outcomes(one, apart)
                 continue
             for member in members:
-                if member.person is None or not candidates.acceptable(record, member.person):
+                if member.person is None or not acceptable(record, member.person):
                     outcomes += self._outcomes(
                         replace(one, row=replace(one.row, tag=[member])), apart
                     )

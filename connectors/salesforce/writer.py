@@ -7,27 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from connectors.salesforce.api.classification import classify_row
 from connectors.salesforce.api.client import SalesforceClient
-from connectors.salesforce.api.composite import (
-    KEY_FIELD,
-    MAX_ROWS,
-    WRITE_HEADERS,
-    Call,
-    Collection,
-    RowResult,
-    WriteRow,
-    collection_subrequest,
-    row_results,
-)
-from connectors.salesforce.api.errors import (
-    VERSION_FIELD,
-    Action,
-    OrgUnavailable,
-    RequestRejected,
-    Verdict,
-    classify_row,
-)
+from connectors.salesforce.api.composite import MAX_ROWS, WRITE_HEADERS, RowResult, row_results
+from connectors.salesforce.api.errors import Action, OrgUnavailable, RequestRejected, Verdict
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, pack
+from connectors.salesforce.rows import Call, Collection, WriteRow, collection_subrequest
 from connectors.salesforce.schema import OrgNotPrepared
 
 IN_FLIGHT = 4  # repeats of one batch side by side; the batches themselves are side by side already
@@ -223,7 +209,7 @@ def _sort(
     if result.success:
         fates.done.append(WrittenRow(row, result, Verdict(Action.DONE, "done")))
         return
-    verdict = classify_row(result.errors)
+    verdict = classify_row(result.errors, VERSION_FIELD)
     match verdict.action:
         case Action.PAUSE:
             raise OrgUnavailable(verdict.reason, verdict.retry_after)

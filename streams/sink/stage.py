@@ -30,14 +30,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.salesforce import sync as salesforce
-from connectors.salesforce.api.errors import (
-    OrgUnavailable,
-    SalesforceError,
-    WriterFenced,
-    possible_row_fault,
-)
+from connectors.salesforce.api.classification import possible_row_fault
+from connectors.salesforce.api.errors import OrgUnavailable, SalesforceError, WriterFenced
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import record_key
+from connectors.salesforce.person import record_key
 from streams.events import ContactChange, Kind, Origin, UnreadableRecord, now_ms, parse_change
 from streams.kafka.clients import (
     METADATA_SECONDS,

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
-from connectors.salesforce.mapping_rules import parse
+from connectors.salesforce.mapping_file import parse_mapping
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
@@ -679,7 +679,7 @@ async def test_a_contact_that_only_fills_counts_once_for_the_match_rate() -> Non
 
 
 async def test_more_fields_are_mapped_by_a_table() -> None:
-    table = parse(
+    table = parse_mapping(
         """
         [contact]
         MailingCity = "physical_addresses[work].city"
@@ -712,7 +712,7 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
 async def test_a_value_that_the_org_takes_for_none_is_left_out_and_the_contact_is_synced(
     code: str,
 ) -> None:
-    table = parse("[lead]\nCountry = 'nickname'\nState = 'office_location'")
+    table = parse_mapping("[lead]\nCountry = 'nickname'\nState = 'office_location'")
     async with simulated_org(policy=Policy(mapping=table)) as org:
         await org.sync.start()
         org.fault("rows", code=code, fields=["CountryCode"])
