@@ -78,7 +78,7 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
     [
         ({"external_id": False}, "no External ID"),
         ({"unique": False, "case_sensitive": False}, "not Unique"),
-        ({"case_sensitive": False}, "upper from lower case"),
+        ({"case_sensitive": False}, "ignores case"),
         ({"length": 100}, "100 characters instead of 255"),
         ({"type": "double"}, "double instead of text"),
         ({"updateable": False}, "may not edit"),
@@ -180,7 +180,7 @@ def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | 
         assert found.status is CheckupStatus.WARN
         assert "cannot tell" in found.finding
     unseen = checkup.version_rule("Lead", [{"Active": True}], None)
-    assert (unseen.status, "not to be seen" in unseen.finding) == (CheckupStatus.WARN, True)
+    assert (unseen.status, "lacks View Setup" in unseen.finding) == (CheckupStatus.WARN, True)
 
 
 NOBODY = {"PermissionsViewAllData": False, "PermissionsModifyAllData": False}
