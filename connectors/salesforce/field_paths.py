@@ -1,5 +1,6 @@
-"""Reading a value out of a Nylas contact, whatever its JSON holds: the small language of the
-mapping's sources.
+"""Reads values out of a Nylas contact by the paths of the mapping, such as `emails[].email`.
+
+Nothing here raises on a contact, whatever JSON it holds.
 """
 
 import re
@@ -10,36 +11,54 @@ from typing import Any
 from connectors.salesforce.api.errors import SalesforceError
 
 Json = Mapping[str, Any]
+Getter = Callable[[Json], str | None]
+
+_PATH = re.compile(r"(?P<top>[a-z_]+)(?:\[(?P<types>!?[^\]]*)\]\.(?P<leaf>[a-z_]+))?")
+# characters that Salesforce cannot keep
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class MappingError(SalesforceError):
-    """The mapping table cannot be understood."""
+    """The mapping file cannot be understood."""
 
 
-_SOURCE = re.compile(r"(?P<top>[a-z_]+)(?:\[(?P<types>!?[^\]]*)\]\.(?P<leaf>[a-z_]+))?")
-_TYPE_OF = "type"
-Getter = Callable[[Json], str | None]
+def top_level_field(path: str) -> str:
+    """The field of a contact that a path begins with."""
+    return path.partition("[")[0]
 
 
-def top(source: str) -> str:
-    return source.partition("[")[0]
+def getter(path: str) -> Getter:
+    """A function that reads the value at a path out of a contact; it returns None for no value.
 
-
-def getter(source: str) -> Getter:
-    """A function that reads a source from a contact: `job_title`, or the first entry of an array
-    that has a value: `phone_numbers[].number`, by type `phone_numbers[work,home].number`, by other
-    types `phone_numbers[!*fax].number`.
-
-    Raises MappingError if the source is none.
+    `job_title` is a field. `phone_numbers[].number` is the first entry of an array with a value,
+    `phone_numbers[work,home].number` the first of these types, `phone_numbers[!*fax].number` the
+    first of any other type. Raises MappingError for anything else.
     """
-    found = _SOURCE.fullmatch(source)
+    found = _PATH.fullmatch(path)
     if not found:
         raise MappingError(
-            f"{source!r} is no source: expected a field, or an array like phone_numbers[mobile].number"
+            f"{path!r} names no value of a contact: "
+            "expected a field, or an array like phone_numbers[mobile].number"
         )
     top, types, leaf = found["top"], found["types"], found["leaf"]
     if leaf is None:
         return lambda contact: clean(contact.get(top))
+    matches = _type_filter(types)
+
+    def read(contact: Json) -> str | None:
+        entries = contact.get(top)
+        if not isinstance(entries, list):
+            return None
+        for entry in entries:
+            if isinstance(entry, dict) and matches(entry) and (value := clean(entry.get(leaf))):
+                return value
+        return None
+
+    return read
+
+
+def _type_filter(types: str) -> Callable[[Json], bool]:
+    """Whether an entry's `type` is one of the comma-separated patterns, or none of them (`!`)."""
     negated = types.startswith("!")
     patterns = tuple(
         pattern.strip().casefold()
@@ -47,36 +66,23 @@ def getter(source: str) -> Getter:
         if pattern.strip()
     )
 
-    def read(contact: Json) -> str | None:
-        entries = contact.get(top)
-        if not isinstance(entries, list):
-            return None
-        for entry in entries:
-            if not isinstance(entry, dict):
-                continue
-            if patterns:
-                kind = str(entry.get(_TYPE_OF) or "").casefold()
-                if any(fnmatchcase(kind, pattern) for pattern in patterns) is negated:
-                    continue
-            if value := clean(entry.get(leaf)):
-                return value
-        return None
+    def matches(entry: Json) -> bool:
+        kind = str(entry.get("type") or "").casefold()
+        return any(fnmatchcase(kind, pattern) for pattern in patterns) is not negated
 
-    return read
-
-
-_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+    return matches if patterns else lambda entry: True
 
 
 def clean(value: object) -> str | None:
-    """Text as Salesforce keeps it: trimmed, without control characters; numbers as text; None for
-    anything else or blank.
+    """Text as Salesforce keeps it: trimmed, and without control characters.
+
+    Numbers become text. Blank text and everything else become None.
     """
     if isinstance(value, str):
         return _UNSENDABLE.sub("", value).strip() or None
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return str(value)
-        except ValueError:  # an integer of thousands of digits
+        except ValueError:  # Python refuses to print an integer of thousands of digits
             return None
     return None

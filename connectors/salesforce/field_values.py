@@ -1,27 +1,23 @@
-"""What a contact wants to stand in a Contact or Lead of this org: mapped, shaped to the described
-fields, with fallbacks.
-"""
+"""The values that a contact has for the mapped fields of a Contact or Lead in this org."""
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
-from connectors.salesforce.counting import CountCallback, SyncWarning
-from connectors.salesforce.emails import domain, local_part, normalise
+from connectors.salesforce.counting import CountCallback
+from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.field_paths import Getter, Json, clean, getter
+from connectors.salesforce.field_types import convert
 from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Scalar
 
-NOT_PROVIDED = "[not provided]"  # what Salesforce itself writes where a required name is missing
-_MAX_NUMBER, _MAX_WHOLE = 10**18, 2**31 - 1
-_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?")
+# what Salesforce itself writes for a missing required name
+NOT_PROVIDED = "[not provided]"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldValue:
-    """A value for a field. A fallback stands in for a missing name and never replaces one that
-    stands.
+    """A value for a field, in the form in which Salesforce stores it.
+
+    A fallback stands in for a missing name, and never replaces a value in Salesforce.
     """
 
     value: Scalar
@@ -30,64 +26,72 @@ class FieldValue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
-    field: str
+class _MappedField:
+    name: str
     getters: tuple[Getter, ...]
     policy: FieldPolicy
     constant: Scalar | None
     described: FieldDescribe
 
+    def read(self, contact: Json) -> Scalar | None:
+        """The constant, or the first value that the contact has."""
+        value = self.constant
+        for read in self.getters if value is None else ():
+            if value := read(contact):
+                break
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectMapping:
-    """The rules of one sObject as far as this org's fields serve them. `missing`: mapped, but not
-    there or hidden from our user.
+    """The mapping rules of one sObject, restricted to the fields that this org offers.
+
+    `missing` are mapped fields that the org lacks, or hides from the user. `email_policy` is None
+    if Email is not mapped.
     """
 
     sobject: str
-    columns: tuple[_Column, ...]
+    mapped_fields: tuple[_MappedField, ...]
     missing: tuple[str, ...]
-    email_policy: FieldPolicy | None  # None: Email is not mapped
+    email_policy: FieldPolicy | None
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(column.field for column in self.columns)
+        return tuple(mapped.name for mapped in self.mapped_fields)
 
 
 def bind(mapping: FieldMapping, described: ObjectDescribe) -> ObjectMapping:
-    """The rules that this org serves, ready to be applied."""
-    columns, missing, email = [], [], None
+    """The rules for the described object, ready to be applied to contacts."""
+    mapped, missing, email = [], [], None
     for rule in mapping.rules(described.name):
-        there = described.fields.get(rule.field)
-        if there is None or not (there.createable or there.updateable):
+        field = described.fields.get(rule.field)
+        if field is None or not (field.createable or field.updateable):
             missing.append(rule.field)
         elif rule.field == "Email":
             email = rule.policy
         else:
-            getters = tuple(getter(source) for source in rule.sources)
-            columns.append(_Column(rule.field, getters, rule.policy, rule.constant, there))
-    return ObjectMapping(described.name, tuple(columns), tuple(missing), email)
+            getters = tuple(getter(path) for path in rule.paths)
+            mapped.append(_MappedField(rule.field, getters, rule.policy, rule.constant, field))
+    return ObjectMapping(described.name, tuple(mapped), tuple(missing), email)
 
 
 def field_values(
-    mapped: ObjectMapping, contact: Json, address: str | None, count: CountCallback
+    mapping: ObjectMapping, contact: Json, address: str | None, count: CountCallback
 ) -> dict[str, FieldValue]:
-    """What the contact wants in the record, Email aside. `address` is the one that the fallbacks
-    are made of. Never raises on JSON.
+    """The contact's values by field, except for Email. Never raises on JSON.
+
+    `address` is what the fallbacks of missing names are made of.
     """
     found: dict[str, FieldValue] = {}
-    for column in mapped.columns:
-        value: Scalar | None = column.constant
-        for read in column.getters if value is None else ():
-            if value := read(contact):
-                break
+    for mapped in mapping.mapped_fields:
+        value = mapped.read(contact)
         if value is not None:
-            value = _shaped(value, column.described, mapped.sobject, count)
+            value = convert(value, mapped.described, mapping.sobject, count)
         if value is not None:
-            found[column.field] = FieldValue(value, column.policy)
-        elif fallback := _fallback(column.field, address):
-            shaped = _shaped(fallback, column.described, mapped.sobject, count)
-            found[column.field] = FieldValue(shaped or NOT_PROVIDED, column.policy, fallback=True)
+            found[mapped.name] = FieldValue(value, mapped.policy)
+        elif fallback := _fallback(mapped.name, address):
+            converted = convert(fallback, mapped.described, mapping.sobject, count)
+            found[mapped.name] = FieldValue(converted or NOT_PROVIDED, mapped.policy, fallback=True)
     return found
 
 
@@ -100,105 +104,6 @@ def _fallback(name: str, address: str | None) -> str | None:
 
 
 def is_fallback(name: str, value: object, addresses: tuple[str, ...]) -> bool:
-    """Whether a LastName or Company that stands says no more than the fallback of one of these
-    addresses.
-    """
-    # in lower case, as the fallback was written: a real Lovelace has lovelace@ as well
+    """Whether a record's LastName or Company is only the fallback of one of its addresses."""
+    # compared in lower case, as the fallback was written: a real Lovelace may have lovelace@ too
     return value == NOT_PROVIDED or any(value == _fallback(name, address) for address in addresses)
-
-
-def _shaped(
-    value: Scalar, described: FieldDescribe, sobject: str, count: CountCallback
-) -> Scalar | None:
-    """The value as the field takes it, and as it will be read again; None where it cannot."""
-    if isinstance(value, bool):
-        return value
-    text = str(value)
-    shaped: Scalar | None = text
-    match described.type:
-        case "date":
-            shaped = _date(text)
-        case "datetime":
-            shaped = _datetime(text)
-        case "boolean":
-            shaped = {"true": True, "false": False}.get(text.casefold())
-        case "double" | "currency" | "percent":
-            shaped = _number(text, described)
-        case "int" | "long":
-            shaped = _whole(text)
-        case "picklist" if described.restricted_picklist:
-            shaped = text if text in described.picklist else None
-        case "multipicklist" if described.restricted_picklist:
-            shaped = text if described.picklist.issuperset(text.split(";")) else None
-        case "email":
-            shaped = normalise(text)
-            if shaped and described.length and len(shaped) > described.length:
-                shaped = None
-        case "reference":
-            shaped = text if _ID.fullmatch(text) else None
-        case _:
-            shaped = cut(text, described.length)
-            if shaped != text:
-                count(SyncWarning.TRUNCATED, f"{sobject}.{described.name}")
-    if shaped is None:
-        count(SyncWarning.VALUE_DROPPED, f"{sobject}.{described.name}")
-    return shaped
-
-
-def cut(value: str, length: int) -> str:
-    """At most `length` UTF-16 units, the strictest way in which Salesforce may count; 0 is no
-    limit.
-    """
-    if not length or len(value) * 2 <= length:
-        return value
-    units = value.encode("utf-16-le")
-    if len(units) <= length * 2:
-        return value
-    return units[: length * 2].decode("utf-16-le", errors="ignore").rstrip()
-
-
-def _date(value: str) -> str | None:
-    try:
-        day = date.fromisoformat(value[:10])
-    except ValueError:
-        return None  # birthdays may lack the year
-    return day.isoformat() if _in_range(day.year) else None
-
-
-def _datetime(value: str) -> str | None:
-    try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000+0000") if _in_range(moment.year) else None
-
-
-def _in_range(year: int) -> bool:
-    """Of Salesforce's dates. Apple gives birthdays without a year the year 1604."""
-    return 1700 <= year <= 4000
-
-
-def _number(value: str, described: FieldDescribe) -> float | None:
-    """Rounded as Salesforce keeps it. A described precision of 0 says nothing."""
-    try:
-        number = Decimal(value)
-        if described.precision:
-            number = number.quantize(Decimal(1).scaleb(-described.scale), ROUND_HALF_UP)
-            if abs(number) >= Decimal(10) ** (described.precision - described.scale):
-                return None
-    except InvalidOperation:
-        return None
-    return float(number) if number.is_finite() and abs(number) < _MAX_NUMBER else None
-
-
-def _whole(value: str) -> int | None:
-    try:
-        number = Decimal(value)
-        return (
-            int(number)
-            if number == number.to_integral_value() and abs(number) <= _MAX_WHOLE
-            else None
-        )
-    except (InvalidOperation, OverflowError, ValueError):
-        return None

@@ -76,9 +76,9 @@ class AccountCache:
         self.directory.update(found, asked)
         self.revision += 1
         self._due_at = asked.timestamp() + self._refresh_seconds
-        for _ in range(self.directory.shared - self._shared_domains):
+        for _ in range(self.directory.shared_domains - self._shared_domains):
             self._count(SyncWarning.SHARED_DOMAIN, "")
-        self._shared_domains = self.directory.shared
+        self._shared_domains = self.directory.shared_domains
 
     async def _read(
         self, answer: SubAnswer, asked: datetime, fence: Fence
@@ -88,7 +88,7 @@ class AccountCache:
             try:
                 return await self._client.rest_of(answer, fence=fence)
             except RequestRejected as refused:
-                if not self.directory.without(refused.verdict.fields):
+                if not self.directory.drop_fields(refused.verdict.fields):
                     raise
                 name = refused.verdict.fields[0]
                 self._count(SyncWarning.FIELD_MISSING, f"Account.{name}")

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from connectors.salesforce.api.composite import KEY_FIELD, WriteRow
-from connectors.salesforce.api.errors import VERSION_FIELD, Action
+from connectors.salesforce.api.errors import Action
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 from connectors.salesforce.writer import WrittenRow

@@ -4,15 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from connectors.salesforce.api.composite import (
-    KEY_FIELD,
-    MAX_COLLECTIONS,
-    MAX_ROWS,
-    Call,
-    Collection,
-    Op,
-    WriteRow,
-)
+from connectors.salesforce.api.composite import MAX_COLLECTIONS, MAX_ROWS
+from connectors.salesforce.org_fields import KEY_FIELD
+from connectors.salesforce.rows import Call, Collection, Op, WriteRow
 
 
 @dataclass(frozen=True, slots=True)

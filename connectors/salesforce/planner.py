@@ -5,24 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connectors.salesforce.accounts import AccountDirectory
-from connectors.salesforce.api.composite import KEY_FIELD, WriteRow
-from connectors.salesforce.api.errors import VERSION_FIELD
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import (
-    CandidateIndex,
-    Match,
-    Person,
-    SObjectRecord,
-    person,
-    record_key,
-)
+from connectors.salesforce.matching import Match, find_match
 from connectors.salesforce.merge import merge_fields
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import admit, may_create, route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
+from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 
 SoughtPerson = tuple[ContactVersion, Person]
@@ -178,7 +174,7 @@ class WritePlanner:
         decisions = [decision for change in deleted for decision in self._delete(change)]
         others: list[SoughtPerson] = []
         for change, someone in people:
-            if self._candidates.of_key(someone.record_key):
+            if self._candidates.with_key(someone.record_key):
                 decisions.append(self.decide(change, someone))
             else:
                 others.append((change, someone))
@@ -210,16 +206,18 @@ class WritePlanner:
     def _starting_places(self, people: Sequence[SoughtPerson]) -> Iterator[int]:
         """The places of people with a record before all places."""
         known = [
-            place for place, (_, someone) in enumerate(people) if self._candidates.knows(someone)
+            place
+            for place, (_, someone) in enumerate(people)
+            if self._candidates.has_address_of(someone)
         ]
         # of a family on one mailbox, the person whose name the record has comes before the others
-        known.sort(key=lambda place: not self._candidates.names(people[place][1]))
+        known.sort(key=lambda place: not self._candidates.has_address_and_name_of(people[place][1]))
         yield from known
         yield from range(len(people))
 
     def _delete(self, change: ContactVersion) -> list[PlannedOutcome]:
         """One decision, or two where a Contact and a Lead hold the key."""
-        held = self._candidates.of_key(record_key(change.key))
+        held = self._candidates.with_key(record_key(change.key))
         if not held:
             outcome = Outcome(change.key, OutcomeStatus.UNCHANGED, reason="no_record")
             return [PlannedOutcome(change, outcome)]
@@ -234,7 +232,7 @@ class WritePlanner:
 
     def _release(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
         record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
-        self._candidates.released(record, record_key(change.key))
+        self._candidates.remove_key(record, record_key(change.key))
         return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
 
     def _flag(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
@@ -248,7 +246,7 @@ class WritePlanner:
 
     def decide(self, change: ContactVersion, someone: Person) -> PlannedOutcome:
         """Decides one person; the `fields` of its record change with it."""
-        match = self._candidates.find(someone)
+        match = find_match(self._candidates, someone)
         if match.record is not None:
             return self.join(change, someone, match)
         if match.shared:
@@ -276,13 +274,13 @@ class WritePlanner:
             OutcomeStatus.UPDATED,
             record.sobject,
             record.id,
-            match.how,
-            match.how != "key",
+            match.matched,
+            match.matched != "key",
             ambiguous=match.ambiguous,
         )
         if _holds_newer_version(record, someone):
             return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
-        if not owner and record.is_somebody_else(someone):
+        if not owner and record.has_other_name(someone.name):
             self._count(SyncWarning.NAME_DIFFERS, "")
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=NAME_DIFFERS)
             return PlannedOutcome(change, outcome, record, someone)

@@ -3,86 +3,80 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from connectors.salesforce.api.composite import KEY_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD
 from connectors.salesforce.schema import Schema
 
 MAX_STATEMENT = 95_000  # SOQL takes 100,000 characters
-
-
-# a group of people takes a statement on Contact and one on Lead, and the fifth place is for the
-# Accounts
-GROUPS = 2
+# A group of contacts takes a statement on Contact and one on Lead. A Composite takes five, and the
+# fifth is for the query of Accounts.
+MAX_GROUPS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The statements that find the first `taken` of the people and of the keys, each with its
-    sObject.
-    """
+    """The statements that find the records of the first `taken` contacts, each with its sObject."""
 
     statements: tuple[tuple[str, str], ...]
     taken: int
 
 
 def lookup(
-    people: Sequence[tuple[str, Sequence[str]]],
-    contact: Schema,
-    lead: Schema,
+    contacts: Sequence[tuple[str, Sequence[str]]],
+    contact_schema: Schema,
+    lead_schema: Schema,
     limit: int = MAX_STATEMENT,
 ) -> Lookup:
-    """Statements of at most `limit` characters for (record key, addresses) pairs, four at most; the
-    rest has to wait.
+    """At most four statements of at most `limit` characters for (record key, addresses) pairs.
+
+    Contacts that do not fit are not taken, and have to wait for another lookup.
     """
-    head = max(len(_statement(shape, contact, ("",), ("",))) for shape in (contact, lead))
-    emails = max(len(contact.emails), len(lead.emails))
+    schemas = (contact_schema, lead_schema)
+    head = max(len(_statement(schema, contact_schema, ("",), ("",))) for schema in schemas)
+    emails = max(len(contact_schema.emails), len(lead_schema.emails))
     groups: list[tuple[dict[str, None], dict[str, None]]] = [({}, {})]
     room, taken = limit - head, 0
-    for key, addresses in people:
-        cost = (
-            len(soql_text(key))
-            + 1
-            + emails * sum(len(soql_text(address)) + 1 for address in addresses)
-        )
-        if cost > room:
-            if len(groups) == GROUPS:
+    for key, addresses in contacts:
+        length = len(soql_text(key)) + 1
+        length += emails * sum(len(soql_text(address)) + 1 for address in addresses)
+        if length > room:
+            if len(groups) == MAX_GROUPS:
                 break
             groups.append(({}, {}))
             room = limit - head
-        room -= cost
+        room -= length
         taken += 1
-        groups[-1][0][soql_text(key)] = None
-        groups[-1][1].update(dict.fromkeys(map(soql_text, addresses)))
-    return Lookup(
-        tuple(
-            (shape.sobject, _statement(shape, contact, tuple(keys), tuple(addresses)))
-            for keys, addresses in groups
-            if keys
-            for shape in (contact, lead)
-        ),
-        taken,
+        group_keys, group_addresses = groups[-1]
+        group_keys[soql_text(key)] = None
+        group_addresses.update(dict.fromkeys(map(soql_text, addresses)))
+    statements = tuple(
+        (schema.sobject, _statement(schema, contact_schema, tuple(keys), tuple(addresses)))
+        for keys, addresses in groups
+        if keys
+        for schema in schemas
     )
+    return Lookup(statements, taken)
 
 
 def _statement(
-    shape: Schema, contact: Schema, keys: tuple[str, ...], addresses: tuple[str, ...]
+    schema: Schema, contact_schema: Schema, keys: tuple[str, ...], addresses: tuple[str, ...]
 ) -> str:
-    terms = [f"{KEY_FIELD} IN ({','.join(keys)})"]
+    conditions = [f"{KEY_FIELD} IN ({','.join(keys)})"]
     if addresses:
-        terms += [f"{name} IN ({','.join(addresses)})" for name in shape.emails]
-    return f"SELECT {_select(shape, contact)} FROM {shape.sobject} WHERE {' OR '.join(terms)}"
+        conditions += [f"{name} IN ({','.join(addresses)})" for name in schema.emails]
+    return _select(schema, contact_schema, " OR ".join(conditions))
 
 
-def by_id(shape: Schema, contact: Schema, ids: Iterable[str]) -> str:
-    """The statement for known records."""
-    return f"SELECT {_select(shape, contact)} FROM {shape.sobject} WHERE Id IN ({','.join(map(soql_text, ids))})"
+def by_id(schema: Schema, contact_schema: Schema, ids: Iterable[str]) -> str:
+    """The statement that reads records by their IDs."""
+    return _select(schema, contact_schema, f"Id IN ({','.join(map(soql_text, ids))})")
 
 
-def _select(shape: Schema, contact: Schema) -> str:
-    """Of a Lead also the Contact that it was converted to: one query instead of two calls."""
-    fields = shape.select
-    if shape.sobject == "Lead" and "ConvertedContactId" in fields:
-        fields += tuple(f"ConvertedContact.{name}" for name in contact.select)
-    return ", ".join(fields)
+def _select(schema: Schema, contact_schema: Schema, condition: str) -> str:
+    """Of a Lead it also selects the Contact that it was converted to, which saves a second call."""
+    fields = schema.select
+    if schema.sobject == "Lead" and "ConvertedContactId" in fields:
+        fields += tuple(f"ConvertedContact.{name}" for name in contact_schema.select)
+    return f"SELECT {', '.join(fields)} FROM {schema.sobject} WHERE {condition}"  # noqa: S608
 
 
 _ESCAPES = str.maketrans(
@@ -100,5 +94,5 @@ _ESCAPES = str.maketrans(
 
 
 def soql_text(value: str) -> str:
-    """A string literal of SOQL."""
+    """A SOQL string literal, quoted and escaped."""
     return f"'{value.translate(_ESCAPES)}'"

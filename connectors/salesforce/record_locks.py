@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from connectors.salesforce.api.composite import WriteRow
+from connectors.salesforce.rows import WriteRow
 
 # Longer than most calls take, shorter than the sink's orderly stop.
 ACCOUNT_WAIT_SECONDS = 15.0

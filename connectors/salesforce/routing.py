@@ -1,23 +1,24 @@
-"""Contact, Lead or nothing: what a person of these addresses would become in Salesforce."""
+"""Decides by a contact's addresses whether it is a Contact, a Lead or left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from connectors.salesforce.accounts import AccountDirectory, is_free_mail
-from connectors.salesforce.emails import addresses, domain, raw_addresses
+from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.domains import is_free_mail
+from connectors.salesforce.emails import MAX_TYPED_LENGTH, addresses, domain, raw_addresses
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.skip_reasons import SkipReason
 
-ADDRESS_BOOK = frozenset({"address_book"})  # the source that Nylas itself reads where none is named
-MAX_ADDRESSES = (
-    50  # that one contact is looked up by: more would fill a query, and no person has them
-)
+# the source that Nylas itself reads where none is named
+ADDRESS_BOOK = frozenset({"address_book"})
+# by which one contact is looked up: more would fill a query, and no person has so many
+MAX_ADDRESSES = 50
 
 
 class Create(StrEnum):
-    """What may be created."""
+    """Which records may be created."""
 
     EVERYTHING = "everything"
     CONTACTS = "contacts"
@@ -26,7 +27,10 @@ class Create(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """Who may be created. It says nothing of people who are in Salesforce already."""
+    """Which people may be created; people who are in Salesforce already are not affected.
+
+    `free_mail`: people with free-mail addresses only. `addressless`: contacts without an address.
+    """
 
     create: Create = Create.EVERYTHING
     free_mail: bool = True
@@ -35,13 +39,15 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """A contact's usable addresses, the primary one first; `fallback` is what a missing name is
-    made of.
+    """The addresses by which a contact is found and written.
+
+    `usable` are valid and not excluded, the primary one first. A missing name is made of
+    `fallback`. `present`: there is text in the contact's `emails`, valid or not.
     """
 
     usable: tuple[str, ...]
     fallback: str | None
-    present: bool  # something stands in `emails`, valid or not
+    present: bool
 
     @property
     def primary(self) -> str | None:
@@ -51,8 +57,9 @@ class Addresses:
 def admit(
     contact: Mapping[str, Any], exclusions: Exclusions, sources: frozenset[str] = ADDRESS_BOOK
 ) -> Addresses | SkipReason:
-    """The addresses by which a contact is found and written, or why it is left out. Never raises on
-    JSON.
+    """The addresses by which a contact is found and written, or why it is skipped.
+
+    Never raises on JSON.
     """
     source = contact.get("source")
     if isinstance(source, str) and source and source.lower() not in sources:
@@ -63,21 +70,22 @@ def admit(
         return skip
     usable = usable[:MAX_ADDRESSES]
     raw = next(raw_addresses(contact), None)
-    typed = raw if raw and "@" in raw and len(raw) < 1000 else None
+    typed = raw if raw and "@" in raw and len(raw) <= MAX_TYPED_LENGTH else None
     return Addresses(usable, usable[0] if usable else typed, raw is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a person would be created as."""
+    """The record that a person would be created as."""
 
     sobject: str
     account_id: str | None = None
 
 
 def route(found: Addresses, accounts: AccountDirectory) -> Route:
-    """A Contact of the first Account that an address belongs to, the primary one's first; otherwise
-    a Lead.
+    """A Contact of the first Account that an address belongs to; without an Account a Lead.
+
+    The primary address is asked first.
     """
     for address in found.usable:
         if account_id := accounts.account_of(domain(address)):
@@ -86,7 +94,7 @@ def route(found: Addresses, accounts: AccountDirectory) -> Route:
 
 
 def may_create(found: Addresses, target: Route, creation: Creation) -> SkipReason | None:
-    """Why a person who is not in Salesforce is not created, or None."""
+    """Why a person who is not in Salesforce may not be created; None if it may."""
     if not found.present and not creation.addressless:
         return SkipReason.NO_ADDRESS
     if creation.create is Create.NOTHING or (

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 
-from connectors.salesforce.api.composite import KEY_FIELD
 from connectors.salesforce.api.describe import ObjectDescribe
-from connectors.salesforce.api.errors import VERSION_FIELD, SalesforceError
+from connectors.salesforce.api.errors import SalesforceError
 from connectors.salesforce.field_values import ObjectMapping
+from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
 
-EMAIL_FIELDS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
-
-
-_SYSTEM = (
+_COMMON_FIELDS = (
     "Id",
     KEY_FIELD,
     VERSION_FIELD,
@@ -18,25 +15,21 @@ _SYSTEM = (
     "CreatedById",
     "CreatedDate",
     "LastModifiedDate",
+    "FirstName",
+    "LastName",
 )
-
-
-_NAMES = ("FirstName", "LastName")
-
-
-_OWN = {"Contact": ("AccountId",), "Lead": ("IsConverted", "ConvertedContactId")}
+_OBJECT_FIELDS = {"Contact": ("AccountId",), "Lead": ("IsConverted", "ConvertedContactId")}
 
 
 class OrgNotPrepared(SalesforceError):
-    """The org lacks what contactstream needs there; `contactstream doctor` says what and how to get
-    it.
-    """
+    """The org lacks something that contactstream needs; `contactstream doctor` names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What of an sObject is read and written. `flag` is the field that marks a deleted contact, if
-    it is used.
+    """One sObject of this org: its describe, the mapping to it, and the fields to query.
+
+    `flag` is the checkbox that marks the record of a deleted contact; None if it is not used.
     """
 
     sobject: str
@@ -51,25 +44,26 @@ class Schema:
 
     @property
     def select(self) -> tuple[str, ...]:
-        wanted = (
-            *_SYSTEM,
-            *_NAMES,
-            *_OWN[self.sobject],
-            *self.mapped.fields,
-            *([self.flag] if self.flag else ()),
-        )
+        """The fields to query."""
+        flag = (self.flag,) if self.flag else ()
+        wanted = (*_COMMON_FIELDS, *_OBJECT_FIELDS[self.sobject], *self.mapped.fields, *flag)
         return tuple(name for name in dict.fromkeys(wanted) if name in self.described.fields)
 
     def writable(self, name: str, *, new: bool) -> bool:
-        there = self.described.fields.get(name)
-        return there is not None and (there.createable if new else there.updateable)
+        """Whether the user may set a field, of a new record or of an existing one."""
+        field = self.described.fields.get(name)
+        return field is not None and (field.createable if new else field.updateable)
 
 
 def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = None) -> Schema:
-    """Raises OrgNotPrepared where people could not be found again."""
+    """The schema of a described object.
+
+    Raises OrgNotPrepared if a field is missing by which contacts are found again.
+    """
     for name in (KEY_FIELD, VERSION_FIELD, "Email"):
         if name not in described.fields:
             raise OrgNotPrepared(
-                f"{described.name}.{name} is missing, or hidden from our user; see contactstream doctor"
+                f"{described.name}.{name} is missing, or hidden from the user; "
+                "run contactstream doctor"
             )
     return Schema(described.name, described, mapped, flag if flag in described.fields else None)

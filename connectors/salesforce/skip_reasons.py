@@ -1,17 +1,21 @@
-"""Why a contact is left out on purpose: the closed set of reasons, as they are counted."""
+"""The reasons for which a contact is left out on purpose."""
 
 from enum import StrEnum
 
 
 class SkipReason(StrEnum):
+    """Why a contact was skipped; the values appear in outcomes and as metric labels."""
+
     OWN_DOMAIN = "own_domain"  # a colleague
-    ROLE_ADDRESS = "role_address"  # no address but those of functions
-    EXCLUDED = "excluded"  # no address but excluded ones
-    SOURCE = "source"  # Nylas found it where we do not look (inbox, domain)
-    SUPPRESSED = "suppressed"  # asked to be erased
-    # Shares an address, but not the name, with another contact of the same address book.
+    ROLE_ADDRESS = "role_address"  # it has only addresses of functions
+    EXCLUDED = "excluded"  # it has only excluded addresses
+    SOURCE = "source"  # it is not from the address book (Nylas also lists inbox and domain)
+    SUPPRESSED = "suppressed"  # the person asked to be erased
+    # it shares an address, but not the name, with another contact of the same address book
     SHARED_ADDRESS = "shared_address"
-    NO_ADDRESS = "no_address"  # not in Salesforce, and addressless contacts are not created
-    FREE_MAIL = "free_mail"  # not in Salesforce, and people of free-mail domains are not created
-    NOT_CREATED = "not_created"  # not in Salesforce, and the setting creates no such object
-    CONVERTED_LEAD = "converted_lead"  # its Lead was converted to a Contact that is gone or hidden
+    # it is not in Salesforce, and ...
+    NO_ADDRESS = "no_address"  # ... contacts without an address are not created
+    FREE_MAIL = "free_mail"  # ... people of free-mail domains are not created
+    NOT_CREATED = "not_created"  # ... the settings forbid to create such a record
+    # its Lead was converted to a Contact that is deleted, or hidden from the user
+    CONVERTED_LEAD = "converted_lead"

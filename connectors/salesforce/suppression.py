@@ -1,4 +1,4 @@
-"""The list of erased people, as salted hashes."""
+"""The suppression list: people who asked to be erased, as salted hashes in a file."""
 
 import hashlib
 import hmac
@@ -11,15 +11,19 @@ from pathlib import Path
 
 from connectors.salesforce.api.errors import SalesforceError
 
+# between two checks of the file's status: one costs microseconds, but every contact needs it
+FILE_CHECK_SECONDS = 1.0
+
 
 class SuppressionError(SalesforceError):
-    """The list of erased people cannot be read; nothing may be written without it."""
+    """The suppression list cannot be read; nothing may be written to Salesforce without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """People who asked to be erased, by salted hashes of their addresses and contact keys: the list
-    itself names nobody.
+    """Salted hashes of the addresses and contact keys of people who asked to be erased.
+
+    The list itself does not reveal whom it names.
     """
 
     salt: bytes = field(repr=False, default=b"")
@@ -34,40 +38,44 @@ class Suppression:
         return bool(self.hashes) and any(self.entry(value) in self.hashes for value in values)
 
     def adding(self, values: Iterable[str]) -> "Suppression":
-        """A list with these as well; a first entry draws the salt."""
-        grown = Suppression(
-            self.salt or secrets.token_bytes(hashlib.sha256().digest_size), self.hashes
-        )
-        return Suppression(grown.salt, grown.hashes | {grown.entry(value) for value in values})
+        """A list with these values as well; the first entry draws the salt."""
+        salted = Suppression(self.salt or secrets.token_bytes(hashlib.sha256().digest_size))
+        return Suppression(salted.salt, self.hashes | {salted.entry(value) for value in values})
 
     def dump(self) -> str:
+        """The JSON that `load_suppression` reads."""
         return json.dumps({"salt": self.salt.hex(), "hashes": sorted(self.hashes)}, indent=0)
 
 
 def load_suppression(path: Path) -> Suppression:
-    """The list as `dump` wrote it. Raises SuppressionError, also where the file is missing."""
+    """The list in a file that `dump` wrote. Raises SuppressionError, also if there is no file."""
     try:
         data = json.loads(path.read_text())
         return Suppression(bytes.fromhex(data["salt"]), frozenset(map(str, data["hashes"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SuppressionError(f"{path}: {type(error).__name__}") from error
+        raise _unreadable(path, error) from error
 
 
-LOOK_SECONDS = 1.0  # a look at the file's status costs microseconds, but every contact asks
+def _unreadable(path: Path, error: Exception) -> SuppressionError:
+    # without the error's text, which may quote the file
+    return SuppressionError(
+        f"{path}: the suppression list cannot be read ({type(error).__name__}), "
+        "and nothing is written to Salesforce without it; restore the file"
+    )
 
 
 class SuppressionFile:
-    """The list in a file that may grow at any time; stands where a Suppression does. Read at first
-    use, and when the file has changed.
+    """The list in a file that may grow while the process runs; used in place of a Suppression.
 
-    Every use may raise SuppressionError: what cannot be read now may name anybody.
+    It is read at the first use, and again when the file has changed. Every use may raise
+    SuppressionError, because a list that cannot be read may name anybody.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._looked: float | None = None
-        self._mark: tuple[int, int, int] | None = None
+        self._checked: float | None = None
+        self._file_state: tuple[int, int, int] | None = None
         self._list = Suppression()
 
     @property
@@ -79,18 +87,16 @@ class SuppressionFile:
         return self.current().holds(values)
 
     def current(self) -> Suppression:
-        """The list as the file holds it now, or held it within LOOK_SECONDS."""
+        """The list in the file as of the last check, which is at most FILE_CHECK_SECONDS old."""
         now = self._clock()
-        if self._looked is None or now - self._looked >= LOOK_SECONDS:
+        if self._checked is None or now - self._checked >= FILE_CHECK_SECONDS:
             try:
-                found = self._path.stat()
+                status = self._path.stat()
             except OSError as error:
-                raise SuppressionError(f"{self._path}: {type(error).__name__}") from error
-            mark = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if mark != self._mark:
+                raise _unreadable(self._path, error) from error
+            file_state = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if file_state != self._file_state:
                 self._list = load_suppression(self._path)
-            self._mark, self._looked = (
-                mark,
-                now,
-            )  # only now: what failed is tried again at the next use
+            # set last, so that a check that failed is repeated at the next use
+            self._file_state, self._checked = file_state, now
         return self._list

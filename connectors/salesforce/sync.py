@@ -20,10 +20,9 @@ from connectors.salesforce.adoption import named_record, plan_adoptions, split_b
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import write_headers
 from connectors.salesforce.api.errors import Action, RequestRejected
-from connectors.salesforce.candidates import CandidateFinder, SoughtContact
+from connectors.salesforce.candidate_lookup import CandidateFinder, SoughtContact
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import Person, record_key
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
     NEXT_BATCH,
@@ -42,6 +41,7 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planner import (
     PartitionedBatch,
     PlannedOutcome,

@@ -10,28 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from connectors.salesforce.api.classification import classify_row
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
-from connectors.salesforce.api.composite import (
-    KEY_FIELD,
-    MAX_ROWS,
-    WRITE_HEADERS,
-    Call,
-    Collection,
-    RowResult,
-    WriteRow,
-    collection_subrequest,
-    row_results,
-)
+from connectors.salesforce.api.composite import MAX_ROWS, WRITE_HEADERS, RowResult, row_results
 from connectors.salesforce.api.errors import (
-    VERSION_FIELD,
     Action,
     OrgUnavailable,
     RequestRejected,
     RowError,
     Verdict,
-    classify_row,
 )
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, pack
+from connectors.salesforce.rows import Call, Collection, WriteRow, collection_subrequest
 from connectors.salesforce.schema import OrgNotPrepared
 
 # Repeats of one batch that are in flight at once; the batches themselves are in flight together.
@@ -259,7 +250,7 @@ def _add_row_result(
     if result.success:
         results.done.append(WrittenRow(row, result, Verdict(Action.DONE, "done")))
         return
-    verdict = classify_row(result.errors)
+    verdict = classify_row(result.errors, VERSION_FIELD)
     match verdict.action:
         case Action.PAUSE:
             raise OrgUnavailable(verdict.reason, verdict.retry_after)

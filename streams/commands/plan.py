@@ -18,7 +18,7 @@ import click
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
-from connectors.salesforce.api.errors import VERSION_FIELD
+from connectors.salesforce.org_fields import VERSION_FIELD
 from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy

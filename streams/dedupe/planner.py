@@ -13,7 +13,8 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, parse_notification
-from connectors.salesforce.mapping_rules import FieldMapping, fingerprint
+from connectors.salesforce.fingerprint import fingerprint
+from connectors.salesforce.mapping_rules import FieldMapping
 from streams.dedupe.versions import (
     DELETED,
     ContactEvent,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from connectors.salesforce.api.errors import SalesforceError, WriterFenced, possible_row_fault
+from connectors.salesforce.api.classification import possible_row_fault
+from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from connectors.salesforce.sync import Sync
 from streams.events import UnreadableRecord

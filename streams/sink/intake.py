@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import structlog
 
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import record_key
 from connectors.salesforce.outcome import ContactVersion
+from connectors.salesforce.person import record_key
 from connectors.salesforce.sync import Sync
 from streams.events import ContactChange, Kind, Origin, UnreadableRecord, parse_change
 from streams.kafka.records import KafkaRecord

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from connectors.salesforce.outcome import Outcome, OutcomeStatus
-from connectors.salesforce.sync import NEXT_BATCH
+from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
 from streams.events import ContactChange, UnreadableRecord, dead_letter_headers, now_ms
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics

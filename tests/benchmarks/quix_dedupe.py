@@ -16,7 +16,8 @@ import orjson
 from quixstreams import Application
 
 from connectors.nylas.model import parse_notification
-from connectors.salesforce.mapping_rules import FieldMapping, fingerprint
+from connectors.salesforce.fingerprint import fingerprint
+from connectors.salesforce.mapping_rules import FieldMapping
 from streams.dedupe.versions import ContactEvent, decide, decode, encode, hash_id, mapping_tag
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.field_values import bind
-from connectors.salesforce.matching import CandidateIndex
 from connectors.salesforce.outcome import ContactVersion, Outcome
 from connectors.salesforce.planner import WritePlanner, partition_batch, rows
 from connectors.salesforce.policy import Policy

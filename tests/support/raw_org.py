@@ -9,7 +9,8 @@ from urllib.parse import quote
 import httpx
 from aiohttp.test_utils import TestServer
 
-from connectors.salesforce.simulator import World, app
+from connectors.salesforce.simulator.server import app
+from connectors.salesforce.simulator.world import World
 
 BASE = "/services/data/v62.0"
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"

@@ -24,8 +24,9 @@ from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.policy import Policy
-from connectors.salesforce.simulator import World, app
 from connectors.salesforce.simulator.faults import parse_fault
+from connectors.salesforce.simulator.server import app
+from connectors.salesforce.simulator.world import World
 from connectors.salesforce.sync import Sync
 
 Composite = Callable[[Sequence[Subrequest], str, Fence], Awaitable[list[SubAnswer]]]

@@ -1,5 +1,6 @@
-"""Logging in to Salesforce by OAuth 2.0: JWT bearer, client credentials or refresh token, one token
-shared by all calls.
+"""Logs in to Salesforce by OAuth 2.0, and shares one token among all calls.
+
+The flows are JWT bearer, client credentials and refresh token.
 """
 
 import asyncio
@@ -12,33 +13,30 @@ import httpx
 import jwt
 import orjson
 
-from connectors.salesforce.api.errors import (
-    PAUSE_REASONS,
-    OrgUnavailable,
-    UnexpectedAnswer,
-    parse_errors,
-    raise_for,
-    retry_after,
-)
+from connectors.salesforce.api.classification import raise_for
+from connectors.salesforce.api.error_parsing import parse_errors, retry_after
+from connectors.salesforce.api.errors import PAUSE_SECONDS, OrgUnavailable, UnexpectedAnswer
 
-OnCall = Callable[[str, int | None, float], None]  # kind, HTTP status (None: no answer), seconds
+OnCall = Callable[[str, int | None, float], None]
+"""Called after each HTTP call with its kind, the status (None: no answer) and its seconds."""
 
 PRODUCTION = "https://login.salesforce.com"
 
-# Salesforce takes at most three minutes; the third is left to clocks that differ
+# validity of an assertion: Salesforce allows three minutes, one is left for clocks that differ
 JWT_SECONDS = 120
-# a login takes about a second; past this something between us and Salesforce is stuck
+# a login takes about a second; after this the connection to Salesforce is stuck
 LOGIN_SECONDS = 30.0
 
 
 def no_hook(kind: str, status: int | None, seconds: float) -> None:
-    """The OnCall of those who do not count."""
+    """An OnCall that does nothing, for callers without metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwtBearer:
-    """`private_key` is a PEM. `audience` is login.salesforce.com, or test.salesforce.com for a
-    sandbox.
+    """Login by a signed assertion, for a user whom the connected app has pre-authorised.
+
+    `private_key` is a PEM. `audience` is login.salesforce.com, for a sandbox test.salesforce.com.
     """
 
     client_id: str
@@ -50,7 +48,10 @@ class JwtBearer:
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """`login_url` must be the org's My Domain; the connected app names the run-as user."""
+    """Login by the app's secret, as the run-as user that the connected app names.
+
+    `login_url` must be the org's My Domain.
+    """
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -59,6 +60,8 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
+    """Login by a refresh token that a person granted in the browser."""
+
     client_id: str
     refresh_token: str = field(repr=False)
     client_secret: str | None = field(default=None, repr=False)
@@ -70,26 +73,31 @@ Credentials = JwtBearer | ClientCredentials | RefreshToken
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
+    """The form of a login and where to post it."""
+
     url: str
     form: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Token:
-    """Compared by identity: Salesforce may hand out the same string again."""
+    """An access token and what the login said about it.
+
+    Tokens are compared by identity, because Salesforce may issue the same string again.
+    """
 
     access_token: str = field(repr=False)
     instance_url: str
     user_id: str | None = None  # 18 characters, from the answer's identity URL
     org_id: str | None = None
-    refresh_token: str | None = field(
-        default=None, repr=False
-    )  # a new one, where the app rotates them
+    # a new one, if the app rotates them
+    refresh_token: str | None = field(default=None, repr=False)
 
 
 def token_request(credentials: Credentials, now: float) -> TokenRequest:
-    """The form to post for a token at `now` (epoch seconds). OrgUnavailable("login") if the private
-    key is unreadable.
+    """The form to post for a token at `now` (seconds since the epoch).
+
+    Raises OrgUnavailable("login") if the private key cannot be read.
     """
     form: dict[str, str]
     match credentials:
@@ -103,10 +111,8 @@ def token_request(credentials: Credentials, now: float) -> TokenRequest:
             try:
                 assertion = jwt.encode(claims, credentials.private_key, algorithm="RS256")
             except (jwt.PyJWTError, ValueError, TypeError):
-                # without the cause: its text may quote the key
-                raise OrgUnavailable(
-                    "login", PAUSE_REASONS["login"], "the private key is not an RSA key in PEM"
-                ) from None
+                # without the cause, because its text may quote the key
+                raise _login_refused("the private key is not an RSA key in PEM") from None
             form = {
                 "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
                 "assertion": assertion,
@@ -129,44 +135,46 @@ def token_request(credentials: Credentials, now: float) -> TokenRequest:
 
 
 def parse_token(status: int, body: object, wait: float | None = None) -> Token:
-    """The token of an answer. OrgUnavailable("login") if refused, OrgUnavailable otherwise where
-    passing, UnexpectedAnswer.
+    """The token in the answer to a login; `wait` are the seconds that its headers ask for.
 
-    `wait` is what the answer asked for, in seconds.
+    Raises OrgUnavailable("login") if the login was refused, OrgUnavailable with another reason for
+    a temporary fault, and UnexpectedAnswer.
     """
     errors = parse_errors(body)
     if isinstance(body, Mapping) and "error" in body and 400 <= status < 429 and errors:
-        raise OrgUnavailable(
-            "login", PAUSE_REASONS["login"], f"HTTP {status} {errors[0].code}: {errors[0].message}"
-        )
+        raise _login_refused(f"HTTP {status} {errors[0].code}: {errors[0].message}")
     if 400 <= status < 500 and status not in {408, 420, 429}:
-        raise OrgUnavailable("login", PAUSE_REASONS["login"], f"HTTP {status}")
+        raise _login_refused(f"HTTP {status}")
     raise_for(status, body, retry_after=wait)
-    access = body.get("access_token") if isinstance(body, Mapping) else None
-    instance = body.get("instance_url") if isinstance(body, Mapping) else None
+    fields = body if isinstance(body, Mapping) else {}
+    access, instance = fields.get("access_token"), fields.get("instance_url")
     if (
         not isinstance(access, str)
         or not isinstance(instance, str)
         or not access
         or not urlsplit(instance).netloc
     ):
-        raise UnexpectedAnswer("a token answer without access_token or instance_url")
-    identity = body.get("id") if isinstance(body, Mapping) else None
-    parts = urlsplit(identity).path.strip("/").split("/") if isinstance(identity, str) else []
-    org, user = (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "id" else (None, None)
-    refresh = body.get("refresh_token") if isinstance(body, Mapping) else None
-    return Token(
-        access,
-        instance.rstrip("/"),
-        user,
-        org,
-        refresh if isinstance(refresh, str) and refresh else None,
-    )
+        raise UnexpectedAnswer("the answer to a login has no access_token or no instance_url")
+    org_id, user_id = _identity(fields.get("id"))
+    refresh = fields.get("refresh_token")
+    new_refresh = refresh if isinstance(refresh, str) and refresh else None
+    return Token(access, instance.rstrip("/"), user_id, org_id, new_refresh)
+
+
+def _identity(url: object) -> tuple[str | None, str | None]:
+    """The org ID and the user ID in an identity URL (`https://.../id/<org>/<user>`)."""
+    parts = urlsplit(url).path.strip("/").split("/") if isinstance(url, str) else []
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "id" else (None, None)
+
+
+def _login_refused(detail: str) -> OrgUnavailable:
+    return OrgUnavailable("login", PAUSE_SECONDS["login"], detail)
 
 
 class Session:
-    """One token for everybody; it has no known end (no `expires_in`), so it is renewed when a call
-    answers 401.
+    """One token for all callers, renewed when a call is answered with 401.
+
+    Salesforce does not say when a token ends (there is no `expires_in`).
     """
 
     def __init__(
@@ -184,12 +192,13 @@ class Session:
         self._login: asyncio.Task[Token] | None = None
 
     async def token(self) -> Token:
-        """The cached token, or the first one. Raises OrgUnavailable, UnexpectedAnswer."""
+        """The current token; logs in if there is none. Raises OrgUnavailable, UnexpectedAnswer."""
         return self._token or await self._shared_login()
 
     async def refresh(self, stale: Token) -> Token:
-        """A token other than `stale`; callers that arrive together share one login, and its
-        failure.
+        """A token other than `stale`; callers that arrive together share one login.
+
+        Raises OrgUnavailable, UnexpectedAnswer.
         """
         if self._token is not None and self._token is not stale:
             return self._token
@@ -199,7 +208,7 @@ class Session:
         if self._login is None:
             self._login = asyncio.create_task(self._log_in(), name="salesforce login")
             self._login.add_done_callback(self._logged_in)
-        # shielded: one caller that gives up must not take the others' login with it
+        # shielded: the cancellation of one caller must not cancel the login of the others
         return await asyncio.shield(self._login)
 
     def _logged_in(self, login: asyncio.Task[Token]) -> None:
@@ -220,7 +229,7 @@ class Session:
             status = answer.status_code
         except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, TimeoutError) as error:
             raise OrgUnavailable(
-                "network", PAUSE_REASONS["network"], type(error).__name__
+                "network", PAUSE_SECONDS["network"], type(error).__name__
             ) from error
         finally:
             self._on_call("token", status, time.monotonic() - started)

@@ -1,5 +1,6 @@
-"""The org's daily API calls: what an answer's Sforce-Limit-Info says, and the reserve that is never
-used up.
+"""The org's daily API calls: how many are left, and whether another call may be made.
+
+Salesforce reports them with each answer, in the header Sforce-Limit-Info, and at `GET /limits`.
 """
 
 import re
@@ -8,13 +9,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-# The counts of an org lag and go back by a few calls (seen), so the highest of this long counts.
+# The counts of an org lag behind and go back by a few calls (seen), so that the highest count of
+# this time is the one that holds.
 RECENT_SECONDS = 300.0
 # How often a call is let through when only the reserve is left. The 24 hours roll, so calls come
 # back all day; one in five minutes finds that out for fewer than 300 of the reserve's calls a day.
 PROBE_SECONDS = 300.0
 
-# `api-usage` must not be found inside `per-app-api-usage`
+# not the `api-usage` inside `per-app-api-usage`
 _API = re.compile(r"(?:^|[^-\w])api-usage=(\d+)/(\d+)")
 _APP = re.compile(r"per-app-api-usage=(\d+)/(\d+)")
 _BURSTS = re.compile(r"api-bursts=(\d+)/(\d+)")
@@ -22,7 +24,7 @@ _BURSTS = re.compile(r"api-bursts=(\d+)/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Calls used and allowed in the rolling 24 hours; used may exceed allowed."""
+    """Used and allowed amounts of a limit; of calls in the rolling 24 hours, used may be more."""
 
     used: int
     allowed: int
@@ -30,13 +32,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class LimitInfo:
+    """The limits in a Sforce-Limit-Info header; None for what it does not hold."""
+
     api: Usage | None = None
     app: Usage | None = None  # of this connected app alone, where the org restricts it
     bursts: Usage | None = None
 
 
 def parse_limit_info(header: str | None) -> LimitInfo:
-    """Every documented form of the header; whatever is absent or unreadable is None."""
+    """The limits in a Sforce-Limit-Info header, in every documented form of it."""
     text = re.sub(r"\([^)]*\)", "", header or "")  # an app may be named like a field of the header
     return LimitInfo(_usage(_API, text), _usage(_APP, text), _usage(_BURSTS, text))
 
@@ -47,7 +51,7 @@ def _usage(pattern: re.Pattern[str], text: str) -> Usage | None:
 
 
 def parse_limits(body: object) -> dict[str, Usage]:
-    """`GET /limits`, as used and allowed by the limit's name (DailyApiRequests, DataStorageMB ...)."""
+    """The answer of `GET /limits`, by the limit's name (DailyApiRequests, DataStorageMB, ...)."""
     if not isinstance(body, Mapping):
         return {}
     return {
@@ -59,11 +63,12 @@ def parse_limits(body: object) -> dict[str, Usage]:
     }
 
 
-class _Recent:
-    """The highest use of the recent past; with nothing recent, the last one known."""
+class _RecentUsage:
+    """The highest use within RECENT_SECONDS; if nothing is that recent, the last one known."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, Usage]] = deque()  # use falls from left to right, time rises
+        # from left to right the use falls and the time rises
+        self._seen: deque[tuple[float, Usage]] = deque()
         self._allowed = 0
 
     def observe(self, now: float, usage: Usage) -> None:
@@ -81,23 +86,25 @@ class _Recent:
 
 
 class Budget:
-    """Knows how many calls are left, from answers that may be absent, late and not monotonic.
+    """Counts the calls that are left, from reports that may be missing, late and out of order.
 
-    `reserve`: calls to leave to others; below 1 a share of the allowed ones, otherwise a number.
+    `reserve` are the calls to leave to other programs: below 1 a share of the allowed calls,
+    otherwise their number.
     """
 
     def __init__(self, reserve: float = 0.1, clock: Callable[[], float] = time.monotonic) -> None:
         if reserve < 0:
-            raise ValueError("the reserve is a share below 1, or a number of calls")
+            raise ValueError(f"the reserve of API calls is {reserve}, below 0")
         self._reserve = reserve
         self._clock = clock
-        self._api = _Recent()
-        self._app = _Recent()
-        self._asked: float | None = None
+        self._api = _RecentUsage()
+        self._app = _RecentUsage()
+        self._probed: float | None = None  # None while calls are left
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Take note of an answer's Sforce-Limit-Info, if it has one. `headers` must ignore case, as
-        httpx's do.
+        """Takes the counts of an answer's Sforce-Limit-Info, if it has one.
+
+        `headers` must ignore case, as httpx's do.
         """
         info = parse_limit_info(headers.get("Sforce-Limit-Info"))
         if info.api:
@@ -106,18 +113,19 @@ class Budget:
             self._app.observe(self._clock(), info.app)
 
     def observe_usage(self, api: Usage) -> None:
-        """Take note of usage read elsewhere (`/limits`)."""
+        """Takes the org's count from another source (`GET /limits`)."""
         self._api.observe(self._clock(), api)
 
     @property
     def usage(self) -> Usage | None:
-        """The highest recent use, with the newest allowance; None before any answer said so."""
+        """The org's highest recent use with the newest allowance; None before the first report."""
         return self._api.usage(self._clock())
 
     @property
     def exhausted(self) -> bool:
-        """True when only the reserve is left, of the org's calls or of our app's own. False as long
-        as nothing is known.
+        """Whether only the reserve is left, of the org's calls or of this connected app's own.
+
+        False until the first report.
         """
         now = self._clock()
         return any(
@@ -129,17 +137,18 @@ class Budget:
         return usage.used >= usage.allowed - reserve
 
     def admit(self) -> bool:
-        """May a call be made now? When exhausted: one call every PROBE_SECONDS, to learn whether
-        that has changed.
+        """Whether a call may be made now.
+
+        When exhausted, one call every PROBE_SECONDS is admitted, to learn whether that has changed.
         """
         now = self._clock()
         if not self.exhausted:
-            self._asked = None
+            self._probed = None
             return True
-        if self._asked is None:
-            self._asked = now
+        if self._probed is None:
+            self._probed = now
             return False
-        if now - self._asked < PROBE_SECONDS:
+        if now - self._probed < PROBE_SECONDS:
             return False
-        self._asked = now
+        self._probed = now
         return True

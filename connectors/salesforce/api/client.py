@@ -18,6 +18,7 @@ import orjson
 
 from connectors.salesforce.api.auth import OnCall, Session, Token, no_hook
 from connectors.salesforce.api.budget import PROBE_SECONDS, Budget, Usage, parse_limits
+from connectors.salesforce.api.classification import classify_request, raise_for
 from connectors.salesforce.api.composite import (
     SubAnswer,
     Subrequest,
@@ -26,14 +27,12 @@ from connectors.salesforce.api.composite import (
     parse_query,
     query_page,
 )
+from connectors.salesforce.api.error_parsing import retry_after
 from connectors.salesforce.api.errors import (
-    PAUSE_REASONS,
+    PAUSE_SECONDS,
     Action,
     OrgUnavailable,
     UnexpectedAnswer,
-    classify_request,
-    raise_for,
-    retry_after,
 )
 
 API_VERSION = "62.0"
@@ -302,7 +301,7 @@ def encode(body: object) -> bytes:
 
 
 def _network(error: Exception) -> OrgUnavailable:
-    return OrgUnavailable("network", PAUSE_REASONS["network"], type(error).__name__)
+    return OrgUnavailable("network", PAUSE_SECONDS["network"], type(error).__name__)
 
 
 def _parsed(answer: httpx.Response) -> Any:

@@ -1,6 +1,4 @@
-"""Composite requests as plain data: subrequests, packing of rows into calls, and matching of
-answers.
-"""
+"""Composite requests as plain data: builds their subrequests, matches and reads their answers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,38 +7,30 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
-from connectors.salesforce.api.errors import (
-    Action,
-    RowError,
-    UnexpectedAnswer,
-    classify_request,
-    parse_errors,
-    raise_for,
-)
+from connectors.salesforce.api.classification import classify_request, raise_for
+from connectors.salesforce.api.error_parsing import parse_errors
+from connectors.salesforce.api.errors import Action, RowError, UnexpectedAnswer
 
-Op = Literal["upsert", "update"]
-
-KEY_FIELD = "Nylas_Contact_Id__c"
-
-# REST API guide, Composite and sObject Collections; queries and collections share the places
+# Limits of the REST API guide, Composite and sObject Collections.
 MAX_SUBREQUESTS = 25
-MAX_COLLECTIONS = 5
-MAX_ROWS = 200
-MAX_STATEMENT = 100_000
+MAX_COLLECTIONS = 5  # collections and queries of a Composite together
+MAX_ROWS = 200  # of a collection
+MAX_STATEMENT = 100_000  # characters of a SOQL statement
 
-_REFERENCE = re.compile(r"\w+", re.ASCII)
+_REFERENCE_ID = re.compile(r"\w+", re.ASCII)
 
 
 def write_headers(*, allow_save: bool = True) -> Mapping[str, str]:
-    """The headers of every subrequest that writes; a Composite does not hand its own down.
+    """The headers of every subrequest that writes; a Composite does not pass on its own.
 
-    `allow_save` saves past duplicate rules that only alert. Details of the matches are asked for,
-    so that a Block rule's refusal names the record. Without Auto-Assign FALSE every write would run
+    `allow_save` saves past duplicate rules that only alert. Record details are requested, so that
+    the refusal of a Block rule names the record. Without Auto-Assign FALSE every write would run
     the Lead assignment rules again.
     """
+    save = str(allow_save).lower()
     return MappingProxyType(
         {
-            "Sforce-Duplicate-Rule-Header": f"allowSave={str(allow_save).lower()}; includeRecordDetails=true",
+            "Sforce-Duplicate-Rule-Header": f"allowSave={save}; includeRecordDetails=true",
             "Sforce-Auto-Assign": "FALSE",
         }
     )
@@ -62,8 +52,9 @@ class Subrequest:
 
 @dataclass(frozen=True, slots=True)
 class SubAnswer:
-    """The answer to one Subrequest; `body` is parsed JSON. Its status is not checked yet
-    (row_results, query_page do).
+    """The answer to one Subrequest; `body` is parsed JSON.
+
+    Its status is not checked yet: `row_results`, `query_page` and `describe_answer` do that.
     """
 
     reference_id: str
@@ -74,8 +65,9 @@ class SubAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """A row's own fate. `created` is None where Salesforce does not say (updates, and some
-    upserts).
+    """The result of one row of a collection.
+
+    `created` is None where Salesforce does not say (updates, and some upserts).
     """
 
     id: str | None
@@ -86,64 +78,43 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryPage:
+    """One page of a query's result."""
+
     records: tuple[Mapping[str, Any], ...]
-    total: int
+    total: int  # of the whole query; -1 where Salesforce does not say
     next_url: str | None  # nextRecordsUrl, absolute path; None on the last page
 
 
-@dataclass(frozen=True, slots=True)
-class WriteRow:
-    """A record to write. `fields` without `attributes`; an upsert has the key field, an update has
-    `Id`.
+def query_subrequest(soql: str, reference: str) -> Subrequest:
+    """A query; the statement is URL-encoded whole, because a raw `+` would become a space.
 
-    `people`: tokens of every address (and key) of the person, compared for equality only.
-    `tag`: whatever the caller wants back beside the row.
+    Raises ValueError for a statement that is too long.
     """
-
-    sobject: str
-    op: Op
-    fields: Mapping[str, Any]
-    account_id: str | None = None
-    people: frozenset[str] = frozenset()
-    tag: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """Up to 200 rows of one sObject type and one operation, ordered by AccountId: one subrequest."""
-
-    sobject: str
-    op: Op
-    rows: tuple[WriteRow, ...]
-
-
-Call = tuple[Collection, ...]
-
-
-def query_subrequest(soql: str, ref: str) -> Subrequest:
-    """A query; the statement is URL-encoded whole, because a raw `+` would become a space."""
     if len(soql) > MAX_STATEMENT:
-        raise ValueError(f"a statement of {len(soql)} characters, Salesforce takes {MAX_STATEMENT}")
-    return Subrequest("GET", f"/query?q={quote(soql, safe='', errors='replace')}", ref)
+        raise ValueError(
+            f"the SOQL statement has {len(soql)} characters, Salesforce takes {MAX_STATEMENT}"
+        )
+    return Subrequest("GET", f"/query?q={quote(soql, safe='', errors='replace')}", reference)
 
 
 def upsert_subrequest(
     sobject: str,
     key_field: str,
     rows: Sequence[Mapping[str, Any]],
-    ref: str,
+    reference: str,
     headers: Mapping[str, str] = WRITE_HEADERS,
 ) -> Subrequest:
-    """PATCH /composite/sobjects/{sobject}/{key_field}. ValueError for what Salesforce would refuse
-    whole or twice.
+    """A collection of upserts by an external ID: PATCH /composite/sobjects/{sobject}/{key_field}.
+
+    Raises ValueError for rows that Salesforce would refuse as a whole.
     """
     _check_rows(rows, key_field)
     if any("Id" in row for row in rows):
-        raise ValueError("an upsert by key takes no Id")
+        raise ValueError(f"a row of an upsert by {key_field} may not carry an Id")
     return Subrequest(
         "PATCH",
         f"/composite/sobjects/{sobject}/{key_field}",
-        ref,
+        reference,
         _collection_body(sobject, rows),
         headers,
     )
@@ -152,25 +123,29 @@ def upsert_subrequest(
 def update_subrequest(
     sobject: str,
     rows: Sequence[Mapping[str, Any]],
-    ref: str,
+    reference: str,
     headers: Mapping[str, str] = WRITE_HEADERS,
 ) -> Subrequest:
-    """PATCH /composite/sobjects by record `Id`. ValueError as for upserts."""
+    """A collection of updates by record `Id`: PATCH /composite/sobjects.
+
+    Raises ValueError for rows that Salesforce would refuse as a whole.
+    """
     _check_rows(rows, "Id")
-    return Subrequest("PATCH", "/composite/sobjects", ref, _collection_body(sobject, rows), headers)
+    body = _collection_body(sobject, rows)
+    return Subrequest("PATCH", "/composite/sobjects", reference, body, headers)
 
 
-def _check_rows(rows: Sequence[Mapping[str, Any]], identity: str) -> None:
+def _check_rows(rows: Sequence[Mapping[str, Any]], id_field: str) -> None:
     if not 1 <= len(rows) <= MAX_ROWS:
         raise ValueError(f"a collection has 1 to {MAX_ROWS} rows, not {len(rows)}")
-    values = [row.get(identity) for row in rows]
+    values = [row.get(id_field) for row in rows]
     if not all(isinstance(value, str) and value.strip() for value in values):
         raise ValueError(
-            f"every row needs its {identity}: a row without would be refused, or created without a key"
+            f"a row has no {id_field}: Salesforce would refuse it, or create a record without a key"
         )
     if len(set(values)) < len(values):
         raise ValueError(
-            f"the same {identity} twice in one request: Salesforce refuses every row of them"
+            f"two rows of a collection have the same {id_field}: Salesforce would refuse them all"
         )
 
 
@@ -179,19 +154,10 @@ def _collection_body(sobject: str, rows: Sequence[Mapping[str, Any]]) -> dict[st
     return {"allOrNone": False, "records": [{"attributes": attributes, **row} for row in rows]}
 
 
-def collection_subrequest(
-    collection: Collection, ref: str, headers: Mapping[str, str] = WRITE_HEADERS
-) -> Subrequest:
-    """The subrequest of a packed Collection; upserts go by KEY_FIELD."""
-    rows = [row.fields for row in collection.rows]
-    if collection.op == "update":
-        return update_subrequest(collection.sobject, rows, ref, headers)
-    return upsert_subrequest(collection.sobject, KEY_FIELD, rows, ref, headers)
-
-
 def composite_body(subrequests: Sequence[Subrequest], api_version: str) -> dict[str, Any]:
-    """The JSON of `POST /composite`: independent subrequests, in order. ValueError if Salesforce
-    would refuse it.
+    """The JSON of `POST /composite`: independent subrequests, in order.
+
+    Raises ValueError for a Composite that Salesforce would refuse.
     """
     if not 1 <= len(subrequests) <= MAX_SUBREQUESTS:
         raise ValueError(
@@ -200,11 +166,11 @@ def composite_body(subrequests: Sequence[Subrequest], api_version: str) -> dict[
     if sum(map(_is_bulky, subrequests)) > MAX_COLLECTIONS:
         raise ValueError(f"a Composite has at most {MAX_COLLECTIONS} queries and collections")
     references = [subrequest.reference_id for subrequest in subrequests]
-    if len(set(references)) < len(references) or not all(map(_REFERENCE.fullmatch, references)):
+    if len(set(references)) < len(references) or not all(map(_REFERENCE_ID.fullmatch, references)):
         raise ValueError("reference IDs are unique and hold letters, digits and underscores only")
     return {
-        # independent rows and requests: with a true outside, rolled-back rows would still say
-        # success
+        # Rows and subrequests are independent. With true here, the rows of a collection that was
+        # rolled back would still carry success.
         "allOrNone": False,
         "collateSubrequests": False,
         "compositeRequest": [_subrequest(subrequest, api_version) for subrequest in subrequests],
@@ -229,12 +195,13 @@ def _subrequest(subrequest: Subrequest, api_version: str) -> dict[str, Any]:
 
 
 def match_answers(subrequests: Sequence[Subrequest], answer: object) -> list[SubAnswer]:
-    """The subanswers in the order of the subrequests, by referenceId. UnexpectedAnswer if any is
-    missing or too many.
+    """The answers in the order of the subrequests, matched by referenceId.
+
+    Raises UnexpectedAnswer unless there is exactly one for each subrequest.
     """
     parts = answer.get("compositeResponse") if isinstance(answer, Mapping) else None
     if not isinstance(parts, list):
-        raise UnexpectedAnswer("a Composite answer without compositeResponse")
+        raise UnexpectedAnswer("a Composite's answer has no compositeResponse")
     found: dict[str, SubAnswer] = {}
     for part in parts:
         reference = part.get("referenceId") if isinstance(part, Mapping) else None
@@ -246,71 +213,74 @@ def match_answers(subrequests: Sequence[Subrequest], answer: object) -> list[Sub
                 else ""
             )
             raise UnexpectedAnswer(
-                f"a part of a Composite answer belongs to no subrequest ({codes or 'no code'})"
+                f"a part of a Composite's answer names no subrequest ({codes or 'no code'})"
             )
         if reference in found:
-            raise UnexpectedAnswer("two parts of a Composite answer for one subrequest")
+            raise UnexpectedAnswer("a Composite's answer has two parts for one subrequest")
         headers = part.get("httpHeaders")
         found[reference] = SubAnswer(
             reference, status, part.get("body"), headers if isinstance(headers, dict) else {}
         )
-    wanted = [subrequest.reference_id for subrequest in subrequests]
-    if found.keys() != set(wanted):
+    sent = [subrequest.reference_id for subrequest in subrequests]
+    if found.keys() != set(sent):
         raise UnexpectedAnswer(
-            f"{len(found)} parts in a Composite answer to {len(wanted)} subrequests, or other ones"
+            f"the {len(found)} parts of a Composite's answer do not match "
+            f"its {len(sent)} subrequests"
         )
-    return [found[reference] for reference in wanted]
+    return [found[reference] for reference in sent]
 
 
 def row_results(answer: SubAnswer, rows: Sequence[object]) -> list[RowResult]:
-    """Each row's fate, by position; only `success` is trusted (a rolled-back row may carry an id).
+    """The result of each row of a collection, by position.
 
-    Raises OrgUnavailable, RequestRejected (the whole collection was refused; see its verdict),
-    UnexpectedAnswer. A collection refused whole for a passing fault of its rows (a lock) comes back
-    as rows that each carry that error.
+    Only `success` is trusted, because a row that was rolled back may carry an id. A collection that
+    was refused whole for a temporary fault of its rows (a lock) becomes rows that each carry that
+    error. Raises OrgUnavailable, UnexpectedAnswer, or RequestRejected if the whole collection was
+    refused (see its verdict).
     """
-    if (
-        classify_request(answer.status, answer.body, inside_composite=True).action
-        is Action.RETRY_ROW
-    ):
+    verdict = classify_request(answer.status, answer.body, inside_composite=True)
+    if verdict.action is Action.RETRY_ROW:
         errors = parse_errors(answer.body)
         return [RowResult(None, False, None, errors) for _ in rows]
     raise_for(answer.status, answer.body, inside_composite=True)
     if not isinstance(answer.body, list) or len(answer.body) != len(rows):
         count = len(answer.body) if isinstance(answer.body, list) else "no"
-        raise UnexpectedAnswer(f"{count} results for {len(rows)} rows")
+        raise UnexpectedAnswer(f"Salesforce answered {count} results to {len(rows)} rows")
     return [_row_result(result) for result in answer.body]
 
 
 def _row_result(result: object) -> RowResult:
     success = result.get("success") if isinstance(result, Mapping) else None
     if not isinstance(result, Mapping) or not isinstance(success, bool):
-        raise UnexpectedAnswer("a row's result without success")
+        raise UnexpectedAnswer("a row's result has no success")
     if not success:
-        return RowResult(
-            None, False, None, parse_errors(result) or (RowError("", "failed without an error"),)
-        )
+        errors = parse_errors(result) or (RowError("", "failed without an error"),)
+        return RowResult(None, False, None, errors)
     record_id, created = result.get("id"), result.get("created")
     if not isinstance(record_id, str):
-        raise UnexpectedAnswer("a row's success without an id")
+        raise UnexpectedAnswer("the result of a row that succeeded has no id")
     return RowResult(record_id, True, created if isinstance(created, bool) else None)
 
 
 def query_page(answer: SubAnswer) -> QueryPage:
-    """The records of a query subanswer. Raises OrgUnavailable, RequestRejected, UnexpectedAnswer."""
+    """The page in the answer to a query's subrequest.
+
+    Raises OrgUnavailable, RequestRejected, UnexpectedAnswer.
+    """
     raise_for(answer.status, answer.body, inside_composite=True)
     return parse_query(answer.body)
 
 
 def parse_query(body: object) -> QueryPage:
-    """A page of records. UnexpectedAnswer if it is none, or if it is not the last and names no
-    next.
+    """The page in a query's answer.
+
+    Raises UnexpectedAnswer if the body is no page, or neither the last one nor names the next.
     """
     if not isinstance(body, Mapping) or not isinstance(body.get("records"), list):
-        raise UnexpectedAnswer("a query's answer without records")
+        raise UnexpectedAnswer("a query's answer has no records")
     done, next_url = body.get("done"), body.get("nextRecordsUrl")
     if not isinstance(done, bool) or (not done and not isinstance(next_url, str)):
-        raise UnexpectedAnswer("a query's answer that is neither the last page nor names the next")
+        raise UnexpectedAnswer("a query's answer is not the last page and names no next one")
     total = body.get("totalSize")
     return QueryPage(
         tuple(body["records"]), total if isinstance(total, int) else -1, None if done else next_url

@@ -1,15 +1,18 @@
-"""What an sObject looks like to our user: fields, lengths and permissions, from its describe."""
+"""Describes of sObjects: the fields, lengths and permissions as the logged-in user sees them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.salesforce.api.classification import raise_for
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
-from connectors.salesforce.api.errors import UnexpectedAnswer, raise_for
+from connectors.salesforce.api.errors import UnexpectedAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class FieldDescribe:
+    """One field of an sObject."""
+
     name: str
     type: str  # string, email, phone, picklist, date, double, reference, textarea ...
     label: str = ""
@@ -30,14 +33,15 @@ class FieldDescribe:
 
     @property
     def required(self) -> bool:
-        """Must be given on create."""
+        """Whether a record cannot be created without a value for it."""
         return self.createable and not self.nillable and not self.defaulted
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectDescribe:
-    """Fields hidden from the user are simply absent. `fields` is keyed by the API name as
-    Salesforce spells it.
+    """An sObject; `fields` by API name, spelled as Salesforce does.
+
+    Fields that are hidden from the user are absent.
     """
 
     name: str
@@ -48,22 +52,23 @@ class ObjectDescribe:
 
     @property
     def required(self) -> frozenset[str]:
+        """The fields without which a record cannot be created."""
         return frozenset(name for name, described in self.fields.items() if described.required)
 
 
-def describe_subrequest(sobject: str, ref: str) -> Subrequest:
-    """A describe inside a Composite; it takes none of the five places of queries and collections."""
-    return Subrequest("GET", f"/sobjects/{sobject}/describe", ref)
+def describe_subrequest(sobject: str, reference: str) -> Subrequest:
+    """A describe inside a Composite; it does not count among the five queries and collections."""
+    return Subrequest("GET", f"/sobjects/{sobject}/describe", reference)
 
 
 def parse_describe(body: object) -> ObjectDescribe:
-    """UnexpectedAnswer if it is not a describe."""
+    """The describe in parsed JSON. Raises UnexpectedAnswer if it holds none."""
     if (
         not isinstance(body, Mapping)
         or not isinstance(body.get("name"), str)
         or not isinstance(body.get("fields"), list)
     ):
-        raise UnexpectedAnswer("a describe without name or fields")
+        raise UnexpectedAnswer("a describe has no name or no fields")
     fields = [
         _field(item)
         for item in body["fields"]
@@ -109,8 +114,9 @@ def _number(value: object) -> int:
 
 
 def describe_answer(answer: SubAnswer) -> ObjectDescribe:
-    """The describe of a subanswer. Raises OrgUnavailable, RequestRejected (no access to the
-    object), UnexpectedAnswer.
+    """The describe in the answer to its subrequest.
+
+    Raises OrgUnavailable, UnexpectedAnswer, or RequestRejected if the user may not read the object.
     """
     raise_for(answer.status, answer.body, inside_composite=True)
     return parse_describe(answer.body)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.salesforce import checkup
-from connectors.salesforce.checkup import CheckupFinding, CheckupStatus, fail
+from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus, fail
 from streams.commands.doctor.deployment import Deployment
 from streams.commands.doctor.kafka import examine_kafka
 from streams.commands.doctor.nylas import examine_nylas

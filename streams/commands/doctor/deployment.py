@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from connectors.salesforce.checkup import CheckupFinding, fail, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, fail, warn
 from streams.settings import (
     KafkaSettings,
     NylasSettings,

@@ -6,7 +6,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from connectors.salesforce.checkup import CheckupFinding, fail, ok, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.commands.doctor.deployment import not_examined
 from streams.kafka.admin import check
 from streams.kafka.clients import client_config

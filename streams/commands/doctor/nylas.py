@@ -5,7 +5,7 @@ import asyncio
 from connectors.nylas.client import NylasClient
 from connectors.nylas.errors import NylasError, Refused
 from connectors.nylas.grants import list_grants, unreadable
-from connectors.salesforce.checkup import CheckupFinding, fail, ok, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.settings import NylasSettings
 
 # The grants, page after page. The client itself would wait for minutes when Nylas throttles it.

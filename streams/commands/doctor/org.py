@@ -12,7 +12,8 @@ from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.composite import parse_query
 from connectors.salesforce.api.describe import parse_describe
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
-from connectors.salesforce.checkup import CheckupFinding, Sharing, fail, ok, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
+from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy

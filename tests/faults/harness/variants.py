@@ -468,7 +468,7 @@ def last_offset_wins() -> None:
 
 def no_version_check() -> None:
     """The sink does not compare versions with the org's before it writes."""
-    from connectors.salesforce.matching import SObjectRecord
+    from connectors.salesforce.sobject_record import SObjectRecord
 
     replace(SObjectRecord, "version", property(lambda self: None))
 

@@ -11,14 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from connectors.salesforce.api.client import API_VERSION, Fence
-from connectors.salesforce.api.composite import KEY_FIELD, SubAnswer, Subrequest
-from connectors.salesforce.api.errors import VERSION_FIELD
-from connectors.salesforce.checkup import VERSION_FORMULA, VERSION_RULE
+from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.checkup.rules import VERSION_FORMULA, VERSION_RULE
 from connectors.salesforce.mapping_rules import FieldMapping
-from connectors.salesforce.matching import MAX_KEY
+from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
-from connectors.salesforce.schema import EMAIL_FIELDS
-from connectors.salesforce.simulator import World
+from connectors.salesforce.simulator.world import World
 from tests.support.paths import ROOT
 from tests.support.salesforce_org import Composite, simulated_org
 
@@ -78,7 +76,7 @@ def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -
     key = shipped_field(sobject, KEY_FIELD)
     wanted = {
         "type": "Text",
-        "length": str(MAX_KEY),
+        "length": str(MAX_KEY_LENGTH),
         "externalId": "true",
         "unique": "true",
         "caseSensitive": "true",

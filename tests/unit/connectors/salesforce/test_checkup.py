@@ -10,9 +10,11 @@ import pytest
 from connectors.salesforce import checkup
 from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe, parse_describe
-from connectors.salesforce.checkup import CheckupFinding, CheckupStatus, Sharing
-from connectors.salesforce.mapping_rules import FieldMapping, parse
-from connectors.salesforce.simulator import World
+from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus
+from connectors.salesforce.checkup.sharing import Sharing
+from connectors.salesforce.mapping_file import parse_mapping
+from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.simulator.world import World
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 RULE = {
@@ -77,7 +79,7 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
     [
         ({"external_id": False}, "no External ID"),
         ({"unique": False, "case_sensitive": False}, "not Unique"),
-        ({"case_sensitive": False}, "upper from lower case"),
+        ({"case_sensitive": False}, "ignores case"),
         ({"length": 100}, "100 characters instead of 255"),
         ({"type": "double"}, "double instead of text"),
         ({"updateable": False}, "may not edit"),
@@ -179,7 +181,7 @@ def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | 
         assert found.status is CheckupStatus.WARN
         assert "cannot tell" in found.finding
     unseen = checkup.version_rule("Lead", [{"Active": True}], None)
-    assert (unseen.status, "not to be seen" in unseen.finding) == (CheckupStatus.WARN, True)
+    assert (unseen.status, "lacks View Setup" in unseen.finding) == (CheckupStatus.WARN, True)
 
 
 NOBODY = {"PermissionsViewAllData": False, "PermissionsModifyAllData": False}
@@ -243,7 +245,7 @@ def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
 
 
 def test_a_mapped_field_that_is_hidden_read_only_odd_or_short_is_named() -> None:
-    mapping = parse('[contact]\nAccountId = "company_name"\nDepartment = "office_location"')
+    mapping = parse_mapping('[contact]\nAccountId = "company_name"\nDepartment = "office_location"')
     shape = without(described(), "MobilePhone")
     shape = changed(shape, "Title", updateable=False)
     shape = changed(shape, "Phone", length=20)
@@ -258,20 +260,20 @@ def test_a_mapped_field_that_is_hidden_read_only_odd_or_short_is_named() -> None
 def test_a_field_that_is_written_only_to_new_records_need_not_be_editable() -> None:
     shape = changed(described("Lead"), "LeadSource", updateable=False)
     constant = '[lead]\nLeadSource = {{ constant = "Web"{} }}'
-    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == []
-    overwritten = parse(constant.format(', policy = "overwrite"'))
+    assert faults(checkup.mapped_fields(shape, parse_mapping(constant.format("")))) == []
+    overwritten = parse_mapping(constant.format(', policy = "overwrite"'))
     assert faults(checkup.mapped_fields(shape, overwritten)) == [
         ("Lead.LeadSource", CheckupStatus.FAIL)
     ]
     shape = changed(shape, "LeadSource", createable=False)
-    assert faults(checkup.mapped_fields(shape, parse(constant.format("")))) == [
+    assert faults(checkup.mapped_fields(shape, parse_mapping(constant.format("")))) == [
         ("Lead.LeadSource", CheckupStatus.FAIL)
     ]
 
 
 def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> None:
     on = {"CountryCode": {"type": "picklist"}, "StateCode": {"type": "picklist"}}
-    places = parse(
+    places = parse_mapping(
         '[lead]\nCountry = "physical_addresses[work].country"\nState = "physical_addresses[work].state"'
     )
     found = faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), places))
@@ -283,10 +285,10 @@ def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> N
 
 
 def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
-    owner = parse('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
+    owner = parse_mapping('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
     assert faults(checkup.mapped_fields(described("Lead"), owner)) == []
     assert faults(
-        checkup.mapped_fields(described("Lead"), parse('[lead]\nOwnerId = "company_name"'))
+        checkup.mapped_fields(described("Lead"), parse_mapping('[lead]\nOwnerId = "company_name"'))
     ) == [("Lead.OwnerId", CheckupStatus.WARN)]
 
 
@@ -303,7 +305,7 @@ def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
 def test_a_constant_that_the_field_would_refuse_is_named(
     constant: str, how: dict[str, Any], status: CheckupStatus | None
 ) -> None:
-    mapping = parse(f"[lead]\nLeadSource = {{ constant = {constant} }}")
+    mapping = parse_mapping(f"[lead]\nLeadSource = {{ constant = {constant} }}")
     found = faults(checkup.mapped_fields(changed(described("Lead"), "LeadSource", **how), mapping))
     assert found == ([] if status is None else [("Lead.LeadSource", status)])
 
@@ -319,15 +321,15 @@ def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact
     found = checkup.unserved(shape, FieldMapping())
     assert (found.status, "Region__c" in found.finding) == (CheckupStatus.FAIL, True)
     assert (
-        checkup.unserved(shape, parse('[contact]\nRegion__c = { constant = "EU" }')).status
+        checkup.unserved(shape, parse_mapping('[contact]\nRegion__c = { constant = "EU" }')).status
         is CheckupStatus.OK
     )
     assert (
-        checkup.unserved(shape, parse('[contact]\nRegion__c = "office_location"')).status
+        checkup.unserved(shape, parse_mapping('[contact]\nRegion__c = "office_location"')).status
         is CheckupStatus.WARN
     )
     assert (
-        checkup.unserved(described("Lead"), parse("[lead]\nCompany = false")).status
+        checkup.unserved(described("Lead"), parse_mapping("[lead]\nCompany = false")).status
         is CheckupStatus.FAIL
     )
 
@@ -342,9 +344,9 @@ def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
     )
     there = several["recordTypeInfos"][0]["recordTypeId"]
     for known in (there, there[:15]):
-        named = parse(f'[contact]\nRecordTypeId = {{ constant = "{known}" }}')
+        named = parse_mapping(f'[contact]\nRecordTypeId = {{ constant = "{known}" }}')
         assert checkup.record_types(several, named).status is CheckupStatus.OK
-    unknown = parse('[contact]\nRecordTypeId = { constant = "012000000000999AAA" }')
+    unknown = parse_mapping('[contact]\nRecordTypeId = { constant = "012000000000999AAA" }')
     assert checkup.record_types(several, unknown).status is CheckupStatus.FAIL
     several["recordTypeInfos"][0]["available"] = False
     assert checkup.record_types(several, named).status is CheckupStatus.FAIL

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.emails import addresses, normalise
 from connectors.salesforce.field_paths import MappingError, clean, getter
-from connectors.salesforce.field_values import NOT_PROVIDED, bind, cut, field_values
-from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Rule, fingerprint, parse
+from connectors.salesforce.field_types import cut
+from connectors.salesforce.field_values import NOT_PROVIDED, bind, field_values
+from connectors.salesforce.fingerprint import fingerprint
+from connectors.salesforce.mapping_file import parse_mapping
+from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Rule
 
 LENGTHS = {
     "FirstName": 40,
@@ -188,7 +191,7 @@ def test_addresses_keep_the_contacts_order_without_repeats() -> None:
 
 
 def test_a_table_adds_changes_and_removes_fields() -> None:
-    mapping = parse(
+    mapping = parse_mapping(
         """
         [contact]
         MailingCity = "physical_addresses[work].city"
@@ -205,7 +208,7 @@ def test_a_table_adds_changes_and_removes_fields() -> None:
     assert contact["Birthdate"].policy is FieldPolicy.FILL
     assert contact["LeadSource"].policy is FieldPolicy.CREATE
     assert contact["Phone"].policy is FieldPolicy.FILL
-    assert contact["Phone"].sources
+    assert contact["Phone"].paths
     assert "Title" not in contact
     assert "City" in {rule.field for rule in mapping.lead}
     assert {"physical_addresses", "birthday"} <= set(mapping.reads)
@@ -227,11 +230,11 @@ def test_a_table_adds_changes_and_removes_fields() -> None:
 )
 def test_a_table_that_cannot_be_understood_is_refused(text: str) -> None:
     with pytest.raises(MappingError):
-        parse(text)
+        parse_mapping(text)
 
 
 def test_values_take_the_described_type_or_are_left_out() -> None:
-    mapping = parse(
+    mapping = parse_mapping(
         """
         [contact]
         Birthdate = "birthday"
@@ -305,7 +308,7 @@ def test_a_value_is_sent_as_it_will_be_read_or_left_out(
     kind: dict[str, Any], typed: str, stored: object
 ) -> None:
     field = FieldDescribe("Other__c", createable=True, updateable=True, **kind)
-    mapping = parse("[contact]\nOther__c = 'nickname'")
+    mapping = parse_mapping("[contact]\nOther__c = 'nickname'")
     values, counted = wanted(
         {"surname": "x", "nickname": typed}, mapping=mapping, more={"Other__c": field}
     )
@@ -318,7 +321,7 @@ def test_a_constant_is_shaped_like_any_value() -> None:
         "Rate__c", "double", precision=5, scale=1, createable=True, updateable=True
     )
     note = FieldDescribe("Note__c", "string", length=10, createable=True, updateable=True)
-    mapping = parse("[contact]\nRate__c = { constant = 4.55 }\nNote__c = { constant = 7 }")
+    mapping = parse_mapping("[contact]\nRate__c = { constant = 4.55 }\nNote__c = { constant = 7 }")
     values, _ = wanted({"surname": "x"}, mapping=mapping, more={"Rate__c": rate, "Note__c": note})
     assert (values["Rate__c"], values["Note__c"]) == (4.6, "7")
 
@@ -387,7 +390,9 @@ def test_the_fingerprint_sees_what_is_mapped_and_nothing_else() -> None:
     )
     assert fingerprint(mapping, contact) != fingerprint(mapping, contact | {"surname": "y"})
     assert fingerprint(mapping, contact) != fingerprint(mapping, contact | {"emails": []})
-    assert fingerprint(mapping, contact) != fingerprint(parse("[contact]\nTitle = false"), contact)
+    assert fingerprint(mapping, contact) != fingerprint(
+        parse_mapping("[contact]\nTitle = false"), contact
+    )
 
 
 @pytest.mark.parametrize("absent", [None, "", []])
@@ -406,5 +411,5 @@ def test_the_order_of_fields_does_not_change_the_fingerprint(contact: dict[str, 
 
 
 def test_the_hash_of_a_mapping_is_stable_across_processes() -> None:
-    assert FieldMapping().hash == FieldMapping().hash == parse("").hash
+    assert FieldMapping().hash == FieldMapping().hash == parse_mapping("").hash
     assert set(FieldMapping().hash) <= set(string.hexdigits)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.salesforce.mapping_rules import parse
-from connectors.salesforce.matching import record_key
+from connectors.salesforce.mapping_file import parse_mapping
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.person import record_key
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import MAX_STATEMENT, lookup, soql_text
 from connectors.salesforce.routing import Creation
@@ -345,7 +345,7 @@ def test_who_has_another_name_than_the_record_of_another_book_makes_none_of_its_
 
 
 def test_no_two_names_of_one_book_join_a_nameless_record_in_one_batch() -> None:
-    org = PlainOrg(Policy(mapping=parse("[lead]\nFirstName = false\nLastName = false")))
+    org = PlainOrg(Policy(mapping=parse_mapping("[lead]\nFirstName = false\nLastName = false")))
     lead = org.add(
         "Lead",
         LastName="[not provided]",

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from connectors.salesforce.api.composite import KEY_FIELD, Op, RowResult, WriteRow
+from connectors.salesforce.api.composite import RowResult
 from connectors.salesforce.api.errors import Action, RowError, Verdict
+from connectors.salesforce.org_fields import KEY_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.outcome_mapping import (
     deleted_account,
@@ -15,6 +16,7 @@ from connectors.salesforce.outcome_mapping import (
     without_refused_values,
 )
 from connectors.salesforce.planner import PlannedOutcome
+from connectors.salesforce.rows import Op, WriteRow
 from connectors.salesforce.writer import WrittenRow
 
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from connectors.salesforce import record_locks
-from connectors.salesforce.api.composite import WriteRow
 from connectors.salesforce.record_locks import RecordLocks
+from connectors.salesforce.rows import WriteRow
 
 
 def update(record_id: str, account_id: str | None = None) -> WriteRow:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.salesforce.accounts import AccountDirectory, is_free_mail, website_domain
+from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.domains import is_free_mail, website_domain
 from connectors.salesforce.exclusions import Exclusions, is_role, role_names
 from connectors.salesforce.routing import (
     Addresses,
@@ -132,7 +133,7 @@ def test_of_several_accounts_the_one_without_a_parent_then_the_oldest_is_taken()
     for order in (rows, rows[::-1]):
         accounts = directory(*order)
         assert accounts.account_of("acme.com") == rows[2]["Id"]
-        assert accounts.shared == 1
+        assert accounts.shared_domains == 1
 
 
 def test_deleted_accounts_and_changed_websites_are_forgotten() -> None:
@@ -189,12 +190,12 @@ def test_an_account_that_a_row_found_gone_is_forgotten_until_a_refresh_has_seen_
 
 def test_a_hidden_field_is_left_out_where_it_can_be_missed() -> None:
     accounts = AccountDirectory()
-    assert accounts.without(("ParentId",))
+    assert accounts.drop_fields(("ParentId",))
     assert unquote(accounts.request("a", NOW).url).startswith(
         "/query?q=SELECT Id, Website, CreatedDate, SystemModstamp "
     )
-    assert not accounts.without(("ParentId",))
-    assert not accounts.without(("Website",))
+    assert not accounts.drop_fields(("ParentId",))
+    assert not accounts.drop_fields(("Website",))
 
 
 @pytest.mark.parametrize(

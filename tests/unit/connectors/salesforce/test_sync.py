@@ -10,7 +10,7 @@ from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.counting import SyncWarning
-from connectors.salesforce.mapping_rules import parse
+from connectors.salesforce.mapping_file import parse_mapping
 from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
@@ -680,7 +680,7 @@ async def test_a_contact_that_only_fills_counts_once_for_the_match_rate() -> Non
 
 
 async def test_more_fields_are_mapped_by_a_table() -> None:
-    table = parse(
+    table = parse_mapping(
         """
         [contact]
         MailingCity = "physical_addresses[work].city"
@@ -713,7 +713,7 @@ async def test_more_fields_are_mapped_by_a_table() -> None:
 async def test_a_value_that_the_org_refuses_is_dropped_and_the_contact_is_synced(
     code: str,
 ) -> None:
-    table = parse("[lead]\nCountry = 'nickname'\nState = 'office_location'")
+    table = parse_mapping("[lead]\nCountry = 'nickname'\nState = 'office_location'")
     async with simulated_org(policy=Policy(mapping=table)) as org:
         await org.sync.start()
         org.fault("rows", code=code, fields=["CountryCode"])

@@ -11,7 +11,7 @@ from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import (
-    LOOK_SECONDS,
+    FILE_CHECK_SECONDS,
     Suppression,
     SuppressionError,
     SuppressionFile,
@@ -40,12 +40,12 @@ def test_the_file_is_checked_once_a_second_and_read_again_when_it_changed(tmp_pa
     listed = SuppressionFile(path, clock)
     assert (listed.holds(["bob@acme.example"]), listed.holds(["ada@acme.example"])) == (True, False)
     first = listed.current()
-    clock.now += LOOK_SECONDS
+    clock.now += FILE_CHECK_SECONDS
     assert listed.current() is first, "an unchanged file is not read again"
     add(path, ["ada@acme.example"])
-    clock.now += LOOK_SECONDS / 2
+    clock.now += FILE_CHECK_SECONDS / 2
     assert not listed.holds(["ada@acme.example"])
-    clock.now += LOOK_SECONDS
+    clock.now += FILE_CHECK_SECONDS
     assert listed.holds(["ada@acme.example"])
     assert listed.holds(["bob@acme.example"])
 
@@ -58,7 +58,7 @@ def test_a_list_that_cannot_be_read_lets_nothing_through(tmp_path: Path) -> None
     text = path.read_text()
     for broken in ("{", None):
         path.write_text(broken) if broken else path.unlink()
-        clock.now += LOOK_SECONDS
+        clock.now += FILE_CHECK_SECONDS
         for _ in range(2):
             with pytest.raises(SuppressionError):
                 listed.holds(["somebody@else.example"])
@@ -78,7 +78,7 @@ async def test_a_suppressed_person_is_never_written_again(
         plan = await org.sync.resolve([ada(version=200, job_title="Countess")])
         assert plan.rows
         add(path, ["ada@acme.example"])
-        clock.now += LOOK_SECONDS
+        clock.now += FILE_CHECK_SECONDS
         (outcome,) = await org.sync.write(plan)  # listed between the query and the write
         assert (outcome.status, outcome.reason) == (
             OutcomeStatus.SKIPPED,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.nylas.simulator.world import World as Nylas
-from connectors.salesforce.simulator import World as Salesforce
+from connectors.salesforce.simulator.world import World as Salesforce
 from streams.demo.scenario import (
     Roles,
     addresses,

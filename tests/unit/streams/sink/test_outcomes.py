@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from connectors.salesforce.outcome import Outcome, OutcomeStatus
-from connectors.salesforce.sync import NEXT_BATCH
+from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
 from streams.sink.batching import NO_BATCH_FAILURES, BatchFailures, PendingChange, RowAttempts

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from connectors.salesforce.api.budget import PROBE_SECONDS, RECENT_SECONDS, Budget
+from connectors.salesforce.api.classification import possible_row_fault
 from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.error_parsing import parse_errors
 from connectors.salesforce.api.errors import (
     Action,
     OrgUnavailable,
@@ -19,8 +21,6 @@ from connectors.salesforce.api.errors import (
     RowError,
     UnexpectedAnswer,
     Verdict,
-    parse_errors,
-    possible_row_fault,
 )
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.record_locks import ACCOUNT_WAIT_SECONDS

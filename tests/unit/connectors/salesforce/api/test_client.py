@@ -17,7 +17,6 @@ from connectors.salesforce.api.auth import ClientCredentials, Session
 from connectors.salesforce.api.budget import PROBE_SECONDS, Budget, Usage
 from connectors.salesforce.api.client import GZIP_FROM, SalesforceClient, encode, http_client
 from connectors.salesforce.api.composite import (
-    KEY_FIELD,
     Subrequest,
     query_subrequest,
     row_results,
@@ -30,6 +29,7 @@ from connectors.salesforce.api.errors import (
     UnexpectedAnswer,
     WriterFenced,
 )
+from connectors.salesforce.org_fields import KEY_FIELD
 
 Handler = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
 COMPOSITE = "/services/data/v62.0/composite"

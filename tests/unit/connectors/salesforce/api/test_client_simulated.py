@@ -10,12 +10,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from connectors.salesforce.api.auth import ClientCredentials, Credentials, JwtBearer, Session
+from connectors.salesforce.api.classification import classify_row
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.composite import (
-    KEY_FIELD,
     Subrequest,
-    WriteRow,
-    collection_subrequest,
     query_page,
     query_subrequest,
     row_results,
@@ -25,16 +23,17 @@ from connectors.salesforce.api.composite import (
 )
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
 from connectors.salesforce.api.errors import (
-    VERSION_FIELD,
     Action,
     OrgUnavailable,
     RequestRejected,
     UnexpectedAnswer,
-    classify_row,
 )
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import pack
-from connectors.salesforce.simulator import INTEGRATION_USER, ORG_ID, World, app, state
+from connectors.salesforce.rows import WriteRow, collection_subrequest
 from connectors.salesforce.simulator.faults import parse_fault
+from connectors.salesforce.simulator.server import app, state
+from connectors.salesforce.simulator.world import INTEGRATION_USER, ORG_ID, World
 
 
 class Org:
@@ -255,7 +254,7 @@ async def test_the_rows_of_one_collection_fail_each_for_its_own_reason(
     (answer,) = await client.composite(
         [upsert_subrequest("Lead", KEY_FIELD, rows, "a")], "composite_write"
     )
-    verdicts = [classify_row(result.errors) for result in row_results(answer, rows)]
+    verdicts = [classify_row(result.errors, VERSION_FIELD) for result in row_results(answer, rows)]
     assert [(verdict.action, verdict.reason) for verdict in verdicts] == [
         (Action.DONE, "done"),
         (Action.DEAD_LETTER, "invalid_email_address"),
@@ -274,7 +273,7 @@ async def test_an_older_version_is_refused_by_the_org_and_counts_as_stale(
         (answer,) = await client.composite(
             [upsert_subrequest("Lead", KEY_FIELD, rows, "a")], "composite_write"
         )
-        return classify_row(row_results(answer, rows)[0].errors).action
+        return classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD).action
 
     assert [await write(5), await write(3), await write(5)] == [
         Action.DONE,
@@ -290,7 +289,10 @@ async def test_a_converted_lead_is_to_be_followed(org: Org, client: SalesforceCl
     org.world.convert(record_id, None)
     rows = [{"Id": record_id, "Phone": "1"}]
     (answer,) = await client.composite([update_subrequest("Lead", rows, "a")], "composite_write")
-    assert classify_row(row_results(answer, rows)[0].errors).action is Action.FOLLOW_CONVERTED
+    assert (
+        classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD).action
+        is Action.FOLLOW_CONVERTED
+    )
 
 
 async def test_a_record_deleted_since_it_was_found_is_to_be_looked_up_again(
@@ -302,7 +304,9 @@ async def test_a_record_deleted_since_it_was_found_is_to_be_looked_up_again(
     org.world.delete("Lead", record_id)
     rows = [{"Id": record_id, "Phone": "1"}]
     (answer,) = await client.composite([update_subrequest("Lead", rows, "a")], "composite_write")
-    assert classify_row(row_results(answer, rows)[0].errors).action is Action.RETRY_ROW
+    assert (
+        classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD).action is Action.RETRY_ROW
+    )
 
 
 @pytest.mark.parametrize("key", ["duplicateResut", "duplicateResult"])
@@ -328,7 +332,7 @@ async def test_a_rule_that_blocks_names_the_one_to_adopt(
     (answer,) = await client.composite(
         [upsert_subrequest("Lead", KEY_FIELD, rows, "a")], "composite_write"
     )
-    verdict = classify_row(row_results(answer, rows)[0].errors)
+    verdict = classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD)
     assert verdict.action is Action.ADOPT_DUPLICATE
     assert [(match.sobject, match.rule) for match in verdict.duplicates] == [("Lead", "Leads_DR")]
 

@@ -8,16 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.salesforce.api.classification import classify_row
 from connectors.salesforce.api.composite import (
-    KEY_FIELD,
     MAX_STATEMENT,
     WRITE_HEADERS,
-    Collection,
-    Op,
     SubAnswer,
     Subrequest,
-    WriteRow,
-    collection_subrequest,
     composite_body,
     match_answers,
     query_page,
@@ -32,9 +28,10 @@ from connectors.salesforce.api.errors import (
     OrgUnavailable,
     RequestRejected,
     UnexpectedAnswer,
-    classify_row,
 )
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, pack
+from connectors.salesforce.rows import Collection, Op, WriteRow, collection_subrequest
 
 
 def upserts(count: int) -> list[dict[str, Any]]:
@@ -141,7 +138,7 @@ def test_saving_past_alerts_can_be_refused() -> None:
     ids=["none", "too many", "no key", "null key", "blank key", "a key twice", "an Id"],
 )
 def test_an_upsert_that_salesforce_would_refuse_is_not_sent(rows: list[dict[str, Any]]) -> None:
-    with pytest.raises(ValueError, match=r"rows|needs|twice|takes no Id"):
+    with pytest.raises(ValueError, match=r"1 to 200 rows|has no|the same|carry an Id"):
         upsert_subrequest("Lead", KEY_FIELD, rows, "a")
 
 
@@ -150,7 +147,7 @@ def test_keys_that_differ_by_case_only_are_two_keys() -> None:
 
 
 def test_an_update_needs_an_id_in_every_row() -> None:
-    with pytest.raises(ValueError, match="needs its Id"):
+    with pytest.raises(ValueError, match="has no Id"):
         update_subrequest("Lead", [{"Phone": "1"}], "a")
 
 
@@ -288,7 +285,7 @@ def test_a_rolled_back_row_with_an_id_did_not_succeed() -> None:
 
 def test_a_row_that_failed_without_an_error_is_tried_again() -> None:
     (result,) = row_results(collection({"success": False, "errors": []}), range(1))
-    assert classify_row(result.errors).action is Action.RETRY_ROW
+    assert classify_row(result.errors, VERSION_FIELD).action is Action.RETRY_ROW
 
 
 @pytest.mark.parametrize(
@@ -314,7 +311,9 @@ def test_a_collection_refused_for_a_lock_is_rows_to_try_again() -> None:
     results = row_results(
         collection({"errorCode": "UNABLE_TO_LOCK_ROW", "message": "…"}, status=400), range(3)
     )
-    assert [classify_row(result.errors).action for result in results] == [Action.RETRY_ROW] * 3
+    assert [classify_row(result.errors, VERSION_FIELD).action for result in results] == [
+        Action.RETRY_ROW
+    ] * 3
 
 
 def test_a_collection_refused_for_its_data_says_so() -> None:

@@ -6,18 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.salesforce.api.classification import (
+    classify_request,
+    classify_row,
+    possible_row_fault,
+    raise_for,
+)
+from connectors.salesforce.api.error_parsing import parse_errors
 from connectors.salesforce.api.errors import (
-    PAUSE_REASONS,
+    PAUSE_SECONDS,
     Action,
     OrgUnavailable,
     RequestRejected,
     RowError,
-    classify_request,
-    classify_row,
-    parse_errors,
-    possible_row_fault,
-    raise_for,
 )
+from connectors.salesforce.org_fields import VERSION_FIELD
 
 
 def row_error(
@@ -165,9 +168,7 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
         "",
     ),
     (
-        row_error(
-            "FIELD_CUSTOM_VALIDATION_EXCEPTION", "older than what stands", ["Nylas_Version__c"]
-        ),
+        row_error("FIELD_CUSTOM_VALIDATION_EXCEPTION", "older than what stands", [VERSION_FIELD]),
         Action.STALE,
         "stale",
     ),
@@ -289,7 +290,7 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
 def test_a_row_error_leads_to_its_action(
     error: dict[str, Any], action: Action, reason: str
 ) -> None:
-    verdict = classify_row(parse_errors([error]))
+    verdict = classify_row(parse_errors([error]), VERSION_FIELD)
     assert verdict.action is action
     assert verdict.reason == (reason or error["statusCode"].lower())
 
@@ -306,7 +307,7 @@ def test_a_row_error_leads_to_its_action(
     ],
 )
 def test_of_several_errors_in_a_row_the_gravest_decides(codes: list[str], action: Action) -> None:
-    assert classify_row([RowError(code, "") for code in codes]).action is action
+    assert classify_row([RowError(code, "") for code in codes], VERSION_FIELD).action is action
 
 
 @given(st.lists(st.sampled_from(ROWS), min_size=1, max_size=4), st.randoms())
@@ -316,12 +317,16 @@ def test_the_order_of_a_rows_errors_changes_nothing(
     errors = parse_errors([error for error, _, _ in chosen])
     shuffled = list(errors)
     random.shuffle(shuffled)
-    assert classify_row(errors).action is classify_row(shuffled).action
+    assert (
+        classify_row(errors, VERSION_FIELD).action is classify_row(shuffled, VERSION_FIELD).action
+    )
 
 
 def test_a_newer_record_is_stale_whatever_else_the_row_says() -> None:
-    newer = RowError("FIELD_CUSTOM_VALIDATION_EXCEPTION", "older", ("Nylas_Version__c",))
-    assert classify_row([RowError("STRING_TOO_LONG", ""), newer]).action is Action.STALE
+    newer = RowError("FIELD_CUSTOM_VALIDATION_EXCEPTION", "older", (VERSION_FIELD,))
+    assert (
+        classify_row([RowError("STRING_TOO_LONG", ""), newer], VERSION_FIELD).action is Action.STALE
+    )
 
 
 def test_every_refused_field_of_a_row_is_stripped_at_once() -> None:
@@ -334,7 +339,7 @@ def test_every_refused_field_of_a_row_is_stripped_at_once() -> None:
             ),
         ]
     )
-    assert classify_row(errors).fields == ("Pet__c", "A__c", "B__c")
+    assert classify_row(errors, VERSION_FIELD).fields == ("Pet__c", "A__c", "B__c")
 
 
 def duplicates(key: str, *ids: str) -> dict[str, Any]:
@@ -382,7 +387,7 @@ def test_a_single_duplicate_may_be_adopted(key: str) -> None:
             "message": "Use one of these records?",
         }
     ]
-    verdict = classify_row(parse_errors(body))
+    verdict = classify_row(parse_errors(body), VERSION_FIELD)
     assert verdict.action is Action.ADOPT_DUPLICATE
     assert [(match.sobject, match.record_id, match.rule) for match in verdict.duplicates] == [
         ("Contact", "0031i00000AbCdEAAV", "Contacts_DR")
@@ -395,7 +400,7 @@ def test_several_duplicates_are_dead_lettered_with_their_ids() -> None:
         "Use one?",
         **duplicates("duplicateResut", "003000000000001", "003000000000002"),
     )
-    verdict = classify_row(parse_errors([error]))
+    verdict = classify_row(parse_errors([error]), VERSION_FIELD)
     assert verdict.action is Action.DEAD_LETTER
     assert [match.record_id for match in verdict.duplicates] == [
         "003000000000001",
@@ -409,12 +414,14 @@ def test_one_record_matched_by_two_rules_is_one_duplicate() -> None:
         "?",
         **duplicates("duplicateResut", "003000000000001", "003000000000001AAA"),
     )
-    assert classify_row(parse_errors([error])).action is Action.ADOPT_DUPLICATE
+    assert classify_row(parse_errors([error]), VERSION_FIELD).action is Action.ADOPT_DUPLICATE
 
 
 def test_a_duplicate_without_a_record_is_dead_lettered() -> None:
     assert (
-        classify_row([RowError("DUPLICATES_DETECTED", "a rule's own message")]).action
+        classify_row(
+            [RowError("DUPLICATES_DETECTED", "a rule's own message")], VERSION_FIELD
+        ).action
         is Action.DEAD_LETTER
     )
 
@@ -613,7 +620,7 @@ def test_an_answer_leads_to_its_action(status: int, body: Any, action: Action, r
     assert verdict.action is action
     assert verdict.reason == (reason or body[0]["errorCode"].lower())
     if action is Action.PAUSE:
-        assert verdict.retry_after == PAUSE_REASONS[verdict.reason]
+        assert verdict.retry_after == PAUSE_SECONDS[verdict.reason]
 
 
 def test_a_pause_is_raised_with_the_wait_that_salesforce_asked_for() -> None:
@@ -673,11 +680,11 @@ json_values = st.recursive(
 
 @given(st.integers(200, 599), json_values)
 def test_no_answer_however_odd_breaks_the_classification(status: int, body: Any) -> None:
-    assert classify_row(parse_errors(body)).reason
+    assert classify_row(parse_errors(body), VERSION_FIELD).reason
     assert classify_request(status, body).reason
 
 
-@pytest.mark.parametrize("reason", PAUSE_REASONS)
+@pytest.mark.parametrize("reason", PAUSE_SECONDS)
 def test_limits_and_logins_are_never_a_rows_fault(reason: str) -> None:
     maybe = possible_row_fault(OrgUnavailable(reason))
     assert maybe == (

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from connectors.salesforce import simulator
-from connectors.salesforce.simulator import HUMAN_USER, World
 from connectors.salesforce.simulator.settings import BadValueError
+from connectors.salesforce.simulator.world import HUMAN_USER, World
 from tests.support.raw_org import BASE, KEY, Json, query_part, raw_org, row, upsert_part
 
 ALL = "SELECT Id FROM Contact"

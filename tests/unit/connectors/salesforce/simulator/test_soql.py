@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.salesforce.simulator import World
 from connectors.salesforce.simulator.soql import SoqlError, compile_query
+from connectors.salesforce.simulator.world import World
 from tests.support.raw_org import KEY, VERSION, Json, raw_org
 
 A1, A2, A3 = "0015g0000000001", "0015g0000000002", "0015g0000000003"

@@ -1,0 +1,68 @@
+"""Whether an org is prepared for contactstream: findings over its answers, each with its remedy.
+
+`contactstream doctor` asks the org and calls these functions. Nothing here does I/O.
+"""
+
+from connectors.salesforce.checkup.fields import (
+    access,
+    accounts,
+    address_fields,
+    flag_field,
+    key_field,
+    links,
+    person_accounts,
+    version_field,
+)
+from connectors.salesforce.checkup.findings import (
+    PERMIT,
+    SEE_SETUP,
+    CheckupFinding,
+    CheckupStatus,
+    fail,
+    failed,
+    ok,
+    warn,
+)
+from connectors.salesforce.checkup.mapping import mapped_fields, record_types, unserved
+from connectors.salesforce.checkup.org import api_version, daily_calls, user
+from connectors.salesforce.checkup.rules import (
+    VERSION_FORMULA,
+    VERSION_RULE,
+    duplicate_rules,
+    lead_conversion,
+    version_rule,
+)
+from connectors.salesforce.checkup.sharing import Sharing, parse_sharing, visibility
+
+__all__ = [
+    "PERMIT",
+    "SEE_SETUP",
+    "VERSION_FORMULA",
+    "VERSION_RULE",
+    "CheckupFinding",
+    "CheckupStatus",
+    "Sharing",
+    "access",
+    "accounts",
+    "address_fields",
+    "api_version",
+    "daily_calls",
+    "duplicate_rules",
+    "fail",
+    "failed",
+    "flag_field",
+    "key_field",
+    "lead_conversion",
+    "links",
+    "mapped_fields",
+    "ok",
+    "parse_sharing",
+    "person_accounts",
+    "record_types",
+    "unserved",
+    "user",
+    "version_field",
+    "version_rule",
+    "visibility",
+    "warn",
+]

@@ -1,0 +1,176 @@
+"""Checks of the objects: access to them, and the fields that contactstream itself needs."""
+
+from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
+from connectors.salesforce.checkup.findings import (
+    DEPLOY,
+    PERMIT,
+    CheckupFinding,
+    fail,
+    ok,
+    warn,
+)
+from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
+
+NUMBER_TYPES = frozenset({"double", "int", "currency", "percent", "long"})
+_SECONDS_DIGITS = 10  # of a time in seconds since 1970
+
+
+def access(described: ObjectDescribe) -> CheckupFinding:
+    """Whether the user may read, create and edit records of the object."""
+    check = f"{described.name} access"
+    rights = {
+        "read": described.queryable,
+        "create": described.createable,
+        "edit": described.updateable,
+    }
+    missing = [right for right, granted in rights.items() if not granted]
+    if missing:
+        return fail(check, f"the user may not {', '.join(missing)}", PERMIT)
+    return ok(check, "the user may read, create and edit")
+
+
+def key_field(described: ObjectDescribe) -> CheckupFinding:
+    """The external ID by which a contact finds its record again."""
+    check = f"{described.name}.{KEY_FIELD}"
+    field = described.fields.get(KEY_FIELD)
+    if field is None:
+        return fail(check, "missing, or hidden from the user", f"{DEPLOY}; {PERMIT}")
+    requirements = {
+        f"is {field.type} instead of text": field.type == "string",
+        f"holds {field.length} characters instead of {MAX_KEY_LENGTH}": (
+            field.length >= MAX_KEY_LENGTH
+        ),
+        "is no External ID": field.external_id,
+        "is not Unique": field.unique,
+        "ignores case, but the IDs of Nylas are case-sensitive": (
+            field.case_sensitive or not field.unique
+        ),
+    }
+    wrong = [fault for fault, met in requirements.items() if not met]
+    if wrong:
+        remedy = (
+            "set it in the field's definition: Text 255, External ID, Unique, case-sensitive; "
+            f"or {DEPLOY}"
+        )
+        return fail(check, "; ".join(wrong), remedy)
+    return _unwritable(check, field) or ok(check, "Text 255, External ID, Unique, case-sensitive")
+
+
+def version_field(described: ObjectDescribe) -> CheckupFinding:
+    """The field that keeps older data from overwriting newer data."""
+    check = f"{described.name}.{VERSION_FIELD}"
+    field = described.fields.get(VERSION_FIELD)
+    if field is None:
+        return fail(check, "missing, or hidden from the user", f"{DEPLOY}; {PERMIT}")
+    too_short = 0 < field.precision < _SECONDS_DIGITS
+    if field.type not in NUMBER_TYPES or field.scale != 0 or too_short:
+        found = f"is {field.type} of {field.precision} digits, {field.scale} after the point"
+        return fail(check, found, f"change it to Number 18,0: {DEPLOY}")
+    return _unwritable(check, field) or ok(check, f"Number {field.precision},{field.scale}")
+
+
+def address_fields(described: ObjectDescribe) -> list[CheckupFinding]:
+    """Email, and the two further address fields by which a person is found."""
+    return [_address_field(described, name) for name in EMAIL_FIELDS]
+
+
+def _address_field(described: ObjectDescribe, name: str) -> CheckupFinding:
+    check = f"{described.name}.{name}"
+    field = described.fields.get(name)
+    if field is None and name == EMAIL_FIELDS[0]:
+        return fail(check, "hidden from the user", PERMIT)
+    if field is None:
+        lost = (
+            "missing, or hidden from the user: further addresses of a person are not kept, and the "
+            "person is not found by them"
+        )
+        return warn(check, lost, f"{DEPLOY}; {PERMIT}")
+    if field.type != "email":
+        return fail(check, f"is {field.type} instead of email", DEPLOY)
+    if unwritable := _unwritable(check, field):
+        return unwritable
+    if not field.id_lookup and not field.external_id:
+        slow = "is no External ID, so it is not indexed and every batch searches the whole object"
+        return warn(check, slow, f"make it an External ID, or {DEPLOY}")
+    return ok(check, f"Email {field.length}, indexed")
+
+
+def accounts(described: ObjectDescribe) -> list[CheckupFinding]:
+    """Read access to Account, which decides whether a new person becomes a Contact."""
+    lost = (
+        "the sink does not know who belongs to an Account, and creates every new person as a Lead"
+    )
+    if not described.queryable:
+        return [fail("Account access", f"the user may not read Accounts: {lost}", PERMIT)]
+    found = [ok("Account access", "the user may read")]
+    if "Website" in described.fields:
+        found.append(ok("Account.Website", "may be read"))
+    else:
+        found.append(fail("Account.Website", f"hidden from the user: {lost}", PERMIT))
+    check = "Account.ParentId"
+    if "ParentId" in described.fields:
+        found.append(ok(check, "may be read"))
+    else:
+        lost = "hidden from the user: of several Accounts with one domain the oldest is taken"
+        found.append(warn(check, lost, PERMIT))
+    return found
+
+
+def links(described: ObjectDescribe) -> list[CheckupFinding]:
+    """The fields that link a Contact to its Account, or a converted Lead to its Contact."""
+    if described.name == "Contact":
+        return [_account_link(described)]
+    if described.name == "Lead":
+        return [_conversion_link(described, name) for name in ("IsConverted", "ConvertedContactId")]
+    return []
+
+
+def _account_link(contact: ObjectDescribe) -> CheckupFinding:
+    check = "Contact.AccountId"
+    field = contact.fields.get("AccountId")
+    if field is None:
+        return fail(check, "hidden from the user: new Contacts get no Account", PERMIT)
+    return _unwritable(check, field) or ok(check, "may be read and written")
+
+
+def _conversion_link(lead: ObjectDescribe, name: str) -> CheckupFinding:
+    check = f"Lead.{name}"
+    if name in lead.fields:
+        return ok(check, "may be read")
+    return fail(
+        check,
+        "hidden from the user: the sink cannot follow a converted Lead to its Contact, and creates "
+        "the person twice or is refused",
+        f"grant the user read access to {check}",
+    )
+
+
+def _unwritable(check: str, field: FieldDescribe) -> CheckupFinding | None:
+    rights = {"create": field.createable, "edit": field.updateable}
+    missing = [right for right, granted in rights.items() if not granted]
+    return fail(check, f"the user may not {' or '.join(missing)} it", PERMIT) if missing else None
+
+
+def flag_field(described: ObjectDescribe, name: str) -> CheckupFinding:
+    """The checkbox that marks the record of a deleted contact, if deletions are flagged."""
+    check = f"{described.name}.{name}"
+    field = described.fields.get(name)
+    remedy = f"create a checkbox {name} on {described.name}, or change PEOPLE_ON_DELETE"
+    if field is None:
+        lost = "missing, or hidden from the user: records of deleted contacts are not flagged"
+        return fail(check, lost, remedy)
+    if field.type != "boolean":
+        return fail(check, f"is {field.type}, not a checkbox", remedy)
+    return _unwritable(check, field) or ok(check, "Checkbox")
+
+
+def person_accounts(contact: ObjectDescribe) -> CheckupFinding:
+    """Whether person accounts are enabled: their people are Contacts that cannot be written."""
+    if "IsPersonAccount" in contact.fields:
+        finding = (
+            "person accounts are enabled: their people are found as Contacts, but Salesforce "
+            "refuses to change their fields there"
+        )
+        remedy = "their changes are dead-lettered; exclude these people if that is a problem"
+        return warn("person accounts", finding, remedy)
+    return ok("person accounts", "off")

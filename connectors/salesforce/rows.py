@@ -1,0 +1,57 @@
+"""Rows to write to Contact and Lead, and the sObject collections that they are sent in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from connectors.salesforce.api.composite import (
+    WRITE_HEADERS,
+    Subrequest,
+    update_subrequest,
+    upsert_subrequest,
+)
+from connectors.salesforce.org_fields import KEY_FIELD
+
+Op = Literal["upsert", "update"]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRow:
+    """A record to write: an upsert carries KEY_FIELD in `fields`, an update carries `Id`.
+
+    `fields` come without `attributes`. `people` are tokens (addresses, keys) of everybody whom the
+    record stands for; they are only compared for equality. `tag` is returned with the row's result.
+    """
+
+    sobject: str
+    op: Op
+    fields: Mapping[str, Any]
+    account_id: str | None = None
+    people: frozenset[str] = frozenset()
+    tag: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Up to 200 rows of one sObject and one operation, ordered by Account: one subrequest."""
+
+    sobject: str
+    op: Op
+    rows: tuple[WriteRow, ...]
+
+
+Call = tuple[Collection, ...]
+"""The collections of one Composite request."""
+
+
+def collection_subrequest(
+    collection: Collection, reference: str, headers: Mapping[str, str] = WRITE_HEADERS
+) -> Subrequest:
+    """The subrequest that writes a collection: upserts by KEY_FIELD, updates by `Id`.
+
+    Raises ValueError for rows that Salesforce would refuse as a whole.
+    """
+    rows = [row.fields for row in collection.rows]
+    if collection.op == "update":
+        return update_subrequest(collection.sobject, rows, reference, headers)
+    return upsert_subrequest(collection.sobject, KEY_FIELD, rows, reference, headers)
