@@ -156,7 +156,7 @@ def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
     assert (found.status, found.finding) == (CheckupStatus.FAIL, "the user may not create, edit")
 
 
-def test_the_version_rule_is_checked_to_the_letter_but_not_to_the_blank() -> None:
+def test_the_version_rule_is_compared_without_blanks() -> None:
     assert checkup.version_rule("Contact", [RULE], True).status is CheckupStatus.OK
     spaced = checkup.VERSION_FORMULA.replace(", ", ",\n   ")
     loose = {"Active": True, "Metadata": {"errorConditionFormula": spaced}}
@@ -172,7 +172,7 @@ def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure(
 
 
 @pytest.mark.parametrize("sees_setup", [False, None])
-def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | None) -> None:
+def test_without_view_setup_the_version_rule_cannot_be_checked(sees_setup: bool | None) -> None:
     for found in (
         checkup.version_rule("Lead", [], sees_setup),
         checkup.lead_conversion([], sees_setup),
@@ -233,7 +233,7 @@ def test_accounts_have_to_be_seen_and_are_never_edited() -> None:
     assert (hidden.status, "become Leads" in hidden.finding) == (CheckupStatus.WARN, True)
 
 
-def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
+def test_an_org_that_hides_its_sharing_is_reported_as_unknown() -> None:
     assert checkup.parse_sharing(None, None, None) == Sharing()
     found = checkup.visibility("Lead", Sharing())
     assert faults(found) == [
@@ -273,7 +273,8 @@ def test_a_field_that_is_written_only_to_new_records_need_not_be_editable() -> N
 def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> None:
     on = {"CountryCode": {"type": "picklist"}, "StateCode": {"type": "picklist"}}
     places = parse_mapping(
-        '[lead]\nCountry = "physical_addresses[work].country"\nState = "physical_addresses[work].state"'
+        '[lead]\nCountry = "physical_addresses[work].country"\n'
+        'State = "physical_addresses[work].state"'
     )
     found = faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), places))
     assert found == [("Lead.Country", CheckupStatus.WARN), ("Lead.State", CheckupStatus.WARN)]
@@ -283,7 +284,7 @@ def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> N
     )
 
 
-def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
+def test_a_reference_field_takes_a_constant_and_no_value_of_a_contact() -> None:
     owner = parse_mapping('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
     assert faults(checkup.mapped_fields(described("Lead"), owner)) == []
     assert faults(
@@ -309,9 +310,7 @@ def test_a_constant_that_the_field_would_refuse_is_named(
     assert found == ([] if status is None else [("Lead.LeadSource", status)])
 
 
-def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact_may_lack_a_warning() -> (
-    None
-):
+def test_an_unmapped_required_field_is_a_failure_and_one_that_may_be_empty_a_warning() -> None:
     shape = described()
     region = FieldDescribe(
         "Region__c", "string", length=20, createable=True, updateable=True, nillable=False
@@ -333,7 +332,7 @@ def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact
     )
 
 
-def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
+def test_several_usable_record_types_are_warned_of() -> None:
     types = [{"name": "Partner"}, {"name": "Customer", "default": True}]
     several = body("Contact", record_types={"Contact": types})
     found = checkup.record_types(several, FieldMapping())
@@ -364,7 +363,7 @@ def test_person_accounts_are_warned_of() -> None:
     assert checkup.person_accounts(with_people).status is CheckupStatus.WARN
 
 
-def test_duplicate_rules_that_refuse_are_told_from_those_that_only_alert() -> None:
+def test_duplicate_rules_that_block_are_warned_of_and_those_that_alert_are_not() -> None:
     alerting = {
         "name": "Soft",
         "active": True,
@@ -413,7 +412,7 @@ def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
         (1100, CheckupStatus.FAIL),
     ],
 )
-def test_calls_that_run_out_are_told_before_the_sink_waits(
+def test_calls_that_run_out_are_reported_before_the_sink_waits(
     used: int, status: CheckupStatus
 ) -> None:
     assert checkup.daily_calls(Usage(used, 1000), 0.1).status is status
@@ -427,7 +426,7 @@ def test_the_reserve_is_the_configured_one() -> None:
     assert checkup.daily_calls(Usage(1000, 1000), 0.0).status is CheckupStatus.FAIL
 
 
-def test_calls_that_nobody_knows_are_no_failure() -> None:
+def test_an_unknown_number_of_calls_is_no_failure() -> None:
     assert checkup.daily_calls(None, 0.1).status is CheckupStatus.WARN
 
 

@@ -1,4 +1,4 @@
-"""Logging in: the three flows, one login for many callers, and no secret where people can read it."""
+"""Logging in: the three flows, one login for many callers, and no secret in any text."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
