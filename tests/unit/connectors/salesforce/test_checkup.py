@@ -1,6 +1,4 @@
-"""What doctor makes of an org's answers: every fault is named, with a remedy, and what cannot be
-told is said so.
-"""
+"""The findings of doctor over an org's answers: every fault is named, and has a remedy."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,8 +32,8 @@ def described(sobject: str = "Contact", **world: Any) -> ObjectDescribe:
     return parse_describe(body(sobject, **world))
 
 
-def changed(shape: ObjectDescribe, name: str, **how: Any) -> ObjectDescribe:
-    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **how)})
+def changed(shape: ObjectDescribe, name: str, **changes: Any) -> ObjectDescribe:
+    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **changes)})
 
 
 def without(shape: ObjectDescribe, *names: str) -> ObjectDescribe:
@@ -74,7 +72,7 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("changes", "part"),
     [
         ({"external_id": False}, "no External ID"),
         ({"unique": False, "case_sensitive": False}, "not Unique"),
@@ -86,10 +84,10 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
     ],
 )
 def test_a_key_field_that_would_double_or_lose_people_is_a_failure(
-    how: dict[str, Any], said: str
+    changes: dict[str, Any], part: str
 ) -> None:
-    found = checkup.key_field(changed(described(), KEY, **how))
-    assert (found.status, said in found.finding, bool(found.remedy)) == (
+    found = checkup.key_field(changed(described(), KEY, **changes))
+    assert (found.status, part in found.finding, bool(found.remedy)) == (
         CheckupStatus.FAIL,
         True,
         True,
@@ -107,9 +105,11 @@ def test_a_missing_key_or_version_field_is_a_failure_and_a_missing_further_addre
     ]
 
 
-@pytest.mark.parametrize("how", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
-def test_a_version_field_that_cannot_hold_a_second_is_a_failure(how: dict[str, Any]) -> None:
-    assert checkup.version_field(changed(described(), VERSION, **how)).status is CheckupStatus.FAIL
+@pytest.mark.parametrize("changes", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
+def test_a_version_field_that_cannot_hold_a_second_is_a_failure(changes: dict[str, Any]) -> None:
+    assert (
+        checkup.version_field(changed(described(), VERSION, **changes)).status is CheckupStatus.FAIL
+    )
 
 
 def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
@@ -293,7 +293,7 @@ def test_a_reference_field_takes_a_constant_and_no_value_of_a_contact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constant", "how", "status"),
+    ("constant", "changes", "status"),
     [
         ('"Web"', {"restricted_picklist": True}, None),
         ('"Address book"', {"restricted_picklist": True}, CheckupStatus.FAIL),
@@ -303,10 +303,12 @@ def test_a_reference_field_takes_a_constant_and_no_value_of_a_contact() -> None:
     ],
 )
 def test_a_constant_that_the_field_would_refuse_is_named(
-    constant: str, how: dict[str, Any], status: CheckupStatus | None
+    constant: str, changes: dict[str, Any], status: CheckupStatus | None
 ) -> None:
     mapping = parse_mapping(f"[lead]\nLeadSource = {{ constant = {constant} }}")
-    found = faults(checkup.mapped_fields(changed(described("Lead"), "LeadSource", **how), mapping))
+    found = faults(
+        checkup.mapped_fields(changed(described("Lead"), "LeadSource", **changes), mapping)
+    )
     assert found == ([] if status is None else [("Lead.LeadSource", status)])
 
 

@@ -50,7 +50,7 @@ def wanted(
         address,
         lambda what, where: counted.append((what, where)),
     )
-    return {name: wish.value for name, wish in found.items()}, counted
+    return {name: value.value for name, value in found.items()}, counted
 
 
 @given(st.text(), st.integers(1, 300))

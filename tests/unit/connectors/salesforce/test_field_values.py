@@ -81,7 +81,7 @@ def wanted(
         address,
         lambda what, where: counted.append((what, where)),
     )
-    return {name: wish.value for name, wish in found.items()}, counted
+    return {name: value.value for name, value in found.items()}, counted
 
 
 def test_the_seven_standard_fields_are_mapped_by_default() -> None:

@@ -182,17 +182,17 @@ def test_halving_isolates_a_poison_row_and_loses_none(
         for place, size in enumerate(sizes)
     )
     everything = [r for part in call for r in part.rows]
-    guilty = data.draw(st.sampled_from(everything))
-    innocent: list[WriteRow] = []
+    poison = data.draw(st.sampled_from(everything))
+    others: list[WriteRow] = []
     steps = 0
     while sum(len(part.rows) for part in call) > 1:
         halves = halve(call)
         assert [r for half in halves for part in half for r in part.rows] == [
             r for part in call for r in part.rows
         ]
-        (call,) = [half for half in halves if any(guilty in part.rows for part in half)]
-        innocent += [r for half in halves if half is not call for part in half for r in part.rows]
+        (call,) = [half for half in halves if any(poison in part.rows for part in half)]
+        others += [r for half in halves if half is not call for part in half for r in part.rows]
         steps += 1
     assert halve(call) == (call,)
-    assert Counter(r.tag for r in [*innocent, guilty]) == Counter(r.tag for r in everything)
+    assert Counter(r.tag for r in [*others, poison]) == Counter(r.tag for r in everything)
     assert steps <= 11

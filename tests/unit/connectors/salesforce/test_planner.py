@@ -164,7 +164,7 @@ def test_a_release_and_its_takeover_fit_into_one_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "fate", "reason"),
+    ("policy", "status", "reason"),
     [
         (Policy(on_delete=OnDelete.KEEP), OutcomeStatus.UNCHANGED, "kept"),
         (Policy(on_delete=OnDelete.FLAG, flag_field="Gone__c"), OutcomeStatus.RELEASED, "flagged"),
@@ -172,12 +172,12 @@ def test_a_release_and_its_takeover_fit_into_one_batch() -> None:
     ],
 )
 def test_a_deletion_flags_or_keeps_where_configured(
-    policy: Policy, fate: OutcomeStatus, reason: str
+    policy: Policy, status: OutcomeStatus, reason: str
 ) -> None:
     org = PlainOrg(policy)
     org.sync(change("g/1", "ada@acme.com", last="Lovelace"))
     outcome = org.sync(gone("g/1"))["g/1"]
-    assert (outcome.status, outcome.reason) == (fate, reason)
+    assert (outcome.status, outcome.reason) == (status, reason)
     assert only(org)[KEY] == "g/1"
     assert only(org).get("Gone__c") is (True if reason == "flagged" else None)
     org.sync(change("g/1", "ada@acme.com", last="Lovelace", version=300))
