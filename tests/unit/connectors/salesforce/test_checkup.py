@@ -1,6 +1,4 @@
-"""What doctor makes of an org's answers: every fault is named, with a remedy, and what cannot be
-told is said so.
-"""
+"""The findings of doctor over an org's answers: every fault is named, and has a remedy."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,8 +33,8 @@ def described(sobject: str = "Contact", **world: Any) -> ObjectDescribe:
     return parse_describe(body(sobject, **world))
 
 
-def changed(shape: ObjectDescribe, name: str, **how: Any) -> ObjectDescribe:
-    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **how)})
+def changed(shape: ObjectDescribe, name: str, **changes: Any) -> ObjectDescribe:
+    return replace(shape, fields={**shape.fields, name: replace(shape.fields[name], **changes)})
 
 
 def without(shape: ObjectDescribe, *names: str) -> ObjectDescribe:
@@ -75,7 +73,7 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("changes", "part"),
     [
         ({"external_id": False}, "no External ID"),
         ({"unique": False, "case_sensitive": False}, "not Unique"),
@@ -87,10 +85,10 @@ def test_nothing_is_wrong_with_an_org_that_has_our_metadata(sobject: str) -> Non
     ],
 )
 def test_a_key_field_that_would_double_or_lose_people_is_a_failure(
-    how: dict[str, Any], said: str
+    changes: dict[str, Any], part: str
 ) -> None:
-    found = checkup.key_field(changed(described(), KEY, **how))
-    assert (found.status, said in found.finding, bool(found.remedy)) == (
+    found = checkup.key_field(changed(described(), KEY, **changes))
+    assert (found.status, part in found.finding, bool(found.remedy)) == (
         CheckupStatus.FAIL,
         True,
         True,
@@ -108,9 +106,11 @@ def test_a_missing_key_or_version_field_is_a_failure_and_a_missing_further_addre
     ]
 
 
-@pytest.mark.parametrize("how", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
-def test_a_version_field_that_cannot_hold_a_second_is_a_failure(how: dict[str, Any]) -> None:
-    assert checkup.version_field(changed(described(), VERSION, **how)).status is CheckupStatus.FAIL
+@pytest.mark.parametrize("changes", [{"type": "string"}, {"scale": 2}, {"precision": 9}])
+def test_a_version_field_that_cannot_hold_a_second_is_a_failure(changes: dict[str, Any]) -> None:
+    assert (
+        checkup.version_field(changed(described(), VERSION, **changes)).status is CheckupStatus.FAIL
+    )
 
 
 def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
@@ -157,7 +157,7 @@ def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
     assert (found.status, found.finding) == (CheckupStatus.FAIL, "the user may not create, edit")
 
 
-def test_the_version_rule_is_checked_to_the_letter_but_not_to_the_blank() -> None:
+def test_the_version_rule_is_compared_without_blanks() -> None:
     assert checkup.version_rule("Contact", [RULE], True).status is CheckupStatus.OK
     spaced = checkup.VERSION_FORMULA.replace(", ", ",\n   ")
     loose = {"Active": True, "Metadata": {"errorConditionFormula": spaced}}
@@ -173,7 +173,7 @@ def test_a_version_rule_that_is_missing_inactive_or_unrecognisable_is_a_failure(
 
 
 @pytest.mark.parametrize("sees_setup", [False, None])
-def test_without_the_right_to_see_the_set_up_nobody_can_tell(sees_setup: bool | None) -> None:
+def test_without_view_setup_the_version_rule_cannot_be_checked(sees_setup: bool | None) -> None:
     for found in (
         checkup.version_rule("Lead", [], sees_setup),
         checkup.lead_conversion([], sees_setup),
@@ -234,7 +234,7 @@ def test_accounts_have_to_be_seen_and_are_never_edited() -> None:
     assert (hidden.status, "become Leads" in hidden.finding) == (CheckupStatus.WARN, True)
 
 
-def test_an_org_that_says_nothing_of_its_sharing_leaves_it_open() -> None:
+def test_an_org_that_hides_its_sharing_is_reported_as_unknown() -> None:
     assert checkup.parse_sharing(None, None, None) == Sharing()
     found = checkup.visibility("Lead", Sharing())
     assert faults(found) == [
@@ -274,7 +274,8 @@ def test_a_field_that_is_written_only_to_new_records_need_not_be_editable() -> N
 def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> None:
     on = {"CountryCode": {"type": "picklist"}, "StateCode": {"type": "picklist"}}
     places = parse_mapping(
-        '[lead]\nCountry = "physical_addresses[work].country"\nState = "physical_addresses[work].state"'
+        '[lead]\nCountry = "physical_addresses[work].country"\n'
+        'State = "physical_addresses[work].state"'
     )
     found = faults(checkup.mapped_fields(described("Lead", fields={"Lead": on}), places))
     assert found == [("Lead.Country", CheckupStatus.WARN), ("Lead.State", CheckupStatus.WARN)]
@@ -284,7 +285,7 @@ def test_countries_that_are_picklists_are_warned_of_where_they_are_mapped() -> N
     )
 
 
-def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
+def test_a_reference_field_takes_a_constant_and_no_value_of_a_contact() -> None:
     owner = parse_mapping('[lead]\nOwnerId = { constant = "0055g0000000001AAA" }')
     assert faults(checkup.mapped_fields(described("Lead"), owner)) == []
     assert faults(
@@ -293,7 +294,7 @@ def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constant", "how", "status"),
+    ("constant", "changes", "status"),
     [
         ('"Web"', {"restricted_picklist": True}, None),
         ('"Address book"', {"restricted_picklist": True}, CheckupStatus.FAIL),
@@ -303,16 +304,16 @@ def test_a_reference_takes_a_constant_and_nothing_that_a_contact_says() -> None:
     ],
 )
 def test_a_constant_that_the_field_would_refuse_is_named(
-    constant: str, how: dict[str, Any], status: CheckupStatus | None
+    constant: str, changes: dict[str, Any], status: CheckupStatus | None
 ) -> None:
     mapping = parse_mapping(f"[lead]\nLeadSource = {{ constant = {constant} }}")
-    found = faults(checkup.mapped_fields(changed(described("Lead"), "LeadSource", **how), mapping))
+    found = faults(
+        checkup.mapped_fields(changed(described("Lead"), "LeadSource", **changes), mapping)
+    )
     assert found == ([] if status is None else [("Lead.LeadSource", status)])
 
 
-def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact_may_lack_a_warning() -> (
-    None
-):
+def test_an_unmapped_required_field_is_a_failure_and_one_that_may_be_empty_a_warning() -> None:
     shape = described()
     region = FieldDescribe(
         "Region__c", "string", length=20, createable=True, updateable=True, nillable=False
@@ -334,7 +335,7 @@ def test_a_required_field_that_nothing_fills_is_a_failure_and_one_that_a_contact
     )
 
 
-def test_several_record_types_are_a_choice_that_somebody_has_to_make() -> None:
+def test_several_usable_record_types_are_warned_of() -> None:
     types = [{"name": "Partner"}, {"name": "Customer", "default": True}]
     several = body("Contact", record_types={"Contact": types})
     found = checkup.record_types(several, FieldMapping())
@@ -365,7 +366,7 @@ def test_person_accounts_are_warned_of() -> None:
     assert checkup.person_accounts(with_people).status is CheckupStatus.WARN
 
 
-def test_duplicate_rules_that_refuse_are_told_from_those_that_only_alert() -> None:
+def test_duplicate_rules_that_block_are_warned_of_and_those_that_alert_are_not() -> None:
     alerting = {
         "name": "Soft",
         "active": True,
@@ -414,7 +415,7 @@ def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
         (1100, CheckupStatus.FAIL),
     ],
 )
-def test_calls_that_run_out_are_told_before_the_sink_waits(
+def test_calls_that_run_out_are_reported_before_the_sink_waits(
     used: int, status: CheckupStatus
 ) -> None:
     assert checkup.daily_calls(Usage(used, 1000), 0.1).status is status
@@ -428,7 +429,7 @@ def test_the_reserve_is_the_configured_one() -> None:
     assert checkup.daily_calls(Usage(1000, 1000), 0.0).status is CheckupStatus.FAIL
 
 
-def test_calls_that_nobody_knows_are_no_failure() -> None:
+def test_an_unknown_number_of_calls_is_no_failure() -> None:
     assert checkup.daily_calls(None, 0.1).status is CheckupStatus.WARN
 
 

@@ -1,4 +1,4 @@
-"""Logging in: the three flows, one login for many callers, and no secret where people can read it."""
+"""Logging in: the three flows, one login for many callers, and no secret in any text."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -205,7 +205,7 @@ Answer = Callable[[int, httpx.Request], httpx.Response]
 
 
 class Logins:
-    """A token endpoint that counts, and answers when told to."""
+    """A token endpoint that counts, and answers when the test lets it."""
 
     def __init__(self) -> None:
         self.forms: list[dict[str, list[str]]] = []

@@ -1,4 +1,4 @@
-"""The table of Salesforce's errors, with the bodies that were documented or recorded."""
+"""What each error of Salesforce means, with bodies that were documented or recorded."""
 
 from typing import Any
 
@@ -42,7 +42,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     (
         row_error(
             "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
-            "Rollup: execution of AfterUpdate caused by: System.DmlException: Update failed. First exception on row 0; "
+            "Rollup: execution of AfterUpdate caused by: System.DmlException: Update failed. "
+            "First exception on row 0; "
             "first error: UNABLE_TO_LOCK_ROW, unable to obtain exclusive access to this record: []",
         ),
         Action.RETRY_ROW,
@@ -64,7 +65,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     (
         row_error(
             "ALL_OR_NONE_OPERATION_ROLLED_BACK",
-            "Record rolled back because not all records were valid and the request was using AllOrNone header",
+            "Record rolled back because not all records were valid and the request was using "
+            "AllOrNone header",
         ),
         Action.RETRY_ROW,
         "all_or_none_operation_rolled_back",
@@ -72,7 +74,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     (
         row_error(
             "PROCESSING_HALTED",
-            "The transaction was rolled back since another operation in the same transaction failed.",
+            "The transaction was rolled back since another operation in the same transaction "
+            "failed.",
         ),
         Action.RETRY_ROW,
         "processing_halted",
@@ -181,7 +184,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     (
         row_error(
             "INVALID_FIELD_FOR_INSERT_UPDATE",
-            "Unable to create/update fields: MobilePhone. Please check the security settings of this field and verify "
+            "Unable to create/update fields: MobilePhone. Please check the security settings of "
+            "this field and verify "
             "that it is read/write for your profile or permission set.",
             ["MobilePhone"],
         ),
@@ -230,7 +234,8 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
     (
         row_error(
             "INVALID_FIELD",
-            "Foreign key external ID: 0116 not found for field Invoice_External_Id__c in entity Line__c",
+            "Foreign key external ID: 0116 not found for field Invoice_External_Id__c in entity "
+            "Line__c",
         ),
         Action.DEAD_LETTER,
         "",
@@ -442,6 +447,7 @@ def test_a_taken_unique_value_names_the_record_that_holds_it() -> None:
 
 HTML = "<html><head><title>Down for maintenance</title></head></html>"
 
+
 REQUESTS: list[tuple[int, Any, Action, str]] = [
     (200, {"compositeResponse": []}, Action.DONE, "done"),
     (200, HTML, Action.PAUSE, "not_json"),
@@ -561,7 +567,8 @@ REQUESTS: list[tuple[int, Any, Action, str]] = [
         400,
         [
             {
-                "message": "Cannot deserialize instance of datetime from VALUE_STRING value x or request may be missing a "
+                "message": "Cannot deserialize instance of datetime from VALUE_STRING value x "
+                "or request may be missing a "
                 "required field at [line:1, column:179]",
                 "errorCode": "JSON_PARSER_ERROR",
             }
@@ -629,7 +636,7 @@ def test_a_pause_is_raised_with_the_wait_that_salesforce_asked_for() -> None:
     assert (raised.value.reason, raised.value.retry_after) == ("maintenance", 7.0)
 
 
-def test_a_passing_fault_of_a_whole_request_pauses_and_blames_no_row() -> None:
+def test_a_temporary_fault_of_a_whole_request_pauses_and_dead_letters_no_row() -> None:
     body = [
         {
             "message": "security policies took too long to evaluate",

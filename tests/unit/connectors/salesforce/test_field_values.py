@@ -1,0 +1,171 @@
+"""The values that a contact has for the mapped fields, with fallbacks for missing names."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
+from connectors.salesforce.emails import addresses
+from connectors.salesforce.field_values import NOT_PROVIDED, bind, field_values
+from connectors.salesforce.fingerprint import fingerprint
+from connectors.salesforce.mapping_rules import FieldMapping
+
+LENGTHS = {
+    "FirstName": 40,
+    "LastName": 80,
+    "Email": 80,
+    "Phone": 40,
+    "MobilePhone": 40,
+    "Title": 128,
+    "Company": 255,
+}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+CONTACTS = st.dictionaries(
+    st.sampled_from(
+        [
+            "given_name",
+            "surname",
+            "company_name",
+            "job_title",
+            "emails",
+            "phone_numbers",
+            "source",
+            "birthday",
+            "notes",
+        ]
+    ),
+    JSON
+    | st.lists(
+        st.fixed_dictionaries({}, optional={"email": JSON, "number": JSON, "type": JSON}),
+        max_size=3,
+    ),
+)
+
+
+def described(sobject: str = "Contact", **more: FieldDescribe) -> ObjectDescribe:
+    kinds = {"Email": "email", "Phone": "phone", "MobilePhone": "phone"}
+    fields = {
+        name: FieldDescribe(
+            name, kinds.get(name, "string"), length=length, createable=True, updateable=True
+        )
+        for name, length in LENGTHS.items()
+        if sobject == "Lead" or name != "Company"
+    }
+    return ObjectDescribe(sobject, fields | more, createable=True, updateable=True, queryable=True)
+
+
+def wanted(
+    contact: Any,
+    sobject: str = "Contact",
+    mapping: FieldMapping | None = None,
+    address: str | None = None,
+    more: dict[str, FieldDescribe] | None = None,
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    counted: list[tuple[str, str]] = []
+    found = field_values(
+        bind(mapping or FieldMapping(), described(sobject, **(more or {}))),
+        contact,
+        address,
+        lambda what, where: counted.append((what, where)),
+    )
+    return {name: value.value for name, value in found.items()}, counted
+
+
+def test_the_seven_standard_fields_are_mapped_by_default() -> None:
+    contact = {
+        "given_name": " Ada ",
+        "surname": "Lovelace",
+        "company_name": "Acme",
+        "job_title": "Engineer",
+        "emails": [{"email": "ada@acme.example"}],
+        "phone_numbers": [
+            {"number": "+1 555 0101", "type": "mobile"},
+            {"number": "+1 555 0102", "type": "workFax"},
+            {"number": "+1 555 0103", "type": "work"},
+        ],
+    }
+    assert {rule.field for rule in FieldMapping().lead} == LENGTHS.keys()
+    assert wanted(contact, "Lead", address="ada@acme.example")[0] == {
+        "FirstName": "Ada",
+        "LastName": "Lovelace",
+        "Phone": "+1 555 0103",
+        "MobilePhone": "+1 555 0101",
+        "Title": "Engineer",
+        "Company": "Acme",
+    }
+
+
+@pytest.mark.parametrize(
+    ("contact", "address", "last", "company"),
+    [
+        ({"surname": "Lovelace", "company_name": "Acme"}, "ada@acme.example", "Lovelace", "Acme"),
+        ({"surname": "  ", "company_name": ""}, "ada@acme.example", "ada", "acme.example"),
+        (
+            {"surname": None, "emails": None, "phone_numbers": None},
+            None,
+            NOT_PROVIDED,
+            NOT_PROVIDED,
+        ),
+        ({}, "ada@not valid", "ada", "not valid"),
+    ],
+)
+def test_a_missing_name_falls_back_to_the_address_and_then_to_what_salesforce_writes(
+    contact: dict[str, Any], address: str | None, last: str, company: str
+) -> None:
+    values, _ = wanted(contact, "Lead", address=address)
+    assert (values["LastName"], values["Company"]) == (last, company)
+
+
+def test_values_are_cut_to_the_described_length_and_counted() -> None:
+    values, counted = wanted({"given_name": "x" * 300, "surname": "y" * 80})
+    assert values["FirstName"] == "x" * 40
+    assert counted == [("cut", "Contact.FirstName")]
+
+
+def test_fields_that_are_hidden_from_our_user_are_named_and_not_sent() -> None:
+    shape = described()
+    hidden = ObjectDescribe(
+        "Contact", {name: field for name, field in shape.fields.items() if name != "Title"}
+    )
+    bound = bind(FieldMapping(), hidden)
+    assert bound.missing == ("Title",)
+    assert "Title" not in field_values(
+        bound, {"surname": "x", "job_title": "y"}, None, lambda _what, _where: None
+    )
+
+
+@given(CONTACTS)
+def test_no_json_breaks_the_mapping(contact: dict[str, Any]) -> None:
+    values, _ = wanted(contact, "Lead")
+    assert values["LastName"]
+    assert all(isinstance(value, str) and value == value.strip() for value in values.values())
+    addresses(contact)
+    fingerprint(FieldMapping(), contact)
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        {"surname": "\ud800"},
+        {"surname": 10**30},
+        {"emails": json.loads("[" * 900 + "]" * 900)},
+        {"emails": {"email": "x"}},
+        {"phone_numbers": [[[]], 7, None]},
+    ],
+)
+def test_odd_json_has_a_fingerprint_and_a_last_name(contact: dict[str, Any]) -> None:
+    assert len(fingerprint(FieldMapping(), contact)) == 16
+    assert wanted(contact)[0]["LastName"]

@@ -1,0 +1,198 @@
+"""Rows are packed into Composite calls within Salesforce's limits, and none is lost."""
+
+from collections import Counter
+from typing import Any, get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.salesforce.api.composite import (
+    composite_body,
+)
+from connectors.salesforce.org_fields import KEY_FIELD
+from connectors.salesforce.packing import PackLimits, halve, pack
+from connectors.salesforce.rows import Collection, Op, WriteRow, collection_subrequest
+
+
+def part(reference: str | None, status: int = 200, body: Any = None) -> dict[str, Any]:
+    return {"body": body, "httpHeaders": {}, "httpStatusCode": status, "referenceId": reference}
+
+
+def row(
+    number: int,
+    sobject: str = "Contact",
+    op: Op = "upsert",
+    account: str | None = None,
+    *people: str,
+) -> WriteRow:
+    identity = {"Id": f"record{number}"} if op == "update" else {KEY_FIELD: f"g/{number}"}
+    return WriteRow(sobject, op, identity, account, frozenset(people), number)
+
+
+def test_a_thousand_rows_are_one_call() -> None:
+    rows = [row(number, "Contact" if number % 5 else "Lead") for number in range(1000)]
+    packed = pack(rows)
+    ((call,),) = packed.groups
+    assert sorted((part.sobject, len(part.rows)) for part in call) == [("Contact", 200)] * 4 + [
+        ("Lead", 200)
+    ]
+    assert not packed.leftovers
+
+
+def test_rows_of_one_account_lie_side_by_side() -> None:
+    rows = [row(number, account=f"00{number % 7}") for number in range(70)]
+    ((call,),) = pack(rows).groups
+    accounts = [packed_row.account_id for part in call for packed_row in part.rows]
+    assert accounts == sorted(accounts, key=str)
+
+
+def test_as_few_rows_as_possible_are_left_over_when_one_call_is_not_enough() -> None:
+    odd = [row(1, "Lead", "update"), row(2, "Contact", "update"), row(3, "Lead")]
+    many = [row(number) for number in range(10, 1010)]
+    packed = pack([many[0], *odd, *many[1:]], PackLimits(calls=1))
+    assert [len(call) for group in packed.groups for call in group] == [5]
+    assert [left.tag for left in packed.leftovers] == [1, 2, 3]
+
+
+def test_a_leftover_that_comes_first_is_taken_into_the_next_call() -> None:
+    odd = row(1, "Lead", "update")
+    packed = pack([odd, *(row(number) for number in range(10, 1010))], PackLimits(calls=1))
+    assert odd not in packed.leftovers
+    assert len(packed.leftovers) == 200
+
+
+def test_a_record_that_two_contacts_update_is_in_a_call_once() -> None:
+    first = WriteRow("Contact", "update", {"Id": "record"}, tag=1)
+    second = WriteRow("Contact", "update", {"Id": "record"}, tag=2)
+    packed = pack([first, second])
+    assert [
+        [[r.tag for part in call for r in part.rows] for call in group] for group in packed.groups
+    ] == [[[1], [2]]]
+
+
+def test_one_account_with_more_rows_than_a_call_goes_call_after_call() -> None:
+    packed = pack([row(number, account="001") for number in range(2500)])
+    assert [
+        [sum(len(part.rows) for part in call) for call in group] for group in packed.groups
+    ] == [[1000, 1000, 500]]
+
+
+def test_calls_without_a_common_account_or_person_may_go_side_by_side() -> None:
+    packed = pack(
+        [row(number, "Contact", "upsert", f"account{number % 286}") for number in range(2002)]
+    )
+    assert [len(group) for group in packed.groups] == [1, 1, 1]  # accounts of seven rows stay whole
+
+
+tokens = st.integers(0, 12)
+
+
+rows_of_any_kind = st.lists(
+    st.builds(
+        lambda identity, sobject, op, account, people: (identity, sobject, op, account, people),
+        st.integers(0, 40),
+        st.sampled_from(["Contact", "Lead"]),
+        st.sampled_from(get_args(Op)),
+        st.none() | tokens.map("001{}".format),
+        st.frozensets(tokens.map("person{}".format), max_size=2),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200)
+@given(rows_of_any_kind, st.integers(1, 5), st.integers(1, 6), st.none() | st.integers(1, 3))
+def test_packing_loses_no_row_and_respects_every_limit(
+    made: list[Any], collections: int, size: int, calls: int | None
+) -> None:
+    rows = [
+        WriteRow(
+            sobject,
+            op,
+            {"Id" if op == "update" else KEY_FIELD: f"{op}{identity}"},
+            account,
+            people,
+            place,
+        )
+        for place, (identity, sobject, op, account, people) in enumerate(made)
+    ]
+    packed = pack(rows, PackLimits(collections, size, calls))
+    sent = [call for group in packed.groups for call in group]
+
+    # every row is in exactly one place
+    places = Counter(r.tag for call in sent for part in call for r in part.rows)
+    places.update(left.tag for left in packed.leftovers)
+    assert places == Counter(range(len(rows)))
+    assert [left.tag for left in packed.leftovers] == sorted(left.tag for left in packed.leftovers)
+
+    # nothing is left over but by the limit of calls, and the first row goes first
+    assert len(sent) <= calls if calls is not None else not packed.leftovers
+    assert not rows or any(r.tag == 0 for part in sent[0] for r in part.rows)
+
+    for call in sent:
+        assert 1 <= len(call) <= collections
+        identities = [next(iter(r.fields.values())) for part in call for r in part.rows]
+        assert len(set(identities)) == len(identities)
+        for part in call:
+            assert 1 <= len(part.rows) <= size
+            assert {(r.sobject, r.op) for r in part.rows} == {(part.sobject, part.op)}
+            accounts = [r.account_id or "" for r in part.rows]
+            assert accounts == sorted(accounts)
+
+    # groups that may be in flight side by side share no Account, no person, no record
+    claims = [
+        {
+            claim
+            for call in group
+            for part in call
+            for r in part.rows
+            for claim in (r.account_id, next(iter(r.fields.values())), *r.people)
+            if claim
+        }
+        for group in packed.groups
+    ]
+    for place, claim in enumerate(claims):
+        assert all(claim.isdisjoint(other) for other in claims[place + 1 :])
+
+
+@settings(max_examples=50)
+@given(rows_of_any_kind)
+def test_whatever_is_packed_can_be_sent(made: list[Any]) -> None:
+    rows = [
+        WriteRow(
+            sobject, op, {"Id" if op == "update" else KEY_FIELD: f"{op}{identity}"}, account, people
+        )
+        for identity, sobject, op, account, people in made
+    ]
+    for group in pack(rows, PackLimits(rows=5)).groups:
+        for call in group:
+            composite_body(
+                [collection_subrequest(part, f"r{n}") for n, part in enumerate(call)], "62.0"
+            )
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=5), st.data())
+def test_halving_isolates_a_poison_row_and_loses_none(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    call = tuple(
+        Collection(
+            "Lead", "upsert", tuple(row(1000 * place + number, "Lead") for number in range(size))
+        )
+        for place, size in enumerate(sizes)
+    )
+    everything = [r for part in call for r in part.rows]
+    poison = data.draw(st.sampled_from(everything))
+    others: list[WriteRow] = []
+    steps = 0
+    while sum(len(part.rows) for part in call) > 1:
+        halves = halve(call)
+        assert [r for half in halves for part in half for r in part.rows] == [
+            r for part in call for r in part.rows
+        ]
+        (call,) = [half for half in halves if any(poison in part.rows for part in half)]
+        others += [r for half in halves if half is not call for part in half for r in part.rows]
+        steps += 1
+    assert halve(call) == (call,)
+    assert Counter(r.tag for r in [*others, poison]) == Counter(r.tag for r in everything)
+    assert steps <= 11
