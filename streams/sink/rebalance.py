@@ -102,7 +102,7 @@ class RebalanceListener:
             except OffsetOutOfRange as error:
                 raise StartOutOfRange(str(error)) from error
             except KafkaException as error:
-                reason = f"kafka does not say where to start: {error.args[0].str()}"
+                reason = f"kafka did not say at which offset to start: {error.args[0].str()}"
                 log.warning("start offset not known", error=error.args[0].str())
                 self._health.waiting(reason)
                 if time.monotonic() > deadline:

@@ -50,7 +50,8 @@ async def test_a_coordinator_that_does_not_answer_is_waited_for() -> None:
         sink.consumer.refuse = 2
         sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
         await sink.until(
-            lambda: "kafka does not say where to start" in sink.health.waiting_for, "it says so"
+            lambda: "kafka did not say at which offset to start" in sink.health.waiting_for,
+            "it says so",
         )
         sink.offer("g/bob", 1, {})
         await sink.until_committed()
