@@ -344,7 +344,8 @@ def test_a_requested_contact_that_does_not_exist_is_published_as_deleted(start: 
 def test_the_clock_of_nylas_decides_whether_a_contact_was_read_too_early(start: Start) -> None:
     harness = start({"grants": [grant("g1", people(1))]})
     harness.nylas.call("POST", "/_sim/clock", {"offset": -4})
-    harness.reader()
+    reader = harness.reader()
+    wait_until(lambda: is_active(reader), "it is active", 60)
     asked = int(time.time()) + 1
     harness.refetch(asked, "g1/c0")
     wait_until(harness.events, "it is read", 40)
