@@ -76,7 +76,7 @@ def main(context: click.Context) -> None:
 
 @main.command()
 def bridge() -> None:
-    """Receives the webhooks of Nylas and publishes them to contacts.events."""
+    """Receives webhooks and publishes them to contacts.events."""
     from streams.bridge.process import run
 
     process = _start_stage("bridge")
@@ -93,7 +93,7 @@ def bridge() -> None:
 
 @main.command()
 def reader() -> None:
-    """Reads address books from Nylas, and single contacts that have to be read again."""
+    """Reads address books and single contacts from Nylas."""
     from streams.reader.process import run
 
     process = _start_stage("reader")
@@ -110,7 +110,7 @@ def reader() -> None:
 
 @main.command()
 def dedupe() -> None:
-    """Drops stale and repeated events, and forwards real changes to contacts.changes."""
+    """Drops stale and repeated events; forwards real changes."""
     from streams.dedupe.process import run
 
     process = _start_stage("dedupe")
@@ -208,11 +208,11 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
 @click.argument("file", type=click.File())
 @click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
 def suppress(*, file: TextIO, dry_run: bool) -> None:
-    """Adds people to the suppression list, so that nothing is written about them again.
+    """Adds people who must never be written to Salesforce again.
 
     FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line.
-    PEOPLE_SUPPRESSION_LIST names the list. It is created when it does not exist, and holds only
-    salted hashes. The sink reads a change within a second. Only counts are printed.
+    PEOPLE_SUPPRESSION_LIST names the suppression list. It is created when it does not exist, and
+    holds only salted hashes. The sink reads a change within a second. Only counts are printed.
     """
     from connectors.salesforce.suppression import SuppressionError
     from streams.commands.suppress import NotAPerson, add, read
@@ -301,7 +301,7 @@ def reconcile(
     dry_run: bool,
     max_delete_share: float | None,
 ) -> None:
-    """Has the reader compare whole address books with what was synced before.
+    """Has the reader compare address books with what was synced.
 
     It publishes what changed, deletes what is missing, and offers contacts again that had only
     filled blanks in another contact's record.
@@ -327,9 +327,9 @@ def reconcile(
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """Lists the backfills and reconciles of the last two weeks; follows or cancels one.
+    """Lists, follows and cancels backfills and reconciles.
 
-    The newest run is the last in the list.
+    Without a subcommand it lists the runs of the last two weeks, the newest last.
     """
     if context.invoked_subcommand is None:
         from streams.commands.runs import list_runs
@@ -434,7 +434,7 @@ def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: b
 
 @main.group()
 def grants() -> None:
-    """The grants of the Nylas application: which address books are connected."""
+    """Shows the grants: which address books are connected."""
 
 
 @grants.command(name="list")
@@ -447,7 +447,7 @@ def grants_list() -> None:
 
 @main.group()
 def topics() -> None:
-    """The Kafka topics: create them, or check them against their policies."""
+    """Creates the Kafka topics, or checks their policies."""
 
 
 @topics.command(name="create")
@@ -519,9 +519,9 @@ def simulate_salesforce(listen: str, world: Path | None) -> None:
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
 def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
-    """Runs the whole product on this machine and reports what each stage did.
+    """Runs the whole product on this machine, without an account.
 
-    It needs no account: Nylas and Salesforce are simulated.
+    Nylas and Salesforce are simulated. It reports what each stage did.
     """
     from streams.demo.runner import run
 
