@@ -182,7 +182,9 @@ def prose(document: str) -> str:
 def code_spans(document: str) -> list[str]:
     """What stands between backticks outside of code blocks, on one line each."""
     paragraphs = re.split(r"\n\s*\n|\n(?=\|)", prose(document))
-    return [" ".join(span.split()) for part in paragraphs for span in re.findall(r"`([^`]+)`", part)]
+    return [
+        " ".join(span.split()) for part in paragraphs for span in re.findall(r"`([^`]+)`", part)
+    ]
 
 
 def code_lines(document: str) -> list[str]:

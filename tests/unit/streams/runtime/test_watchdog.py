@@ -2,7 +2,6 @@
 the probe of one that does nothing.
 """
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from streams.metrics import DedupeMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.watchdog import Watchdog
-from tests.support.paths import ROOT
 
 
 class Died(BaseException):
@@ -77,13 +75,6 @@ def test_death_runs_nothing_more_and_says_why() -> None:
     assert ended.returncode == ExitCode.RECORDS_MISSING
     assert "what is missing" in ended.stdout + ended.stderr
     assert "acknowledged" not in ended.stdout
-
-
-def test_the_readme_tells_every_exit_code() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition("<!-- exits -->")[2].partition("<!-- /exits -->")[0]
-    told = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \| \S.* \|$", table, re.MULTILINE)
-    assert told == [(str(code.value), code.name.lower()) for code in ExitCode]
 
 
 def test_a_worker_unheard_for_half_its_session_publishes_nothing_more() -> None:
