@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check faults bench lock clean
+.PHONY: help demo test check docs faults bench lock clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED) ## write the tables that are generated from the code into the documents
+	@$(BIN)/python -m tests.support.docs --write
 
 # The storms run whatever the tests say, and the target fails at the end. Some 550,000 distinct notifications in all.
 STORM := $(BIN)/python -m tests.faults.harness.storm

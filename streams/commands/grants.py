@@ -1,4 +1,4 @@
-"""`contactstream grants`: which address books are connected."""
+"""The command grants: which address books are connected."""
 
 from connectors.nylas.grants import unreadable
 from streams.commands.nylas_application import administration, call

@@ -1,4 +1,4 @@
-"""`contactstream plan`: what the sink would write for some changes, field by field.
+"""The command plan: what the sink would write for some changes, field by field.
 
 Nothing is written to Salesforce.
 """

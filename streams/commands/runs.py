@@ -1,4 +1,4 @@
-"""`contactstream backfill`, `reconcile` and `runs`: starts, lists, follows and cancels runs."""
+"""The commands backfill, reconcile and runs: starts, lists, follows and cancels runs."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""`contactstream suppress`: adds people who asked to be erased to the suppression list.
+"""The command suppress: adds people who asked to be erased to the suppression list.
 
 Their addresses and contact keys are stored as hashes, and are never printed.
 """

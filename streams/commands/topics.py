@@ -1,4 +1,4 @@
-"""`contactstream topics`: creates the topics, or compares them with their policies."""
+"""The command topics: creates the topics, or compares them with their policies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

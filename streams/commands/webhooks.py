@@ -1,4 +1,4 @@
-"""`contactstream webhooks`: the webhook destinations at Nylas, and their signing secrets."""
+"""The command webhooks: the webhook destinations at Nylas, and their signing secrets."""
 
 import os
 import time

@@ -18,8 +18,8 @@ from streams.events import Kind, change_headers
 from streams.kafka.admin import create
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from tests.support.docs import block
 from tests.support.kafka import Kafka
-from tests.support.paths import ROOT
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
@@ -507,7 +507,7 @@ def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> Non
     assert org.run("-", given=b"").stdout == "no changes\n"
 
 
-def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
+def test_the_documents_show_what_is_really_printed(org: Org) -> None:
     org.is_now({"contacts": [held(Title="Countess") | {KEY: "g1/ada"}]})
     desk = {"id": "desk", "grant_id": GRANT, "emails": [{"email": "info@acme.example"}]}
     bob = {
@@ -518,13 +518,8 @@ def test_the_readme_shows_what_is_really_printed(org: Org) -> None:
     }
     lines = [updated(ada("ada")), updated(bob), updated(desk)]
     result = org.run("-", given=b"\n".join(json.dumps(line).encode() for line in lines))
-    shown = (
-        (ROOT / "README.md")
-        .read_text()
-        .partition("<!-- plan -->")[2]
-        .partition("<!-- /plan -->")[0]
-    )
-    assert [line.strip() for line in shown.strip().splitlines()[1:-1]] == [
+    shown = block("deploy/docs/run-for-real.md", "plan")
+    assert [line.strip() for line in shown.splitlines()[1:-1]] == [
         line.strip() for line in result.stdout.splitlines()
     ]
 

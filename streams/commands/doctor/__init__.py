@@ -1,1 +1,1 @@
-"""`contactstream doctor`: checks what a deployment depends on; `command` is the entry point."""
+"""The command doctor: checks what a deployment depends on; `command` is the entry point."""

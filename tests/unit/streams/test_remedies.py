@@ -1,4 +1,4 @@
-"""Every command that a message or the README tells an operator to run exists."""
+"""Every command that the code or a document tells an operator to run exists."""
 
 import ast
 import re
@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from connectors.nylas.administration import check
 from streams.cli import main
+from tests.support.docs import code_lines, code_spans, documents
 from tests.support.paths import ROOT
 
 NAMED = re.compile(r"contactstream( [a-z][\w-]*(?: [\w.:/={}-]*[\w}])*)")
@@ -50,14 +51,15 @@ def commands_in_the_code() -> Iterator[tuple[str, str]]:
                     yield file.relative_to(ROOT).as_posix(), command
 
 
-def commands_in_the_readme() -> Iterator[tuple[str, str]]:
-    text = (ROOT / "README.md").read_text()
-    for span in re.findall(r"`([^`\n]*contactstream [^`]+)`", text):
-        for command in commands(" ".join(span.split())):
-            yield "README.md", command
+def commands_in_the_documents() -> Iterator[tuple[str, str]]:
+    for document in documents():
+        typed = [line.partition(" #")[0] for line in code_lines(document)]
+        for text in code_spans(document) + typed:
+            for command in commands(text):
+                yield document, command
 
 
-COMMANDS = sorted({*commands_in_the_code(), *commands_in_the_readme()})
+COMMANDS = sorted({*commands_in_the_code(), *commands_in_the_documents()})
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_texts_are_found() -> None:
     assert ("connectors/nylas/administration.py", "reconcile --all") in COMMANDS
     assert ("README.md", "topics create") in COMMANDS
+    assert ("deploy/docs/run-for-real.md", "topics check") in COMMANDS
     assert commands("then: contactstream reconcile --all, and `contactstream plan FILE`.") == [
         "reconcile --all",
         "plan FILE",

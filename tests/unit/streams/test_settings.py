@@ -14,10 +14,8 @@ from streams.settings import (
     SettingsError,
     SinkSettings,
     load,
-    reference,
     unknown_variables,
 )
-from tests.support.paths import ROOT
 
 
 def test_every_group_has_usable_defaults() -> None:
@@ -139,11 +137,3 @@ def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
     with pytest.raises(SettingsError) as caught:
         load(KafkaSettings, {"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "none"})
     assert "hunter2" not in str(caught.value)
-
-
-def test_the_readme_shows_every_setting_as_it_is() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
-    assert shown.strip() == reference(), (
-        "run: python -c 'from streams.settings import reference; print(reference())'"
-    )

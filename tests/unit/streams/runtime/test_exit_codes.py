@@ -1,11 +1,9 @@
 """A process ends itself at once and with a reason, and operators find every exit code."""
 
-import re
 import subprocess
 import sys
 
 from streams.runtime.exit_codes import ExitCode
-from tests.support.paths import ROOT
 
 
 def test_a_process_that_ends_itself_runs_nothing_more_and_logs_the_reason() -> None:
@@ -22,10 +20,3 @@ def test_a_process_that_ends_itself_runs_nothing_more_and_logs_the_reason() -> N
     assert ended.returncode == ExitCode.RECORDS_MISSING
     assert "what is missing" in ended.stdout + ended.stderr
     assert "acknowledged" not in ended.stdout
-
-
-def test_the_readme_has_every_exit_code() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition("<!-- exits -->")[2].partition("<!-- /exits -->")[0]
-    listed = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \| \S.* \|$", table, re.MULTILINE)
-    assert listed == [(str(code.value), code.name.lower()) for code in ExitCode]
