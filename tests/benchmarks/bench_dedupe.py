@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.dedupe_load import create_topics, environ
-from tests.support.kafka import Kafka, Onlooker
+from tests.support.kafka import Kafka, Observer
 from tests.support.paths import ROOT
 from tests.support.processes import Process, Processes
 
@@ -96,8 +96,8 @@ def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]
     """Events a second between the first tenth of the changes and the last, and processor
     microseconds an event.
     """
-    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
-    end = onlooker.end
+    observer = Observer(kafka, "nobody", "contacts.changes")
+    end = observer.end
 
     def spent() -> float:
         used = psutil.Process(process.pid).cpu_times()

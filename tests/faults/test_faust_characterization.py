@@ -1,9 +1,9 @@
-"""What the pinned Faust does that streams/dedupe/faust_batches.py relies on or defends against,
-each on Faust's own objects.
+"""The behaviour of the pinned Faust on which streams/dedupe/faust_batches.py relies.
 
-A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may
-have become needless, or wrong. No broker: the races are shown by driving the steps in the order
-that loses.
+Also the behaviour that it defends against. Each test uses Faust's own objects. A test with "stock"
+in its name fails when an upgrade changes Faust. Then read what changed: a defence may have become
+needless, or wrong. No test needs a broker: each race is shown by driving the steps in the order
+that loses records.
 """
 
 import asyncio
@@ -92,9 +92,10 @@ def stream_of(app: Any) -> Any:
 
 
 def message(app: Any, offset: int, value: Any = b"{}") -> ConsumerMessage:
+    generation = app.consumer_generation_id
     return ConsumerMessage(
-        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=app.consumer_generation_id
-    )  # fmt: skip
+        *("events", 0, offset, 0.0, 0, None, b"k", value, None), tp=EVENTS, generation_id=generation
+    )
 
 
 async def deliver(stream: Any, *messages: ConsumerMessage) -> None:

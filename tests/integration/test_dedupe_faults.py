@@ -1,8 +1,8 @@
 """The dedupe stage is killed, joined and left in the middle of its work; every event is accounted
 for.
 
-Workers that sleep through a takeover or die in the middle of a batch: tests/faults,
-test_sleepers.py and test_variants.py.
+Workers that are paused during a takeover or die in the middle of a batch: tests/faults,
+test_paused_processes.py and test_variants.py.
 """
 
 import pytest

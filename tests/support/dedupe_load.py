@@ -10,7 +10,7 @@ from itertools import pairwise
 import orjson
 from confluent_kafka import KafkaError, Producer
 
-from tests.support.kafka import REQUEST_SECONDS, Found, Kafka, Onlooker
+from tests.support.kafka import REQUEST_SECONDS, Found, Kafka, Observer
 from tests.support.waiting import wait_until
 
 TOPICS = (
@@ -112,33 +112,33 @@ def committed(kafka: Kafka) -> dict[int, int]:
 
 def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
     """Until the stage has committed every event."""
-    onlooker = Onlooker(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
+    observer = Observer(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
     try:
         wait_until(
-            lambda: sum(max(0, each) for each in onlooker.committed().values()) >= sent,
+            lambda: sum(max(0, each) for each in observer.committed().values()) >= sent,
             f"{sent} events committed",
             seconds,
         )
     finally:
-        onlooker.close()
+        observer.close()
 
 
 def changes_end(kafka: Kafka) -> int:
     """How many records contacts.changes has taken so far."""
-    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    observer = Observer(kafka, "nobody", "contacts.changes")
     try:
-        return onlooker.end()
+        return observer.end()
     finally:
-        onlooker.close()
+        observer.close()
 
 
 def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
     """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
-    onlooker = Onlooker(kafka, "nobody", "contacts.changes")
+    observer = Observer(kafka, "nobody", "contacts.changes")
     try:
-        wait_until(lambda: onlooker.end() >= records, f"{records} changes", seconds)
+        wait_until(lambda: observer.end() >= records, f"{records} changes", seconds)
     finally:
-        onlooker.close()
+        observer.close()
 
 
 class Load:

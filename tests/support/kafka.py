@@ -181,18 +181,17 @@ class Kafka:
         """The committed offset of each partition; -1001 without a commit. Raises KafkaException
         while no coordinator answers.
         """
-        onlooker = Onlooker(self, group, topic)
+        observer = Observer(self, group, topic)
         try:
-            return onlooker.committed()
+            return observer.committed()
         finally:
-            onlooker.close()
+            observer.close()
 
 
-class Onlooker:
-    """Asks again and again what a group has committed of a topic and where that ends, with one
-    client.
+class Observer:
+    """Reads what a group has committed of a topic and where the topic ends, with one client.
 
-    The admin client's list_offsets takes three seconds now and then.
+    Made once for many requests. The admin client's list_offsets sometimes takes three seconds.
     """
 
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:

@@ -442,7 +442,7 @@ def commit_past_gap() -> None:
 
 
 def last_offset_wins() -> None:
-    """Of several changes of a contact in a batch the sink keeps the last one, whatever its version."""
+    """Of several changes of a contact in a batch the sink keeps the last, whatever its version."""
     from streams.sink.batching import PendingChanges
 
     add = PendingChanges.add
