@@ -13,11 +13,23 @@ from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.tcp_proxy import TcpProxy
 
+BROKER_FIXTURES = {"kafka_server", "own_broker", "proxied_broker"}
+
 # The time of an example shows nothing: brokers and other workers use the same cores.
 settings.register_profile(
     "shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# For `make test-fast`, which chooses it with --hypothesis-profile.
+settings.register_profile("fast", settings.get_profile("shared cores"), max_examples=15)
 settings.load_profile("shared cores")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that asks for a broker, so that `-m "not kafka"` never starts one."""
+    for item in items:
+        if isinstance(item, pytest.Function) and BROKER_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.kafka)
 
 
 def _print(reason: str) -> None:

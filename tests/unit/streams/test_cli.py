@@ -16,6 +16,8 @@ from streams.cli import main
 from tests.support.paths import ROOT
 from tests.support.processes import OF_THE_MACHINE
 
+pytestmark = pytest.mark.slow
+
 STARTS_SECONDS = 60.0  # imports on a busy machine
 LOGIN = {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}
 

@@ -572,6 +572,7 @@ CHANGES = st.builds(
 BATCHES = st.lists(st.lists(CHANGES, max_size=8, unique_by=lambda one: one.key), max_size=6)
 
 
+@pytest.mark.slow
 @given(
     BATCHES,
     st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2, unique=True), max_size=3),

@@ -5,12 +5,15 @@ for whom it can.
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.nylas.simulator.world import World as Nylas
 from connectors.salesforce.simulator import World as Salesforce
 from streams.demo.world import Cast, addresses_of, cast, everyone, story, worlds
+
+pytestmark = pytest.mark.slow
 
 seeds = st.integers(min_value=0, max_value=1_000_000)
 sizes = st.integers(min_value=150, max_value=600)

@@ -440,6 +440,7 @@ rows_of_any_kind = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(rows_of_any_kind, st.integers(1, 5), st.integers(1, 6), st.none() | st.integers(1, 3))
 def test_packing_keeps_every_promise(
