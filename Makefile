@@ -47,10 +47,12 @@ bench: $(INSTALLED) ## measure speed against baselines in the same run
 
 lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--upgrade --quiet --group dev --output-file deploy/requirements.lock pyproject.toml
+		--upgrade --quiet --group dev \
+		--output-file deploy/requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment, the fetched broker and every cache
-	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .local dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The lock decides what is installed; pyproject.toml what the package and its command are.
@@ -64,7 +66,8 @@ $(INSTALLED): deploy/requirements.lock pyproject.toml
 		exit 1; }
 	@echo "installing what deploy/requirements.lock names ..." >&2
 	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r deploy/requirements.lock; \
+		uv pip install --quiet --python $(BIN)/python --require-hashes \
+			-r deploy/requirements.lock; \
 	else \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 			-r deploy/requirements.lock; \
