@@ -239,7 +239,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, changes=[*e.changes, change(2, 1, "v1")]),
     ),
-    "a refetch that nobody asked for": ("refetch_missing", ASKED, lambda e: replace(e, refetch=[])),
+    "a refetch request that is missing": (
+        "refetch_missing",
+        ASKED,
+        lambda e: replace(e, refetch=[]),
+    ),
     "a refetch for another reason": (
         "refetch_missing",
         ASKED,

@@ -37,7 +37,7 @@ CONTROL_SECONDS = 60.0  # a request to a simulator's control plane, which answer
 
 @dataclass(frozen=True)
 class StormLog:
-    """The file in which a storm notes what it did when, for whoever reads the stages' logs."""
+    """The file in which a storm notes what it did when, to read beside the logs of the stages."""
 
     file: Path
 

@@ -21,7 +21,7 @@ EXPECTED_EXITS = (
     ExitCode.NOT_ACKNOWLEDGED,
     ExitCode.NO_HEARTBEAT,
 )
-"""Any other exit code means a fault that nobody foresaw, or a record that is missing."""
+"""Any other exit code means an unforeseen fault, or a missing record."""
 
 
 @dataclass

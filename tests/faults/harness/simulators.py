@@ -87,7 +87,7 @@ async def _start(stack: AsyncExitStack, folder: Path, name: str, world: dict[str
     file.write_text(json.dumps(world))
     command = [sys.executable, "-m", "streams.cli", "simulate", name]
     options = ["--listen", "127.0.0.1:0", "--world", str(file)]
-    # Output to a file and not to a pipe, which nobody empties and which would be full one day.
+    # Output to a file: a pipe would have to be emptied all the time.
     with log.open("wb") as output:
         child = await asyncio.create_subprocess_exec(
             *child_command([*command, *options]), stdout=output, stderr=output, cwd=ROOT
