@@ -162,6 +162,7 @@ async def test_a_rolling_restart_does_not_wait_for_a_retired_worker(tmp_path: Pa
     await stays.end()
 
 
+@pytest.mark.slow
 def test_a_shifted_clock_is_ahead_by_what_the_file_holds(tmp_path: Path) -> None:
     file = tmp_path / "clock"
     file.write_text("-172800")

@@ -13,6 +13,8 @@ from tests.support.processes import Processes
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 END_SECONDS = 10.0
 SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
 

@@ -10,6 +10,8 @@ import pytest
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 STAGE = """
 import os, sys, time
 from prometheus_client import CollectorRegistry, Counter
