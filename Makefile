@@ -1,4 +1,4 @@
-# Every target sets up what it needs, on a fresh machine too; only Python 3.11 or newer has to be there.
+# Every target sets up what it needs, on a fresh machine too. Only Python 3.11 or newer is required.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,16 +7,22 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs faults bench lock clean
+.PHONY: help demo test test-fast check docs faults bench lock clean
 
 help: ## show this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
+		$(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## run the whole product on this machine and check its numbers (ARGS=--json for programs)
+demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=--json for programs)
 	@$(BIN)/contactstream demo $(ARGS)
 
 test: $(INSTALLED) ## run every test but storms and benchmarks (ARGS="-k word" for some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Property tests try fewer examples than in `make test`; see tests/conftest.py.
+test-fast: $(INSTALLED) ## run the tests that need no broker and are not slow, for the inner loop
+	$(BIN)/pytest --numprocesses 2 --hypothesis-profile fast \
+		-m "not kafka and not slow and not storm and not benchmark" $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
 	$(BIN)/ruff format --check .
@@ -27,37 +33,48 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 docs: $(INSTALLED) ## write the tables that are generated from the code into the documents
 	@$(BIN)/python -m tests.support.docs --write
 
-# The storms run whatever the tests say, and the target fails at the end. Some 550,000 distinct notifications in all.
+# The storms run even when a test has failed, and then the target fails at the end. They send about
+# 550,000 distinct notifications.
 STORM := $(BIN)/python -m tests.faults.harness.storm
 faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 	@failed=0; \
 	$(BIN)/pytest tests/faults -m "not benchmark" || failed=1; \
-	$(STORM) --seed 1 2 3 4 5 --contacts 2100 --versions 50 --rate 500 --every 4 $(ARGS) || failed=1; \
-	$(STORM) --seed 6 --nodes 3 --contacts 1000 --versions 25 --rate 150 --every 4 $(ARGS) || failed=1; \
+	$(STORM) --seed 1 2 3 4 5 --contacts 2100 --versions 50 --rate 500 --every 4 $(ARGS) \
+		|| failed=1; \
+	$(STORM) --seed 6 --nodes 3 --contacts 1000 --versions 25 --rate 150 --every 4 $(ARGS) \
+		|| failed=1; \
 	exit $$failed
 
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
 lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade --quiet \
-		--group dev --output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--upgrade --quiet --group dev \
+		--output-file deploy/requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment, the fetched broker and every cache
-	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .local dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The lock decides what is installed; pyproject.toml what the package and its command are.
 $(INSTALLED): deploy/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "contactstream needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+		{ echo "contactstream needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "no virtual environment; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+		{ rm -rf $(VENV); \
+		echo "no virtual environment; on Debian or Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; }
 	@echo "installing what deploy/requirements.lock names ..." >&2
 	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r deploy/requirements.lock; \
+		uv pip install --quiet --python $(BIN)/python --require-hashes \
+			-r deploy/requirements.lock; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+			-r deploy/requirements.lock; \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --editable .
 	@touch $@

@@ -1,6 +1,4 @@
-"""Fixtures that every suite shares: one real Apache Kafka for the whole run, a test's own topics,
-brokers, and processes.
-"""
+"""Fixtures that every suite shares: the run's Apache Kafka, a test's topics, brokers, processes."""
 
 import sys
 import uuid
@@ -15,45 +13,55 @@ from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.tcp_proxy import TcpProxy
 
-# How long an example takes is no property: brokers and other workers have the same cores.
+BROKER_FIXTURES = {"kafka_server", "own_broker", "proxied_broker"}
+
+# The time of an example shows nothing: brokers and other workers use the same cores.
 settings.register_profile(
     "shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# For `make test-fast`, which chooses it with --hypothesis-profile.
+settings.register_profile("fast", settings.get_profile("shared cores"), max_examples=15)
 settings.load_profile("shared cores")
 
 
-def _say(reason: str) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that asks for a broker, so that `-m "not kafka"` never starts one."""
+    for item in items:
+        if isinstance(item, pytest.Function) and BROKER_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.kafka)
+
+
+def _print(reason: str) -> None:
     print(reason, file=sys.stderr)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Shows what the fault tests that passed have printed: the figures that they measure, and a
-    storm's report.
-    """
-    told = [
+    """Prints the output of the passed fault tests: measured figures, and a storm's report."""
+    measured = [
         report
         for report in terminalreporter.getreports("passed")
         if report.when == "call"
         and report.nodeid.startswith("tests/faults/")
         and report.capstdout.strip()
     ]
-    if told:
+    if measured:
         terminalreporter.section("measured by the fault tests")
-        for report in told:
+        for report in measured:
             terminalreporter.line(report.nodeid)
             terminalreporter.line(report.capstdout.rstrip())
 
 
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[Served]:
-    """A real Apache Kafka, started once a run by the first kind that serves; never a stand-in."""
-    with serve(only_real=True, on_skip=_say) as served:
+    """A real Apache Kafka, started once a run in the first way that works; never Tansu."""
+    with serve(only_real=True, on_skip=_print) as served:
         yield served
 
 
 @pytest.fixture
 def kafka(kafka_server: Served) -> Iterator[Kafka]:
-    """The run's broker with a topic prefix of the test's own. Its topics are deleted at the end."""
+    """The run's broker, with a topic prefix for this test. Its topics are deleted at the end."""
     own = Kafka(kafka_server.bootstrap, f"t{uuid.uuid4().hex[:12]}.")
     yield own
     own.delete_all()
@@ -61,7 +69,7 @@ def kafka(kafka_server: Served) -> Iterator[Kafka]:
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """An Apache Kafka that the test alone has: it may stop, kill, pause and restart it."""
+    """An Apache Kafka for this test alone, which may stop, kill, pause and restart it."""
     broker = make_broker(tmp_path / "broker")
     try:
         broker.start()
@@ -72,9 +80,7 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def proxied_broker(tmp_path: Path) -> Iterator[tuple[Broker, TcpProxy]]:
-    """As `own_broker`, behind a proxy: `broker.bootstrap` goes through it, `broker.direct` around
-    it.
-    """
+    """Its own broker behind a proxy: `broker.bootstrap` goes through it, `broker.direct` not."""
     with TcpProxy() as proxy:
         broker = make_broker(tmp_path / "broker", advertised_port=proxy.port)
         proxy.target_port = broker.node.port
@@ -87,8 +93,9 @@ def proxied_broker(tmp_path: Path) -> Iterator[tuple[Broker, TcpProxy]]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts `contactstream` processes; none outlives the test. Their logs are in the test's
-    folder, and printed when it fails.
+    """Starts `contactstream` processes, and kills them when the test ends.
+
+    Their logs are in the test's folder, and are printed when the test fails.
     """
     own = Processes(tmp_path, {})
     try:

@@ -1,7 +1,8 @@
-"""What the bridge is measured against: an aiohttp handler that produces the body and awaits the
-acknowledgement, and does nothing else.
+"""The baseline of the bridge: an aiohttp handler that only produces the body to Kafka.
 
-python -m tests.benchmarks.bare_bridge BOOTSTRAP TOPIC PORT
+It awaits the acknowledgement and does nothing else.
+
+    python -m tests.benchmarks.bare_bridge BOOTSTRAP TOPIC PORT
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 
 async def serve(bootstrap: str, topic: str, port: int) -> None:
-    """Answers 200 after the acknowledgement, 503 without; ends with the process."""
+    """Answers 200 after the acknowledgement and 503 without it, until the process ends."""
     loop = asyncio.get_running_loop()
     producer = Producer(
         {

@@ -1,11 +1,11 @@
-"""The dedupe stage beside quix-streams with state and changelog: the same events, the same rule,
-the same broker, one after the other.
+"""The speed of the dedupe stage, compared with quix-streams with state and changelog.
 
     make bench ARGS=tests/benchmarks/bench_dedupe.py
 
-quix-streams wants older clients than ours, so it gets a virtual environment of its own
-(`.local/bench`, from quix.lock). Prints events a second and processor microseconds an event of
-both, and their ratio.
+Both get the same events on the same broker, one after the other, and decide by the same rule.
+quix-streams needs older clients than the stage, so it has its own virtual environment
+(`.local/bench`, from quix.lock). Prints for both the events a second and the processor microseconds
+of an event; then the ratio of the rates.
 """
 
 import os
@@ -29,17 +29,20 @@ from tests.support.processes import Process, Processes
 EVENTS = int(os.environ.get("BENCH_EVENTS", "300000"))
 PARTITIONS = 4
 RUN_SECONDS = 240.0
-KEEPS_UP = 0.8  # one run differs from the next by a tenth
-# the share of the changes that passes before the clock starts: joining a group is not what is
-# measured
-WARM = 0.1
+MIN_RATIO = 0.8  # one run differs from the next by a tenth
+# The share of the changes that passes before the clock starts, so that joining a group is not
+# measured.
+WARM_UP_SHARE = 0.1
+
+APPLICATION = "0a1b2c3d-0000-4000-8000-000000000000"
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 
 def envelopes(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Realistic envelopes of about 950 bytes: each contact three times, new, the same again, and
-    changed.
+    """Keys and realistic envelopes of about 950 bytes.
+
+    Each contact comes three times: new, unchanged, and changed.
     """
     contacts = count // 3
     for version, name in enumerate(("Ada", "Ada", "Grace")):
@@ -49,37 +52,50 @@ def envelopes(count: int) -> Iterator[tuple[bytes, bytes]]:
                 f"{contact:012}",
             )
             person = {
-                "grant_id": grant, "id": identity, "object": "contact", "given_name": name, "surname": "Example",
-                "company_name": "Example Industries", "job_title": "Head of Examples", "source": "address_book",
+                "grant_id": grant, "id": identity, "object": "contact",
+                "given_name": name, "surname": "Example", "source": "address_book",
+                "company_name": "Example Industries", "job_title": "Head of Examples",
                 "emails": [
                     {"email": f"person{contact}@example-{contact % 50}.com", "type": "work"},
                     {"email": f"p{contact}@mail.example", "type": "home"},
                 ],
-                "phone_numbers": [{"number": "+1 555 0100", "type": "work"}, {"number": "+1 555 0101", "type": "mobile"}],
-                "physical_addresses": [{"type": "work", "street_address": "1 Main St", "city": "Springfield", "country": "US"}],
-                "notes": "met at the conference, wants a call back next quarter", "web_pages": [], "im_addresses": [],
-                "groups": [{"id": "starred"}], "picture_url": "https://example.com/picture.png",
+                "phone_numbers": [
+                    {"number": "+1 555 0100", "type": "work"},
+                    {"number": "+1 555 0101", "type": "mobile"},
+                ],
+                "physical_addresses": [{
+                    "type": "work", "street_address": "1 Main St",
+                    "city": "Springfield", "country": "US",
+                }],
+                "notes": "met at the conference, wants a call back next quarter",
+                "web_pages": [], "im_addresses": [], "groups": [{"id": "starred"}],
+                "picture_url": "https://example.com/picture.png",
             }  # fmt: skip
             yield (
                 f"{grant}/{identity}".encode(),
                 orjson.dumps(
                     {
-                        "specversion": "1.0", "type": "contact.updated", "source": "/google/contacts/incremental",
-                        "id": uuid.uuid4().hex, "time": 1_700_000_000 + version, "webhook_delivery_attempt": 1,
-                        "data": {"application_id": "0a1b2c3d-0000-4000-8000-000000000000", "object": person},
+                        "specversion": "1.0", "type": "contact.updated",
+                        "source": "/google/contacts/incremental",
+                        "id": uuid.uuid4().hex, "time": 1_700_000_000 + version,
+                        "webhook_delivery_attempt": 1,
+                        "data": {"application_id": APPLICATION, "object": person},
                     }
                 ),
             )  # fmt: skip
 
 
 def fill(kafka: Kafka) -> int:
-    """Writes the events; returns how many changes they come to."""
+    """Writes the events; returns how many changes dedupe forwards of them."""
     producer = Producer(
         {
-            "bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random", "compression.type": "lz4", "linger.ms": 20,
+            "bootstrap.servers": kafka.bootstrap,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "linger.ms": 20,
             "queue.buffering.max.messages": 1_000_000,
         }
-    )  # fmt: skip
+    )
     headers: list[tuple[str, str | bytes | None]] = [
         ("origin", b"webhook"),
         ("received_ms", b"1700000000000"),
@@ -93,18 +109,19 @@ def fill(kafka: Kafka) -> int:
 
 
 def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]:
-    """Events a second between the first tenth of the changes and the last, and processor
-    microseconds an event.
+    """Events a second, and the processor microseconds of an event.
+
+    Measured from the first tenth of the changes to the last.
     """
-    onlooker = GroupObserver(kafka, "nobody", "contacts.changes")
-    end = onlooker.end
+    observer = GroupObserver(kafka, "benchmark", "contacts.changes")
+    end = observer.end
 
     def spent() -> float:
         used = psutil.Process(process.pid).cpu_times()
         return float(used.user + used.system)
 
     deadline = time.monotonic() + RUN_SECONDS
-    while (first := end()) < changes * WARM:
+    while (first := end()) < changes * WARM_UP_SHARE:
         assert process.exit_code is None, process.log[-3000:]
         assert time.monotonic() < deadline, process.log[-3000:]
         time.sleep(0.02)
@@ -118,7 +135,7 @@ def measure(kafka: Kafka, process: Process, changes: int) -> tuple[float, float]
 
 
 def quix_python() -> Path:
-    """The interpreter of an environment with quix-streams, made on first use."""
+    """The interpreter of an environment with quix-streams, which is made at the first call."""
     folder = ROOT / ".local" / "bench"
     python = folder / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
@@ -145,9 +162,8 @@ def test_the_stage_keeps_up_with_quix_streams_with_state(
     rate, processor = measure(kafka, ours, changes)
     assert ours.stop() == 0
 
-    other = Kafka(
-        kafka.bootstrap, f"{kafka.prefix}q."
-    )  # deleted with the test's own, whose prefix it shares
+    # Deleted with the test's own topics, whose prefix it shares.
+    other = Kafka(kafka.bootstrap, f"{kafka.prefix}q.")
     create_topics(other, PARTITIONS)
     fill(other)
     command = (str(python), "-m", "tests.benchmarks.quix_dedupe")
@@ -160,7 +176,8 @@ def test_the_stage_keeps_up_with_quix_streams_with_state(
     print(f"\n{EVENTS} events of {len(next(envelopes(3))[1])} bytes, {PARTITIONS} partitions")
     print(f"dedupe        {rate:8,.0f} events/s   {processor:5.1f} us of processor an event")
     print(
-        f"quix-streams  {baseline:8,.0f} events/s   {baseline_processor:5.1f} us of processor an event"
+        f"quix-streams  {baseline:8,.0f} events/s   "
+        f"{baseline_processor:5.1f} us of processor an event"
     )
     print(f"ratio         {rate / baseline:8.2f}")
-    assert rate > KEEPS_UP * baseline
+    assert rate > MIN_RATIO * baseline

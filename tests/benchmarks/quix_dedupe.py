@@ -1,11 +1,10 @@
-"""The baseline: the dedupe stage's rule on quix-streams with state and changelog, run by an
-interpreter that has it.
+"""The baseline of dedupe: its rule on quix-streams with state and changelog.
 
-    python -m tests.benchmarks.quix_dedupe <bootstrap> <prefix>
+    python -m tests.benchmarks.quix_dedupe BOOTSTRAP PREFIX
 
-It does the same for each event: parse the envelope, make the fingerprint, look the contact up,
-decide, keep the state, forward the contact. It leaves out the headers and the dead letters, which
-is in its favour.
+Run by an interpreter that has quix-streams. For each event it parses the envelope, makes the
+fingerprint, looks the contact up, decides, stores the state, and forwards the contact, as the stage
+does. It has no headers and no dead letters, which is in its favour.
 """
 
 import sys
@@ -44,7 +43,7 @@ def main(bootstrap: str, prefix: str) -> None:
         f"{prefix}contacts.changes", value_serializer="bytes", key_serializer="bytes"
     )
 
-    def news(value: bytes, state: Any) -> bytes | None:
+    def changed_contact(value: bytes, state: Any) -> bytes | None:
         notification = parse_notification(value)
         known = state.get_bytes("seen")
         event = ContactEvent(
@@ -62,7 +61,7 @@ def main(bootstrap: str, prefix: str) -> None:
         return orjson.dumps(notification.object) if forward else None
 
     frame = app.dataframe(events)
-    frame = frame.apply(news, stateful=True)
+    frame = frame.apply(changed_contact, stateful=True)
     frame = frame.filter(lambda value: value is not None)
     frame.to_topic(changes)
     app.run()

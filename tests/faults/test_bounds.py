@@ -1,4 +1,4 @@
-"""Bounds that a backlog does not move: memory, the time to stop, and the time to restore a table."""
+"""Bounds that do not grow with a backlog: memory, the time to stop, the time to restore a table."""
 
 import os
 import resource
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.broker import Broker, dying_with_parent, free_ports
+from deploy.local.broker import Broker, free_ports
 from streams.dedupe.versions import DedupeState, encode
 from streams.reader.refetch import MAX_PENDING
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.process import OVERDUE_SECONDS
 from tests.faults.harness.load import BASE, GRANT
 from tests.faults.harness.scenario import Scenario, change, event
+from tests.support.children import child_command
 from tests.support.kafka import Kafka
 from tests.support.paths import ROOT
 from tests.support.processes import Process, Processes
@@ -31,23 +32,23 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 BACKLOG = 20_000  # events: enough to fill what dedupe holds in memory
-BACKLOG_OF_THE_SINK = (
-    60_000  # changes: librdkafka fetches up to 16 MB ahead, and the sink takes up to 10,000 records
-)
-# the same people again and again, so that only the backlog grows, not what is known of people
+# changes: librdkafka fetches up to 16 MB ahead, and the sink takes up to 10,000 records
+SINK_BACKLOG = 60_000
+# The same people again and again, so that only the backlog grows, not the state of the people.
 PEOPLE = 1000
-GROWTH = 1.3  # allocators and caches breathe; ten times the backlog in memory would be far beyond
+# Allocators and caches vary so much. Ten times the backlog in memory would be far more.
+GROWTH = 1.3
 GRACE_SECONDS = 30.0
 BOOK = 2000  # contacts: ten pages
 # contacts: librdkafka fetches up to 100,000 records ahead of what the reader takes into memory
-ASKED = 120_000
+REFETCH_REQUESTS = 120_000
 SENDERS = 16
 ENDS_WITHOUT_A_BROKER = (ExitCode.STOP_OVERDUE, ExitCode.NOT_ACKNOWLEDGED, ExitCode.NO_HEARTBEAT)
 DRAIN_SECONDS = 300.0
 
 
 @pytest.fixture
-def scene(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scenario]:
+def scenario(kafka: Kafka, processes: Processes, tmp_path: Path) -> Iterator[Scenario]:
     with Scenario(kafka, processes, tmp_path) as one:
         yield one.set_up(settings={"write_log": False})
 
@@ -60,7 +61,7 @@ def peak(process: Process) -> int:
 
 
 def settled_peak(process: Process) -> int:
-    """The same, once it has not grown for a second: what is fetched ahead comes a little later."""
+    """The peak once it has not grown for a second: records fetched ahead come a little later."""
     before = 0
     while (now := peak(process)) != before:
         before = now
@@ -68,30 +69,30 @@ def settled_peak(process: Process) -> int:
     return before
 
 
-def send_backlog(scene: Scenario, stage: str, records: int, first_version: int = 1) -> None:
-    """So many records, for either stage: each person in many versions."""
+def send_backlog(scenario: Scenario, stage: str, records: int, first_version: int = 1) -> None:
+    """Writes so many records for dedupe or the sink: each person in many versions."""
     versions = range(first_version, first_version + records // PEOPLE)
     if stage == "dedupe":
-        scene.send(
+        scenario.send(
             [
                 event(number, version, f"v{version}")
                 for version in versions
                 for number in range(PEOPLE)
             ]
         )
-    else:  # of equal versions the later one wins, and so one set of headers does for all
+    else:  # of equal versions the later one wins, so that all records can have the same headers
         made = [
             change(number, 1, f"v{version}") for version in versions for number in range(PEOPLE)
         ]
-        scene.kafka.produce("contacts.changes", [record for record, _ in made], made[0][1])
+        scenario.kafka.produce("contacts.changes", [record for record, _ in made], made[0][1])
 
 
-def drain(scene: Scenario, stage: str, total: int) -> int:
-    """Peak bytes of a fresh process that works off what waits."""
+def drain(scenario: Scenario, stage: str, total: int) -> int:
+    """Starts a new process of the stage that works off its backlog; returns its peak bytes."""
     topic = {"dedupe": "contacts.events", "sink": "contacts.changes"}[stage]
-    process = scene.start(stage)
+    process = scenario.start(stage)
     began = time.monotonic()
-    scene.wait_committed(stage, topic, total, DRAIN_SECONDS)
+    scenario.wait_committed(stage, topic, total, DRAIN_SECONDS)
     largest = peak(process)
     print(f"{stage}: {total} committed, {largest // 2**20} MB, {time.monotonic() - began:.0f} s")
     assert process.stop() == 0
@@ -101,40 +102,41 @@ def drain(scene: Scenario, stage: str, total: int) -> int:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("stage", "records"),
-    [("dedupe", BACKLOG), pytest.param("sink", BACKLOG_OF_THE_SINK, marks=pytest.mark.storm)],
+    [("dedupe", BACKLOG), pytest.param("sink", SINK_BACKLOG, marks=pytest.mark.storm)],
     ids=["dedupe", "sink"],
 )
-def test_memory_does_not_grow_with_the_backlog(scene: Scenario, stage: str, records: int) -> None:
-    send_backlog(scene, stage, records)
-    small = drain(scene, stage, records)
-    send_backlog(scene, stage, 10 * records, 1 + records // PEOPLE)
-    large = drain(scene, stage, 11 * records)
+def test_memory_does_not_grow_with_the_backlog(
+    scenario: Scenario, stage: str, records: int
+) -> None:
+    send_backlog(scenario, stage, records)
+    small = drain(scenario, stage, records)
+    send_backlog(scenario, stage, 10 * records, 1 + records // PEOPLE)
+    large = drain(scenario, stage, 11 * records)
     assert large < small * GROWTH, f"{small // 2**20} MB, then {large // 2**20} MB"
 
 
-def test_a_bridge_holds_little_of_what_it_has_taken(scene: Scenario) -> None:
+def test_a_bridges_memory_does_not_grow_with_the_notifications(scenario: Scenario) -> None:
     (port,) = free_ports(1)
-    bridge = scene.start("bridge", environ={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
+    bridge = scenario.start("bridge", environ={"BRIDGE_LISTEN": f"127.0.0.1:{port}"}).wait_ready()
     _, body = event(1, 1, "first")
     peaks = []
     with ThreadPoolExecutor(SENDERS) as senders:
         for records in (300, 3000):
             statuses = senders.map(
-                lambda number: scene.notify(port, body, f"n{number}"), range(records)
+                lambda number: scenario.notify(port, body, f"n{number}"), range(records)
             )
             assert set(statuses) == {200}
             peaks.append(peak(bridge))
-    print(
-        f"bridge: {peaks[0] // 2**20} MB, then {peaks[1] // 2**20} MB, {SENDERS} notifications at a time"
-    )
+    small, large = (each // 2**20 for each in peaks)
+    print(f"bridge: {small} MB, then {large} MB, {SENDERS} notifications at a time")
     assert peaks[1] < peaks[0] * GROWTH
 
 
 def read_book(desk: ReaderHarness, grant_id: str, count: int) -> int:
-    """Peak bytes of a fresh reader that reads an address book of so many contacts."""
+    """Starts a reader that reads an address book of so many contacts; returns its peak bytes."""
     reader = desk.reader()
-    said = desk.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
-    assert f"{count} contacts" in said
+    printed = desk.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
+    assert f"{count} contacts" in printed
     largest = peak(reader)
     print(f"reader: an address book of {count} contacts, {largest // 2**20} MB")
     assert reader.stop() == 0
@@ -152,8 +154,18 @@ def test_a_readers_memory_does_not_grow_with_the_address_book(
         tmp_path,
         {"grants": [grant("g1", people(BOOK)), grant("g2", people(10 * BOOK))]},
     )
-    processes.environ["READER_MAX_LAG"] = str(100 * BOOK)  # nobody works behind this reader
+    # No dedupe and no sink runs, and the reader must not wait for them.
+    processes.environ["READER_MAX_LAG"] = str(100 * BOOK)
     assert read_book(desk, "g2", 10 * BOOK) < read_book(desk, "g1", BOOK) * GROWTH
+
+
+def wait_until_full(reader: Process) -> None:
+    """Waits until the reader has taken as many requests into memory as it ever does."""
+    wait_until(
+        lambda: reader.metric("contactstream_reader_refetch_pending") >= MAX_PENDING,
+        "the reader has taken as many requests as it takes",
+        90.0,
+    )
 
 
 @pytest.mark.storm
@@ -163,38 +175,36 @@ def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_a
 ) -> None:
     desk = ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
     peaks = []
-    for first, records in ((0, ASKED), (ASKED, 9 * ASKED)):
-        for start in range(first, first + records, ASKED):
+    for first, records in ((0, REFETCH_REQUESTS), (REFETCH_REQUESTS, 9 * REFETCH_REQUESTS)):
+        for start in range(first, first + records, REFETCH_REQUESTS):
             desk.refetch(
                 time.time() + 3600,
-                *[f"g1/{'x' * 30}{number}" for number in range(start, start + ASKED)],
+                *[f"g1/{'x' * 30}{number}" for number in range(start, start + REFETCH_REQUESTS)],
             )
         reader = desk.reader()
-        wait_until(
-            lambda: reader.metric("contactstream_reader_refetch_pending") >= MAX_PENDING,
-            "the reader has taken what it takes",
-            90.0,
-        )
+        wait_until_full(reader)
         peaks.append(settled_peak(reader))
         assert reader.stop() == 0
+    small, large = (each // 2**20 for each in peaks)
     print(
-        f"reader: {ASKED} contacts to read again, {peaks[0] // 2**20} MB; {10 * ASKED}, {peaks[1] // 2**20} MB"
+        f"reader: {REFETCH_REQUESTS} contacts to read again, {small} MB; "
+        f"{10 * REFETCH_REQUESTS}, {large} MB"
     )
     assert peaks[1] < peaks[0] * GROWTH
 
 
 @pytest.mark.parametrize("stage", ["dedupe", "sink", "bridge"])
-def test_a_stage_stops_within_the_grace_period_under_load(scene: Scenario, stage: str) -> None:
+def test_a_stage_stops_within_the_grace_period_under_load(scenario: Scenario, stage: str) -> None:
     (port,) = free_ports(1)
     environ = {"BRIDGE_LISTEN": f"127.0.0.1:{port}"} if stage == "bridge" else {}
     if stage != "bridge":
-        send_backlog(scene, stage, 100_000)
-    process = scene.start(stage, environ=environ)
+        send_backlog(scenario, stage, 100_000)
+    process = scenario.start(stage, environ=environ)
     stopping = threading.Event()
 
     def load() -> None:
         while not stopping.is_set():
-            scene.notify(port, event(1, 1, "first")[1], "n")
+            scenario.notify(port, event(1, 1, "first")[1], "n")
 
     loaders = [threading.Thread(target=load) for _ in range(8)] if stage == "bridge" else []
     if stage == "bridge":
@@ -206,7 +216,7 @@ def test_a_stage_stops_within_the_grace_period_under_load(scene: Scenario, stage
         "sink": "contacts.outcomes",
         "bridge": "contacts.events",
     }[stage]
-    wait_until(lambda: scene.end(result) > 0, f"{stage} is at work", 60.0)
+    wait_until(lambda: scenario.end(result) > 0, f"{stage} is active", 60.0)
     began = time.monotonic()
     process.send(signal.SIGTERM)
     status = process.popen.wait(GRACE_SECONDS)
@@ -227,7 +237,7 @@ def test_a_reader_stops_within_the_grace_period_in_the_middle_of_an_address_book
     desk.command("backfill", "--all", "--no-wait")
     wait_until(
         lambda: reader.metric("contactstream_reader_contacts_total") > 0,
-        "the reader is at work",
+        "the reader is active",
         60.0,
     )
     began = time.monotonic()
@@ -245,32 +255,31 @@ def test_a_stage_stops_within_the_grace_period_while_no_broker_answers(
     broker, proxy = proxied_broker
     with Scenario(Kafka(broker.direct, "t."), processes, tmp_path).set_up(
         settings={"write_log": False}
-    ) as scene:
+    ) as scenario:
         environ = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
-        if stage == "sink":  # a commit that hangs would have it wait all of that
+        if stage == "sink":  # a commit that hangs makes the sink wait all of this
             assert OVERDUE_SECONDS < GRACE_SECONDS
             environ["FAULTS_OVERDUE_SECONDS"] = "12"
         if stage == "bridge":
             (port,) = free_ports(1)
-            process = scene.start(
+            process = scenario.start(
                 stage, environ=environ | {"BRIDGE_LISTEN": f"127.0.0.1:{port}"}
             ).wait_ready()
-            assert scene.notify(port, event(1, 1, "first")[1], "n") == 200
+            assert scenario.notify(port, event(1, 1, "first")[1], "n") == 200
         else:
             moment = {"dedupe": "before_outputs", "sink": "before_commit"}[stage]
-            scene.hold(moment)
-            send_backlog(scene, stage, 2000)
-            process = scene.start(stage, environ=environ)
-            scene.wait_reached(moment)
+            scenario.hold(moment)
+            send_backlog(scenario, stage, 2000)
+            process = scenario.start(stage, environ=environ)
+            scenario.wait_reached(moment)
         proxy.black_hole()
         if stage != "bridge":
-            scene.release(moment)
+            scenario.release(moment)
         began = time.monotonic()
         process.send(signal.SIGTERM)
         status = process.popen.wait(GRACE_SECONDS)
-        print(
-            f"{stage}: ended with {status} {time.monotonic() - began:.1f} s after SIGTERM, while no broker answered"
-        )
+        took = time.monotonic() - began
+        print(f"{stage}: ended with {status} {took:.1f} s after SIGTERM, while no broker answered")
         assert status in (0, *ENDS_WITHOUT_A_BROKER)
 
 
@@ -284,7 +293,7 @@ def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
     desk.command("backfill", "--all", "--no-wait")
     wait_until(
         lambda: reader.metric("contactstream_reader_contacts_total") > 0,
-        "the reader is at work",
+        "the reader is active",
         60.0,
     )
     proxy.black_hole()
@@ -296,70 +305,68 @@ def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
 
 
 def test_a_dedupe_worker_whose_batch_hangs_ends_itself_when_the_stop_is_overdue(
-    scene: Scenario,
+    scenario: Scenario,
 ) -> None:
-    scene.hold("before_outputs")
-    worker = scene.start("dedupe", environ={"FAULTS_STOP_SECONDS": "3"})
-    scene.send([event(1, 1, "first")])
-    scene.wait_reached("before_outputs")
+    scenario.hold("before_outputs")
+    worker = scenario.start("dedupe", environ={"FAULTS_STOP_SECONDS": "3"})
+    scenario.send([event(1, 1, "first")])
+    scenario.wait_reached("before_outputs")
     worker.send(signal.SIGTERM)
     assert worker.popen.wait(GRACE_SECONDS) == ExitCode.STOP_OVERDUE
-    assert scene.committed("dedupe", "contacts.events") == {0: 0}
-    scene.release("before_outputs")
-    scene.start("dedupe")
-    scene.wait_committed("dedupe", "contacts.events", 1)
-    assert scene.end("contacts.changes") == 1
+    assert scenario.committed("dedupe", "contacts.events") == {0: 0}
+    scenario.release("before_outputs")
+    scenario.start("dedupe")
+    scenario.wait_committed("dedupe", "contacts.events", 1)
+    assert scenario.end("contacts.changes") == 1
 
 
-def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scene: Scenario) -> None:
-    worker = scene.start(
+def test_a_dedupe_worker_that_consumes_nothing_fails_its_liveness_probe(scenario: Scenario) -> None:
+    worker = scenario.start(
         "dedupe", environ={"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}
     ).wait_ready()
     wait_until(lambda: worker.ask("/livez")[0] == 200, "a worker with nothing to do is alive", 60.0)
-    scene.hold("before_outputs")
-    scene.send([event(1, 1, "first")])
+    scenario.hold("before_outputs")
+    scenario.send([event(1, 1, "first")])
     wait_until(lambda: worker.ask("/livez")[0] == 503, "the probe fails", 60.0)
-    assert worker.exit_code is None, "nothing else would have ended it"
-    scene.release("before_outputs")
+    assert worker.exit_code is None, "only the probe shows that it stalls"
+    scenario.release("before_outputs")
     wait_until(lambda: worker.ask("/livez")[0] == 200, "the probe holds again", 60.0)
 
 
-def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scene: Scenario) -> None:
+def test_a_sink_that_takes_nothing_fails_its_liveness_probe(scenario: Scenario) -> None:
     bounds = {"FAULTS_STALLED_SECONDS": "6", "FAULTS_LAG_SECONDS": "1"}
-    sink = scene.start("sink", "takes_nothing", bounds).wait_ready()
+    sink = scenario.start("sink", "takes_nothing", bounds).wait_ready()
     wait_until(
         lambda: '"assigned"' in sink.log and sink.ask("/livez")[0] == 200,
         "a sink with nothing to do is alive",
         60.0,
     )
-    send_backlog(scene, "sink", PEOPLE)
+    send_backlog(scenario, "sink", PEOPLE)
     wait_until(lambda: sink.ask("/livez")[0] == 503, "the probe fails", 60.0)
-    assert sink.exit_code is None, "nothing else would have ended it"
+    assert sink.exit_code is None, "only the probe shows that it stalls"
 
 
 @dataclass
 class Diskless:
-    """A dedupe worker that can write no file at all: not where it starts, not at home, not one
-    byte. Its log goes to a pipe.
-    """
+    """A dedupe worker that cannot write a byte to any file. Its log goes to a pipe."""
 
     popen: "subprocess.Popen[bytes]"
     log: list[bytes] = field(default_factory=list)
 
     @staticmethod
-    def start(scene: Scenario) -> "Diskless":
+    def start(scenario: Scenario) -> "Diskless":
         (port,) = free_ports(1)
         given = {
             name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ
-        } | scene.kafka.environ
+        } | scenario.kafka.environ
         given |= {
             "KAFKA_EVENTS_PARTITIONS": "1",
             "OPS_LISTEN": f"127.0.0.1:{port}",
             "PYTHONPATH": str(ROOT),
         }
-        given |= {"HOME": "/proc", "TMPDIR": "/proc"}  # where not even root can make a file
+        given |= {"HOME": "/proc", "TMPDIR": "/proc"}  # not even root can make a file there
         popen = subprocess.Popen(
-            dying_with_parent([sys.executable, "-m", "streams.cli", "dedupe"]),
+            child_command([sys.executable, "-m", "streams.cli", "dedupe"]),
             env=given,
             cwd="/proc",
             stdin=subprocess.DEVNULL,
@@ -381,15 +388,13 @@ class Diskless:
         return self.popen.wait(GRACE_SECONDS)
 
 
-def test_a_full_disk_does_not_stop_a_dedupe_worker_which_needs_none(scene: Scenario) -> None:
+def test_a_full_disk_does_not_stop_a_dedupe_worker(scenario: Scenario) -> None:
     sent = 0
-    for version, also in (
-        (2, 2),
-        (3, 1),
-    ):  # the second worker knows from its restored table that 1 is stale
-        worker = Diskless.start(scene)
+    # The second worker knows from its restored table that version 1 is stale.
+    for version, also in ((2, 2), (3, 1)):
+        worker = Diskless.start(scenario)
         try:
-            scene.send(
+            scenario.send(
                 [
                     event(number, each, f"v{each}")
                     for each in (version, also)
@@ -397,33 +402,38 @@ def test_a_full_disk_does_not_stop_a_dedupe_worker_which_needs_none(scene: Scena
                 ]
             )
             sent += 200
-            scene.wait_committed("dedupe", "contacts.events", sent)
+            scenario.wait_committed("dedupe", "contacts.events", sent)
             assert worker.stop() == 0, b"".join(worker.log)
         finally:
             worker.popen.kill()
     versions = [
-        int(found.headers["version"]) - BASE for found in scene.kafka.read("contacts.changes")
+        int(found.headers["version"]) - BASE for found in scenario.kafka.read("contacts.changes")
     ]
     assert sorted(versions) == [2] * 100 + [3] * 100
 
 
 @pytest.mark.storm
 @pytest.mark.timeout(600)
-def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(scene: Scenario) -> None:
+def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(
+    scenario: Scenario,
+) -> None:
     for start in range(0, 1_000_000, 100_000):
         entry = encode(DedupeState(BASE, BASE, bytes(16), bytes(4), (bytes(8),)))
         keys = [
             f"{GRANT}/known-{number}-{'x' * 30}".encode()
             for number in range(start, start + 100_000)
         ]
-        scene.kafka.produce("contactstream-dedupe-seen-changelog", [(key, entry) for key in keys])
-    scene.send([event(1, 1, "first")])
+        scenario.kafka.produce(
+            "contactstream-dedupe-seen-changelog", [(key, entry) for key in keys]
+        )
+    scenario.send([event(1, 1, "first")])
     began = time.monotonic()
-    worker = scene.start("dedupe")
-    wait_until(lambda: scene.end("contacts.changes") == 1, "the first event is forwarded", 60.0)
+    worker = scenario.start("dedupe")
+    wait_until(lambda: scenario.end("contacts.changes") == 1, "the first event is forwarded", 60.0)
     took = time.monotonic() - began
     print(
-        f"dedupe: a table of 1,000,000 contacts, {took:.1f} s from start to first event, {worker.rss // 2**20} MB"
+        f"dedupe: a table of 1,000,000 contacts, {took:.1f} s from start to first event, "
+        f"{worker.rss // 2**20} MB"
     )
     wait_until(
         lambda: worker.metric("contactstream_dedupe_table_entries") == 1_000_001,

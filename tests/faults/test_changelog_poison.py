@@ -1,5 +1,6 @@
-"""Poison in the one topic that a storm leaves out: an entry of its own changelog that dedupe cannot
-read ends it, loudly.
+"""Poison in dedupe's changelog, the one topic into which a storm writes none.
+
+An entry of a contact that dedupe cannot read ends it, with an error.
 """
 
 from pathlib import Path
@@ -20,24 +21,24 @@ CHANGELOG = "contactstream-dedupe-seen-changelog"
 def test_an_entry_of_a_contact_that_cannot_be_read_ends_dedupe(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    scene = Scenario(kafka, processes, tmp_path).set_up(org=False)
+    scenario = Scenario(kafka, processes, tmp_path).set_up(org=False)
     kafka.produce(CHANGELOG, [(f"{GRANT}/c1".encode(), b"\xff" * 50)])
-    scene.send([event(1, 1, "first")])
-    worker = scene.start("dedupe")
+    scenario.send([event(1, 1, "first")])
+    worker = scenario.start("dedupe")
     assert worker.popen.wait(REACH_SECONDS) == ExitCode.UNREADABLE_STATE, worker.log[-3000:]
-    assert scene.end("contacts.changes") == 0
-    assert not sum(scene.committed("dedupe", "contacts.events").values()), (
-        "the event waits for who can read the table"
+    assert scenario.end("contacts.changes") == 0
+    assert not sum(scenario.committed("dedupe", "contacts.events").values()), (
+        "the event stays for a worker that can read the table"
     )
 
 
-def test_an_entry_of_nobody_is_passed_over(
+def test_an_entry_without_a_contact_is_skipped(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    scene = Scenario(kafka, processes, tmp_path).set_up(org=False)
+    scenario = Scenario(kafka, processes, tmp_path).set_up(org=False)
     kafka.produce(CHANGELOG, [(b"poison", b"\xff"), (b"\xff", b"[" * 50)])
-    scene.send([event(1, 1, "first")])
-    worker = scene.start("dedupe")
-    scene.wait_committed("dedupe", "contacts.events", 1)
-    assert scene.end("contacts.changes") == 1
+    scenario.send([event(1, 1, "first")])
+    worker = scenario.start("dedupe")
+    scenario.wait_committed("dedupe", "contacts.events", 1)
+    assert scenario.end("contacts.changes") == 1
     assert worker.exit_code is None

@@ -1,9 +1,9 @@
-"""What the pinned Faust does that streams/dedupe/faust_batches.py relies on or defends against,
-each on Faust's own objects.
+"""The behaviour of the pinned Faust on which streams/dedupe/faust_batches.py relies.
 
-A test that says "stock" fails when an upgrade changes Faust. Read then what changed: a defence may
-have become needless, or wrong. No broker: the races are shown by driving the steps in the order
-that loses.
+Also the behaviour that it defends against. Each test uses Faust's own objects. A test with "stock"
+in its name fails when an upgrade changes Faust. Then read what changed: a defence may have become
+needless, or wrong. No test needs a broker: each race is shown by driving the steps in the order
+that loses records.
 """
 
 import asyncio
@@ -26,12 +26,7 @@ from hypothesis import strategies as st
 from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from streams.dedupe import faust_batches
-from streams.dedupe.faust_batches import (
-    BatchConsumer,
-    BatchTable,
-    ConsumerThread,
-    PausedRecovery,
-)
+from streams.dedupe.faust_batches import BatchConsumer, BatchTable, ConsumerThread, PausedRecovery
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.stage import Dedupe
 from streams.runtime.exit_codes import ExitCode
@@ -42,7 +37,7 @@ BROKER = "kafka://127.0.0.1:1"  # never asked
 
 
 class Died(BaseException):
-    """Stands for the end of the process."""
+    """The process would have ended here."""
 
 
 def die(code: ExitCode, reason: str, **_: object) -> NoReturn:
@@ -79,7 +74,7 @@ async def ours() -> AsyncIterator[Any]:
 
 
 def close(app: Any) -> None:
-    """The loop that Faust makes for the consumer's thread, which never runs here."""
+    """Closes the loop that Faust makes for the consumer's thread, which never runs here."""
     app.consumer._thread.thread_loop.close()
 
 
@@ -93,12 +88,12 @@ def stream_of(app: Any) -> Any:
 def message(app: Any, offset: int, value: Any = b"{}") -> ConsumerMessage:
     generation = app.consumer_generation_id
     return ConsumerMessage(
-        "events", 0, offset, 0.0, 0, None, b"k", value, None, tp=EVENTS, generation_id=generation
-    )  # fmt: skip
+        *("events", 0, offset, 0.0, 0, None, b"k", value, None), tp=EVENTS, generation_id=generation
+    )
 
 
 async def deliver(stream: Any, *messages: ConsumerMessage) -> None:
-    """As the conductor does."""
+    """Delivers messages to the stream as Faust's conductor does."""
     for each in messages:
         each.incref()
         stream.channel.queue.put_nowait(await stream.channel.decode(each))
@@ -113,7 +108,7 @@ async def test_stock_counts_an_event_as_done_when_its_agent_raised(stock: Any) -
     events = stream.__aiter__()
     await anext(events)
     assert stock.consumer._acked[EVENTS] == []
-    await events.aclose()  # what the end of an agent that raised or was cancelled comes to
+    await events.aclose()  # as at the end of an agent that raised or was cancelled
     assert stock.consumer._acked[EVENTS] == [7]
     await stream.stop()
 
@@ -159,24 +154,23 @@ async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_
 async def test_stock_commits_past_a_single_unfinished_event(stock: Any) -> None:
     consumer = stock.consumer
     consumer._committed_offset[EVENTS] = 10
-    consumer._acked[EVENTS] = [11, 12]  # 10 is still at work
+    consumer._acked[EVENTS] = [11, 12]  # 10 is still in flight
     assert consumer._new_offset(EVENTS) == 13
 
 
-async def test_stock_commits_past_whatever_lies_before_the_first_event_of_a_fresh_group(
+async def test_stock_commits_past_everything_before_the_first_event_of_a_new_group(
     stock: Any,
 ) -> None:
     consumer = stock.consumer
-    consumer._acked[EVENTS] = [50, 51]  # 0 to 49 are still at work
+    consumer._acked[EVENTS] = [50, 51]  # 0 to 49 are still in flight
     assert consumer._new_offset(EVENTS) == 52
 
 
 async def test_stock_counts_a_hole_as_acknowledged(stock: Any) -> None:
     consumer = stock.consumer
     consumer._committed_offset[EVENTS] = 10
-    await consumer._add_gap(
-        EVENTS, 11, 19
-    )  # what it does when 20 follows 10, whatever became of the rest
+    # Faust does this when 20 follows 10, whatever has become of the records between them.
+    await consumer._add_gap(EVENTS, 11, 19)
     consumer._acked[EVENTS] = [10, 20]
     consumer._acked_index[EVENTS] = {10, 20}
     assert consumer._new_offset(EVENTS) == 21
@@ -216,18 +210,18 @@ def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(
     async def run(app: Any) -> None:
         consumer = reading_from(app, 0)
         consumer._finished[EVENTS] = 0
-        at_work: dict[int, ConsumerMessage] = {}  # by first offset
+        in_flight: dict[int, ConsumerMessage] = {}  # by first offset
         end = 0
         for size in sizes:
             batch = [
                 SimpleNamespace(offset=end + each, timestamp=0, timestamp_type=0)
                 for each in range(size)
             ]
-            at_work[end] = consumer._message(EVENTS, await consumer._take(EVENTS, batch))
+            in_flight[end] = consumer._message(EVENTS, await consumer._take(EVENTS, batch))
             end += size
-        for first in random.sample(list(at_work), len(at_work)):
-            consumer.ack(at_work.pop(first))
-            assert consumer._new_offset(EVENTS) == min(at_work, default=end)
+        for first in random.sample(list(in_flight), len(in_flight)):
+            consumer.ack(in_flight.pop(first))
+            assert consumer._new_offset(EVENTS) == min(in_flight, default=end)
 
     async def closed() -> None:
         app = our_app()
@@ -239,7 +233,7 @@ def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(
     asyncio.run(closed())
 
 
-async def test_stock_forgets_at_a_rebalance_what_was_acknowledged_since_the_last_commit(
+async def test_stock_loses_at_a_rebalance_the_acknowledgements_since_the_last_commit(
     stock: Any,
 ) -> None:
     assert await committable_at_revoke(stock) == {}
@@ -342,7 +336,7 @@ async def test_a_hole_in_the_offsets_ends_the_process(ours: Any) -> None:
     assert died.value.args == (ExitCode.RECORDS_MISSING, "events[0]: 13 follows 11")
 
 
-async def test_a_hole_that_retention_made_is_said_to_be_one(ours: Any) -> None:
+async def test_a_hole_made_by_retention_has_its_own_exit_code(ours: Any) -> None:
     consumer = reading_from(ours, 10)
     with_log(consumer, 10, start=20, end=30)
     with pytest.raises(Died) as died:
@@ -350,7 +344,7 @@ async def test_a_hole_that_retention_made_is_said_to_be_one(ours: Any) -> None:
     assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
 
 
-async def test_what_was_fetched_before_a_seek_back_and_after_reaches_the_agent_once(
+async def test_a_record_fetched_before_and_after_a_seek_reaches_the_agent_once(
     ours: Any,
 ) -> None:
     consumer = reading_from(ours, 10)
@@ -369,7 +363,7 @@ async def test_nothing_reaches_the_agent_once_a_rebalance_has_begun(ours: Any) -
 
 
 def fetched(partitions: set[TP]) -> Any:
-    """What aiokafka returns of two partitions that have records, when it is asked for some."""
+    """The records that aiokafka returns for these partitions, when two partitions have records."""
     result: Any = FetchResult.__new__(FetchResult)
     result.getall = lambda _: ["record"]
     result.has_more = lambda: True
@@ -382,16 +376,16 @@ def fetched(partitions: set[TP]) -> Any:
     return Fetcher.fetched_records(fetcher, partitions)
 
 
-async def test_aiokafka_takes_no_partitions_for_all_of_them() -> None:
+async def test_aiokafka_takes_an_empty_set_for_all_partitions() -> None:
     assert set(await fetched({CHANGELOG})) == {CHANGELOG}
     assert set(await fetched(set())) == {CHANGELOG, EVENTS}
 
 
 def asked_for(consumer: Any) -> list[set[TP]]:
-    """What the consumer's thread is asked to fetch."""
+    """The sets of partitions that the consumer's thread is asked to fetch."""
     asked: list[set[TP]] = []
 
-    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+    async def getmany(partitions: set[TP], timeout: float) -> dict[TP, list[Any]]:
         asked.append(partitions)
         return {}
 
@@ -399,7 +393,7 @@ def asked_for(consumer: Any) -> list[set[TP]]:
     return asked
 
 
-async def test_stock_hands_the_fetch_the_live_set_which_recovery_empties(stock: Any) -> None:
+async def test_stock_passes_to_a_fetch_the_set_that_recovery_empties(stock: Any) -> None:
     consumer = stock.consumer
     asked = asked_for(consumer)
     consumer._set_active_tps({CHANGELOG})
@@ -417,7 +411,7 @@ async def test_a_fetch_keeps_the_partitions_it_was_asked_for(ours: Any) -> None:
     assert asked == [{CHANGELOG}]
 
 
-async def test_a_fetch_under_way_takes_nothing_of_the_next_assignment(ours: Any) -> None:
+async def test_a_fetch_in_flight_takes_nothing_of_the_next_assignment(ours: Any) -> None:
     consumer = ours.consumer
     asked = asked_for(consumer)
     consumer._set_active_tps({CHANGELOG, EVENTS})
@@ -430,7 +424,7 @@ async def test_a_fetch_under_way_takes_nothing_of_the_next_assignment(ours: Any)
 
 
 def holding(sizes: Mapping[TP, Sequence[int]]) -> tuple[ConsumerThread, Any, dict[TP, Any]]:
-    """Our consumer's thread, and what it has fetched already: records of such sizes."""
+    """Our consumer's thread, and a fetcher that has fetched records of these sizes."""
 
     class Iterated:
         def __init__(self, tp: TP) -> None:
@@ -512,7 +506,7 @@ async def test_a_fetch_takes_no_more_than_a_batch_of_records() -> None:
     assert [len(some[EVENTS]) for some in found] == [4000, 4000, 2000]
 
 
-async def test_what_came_before_an_error_of_the_fetch_is_handed_out_before_it() -> None:
+async def test_records_before_an_error_of_the_fetch_come_before_the_error() -> None:
     thread, consumer, _ = holding({EVENTS: [1] * 5})
     refused = FetchError(error=KafkaError("not authorized"), backoff=0)
     consumer._fetcher._records[CHANGELOG] = refused
@@ -528,8 +522,9 @@ async def test_what_came_before_an_error_of_the_fetch_is_handed_out_before_it() 
 
 
 class Fetching:
-    """A consumer whose fetcher runs on while partitions are sought: what is active then arrives in
-    the agent's queue.
+    """A consumer whose fetcher goes on during a seek.
+
+    Records of partitions that are active then arrive in the agent's queue.
     """
 
     def __init__(self, queue: "FlowControlQueue[str]") -> None:
@@ -569,7 +564,7 @@ class Fetching:
 
 
 async def recovered(kind: Any, during_seek: Callable[[Any], None] = lambda app: None) -> Any:
-    """The end of a recovery; returns the application."""
+    """Runs the end of a recovery; returns the application."""
 
     async def nothing(*_: object) -> None:
         pass
@@ -624,17 +619,17 @@ async def test_partitions_stay_paused_when_another_rebalance_begins_at_the_end_o
 
     assert (await recovered(PausedRecovery, rebalance)).consumer.active == set()
     assert (await recovered(Recovery, rebalance)).consumer.active == {EVENTS}, (
-        "stock reads what it is about to lose"
+        "stock reads records that it will lose"
     )
 
 
 # The end
 
 
-async def test_stock_waits_without_a_limit_for_an_event_that_is_at_work(stock: Any) -> None:
+async def test_stock_waits_without_a_limit_for_an_event_in_flight(stock: Any) -> None:
     consumer = stock.consumer
-    at_work = message(stock, 7)
-    consumer.track_message(at_work)
+    in_flight = message(stock, 7)
+    consumer.track_message(in_flight)
 
     async def commit(**_: object) -> bool:
         return False
@@ -643,11 +638,11 @@ async def test_stock_waits_without_a_limit_for_an_event_that_is_at_work(stock: A
     waiting = asyncio.ensure_future(consumer.wait_empty())
     await asyncio.sleep(2.5)
     assert not waiting.done()
-    consumer.ack(at_work)
+    consumer.ack(in_flight)
     await asyncio.wait_for(waiting, 5.0)
 
 
-async def test_a_changelog_that_cannot_be_read_ends_the_process_instead_of_leaving_entries_out(
+async def test_an_unreadable_changelog_ends_the_process(
     ours: Any,
 ) -> None:
     (table,) = ours.tables.values()

@@ -1,26 +1,34 @@
-"""A storm short enough for every test run; `make faults` goes through long ones with the same
-verdict.
+"""A storm short enough for every test run.
+
+`make faults` goes through long ones, which are checked in the same way.
 """
 
 from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.storm import Storm, run
+from tests.faults.harness.settings import StormSettings
+from tests.faults.harness.storm import run
 
 pytestmark = pytest.mark.kafka
 
 SEED = 14983
-"""Of its first faults, some twenty, one kills a dedupe worker and one the sink that is at work;
-others freeze them, and kill the broker.
+"""Among its first twenty faults are a kill of a dedupe worker and of the active sink, freezes of
+both, and a kill of the broker.
 """
 
 
 @pytest.mark.timeout(900)
 async def test_a_storm_loses_and_reverses_nothing(tmp_path: Path) -> None:
-    report = await run(
-        Storm(SEED, contacts=500, versions=60, rate=500.0, every=2.5, whole=False), tmp_path
+    settings = StormSettings(
+        SEED,
+        contacts=500,
+        versions=60,
+        rate=500.0,
+        fault_interval=2.5,
+        complete_first_pass=False,
     )
+    report = await run(settings, tmp_path)
     print(report.text())
     assert report.good, report.text()
     assert report.faults["kill -9: dedupe"], "while the load flows"

@@ -1,5 +1,6 @@
-"""The verifier finds each broken promise in evidence that was spoiled on purpose, and nothing in
-evidence that was not.
+"""The verifier finds each broken promise in evidence that was spoiled on purpose.
+
+It finds nothing in evidence that was not spoiled.
 """
 
 import ast
@@ -12,16 +13,17 @@ from typing import Any
 
 import pytest
 
+from tests.faults.harness.evidence import Evidence, FinalBook, Sample, StoredRecord, Write
 from tests.faults.harness.load import BASE, GRANT, contact, envelope, person
 from tests.faults.harness.model import Contact, parse
-from tests.faults.harness.verifier import Book, Evidence, Sample, Stored, Write, verify
+from tests.faults.harness.verifier import verify
 
 KEY = "storm-grant/c1"
 
 
 def event(
     offset: int, version: int, title: str, *, kind: str = "contact.updated", number: int = 1
-) -> Stored:
+) -> StoredRecord:
     subject: object = (
         contact(number, title)
         if kind == "contact.updated"
@@ -29,37 +31,39 @@ def event(
     )
     name = f"n{version}" if number == 1 else f"n{number}-{version}"
     body = envelope(name, BASE + version, subject, kind)
-    return Stored(0, offset, f"{GRANT}/c{number}", body, {"origin": "webhook"}, BASE * 1000)
+    return StoredRecord(0, offset, f"{GRANT}/c{number}", body, {"origin": "webhook"}, BASE * 1000)
 
 
-def bodyless(offset: int, version: int) -> Stored:
+def bodyless(offset: int, version: int) -> StoredRecord:
     body = envelope(f"n{version}", BASE + version, {"grant_id": GRANT, "id": "c1"})
-    return Stored(0, offset, KEY, body, {"origin": "webhook"})
+    return StoredRecord(0, offset, KEY, body, {"origin": "webhook"})
 
 
-def page(offset: int, version: int, title: str) -> Stored:
-    """What was read of the contact alone."""
+def page(offset: int, version: int, title: str) -> StoredRecord:
+    """The event of a contact that was read again."""
     return replace(event(offset, version, title), headers={"origin": "refetch"})
 
 
-def asked(offset: int, reason: str, not_before: int) -> Stored:
-    return Stored(0, offset, KEY, b"", {"reason": reason, "not_before": str(BASE + not_before)})
+def asked(offset: int, reason: str, not_before: int) -> StoredRecord:
+    return StoredRecord(
+        0, offset, KEY, b"", {"reason": reason, "not_before": str(BASE + not_before)}
+    )
 
 
 def change(
     offset: int, version: int, title: str, *, kind: str = "updated", number: int = 1
-) -> Stored:
+) -> StoredRecord:
     value = json.dumps(contact(number, title)).encode()
-    return Stored(
+    return StoredRecord(
         0, offset, f"{GRANT}/c{number}", value, {"kind": kind, "version": str(BASE + version)}
     )
 
 
-def outcome(offset: int, version: int) -> Stored:
-    return Stored(0, offset, KEY, json.dumps({"version": BASE + version}).encode(), {})
+def outcome(offset: int, version: int) -> StoredRecord:
+    return StoredRecord(0, offset, KEY, json.dumps({"version": BASE + version}).encode(), {})
 
 
-def letter(record: Stored, stage: str, topic: str, **headers: str) -> Stored:
+def letter(record: StoredRecord, stage: str, topic: str, **headers: str) -> StoredRecord:
     """The dead letter that a record becomes."""
     where = {
         "topic": f"storm.{topic}",
@@ -96,7 +100,7 @@ GOOD = Evidence(
     samples=[Sample({0: 2}, 1, 2, 1, 0, 0), Sample({0: 3}, 2, 2, 2, 0, 0)],
 )
 
-# Nobody knows how the contact changed, and Nylas is asked.
+# An event does not say how the contact changed, and Nylas is asked.
 ASKED = replace(
     GOOD,
     acknowledged=["n4"],
@@ -109,7 +113,7 @@ ASKED = replace(
     samples=[Sample({0: 5}, 3, 3, 3, 1, 0, 1, {0: 5})],
 )
 
-# Deleted, taken over by nobody, and back again.
+# Deleted, not taken over by another contact, and back again.
 RETURNED = replace(
     GOOD,
     events=[*GOOD.events, event(3, 4, "", kind="contact.deleted"), event(4, 6, "v6")],
@@ -119,23 +123,27 @@ RETURNED = replace(
     org=[record(6, "v6")],
 )
 
-# Poison in both topics, the one under the key of a real contact.
+# Poison in both topics, under the key of a real contact.
 ODD_HEADERS = {"kind": "updated", "version": "9" * 5000}
 POISONED = replace(
     GOOD,
-    events=[*GOOD.events, Stored(0, 3, KEY, b"\xff", {})],
-    changes=[*GOOD.changes, Stored(0, 2, KEY, b"{}", ODD_HEADERS), Stored(0, 3, KEY, None, {})],
+    events=[*GOOD.events, StoredRecord(0, 3, KEY, b"\xff", {})],
+    changes=[
+        *GOOD.changes,
+        StoredRecord(0, 2, KEY, b"{}", ODD_HEADERS),
+        StoredRecord(0, 3, KEY, None, {}),
+    ],
     outcomes=[
         *GOOD.outcomes,
-        Stored(0, 2, KEY, b"\xff", {}),
-        Stored(0, 3, KEY, None, {}),
-        Stored(0, 4, "x", b"[]", {}),
+        StoredRecord(0, 2, KEY, b"\xff", {}),
+        StoredRecord(0, 3, KEY, None, {}),
+        StoredRecord(0, 4, "x", b"[]", {}),
     ],
-    refetch=[Stored(0, 0, "poison", None, {"not_before": "9" * 5000, "reason": "x"})],
+    refetch=[StoredRecord(0, 0, "poison", None, {"not_before": "9" * 5000, "reason": "x"})],
     dead_letters=[
-        letter(Stored(0, 3, KEY, b"\xff", {}), "dedupe", "contacts.events"),
-        letter(Stored(0, 2, KEY, b"{}", ODD_HEADERS), "sink", "contacts.changes"),
-        Stored(0, 2, KEY, b"\xff", {}),
+        letter(StoredRecord(0, 3, KEY, b"\xff", {}), "dedupe", "contacts.events"),
+        letter(StoredRecord(0, 2, KEY, b"{}", ODD_HEADERS), "sink", "contacts.changes"),
+        StoredRecord(0, 2, KEY, b"\xff", {}),
     ],
     samples=[Sample({0: 4}, 4, 4, 5, 1, 3)],
 )
@@ -144,15 +152,15 @@ REFUSED = replace(
     GOOD,
     outcomes=[outcome(0, 1)],
     dead_letters=[
-        letter(change(1, 3, "v3"), "sink", "contacts.changes", **{"dlq.detail": "X: as told"})
+        letter(change(1, 3, "v3"), "sink", "contacts.changes", **{"dlq.detail": "X: on purpose"})
     ],
     org=[record(1, "v1")],
     samples=[Sample({0: 3}, 2, 2, 1, 0, 1)],
-    refusal="as told",
+    refusal="on purpose",
     refused=1,
 )
 
-BOOKED = replace(GOOD, book=Book(GRANT, {"c1": contact(1, "v3")}))
+READ_BY_PAGES = replace(GOOD, book=FinalBook(GRANT, {"c1": contact(1, "v3")}))
 
 # One person in two grants, whose record the first holds.
 SHARED = replace(
@@ -170,7 +178,7 @@ SHARED = replace(
     ],
     acknowledged=["n1", "n2"],
     changes=[
-        Stored(
+        StoredRecord(
             0,
             at,
             key,
@@ -205,7 +213,7 @@ ALL_GOOD = {
     "returned": RETURNED,
     "poisoned": POISONED,
     "refused": REFUSED,
-    "booked": BOOKED,
+    "read by pages": READ_BY_PAGES,
     "shared": SHARED,
 }
 
@@ -231,7 +239,11 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         GOOD,
         lambda e: replace(e, changes=[*e.changes, change(2, 1, "v1")]),
     ),
-    "a refetch that nobody asked for": ("refetch_missing", ASKED, lambda e: replace(e, refetch=[])),
+    "a refetch request that is missing": (
+        "refetch_missing",
+        ASKED,
+        lambda e: replace(e, refetch=[]),
+    ),
     "a refetch for another reason": (
         "refetch_missing",
         ASKED,
@@ -268,25 +280,25 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
         REFUSED,
         lambda e: replace(e, dead_letters=[letter(change(0, 1, "v1"), "sink", "contacts.changes")]),
     ),
-    "nobody of two holds the record": (
+    "neither of two contacts holds the record": (
         "org_differs",
         SHARED,
         lambda e: replace(e, org=[{**e.org[0], "Nylas_Contact_Id__c": None}]),
     ),
     "a page that did not reach the org": (
         "book_differs",
-        BOOKED,
+        READ_BY_PAGES,
         lambda e: replace(e, org=[record(3, "v2")]),
     ),
     "a page's contact that is not in the org": (
         "book_differs",
-        BOOKED,
+        READ_BY_PAGES,
         lambda e: replace(e, org=[]),
     ),
-    "gone from the book and not from the org": (
+    "gone from the address book and not from the org": (
         "book_differs",
-        BOOKED,
-        lambda e: replace(e, book=Book(GRANT, {})),
+        READ_BY_PAGES,
+        lambda e: replace(e, book=FinalBook(GRANT, {})),
     ),
     "an older version on the record": (
         "went_backwards",
@@ -386,19 +398,19 @@ SPOILED: dict[str, tuple[str, Evidence, Spoil]] = {
     "the same poison twice, one letter": (
         "poison_vanished",
         POISONED,
-        lambda e: replace(e, events=[*e.events, Stored(0, 4, KEY, b"\xff", {})]),
+        lambda e: replace(e, events=[*e.events, StoredRecord(0, 4, KEY, b"\xff", {})]),
     ),
-    "a good change buried": (
+    "a good change dead-lettered": (
         "valid_dead_lettered",
         GOOD,
         lambda e: replace(e, dead_letters=[letter(e.changes[0], "sink", "contacts.changes")]),
     ),
-    "a good event buried": (
+    "a good event dead-lettered": (
         "valid_dead_lettered",
         GOOD,
         lambda e: replace(e, dead_letters=[letter(e.events[0], "dedupe", "contacts.events")]),
     ),
-    "more refused than the org was told to": (
+    "more refused than the org was made to": (
         "valid_dead_lettered",
         REFUSED,
         lambda e: replace(e, refused=0),
@@ -436,7 +448,7 @@ def test_a_deleted_contact_holds_no_key() -> None:
         events=[*GOOD.events, event(3, 4, "", kind="contact.deleted")],
         changes=[
             *GOOD.changes,
-            Stored(0, 2, KEY, b"{}", {"kind": "deleted", "version": str(BASE + 4)}),
+            StoredRecord(0, 2, KEY, b"{}", {"kind": "deleted", "version": str(BASE + 4)}),
         ],
     )
     assert verify(gone).violations.keys() == {"org_differs"}
@@ -444,7 +456,7 @@ def test_a_deleted_contact_holds_no_key() -> None:
 
 
 @pytest.mark.parametrize("time", [None, "soon", True, 0, -5, 1.5, BASE * 1000, BASE + 2 * 86_400])
-def test_a_time_that_is_none_asks_for_the_contact_again(time: object) -> None:
+def test_an_invalid_time_asks_for_the_contact_again(time: object) -> None:
     body = json.loads(envelope("n1", BASE, contact(1, "v1"))) | {"time": time}
     known = Contact()
     assert not known.take(parse(json.dumps(body).encode(), "webhook", KEY, BASE * 1000))
@@ -461,8 +473,11 @@ def test_another_content_in_the_same_second_wins_and_asks_for_the_contact_again(
     assert known.refetch == {"same_second": 1}
 
 
-@pytest.mark.parametrize("name", ["model", "verifier"])
-def test_model_and_verifier_share_no_code_with_the_stages(name: str) -> None:
+VERIFIER = ("model", "evidence", "records", "commit_check", "org_check", "verifier")
+
+
+@pytest.mark.parametrize("name", VERIFIER)
+def test_the_verifier_shares_no_code_with_the_stages(name: str) -> None:
     source = (Path(__file__).parent / "harness" / f"{name}.py").read_text()
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -471,4 +486,4 @@ def test_model_and_verifier_share_no_code_with_the_stages(name: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             found.add("." * node.level + (node.module or ""))
     others = {module for module in found if module.partition(".")[0] not in sys.stdlib_module_names}
-    assert others <= {"tests.faults.harness.model"}
+    assert others <= {f"tests.faults.harness.{module}" for module in VERIFIER}

@@ -1,7 +1,8 @@
-"""Dedupe workers are killed, join and leave while events flow; every event is accounted for.
+"""The dedupe stage is killed, joined and left in the middle of its work; every event is accounted
+for.
 
-Workers that are paused during a takeover, or die in the middle of a batch: see test_sleepers.py and
-test_variants.py in tests/faults.
+Workers that are paused during a takeover or die in the middle of a batch: tests/faults,
+test_paused_processes.py and test_variants.py.
 """
 
 import pytest
@@ -29,7 +30,7 @@ def start(processes: Processes, kafka: Kafka) -> Process:
     return processes.start("dedupe", environ=environ(kafka, PARTITIONS))
 
 
-def test_every_event_is_accounted_for_when_the_worker_is_killed_under_load(
+def test_every_event_is_accounted_for_when_the_worker_is_killed_while_5000_flow(
     kafka: Kafka, processes: Processes
 ) -> None:
     create_topics(kafka, PARTITIONS)
@@ -48,7 +49,7 @@ def test_every_event_is_accounted_for_when_the_worker_is_killed_under_load(
     assert kafka.read("contacts.dead-letter") == []
 
 
-def test_no_event_is_missing_after_workers_joined_and_left_under_load(
+def test_nothing_is_missing_after_workers_joined_and_left_under_load(
     kafka: Kafka, processes: Processes
 ) -> None:
     create_topics(kafka, PARTITIONS)

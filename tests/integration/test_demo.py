@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.local.broker import Served, answers, dying_with_parent
+from deploy.local.broker import Served, answers
+from tests.support.children import child_command
 from tests.support.docs import block, missing_lines, printed_report
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.paths import ROOT
@@ -49,7 +50,7 @@ def demo(
     given = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}
     with (folder / "messages").open("w") as messages:
         return subprocess.Popen(
-            dying_with_parent([sys.executable, "-m", "streams.cli", "demo", *words]),
+            child_command([sys.executable, "-m", "streams.cli", "demo", *words]),
             env={**given, **(environ or {}), "TMPDIR": str(temporary)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,

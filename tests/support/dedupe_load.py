@@ -1,4 +1,4 @@
-"""Numbered versions of many contacts for dedupe, and the account of the changes they became."""
+"""Numbered versions of many contacts for the dedupe stage, and the account of what became of them."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ TOPICS = (
 
 
 def create_topics(kafka: Kafka, partitions: int) -> None:
-    """Creates the topics that dedupe needs, with the broker's default settings."""
+    """What the stage needs, in the plain."""
     kafka.create("contacts.events", partitions)
     kafka.create("contactstream-dedupe-seen-changelog", partitions, {"cleanup.policy": "compact"})
     for topic in TOPICS:
@@ -32,9 +32,8 @@ def create_topics(kafka: Kafka, partitions: int) -> None:
 
 
 def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, str]:
-    """The environment of a dedupe process for these topics.
-
-    A worker that gets no processor time for half a `session` (seconds) ends itself.
+    """A stage's environment for these topics. A worker that is starved for half a `session`
+    (seconds) ends itself.
     """
     return kafka.environ | {
         "KAFKA_EVENTS_PARTITIONS": str(partitions),
@@ -43,7 +42,7 @@ def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, s
 
 
 def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
-    """The key and the value of an event; every version has another content."""
+    """Key and value; every version says something else."""
     person = {
         "grant_id": f"g{contact % 3}",
         "id": f"c{contact}",
@@ -51,13 +50,9 @@ def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
         "given_name": f"Name {version}",
     }
     envelope = {
-        "specversion": "1.0",
-        "type": "contact.updated",
-        "source": "/google",
-        "id": id_ or f"{contact}-{version}",
-        "time": 1_700_000_000 + version,
-        "data": {"application_id": "a", "object": person},
-    }
+        "specversion": "1.0", "type": "contact.updated", "source": "/google", "id": id_ or f"{contact}-{version}",
+        "time": 1_700_000_000 + version, "data": {"application_id": "a", "object": person},
+    }  # fmt: skip
     return f"g{contact % 3}/c{contact}".encode(), orjson.dumps(envelope)
 
 
@@ -72,12 +67,12 @@ def versions_of(contacts: int, version: int) -> Iterator[tuple[bytes, bytes]]:
 
 @dataclass
 class Account:
-    """The versions in contacts.changes, by contact."""
+    """What stands in contacts.changes."""
 
     versions: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def missing(self, contacts: int, versions: int) -> list[tuple[int, int]]:
-        """Versions that were sent and never forwarded, as pairs of contact and version."""
+        """Versions that were sent, were news, and are nowhere."""
         return [
             (contact, version)
             for contact in range(contacts)
@@ -117,40 +112,41 @@ def committed(kafka: Kafka) -> dict[int, int]:
 
 def wait_done(kafka: Kafka, sent: int, seconds: float = 120.0) -> None:
     """Until the stage has committed every event."""
-    onlooker = GroupObserver(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
+    observer = GroupObserver(kafka, f"{kafka.prefix}contactstream-dedupe", "contacts.events")
     try:
         wait_until(
-            lambda: sum(max(0, each) for each in onlooker.committed().values()) >= sent,
+            lambda: sum(max(0, each) for each in observer.committed().values()) >= sent,
             f"{sent} events committed",
             seconds,
         )
     finally:
-        onlooker.close()
+        observer.close()
 
 
 def changes_end(kafka: Kafka) -> int:
     """How many records contacts.changes has taken so far."""
-    onlooker = GroupObserver(kafka, "nobody", "contacts.changes")
+    observer = GroupObserver(kafka, "nobody", "contacts.changes")
     try:
-        return onlooker.end()
+        return observer.end()
     finally:
-        onlooker.close()
+        observer.close()
 
 
 def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
     """Until contacts.changes has taken so many records: the stage is in the middle of its work."""
-    onlooker = GroupObserver(kafka, "nobody", "contacts.changes")
+    observer = GroupObserver(kafka, "nobody", "contacts.changes")
     try:
-        wait_until(lambda: onlooker.end() >= records, f"{records} changes", seconds)
+        wait_until(lambda: observer.end() >= records, f"{records} changes", seconds)
     finally:
-        onlooker.close()
+        observer.close()
 
 
 class Load:
-    """Produces events in a thread, at most `rate` a second, while a test disturbs dedupe.
+    """Produces round after round in a thread of its own, at most `rate` events a second, while a
+    test disturbs the stage.
 
-    A round is the next version of every contact. The round in progress at the end of the block is
-    completed; then `sent` and `versions` are final.
+    A round is the next version of every contact. The one under way at the end of the block is the
+    last; then `sent` and `versions` are what there is in all.
     """
 
     def __init__(self, kafka: Kafka, contacts: int, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Where the project lies."""
+"""The place of the checkout."""
 
 from pathlib import Path
 

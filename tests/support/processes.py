@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.broker import dying_with_parent, free_ports
+from deploy.local.broker import free_ports
+from tests.support.children import child_command
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
@@ -162,9 +163,7 @@ class Processes:
         )
         with log_file.open("ab") as log:
             popen = subprocess.Popen(
-                dying_with_parent(
-                    [*(command or (sys.executable, "-m", "streams.cli")), *arguments]
-                ),
+                child_command([*(command or (sys.executable, "-m", "streams.cli")), *arguments]),
                 env=given,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback interface whose network a test can make slow, dead, or hostile."""
+"""A TCP proxy on the loopback interface whose connections a test can delay, stop, or cut."""
 
 import asyncio
 import contextlib
@@ -10,25 +10,25 @@ from typing import Any, Self
 
 from deploy.local.broker import free_ports
 
-# a command to the proxy's own loop, which never blocks but may be starved on a busy machine
-CALL_SECONDS = 30.0
+# For a command to the proxy's own loop, which never blocks but may be slow on a busy machine.
+COMMAND_SECONDS = 30.0
 CHUNK = 64 * 1024
-# chunks under way in each direction of a connection: bounds memory, wide enough that delay does not
-# cost bandwidth
-UNSENT = 256
+# Chunks in flight in each direction of a connection. It bounds memory, and is large enough that a
+# delay does not cost bandwidth.
+MAX_CHUNKS_IN_FLIGHT = 256
 
 
 class TcpProxy:
-    """Forwards connections to `target_port`. Its loop has a thread of its own, so a test may block,
-    or have its own loop.
+    """Forwards connections to `target_port`.
 
+    Its event loop has a thread of its own, so that a test may block, or have its own loop.
     `with TcpProxy(target_port) as proxy:` starts it; `proxy.port` is where it listens.
     """
 
     def __init__(self, target_port: int = 0) -> None:
         self.target_port = target_port
         self.delay = 0.0
-        """Seconds that each chunk takes longer, in each direction. May be changed at any time."""
+        """Seconds added to each chunk, in each direction. May be changed at any time."""
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -50,7 +50,7 @@ class TcpProxy:
         self.refuse()
         self._do(self._end_connections())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CALL_SECONDS)
+        self._thread.join(COMMAND_SECONDS)
         self._loop.close()
 
     @property
@@ -59,10 +59,10 @@ class TcpProxy:
         return len(self._connections)
 
     def black_hole(self) -> None:
-        """From now on nothing arrives and nothing fails: connections are taken and stay open, as
-        behind a dead route.
+        """From now on no byte arrives and no connection fails, as behind a dead route.
 
-        What is under way arrives after `heal`, as TCP would send it again.
+        New connections are accepted. Bytes in flight arrive after `heal`, as TCP would send them
+        again.
         """
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
@@ -73,7 +73,7 @@ class TcpProxy:
         self.accept()
 
     def reset(self) -> None:
-        """Cuts every open connection with a TCP reset. New ones are taken."""
+        """Cuts every open connection with a TCP reset. New ones are accepted."""
         self._do(self._reset())
 
     def refuse(self) -> None:
@@ -81,11 +81,11 @@ class TcpProxy:
         self._do(self._close())
 
     def accept(self) -> None:
-        """Listens, if it does not."""
+        """Listens again after `refuse`."""
         self._do(self._listen())
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(COMMAND_SECONDS)
 
     async def _listen(self) -> None:
         if self._server is None:
@@ -93,7 +93,7 @@ class TcpProxy:
 
     async def _close(self) -> None:
         if self._server is not None:
-            # without wait_closed: from Python 3.12 on it waits for the open connections
+            # Without wait_closed: from Python 3.12 on it waits for the open connections.
             self._server.close()
             self._server = None
 
@@ -101,9 +101,9 @@ class TcpProxy:
         for writer in self._writers:
             sock: socket.socket | None = writer.get_extra_info("socket")
             if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )  # close sends a reset
+                # With this option, close sends a reset.
+                linger = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
         await self._end_connections()
 
@@ -128,28 +128,27 @@ class TcpProxy:
                 both.create_task(self._forward(reader, back))
                 both.create_task(self._forward(there, writer))
         except* (OSError, asyncio.CancelledError):
-            pass  # a broken side breaks the other: the connection is aborted below
+            pass  # when one side breaks, both are aborted below
         finally:
             for each in writers:
                 self._writers.discard(each)
                 each.transport.abort()
-                with contextlib.suppress(
-                    OSError, asyncio.CancelledError
-                ):  # cancelled once more, it is ending already
+                # A second cancellation changes nothing: the connection is ending already.
+                with contextlib.suppress(OSError, asyncio.CancelledError):
                     await each.wait_closed()
             self._connections.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(UNSENT)
+        in_flight: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
 
-        async def take() -> None:
+        async def receive() -> None:
             while chunk := await reader.read(CHUNK):
-                await under_way.put((self._loop.time() + self.delay, chunk))
-            await under_way.put((self._loop.time() + self.delay, b""))
+                await in_flight.put((self._loop.time() + self.delay, chunk))
+            await in_flight.put((self._loop.time() + self.delay, b""))
 
-        async def give() -> None:
+        async def deliver() -> None:
             while True:
-                due, chunk = await under_way.get()
+                due, chunk = await in_flight.get()
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
                 await self._flowing.wait()
                 if not chunk:
@@ -160,5 +159,5 @@ class TcpProxy:
                 writer.write_eof()
 
         async with asyncio.TaskGroup() as both:
-            both.create_task(take())
-            both.create_task(give())
+            both.create_task(receive())
+            both.create_task(deliver())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
-from deploy.local.broker import dying_with_parent
+from tests.support.children import child_command
 from tests.support.paths import ROOT
 from tests.support.processes import MACHINE_VARIABLES
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ class Terminal:
         }
         try:
             self.popen = subprocess.Popen(
-                dying_with_parent([sys.executable, "-m", "streams.cli", *arguments]),
+                child_command([sys.executable, "-m", "streams.cli", *arguments]),
                 env=given | {"TERM": "xterm-256color"} | dict(environ),
                 cwd=ROOT,
                 stdin=slave,

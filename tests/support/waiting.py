@@ -1,4 +1,4 @@
-"""Waiting for what a test expects: polled against a deadline, never slept for."""
+"""Waits for a condition of a test: polls until a deadline, instead of sleeping for a fixed time."""
 
 import asyncio
 import time
@@ -11,8 +11,9 @@ POLL_SECONDS = 0.05
 
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
-    """Calls `condition` until it returns something true, and returns that. Raises AssertionError
-    after `seconds`.
+    """Calls `condition` until it returns something true, and returns that. Blocks.
+
+    Raises AssertionError, with `what` was waited for, after `seconds`.
     """
     ends = time.monotonic() + seconds
     while not (found := condition()):
@@ -31,9 +32,7 @@ async def until(condition: Callable[[], T], what: str, seconds: float = 30.0) ->
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """`wait_until` for tests whose loop has to go on meanwhile; `condition` may be a coroutine
-    function.
-    """
+    """`wait_until` without blocking the event loop; `condition` may be a coroutine function."""
     ends = time.monotonic() + seconds
     while True:
         answer = condition()

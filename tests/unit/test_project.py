@@ -1,7 +1,6 @@
-"""What holds for the repository as a whole: its shape, its lock, who imports whom, and the package
-built from it.
-"""
+"""Rules for the whole repository: its layout, its lock, its import rules, and its wheel."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,11 +17,13 @@ from packaging.version import Version
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = {"connectors", "streams", "tests", "deploy"}
 FILES = {"pyproject.toml", "README.md", "Makefile"}
 
-# Written in parts, so that this file does not hold them either. Where packages come from is every
-# reader's own setting.
+# Written in parts, so that this file does not contain them. Each machine has a setting for where
+# packages come from.
 REGISTRIES = [
     ".".join(parts)
     for parts in (
@@ -43,7 +44,7 @@ DEVELOPERS_FOLDER = re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+|work)/\w"
 def tracked() -> list[str]:
     if not (ROOT / ".git").exists():
         pytest.skip(
-            "an unpacked copy, not a clone: git alone tells the project's files from what lies beside them"
+            "not a clone: without git, the project's files cannot be told from others in the folder"
         )
     git = shutil.which("git")
     assert git, "this is a clone, and git is not installed"
@@ -63,7 +64,7 @@ def text_files() -> dict[str, str]:
     return found
 
 
-def test_the_top_level_holds_only_what_was_agreed() -> None:
+def test_the_top_level_has_only_the_known_files_and_folders() -> None:
     names = [Path(name).parts for name in tracked()]
     folders = {parts[0] for parts in names if len(parts) > 1 and not parts[0].startswith(".")}
     files = {parts[0] for parts in names if len(parts) == 1 and not parts[0].startswith(".")}
@@ -78,7 +79,7 @@ def test_no_file_names_a_package_registry() -> None:
     } == {}
 
 
-def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on() -> None:
+def test_no_file_names_a_folder_of_a_developers_machine() -> None:
     assert {
         name: found[0]
         for name, text in text_files().items()
@@ -86,12 +87,52 @@ def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on() -> None:
     } == {}
 
 
-def test_nobody_asks_for_offsets_by_the_calls_that_crash() -> None:
+def test_no_code_reads_offsets_by_the_calls_that_crash() -> None:
     # AdminClient ends the process: with SIGSEGV while the group's coordinator moves or starts
     # (librdkafka issue 5040), with SIGABRT when a broker dies under the request for a partition's
     # offsets.
     call = re.compile(r"\.list_(consumer_group_)?offsets\(")
     assert [name for name, text in text_files().items() if call.search(text)] == []
+
+
+MAX_COLUMNS = 100
+# ruff checks the lines of Python (E501).
+PLAIN_TEXT = (".md", ".toml", ".yaml", ".yml", ".sh")
+PLAIN_FILES = ("Makefile", ".ci/run")
+
+
+def test_no_line_is_longer_than_a_hundred_columns() -> None:
+    long = [
+        f"{name}:{number}"
+        for name, text in text_files().items()
+        if name.endswith(PLAIN_TEXT) or name in PLAIN_FILES
+        for number, line in enumerate(text.splitlines(), 1)
+        # A row of a Markdown table cannot be wrapped.
+        if len(line.expandtabs(4)) > MAX_COLUMNS and not line.startswith("|")
+    ]
+    assert long == []
+
+
+def test_the_unit_tests_mirror_the_source_tree() -> None:
+    sources = {str(Path(name).parent) for name in tracked() if not name.startswith("tests/")}
+    # The helpers of the tests have unit tests too.
+    sources |= {"", "support"}
+    folders = {
+        str(Path(name).parent.relative_to("tests/unit")).removeprefix(".")
+        for name in tracked()
+        if name.startswith("tests/unit/") and name.endswith(".py")
+    }
+    # A folder of deploy has one test file for each of its parts.
+    packages = {folder for folder in folders if folder != "deploy"}
+    assert packages - sources == set()
+
+
+def test_a_function_that_branches_too_often_is_refused_outside_of_the_simulators() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    assert "C90" in settings["select"]
+    assert settings["mccabe"]["max-complexity"] == 15
+    spared = [path for path, rules in settings["per-file-ignores"].items() if "C901" in rules]
+    assert spared == ["connectors/*/simulator/*.py"]
 
 
 def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
@@ -114,38 +155,105 @@ def test_the_lock_pins_and_hashes_everything_that_pyproject_asks_for() -> None:
         assert all(each in requirement.specifier for each in versions), f"{requirement}: make lock"
 
 
-def test_connectors_never_import_streams_and_the_other_import_rules_hold(tmp_path: Path) -> None:
-    checked = subprocess.run(
-        [Path(sysconfig.get_path("scripts"), "lint-imports"), "--cache-dir", tmp_path],
-        cwd=ROOT,
+def import_check(folder: Path, *options: str | Path) -> "subprocess.CompletedProcess[str]":
+    """The result of the import check of the project in this folder."""
+    return subprocess.run(
+        [Path(sysconfig.get_path("scripts"), "lint-imports"), *options],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},  # else it wraps the names of the contracts
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+
+
+def test_the_import_rules_hold(tmp_path: Path) -> None:
+    checked = import_check(ROOT, "--cache-dir", tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_import_check_would_see_a_breach(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT / "connectors", tmp_path / "connectors", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copytree(
-        ROOT / "streams", tmp_path / "streams", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "connectors" / "__init__.py").open("a") as file:
-        file.write("import streams.events\n")
-    checked = subprocess.run(
-        [Path(sysconfig.get_path("scripts"), "lint-imports"), "--no-cache"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+BREACHES = {
+    "connectors never import streams": ("connectors", "streams.events"),
+    "Nylas and Salesforce do not know each other": (
+        "connectors.nylas.model",
+        "connectors.salesforce.emails",
+    ),
+    "the Nylas simulator does not import the client that it tests": (
+        "connectors.nylas.simulator.people",
+        "connectors.nylas.errors",
+    ),
+    "the Nylas client does not import the simulator": (
+        "connectors.nylas.errors",
+        "connectors.nylas.simulator.providers",
+    ),
+    "the Salesforce simulator does not import the client that it tests": (
+        "connectors.salesforce.simulator.settings",
+        "connectors.salesforce.api.errors",
+    ),
+    "the Salesforce client does not import the simulator": (
+        "connectors.salesforce.emails",
+        "connectors.salesforce.simulator.settings",
+    ),
+    "no stage and no other command imports a simulator": (
+        "streams.org",
+        "connectors.salesforce.simulator.settings",
+    ),
+    "Salesforce's REST API knows nothing of contacts": (
+        "connectors.salesforce.api.budget",
+        "connectors.salesforce.outcome",
+    ),
+    "only Salesforce's REST API sends requests to Salesforce": (
+        "connectors.salesforce.writer",
+        "httpx",
+    ),
+    "decisions about records of Salesforce need no network": (
+        "connectors.salesforce.merge",
+        "asyncio",
+    ),
+    "only the Nylas client and its SDK send requests to Nylas": (
+        "connectors.nylas.webhook",
+        "httpx",
+    ),
+    "decisions of the stages need no network": ("streams.bridge.decision", "aiohttp"),
+    "only the demo needs what is not in the wheel": ("streams.topics", "deploy"),
+    "the layers of streams": ("streams.runtime.logs", "streams.bridge.decision"),
+}
+"""By contract, a module and what it must not import."""
+
+
+@pytest.fixture(scope="module")
+def breached(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The output of the import check of a copy of the project that breaks every contract once."""
+    copy = tmp_path_factory.mktemp("breached")
+    for package in ("connectors", "streams"):
+        shutil.copytree(
+            ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for module, imported in BREACHES.values():
+        path = copy / module.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        with file.open("a") as source:
+            source.write(f"\nimport {imported}\n")
+    checked = import_check(copy, "--no-cache")
     assert checked.returncode != 0
-    assert "connectors never import streams BROKEN" in checked.stdout
+    return checked.stdout
+
+
+def test_every_import_rule_has_a_breach() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    assert [each["name"] for each in contracts] == list(BREACHES)
+
+
+@pytest.mark.parametrize("contract", BREACHES)
+def test_the_import_check_sees_a_breach(breached: str, contract: str) -> None:
+    module, imported = BREACHES[contract]
+    assert f"{contract} BROKEN" in breached
+    # After the summary comes a section for each broken contract, under its underlined name.
+    _, _, section = breached.partition(f"\n{contract}\n---")
+    assert f"{module} -> {imported}" in section, section[:2000]
 
 
 def test_the_wheel_installs_in_a_clean_environment_and_its_command_answers(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Numbered versions of many contacts, through the front door: signed notifications, sent again
-until they get their 200.
+"""The load of a storm: numbered versions of many contacts, sent as signed notifications.
+
+Each notification is sent again until it is answered with 200.
 """
 
 import asyncio
@@ -15,22 +16,22 @@ import aiohttp
 
 SECRET = "storm-secret"
 GRANT = "storm-grant"
-SECOND = "storm-second"
-BOOK = "storm-book"
+SECOND_GRANT = "storm-second"
+BOOK_GRANT = "storm-book"
 ACCOUNTS = 20
-BASE = 1_700_000_000  # versions are BASE + n: seconds that nobody's clock is asked about
+BASE = 1_700_000_000  # version n is BASE + n seconds, whatever any clock says
 
 
 @dataclass(frozen=True)
 class Notification:
-    """What is sent, and under which ID."""
+    """A notification to send."""
 
     id: str
     body: bytes
 
 
 def contact(number: int, title: str, notes: str = "") -> dict[str, object]:
-    """Contact number n; everybody has a domain of their own, so everybody becomes a Lead."""
+    """Contact number n with an email domain of its own, so that it becomes a Lead."""
     return {
         "id": f"c{number}",
         "grant_id": GRANT,
@@ -47,7 +48,7 @@ def contact(number: int, title: str, notes: str = "") -> dict[str, object]:
 def envelope(
     identity: str, time: int | None, subject: object, kind: str = "contact.updated"
 ) -> bytes:
-    """A notification as Nylas would write it, without a time where that is None."""
+    """The body of a notification as Nylas would write it, without a time where that is None."""
     body = {
         "specversion": "1.0",
         "type": kind,
@@ -62,15 +63,14 @@ def envelope(
 
 def grant_of(number: int) -> str:
     """Every tenth contact is in a second grant, and is the same person as the one before it."""
-    return SECOND if number % 10 == 9 else GRANT
+    return SECOND_GRANT if number % 10 == 9 else GRANT
 
 
 def person(number: int, label: str, notes: str = "") -> dict[str, object]:
-    """Contact number n with every field that the mapping reads, each another one under another
-    label.
+    """Contact number n with every field that the mapping reads; each differs for another label.
 
-    Every seventh belongs to one of twenty Accounts. An address other than the first is this
-    contact's alone.
+    Every seventh belongs to one of twenty Accounts. Only the first address can be shared with
+    another contact.
     """
     who = number - 1 if number % 10 == 9 else number
     domain = account_domain(who // 7 % ACCOUNTS) if who % 7 == 3 else f"storm{who}.example"
@@ -102,39 +102,39 @@ def _described(local: str, surname: str, domain: str, other: str, label: str) ->
 
 
 def account_domain(number: int) -> str:
-    """The web site of an Account of the org."""
+    """The domain of the web site of an Account of the org."""
     return f"account{number}.example"
 
 
 @dataclass
 class Load:
-    """What is to be sent, and the newest state of every contact that lives: what Nylas says when it
-    is asked.
-    """
+    """The notifications to send, and the contacts that exist after them."""
 
     queue: list[Notification]
     newest: list[dict[str, object]]
+    """The newest state of each contact that is not deleted: what Nylas answers."""
 
 
-# of the events of an odd contact: some pages of one a second, which is what one grant may be asked
+# Of the events of an odd contact. A grant may be asked for one contact a second, so that these come
+# to some pages of requests.
 ODD_SHARE = 0.15
 ODD = ("bodyless", "truncated", "no_time", "milliseconds", "ahead", "same_second")
 
 
 def is_odd(number: int) -> bool:
-    """Of one contact in twenty some events cannot be decided without asking Nylas again."""
+    """Whether some events of the contact need another request to Nylas: one contact in twenty."""
     return number % 20 == 5
 
 
 def notifications(
     seed: int, contacts: int, versions: int, base: int = BASE, step: float = 1.0
 ) -> Load:
-    """Every contact in so many versions: most of them news, some the same again, some only notes,
-    some a deletion, some twice.
+    """Every contact in so many versions, as a provider under load would send them.
 
-    The order is that of a provider under load: neighbours change places, and some arrive much later
-    than they happened. Version n is of the second `base` + n * `step`, which is at least 1. The
-    same seed makes the same load, up to `base`.
+    Most versions change a mapped field. Some repeat the last content, some change only the notes,
+    some are deletions, and some are sent twice. Neighbours change places, and some arrive much
+    later than they happened. Version n is of the second `base` + n * `step`, where `step` counts as
+    at least 1. The same seed makes the same load, up to `base`.
     """
     choose = random.Random(seed)
     drafts: list[tuple[float, Notification]] = []
@@ -164,7 +164,7 @@ def notifications(
             elif kind < 0.85:  # the same content under a new ID
                 subject = person(number, labels[number])
                 living.add(number)
-            elif kind < 0.95:  # a change that nobody maps
+            elif kind < 0.95:  # a change of a field that is not mapped
                 subject = person(number, labels[number], notes=f"note {version}")
                 living.add(number)
             else:
@@ -176,7 +176,7 @@ def notifications(
                 labels[number] = f"w{version}"
                 rival = envelope(f"{name}-rival", when, person(number, labels[number]))
                 drafts.append((place, Notification(f"{name}-rival", rival)))
-            if choose.random() < 0.05:  # delivered again although it got its 200
+            if choose.random() < 0.05:  # delivered again although it was answered with 200
                 drafts.append((place + contacts * choose.random() * 3, notification))
     drafts.sort(key=lambda draft: draft[0])
     return Load(
@@ -190,15 +190,13 @@ def _odd_time(odd: str, when: int) -> int | None:
 
 
 @dataclass
-class Book:
-    """The address book of a grant that sends no notifications: its contacts come through the reader
-    alone.
-    """
+class AddressBook:
+    """The address book of a grant that sends no notifications, so that only the reader reads it."""
 
     seed: int
     contacts: int
     truth: dict[str, dict[str, object]] = field(default_factory=dict)
-    """What stands in it now, by contact ID."""
+    """The contacts in it now, by contact ID."""
     changes: int = 0
 
     def __post_init__(self) -> None:
@@ -206,8 +204,8 @@ class Book:
         self.truth = {f"b{number}": self._person(number) for number in range(self.contacts)}
 
     def change(self) -> tuple[list[dict[str, object]], list[str]]:
-        """The next moment of its life: the contacts that are new or other than before, and the IDs
-        of those that are gone.
+        """Changes some contacts: returns those that are new or changed, and the IDs of those that
+        are gone.
         """
         self.changes += 1
         chosen = self._choose.sample(range(self.contacts), max(1, self.contacts // 20))
@@ -231,22 +229,22 @@ class Book:
             f"book{number}.{label}",
             label,
         )
-        return {**described, "id": f"b{number}", "grant_id": BOOK}
+        return {**described, "id": f"b{number}", "grant_id": BOOK_GRANT}
 
 
 @dataclass
 class Sender:
-    """Sends notifications to bridges, and notes which got their 200."""
+    """Sends notifications to bridges, and notes which were answered with 200."""
 
     urls: Sequence[str]
     acknowledged: list[str] = field(default_factory=list)
     refused: int = 0
     """Answers of 503 and connections that failed: sent again."""
-    odd: list[int] = field(default_factory=list)
-    """Any other status: nobody sends again after it."""
+    unexpected_statuses: list[int] = field(default_factory=list)
+    """Any other status; the notification is not sent again."""
 
     async def send(self, queue: Sequence[Notification], rate: float, connections: int = 32) -> None:
-        """Sends everything, at most `rate` a second; returns when each has got its 200."""
+        """Sends everything, at most `rate` a second; returns when each was answered with 200."""
         source = iter(queue)
         loop = asyncio.get_running_loop()
         began, taken = loop.time(), 0
@@ -258,7 +256,7 @@ class Sender:
                 yield notification
 
         shared = following()
-        timeout = aiohttp.ClientTimeout(total=10)  # Nylas' own
+        timeout = aiohttp.ClientTimeout(total=10)  # Nylas waits as long for an answer
         async with aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(limit=connections)
         ) as http:
@@ -289,7 +287,7 @@ class Sender:
                 self.acknowledged.append(notification.id)
                 return
             if status not in (0, 503):
-                self.odd.append(status)
+                self.unexpected_statuses.append(status)
                 return
             self.refused += 1
             attempt += 1

@@ -1,5 +1,4 @@
-"""An independent plain model of what has to come out: the design's rules, replayed over
-contacts.events one event at a time.
+"""A plain model of what has to come out: the design's rules over contacts.events, event by event.
 
 It shares no code with the stages, on purpose: it parses with the standard library, compares
 contents field by field, and keeps every notification ID. It is slow and obvious.
@@ -12,19 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The Nylas fields that the default mapping reads; a change of any other is no change.
+# The Nylas fields that the default mapping reads. A change of another field is not forwarded.
 MAPPED = ("emails", "given_name", "surname", "company_name", "job_title", "phone_numbers", "source")
 
 DELETED: Mapping[str, Any] = {"deleted": True}
 
-SAYS_NOTHING = {"grant_id", "id", "object"}
-"""A contact that holds no more than this tells that it changed, and not how."""
+IDENTITY_FIELDS = {"grant_id", "id", "object"}
+"""A contact that has only these fields says that it changed, but not how."""
 
-DAY = 86_400
-"""Seconds. A time that lies further ahead of the event's arrival is no time."""
+MAX_AHEAD_SECONDS = 86_400
+"""A time that is further ahead of the event's arrival is not valid."""
 
-LATEST = 2**33
-"""Epoch seconds, in the year 2242: what lies beyond is no time either (milliseconds)."""
+MAX_TIME = 2**33
+"""Epoch seconds, in the year 2242. A later time is not valid; it may be in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +33,34 @@ class Event:
     key: str
     id: str
     time: int | None
-    """None: it has no time that can be one."""
+    """None when it has no valid time."""
     content: Mapping[str, Any] | None
-    """None: it does not say how the contact changed."""
+    """None when it does not say how the contact changed."""
     forced: bool
-    """A replay or a redrive: may pass although it is older than the newest seen, if it is the one
-    last forwarded.
+    """A replay or a redrive. It is forwarded although it is older than the newest seen, if it is
+    the one forwarded last.
     """
 
 
 @dataclass
 class Contact:
-    """What is known of a contact after some of its events."""
+    """The state of a contact after some of its events."""
 
     newest: int = -1
+    """The newest version seen."""
     ids: set[str] = field(default_factory=set)
+    """The IDs of the events of the newest version."""
     forwarded_version: int = -1
     forwarded: Mapping[str, Any] | None = None
     deletions: set[int] = field(default_factory=set)
-    """The versions of every deletion that was told of it, whether or not it was news."""
+    """The versions of all its deletions, forwarded or not."""
     refetch: Counter[str] = field(default_factory=Counter)
     """How often the contact had to be read again, by reason."""
     address: str = ""
-    """The first address that it was ever told with: by it a person of two grants is one."""
+    """The first address that it was forwarded with. Contacts with one address are one person."""
 
     def take(self, event: Event) -> bool:
-        """Whether the event is news."""
+        """Adds the next event; returns whether it is forwarded."""
         if event.time is None:
             self.refetch["no_time"] += 1
             return False
@@ -92,14 +93,15 @@ class Contact:
 
 
 class NotAnEvent(ValueError):
-    """A record that no rule covers: poison, which belongs in the dead letters."""
+    """The record is poison, which belongs in the dead letters."""
 
 
 def parse(
     value: bytes | None, origin: str, key: str | None = None, arrived_ms: int | None = None
 ) -> Event:
-    """One record of contacts.events, under `key` where that is known; `arrived_ms` is the record's
-    own time. Raises NotAnEvent.
+    """The event in a record of contacts.events. Raises NotAnEvent.
+
+    `key` is the record's key, where it is known, and `arrived_ms` the record's own time.
     """
     try:
         envelope = json.loads(value or b"")
@@ -129,29 +131,26 @@ def parse(
     )
 
 
-def _time(told: object, arrived_ms: int | None) -> int | None:
-    if (
-        isinstance(told, bool)
-        or not isinstance(told, int | float)
-        or not 0 < told < LATEST
-        or told != int(told)
-    ):
+def _time(time: object, arrived_ms: int | None) -> int | None:
+    if isinstance(time, bool) or not isinstance(time, int | float):
         return None
-    if arrived_ms is not None and told > arrived_ms / 1000 + DAY:
+    if not 0 < time < MAX_TIME or time != int(time):
         return None
-    return int(told)
+    if arrived_ms is not None and time > arrived_ms / 1000 + MAX_AHEAD_SECONDS:
+        return None
+    return int(time)
 
 
 def _content(kind: str, subject: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if kind.startswith("contact.deleted"):
         return DELETED
-    if kind.endswith(".truncated") or subject.keys() <= SAYS_NOTHING:
+    if kind.endswith(".truncated") or subject.keys() <= IDENTITY_FIELDS:
         return None
     return {name: subject[name] for name in MAPPED if subject.get(name)}
 
 
 def replay(events: Iterable[Event]) -> dict[str, Contact]:
-    """Every contact after all events, which come in the order of their offsets within a partition."""
+    """Every contact after all events, which come by offset within a partition."""
     contacts: dict[str, Contact] = {}
     for event in events:
         contacts.setdefault(event.key, Contact()).take(event)

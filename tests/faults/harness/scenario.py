@@ -1,5 +1,6 @@
-"""A scripted scenario: real stages on a real broker with a simulated org, held at a moment, and
-judged by the storm's verifier.
+"""A scripted scenario: real stages on a real broker with a simulated org, checked by the verifier.
+
+A scenario can hold a stage at a moment that is otherwise too short to hit.
 """
 
 import hashlib
@@ -17,24 +18,28 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from deploy.local.broker import free_ports
+from tests.faults.harness.collect import read_topics, writes_from
+from tests.faults.harness.evidence import Evidence, Sample, Verdict
 from tests.faults.harness.load import BASE, GRANT, SECRET, contact, envelope
 from tests.faults.harness.variants import FOLDER
-from tests.faults.harness.verifier import Evidence, Sample, Stored, Verdict, Write, verify
-from tests.support.kafka import Found, GroupObserver, Kafka
+from tests.faults.harness.verifier import verify
+from tests.support.kafka import GroupObserver, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import POLL_SECONDS, wait_until
 
-# seconds, the default of the stages: one that is starved for half of it ends itself, and nobody
-# starts it again
-SESSION = 10.0
-# Of a stage that a test puts to sleep for longer than that: its successor has to wait for the end
-# of it.
-SLEEPER_SESSION = 6.0
-# a start, a group join, and a session that has to expire first, on a machine that others use too
+# The default of the stages. A stage that gets no processor for half of it ends itself, and nothing
+# starts it again.
+SESSION_SECONDS = 10.0
+# Of a stage that a test pauses for longer than its session: the successor has to wait for the end
+# of the session.
+PAUSED_SESSION_SECONDS = 6.0
+# A start, a group join, and a session that has to expire first, on a machine that others use too.
 REACH_SECONDS = 90.0
-# what a broken stage does at once; a whole one never does it, and so waits in vain each time
+# For what a broken stage does at once. A whole stage never does it, so that every test of a whole
+# stage waits this long.
 WHOLE_SECONDS = 1.5
-BROKEN_SECONDS = 30.0  # the same on a busy machine: if it does not come, the test has shown nothing
+# The same for a broken stage on a busy machine. If it does not happen, the test has shown nothing.
+BROKEN_SECONDS = 30.0
 
 Event = tuple[bytes, bytes]
 
@@ -63,9 +68,10 @@ def change(
     return (f"{GRANT}/c{number}".encode(), json.dumps(contact(number, title)).encode()), headers
 
 
-def soon(happened: Callable[[], object], variant: str) -> None:
-    """A broken stage's chance to break its promise: returns when that has happened, or has not in
-    time.
+def wait_for_violation(happened: Callable[[], object], variant: str) -> None:
+    """Gives a broken stage time to break its promise.
+
+    Returns when that has happened, or when the time is over.
     """
     until = time.monotonic() + (WHOLE_SECONDS if variant == "whole" else BROKEN_SECONDS)
     while time.monotonic() < until and not happened():
@@ -74,7 +80,7 @@ def soon(happened: Callable[[], object], variant: str) -> None:
 
 @dataclass
 class Scenario:
-    """One test's stages. A contact has one partition of events unless `partitions` says otherwise."""
+    """The stages and the org of one test. contacts.events has one partition by default."""
 
     kafka: Kafka
     processes: Processes
@@ -84,19 +90,18 @@ class Scenario:
     acknowledged: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     org: str = ""
-    _onlookers: dict[tuple[str, str], GroupObserver] = field(
-        default_factory=dict
-    )  # made once: many looks a second cost a core else
+    _observers: dict[tuple[str, str], GroupObserver] = field(default_factory=dict)
+    """By stage and topic. Made once: a new client for each of many requests would cost a core."""
 
     def __enter__(self) -> "Scenario":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self._onlookers.values():
+        for each in self._observers.values():
             each.close()
 
     def set_up(self, *, org: bool = True, settings: Mapping[str, Any] | None = None) -> "Scenario":
-        """Topics, and an org."""
+        """Creates the topics, and starts an org unless `org` is False."""
         self.kafka.create("contacts.events", self.partitions)
         self.kafka.create(
             "contactstream-dedupe-seen-changelog", self.partitions, {"cleanup.policy": "compact"}
@@ -115,7 +120,7 @@ class Scenario:
             self.processes.start(
                 "simulate", "salesforce", "--listen", f"127.0.0.1:{port}", "--world", str(world)
             )
-            wait_until(lambda: self._ask("/_sim/state"), "the org answers")
+            wait_until(lambda: self._get("/_sim/state"), "the org answers")
         return self
 
     def start(
@@ -124,9 +129,9 @@ class Scenario:
         variant: str = "whole",
         environ: Mapping[str, str] | None = None,
         *,
-        session: float = SESSION,
+        session: float = SESSION_SECONDS,
     ) -> Process:
-        """A stage, broken as `variant` says."""
+        """Starts a stage as a variant of variants.py; does not wait until it is ready."""
         given = self.kafka.environ | {
             "KAFKA_EVENTS_PARTITIONS": str(self.partitions),
             "DEDUPE_SESSION_TIMEOUT": str(session),
@@ -142,29 +147,32 @@ class Scenario:
         return self.processes.start(stage, command=command, environ=given | dict(environ or {}))
 
     def hold(self, moment: str) -> None:
-        """Whoever reaches that moment from now on stays in it."""
+        """From now on a stage that reaches the moment waits there until `release`."""
         (self.folder / moment).touch()
 
     def wait_reached(self, moment: str) -> None:
-        """Returns when a stage is held there."""
+        """Waits until a stage has reached the moment. Raises AssertionError."""
         wait_until(
             lambda: self.has_reached(moment), f"the moment {moment} is reached", REACH_SECONDS
         )
 
     def has_reached(self, moment: str) -> bool:
-        """Whether a stage has been there."""
+        """Whether a stage has reached the moment."""
         return (self.folder / f"{moment}.reached").exists()
 
     def release(self, moment: str) -> None:
-        """Lets go."""
+        """Lets stages pass the moment."""
         (self.folder / moment).unlink()
 
     def send(self, events: Sequence[Event]) -> None:
-        """Straight to contacts.events."""
+        """Writes events to contacts.events, around the bridge."""
         self.kafka.produce("contacts.events", list(events), [("origin", b"webhook")])
 
     def notify(self, port: int, body: bytes, identity: str) -> int:
-        """A signed notification through the bridge; its status, 0 when the connection broke."""
+        """Sends a signed notification to the bridge on this port.
+
+        Returns the answer's status, 0 when the connection broke.
+        """
         signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/",
@@ -184,24 +192,24 @@ class Scenario:
         return status
 
     def committed(self, stage: str, topic: str) -> dict[int, int]:
-        """Committed offsets of a stage."""
-        found = self._onlooker(stage, topic).committed()
+        """By partition, the offset that a stage has committed of a topic, where it has."""
+        found = self._observer(stage, topic).committed()
         return {partition: offset for partition, offset in found.items() if offset >= 0}
 
-    def _onlooker(self, stage: str, topic: str) -> GroupObserver:
-        if (stage, topic) not in self._onlookers:
+    def _observer(self, stage: str, topic: str) -> GroupObserver:
+        if (stage, topic) not in self._observers:
             group = f"{self.kafka.prefix}contactstream-{stage}"
-            self._onlookers[stage, topic] = GroupObserver(self.kafka, group, topic)
-        return self._onlookers[stage, topic]
+            self._observers[stage, topic] = GroupObserver(self.kafka, group, topic)
+        return self._observers[stage, topic]
 
     def end(self, topic: str, partition: int = 0) -> int:
-        """The end of a topic."""
-        return self._onlooker("nobody", topic).end(partition)
+        """The end offset of a partition."""
+        return self._observer("observer", topic).end(partition)
 
     def wait_committed(
         self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS
     ) -> None:
-        """Until a stage has committed so many records of a topic."""
+        """Waits until a stage has committed so many records of a topic. Raises AssertionError."""
 
         def done() -> bool:
             try:
@@ -211,8 +219,8 @@ class Scenario:
 
         wait_until(done, f"{stage} has committed {records} of {topic}", seconds)
 
-    def settle(self, seconds: float = REACH_SECONDS) -> None:
-        """Until dedupe has committed every event, and the sink every change."""
+    def wait_until_idle(self, seconds: float = REACH_SECONDS) -> None:
+        """Waits until dedupe has committed every event, and the sink every change."""
         for stage, topic in (("dedupe", "contacts.events"), ("sink", "contacts.changes")):
             count = self.partitions if stage == "dedupe" else 1
             self.wait_committed(
@@ -220,7 +228,7 @@ class Scenario:
             )
 
     def sample(self) -> None:
-        """Notes what is committed, and then where the result topics end."""
+        """Records what is committed, and then where the result topics end."""
         dedupe, sink = (
             self.committed("dedupe", "contacts.events"),
             self.committed("sink", "contacts.changes"),
@@ -232,13 +240,10 @@ class Scenario:
         self.samples.append(Sample(dedupe, sink.get(0, 0), changes, outcomes, refetch, dead))
 
     def verdict(self) -> Verdict:
-        """What the verifier says of everything so far."""
-        found = {
-            name: _stored(self.kafka.read(f"contacts.{name}"))
-            for name in ("events", "changes", "outcomes", "refetch", "dead-letter")
-        }
+        """The verifier's verdict on everything so far."""
+        found = read_topics(self.kafka)
         records = [
-            record for name in ("Contact", "Lead") for record in self._ask(f"/_sim/records/{name}")
+            record for name in ("Contact", "Lead") for record in self._get(f"/_sim/records/{name}")
         ]
         return verify(
             Evidence(
@@ -248,41 +253,25 @@ class Scenario:
                 outcomes=found["outcomes"],
                 refetch=found["refetch"],
                 dead_letters=found["dead-letter"],
-                writes=[
-                    Write(one["seq"], one["id"], one["key"], one["version"])
-                    for one in self._ask("/_sim/writes")
-                ],
+                writes=writes_from(self._get("/_sim/writes")),
                 org=records,
                 samples=self.samples,
             )
         )
 
-    def tell_org(self, path: str, body: object) -> None:
-        """POST to the org's control plane."""
+    def control_org(self, path: str, body: object) -> None:
+        """POST to the control plane of the org's simulator."""
         request = urllib.request.Request(self.org + path, json.dumps(body).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()
 
     def org_state(self) -> Any:
-        """What the org counts."""
-        return self._ask("/_sim/state")
+        """The counters of the org's simulator."""
+        return self._get("/_sim/state")
 
-    def _ask(self, path: str) -> Any:
+    def _get(self, path: str) -> Any:
         try:
             with urllib.request.urlopen(self.org + path, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.URLError:
             return None
-
-
-def _stored(found: Sequence[Found]) -> list[Stored]:
-    return [
-        Stored(
-            one.partition,
-            one.offset,
-            (one.key or b"").decode(errors="replace"),
-            one.value,
-            {name: value.decode(errors="replace") for name, value in one.headers.items()},
-        )
-        for one in found
-    ]

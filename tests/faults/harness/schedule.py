@@ -1,4 +1,4 @@
-"""What goes wrong, when, and in which order: decided by a seed before the storm begins."""
+"""The schedule of faults: what goes wrong when, decided by a seed before the storm begins."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ class Fault(StrEnum):
 
     KILL = "kill -9"
     TERM = "SIGTERM"
-    FREEZE = "SIGSTOP, SIGCONT"  # for longer than the session, so that somebody else takes over
+    FREEZE = "SIGSTOP, SIGCONT"  # for longer than the session, so that another one takes over
     ROLLING = "rolling restart"
     JOIN = "a dedupe worker joins"
     LEAVE = "a dedupe worker leaves"
@@ -36,8 +36,8 @@ TARGETS: dict[Fault, Sequence[str]] = {
     Fault.ROLLING: STAGES,
     Fault.CLOCK: STAGES,
     Fault.FREEZE: ("dedupe", "sink"),
-    # The table's changelog is left out: what cannot be read there ends dedupe loudly, by design,
-    # whenever it is read.
+    # The table's changelog is left out: an entry that cannot be read ends dedupe whenever it is
+    # read, by design (test_changelog_poison.py).
     Fault.POISON: (
         "contacts.events",
         "contacts.changes",
@@ -78,10 +78,10 @@ TARGETS: dict[Fault, Sequence[str]] = {
     ),
 }
 
-THROUGH_THE_PROXY = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
-"""A cluster stands behind none."""
+PROXY_FAULTS = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
+"""These need the proxy, which a cluster does not have."""
 
-MENU: dict[Fault, int] = {
+WEIGHTS: dict[Fault, int] = {
     Fault.KILL: 30,
     Fault.TERM: 15,
     Fault.FREEZE: 8,
@@ -101,43 +101,45 @@ MENU: dict[Fault, int] = {
     Fault.NYLAS: 6,
 }
 
-QUICK = (Fault.POISON, Fault.ORG, Fault.NYLAS, Fault.CLOCK, Fault.RESET)
-"""Over at once, or at work while the next one comes: these follow each other twice as fast."""
+QUICK_FAULTS = (Fault.POISON, Fault.ORG, Fault.NYLAS, Fault.CLOCK, Fault.RESET)
+"""Over at once, or active while the next one comes: the next fault follows twice as fast."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A fault at a time after the start, in seconds; `target` is a stage, a topic or a kind where
-    the fault has several.
-    """
+    """One fault at its time."""
 
     at: float
+    """Seconds after the start."""
     fault: Fault
     target: str
+    """A stage, a topic or a kind, where the fault has several; otherwise empty."""
     seconds: float
-    dice: float
-    """From 0 to 1: which replica, which poison."""
-    first: bool
-    """Whether it belongs to the first pass, which comes whole."""
+    """How long it lasts, where it lasts; some faults take a multiple."""
+    draw: float
+    """From 0 to 1, chosen at random: decides which replica or which contact it is."""
+    in_first_pass: bool
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
-        return named(self.fault, self.target)
+        """Its name in the report."""
+        return fault_name(self.fault, self.target)
 
 
-def named(fault: Fault, target: str) -> str:
+def fault_name(fault: Fault, target: str) -> str:
+    """The name in the report of a fault on a target."""
     return f"{fault.value}: {target}" if target else fault.value
 
 
 def first_pass(only: Sequence[Fault] = (), *, proxy: bool = True) -> list[tuple[Fault, str]]:
-    """Every fault on every target once; kill -9 twice, so that a pass kills or terminates at least
-    twenty processes.
+    """Every fault on every target once, and kill -9 twice.
+
+    With the second kill -9, a pass kills or terminates at least twenty processes.
     """
     faults = [
         fault
-        for fault in MENU
-        if (not only or fault in only) and (proxy or fault not in THROUGH_THE_PROXY)
+        for fault in WEIGHTS
+        if (not only or fault in only) and (proxy or fault not in PROXY_FAULTS)
     ]
     once = [(fault, target) for fault in faults for target in TARGETS.get(fault, ("",))]
     return once + [(fault, target) for fault, target in once if fault is Fault.KILL]
@@ -146,26 +148,27 @@ def first_pass(only: Sequence[Fault] = (), *, proxy: bool = True) -> list[tuple[
 def schedule(
     seed: int, seconds: float, every: float, only: Sequence[Fault] = (), *, proxy: bool = True
 ) -> list[Step]:
-    """A fault every so many seconds on average: the first pass in a random order, then what the
-    menu's weights say.
+    """A fault every so many seconds on average.
+
+    First the first pass in a random order, then faults at random by their weights.
     """
     choose = random.Random(seed)
     first = first_pass(only, proxy=proxy)
     choose.shuffle(first)
     joins, leaves = (Fault.JOIN, ""), (Fault.LEAVE, "")
-    if joins in first and leaves in first:  # nobody leaves who has not joined
+    if joins in first and leaves in first:  # only a worker that joined can leave
         one, other = sorted((first.index(joins), first.index(leaves)))
         first[one], first[other] = joins, leaves
-    menu = sorted({fault for fault, _ in first}, key=list(MENU).index)
+    kinds = sorted({fault for fault, _ in first}, key=list(WEIGHTS).index)
     steps: list[Step] = []
     at = 3.0
     while at < seconds or len(steps) < len(first):
         if len(steps) < len(first):
             fault, target = first[len(steps)]
         else:
-            fault = choose.choices(menu, [MENU[one] for one in menu])[0]
+            fault = choose.choices(kinds, [WEIGHTS[one] for one in kinds])[0]
             target = choose.choice(TARGETS.get(fault, ("",)))
-        pause = every / 2 if fault in QUICK else every
+        pause = every / 2 if fault in QUICK_FAULTS else every
         steps.append(
             Step(
                 at,

@@ -1,11 +1,11 @@
-"""The real stages, each with one promise left out on purpose, so that a test can show that its
-absence is noticed.
+"""Runs a real stage with one promise broken on purpose.
 
     python -m tests.faults.harness.variants VARIANT STAGE
 
-runs the stage as `contactstream STAGE` would, patched. The variant `whole` leaves nothing out. In
-every variant a test can hold the stage at a moment that is otherwise too short to hit: see `held`.
-Only the order of things matters, so holding breaks nothing.
+runs the stage as `contactstream STAGE` would, patched. With such a stage a test can show that the
+broken promise is noticed. The variant `whole` breaks nothing. In every variant a test can hold the
+stage at a moment that is otherwise too short to hit: see `held`. Only the order of events matters
+to a stage, so that holding breaks nothing.
 """
 
 import asyncio
@@ -19,18 +19,20 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-HELD_SECONDS = 60.0  # a test that forgot to let go fails by its own deadline before this
-LOOK_SECONDS = 0.01
+# A test that does not release the moment fails by its own deadline before this.
+HELD_SECONDS = 60.0
+CHECK_SECONDS = 0.01
 
 FOLDER = "FAULTS_HOLD"
-"""Environment: a folder; a file in it with a moment's name holds the stage there until it is gone.
+"""Environment variable: a folder. A file in it with a moment's name holds the stage at that moment
+until the file is deleted.
 """
 
 LINGER = "FAULTS_LINGER_MS"
-"""Environment: how long records wait in the dedupe stage's producer before they are sent."""
+"""Environment variable: milliseconds that records wait in dedupe's producer before sending."""
 
-SMALL_BATCH = 5  # records: so that a batch waits in Faust's queue while the agent has another
-# a fetch that is under way while dedupe is held at `sought` lasts so long: a test has to hit it
+SMALL_BATCH = 5  # records, so that a batch waits in Faust's queue while the agent has another
+# How long a fetch lasts while dedupe is held at `sought`: long enough for a test to act during it.
 FETCH_SECONDS = 10.0
 
 BOUNDS = {
@@ -39,13 +41,14 @@ BOUNDS = {
     "FAULTS_LAG_SECONDS": "LAG_SECONDS",
     "FAULTS_OVERDUE_SECONDS": "OVERDUE_SECONDS",
 }
-"""Environment: seconds in the place of a bound of the dedupe stage or the sink, so that a test need
-not wait for the real one.
+"""By environment variable, the bound of dedupe or the sink that its value in seconds replaces.
+
+So a test need not wait for the real bound.
 """
 
 CLIENT = "FAULTS_CLIENT_ID"
-"""Environment: the sink's name in its group. Member IDs begin with it, and assignors go through the
-members in their order.
+"""Environment variable: the sink's client ID. Member IDs begin with it, and assignors go through
+the members in the order of their IDs.
 """
 
 
@@ -56,7 +59,7 @@ def wants(name: str) -> bool:
 
 
 def held(moment: str) -> bool:
-    """Whether a test holds the stage at this moment; says that the moment is reached."""
+    """Whether a test holds the stage at this moment; if so, notes that the moment is reached."""
     if not wants(moment):
         return False
     note(moment)
@@ -64,34 +67,33 @@ def held(moment: str) -> bool:
 
 
 def note(moment: str) -> None:
-    """Says that the moment is reached."""
+    """Notes that the moment is reached, for the test to see."""
     Path(os.environ[FOLDER], f"{moment}.reached").touch()
 
 
 def hold(moment: str) -> None:
-    """Waits while the test wants it. In a thread: the stage's event loop goes on."""
+    """Waits while the test holds the moment. For a thread: the stage's event loop goes on."""
     until = time.monotonic() + HELD_SECONDS
     while held(moment) and time.monotonic() < until:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)
 
 
 async def hold_async(moment: str) -> None:
-    """As `hold`, in the event loop."""
+    """Waits while the test holds the moment, in the event loop."""
     until = time.monotonic() + HELD_SECONDS
     while held(moment) and time.monotonic() < until:  # the test is another process
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 class Moved(RuntimeError):
-    """What a variant replaces is not where it was: the variant would break nothing, and its test
-    would prove nothing.
+    """What a variant replaces does not exist any more, or has other parameters.
+
+    The variant would break nothing, and its test would show nothing.
     """
 
 
 def replace(owner: Any, name: str, new: Any) -> None:
-    """Puts `new` in the place of something that is there. Raises Moved when it is not there, or
-    takes other parameters.
-    """
+    """Replaces the attribute `name` of `owner`. Raises Moved."""
     try:
         old = inspect.getattr_static(owner, name)
     except AttributeError:
@@ -167,7 +169,7 @@ def _hold_dedupe() -> None:
         self: Any,
         consumer: Any,
         active_partitions: Any,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         max_records: int | None = None,
     ) -> Any:
         nonlocal fetched
@@ -179,7 +181,7 @@ def _hold_dedupe() -> None:
         fetched = bool(found)
         return found
 
-    async def noted_getmany(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
+    async def noted_getmany(self: Any, timeout: float) -> Any:
         nonlocal fetched
         fetched = queued = False
         async for tp, message in getmany(self, timeout):
@@ -320,7 +322,7 @@ def _open_second_window() -> None:
     async def live_set(
         self: Any,
         active_partitions: Any,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
     ) -> Any:
         return await Consumer._getmany(self, active_partitions, timeout)
 
@@ -450,7 +452,7 @@ def commit_past_gap() -> None:
 
 
 def last_offset_wins() -> None:
-    """Of several changes of a contact in a batch the sink keeps the last one, whatever its version."""
+    """Of several changes of a contact in a batch the sink keeps the last, whatever its version."""
     from streams.sink.batching import PendingChanges
 
     add = PendingChanges.add
@@ -518,7 +520,7 @@ def takes_nothing() -> None:
 
 
 def nothing() -> None:
-    """Nothing is left out."""
+    """Breaks nothing."""
 
 
 VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
@@ -544,7 +546,7 @@ VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
     ("whole", "dedupe"): nothing,
     ("whole", "sink"): nothing,
 }
-"""By variant and stage. A stage of which a variant leaves nothing out runs whole."""
+"""By variant and stage. A stage that a variant does not name runs whole."""
 
 
 def _set_bounds(stage: str) -> None:
@@ -570,7 +572,7 @@ HOLDS: dict[str, Callable[[], None]] = {
 def main() -> None:
     variant, stage = sys.argv[1:]
     if variant not in {name for name, _ in VARIANTS}:
-        raise SystemExit(f"{variant} is no variant")
+        raise SystemExit(f"{variant!r} is not a variant of tests/faults/harness/variants.py")
     if stage in HOLDS:
         HOLDS[stage]()
     _set_bounds(stage)

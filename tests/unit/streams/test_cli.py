@@ -14,6 +14,8 @@ from streams.cli import main
 from tests.support.paths import ROOT
 from tests.support.processes import MACHINE_VARIABLES
 
+pytestmark = pytest.mark.slow
+
 # Imports on a busy machine.
 START_SECONDS = 60.0
 LOGIN = {"SALESFORCE_CLIENT_ID": "id", "SALESFORCE_CLIENT_SECRET": "secret"}

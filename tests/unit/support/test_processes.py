@@ -1,4 +1,4 @@
-"""The processes that tests start are asked and ended as the tests believe."""
+"""The processes that tests start answer, pause and end as the tests expect."""
 
 import signal
 import sys
@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 STAGE = """
 import os, sys, time
@@ -41,16 +43,14 @@ def test_a_process_is_ready_counts_and_ends_on_sigterm(
 def test_a_paused_process_answers_nothing_until_it_is_resumed(processes: Processes) -> None:
     stage = processes.start("sink", command=COMMAND).wait_ready()
     stage.pause()
-    wait_until(
-        lambda: psutil.Process(stage.pid).status() == psutil.STATUS_STOPPED, "it stands still"
-    )
+    wait_until(lambda: psutil.Process(stage.pid).status() == psutil.STATUS_STOPPED, "it is paused")
     stage.resume()
     wait_until(lambda: stage.ask("/livez")[0] == 200, "it answers again")
     stage.kill()
     assert stage.exit_code == -signal.SIGKILL
 
 
-def test_a_process_that_ends_at_once_is_reported_with_what_it_said(processes: Processes) -> None:
+def test_a_process_that_ends_at_once_is_reported_with_its_output(processes: Processes) -> None:
     stage = processes.start("sink", command=(sys.executable, "-c", "raise SystemExit('no broker')"))
     with pytest.raises(AssertionError, match="no broker"):
         stage.wait_ready()

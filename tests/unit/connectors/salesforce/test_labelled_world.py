@@ -14,6 +14,8 @@ from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.simulator.schema import make_id
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
+pytestmark = pytest.mark.slow
+
 KEY = "Nylas_Contact_Id__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 GRANTS = (

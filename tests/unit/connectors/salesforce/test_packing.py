@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any, get_args
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ rows_of_any_kind = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(rows_of_any_kind, st.integers(1, 5), st.integers(1, 6), st.none() | st.integers(1, 3))
 def test_packing_loses_no_row_and_respects_every_limit(

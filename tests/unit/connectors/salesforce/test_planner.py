@@ -233,6 +233,7 @@ BATCHES = st.lists(st.lists(CHANGES, max_size=8, unique_by=lambda one: one.key),
     BATCHES,
     st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2, unique=True), max_size=3),
 )
+@pytest.mark.slow
 @settings(max_examples=300)
 def test_random_batches_make_no_duplicate_and_never_put_older_over_newer(
     batches: list[list[ContactVersion]], typed: list[list[str]]

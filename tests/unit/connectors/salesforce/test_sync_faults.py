@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -23,6 +24,8 @@ from connectors.salesforce.simulator.world import INTEGRATION_USER
 from streams.sink.fence import WriteFence
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_harness import SinkHarness, running_sink
+
+pytestmark = pytest.mark.slow
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")

@@ -11,6 +11,8 @@ import pytest
 from streams.reader.malloc import MAX_ARENAS, limit_malloc_arenas
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 THREADS = """
 import ctypes, sys, threading
 from streams.reader.malloc import limit_malloc_arenas

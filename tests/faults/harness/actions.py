@@ -1,0 +1,109 @@
+"""Carries out a schedule of faults, one step after the other, and counts what was done."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+from tests.faults.harness import broker_faults, nylas_faults, salesforce_faults
+from tests.faults.harness.environment import Environment
+from tests.faults.harness.process_faults import BackgroundTasks, ProcessFaults
+from tests.faults.harness.schedule import Fault, Step
+from tests.faults.harness.settings import READY_SECONDS
+
+# A fault that cannot be done now, because no process is there or no worker has left yet, is tried
+# again after this.
+RETRY_SECONDS = 0.5
+
+Action = Callable[[Step], Awaitable[bool]]
+"""Carries out a step; returns whether it could be done."""
+
+
+class FaultActions:
+    """Carries out the steps of a schedule on a running system."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.background = BackgroundTasks()
+        self.processes = ProcessFaults(environment.settings, environment.stages, self.background)
+        self.done: Counter[str] = Counter()
+        """How often each fault was carried out, by the step's name."""
+        self._environment = environment
+        self._actions = _actions(environment, self.processes)
+
+    async def run(self, steps: Sequence[Step], loaded: asyncio.Event) -> None:
+        """Goes through the steps until the load has ended, and then ends every fault.
+
+        The first pass is gone through to its end where the storm's settings say so.
+        """
+        began, late = time.monotonic(), 0.0
+        for step in steps:
+            mandatory = step.in_first_pass and self._environment.settings.complete_first_pass
+            await _wait_until_due(began + step.at + late, None if mandatory else loaded)
+            if loaded.is_set() and not mandatory:
+                break
+            # A fault that took long must not make the next ones come all at once.
+            late = max(late, time.monotonic() - began - step.at)
+            await self._carry_out_or_retry(step)
+        await self.background.wait()
+        await self._end_faults()
+
+    async def _carry_out_or_retry(self, step: Step) -> None:
+        """Steps of the first pass are tried again until they can be done; others are skipped."""
+        ends = time.monotonic() + READY_SECONDS
+        while not await self._carry_out(step) and step.in_first_pass and time.monotonic() < ends:
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _carry_out(self, step: Step) -> bool:
+        """Whether the step could be done. What cannot be done is not counted."""
+        began = time.time()
+        done = await self._actions[step.fault](step)
+        if done:
+            self.done[step.name] += 1
+            self._environment.log.note(f"{step.name}, {time.time() - began:.1f} s", began)
+        return done
+
+    async def _end_faults(self) -> None:
+        for broker in self._environment.brokers:
+            broker.resume()
+        await asyncio.to_thread(self._environment.proxy.heal)
+        for replica in self._environment.stages.replicas:
+            replica.thaw()
+
+
+def _actions(environment: Environment, processes: ProcessFaults) -> Mapping[Fault, Action]:
+    inject_salesforce = partial(
+        salesforce_faults.inject, environment.salesforce, environment.settings.seed
+    )
+    return {
+        Fault.KILL: processes.kill,
+        Fault.TERM: processes.terminate,
+        Fault.FREEZE: processes.freeze,
+        Fault.ROLLING: processes.restart_all,
+        Fault.JOIN: processes.join,
+        Fault.LEAVE: processes.leave,
+        Fault.BURST: processes.burst,
+        Fault.CLOCK: processes.jump_clock,
+        Fault.BROKER_KILL: partial(broker_faults.kill_and_start, environment),
+        Fault.BROKER_STOP: partial(broker_faults.stop_and_start, environment),
+        Fault.BROKER_FREEZE: partial(broker_faults.freeze, environment),
+        Fault.BLACK_HOLE: partial(broker_faults.black_hole, environment),
+        Fault.DELAY: partial(broker_faults.delay, environment),
+        Fault.RESET: partial(broker_faults.reset, environment),
+        Fault.POISON: partial(broker_faults.poison, environment),
+        Fault.ORG: inject_salesforce,
+        Fault.NYLAS: partial(nylas_faults.inject, environment.nylas),
+    }
+
+
+async def _wait_until_due(at: float, loaded: asyncio.Event | None) -> None:
+    """Waits until `at`, a monotonic time; no longer than until the load has ended, if given."""
+    wait = at - time.monotonic()
+    if wait <= 0:
+        return
+    if loaded is None:
+        await asyncio.sleep(wait)
+        return
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(loaded.wait(), wait)
