@@ -22,8 +22,8 @@ def convert(
 ) -> Scalar | None:
     """The value as the field stores it; None if the field cannot take it.
 
-    Text is cut to the field's length (counted as TRUNCATED). Any other value that does not fit is left
-    out (counted as VALUE_DROPPED).
+    Text is cut to the field's length (counted as TRUNCATED). Any other value that does not fit is
+    left out (counted as VALUE_DROPPED).
     """
     if isinstance(value, bool):
         return value

@@ -197,8 +197,9 @@ class OrgMetadata:
         self._fields_in_doubt = True
 
     async def check_refused_fields(self, fence: Fence) -> None:
-        """Describes both objects again after refused fields, at most every
-        DESCRIBE_INTERVAL_SECONDS.
+        """Describes both objects again after the org refused fields.
+
+        It does so at most every DESCRIBE_INTERVAL_SECONDS.
 
         Only the describe distinguishes a field that our user lost from one that a single row may
         not have.

@@ -401,8 +401,9 @@ class BatchTable(faust.Table):  # type: ignore[misc]
             del self._entries[partition]
 
     async def on_start(self) -> None:
-        """Does nothing: there is no store to open, and `contactstream topics create` creates the
-        changelog.
+        """Does nothing: there is no store to open.
+
+        `contactstream topics create` creates the changelog.
         """
 
 

@@ -1,5 +1,6 @@
-"""What the sink knows of its partition while it has it: created when the partition is assigned,
-dropped when it is revoked or lost.
+"""The state of the sink for its partition while the partition is assigned to it.
+
+An assignment is created when the partition is assigned, and dropped when it is revoked or lost.
 """
 
 import asyncio

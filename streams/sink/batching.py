@@ -1,5 +1,6 @@
-"""Which waiting changes go into the next batch: each contact once, at its highest version, and no
-person in two batches at once.
+"""Chooses the changes of the next batch: each contact once, at its highest version.
+
+No two batches in flight hold the same person.
 """
 
 from collections.abc import Collection, Iterable

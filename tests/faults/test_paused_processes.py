@@ -88,8 +88,9 @@ def dedupe_is_paused(scenario: Scenario, variant: str, moment: str) -> tuple[Ver
 
 
 def sink_is_paused(scenario: Scenario, variant: str) -> Verdict:
-    """A sink is paused between its query and its write until the standby has taken over, and then
-    goes on.
+    """A sink is paused between its query and its write.
+
+    It goes on when the standby has taken over.
     """
     scenario.set_up()
     scenario.start("dedupe")

@@ -173,8 +173,9 @@ def test_a_cluster_of_three_goes_on_without_one_of_its_nodes(tmp_path: Path) -> 
 def command_line(
     folder: Path, **environ: str
 ) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed; its
-    messages go to `messages`.
+    """`python deploy/local/broker.py --json` from anywhere: the process, and what it printed.
+
+    Its messages go to `messages`.
     """
     temporary = folder / "temporary"
     temporary.mkdir()

@@ -1,5 +1,6 @@
-"""The dedupe stage is killed, joined and left in the middle of its work; every event is accounted
-for.
+"""The dedupe stage is killed, joined and left in the middle of its work.
+
+Every event is accounted for.
 
 Workers that are paused during a takeover or die in the middle of a batch: tests/faults,
 test_paused_processes.py and test_variants.py.

@@ -1,5 +1,6 @@
-"""`contactstream doctor` against a simulated org, a simulated Nylas and a real Kafka: what is wrong
-is named, with a remedy.
+"""`contactstream doctor` against a simulated org, a simulated Nylas and a real Kafka.
+
+Whatever is wrong is named, with a remedy.
 """
 
 import json

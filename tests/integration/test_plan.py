@@ -43,8 +43,9 @@ class Org:
     def run(
         self, *words: str, given: bytes | None = None, environ: Mapping[str, str] | None = None
     ) -> Result:
-        """`contactstream plan`, which must have written nothing and asked for nothing but what it
-        needs.
+        """Runs `contactstream plan` and checks that it wrote nothing.
+
+        It must have asked for nothing but what it needs.
         """
         env = {
             "SALESFORCE_LOGIN_URL": self.url,

@@ -1,4 +1,4 @@
-"""Numbered versions of many contacts for the dedupe stage, and the account of what became of them."""
+"""Numbered versions of many contacts for the dedupe stage, and what it made of them."""
 
 import threading
 import time
@@ -32,8 +32,9 @@ def create_topics(kafka: Kafka, partitions: int) -> None:
 
 
 def environ(kafka: Kafka, partitions: int, session: float = 10.0) -> dict[str, str]:
-    """A stage's environment for these topics. A worker that is starved for half a `session`
-    (seconds) ends itself.
+    """A stage's environment for these topics.
+
+    A worker that is starved for half a `session` (seconds) ends itself.
     """
     return kafka.environ | {
         "KAFKA_EVENTS_PARTITIONS": str(partitions),
@@ -50,9 +51,13 @@ def event(contact: int, version: int, *, id_: str = "") -> tuple[bytes, bytes]:
         "given_name": f"Name {version}",
     }
     envelope = {
-        "specversion": "1.0", "type": "contact.updated", "source": "/google", "id": id_ or f"{contact}-{version}",
-        "time": 1_700_000_000 + version, "data": {"application_id": "a", "object": person},
-    }  # fmt: skip
+        "specversion": "1.0",
+        "type": "contact.updated",
+        "source": "/google",
+        "id": id_ or f"{contact}-{version}",
+        "time": 1_700_000_000 + version,
+        "data": {"application_id": "a", "object": person},
+    }
     return f"g{contact % 3}/c{contact}".encode(), orjson.dumps(envelope)
 
 
@@ -142,8 +147,9 @@ def wait_changes(kafka: Kafka, records: int, seconds: float = 90.0) -> None:
 
 
 class Load:
-    """Produces round after round in a thread of its own, at most `rate` events a second, while a
-    test disturbs the stage.
+    """Produces round after round in a thread while a test disturbs the stage.
+
+    It produces at most `rate` events a second.
 
     A round is the next version of every contact. The one under way at the end of the block is the
     last; then `sent` and `versions` are what there is in all.

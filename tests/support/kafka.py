@@ -85,8 +85,9 @@ class Kafka:
         records: Sequence[tuple[bytes | None, bytes | None]],
         headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
-        """Writes (key, value) pairs, all with the same headers, and waits for every
-        acknowledgement.
+        """Writes (key, value) pairs and waits for every acknowledgement.
+
+        All have the same headers.
         """
         producer = Producer(
             {
@@ -176,8 +177,9 @@ class Kafka:
         return sorted(found, key=lambda each: (each.partition, each.offset))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The committed offset of each partition; -1001 without a commit. Raises KafkaException
-        while no coordinator answers.
+        """The committed offset of each partition; -1001 without a commit.
+
+        Raises KafkaException while no coordinator answers.
         """
         observer = GroupObserver(self, group, topic)
         try:

@@ -204,8 +204,9 @@ class AddressBook:
         self.truth = {f"b{number}": self._person(number) for number in range(self.contacts)}
 
     def change(self) -> tuple[list[dict[str, object]], list[str]]:
-        """Changes some contacts: returns those that are new or changed, and the IDs of those that
-        are gone.
+        """Changes some contacts of the address book.
+
+        Returns those that are new or changed, and the IDs of those that are gone.
         """
         self.changes += 1
         chosen = self._choose.sample(range(self.contacts), max(1, self.contacts // 20))

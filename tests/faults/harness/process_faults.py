@@ -150,8 +150,9 @@ class ProcessFaults:
         return worker
 
     async def _burst(self) -> None:
-        """Two workers join, one leaves as soon as another comes, and so on: the group rebalances
-        again and again.
+        """Makes the group rebalance again and again.
+
+        Two workers join; one leaves as soon as another comes, and so on.
         """
         retire = self._stages.retire
         one, other = self._start_worker(), self._start_worker()

@@ -20,6 +20,7 @@ EXPECTED_EXITS = (
     ExitCode.PAUSED_TOO_LONG,
     ExitCode.NOT_ACKNOWLEDGED,
     ExitCode.NO_HEARTBEAT,
+    ExitCode.BROKER_UNAVAILABLE,  # dedupe, started while a broker goes down
 )
 """Any other exit code means an unforeseen fault, or a missing record."""
 

@@ -118,8 +118,10 @@ def _hold_bridge() -> None:
 
 
 def _hold_dedupe() -> None:
-    """Moments of a batch: `before_outputs`; `unsent`, when the producer has all records of a step;
-    `between` the outputs and the changelog; `done`, when both are acknowledged.
+    """Moments of a batch: `before_outputs`.
+
+    `unsent`, when the producer has all records of a step; `between` the outputs and the changelog;
+    `done`, when both are acknowledged.
 
     Moments of a recovery: `sought`, just before its end. While it is held: `dropped`, when records
     were fetched that Faust then skipped; `queued` and `queued_again`, when a batch of them waits
@@ -201,7 +203,8 @@ def _hold_dedupe() -> None:
 
 
 def _hold_sink() -> None:
-    """Moments: `before_write`, when the org has answered who is there and nothing is written yet;
+    """Moments: `before_write`, when the org has answered who is there and nothing is written yet.
+
     `before_commit`.
     """
     from connectors.salesforce.sync import Sync

@@ -1,5 +1,6 @@
-"""The catalogue of metrics: what is declared is written, and a reason that can occur has its series
-from the start.
+"""The catalogue of metrics: every declared metric is written.
+
+A reason that can occur has its series from the start.
 """
 
 import ast

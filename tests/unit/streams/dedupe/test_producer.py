@@ -14,8 +14,9 @@ from tests.support.death import Died, die
 
 @dataclass
 class FakeProducer:
-    """Holds up to `room` unacknowledged records; a flush leaves `left` of them, or reports a
-    failure.
+    """Holds up to `room` unacknowledged records.
+
+    A flush leaves `left` of them, or reports a failure.
     """
 
     config: dict[str, Any]
