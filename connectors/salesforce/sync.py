@@ -3,7 +3,7 @@
 `Sync` is the glue; each step is a module:
 
 - `org_metadata` knows the fields and Accounts of the org;
-- `candidates` reads the records that the contacts may be;
+- `candidate_lookup` reads the records that the contacts may be;
 - `planner` decides which contact is which record, and what changes;
 - `record_locks` keeps two batches in flight off one record and one Account;
 - `writer` sends the rows;

@@ -128,7 +128,7 @@ class NotificationIntake:
                 except PublishFailed as error:
                     if not error.permanent or decision.reason:
                         raise
-                    # Nylas would send it twice more, in vain.
+                    # Nylas would send it twice more, for nothing.
                     headers = dead_letter_headers(record, "bridge", "refused_by_broker", str(error))
                     dead = KafkaRecord(
                         self._names.dead_letter.name, record.key, record.value, headers

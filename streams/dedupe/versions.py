@@ -22,7 +22,7 @@ DELETED = hashlib.blake2b(b"deleted", digest_size=16).digest()
 
 REMEMBERED_IDS = 8
 """Notification IDs kept of the newest second. With a ninth the first is forgotten; if that is
-redelivered, one contact is read again in vain.
+redelivered, one contact is read again for nothing.
 """
 
 

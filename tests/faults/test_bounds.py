@@ -132,10 +132,10 @@ def test_a_bridges_memory_does_not_grow_with_the_notifications(scenario: Scenari
     assert peaks[1] < peaks[0] * GROWTH
 
 
-def read_book(desk: ReaderHarness, grant_id: str, count: int) -> int:
+def read_book(harness: ReaderHarness, grant_id: str, count: int) -> int:
     """Starts a reader that reads an address book of so many contacts; returns its peak bytes."""
-    reader = desk.reader()
-    printed = desk.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
+    reader = harness.reader()
+    printed = harness.command("backfill", "--grant", grant_id, seconds=DRAIN_SECONDS)
     assert f"{count} contacts" in printed
     largest = peak(reader)
     print(f"reader: an address book of {count} contacts, {largest // 2**20} MB")
@@ -148,7 +148,7 @@ def read_book(desk: ReaderHarness, grant_id: str, count: int) -> int:
 def test_a_readers_memory_does_not_grow_with_the_address_book(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    desk = ReaderHarness(
+    harness = ReaderHarness(
         kafka,
         processes,
         tmp_path,
@@ -156,7 +156,7 @@ def test_a_readers_memory_does_not_grow_with_the_address_book(
     )
     # No dedupe and no sink runs, and the reader must not wait for them.
     processes.environ["READER_MAX_LAG"] = str(100 * BOOK)
-    assert read_book(desk, "g2", 10 * BOOK) < read_book(desk, "g1", BOOK) * GROWTH
+    assert read_book(harness, "g2", 10 * BOOK) < read_book(harness, "g1", BOOK) * GROWTH
 
 
 def wait_until_full(reader: Process) -> None:
@@ -173,15 +173,15 @@ def wait_until_full(reader: Process) -> None:
 def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_again(
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
-    desk = ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
+    harness = ReaderHarness(kafka, processes, tmp_path, {"grants": [grant("g1", people(1))]})
     peaks = []
     for first, records in ((0, REFETCH_REQUESTS), (REFETCH_REQUESTS, 9 * REFETCH_REQUESTS)):
         for start in range(first, first + records, REFETCH_REQUESTS):
-            desk.refetch(
+            harness.refetch(
                 time.time() + 3600,
                 *[f"g1/{'x' * 30}{number}" for number in range(start, start + REFETCH_REQUESTS)],
             )
-        reader = desk.reader()
+        reader = harness.reader()
         wait_until_full(reader)
         peaks.append(settled_peak(reader))
         assert reader.stop() == 0
@@ -232,9 +232,9 @@ def test_a_reader_stops_within_the_grace_period_in_the_middle_of_an_address_book
     kafka: Kafka, processes: Processes, tmp_path: Path
 ) -> None:
     world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
-    desk = ReaderHarness(kafka, processes, tmp_path, world)
-    reader = desk.reader()
-    desk.command("backfill", "--all", "--no-wait")
+    harness = ReaderHarness(kafka, processes, tmp_path, world)
+    reader = harness.reader()
+    harness.command("backfill", "--all", "--no-wait")
     wait_until(
         lambda: reader.metric("contactstream_reader_contacts_total") > 0,
         "the reader is active",
@@ -288,9 +288,9 @@ def test_a_reader_stops_within_the_grace_period_while_no_broker_answers(
 ) -> None:
     broker, proxy = proxied_broker
     world = {"grants": [grant("g1", people(BOOK))], "settings": {"latency": 0.3}}
-    desk = ReaderHarness(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
-    reader = desk.reader()
-    desk.command("backfill", "--all", "--no-wait")
+    harness = ReaderHarness(Kafka(broker.bootstrap, "t."), processes, tmp_path, world)
+    reader = harness.reader()
+    harness.command("backfill", "--all", "--no-wait")
     wait_until(
         lambda: reader.metric("contactstream_reader_contacts_total") > 0,
         "the reader is active",

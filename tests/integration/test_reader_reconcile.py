@@ -224,14 +224,14 @@ def test_contacts_that_only_filled_a_record_are_offered_again_at_tsuccessor_vers
         harness.write_change(f"g1/c{number}", LONG_AGO + number, given_name=f"N{number}")
     harness.write_change("g1/c1", LONG_AGO + 50, given_name="Later")
     harness.write_change("g1/gone", LONG_AGO)
-    for key, fate in (
+    for key, outcome in (
         ("c0", "created"),
         ("c1", "filled"),
         ("c2", "filled"),
         ("c3", "filled"),
         ("gone", "filled"),
     ):
-        harness.write_outcome(f"g1/{key}", fate)
+        harness.write_outcome(f"g1/{key}", outcome)
     harness.write_outcome("g1/c3", "updated")
     harness.reader()
     said = harness.command("reconcile", "--all")

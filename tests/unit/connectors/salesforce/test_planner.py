@@ -92,8 +92,8 @@ def test_contacts_that_are_linked_by_addresses_become_one_record_in_any_order() 
     ]
     for order in (batch, batch[::-1], [batch[1], batch[2], batch[0]]):
         org = PlainOrg()
-        fates = sorted(outcome.status for outcome in org.sync(*order).values())
-        assert fates == [OutcomeStatus.CREATED, OutcomeStatus.FILLED, OutcomeStatus.FILLED]
+        statuses = sorted(outcome.status for outcome in org.sync(*order).values())
+        assert statuses == [OutcomeStatus.CREATED, OutcomeStatus.FILLED, OutcomeStatus.FILLED]
         assert {only(org)["Email"], only(org)["Nylas_Email_2__c"]} == {"x@acme.com", "y@acme.com"}
         assert org.written == 1
 

@@ -317,7 +317,7 @@ def compare(story: Story, sink: SinkHarness, org: SimulatedOrg) -> None:
 def test_an_org_full_of_faults_ends_as_a_plain_model_predicts(story: Story) -> None:
     async def run() -> None:
         skipped = [0.0]
-        fence = WriteFence(60.0)  # a busy machine is no standstill here
+        fence = WriteFence(60.0)  # a busy machine is not taken for a pause
         budget = Budget(0.1, clock=lambda: time.monotonic() + skipped[0])
         async with simulated_org(document(story), budget=budget) as org:
             validate(org)
