@@ -26,8 +26,14 @@ settings.load_profile("shared cores")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that asks for a broker, so that `-m "not kafka"` never starts one."""
+    """Marks tests by what they need, for `make test-fast`.
+
+    Every test that asks for a broker is marked `kafka`. The tests of the simulators are marked
+    `slow`: they take a third of the processor time of the fast tests, and test no product code.
+    """
     for item in items:
+        if item.path.parent.name == "simulator":
+            item.add_marker(pytest.mark.slow)
         if isinstance(item, pytest.Function) and BROKER_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.kafka)
 
