@@ -132,7 +132,7 @@ def test_a_missing_name_falls_back_to_the_address_and_then_to_what_salesforce_wr
 def test_values_are_cut_to_the_described_length_and_counted() -> None:
     values, counted = wanted({"given_name": "x" * 300, "surname": "y" * 80})
     assert values["FirstName"] == "x" * 40
-    assert counted == [("cut", "Contact.FirstName")]
+    assert counted == [("truncated", "Contact.FirstName")]
 
 
 @given(st.text(), st.integers(1, 300))
@@ -261,7 +261,7 @@ def test_values_take_the_described_type_or_are_left_out() -> None:
     }
     values, counted = wanted(bad, mapping=mapping, more=fields)
     assert values == {"LastName": "x"}
-    assert [what for what, _ in counted] == ["left_out"] * 3
+    assert [what for what, _ in counted] == ["value_dropped"] * 3
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_value_is_sent_as_it_will_be_read_or_left_out(
         {"surname": "x", "nickname": typed}, mapping=mapping, more={"Other__c": field}
     )
     assert values.get("Other__c") == stored
-    assert counted == ([] if stored is not None else [("left_out", "Contact.Other__c")])
+    assert counted == ([] if stored is not None else [("value_dropped", "Contact.Other__c")])
 
 
 def test_a_constant_is_shaped_like_any_value() -> None:
