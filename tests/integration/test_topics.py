@@ -10,6 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streams import cli
+from streams.commands import topics as topics_command
 from streams.kafka.admin import check, create
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -95,7 +96,7 @@ def test_more_replicas_than_brokers_are_refused_with_a_remedy_and_no_traceback(
 def test_without_a_broker_the_command_reports_it_and_what_to_do(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(cli, "BROKER_SECONDS", 0.1)
+    monkeypatch.setattr(topics_command, "BROKER_WAIT_SECONDS", 0.1)
     nobody = command(kafka, *words, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (nobody.exit_code, type(nobody.exception)) == (1, SystemExit)
     assert "no broker answers at 127.0.0.1:1" in nobody.output
