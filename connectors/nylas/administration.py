@@ -37,7 +37,7 @@ TRIGGERS = (
 contact.updated.
 """
 
-REQUEST_SECONDS = (
+NYLAS_REQUEST_SECONDS = (
     95  # Nylas itself answers 504 after 90; to create a destination it asks ours first
 )
 
@@ -125,7 +125,7 @@ class Administration:
 
     def __init__(self, api_url: str, api_key: str) -> None:
         self._sdk = nylas.Client(
-            api_key=api_key, api_uri=api_url.rstrip("/"), timeout=REQUEST_SECONDS
+            api_key=api_key, api_uri=api_url.rstrip("/"), timeout=NYLAS_REQUEST_SECONDS
         )
 
     def destinations(self) -> list[Destination]:
@@ -195,7 +195,7 @@ class Administration:
         except NylasApiError as error:
             raise _api_error(error.status_code, str(error)) from error
         except NylasSdkTimeoutError as error:
-            raise Passing(None, f"no answer from Nylas within {REQUEST_SECONDS} s") from error
+            raise Passing(None, f"no answer from Nylas within {NYLAS_REQUEST_SECONDS} s") from error
         except (
             requests.exceptions.JSONDecodeError
         ) as error:  # a subclass of RequestException, and of ValueError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from connectors.salesforce.org_fields import KEY_FIELD
 from connectors.salesforce.schema import Schema
 
-MAX_STATEMENT = 95_000  # SOQL takes 100,000 characters
+MAX_LOOKUP_STATEMENT = 95_000  # SOQL takes 100,000 characters
 # A group of contacts takes a statement on Contact and one on Lead. A Composite takes five, and the
 # fifth is for the query of Accounts.
 MAX_GROUPS = 2
@@ -24,7 +24,7 @@ def lookup(
     contacts: Sequence[tuple[str, Sequence[str]]],
     contact_schema: Schema,
     lead_schema: Schema,
-    limit: int = MAX_STATEMENT,
+    limit: int = MAX_LOOKUP_STATEMENT,
 ) -> Lookup:
     """At most four statements of at most `limit` characters for (record key, addresses) pairs.
 

@@ -21,7 +21,7 @@ BROKER_START_SECONDS = 720.0
 # Until a consumer group is empty: its members have left, or their sessions have expired.
 EMPTY_GROUP_SECONDS = 40.0
 # One request to delete something.
-REQUEST_SECONDS = 30.0
+ADMIN_REQUEST_SECONDS = 30.0
 
 BROKER = REPOSITORY / "deploy" / "local" / "broker.py"
 
@@ -92,7 +92,7 @@ def _delete_groups_and_topics(kafka: KafkaSettings) -> None:
     deadline = time.monotonic() + EMPTY_GROUP_SECONDS
     while groups := _groups(admin, kafka.topic_prefix):
         for future in admin.delete_consumer_groups(
-            groups, request_timeout=REQUEST_SECONDS
+            groups, request_timeout=ADMIN_REQUEST_SECONDS
         ).values():
             try:
                 future.result()
@@ -104,15 +104,15 @@ def _delete_groups_and_topics(kafka: KafkaSettings) -> None:
         time.sleep(0.2)
     names = [
         name
-        for name in admin.list_topics(timeout=REQUEST_SECONDS).topics
+        for name in admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics
         if name.startswith(kafka.topic_prefix)
     ]
-    for future in admin.delete_topics(names, request_timeout=REQUEST_SECONDS).values():
+    for future in admin.delete_topics(names, request_timeout=ADMIN_REQUEST_SECONDS).values():
         future.result()
 
 
 def _groups(admin: AdminClient, prefix: str) -> list[str]:
-    listing = admin.list_consumer_groups(request_timeout=REQUEST_SECONDS).result()
+    listing = admin.list_consumer_groups(request_timeout=ADMIN_REQUEST_SECONDS).result()
     return [one.group_id for one in listing.valid if one.group_id.startswith(prefix)]
 
 

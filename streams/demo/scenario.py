@@ -14,7 +14,7 @@ API_KEY = "nyk_demo"
 REDELIVERY_SECONDS = 1.0
 # For the bridge to answer. Nylas waits for 10 s and the bridge answers within 8 s, but on a busy
 # machine it may wait longer than that for a processor.
-WEBHOOK_ANSWER_SECONDS = 60.0
+WEBHOOK_TIMEOUT_SECONDS = 60.0
 # The time of a call to a real org, and of each row that it writes.
 ORG_CALL_MS, ORG_ROW_MS = 150, 2
 
@@ -31,7 +31,7 @@ def initial_data(people: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]
     choose = random.Random(seed)  # noqa: S311  chooses people, protects nothing
     books = {
         "api_key": API_KEY,
-        "settings": {"retry_delay": REDELIVERY_SECONDS, "timeout": WEBHOOK_ANSWER_SECONDS},
+        "settings": {"retry_delay": REDELIVERY_SECONDS, "timeout": WEBHOOK_TIMEOUT_SECONDS},
         **address_books(seed, people),
     }
     contacts = all_contacts(books)

@@ -30,7 +30,7 @@ DELETIONS_RETRY_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class Progress:
+class ReadProgress:
     """How far the log was read, and whether reading goes on while there is something to read."""
 
     read_up_to: int
@@ -58,7 +58,7 @@ class Assignment:
     catch_up_to: int
     """No batch starts before the log was read up to here; 0 once it was. See `caught_up`."""
     deletions: Deletions
-    progress: Progress
+    progress: ReadProgress
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     pending: PendingChanges = field(default_factory=PendingChanges)
     committed: int | None = None
@@ -138,7 +138,7 @@ class CurrentAssignment:
             start.offset,
             end if start.offset < end else 0,
             self._deletions,
-            Progress(start.offset),
+            ReadProgress(start.offset),
         )
         assignment.recall = asyncio.create_task(self._recall_deletions(assignment))
         assignment.recall.add_done_callback(self._stop.request_if_failed)
@@ -149,7 +149,7 @@ class CurrentAssignment:
 
         Its batches end at their fence. They are not cancelled: what they have sent takes effect or
         does not, and until that is known nobody else may write the same people. Therefore their
-        claims are held until they end (see InFlight), in case the partition comes back.
+        claims are held until they end (see RunningTasks), in case the partition comes back.
         """
         self._drop()
         log.info(why)

@@ -21,7 +21,7 @@ from streams.runtime.ops import Health
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import SinkConsumer, StartOutOfRange
-from streams.sink.in_flight import InFlight
+from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import StopRequest
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class RebalanceListener:
         self,
         consumer: SinkConsumer,
         current: CurrentAssignment,
-        in_flight: InFlight,
+        in_flight: RunningTasks,
         breaker: CircuitBreaker,
         health: Health,
         stop: StopRequest,

@@ -36,9 +36,9 @@ from streams.sink.batching import claims_of
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import SinkConsumer
 from streams.sink.fence import WriteFence
-from streams.sink.in_flight import InFlight
 from streams.sink.intake import Intake
 from streams.sink.rebalance import RebalanceListener
+from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import Stop, StopRequest
 from streams.topics import Topics
 
@@ -71,7 +71,7 @@ class Sink:
         self._clock = clock
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
-        self._in_flight = InFlight(self._stop)
+        self._in_flight = RunningTasks(self._stop)
         self._current = CurrentAssignment(deleted_before, self._stop, metrics, clock)
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, clock

@@ -40,13 +40,13 @@ API_VERSION = "62.0"
 # Bounds a whole call. A Composite has five collections, each a transaction with 10 s of Apex CPU
 # and as long again in the database. Salesforce itself ends a call after 600 s; one that is
 # repeated before that is safe, because upserts and updates are idempotent.
-ANSWER_SECONDS = 120.0
+CALL_SECONDS = 120.0
 # name, TCP and TLS across an ocean take under two seconds; ten allow for lost packets
 CONNECT_SECONDS = 10.0
 # a request is a few hundred kilobytes when compressed
 WRITE_SECONDS = 30.0
 # an org runs 25 long requests at once and refuses the next
-MAX_CONNECTIONS = 25
+MAX_POOLED_CONNECTIONS = 25
 # shorter than the idle time-outs of load balancers, so that a call seldom meets a connection that
 # is already closed
 KEEPALIVE_SECONDS = 30.0
@@ -66,11 +66,11 @@ def http_client() -> httpx.AsyncClient:
     The SalesforceClient that gets it closes it.
     """
     return httpx.AsyncClient(
-        # the read time-out covers one gap; the whole call is bounded by ANSWER_SECONDS
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
+        # the read time-out covers one gap; the whole call is bounded by CALL_SECONDS
+        timeout=httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
         limits=httpx.Limits(
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_CONNECTIONS,
+            max_connections=MAX_POOLED_CONNECTIONS,
+            max_keepalive_connections=MAX_POOLED_CONNECTIONS,
             keepalive_expiry=KEEPALIVE_SECONDS,
         ),
         headers={
@@ -140,7 +140,7 @@ class SalesforceClient:
         api_version: str = API_VERSION,
         on_call: OnCall = no_hook,
         budget: Budget | None = None,
-        answer_seconds: float = ANSWER_SECONDS,
+        answer_seconds: float = CALL_SECONDS,
     ) -> None:
         self._session = session
         self._http = http

@@ -92,7 +92,7 @@ def test_values_take_the_described_type_or_are_left_out() -> None:
     }
     values, counted = wanted(bad, mapping=mapping, more=fields)
     assert values == {"LastName": "x"}
-    assert [what for what, _ in counted] == ["left_out"] * 3
+    assert [what for what, _ in counted] == ["value_dropped"] * 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_value_is_sent_as_it_will_be_read_or_left_out(
         {"surname": "x", "nickname": typed}, mapping=mapping, more={"Other__c": field}
     )
     assert values.get("Other__c") == stored
-    assert counted == ([] if stored is not None else [("left_out", "Contact.Other__c")])
+    assert counted == ([] if stored is not None else [("value_dropped", "Contact.Other__c")])
 
 
 def test_a_constant_is_shaped_like_any_value() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.salesforce.policy import Policy
-from connectors.salesforce.queries import MAX_STATEMENT, lookup, soql_text
+from connectors.salesforce.queries import MAX_LOOKUP_STATEMENT, lookup, soql_text
 from tests.support.plain_org import schemas
 
 
@@ -42,7 +42,7 @@ def test_a_batch_of_six_hundred_people_with_long_keys_fits_into_one_lookup() -> 
     shapes = schemas(Policy())
     found = lookup(people, shapes["Contact"], shapes["Lead"])
     assert found.taken >= 600
-    assert max(len(statement) for _, statement in found.statements) <= MAX_STATEMENT
+    assert max(len(statement) for _, statement in found.statements) <= MAX_LOOKUP_STATEMENT
 
 
 @pytest.mark.parametrize(

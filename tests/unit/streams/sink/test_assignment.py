@@ -6,7 +6,7 @@ from confluent_kafka import TopicPartition
 
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
-from streams.sink.assignment import Assignment, Progress
+from streams.sink.assignment import Assignment, ReadProgress
 from streams.sink.batching import PendingChange
 from streams.sink.deletions import Deletions
 
@@ -17,7 +17,7 @@ async def nothing() -> None:
 
 async def assigned(catch_up_to: int) -> Assignment:
     made = Assignment(
-        TopicPartition("contacts.changes", 0), 0, catch_up_to, Deletions(), Progress(0)
+        TopicPartition("contacts.changes", 0), 0, catch_up_to, Deletions(), ReadProgress(0)
     )
     made.recall = asyncio.create_task(nothing())
     await made.recall

@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from connectors.salesforce.api.errors import WriterFenced
-from streams.sink.assignment import Assignment, Progress
+from streams.sink.assignment import Assignment, ReadProgress
 from streams.sink.deletions import Deletions
 from streams.sink.fence import WriteFence
 
@@ -17,7 +17,7 @@ class Clock:
 
 
 def assignment() -> Assignment:
-    return Assignment(TopicPartition("contacts.changes", 0), 0, 0, Deletions(), Progress(0))
+    return Assignment(TopicPartition("contacts.changes", 0), 0, 0, Deletions(), ReadProgress(0))
 
 
 def test_a_process_that_polls_may_write() -> None:

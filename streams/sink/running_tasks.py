@@ -7,7 +7,7 @@ from typing import Any
 from streams.sink.stopping import StopRequest
 
 
-class InFlight:
+class RunningTasks:
     """The tasks that work on batches or on single dead letters.
 
     Claims are held until their task has ended, also when the partition is gone by then: requests
