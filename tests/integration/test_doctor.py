@@ -340,7 +340,7 @@ OURS = (
         ({"errorConditionFormula": OURS, "active": False}, "is not active"),
         (
             {"errorConditionFormula": OURS, "errorDisplayField": "LastName"},
-            "its error is shown at LastName",
+            "shows its error at LastName",
         ),
     ],
 )
@@ -362,7 +362,7 @@ def test_a_user_who_does_not_see_every_record_is_a_warning_with_the_consequence(
     report = examined(healthy)
     seen = {f"{sobject} records seen": "warn" for sobject in ("Account", "Contact", "Lead")}
     assert report.faults == seen | {"Contact records edited": "warn", "Lead records edited": "warn"}
-    assert "a key there fails as a duplicate" in report.finding("Contact records seen")
+    assert "a key on a hidden record is refused as a duplicate" in report.finding("Contact records seen")
     assert "become Leads" in report.finding("Account records seen")
 
 

@@ -132,7 +132,7 @@ def test_a_missing_name_falls_back_to_the_address_and_then_to_what_salesforce_wr
 def test_values_are_cut_to_the_described_length_and_counted() -> None:
     values, counted = wanted({"given_name": "x" * 300, "surname": "y" * 80})
     assert values["FirstName"] == "x" * 40
-    assert counted == [("cut", "Contact.FirstName")]
+    assert counted == [("truncated", "Contact.FirstName")]
 
 
 def test_fields_that_are_hidden_from_our_user_are_named_and_not_sent() -> None:
