@@ -362,7 +362,9 @@ def test_a_user_who_does_not_see_every_record_is_a_warning_with_the_consequence(
     report = examined(healthy)
     seen = {f"{sobject} records seen": "warn" for sobject in ("Account", "Contact", "Lead")}
     assert report.faults == seen | {"Contact records edited": "warn", "Lead records edited": "warn"}
-    assert "a key on a hidden record is refused as a duplicate" in report.finding("Contact records seen")
+    assert "a key on a hidden record is refused as a duplicate" in report.finding(
+        "Contact records seen"
+    )
     assert "become Leads" in report.finding("Account records seen")
 
 

@@ -1,7 +1,6 @@
 """The directory of Accounts: which Account a domain belongs to, and how it is kept up to date."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -10,36 +9,9 @@ from hypothesis import strategies as st
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.domains import is_free_mail
-
-ACME = "001000000000001AAA"
-
+from tests.support.account_rows import ACME, account, directory
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def account(
-    number: int,
-    website: object,
-    *,
-    parent: str | None = None,
-    created: str = "2020",
-    deleted: bool = False,
-) -> dict[str, Any]:
-    return {
-        "Id": f"00100000000000{number}AAA",
-        "Website": website,
-        "ParentId": parent,
-        "CreatedDate": created,
-        "IsDeleted": deleted,
-    }
-
-
-def directory(*rows: dict[str, Any], **configured: str) -> AccountDirectory:
-    accounts = AccountDirectory(
-        {name.replace("_", "."): value for name, value in configured.items()}
-    )
-    accounts.update(rows)
-    return accounts
 
 
 @given(st.text())

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.routing import (
     Addresses,
@@ -16,33 +15,7 @@ from connectors.salesforce.routing import (
     route,
 )
 from connectors.salesforce.skip_reasons import SkipReason
-
-ACME = "001000000000001AAA"
-
-
-def account(
-    number: int,
-    website: object,
-    *,
-    parent: str | None = None,
-    created: str = "2020",
-    deleted: bool = False,
-) -> dict[str, Any]:
-    return {
-        "Id": f"00100000000000{number}AAA",
-        "Website": website,
-        "ParentId": parent,
-        "CreatedDate": created,
-        "IsDeleted": deleted,
-    }
-
-
-def directory(*rows: dict[str, Any], **configured: str) -> AccountDirectory:
-    accounts = AccountDirectory(
-        {name.replace("_", "."): value for name, value in configured.items()}
-    )
-    accounts.update(rows)
-    return accounts
+from tests.support.account_rows import ACME, account, directory
 
 
 def contact(*emails: str, **more: Any) -> dict[str, Any]:
