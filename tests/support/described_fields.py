@@ -1,4 +1,4 @@
-"""The standard fields of Contact and Lead as describe shows them, and what a contact has for them."""
+"""The standard fields of Contact and Lead as described, and the values of a contact for them."""
 
 from typing import Any
 
