@@ -626,6 +626,7 @@ async def test_partitions_stay_paused_when_another_rebalance_begins_at_the_end_o
 # The end
 
 
+@pytest.mark.slow
 async def test_stock_waits_without_a_limit_for_an_event_in_flight(stock: Any) -> None:
     consumer = stock.consumer
     in_flight = message(stock, 7)

@@ -568,6 +568,7 @@ def test_a_login_that_is_refused_ends_with_its_reason_and_the_way_to_the_remedy(
     assert "See: contactstream doctor" in result.stderr
 
 
+@pytest.mark.slow
 def test_changes_without_room_in_a_batch_are_planned_in_the_next(org: Org) -> None:
     many = 1_100
     lines = [

@@ -85,6 +85,7 @@ def test_ports_are_free_distinct_and_never_given_to_outgoing_connections() -> No
         socket.create_server(("127.0.0.1", port)).close()
 
 
+@pytest.mark.slow
 def test_a_chosen_port_is_not_chosen_by_another_process() -> None:
     ask = [
         sys.executable,

@@ -264,6 +264,7 @@ async def test_a_locked_row_is_to_be_tried_again() -> None:
         assert len(org.people()) == 10
 
 
+@pytest.mark.slow
 async def test_a_collection_that_breaks_a_governor_limit_is_halved() -> None:
     async with simulated_org({"settings": {"governor_rows": 60}}) as org:
         outcomes = await org.all(*(person(number) for number in range(400)))
@@ -289,6 +290,7 @@ async def test_a_request_that_cannot_be_read_is_split_until_the_poison_row_is_al
         assert len(org.people()) == 199
 
 
+@pytest.mark.slow
 async def test_a_field_hidden_since_the_start_is_left_out_and_counted() -> None:
     async with simulated_org() as org:
         await org.all(person(1))

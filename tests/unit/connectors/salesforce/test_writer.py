@@ -22,6 +22,7 @@ async def refuse(org: SimulatedOrg, contains: str = "", code: str = "SOME_NEW_CO
     org.fault("status", status=400, code=code, contains=contains, times=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 64, 1000])
 async def test_a_refusal_of_all_rows_is_a_fault_of_the_org(count: int) -> None:
     async with simulated_org() as org:
@@ -66,6 +67,7 @@ async def test_a_few_poison_rows_are_isolated_among_others_that_are_written(code
         assert len(org.people()) == 69
 
 
+@pytest.mark.slow
 async def test_more_than_a_few_poison_rows_are_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await refuse(org, '"Email":"p7')
@@ -73,6 +75,7 @@ async def test_more_than_a_few_poison_rows_are_a_fault_of_the_org() -> None:
             await org.sync.sync([person(number) for number in range(70 + MAX_LONE_FAILURES)])
 
 
+@pytest.mark.slow
 async def test_a_batch_of_one_refused_row_is_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await refuse(org, code="JSON_PARSER_ERROR")
@@ -80,6 +83,7 @@ async def test_a_batch_of_one_refused_row_is_a_fault_of_the_org() -> None:
             await org.sync.sync([person(1)])
 
 
+@pytest.mark.slow
 async def test_rows_that_all_fail_with_an_unknown_code_are_a_fault_of_the_org() -> None:
     async with simulated_org() as org:
         await org.sync.start()

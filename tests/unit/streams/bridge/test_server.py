@@ -359,6 +359,7 @@ async def test_a_fatal_error_of_the_producer_ends_the_process(bridge: RunningBri
     assert bridge.status.producer_failed.is_set()
 
 
+@pytest.mark.slow
 def test_any_webhook_is_answered_and_published_exactly_where_it_belongs() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = contextlib.AsyncExitStack()

@@ -54,6 +54,7 @@ def test_the_org_does_not_know_the_owned_contacts_before(seed: int, people: int)
     assert not known & {address for contact in roles.owned for address in addresses(contact)}
 
 
+@pytest.mark.slow
 @given(seeds, sizes)
 @settings(deadline=None, max_examples=30)
 def test_no_contact_has_two_roles_and_every_role_is_full(seed: int, people: int) -> None:

@@ -191,6 +191,7 @@ async def test_a_contact_alone_is_not_dead_lettered_before_others_are_written() 
         assert org.stored == {"g/other": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [*POISONS, OrgUnavailable("daily_limit", 300.0), OrgNotPrepared("no key field")],
@@ -340,6 +341,7 @@ def reasons(sink: SinkHarness) -> list[tuple[bytes | None, Any, Any]]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_lock_is_retried_for_minutes_and_then_dead_lettered_as_such() -> None:
     org = PlainOrg()
     org.outcomes["g/ada"] = [retry("g/ada", "unable_to_lock_row") for _ in range(100)]
