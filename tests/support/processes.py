@@ -1,12 +1,13 @@
 """Runs the stages as processes, as in production; a test starts, asks, pauses and kills them."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,13 @@ STOP_SECONDS = 40.0
 PROBE_SECONDS = 5.0
 # Variables of the caller that a process gets.
 MACHINE_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+
+
+def _thread_states(tasks: Path) -> Iterator[str]:
+    """The state of each thread of a process, by its folder in /proc: T is a stopped one."""
+    for task in tasks.iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            yield (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @dataclass(slots=True)
@@ -108,8 +116,11 @@ class Process:
         self.popen.wait(PROBE_SECONDS)
 
     def pause(self) -> None:
-        """Sends SIGSTOP."""
+        """Sends SIGSTOP, and returns once every thread has stopped, where /proc tells it."""
         self.send(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.popen.pid}/task")
+        if tasks.exists():
+            wait_until(lambda: set(_thread_states(tasks)) <= {"T"}, f"{self.name} has stopped", 5.0)
 
     def resume(self) -> None:
         """Sends SIGCONT."""
