@@ -23,6 +23,8 @@ from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 GRANT, OTHER = "g1", "g2"
 ACCOUNT, CONTACT, LEAD = make_id("001", 500), make_id("003", 500), make_id("00Q", 500)
@@ -568,7 +570,6 @@ def test_a_login_that_is_refused_ends_with_its_reason_and_the_way_to_the_remedy(
     assert "See: contactstream doctor" in result.stderr
 
 
-@pytest.mark.slow
 def test_changes_without_room_in_a_batch_are_planned_in_the_next(org: Org) -> None:
     many = 1_100
     lines = [
