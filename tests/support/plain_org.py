@@ -141,3 +141,26 @@ class PlainOrg:
         if KEY not in fields and VERSION in fields and record.get(VERSION):
             assert fields[VERSION] >= record[VERSION], "the version rule refuses this"
         record |= fields | {"LastModifiedDate": self._stamp()}
+
+
+def change(key: str, *emails: str, version: int = 100, **fields: Any) -> ContactVersion:
+    """`key` is `grant/contact`; a name is given as first= and last=."""
+    contact = {"id": key, "emails": [{"email": email} for email in emails]}
+    names = {
+        "first": "given_name",
+        "last": "surname",
+        "title": "job_title",
+        "company": "company_name",
+    }
+    return ContactVersion(
+        key, version, contact | {names.get(name, name): value for name, value in fields.items()}
+    )
+
+
+def gone(key: str, version: int = 200) -> ContactVersion:
+    return ContactVersion(key, version, None)
+
+
+def only(org: PlainOrg) -> dict[str, Any]:
+    (record,) = org.people()
+    return record

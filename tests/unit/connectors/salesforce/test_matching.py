@@ -1,34 +1,13 @@
 """Which record a person is: by key, conversion, address and name; no families are merged."""
 
-from typing import Any
-
 import pytest
 
 from connectors.salesforce.mapping_file import parse_mapping
-from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.policy import Policy
-from tests.support.plain_org import EMAILS, KEY, THEM, US, VERSION, PlainOrg
+from tests.support.plain_org import EMAILS, KEY, THEM, US, VERSION, PlainOrg, change, only
 
 ACCOUNT = "001000000000001AAA"
-
-
-def change(key: str, *emails: str, version: int = 100, **fields: Any) -> ContactVersion:
-    """`key` is `grant/contact`; a name is given as first= and last=."""
-    contact = {"id": key, "emails": [{"email": email} for email in emails]}
-    names = {
-        "first": "given_name",
-        "last": "surname",
-        "title": "job_title",
-        "company": "company_name",
-    }
-    return ContactVersion(
-        key, version, contact | {names.get(name, name): value for name, value in fields.items()}
-    )
-
-
-def only(org: PlainOrg) -> dict[str, Any]:
-    (record,) = org.people()
-    return record
 
 
 @pytest.mark.parametrize("held", EMAILS)

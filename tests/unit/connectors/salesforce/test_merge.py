@@ -1,29 +1,8 @@
 """Which fields of a record a contact changes: an owner's, and everybody else's."""
 
-from typing import Any
-
-from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.policy import Policy
-from tests.support.plain_org import KEY, PlainOrg
-
-
-def change(key: str, *emails: str, version: int = 100, **fields: Any) -> ContactVersion:
-    """`key` is `grant/contact`; a name is given as first= and last=."""
-    contact = {"id": key, "emails": [{"email": email} for email in emails]}
-    names = {
-        "first": "given_name",
-        "last": "surname",
-        "title": "job_title",
-        "company": "company_name",
-    }
-    return ContactVersion(
-        key, version, contact | {names.get(name, name): value for name, value in fields.items()}
-    )
-
-
-def only(org: PlainOrg) -> dict[str, Any]:
-    (record,) = org.people()
-    return record
+from tests.support.plain_org import KEY, PlainOrg, change, only
 
 
 def test_values_that_people_typed_stay_and_blanks_are_filled() -> None:

@@ -1,7 +1,5 @@
 """What a batch of changes is planned to do: create, update, fill, release, skip."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,32 +7,9 @@ from hypothesis import strategies as st
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Creation
-from tests.support.plain_org import EMAILS, KEY, VERSION, PlainOrg
+from tests.support.plain_org import EMAILS, KEY, VERSION, PlainOrg, change, gone, only
 
 ACCOUNT = "001000000000001AAA"
-
-
-def change(key: str, *emails: str, version: int = 100, **fields: Any) -> ContactVersion:
-    """`key` is `grant/contact`; a name is given as first= and last=."""
-    contact = {"id": key, "emails": [{"email": email} for email in emails]}
-    names = {
-        "first": "given_name",
-        "last": "surname",
-        "title": "job_title",
-        "company": "company_name",
-    }
-    return ContactVersion(
-        key, version, contact | {names.get(name, name): value for name, value in fields.items()}
-    )
-
-
-def gone(key: str, version: int = 200) -> ContactVersion:
-    return ContactVersion(key, version, None)
-
-
-def only(org: PlainOrg) -> dict[str, Any]:
-    (record,) = org.people()
-    return record
 
 
 def test_a_new_person_of_a_known_domain_becomes_a_contact_and_any_other_a_lead() -> None:
