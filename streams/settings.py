@@ -246,8 +246,8 @@ class PeopleSettings(SettingsGroup):
     )
     role_names: Listed = Field(
         (),
-        description="further local parts of shared mailboxes, besides info, sales and the like; "
-        "`!hello` removes one",
+        description="further local parts of shared mailboxes, besides info, sales and the like, by "
+        "whole words: `front-desk` covers front.desk and frontdesk; `!hello` removes one",
     )
     create: Literal["everything", "contacts", "nothing"] = Field(
         "everything",
