@@ -11,8 +11,9 @@ A world document is JSON. Every key is optional, and every bad value is refused 
                      refresh_token; empty = unchecked
     user             fields of the integration user
     fields           {object: {field: options as describe spells them, `values` for picklists, or
-                     null to remove it}}
+                     null to remove it}}; `filterable` false as for a field that Shield encrypts
     record_types     {object: [{name, default}]}
+    person_accounts  whether Person Accounts are on (default false)
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
     accounts, contacts, leads
                      [{field: value}], as they stand in the org: Id where it matters, CreatedById
