@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.accounts import PERSON_ACCOUNT_FIELD, AccountDirectory
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
@@ -172,6 +172,10 @@ class OrgMetadata:
             [*_describes(), self.accounts.request(asked)], "composite_start", fence
         )
         schemas = self._bind(described)
+        if self._tell_person_accounts_apart(schemas):
+            (accounts,) = await self._client.composite(
+                [self.accounts.request(asked)], "composite_query", fence
+            )
         await self.accounts.take(accounts, asked, fence)
         self._take_schemas(schemas)
 
@@ -183,6 +187,15 @@ class OrgMetadata:
             shape.name: schema(shape, bind(self._policy.mapping, shape), flag)
             for shape in described
         }
+
+    def _tell_person_accounts_apart(self, schemas: Mapping[str, Schema]) -> bool:
+        """Whether the Accounts have to be asked for again, because some may be Person Accounts.
+
+        The Contact's describe tells; Account has the same field, but is not described.
+        """
+        if PERSON_ACCOUNT_FIELD not in schemas["Contact"].described.fields:
+            return False
+        return self.accounts.directory.tell_person_accounts_apart()
 
     def _take_schemas(self, schemas: Mapping[str, Schema]) -> None:
         for name, shape in schemas.items():
@@ -242,7 +255,9 @@ class OrgMetadata:
         except OrgUnavailable as error:
             self._count(SyncWarning.ACCOUNTS_REFUSED, error.reason)
         try:
-            self._take_schemas(self._bind(described))
+            schemas = self._bind(described)
+            self._tell_person_accounts_apart(schemas)  # by the next refresh
+            self._take_schemas(schemas)
         except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
             self._count(SyncWarning.DESCRIBE_REFUSED, "")
 

@@ -165,12 +165,15 @@ def flag_field(described: ObjectDescribe, name: str) -> CheckupFinding:
 
 
 def person_accounts(contact: ObjectDescribe) -> CheckupFinding:
-    """Whether person accounts are enabled: their people are Contacts that cannot be written."""
+    """Whether Person Accounts are on: their people are Contacts that some values are refused for."""
     if "IsPersonAccount" in contact.fields:
         finding = (
-            "person accounts are enabled: their people are found as Contacts, but Salesforce "
-            "refuses to change their fields there"
+            "they are on: their people are found as Contacts and filled there, none of them is the "
+            "Account of anybody else, and a new Lead of an unknown company gets no Company"
         )
-        remedy = "their changes are dead-lettered; exclude these people if that is a problem"
+        remedy = (
+            "map no RecordTypeId and no AccountId for Contact, because Salesforce refuses to change "
+            "them for a Person Account"
+        )
         return warn("person accounts", finding, remedy)
     return ok("person accounts", "off")
