@@ -58,12 +58,19 @@ class Schema:
 def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = None) -> Schema:
     """The schema of a described object.
 
-    Raises OrgNotPrepared if a field is missing by which contacts are found again.
+    Raises OrgNotPrepared if a field is missing by which contacts are found again, or if the user
+    may not write the two that every row has.
     """
     for name in (KEY_FIELD, VERSION_FIELD, "Email"):
         if name not in described.fields:
             raise OrgNotPrepared(
                 f"{described.name}.{name} is missing, or hidden from the user; "
                 "run contactstream doctor"
+            )
+    for name in (KEY_FIELD, VERSION_FIELD):
+        field = described.fields[name]
+        if not (field.createable and field.updateable):
+            raise OrgNotPrepared(
+                f"{described.name}.{name} cannot be written by our user; run contactstream doctor"
             )
     return Schema(described.name, described, mapped, flag if flag in described.fields else None)
