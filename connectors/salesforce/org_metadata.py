@@ -202,6 +202,8 @@ class OrgMetadata:
             known = self._schemas[name].mapped.missing if name in self._schemas else ()
             for missing in set(shape.mapped.missing).difference(known):
                 self._count(SyncWarning.FIELD_MISSING, f"{name}.{missing}")
+            for unsearched in _unsearched(shape) - _unsearched(self._schemas.get(name)):
+                self._count(SyncWarning.FIELD_NOT_FILTERABLE, f"{name}.{unsearched}")
         self._schemas = schemas
         self._fields_in_doubt = False
 
@@ -260,6 +262,11 @@ class OrgMetadata:
             self._take_schemas(schemas)
         except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
             self._count(SyncWarning.DESCRIBE_REFUSED, "")
+
+
+def _unsearched(shape: Schema | None) -> set[str]:
+    """The address fields by which no query can search."""
+    return set(shape.emails).difference(shape.searched_emails) if shape else set()
 
 
 def _describes() -> list[Subrequest]:

@@ -97,7 +97,9 @@ class World:
         objects = standard()
         person_accounts = document.get("person_accounts", False)
         if not isinstance(person_accounts, bool):
-            raise BadValueError(f"person_accounts: true or false is expected, not {person_accounts!r}")
+            raise BadValueError(
+                f"person_accounts: true or false is expected, not {person_accounts!r}"
+            )
         if person_accounts:
             objects = with_person_accounts(objects)
         types = _object("record_types", document.get("record_types", {}))
