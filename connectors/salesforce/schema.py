@@ -75,8 +75,8 @@ def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = 
     if not described.fields[KEY_FIELD].filterable:
         raise OrgNotPrepared(
             f"{described.name}.{KEY_FIELD} cannot be searched, because it is encrypted: take it "
-            "out of the org's encryption policy, or choose the deterministic scheme that keeps case; "
-            "run contactstream doctor"
+            "out of the org's encryption policy, or choose the deterministic scheme that keeps "
+            "case; run contactstream doctor"
         )
     for name in (KEY_FIELD, VERSION_FIELD):
         field = described.fields[name]

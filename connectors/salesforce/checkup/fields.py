@@ -191,8 +191,8 @@ def person_accounts(contact: ObjectDescribe) -> CheckupFinding:
             "Account of anybody else, and a new Lead of an unknown company gets no Company"
         )
         remedy = (
-            "map no RecordTypeId and no AccountId for Contact: Salesforce refuses to change them for "
-            "a Person Account"
+            "map no RecordTypeId and no AccountId for Contact: Salesforce refuses to change them "
+            "for a Person Account"
         )
         return warn("person accounts", finding, remedy)
     return ok("person accounts", "off")
