@@ -7,12 +7,12 @@ from pathlib import Path
 import structlog
 
 from connectors.salesforce.api.auth import (
-    PRODUCTION,
     ClientCredentials,
     Credentials,
     JwtBearer,
     RefreshToken,
     Session,
+    jwt_audience,
 )
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
@@ -37,7 +37,6 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
 }
-SANDBOX = "https://test.salesforce.com"
 
 
 def credentials(settings: SalesforceSettings) -> Credentials:
@@ -56,7 +55,7 @@ def credentials(settings: SalesforceSettings) -> Credentials:
             settings.username,
             key,
             settings.login_url,
-            settings.audience or audience(settings),
+            settings.audience or jwt_audience(settings.login_url),
         )
     secret = settings.client_secret.get_secret_value()
     if token := settings.refresh_token.get_secret_value():
@@ -68,12 +67,6 @@ def credentials(settings: SalesforceSettings) -> Credentials:
         "(JWT bearer), SALESFORCE_CLIENT_SECRET_FILE (client credentials), "
         "or SALESFORCE_REFRESH_TOKEN_FILE"
     )
-
-
-def audience(settings: SalesforceSettings) -> str:
-    """The audience of a JWT when the settings name none: production or the sandboxes."""
-    url = settings.login_url.strip().rstrip("/").lower()
-    return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
 
 
 def mapping(settings: SalesforceSettings) -> FieldMapping:

@@ -207,8 +207,8 @@ class SalesforceSettings(SettingsGroup):
     )
     audience: str = Field(
         "",
-        description="audience of the JWT; derived from SALESFORCE_LOGIN_URL for production and "
-        "sandboxes",
+        description="audience of the JWT; derived from SALESFORCE_LOGIN_URL for production, "
+        "sandboxes and scratch orgs",
     )
     mapping_file: OptionalPath = Field(
         None,

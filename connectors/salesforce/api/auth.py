@@ -4,6 +4,7 @@ The flows are JWT bearer, client credentials and refresh token.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,36 @@ OnCall = Callable[[str, int | None, float], None]
 """Called after each HTTP call with its kind, the status (None: no answer) and its seconds."""
 
 PRODUCTION = "https://login.salesforce.com"
+SANDBOXES = "https://test.salesforce.com"
+# Hosts of sandboxes and scratch orgs: the partition of a My Domain; `--` before the sandbox's name,
+# which no My Domain may contain; instances, in Salesforce's own data centres and on Hyperforce.
+# [Help: My Domain URL Formats, Partitioned Domains; forcedotcom/sfdx-core: src/util/sfdcUrl.ts]
+_SANDBOX_HOST = re.compile(
+    r"test\.salesforce\.com"
+    r"|[^.]+\.(?:sandbox|scratch)\.(?:my|lightning)\..+"
+    r"|[^.]+--[^.]+(?:\.[^.]+)?\.my\.salesforce\.com"
+    r"|(?:[^.]+\.)?cs\d+(?:\.my)?\.salesforce\.com"
+    r"|[a-z]{3}\d+s\.sfdc-.+\.salesforce\.com"
+)
 
 # validity of an assertion: Salesforce allows three minutes, one is left for clocks that differ
 JWT_SECONDS = 120
 # a login takes about a second; after this the connection to Salesforce is stuck
 LOGIN_SECONDS = 30.0
+
+
+def jwt_audience(login_url: str) -> str:
+    """The `aud` of an assertion for the org that this URL logs in to.
+
+    SANDBOXES for sandboxes and scratch orgs; PRODUCTION for all others: Developer Edition, demo,
+    patch and free orgs, Trailhead Playgrounds, and hosts that are not of Salesforce.
+    """
+    url = login_url.strip().lower()
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        host = ""
+    return SANDBOXES if _SANDBOX_HOST.fullmatch(host) else PRODUCTION
 
 
 def no_hook(kind: str, status: int | None, seconds: float) -> None:
@@ -36,7 +62,7 @@ def no_hook(kind: str, status: int | None, seconds: float) -> None:
 class JwtBearer:
     """Login by a signed assertion, for a user whom the connected app has pre-authorised.
 
-    `private_key` is a PEM. `audience` is login.salesforce.com, for a sandbox test.salesforce.com.
+    `private_key` is a PEM. `audience` is what `jwt_audience` says, unless the operator knows better.
     """
 
     client_id: str
