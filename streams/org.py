@@ -16,6 +16,7 @@ from connectors.salesforce.api.auth import (
 )
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
@@ -59,7 +60,14 @@ def credentials(settings: SalesforceSettings) -> Credentials:
         )
     secret = settings.client_secret.get_secret_value()
     if token := settings.refresh_token.get_secret_value():
-        return RefreshToken(settings.client_id, token, secret or None, settings.login_url)
+        store = settings.refresh_token_store
+        return RefreshToken(
+            settings.client_id,
+            token,
+            secret or None,
+            settings.login_url,
+            RefreshTokenFile(store) if store else None,
+        )
     if secret:
         return ClientCredentials(settings.client_id, secret, settings.login_url)
     raise SettingsError(

@@ -202,8 +202,13 @@ class SalesforceSettings(SettingsGroup):
     )
     refresh_token: SecretStr = Field(
         SecretStr(""),
-        description="token for the refresh token flow; if the app rotates it, the new token is "
-        "lost at the next start",
+        description="token for the refresh token flow; if the app rotates it, "
+        "SALESFORCE_REFRESH_TOKEN_STORE is needed",
+    )
+    refresh_token_store: OptionalPath = Field(
+        None,
+        description="file in which a rotated refresh token is kept; it is read before "
+        "SALESFORCE_REFRESH_TOKEN, and every process with this login needs the same file",
     )
     audience: str = Field(
         "",

@@ -17,6 +17,7 @@ import orjson
 from connectors.salesforce.api.classification import raise_for
 from connectors.salesforce.api.error_parsing import parse_errors, retry_after
 from connectors.salesforce.api.errors import PAUSE_SECONDS, OrgUnavailable, UnexpectedAnswer
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 
 OnCall = Callable[[str, int | None, float], None]
 """Called after each HTTP call with its kind, the status (None: no answer) and its seconds."""
@@ -62,7 +63,7 @@ def no_hook(kind: str, status: int | None, seconds: float) -> None:
 class JwtBearer:
     """Login by a signed assertion, for a user whom the connected app has pre-authorised.
 
-    `private_key` is a PEM. `audience` is what `jwt_audience` says, unless the operator knows better.
+    `private_key` is a PEM. `audience` is what `jwt_audience` says, or the setting.
     """
 
     client_id: str
@@ -86,12 +87,16 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """Login by a refresh token that a person granted in the browser."""
+    """Login by a refresh token that a person granted in the browser.
+
+    `store` keeps the tokens of an app that rotates them. Without it such an app is refused.
+    """
 
     client_id: str
     refresh_token: str = field(repr=False)
     client_secret: str | None = field(default=None, repr=False)
     login_url: str = PRODUCTION
+    store: RefreshTokenFile | None = None
 
 
 Credentials = JwtBearer | ClientCredentials | RefreshToken
@@ -197,6 +202,13 @@ def _login_refused(detail: str) -> OrgUnavailable:
     return OrgUnavailable("login", PAUSE_SECONDS["login"], detail)
 
 
+def _token_not_kept(store: RefreshTokenFile, error: Exception) -> OrgUnavailable:
+    why = (error.strerror if isinstance(error, OSError) else None) or "it holds something else"
+    return _login_refused(
+        f"the file of SALESFORCE_REFRESH_TOKEN_STORE, {store.path}, cannot be used: {why}"
+    )
+
+
 class Session:
     """One token for all callers, renewed when a call is answered with 401.
 
@@ -216,6 +228,8 @@ class Session:
         self._clock = clock
         self._token: Token | None = None
         self._login: asyncio.Task[Token] | None = None
+        # a rotated refresh token that could not be kept: the only one that is not void
+        self._unkept: str | None = None
 
     async def token(self) -> Token:
         """The current token; logs in if there is none. Raises OrgUnavailable, UnexpectedAnswer."""
@@ -240,13 +254,47 @@ class Session:
     def _logged_in(self, login: asyncio.Task[Token]) -> None:
         self._login = None
         if not login.cancelled() and login.exception() is None:
-            self._token = token = login.result()
-            if token.refresh_token and isinstance(self._credentials, RefreshToken):
-                # the old one may be void from now on
-                self._credentials = replace(self._credentials, refresh_token=token.refresh_token)
+            self._token = login.result()
 
     async def _log_in(self) -> Token:
-        request = token_request(self._credentials, self._clock())
+        used = await self._newest_credentials()
+        token = await self._request_token(used)
+        if isinstance(used, RefreshToken) and token.refresh_token not in (None, used.refresh_token):
+            self._unkept = token.refresh_token
+        if self._unkept is not None and isinstance(self._credentials, RefreshToken):
+            await self._keep(self._credentials, self._unkept)
+        return token
+
+    async def _newest_credentials(self) -> Credentials:
+        """The credentials with the newest refresh token, which another process may have got."""
+        login = self._credentials
+        if not isinstance(login, RefreshToken):
+            return login
+        newest = self._unkept
+        if newest is None and login.store is not None:
+            try:
+                newest = await asyncio.to_thread(login.store.load, login.refresh_token)
+            except (OSError, ValueError) as error:
+                # the cause of a ValueError may quote the file
+                raise _token_not_kept(login.store, error) from None
+        return replace(login, refresh_token=newest or login.refresh_token)
+
+    async def _keep(self, login: RefreshToken, rotated: str) -> None:
+        """Keeps a rotated token for the next start. Raises OrgUnavailable("login") if it cannot."""
+        if login.store is None:
+            raise _login_refused(
+                "the app rotates refresh tokens, and the new one would be lost at the next start: "
+                "name a file for it in SALESFORCE_REFRESH_TOKEN_STORE and log in anew, or turn "
+                "rotation off in the app"
+            )
+        try:
+            await asyncio.to_thread(login.store.keep, login.refresh_token, rotated)
+        except OSError as error:
+            raise _token_not_kept(login.store, error) from error
+        self._unkept = None
+
+    async def _request_token(self, credentials: Credentials) -> Token:
+        request = token_request(credentials, self._clock())
         started = time.monotonic()
         status: int | None = None
         try:

@@ -43,6 +43,8 @@ def login(
     else:
         raise LoginRefused("unsupported_grant_type", "grant type not supported")
     world.tokens_issued += 1
+    if grant_type == "refresh_token" and auth.rotate_refresh_token:
+        auth.refresh_token = f"5Aep{world.tokens_issued:06d}.simulated"
     token = f"{ORG_ID[:15]}!AQ{world.tokens_issued:06d}.simulated"
     world.tokens[token] = Token(time.monotonic())
     answer = {
@@ -52,6 +54,8 @@ def login(
         "id": f"https://login.salesforce.com/id/{ORG_ID}/{INTEGRATION_USER}",
         "token_type": "Bearer",
     }
+    if grant_type == "refresh_token" and auth.rotate_refresh_token:
+        answer["refresh_token"] = auth.refresh_token
     if grant_type != _JWT_BEARER:
         answer |= {"issued_at": str(int(time.time() * 1000)), "signature": "c2ltdWxhdGVk"}
     return answer

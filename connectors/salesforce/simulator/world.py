@@ -51,6 +51,7 @@ class Auth:
         default_factory=lambda: ["https://login.salesforce.com", "https://test.salesforce.com"]
     )
     refresh_token: str = ""
+    rotate_refresh_token: bool = False  # each login by one voids it and issues another
 
 
 @dataclass(slots=True)
@@ -446,6 +447,10 @@ def _auth(document: Mapping[str, Any]) -> Auth:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise BadValueError(f"auth.audiences: a list of strings is expected, not {value!r}")
             auth.audiences = list(value)
+        elif name == "rotate_refresh_token":
+            if not isinstance(value, bool):
+                raise BadValueError(f"auth.{name}: true or false is expected")
+            auth.rotate_refresh_token = value
         elif name in ("client_id", "client_secret", "username", "public_key", "refresh_token"):
             if not isinstance(value, str):
                 raise BadValueError(f"auth.{name}: a string is expected")

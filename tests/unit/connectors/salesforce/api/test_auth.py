@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,6 +23,7 @@ from connectors.salesforce.api.auth import (
     token_request,
 )
 from connectors.salesforce.api.errors import OrgUnavailable, UnexpectedAnswer
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 
 NOW = 1_700_000_000.0
 ANSWER = {
@@ -378,13 +380,14 @@ async def test_a_login_waits_as_long_as_salesforce_asks(session: Session, logins
 
 
 async def test_a_refresh_token_that_was_rotated_is_the_one_of_the_next_login(
-    logins: Logins,
+    logins: Logins, tmp_path: Path
 ) -> None:
     logins.answer = lambda count, _: httpx.Response(
         200, json={**ANSWER, "refresh_token": f"rotated{count}"}
     )
+    login = RefreshToken("client", "first", store=RefreshTokenFile(tmp_path / "token"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(logins)) as http:
-        session = Session(RefreshToken("client", "first"), http, logins.on_call)
+        session = Session(login, http, logins.on_call)
         token = await session.token()
         assert "rotated" not in repr(token)
         token = await session.refresh(token)

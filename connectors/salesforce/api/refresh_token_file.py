@@ -1,0 +1,61 @@
+"""Keeps a refresh token that Salesforce rotated in a file, for the next login and the next start.
+
+An app with refresh token rotation answers each login with a new token, and the old one is void from
+then on. Whoever loses the new one needs a person who logs in again in the browser.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshTokenFile:
+    """The file of one login, which all processes with this login share."""
+
+    path: Path
+
+    def load(self, configured: str) -> str | None:
+        """The newest token that descends from the `configured` one; None if there is none.
+
+        A token that the operator configures anew makes the kept one obsolete. Blocks for the time
+        of a small file. Raises OSError, and ValueError for a file that is not ours.
+        """
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        if not text.strip():
+            return None
+        match json.loads(text):
+            case {"descends_from": str(ancestor), "refresh_token": str(token)} if token:
+                return token if ancestor == _digest(configured) else None
+        raise ValueError("the file does not hold a token that contactstream kept")
+
+    def keep(self, configured: str, rotated: str) -> None:
+        """Replaces the kept token at once, in a file that only its owner may read.
+
+        Blocks until the disk has it. Raises OSError, and then the file is as it was.
+        """
+        body = {"descends_from": _digest(configured), "refresh_token": rotated}
+        new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        try:
+            with open(new, "x", encoding="utf-8", opener=_private) as file:
+                json.dump(body, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
