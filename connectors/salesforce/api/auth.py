@@ -39,6 +39,8 @@ _SANDBOX_HOST = re.compile(
 JWT_SECONDS = 120
 # a login takes about a second; after this the connection to Salesforce is stuck
 LOGIN_SECONDS = 30.0
+# between looks at whether another process has ended its login, which takes about a second
+LOCK_RETRY_SECONDS = 0.2
 
 
 def jwt_audience(login_url: str) -> str:
@@ -257,6 +259,22 @@ class Session:
             self._token = login.result()
 
     async def _log_in(self) -> Token:
+        login = self._credentials
+        if not isinstance(login, RefreshToken) or login.store is None:
+            return await self._log_in_alone()
+        attempts = int(LOGIN_SECONDS / LOCK_RETRY_SECONDS)
+        for _ in range(attempts):
+            try:
+                with login.store.try_lock() as alone:
+                    if alone:
+                        return await self._log_in_alone()
+            except OSError as error:
+                raise _token_not_kept(login.store, error) from error
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
+        raise _login_refused("another process with this refresh token is still logging in")
+
+    async def _log_in_alone(self) -> Token:
+        """A login while no other process logs in with the same refresh token."""
         used = await self._newest_credentials()
         token = await self._request_token(used)
         if isinstance(used, RefreshToken) and token.refresh_token not in (None, used.refresh_token):

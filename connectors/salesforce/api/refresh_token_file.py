@@ -4,10 +4,13 @@ An app with refresh token rotation answers each login with a new token, and the 
 then on. Whoever loses the new one needs a person who logs in again in the browser.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,26 @@ class RefreshTokenFile:
     """The file of one login, which all processes with this login share."""
 
     path: Path
+
+    @contextmanager
+    def try_lock(self) -> Iterator[bool]:
+        """Whether no other process logs in with this login, for as long as the context lasts.
+
+        Two logins at once would use one token twice, for which Salesforce may revoke them all.
+        Raises OSError. The lock ends with the process at the latest.
+        """
+        lock = os.open(
+            self.path.with_name(f".{self.path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600
+        )
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
 
     def load(self, configured: str) -> str | None:
         """The newest token that descends from the `configured` one; None if there is none.

@@ -1,5 +1,7 @@
 """A rotated refresh token is kept, survives a restart, and is never lost without a word."""
 
+import asyncio
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -11,6 +13,7 @@ import httpx
 import pytest
 from aiohttp.test_utils import TestServer
 
+from connectors.salesforce.api import auth
 from connectors.salesforce.api.auth import RefreshToken, Session
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
@@ -23,8 +26,7 @@ Org = tuple[World, RefreshToken, httpx.AsyncClient]
 
 @asynccontextmanager
 async def rotating_org(rotates: bool = True) -> AsyncIterator[Org]:
-    auth = {"refresh_token": FIRST, "rotate_refresh_token": rotates}
-    world = World({"auth": auth})
+    world = World({"auth": {"refresh_token": FIRST, "rotate_refresh_token": rotates}})
     async with TestServer(app(world)) as server, httpx.AsyncClient() as http:
         url = str(server.make_url("")).rstrip("/")
         yield world, RefreshToken("client", FIRST, login_url=url), http
@@ -46,7 +48,7 @@ async def test_a_rotated_token_is_kept_and_used_after_a_restart(tmp_path: Path) 
         assert world.tokens_issued == 6
         assert store.load(FIRST) == logged_in_with(world) != FIRST
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
-    assert os.listdir(tmp_path) == ["token"]
+    assert sorted(os.listdir(tmp_path)) == [".token.lock", "token"]
 
 
 async def test_processes_with_one_login_follow_each_other(tmp_path: Path) -> None:
@@ -74,20 +76,56 @@ async def test_an_app_that_does_not_rotate_needs_no_file() -> None:
         await session.refresh(await session.token())
 
 
+async def test_processes_that_log_in_at_once_use_no_token_twice(tmp_path: Path) -> None:
+    async with rotating_org() as (world, login, http):
+        login = replace(login, store=RefreshTokenFile(tmp_path / "token"))
+        await asyncio.gather(*(Session(login, http).token() for _ in range(4)))
+        assert world.tokens_issued == 4
+
+
+async def test_a_login_that_hangs_in_another_process_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LOGIN_SECONDS", 0.2)
+    monkeypatch.setattr(auth, "LOCK_RETRY_SECONDS", 0.05)
+    store = RefreshTokenFile(tmp_path / "token")
+    async with rotating_org() as (_, login, http):
+        session = Session(replace(login, store=store), http)
+        with store.try_lock(), pytest.raises(OrgUnavailable, match="another process"):
+            await session.token()
+
+
+class FullDisk(RefreshTokenFile):
+    """A file on a disk that is full while it is empty."""
+
+    def keep(self, configured: str, rotated: str) -> None:
+        if not self.path.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().keep(configured, rotated)
+
+
 async def test_a_token_that_cannot_be_kept_is_not_lost_while_the_process_runs(
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "gone"
-    store = RefreshTokenFile(folder / "token")
+    store = FullDisk(tmp_path / "token")
     async with rotating_org() as (world, login, http):
         session = Session(replace(login, store=store), http)
         for _ in range(2):
-            with pytest.raises(OrgUnavailable, match=str(store.path)) as raised:
+            with pytest.raises(OrgUnavailable, match="No space left") as raised:
                 await session.token()
+            assert str(store.path) in str(raised.value)
             assert "simulated" not in str(raised.value)
-        folder.mkdir()
+        store.path.touch()
         await session.token()
         assert store.load(FIRST) == logged_in_with(world)
+
+
+async def test_no_token_is_spent_where_the_folder_is_missing(tmp_path: Path) -> None:
+    store = RefreshTokenFile(tmp_path / "gone" / "token")
+    async with rotating_org() as (world, login, http):
+        with pytest.raises(OrgUnavailable, match=str(store.path)):
+            await Session(replace(login, store=store), http).token()
+        assert world.tokens_issued == 0
 
 
 async def test_a_token_that_the_operator_configures_anew_wins(tmp_path: Path) -> None:
