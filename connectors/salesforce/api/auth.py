@@ -302,8 +302,9 @@ class Session:
         if login.store is None:
             raise _login_refused(
                 "the app rotates refresh tokens, and the new one would be lost at the next start: "
-                "name a file for it in SALESFORCE_REFRESH_TOKEN_STORE and log in anew, or turn "
-                "rotation off in the app"
+                "name a file for it in SALESFORCE_REFRESH_TOKEN_STORE and set a new "
+                "SALESFORCE_REFRESH_TOKEN, because this one is void now; or turn rotation off in "
+                "the app"
             )
         try:
             await asyncio.to_thread(login.store.keep, login.refresh_token, rotated)

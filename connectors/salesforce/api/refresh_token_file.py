@@ -1,7 +1,8 @@
 """Keeps a refresh token that Salesforce rotated in a file, for the next login and the next start.
 
-An app with refresh token rotation answers each login with a new token, and the old one is void from
-then on. Whoever loses the new one needs a person who logs in again in the browser.
+An app with refresh token rotation answers each login with a new token, and the old one is void. If
+that is used again, Salesforce revokes the new one and all access tokens too [Help article
+005316711], and a person has to log in again in the browser.
 """
 
 import fcntl
@@ -25,7 +26,7 @@ class RefreshTokenFile:
     def try_lock(self) -> Iterator[bool]:
         """Whether no other process logs in with this login, for as long as the context lasts.
 
-        Two logins at once would use one token twice, for which Salesforce may revoke them all.
+        Two logins at once would use one token twice.
         Raises OSError. The lock ends with the process at the latest.
         """
         lock = os.open(

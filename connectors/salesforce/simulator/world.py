@@ -52,6 +52,7 @@ class Auth:
     )
     refresh_token: str = ""
     rotate_refresh_token: bool = False  # each login by one voids it and issues another
+    void_refresh_tokens: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
