@@ -1,6 +1,7 @@
 """`contactstream plan` over several batches counts each person once, as the sink would."""
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -60,6 +61,40 @@ async def test_people_of_several_address_books_are_created_once(
         assert [entry.outcome for entry in entries] == [
             outcomes[made.key].status.value for made in changes
         ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_plan_of_many_batches_announces_what_the_sink_then_does(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """People with several addresses in several books, some of them in the org, some deleted."""
+    random = Random(seed)
+    leads = [
+        {"LastName": f"Person{number}", "Company": "x", "Email": f"p{number}@else.example"}
+        | ({KEY: f"g/{number}", VERSION: 50} if number % 2 else {})
+        for number in range(0, 24, 3)
+    ]
+    changes = []
+    for grant in ("g", "h", "i"):
+        for number in range(24):
+            own = [f"p{number}@else.example", f"p{number}@home.example"]
+            emails = [{"email": address} for address in random.sample(own, random.choice((1, 2)))]
+            title = random.choice(({}, {"job_title": f"Title {grant}"}))
+            changes.append(person(grant, number, emails=emails, **title))
+    gone = {f"g/{number}" for number in range(24) if random.random() < 0.2}
+    changes = [
+        ContactVersion(one.key, 100, None) if one.key in gone else one
+        for one in random.sample(changes, len(changes))
+    ]
+    entries = await planned(monkeypatch, changes, {"leads": leads}, batch=7)
+    async with simulated_org({"leads": leads}) as org:
+        outcomes = await org.all(*changes, size=7)
+    told = {entry.key: (entry.outcome, entry.matched, entry.reason) for entry in entries}
+    assert told == {
+        key: (outcome.status.value, outcome.matched, outcome.reason)
+        for key, outcome in outcomes.items()
+    }
 
 
 async def test_a_record_that_an_earlier_batch_creates_names_its_contact(
