@@ -57,7 +57,7 @@ class RefreshTokenFile:
         match json.loads(text):
             case {"descends_from": str(ancestor), "refresh_token": str(token)} if token:
                 return token if ancestor == _digest(configured) else None
-        raise ValueError("the file does not hold a token that contactstream kept")
+        raise ValueError("the file holds no token of this program")
 
     def keep(self, configured: str, rotated: str) -> None:
         """Replaces the kept token at once, in a file that only its owner may read.
