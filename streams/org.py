@@ -7,15 +7,16 @@ from pathlib import Path
 import structlog
 
 from connectors.salesforce.api.auth import (
-    PRODUCTION,
     ClientCredentials,
     Credentials,
     JwtBearer,
     RefreshToken,
     Session,
+    jwt_audience,
 )
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
@@ -35,8 +36,8 @@ LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
+    SyncWarning.FIELD_NOT_FILTERABLE,
 }
-SANDBOX = "https://test.salesforce.com"
 
 
 def credentials(settings: SalesforceSettings) -> Credentials:
@@ -55,11 +56,18 @@ def credentials(settings: SalesforceSettings) -> Credentials:
             settings.username,
             key,
             settings.login_url,
-            settings.audience or audience(settings),
+            settings.audience or jwt_audience(settings.login_url),
         )
     secret = settings.client_secret.get_secret_value()
     if token := settings.refresh_token.get_secret_value():
-        return RefreshToken(settings.client_id, token, secret or None, settings.login_url)
+        store = settings.refresh_token_store
+        return RefreshToken(
+            settings.client_id,
+            token,
+            secret or None,
+            settings.login_url,
+            RefreshTokenFile(store) if store else None,
+        )
     if secret:
         return ClientCredentials(settings.client_id, secret, settings.login_url)
     raise SettingsError(
@@ -67,12 +75,6 @@ def credentials(settings: SalesforceSettings) -> Credentials:
         "(JWT bearer), SALESFORCE_CLIENT_SECRET_FILE (client credentials), "
         "or SALESFORCE_REFRESH_TOKEN_FILE"
     )
-
-
-def audience(settings: SalesforceSettings) -> str:
-    """The audience of a JWT when the settings name none: production or the sandboxes."""
-    url = settings.login_url.strip().rstrip("/").lower()
-    return SANDBOX if ".sandbox." in url or url == SANDBOX else PRODUCTION
 
 
 def mapping(settings: SalesforceSettings) -> FieldMapping:

@@ -202,13 +202,18 @@ class SalesforceSettings(SettingsGroup):
     )
     refresh_token: SecretStr = Field(
         SecretStr(""),
-        description="token for the refresh token flow; if the app rotates it, the new token is "
-        "lost at the next start",
+        description="token for the refresh token flow; if the app rotates it, "
+        "SALESFORCE_REFRESH_TOKEN_STORE is needed",
+    )
+    refresh_token_store: OptionalPath = Field(
+        None,
+        description="file in which a rotated refresh token is kept; it is read before "
+        "SALESFORCE_REFRESH_TOKEN, and every process with this login needs the same file",
     )
     audience: str = Field(
         "",
-        description="audience of the JWT; derived from SALESFORCE_LOGIN_URL for production and "
-        "sandboxes",
+        description="audience of the JWT; derived from SALESFORCE_LOGIN_URL for production, "
+        "sandboxes and scratch orgs",
     )
     mapping_file: OptionalPath = Field(
         None,
@@ -246,8 +251,8 @@ class PeopleSettings(SettingsGroup):
     )
     role_names: Listed = Field(
         (),
-        description="further local parts of shared mailboxes, besides info, sales and the like; "
-        "`!hello` removes one",
+        description="further local parts of shared mailboxes, besides info, sales and the like, by "
+        "whole words: `front-desk` covers front.desk and frontdesk; `!hello` removes one",
     )
     create: Literal["everything", "contacts", "nothing"] = Field(
         "everything",

@@ -15,6 +15,8 @@ _REFRESH_OVERLAP = timedelta(minutes=10)
 _FIELDS = ("Id", "Website", "ParentId", "CreatedDate", "SystemModstamp")
 # without these, only their IDs decide between several Accounts of one domain
 _DISPENSABLE_FIELDS = {"ParentId", "CreatedDate"}
+# A field of Account and Contact that only orgs with Person Accounts have.
+PERSON_ACCOUNT_FIELD = "IsPersonAccount"
 # Accounts that rows reported as gone; more of them would fill the statement of the next refresh
 _MAX_GONE = 200
 
@@ -53,6 +55,17 @@ class AccountDirectory:
     def shared_domains(self) -> int:
         """The number of domains that several Accounts have."""
         return sum(len(accounts) > 1 for accounts in self._domains.values())
+
+    def tell_person_accounts_apart(self) -> bool:
+        """Asks of each Account whether it is a Person Account, which belongs to nobody else.
+
+        To be called for an org in which they are on: another org refuses the field. True if the
+        requests so far did not ask.
+        """
+        if PERSON_ACCOUNT_FIELD in self._fields:
+            return False
+        self._fields += (PERSON_ACCOUNT_FIELD,)
+        return True
 
     def drop_fields(self, names: Iterable[str]) -> bool:
         """Leaves fields that are hidden from the user out of the next requests.
@@ -95,7 +108,7 @@ class AccountDirectory:
             if not isinstance(account_id, str):
                 continue
             self._remove(account_id)
-            if row.get("IsDeleted"):
+            if row.get("IsDeleted") or row.get(PERSON_ACCOUNT_FIELD) is True:
                 continue
             self._gone.pop(account_id[:15], None)
             if domain := website_domain(row.get("Website")):

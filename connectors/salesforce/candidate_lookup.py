@@ -3,14 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
 from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
 from connectors.salesforce.candidates import CandidateIndex
-from connectors.salesforce.org_metadata import OrgMetadata
+from connectors.salesforce.org_metadata import OBJECTS, OrgMetadata
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
+from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.queries import by_id, lookup
 from connectors.salesforce.schema import Schema
 
@@ -34,9 +36,16 @@ class FoundCandidates:
 class CandidateFinder:
     """Looks candidates up, one Composite for a batch. Every method raises as the client does."""
 
-    def __init__(self, client: CompositeClient, metadata: OrgMetadata) -> None:
+    def __init__(
+        self,
+        client: CompositeClient,
+        metadata: OrgMetadata,
+        planned: PlannedRecords | None = None,
+    ) -> None:
+        """With `planned`, records are found as earlier plans leave them, which nobody wrote."""
         self._client = client
         self._metadata = metadata
+        self._planned = planned
 
     async def find(
         self,
@@ -80,9 +89,25 @@ class CandidateFinder:
         people = answers[: len(found.statements)]
         if refresh is not None:
             await self._metadata.take_refresh(refresh, answers[len(people) :], fence)
+        self._add_planned(candidates, contacts)
         for (sobject, _), answer in zip(found.statements, people, strict=True):
-            candidates.add_rows(sobject, await self._client.rest_of(answer, fence=fence))
+            rows: Iterable[Mapping[str, Any]] = await self._client.rest_of(answer, fence=fence)
+            if self._planned is not None:
+                rows = map(self._planned.newest, rows)
+            candidates.add_rows(sobject, rows)
         return FoundCandidates(candidates, found.taken)
+
+    def _add_planned(self, candidates: CandidateIndex, contacts: Iterable[SoughtContact]) -> None:
+        if self._planned is None:
+            return
+        sought = [
+            value
+            for contact in contacts
+            for value in (record_key(contact.change.key), *contact.addresses)
+        ]
+        for sobject in OBJECTS:
+            planned = self._planned.rows(sobject, sought, self._metadata.our_user)
+            candidates.add_rows(sobject, planned)
 
     async def read_matches(
         self,

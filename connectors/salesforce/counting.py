@@ -16,6 +16,8 @@ class SyncWarning(StrEnum):
     """A value that its field cannot hold, or that the org refused, was not written."""
     FIELD_MISSING = "field_missing"
     """A mapped field does not exist, or is hidden from our user."""
+    FIELD_NOT_FILTERABLE = "field_not_filterable"
+    """An address field is encrypted, so that nobody is found by it."""
     FIELD_REFUSED = "field_refused"
     """The org refused to write a field of a row; the row was written without it."""
     INVALID_ADDRESS = "invalid_address"

@@ -9,18 +9,46 @@ from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.skip_reasons import SkipReason
 
 # Local parts of mailboxes that serve a function and no person, from RFC 2142 and from real address
-# books. Separators are ignored: no-reply is noreply.
+# books. A hyphen stands between words that may be written together or apart.
 _ROLES = """
 abuse accounting accounts admin administrator alert alerts billing bookings careers confirmation
-contact customercare customerservice daemon digest enquiries events feedback hello help helpdesk
-hostmaster hr info inquiries invoice invoices jobs legal mail mailerdaemon marketing media news
-newsletter notification notifications notify office orders postmaster press privacy receipts
+contact customer-care customer-service daemon digest enquiries events feedback hello help help-desk
+host-master hr info inquiries invoice invoices jobs legal mail mailer-daemon marketing media news
+news-letter notification notifications notify office orders post-master press privacy receipts
 reception recruiting reply root sales security service shipping spam subscriptions support team
-unsubscribe updates webmaster
+unsubscribe updates web-master
 """
-ROLES = frozenset(_ROLES.split())
-_AUTOMATIC = re.compile(r"(?:no|donot|dont)reply|bounces?(?:$|\d)|unsubscribe")
-_SEPARATORS = str.maketrans("", "", "-_.")
+# Words that a machine's mailbox has anywhere in its local part: drive-shares-noreply.
+_AUTOMATIC = "no-reply do-not-reply dont-reply unsubscribe"
+# Digits end a word: noreply2, bounce123.
+_WORDS = re.compile(r"[^\W\d_]+|\d+")
+
+
+def _spellings(name: str) -> frozenset[str]:
+    """A name of several words with any of its hyphens left out.
+
+    >>> sorted(_spellings("do-not-reply"))
+    ['do-not-reply', 'do-notreply', 'donot-reply', 'donotreply']
+    """
+    first, hyphen, rest = name.partition("-")
+    if not hyphen:
+        return frozenset({name})
+    return frozenset(
+        first + joint + spelling for joint in ("", "-") for spelling in _spellings(rest)
+    )
+
+
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(text.lower())
+
+
+ROLES = frozenset(spelling for name in _ROLES.split() for spelling in _spellings(name))
+"""The words of role addresses, joined by hyphens, in each spelling."""
+_AUTOMATIC_WORDS = re.compile(
+    rf"(?:^|-)(?:{'|'.join(s for name in _AUTOMATIC.split() for s in _spellings(name))})(?:-|$)"
+)
+# The return paths of mass mail carry a number: bounce-123, bounce-md_30.5f. Bounce is a surname.
+_BOUNCE = re.compile(r"bounces?(?:$|-.*\d)")
 # domains of rooms, groups and reply tokens, which have addresses and are no people
 MACHINES = frozenset(
     {
@@ -33,19 +61,35 @@ MACHINES = frozenset(
 
 
 def role_names(changes: Iterable[str]) -> frozenset[str]:
-    """ROLES with the given names added; a name that begins with `!` is removed instead."""
+    """ROLES with the given names added; a name that begins with `!` is removed instead.
+
+    `front-desk` adds frontdesk too. A removal covers every spelling: `!helpdesk` removes help-desk.
+    """
     added: set[str] = set()
     removed: set[str] = set()
     for change in changes:
-        name = change.strip().removeprefix("!").lower().translate(_SEPARATORS)
-        (removed if change.strip().startswith("!") else added).add(name)
-    return (ROLES | added) - removed
+        words = _words(change)
+        if not words:
+            continue
+        if change.strip().startswith("!"):
+            removed.add("".join(words))
+        else:
+            added |= _spellings("-".join(words))
+    return frozenset(name for name in ROLES | added if name.replace("-", "") not in removed)
 
 
 def is_role(address: str, roles: frozenset[str] = ROLES) -> bool:
-    """Whether a mailbox belongs to a function or a machine, and not to a person."""
-    local = local_part(address).partition("+")[0].translate(_SEPARATORS)
-    return local in roles or _AUTOMATIC.match(local) is not None
+    """Whether a mailbox belongs to a function or a machine, and not to a person.
+
+    Whole words decide, as they are written in front of a `+tag`: `billing@` and `no.reply@` are
+    role addresses, `b.illing@`, `press.ley@` and `noreplyson@` may be people.
+    """
+    words = "-".join(_words(local_part(address).partition("+")[0]))
+    return (
+        words in roles
+        or _AUTOMATIC_WORDS.search(words) is not None
+        or _BOUNCE.match(words) is not None
+    )
 
 
 def in_domains(name: str, domains: frozenset[str]) -> bool:

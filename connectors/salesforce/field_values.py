@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.counting import CountCallback
+from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.field_paths import Getter, Json, clean, getter
 from connectors.salesforce.field_types import convert
@@ -89,21 +90,43 @@ def field_values(
             value = convert(value, mapped.described, mapping.sobject, count)
         if value is not None:
             found[mapped.name] = FieldValue(value, mapped.policy)
-        elif fallback := _fallback(mapped.name, address):
+        elif fallback := _fallback(mapped.described, address):
             converted = convert(fallback, mapped.described, mapping.sobject, count)
             found[mapped.name] = FieldValue(converted or NOT_PROVIDED, mapped.policy, fallback=True)
     return found
 
 
-def _fallback(name: str, address: str | None) -> str | None:
-    if name == "LastName":
-        return clean(local_part(address or "")) or NOT_PROVIDED
-    if name == "Company":
-        return clean(domain(address or "")) or NOT_PROVIDED
+def _fallback(described: FieldDescribe, address: str | None) -> str | None:
+    """What stands in for a missing LastName or Company; None where the field may stay blank.
+
+    A free-mail domain is nobody's company. Where Person Accounts are on, a Lead needs no Company,
+    and becomes a Person Account without one.
+    """
+    if described.name == "LastName":
+        return _local_part(address) or NOT_PROVIDED
+    if described.name == "Company":
+        found = _domain(address)
+        if found and not is_free_mail(found.strip("<>()[]\"',;. ")):
+            return found
+        return None if described.nillable else NOT_PROVIDED
     return None
 
 
+def _local_part(address: str | None) -> str | None:
+    return clean(local_part(address or ""))
+
+
+def _domain(address: str | None) -> str | None:
+    return clean(domain(address or ""))
+
+
 def is_fallback(name: str, value: object, addresses: tuple[str, ...]) -> bool:
-    """Whether a record's LastName or Company is only the fallback of one of its addresses."""
+    """Whether a record's LastName or Company is only the fallback of one of its addresses.
+
+    A free-mail domain is one too, because earlier releases wrote it as the Company.
+    """
+    part = {"LastName": _local_part, "Company": _domain}.get(name)
+    if part is None:
+        return False
     # compared in lower case, as the fallback was written: a real Lovelace may have lovelace@ too
-    return value == NOT_PROVIDED or any(value == _fallback(name, address) for address in addresses)
+    return value == NOT_PROVIDED or any(value == part(address) for address in addresses)

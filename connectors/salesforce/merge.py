@@ -71,7 +71,8 @@ def _may_change(
     overwrite: bool,
 ) -> bool:
     current = record.fields.get(name)
-    if field.policy is FieldPolicy.CREATE and record.id is not None:
+    # A Lead without a Company becomes a Person Account: its blank is no gap to fill with a domain.
+    if record.id is not None and (field.policy is FieldPolicy.CREATE or field.fallback):
         return False
     if _blank(current):
         return name != "FirstName" or overwrite or _same_family(record, values)

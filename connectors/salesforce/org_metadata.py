@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.accounts import PERSON_ACCOUNT_FIELD, AccountDirectory
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
@@ -172,6 +172,10 @@ class OrgMetadata:
             [*_describes(), self.accounts.request(asked)], "composite_start", fence
         )
         schemas = self._bind(described)
+        if self._tell_person_accounts_apart(schemas):
+            (accounts,) = await self._client.composite(
+                [self.accounts.request(asked)], "composite_query", fence
+            )
         await self.accounts.take(accounts, asked, fence)
         self._take_schemas(schemas)
 
@@ -184,11 +188,22 @@ class OrgMetadata:
             for shape in described
         }
 
+    def _tell_person_accounts_apart(self, schemas: Mapping[str, Schema]) -> bool:
+        """Whether the Accounts have to be asked for again, because some may be Person Accounts.
+
+        The Contact's describe tells; Account has the same field, but is not described.
+        """
+        if PERSON_ACCOUNT_FIELD not in schemas["Contact"].described.fields:
+            return False
+        return self.accounts.directory.tell_person_accounts_apart()
+
     def _take_schemas(self, schemas: Mapping[str, Schema]) -> None:
         for name, shape in schemas.items():
             known = self._schemas[name].mapped.missing if name in self._schemas else ()
             for missing in set(shape.mapped.missing).difference(known):
                 self._count(SyncWarning.FIELD_MISSING, f"{name}.{missing}")
+            for unsearched in _unsearched(shape) - _unsearched(self._schemas.get(name)):
+                self._count(SyncWarning.FIELD_NOT_FILTERABLE, f"{name}.{unsearched}")
         self._schemas = schemas
         self._fields_in_doubt = False
 
@@ -242,9 +257,16 @@ class OrgMetadata:
         except OrgUnavailable as error:
             self._count(SyncWarning.ACCOUNTS_REFUSED, error.reason)
         try:
-            self._take_schemas(self._bind(described))
+            schemas = self._bind(described)
+            self._tell_person_accounts_apart(schemas)  # by the next refresh
+            self._take_schemas(schemas)
         except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
             self._count(SyncWarning.DESCRIBE_REFUSED, "")
+
+
+def _unsearched(shape: Schema | None) -> set[str]:
+    """The address fields by which no query can search."""
+    return set(shape.emails).difference(shape.searched_emails) if shape else set()
 
 
 def _describes() -> list[Subrequest]:

@@ -32,7 +32,7 @@ def lookup(
     """
     schemas = (contact_schema, lead_schema)
     head = max(len(_statement(schema, contact_schema, ("",), ("",))) for schema in schemas)
-    emails = max(len(contact_schema.emails), len(lead_schema.emails))
+    emails = max(len(schema.searched_emails) for schema in schemas)
     groups: list[tuple[dict[str, None], dict[str, None]]] = [({}, {})]
     room, taken = limit - head, 0
     for key, addresses in contacts:
@@ -62,7 +62,7 @@ def _statement(
 ) -> str:
     conditions = [f"{KEY_FIELD} IN ({','.join(keys)})"]
     if addresses:
-        conditions += [f"{name} IN ({','.join(addresses)})" for name in schema.emails]
+        conditions += [f"{name} IN ({','.join(addresses)})" for name in schema.searched_emails]
     return _select(schema, contact_schema, " OR ".join(conditions))
 
 

@@ -43,6 +43,11 @@ class Schema:
         return tuple(name for name in EMAIL_FIELDS if name in self.described.fields)
 
     @property
+    def searched_emails(self) -> tuple[str, ...]:
+        """The address fields by which records can be searched: a query refuses encrypted ones."""
+        return tuple(name for name in self.emails if self.described.fields[name].filterable)
+
+    @property
     def select(self) -> tuple[str, ...]:
         """The fields to query."""
         flag = (self.flag,) if self.flag else ()
@@ -58,12 +63,25 @@ class Schema:
 def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = None) -> Schema:
     """The schema of a described object.
 
-    Raises OrgNotPrepared if a field is missing by which contacts are found again.
+    Raises OrgNotPrepared if a field is missing by which contacts are found again, if the key cannot
+    be searched, or if the user may not write the two fields that every row has.
     """
     for name in (KEY_FIELD, VERSION_FIELD, "Email"):
         if name not in described.fields:
             raise OrgNotPrepared(
                 f"{described.name}.{name} is missing, or hidden from the user; "
                 "run contactstream doctor"
+            )
+    if not described.fields[KEY_FIELD].filterable:
+        raise OrgNotPrepared(
+            f"{described.name}.{KEY_FIELD} cannot be searched, because it is encrypted: take it "
+            "out of the org's encryption policy, or choose the deterministic scheme that keeps "
+            "case; run contactstream doctor"
+        )
+    for name in (KEY_FIELD, VERSION_FIELD):
+        field = described.fields[name]
+        if not (field.createable and field.updateable):
+            raise OrgNotPrepared(
+                f"{described.name}.{name} cannot be written by our user; run contactstream doctor"
             )
     return Schema(described.name, described, mapped, flag if flag in described.fields else None)

@@ -42,6 +42,7 @@ from connectors.salesforce.outcome_mapping import (
     without_refused_values,
 )
 from connectors.salesforce.person import Person, record_key
+from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
     PlannedOutcome,
@@ -93,12 +94,14 @@ class Sync:
         policy: Policy,
         count: CountCallback = count_nothing,
         clock: Callable[[], float] = time.time,
+        planned: PlannedRecords | None = None,
     ) -> None:
+        """With `planned`, `resolve` takes those records as written; `write` is not to be used."""
         self.policy = policy
         self._client = client
         self._count = count
         self._metadata = OrgMetadata(client, policy, count, clock)
-        self._finder = CandidateFinder(client, self._metadata)
+        self._finder = CandidateFinder(client, self._metadata, planned)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
 

@@ -23,7 +23,6 @@ from connectors.salesforce.api.errors import (
 from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, pack
 from connectors.salesforce.rows import Call, Collection, WriteRow, collection_subrequest
-from connectors.salesforce.schema import OrgNotPrepared
 
 # Repeats of one batch that are in flight at once; the batches themselves are in flight together.
 MAX_CALLS_IN_FLIGHT = 4
@@ -124,8 +123,7 @@ async def write_rows(
 
     Repeats are not counted in `calls`. Raises OrgUnavailable (some rows may have been written: the
     same rows are safe to write again), RequestRejected for a fault of the org (all rows are
-    refused, or more than MAX_LONE_FAILURES fail alone), UnexpectedAnswer, OrgNotPrepared, and
-    WriterFenced.
+    refused, or more than MAX_LONE_FAILURES fail alone), UnexpectedAnswer, and WriterFenced.
     """
     packed = pack(rows, PackLimits(calls=calls))
     results = WriteResults()
@@ -270,15 +268,18 @@ def _leave_out_fields(
 ) -> None:
     """Repeats a row without the fields that its verdict names, in a collection of at most `size`.
 
-    The row fails if it has none of these fields, or needs one of them. Raises OrgNotPrepared if our
-    own key or version field is refused.
+    The row fails if it has none of these fields, or needs one of them. If it is refused for our own
+    key or version field it is to be tried again later: whether the org took the field away is for
+    the next describe to say, and not for one row.
     """
     row, verdict = written.row, written.verdict
     refused = set(verdict.fields) & row.fields.keys()
     if own := refused & {KEY_FIELD, VERSION_FIELD}:
-        raise OrgNotPrepared(
-            f"{row.sobject}.{min(own)} cannot be written by our user; see contactstream doctor"
-        )
+        for name in own:
+            context.on_field_refused(row.sobject, name)
+        later = replace(verdict, action=Action.RETRY_ROW)
+        results.done.append(replace(written, verdict=later))
+        return
     if not refused or "Id" in refused or (row.op == "upsert" and refused & _REQUIRED_ON_CREATE):
         failed = replace(verdict, action=Action.DEAD_LETTER)
         results.done.append(replace(written, verdict=failed))

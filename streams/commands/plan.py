@@ -20,6 +20,7 @@ from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.org_fields import VERSION_FIELD
 from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.planned_records import MAX_PLANNED_RECORDS, PlannedRecords
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
@@ -109,20 +110,26 @@ async def plan_changes(
     async with SalesforceClient(
         session, http, settings.api_version, budget=Budget(settings.call_reserve)
     ) as client:
-        sync = Sync(client, allowed, count)
+        planned = PlannedRecords()
+        sync = Sync(client, allowed, count, planned=planned)
         waiting = list(changes)
         while waiting:
             plan = await sync.resolve(waiting[:MAX_BATCH])
-            entries += plan_entries(plan)
+            entries += plan_entries(plan, planned)
+            planned.add(plan.decisions)
             if len(plan.leftovers) >= min(len(waiting), MAX_BATCH):
                 raise PlanError("a contact has more addresses than fit into one query")
             waiting = [*plan.leftovers, *waiting[MAX_BATCH:]]
+    if planned.forgotten:
+        notes[f"planned records beyond {MAX_PLANNED_RECORDS}, so that some people count twice"] = (
+            planned.forgotten
+        )
     position = {change.key: number for number, change in enumerate(changes)}
     return sorted(entries, key=lambda entry: position[entry.key]), notes
 
 
-def plan_entries(plan: WritePlan) -> list[PlanEntry]:
-    """An entry for each decision of a plan.
+def plan_entries(plan: WritePlan, planned: PlannedRecords) -> list[PlanEntry]:
+    """An entry for each decision of a plan; `planned` is what earlier batches change.
 
     The fields of a shared record stand in the entry of the contact that changes most of it.
     """
@@ -130,7 +137,9 @@ def plan_entries(plan: WritePlan) -> list[PlanEntry]:
     for decision in sorted(plan.decisions, key=lambda one: _rank(one.outcome)):
         if decision.record is not None:
             owners.setdefault(id(decision.record), decision)
-    return [_entry(decision, owners.get(id(decision.record))) for decision in plan.decisions]
+    return [
+        _entry(decision, owners.get(id(decision.record)), planned) for decision in plan.decisions
+    ]
 
 
 def _rank(outcome: Outcome) -> int:
@@ -144,20 +153,25 @@ def _rank(outcome: Outcome) -> int:
     )
 
 
-def _entry(decision: PlannedOutcome, owner: PlannedOutcome | None) -> PlanEntry:
+def _entry(
+    decision: PlannedOutcome, owner: PlannedOutcome | None, planned: PlannedRecords
+) -> PlanEntry:
     """The entry of a decision; `owner` is the decision whose entry holds the record's fields."""
     outcome, record = decision.outcome, decision.record
     changed = record.changes if record is not None and owner is decision else {}
     stored = record.stored if record is not None else {}
+    creator = planned.creator(outcome.record_id)
+    sharing = owner.change.key if owner is not None and owner is not decision else creator
     return PlanEntry(
         key=outcome.key,
         outcome=outcome.status.value,
         sobject=outcome.sobject,
-        record_id=outcome.record_id,
+        # one that an earlier batch creates has no ID yet
+        record_id=None if creator else outcome.record_id,
         matched=outcome.matched,
         reason=outcome.reason,
         ambiguous=outcome.ambiguous,
-        same_record_as=owner.change.key if owner is not None and owner is not decision else None,
+        same_record_as=sharing,
         fields={
             name: FieldChange(_int_if_whole(stored.get(name)), value)
             for name, value in changed.items()

@@ -21,7 +21,12 @@ def described(sobject: str = "Contact", **more: FieldDescribe) -> ObjectDescribe
     kinds = {"Email": "email", "Phone": "phone", "MobilePhone": "phone"}
     fields = {
         name: FieldDescribe(
-            name, kinds.get(name, "string"), length=length, createable=True, updateable=True
+            name,
+            kinds.get(name, "string"),
+            length=length,
+            createable=True,
+            updateable=True,
+            nillable=name not in {"LastName", "Company"},
         )
         for name, length in LENGTHS.items()
         if sobject == "Lead" or name != "Company"

@@ -24,7 +24,14 @@ def describe(sobject: str) -> ObjectDescribe:
     texts = _TEXT | ({"Company": 255} if sobject == "Lead" else {})
     fields = [
         *(
-            FieldDescribe(name, "string", length=length, createable=True, updateable=True)
+            FieldDescribe(
+                name,
+                "string",
+                length=length,
+                createable=True,
+                updateable=True,
+                nillable=name not in {"LastName", "Company"},
+            )
             for name, length in texts.items()
         ),
         *(

@@ -4,6 +4,7 @@ The flows are JWT bearer, client credentials and refresh token.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,16 +17,44 @@ import orjson
 from connectors.salesforce.api.classification import raise_for
 from connectors.salesforce.api.error_parsing import parse_errors, retry_after
 from connectors.salesforce.api.errors import PAUSE_SECONDS, OrgUnavailable, UnexpectedAnswer
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 
 OnCall = Callable[[str, int | None, float], None]
 """Called after each HTTP call with its kind, the status (None: no answer) and its seconds."""
 
 PRODUCTION = "https://login.salesforce.com"
+SANDBOXES = "https://test.salesforce.com"
+# Hosts of sandboxes and scratch orgs: the partition of a My Domain; `--` before the sandbox's name,
+# which no My Domain may contain; instances, in Salesforce's own data centres and on Hyperforce.
+# [Help: My Domain URL Formats, Partitioned Domains; forcedotcom/sfdx-core: src/util/sfdcUrl.ts]
+_SANDBOX_HOST = re.compile(
+    r"test\.salesforce\.com"
+    r"|[^.]+\.(?:sandbox|scratch)\.(?:my|lightning)\..+"
+    r"|[^.]+--[^.]+(?:\.[^.]+)?\.my\.salesforce\.com"
+    r"|(?:[^.]+\.)?cs\d+(?:\.my)?\.salesforce\.com"
+    r"|[a-z]{3}\d+s\.sfdc-.+\.salesforce\.com"
+)
 
 # validity of an assertion: Salesforce allows three minutes, one is left for clocks that differ
 JWT_SECONDS = 120
 # a login takes about a second; after this the connection to Salesforce is stuck
 LOGIN_SECONDS = 30.0
+# between looks at whether another process has ended its login, which takes about a second
+LOCK_RETRY_SECONDS = 0.2
+
+
+def jwt_audience(login_url: str) -> str:
+    """The `aud` of an assertion for the org that this URL logs in to.
+
+    SANDBOXES for sandboxes and scratch orgs; PRODUCTION for all others: Developer Edition, demo,
+    patch and free orgs, Trailhead Playgrounds, and hosts that are not of Salesforce.
+    """
+    url = login_url.strip().lower()
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        host = ""
+    return SANDBOXES if _SANDBOX_HOST.fullmatch(host) else PRODUCTION
 
 
 def no_hook(kind: str, status: int | None, seconds: float) -> None:
@@ -36,7 +65,7 @@ def no_hook(kind: str, status: int | None, seconds: float) -> None:
 class JwtBearer:
     """Login by a signed assertion, for a user whom the connected app has pre-authorised.
 
-    `private_key` is a PEM. `audience` is login.salesforce.com, for a sandbox test.salesforce.com.
+    `private_key` is a PEM. `audience` is what `jwt_audience` says, or the setting.
     """
 
     client_id: str
@@ -60,12 +89,16 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """Login by a refresh token that a person granted in the browser."""
+    """Login by a refresh token that a person granted in the browser.
+
+    `store` keeps the tokens of an app that rotates them. Without it such an app is refused.
+    """
 
     client_id: str
     refresh_token: str = field(repr=False)
     client_secret: str | None = field(default=None, repr=False)
     login_url: str = PRODUCTION
+    store: RefreshTokenFile | None = None
 
 
 Credentials = JwtBearer | ClientCredentials | RefreshToken
@@ -171,6 +204,13 @@ def _login_refused(detail: str) -> OrgUnavailable:
     return OrgUnavailable("login", PAUSE_SECONDS["login"], detail)
 
 
+def _token_not_kept(store: RefreshTokenFile, error: Exception) -> OrgUnavailable:
+    why = (error.strerror if isinstance(error, OSError) else None) or "it holds something else"
+    return _login_refused(
+        f"the file of SALESFORCE_REFRESH_TOKEN_STORE, {store.path}, cannot be used: {why}"
+    )
+
+
 class Session:
     """One token for all callers, renewed when a call is answered with 401.
 
@@ -190,6 +230,8 @@ class Session:
         self._clock = clock
         self._token: Token | None = None
         self._login: asyncio.Task[Token] | None = None
+        # a rotated refresh token that could not be kept: the only one that is not void
+        self._unkept: str | None = None
 
     async def token(self) -> Token:
         """The current token; logs in if there is none. Raises OrgUnavailable, UnexpectedAnswer."""
@@ -214,13 +256,64 @@ class Session:
     def _logged_in(self, login: asyncio.Task[Token]) -> None:
         self._login = None
         if not login.cancelled() and login.exception() is None:
-            self._token = token = login.result()
-            if token.refresh_token and isinstance(self._credentials, RefreshToken):
-                # the old one may be void from now on
-                self._credentials = replace(self._credentials, refresh_token=token.refresh_token)
+            self._token = login.result()
 
     async def _log_in(self) -> Token:
-        request = token_request(self._credentials, self._clock())
+        login = self._credentials
+        if not isinstance(login, RefreshToken) or login.store is None:
+            return await self._log_in_alone()
+        attempts = int(LOGIN_SECONDS / LOCK_RETRY_SECONDS)
+        for _ in range(attempts):
+            try:
+                with login.store.try_lock() as alone:
+                    if alone:
+                        return await self._log_in_alone()
+            except OSError as error:
+                raise _token_not_kept(login.store, error) from error
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
+        raise _login_refused("another process with this refresh token is still logging in")
+
+    async def _log_in_alone(self) -> Token:
+        """A login while no other process logs in with the same refresh token."""
+        used = await self._newest_credentials()
+        token = await self._request_token(used)
+        if isinstance(used, RefreshToken) and token.refresh_token not in (None, used.refresh_token):
+            self._unkept = token.refresh_token
+        if self._unkept is not None and isinstance(self._credentials, RefreshToken):
+            await self._keep(self._credentials, self._unkept)
+        return token
+
+    async def _newest_credentials(self) -> Credentials:
+        """The credentials with the newest refresh token, which another process may have got."""
+        login = self._credentials
+        if not isinstance(login, RefreshToken):
+            return login
+        newest = self._unkept
+        if newest is None and login.store is not None:
+            try:
+                newest = await asyncio.to_thread(login.store.load, login.refresh_token)
+            except (OSError, ValueError) as error:
+                # the cause of a ValueError may quote the file
+                raise _token_not_kept(login.store, error) from None
+        return replace(login, refresh_token=newest or login.refresh_token)
+
+    async def _keep(self, login: RefreshToken, rotated: str) -> None:
+        """Keeps a rotated token for the next start. Raises OrgUnavailable("login") if it cannot."""
+        if login.store is None:
+            raise _login_refused(
+                "the app rotates refresh tokens, and the new one would be lost at the next start: "
+                "name a file for it in SALESFORCE_REFRESH_TOKEN_STORE and set a new "
+                "SALESFORCE_REFRESH_TOKEN, because this one is void now; or turn rotation off in "
+                "the app"
+            )
+        try:
+            await asyncio.to_thread(login.store.keep, login.refresh_token, rotated)
+        except OSError as error:
+            raise _token_not_kept(login.store, error) from error
+        self._unkept = None
+
+    async def _request_token(self, credentials: Credentials) -> Token:
+        request = token_request(credentials, self._clock())
         started = time.monotonic()
         status: int | None = None
         try:

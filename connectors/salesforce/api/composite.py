@@ -23,14 +23,15 @@ _REFERENCE_ID = re.compile(r"\w+", re.ASCII)
 def write_headers(*, allow_save: bool = True) -> Mapping[str, str]:
     """The headers of every subrequest that writes; a Composite does not pass on its own.
 
-    `allow_save` saves past duplicate rules that only alert. Record details are requested, so that
-    the refusal of a Block rule names the record. Without Auto-Assign FALSE every write would run
+    `allow_save` saves past duplicate rules that only alert. The refusal of a Block rule names the
+    record by its ID; includeRecordDetails would add all of its fields [REST guide: Duplicate Rule
+    Header]. Without Auto-Assign FALSE every write would run
     the Lead assignment rules again.
     """
     save = str(allow_save).lower()
     return MappingProxyType(
         {
-            "Sforce-Duplicate-Rule-Header": f"allowSave={save}; includeRecordDetails=true",
+            "Sforce-Duplicate-Rule-Header": f"allowSave={save}",
             "Sforce-Auto-Assign": "FALSE",
         }
     )

@@ -27,6 +27,9 @@ class FieldDescribe:
     id_lookup: bool = False
     unique: bool = False
     case_sensitive: bool = False
+    # False for long text, and for a field that Shield Platform Encryption encrypts with a
+    # probabilistic scheme: a query that has it in its WHERE clause is refused with INVALID_FIELD
+    filterable: bool = True
     restricted_picklist: bool = False
     picklist: frozenset[str] = frozenset()  # active values
     reference_to: tuple[str, ...] = ()
@@ -99,6 +102,7 @@ def _field(item: Mapping[str, Any]) -> FieldDescribe:
         id_lookup=item.get("idLookup") is True,
         unique=item.get("unique") is True,
         case_sensitive=item.get("caseSensitive") is True,
+        filterable=item.get("filterable") is not False,
         restricted_picklist=item.get("restrictedPicklist") is True,
         picklist=frozenset(
             str(entry.get("value"))

@@ -71,7 +71,7 @@ def _duplicates(item: Mapping[str, Any]) -> tuple[DuplicateMatch, ...]:
                 sobject = match.get("entityType")
             found.setdefault(
                 record["Id"][:15],
-                DuplicateMatch(_text(sobject), record["Id"], rule, dict(record)),
+                DuplicateMatch(_text(sobject), record["Id"], rule),
             )
     return tuple(found.values())
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
 # Reasons of OrgUnavailable, and the seconds to wait where Salesforce names none.
 PAUSE_SECONDS: Mapping[str, float] = MappingProxyType(
@@ -35,7 +34,6 @@ class DuplicateMatch:
     sobject: str
     record_id: str
     rule: str = ""
-    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,10 @@ from connectors.salesforce.checkup.findings import (
 from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
 
 NUMBER_TYPES = frozenset({"double", "int", "currency", "percent", "long"})
+UNENCRYPT = (
+    "take the field out of Encryption Policy in Setup, or choose its deterministic scheme there "
+    "(case-sensitive for the key), which can be searched"
+)
 _SECONDS_DIGITS = 10  # of a time in seconds since 1970
 
 
@@ -40,6 +44,7 @@ def key_field(described: ObjectDescribe) -> CheckupFinding:
         f"holds {field.length} characters instead of {MAX_KEY_LENGTH}": (
             field.length >= MAX_KEY_LENGTH
         ),
+        "is encrypted, so that no record is found by it": field.filterable,
         "is no External ID": field.external_id,
         "is not Unique": field.unique,
         "ignores case, but the IDs of Nylas are case-sensitive": (
@@ -49,8 +54,12 @@ def key_field(described: ObjectDescribe) -> CheckupFinding:
     wrong = [fault for fault, met in requirements.items() if not met]
     if wrong:
         remedy = (
-            "set it in the field's definition: Text 255, External ID, Unique, case-sensitive; "
-            f"or {DEPLOY}"
+            UNENCRYPT
+            if not field.filterable
+            else (
+                "set it in the field's definition: Text 255, External ID, Unique, case-sensitive; "
+                f"or {DEPLOY}"
+            )
         )
         return fail(check, "; ".join(wrong), remedy)
     return _unwritable(check, field) or ok(check, "Text 255, External ID, Unique, case-sensitive")
@@ -89,6 +98,12 @@ def _address_field(described: ObjectDescribe, name: str) -> CheckupFinding:
         return fail(check, f"is {field.type} instead of email", DEPLOY)
     if unwritable := _unwritable(check, field):
         return unwritable
+    if not field.filterable:
+        lost = (
+            "is encrypted, so that nobody is found by it: people whose address is only there are "
+            "created again"
+        )
+        return (fail if name == EMAIL_FIELDS[0] else warn)(check, lost, UNENCRYPT)
     if not field.id_lookup and not field.external_id:
         slow = "is no External ID, so it is not indexed and every batch searches the whole object"
         return warn(check, slow, f"make it an External ID, or {DEPLOY}")
@@ -103,7 +118,11 @@ def accounts(described: ObjectDescribe) -> list[CheckupFinding]:
     if not described.queryable:
         return [fail("Account access", f"the user may not read Accounts: {lost}", PERMIT)]
     found = [ok("Account access", "the user may read")]
-    if "Website" in described.fields:
+    website = described.fields.get("Website")
+    if website is not None and not website.filterable:
+        refused = f"is encrypted, so that it cannot be searched: {lost}"
+        found.append(fail("Account.Website", refused, UNENCRYPT))
+    elif website is not None:
         found.append(ok("Account.Website", "may be read"))
     else:
         found.append(fail("Account.Website", f"hidden from the user: {lost}", PERMIT))
@@ -165,12 +184,15 @@ def flag_field(described: ObjectDescribe, name: str) -> CheckupFinding:
 
 
 def person_accounts(contact: ObjectDescribe) -> CheckupFinding:
-    """Whether person accounts are enabled: their people are Contacts that cannot be written."""
+    """Whether Person Accounts are on: their people are Contacts with fields of their own rules."""
     if "IsPersonAccount" in contact.fields:
         finding = (
-            "person accounts are enabled: their people are found as Contacts, but Salesforce "
-            "refuses to change their fields there"
+            "they are on: their people are found as Contacts and filled there, none of them is the "
+            "Account of anybody else, and a new Lead of an unknown company gets no Company"
         )
-        remedy = "their changes are dead-lettered; exclude these people if that is a problem"
+        remedy = (
+            "map no RecordTypeId and no AccountId for Contact: Salesforce refuses to change them "
+            "for a Person Account"
+        )
         return warn("person accounts", finding, remedy)
     return ok("person accounts", "off")

@@ -8,11 +8,12 @@ A world document is JSON. Every key is optional, and every bad value is refused 
     settings         see `Settings`: latency_ms_call, latency_ms_row, page_size, daily_limit,
                      version_rule, row_locks, hidden_fields, token_max_calls ...
     auth             client_id, client_secret, username, public_key (PEM), audiences,
-                     refresh_token; empty = unchecked
+                     refresh_token; empty = unchecked; rotate_refresh_token (default false)
     user             fields of the integration user
     fields           {object: {field: options as describe spells them, `values` for picklists, or
-                     null to remove it}}
+                     null to remove it}}; `filterable` false as for a field that Shield encrypts
     record_types     {object: [{name, default}]}
+    person_accounts  whether Person Accounts are on (default false)
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
     accounts, contacts, leads
                      [{field: value}], as they stand in the org: Id where it matters, CreatedById

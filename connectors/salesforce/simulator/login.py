@@ -35,6 +35,7 @@ def login(
     elif grant_type == "client_credentials":
         _check_client(auth, form, authorization)
     elif grant_type == "refresh_token":
+        _check_reuse(world, form.get("refresh_token", ""))
         _check_client(auth, form, authorization, secret=bool(form.get("client_secret")))
         if not form.get("refresh_token") or (
             auth.refresh_token and form["refresh_token"] != auth.refresh_token
@@ -43,6 +44,9 @@ def login(
     else:
         raise LoginRefused("unsupported_grant_type", "grant type not supported")
     world.tokens_issued += 1
+    if grant_type == "refresh_token" and auth.rotate_refresh_token:
+        auth.void_refresh_tokens.add(form["refresh_token"])
+        auth.refresh_token = f"5Aep{world.tokens_issued:06d}.simulated"
     token = f"{ORG_ID[:15]}!AQ{world.tokens_issued:06d}.simulated"
     world.tokens[token] = Token(time.monotonic())
     answer = {
@@ -52,9 +56,22 @@ def login(
         "id": f"https://login.salesforce.com/id/{ORG_ID}/{INTEGRATION_USER}",
         "token_type": "Bearer",
     }
+    if grant_type == "refresh_token" and auth.rotate_refresh_token:
+        answer["refresh_token"] = auth.refresh_token
     if grant_type != _JWT_BEARER:
         answer |= {"issued_at": str(int(time.time() * 1000)), "signature": "c2ltdWxhdGVk"}
     return answer
+
+
+def _check_reuse(world: World, refresh_token: str) -> None:
+    """A void token that is used again revokes the current one and its access tokens.
+
+    [Help article 005316711: Refresh Token Rotation]
+    """
+    if refresh_token in world.auth.void_refresh_tokens:
+        world.auth.refresh_token = "revoked until a person logs in again"
+        world.tokens.clear()
+        raise LoginRefused("invalid_grant", "expired access/refresh token")
 
 
 def _check_client(

@@ -81,6 +81,7 @@ class Field:
     relationship: str | None = None
     hidden: bool = False
     read_only: bool = False
+    encrypted: bool = False  # by Shield, with a scheme that allows no filter
 
     @property
     def required(self) -> bool:
@@ -88,7 +89,7 @@ class Field:
 
     @property
     def filterable(self) -> bool:
-        return not (self.type == "textarea" and self.length > 255)
+        return not self.encrypted and not (self.type == "textarea" and self.length > 255)
 
     @property
     def indexed(self) -> bool:
@@ -462,6 +463,35 @@ def standard() -> dict[str, SObject]:
     return {name: sobject(name, fields) for name, fields in objects.items()}
 
 
+def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
+    """The objects of an org in which Person Accounts are on.
+
+    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
+    Lead.Company, "if the value is null, the lead converts to a person account"].
+    """
+    kind = Field(
+        "IsPersonAccount",
+        "Is Person Account",
+        "boolean",
+        createable=False,
+        updateable=False,
+        nillable=False,
+        defaulted=True,
+        default=False,
+    )
+    changed = dict(objects)
+    for name in ("Account", "Contact"):
+        base = objects[name]
+        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+    lead = objects["Lead"]
+    fields = [
+        replace(field, nillable=True) if field.name == "Company" else field
+        for field in lead.fields.values()
+    ]
+    changed["Lead"] = sobject("Lead", fields, lead.record_types)
+    return changed
+
+
 _FIELD_OPTIONS: Final[dict[str, tuple[str, type]]] = {
     "label": ("label", str),
     "type": ("type", str),
@@ -511,9 +541,15 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
                     raise BadValueError(f"{where}: a list of strings is expected, not {value!r}")
                 field = replace(field, values=tuple(value))
                 continue
+            if option == "filterable":
+                if not isinstance(value, bool):
+                    raise BadValueError(f"{where}: bool is expected, not {value!r}")
+                field = replace(field, encrypted=not value)
+                continue
             if option not in _FIELD_OPTIONS:
                 raise BadValueError(
-                    f"{where}: no such option; known: {', '.join((*_FIELD_OPTIONS, 'values'))}"
+                    f"{where}: no such option; known: "
+                    f"{', '.join((*_FIELD_OPTIONS, 'values', 'filterable'))}"
                 )
             attribute, kind = _FIELD_OPTIONS[option]
             if type(value) is not kind:

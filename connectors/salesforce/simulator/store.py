@@ -522,6 +522,10 @@ class Org:
             and (fault := scope.row_fault(table.sobject.name)) is not None
         ):
             return [fault]
+        if table.sobject.name == "Contact" and (
+            error := self._person_account_refusal(values, existing)
+        ):
+            return [error]
         for item in table.references:
             target = values.get(item.name)
             if target is not None and (error := self._cross_reference(item, target)) is not None:
@@ -566,6 +570,21 @@ class Org:
                 if holder != own:
                     return [duplicate_value(item.name, holder)]
         return []
+
+    def _person_account_refusal(self, values: Row, existing: Row | None) -> RowError | None:
+        """A Person Account has one Contact, its own, which stays with it.
+
+        The codes are assumptions: no recorded answer is known.
+        """
+        target = values.get("AccountId")
+        before = existing.get("AccountId") if existing is not None else None
+        if existing is not None and existing.get("IsPersonAccount"):
+            return None if target in (None, before) else _not_writable("AccountId")
+        account = self.tables["Account"].rows.get(target) if target is not None else None
+        if account is not None and account.get("IsPersonAccount"):
+            message = "A Contact cannot be associated with a Person Account."
+            return row_error("FIELD_INTEGRITY_EXCEPTION", message, ["AccountId"])
+        return None
 
     def _cross_reference(self, item: Field, target: str) -> RowError | None:
         other = self.tables[item.reference_to or ""]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .faults import Faults
 from .rest import Services
-from .schema import altered, make_id, normal_id, sobject, standard
+from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
 from .soql import stamp
 from .store import DuplicateRule, Org, Row, Scope, Table, set_name, stored_value
@@ -26,6 +26,7 @@ _KEYS: Final = (
     "user",
     "fields",
     "record_types",
+    "person_accounts",
     "duplicate_rules",
     "accounts",
     "contacts",
@@ -50,6 +51,8 @@ class Auth:
         default_factory=lambda: ["https://login.salesforce.com", "https://test.salesforce.com"]
     )
     refresh_token: str = ""
+    rotate_refresh_token: bool = False  # each login by one voids it and issues another
+    void_refresh_tokens: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -94,6 +97,13 @@ class World:
         self.clock_offset = 0.0
         self.frozen_at: float | None = None
         objects = standard()
+        person_accounts = document.get("person_accounts", False)
+        if not isinstance(person_accounts, bool):
+            raise BadValueError(
+                f"person_accounts: true or false is expected, not {person_accounts!r}"
+            )
+        if person_accounts:
+            objects = with_person_accounts(objects)
         types = _object("record_types", document.get("record_types", {}))
         for name, kinds in types.items():
             if (
@@ -311,8 +321,13 @@ class World:
             ]
         values = {name: row[name] for name in carried if name in row}
         if contact is None:
-            account = self.add("Account", {"Name": row["Company"]}, "account")
-            found = self.add("Contact", {**values, "AccountId": account["Id"]}, "contact")
+            # without a Company, which only Person Accounts allow, it becomes a Person Account
+            person = {} if "Company" in row else {"IsPersonAccount": True}
+            account = self.add(
+                "Account", {"Name": row.get("Company", row["Name"]), **person}, "account"
+            )
+            link = {"AccountId": account["Id"], **person}
+            found = self.add("Contact", {**values, **link}, "contact")
         else:
             _, before = self._found("Contact", contact)
             blank = {name: value for name, value in values.items() if before.get(name) is None}
@@ -433,6 +448,10 @@ def _auth(document: Mapping[str, Any]) -> Auth:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise BadValueError(f"auth.audiences: a list of strings is expected, not {value!r}")
             auth.audiences = list(value)
+        elif name == "rotate_refresh_token":
+            if not isinstance(value, bool):
+                raise BadValueError(f"auth.{name}: true or false is expected")
+            auth.rotate_refresh_token = value
         elif name in ("client_id", "client_secret", "username", "public_key", "refresh_token"):
             if not isinstance(value, str):
                 raise BadValueError(f"auth.{name}: a string is expected")

@@ -22,7 +22,7 @@ from streams.settings import PeopleSettings, SalesforceSettings, load
         ("https://Test.Salesforce.com/", "https://test.salesforce.com"),
         ("https://acme--dev.sandbox.my.salesforce.com", "https://test.salesforce.com"),
         ("https://acme.my.salesforce.com", "https://login.salesforce.com"),
-        ("https://sandboxes.my.salesforce.com", "https://login.salesforce.com"),
+        ("https://acme-dev-ed.scratch.my.salesforce.com", "https://test.salesforce.com"),
     ],
 )
 def test_a_jwt_is_for_production_or_for_the_sandboxes(url: str, audience: str) -> None:
@@ -33,6 +33,19 @@ def test_a_jwt_is_for_production_or_for_the_sandboxes(url: str, audience: str) -
     login = credentials(settings)
     assert isinstance(login, JwtBearer)
     assert login.audience == audience
+
+
+def test_the_audience_of_the_settings_wins() -> None:
+    environ = {
+        "SALESFORCE_CLIENT_ID": "id",
+        "SALESFORCE_USERNAME": "me@acme.com",
+        "SALESFORCE_PRIVATE_KEY": "pem",
+        "SALESFORCE_LOGIN_URL": "https://acme-dev-ed.scratch.my.salesforce.com",
+        "SALESFORCE_AUDIENCE": "https://login.example",
+    }
+    login = credentials(load(SalesforceSettings, environ))
+    assert isinstance(login, JwtBearer)
+    assert login.audience == "https://login.example"
 
 
 async def test_the_sink_keeps_the_reserve_that_is_set() -> None:

@@ -113,6 +113,29 @@ def test_a_version_field_that_cannot_hold_a_second_is_a_failure(changes: dict[st
     )
 
 
+ENCRYPTED = {"filterable": False}
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [(KEY, "fail"), ("Email", "fail"), ("Nylas_Email_2__c", "warn")],
+)
+@pytest.mark.parametrize("sobject", ["Contact", "Lead"])
+def test_a_field_that_encryption_keeps_from_being_searched_is_named(
+    sobject: str, field: str, status: str
+) -> None:
+    shape = described(sobject, fields={sobject: {field: ENCRYPTED}})
+    (finding,) = [one for one in everything(shape) if one.status is not CheckupStatus.OK]
+    assert (finding.check, finding.status) == (f"{sobject}.{field}", status)
+    assert "encrypted" in finding.finding
+    assert "deterministic" in finding.remedy
+
+
+def test_an_encrypted_website_keeps_everybody_from_an_account() -> None:
+    shape = described("Account", fields={"Account": {"Website": ENCRYPTED}})
+    assert faults(checkup.accounts(shape)) == [("Account.Website", CheckupStatus.FAIL)]
+
+
 def test_addresses_that_are_no_emails_or_not_indexed_are_named() -> None:
     shape = changed(described(), "Nylas_Email_2__c", type="string")
     shape = changed(shape, "Nylas_Email_3__c", external_id=False, id_lookup=False)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.salesforce.api.describe import ObjectDescribe
+from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.field_values import NOT_PROVIDED, bind, field_values
+from connectors.salesforce.field_values import NOT_PROVIDED, bind, field_values, is_fallback
 from connectors.salesforce.fingerprint import fingerprint
 from connectors.salesforce.mapping_rules import FieldMapping
 from tests.support.described_fields import LENGTHS, described, wanted
@@ -81,6 +81,9 @@ def test_the_seven_standard_fields_are_mapped_by_default() -> None:
             NOT_PROVIDED,
         ),
         ({}, "ada@not valid", "ada", "not valid"),
+        ({}, "ada@gmail.com", "ada", NOT_PROVIDED),
+        ({}, "ada@mail.yahoo.co.uk", "ada", NOT_PROVIDED),
+        ({}, "Ada <ada@Gmail.com>", "Ada <ada", NOT_PROVIDED),
     ],
 )
 def test_a_missing_name_falls_back_to_the_address_and_then_to_what_salesforce_writes(
@@ -88,6 +91,33 @@ def test_a_missing_name_falls_back_to_the_address_and_then_to_what_salesforce_wr
 ) -> None:
     values, _ = wanted(contact, "Lead", address=address)
     assert (values["LastName"], values["Company"]) == (last, company)
+
+
+@pytest.mark.parametrize(
+    ("contact", "address", "company"),
+    [
+        ({}, "ada@gmail.com", None),
+        ({}, None, None),
+        ({}, "ada@acme.example", "acme.example"),
+        ({"company_name": "Engines"}, "ada@gmail.com", "Engines"),
+    ],
+)
+def test_an_unknown_company_stays_blank_where_a_lead_needs_none(
+    contact: dict[str, Any], address: str | None, company: str | None
+) -> None:
+    """With Person Accounts on, a Lead without a Company becomes one."""
+    optional = FieldDescribe("Company", "string", length=255, createable=True, updateable=True)
+    values, _ = wanted(contact, "Lead", address=address, more={"Company": optional})
+    assert values.get("Company") == company
+
+
+def test_the_fallbacks_of_earlier_releases_are_still_recognised() -> None:
+    addresses = ("ada@gmail.com", "ada@acme.example")
+    fallbacks = ("gmail.com", "acme.example", NOT_PROVIDED)
+    assert all(is_fallback("Company", value, addresses) for value in fallbacks)
+    assert is_fallback("LastName", "ada", addresses)
+    assert not is_fallback("Company", "Gmail", addresses)
+    assert not is_fallback("LastName", "gmail.com", addresses)
 
 
 def test_values_are_cut_to_the_described_length_and_counted() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,10 +18,12 @@ from connectors.salesforce.api.auth import (
     JwtBearer,
     RefreshToken,
     Session,
+    jwt_audience,
     parse_token,
     token_request,
 )
 from connectors.salesforce.api.errors import OrgUnavailable, UnexpectedAnswer
+from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 
 NOW = 1_700_000_000.0
 ANSWER = {
@@ -72,6 +75,53 @@ def test_a_sandbox_has_its_own_audience(key: rsa.RSAPrivateKey) -> None:
         token_request(sandbox, NOW).form["assertion"], options={"verify_signature": False}
     )
     assert claims["aud"] == "https://test.salesforce.com"
+
+
+PRODUCTION_AUDIENCE, TEST_AUDIENCE = "https://login.salesforce.com", "https://test.salesforce.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "audience"),
+    [
+        ("https://login.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://test.salesforce.com", TEST_AUDIENCE),
+        (" HTTPS://Test.Salesforce.com/ ", TEST_AUDIENCE),
+        ("https://test.salesforce.com:443/services/oauth2/token", TEST_AUDIENCE),
+        # My Domain: production
+        ("https://acme.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme.my.salesforce.com/", PRODUCTION_AUDIENCE),
+        ("https://sandbox.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://scratch.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://sandboxes.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme-cs.my.salesforce.com", PRODUCTION_AUDIENCE),
+        # My Domain: sandboxes and scratch orgs
+        ("https://acme--uat.sandbox.my.salesforce.com", TEST_AUDIENCE),
+        ("https://acme-dev-ed.scratch.my.salesforce.com", TEST_AUDIENCE),
+        ("https://ability-dream-4376-dev-ed.scratch.my.salesforce.com/", TEST_AUDIENCE),
+        # sandboxes before enhanced domains, with and without their instance, and instances
+        ("https://acme--uat.my.salesforce.com", TEST_AUDIENCE),
+        ("https://acme--uat.cs17.my.salesforce.com", TEST_AUDIENCE),
+        ("https://energy-velocity-1234.cs17.my.salesforce.com", TEST_AUDIENCE),
+        ("https://cs17.salesforce.com", TEST_AUDIENCE),
+        ("https://usa2s.sfdc-y37hzm.salesforce.com", TEST_AUDIENCE),
+        ("https://na17.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://usa2.sfdc-y37hzm.salesforce.com", PRODUCTION_AUDIENCE),
+        # the other partitions log in as production does
+        ("https://acme-dev-ed.develop.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme.demo.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme.trailblaze.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme.patch.my.salesforce.com", PRODUCTION_AUDIENCE),
+        ("https://acme.free.my.salesforce.com", PRODUCTION_AUDIENCE),
+        # no URL of Salesforce
+        ("http://127.0.0.1:8080", PRODUCTION_AUDIENCE),
+        ("acme--uat.sandbox.my.salesforce.com", TEST_AUDIENCE),
+        ("https://gateway.sandbox.example", PRODUCTION_AUDIENCE),
+        ("", PRODUCTION_AUDIENCE),
+        ("https://[", PRODUCTION_AUDIENCE),
+    ],
+)
+def test_the_audience_of_a_jwt_follows_from_the_kind_of_org(url: str, audience: str) -> None:
+    assert jwt_audience(url) == audience
 
 
 def test_client_credentials_go_to_the_orgs_own_host() -> None:
@@ -330,13 +380,14 @@ async def test_a_login_waits_as_long_as_salesforce_asks(session: Session, logins
 
 
 async def test_a_refresh_token_that_was_rotated_is_the_one_of_the_next_login(
-    logins: Logins,
+    logins: Logins, tmp_path: Path
 ) -> None:
     logins.answer = lambda count, _: httpx.Response(
         200, json={**ANSWER, "refresh_token": f"rotated{count}"}
     )
+    login = RefreshToken("client", "first", store=RefreshTokenFile(tmp_path / "token"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(logins)) as http:
-        session = Session(RefreshToken("client", "first"), http, logins.on_call)
+        session = Session(login, http, logins.on_call)
         token = await session.token()
         assert "rotated" not in repr(token)
         token = await session.refresh(token)

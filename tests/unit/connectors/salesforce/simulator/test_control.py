@@ -567,3 +567,16 @@ def test_as_a_process_it_says_where_it_listens_serves_its_world_and_ends_on_sigt
             assert process.wait(timeout=10) == 0
         finally:
             process.kill()
+
+
+async def test_a_void_refresh_token_that_is_used_again_revokes_the_current_one() -> None:
+    world = {"auth": {"refresh_token": "first", "rotate_refresh_token": True}}
+    async with raw_org(world) as org:
+
+        async def log_in(refresh_token: str) -> httpx.Response:
+            form = {"grant_type": "refresh_token", "client_id": "a", "refresh_token": refresh_token}
+            return await org.http.post("/services/oauth2/token", data=form)
+
+        second = (await log_in("first")).json()["refresh_token"]
+        assert (await log_in("first")).json()["error"] == "invalid_grant"
+        assert (await log_in(second)).json()["error"] == "invalid_grant"
