@@ -35,6 +35,7 @@ LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
+    SyncWarning.LOOKUP_HALVED,
 }
 SANDBOX = "https://test.salesforce.com"
 
