@@ -3,7 +3,8 @@
 For `connectors.salesforce.writer`. Rows that share a fault (a governor limit, a trigger or a flow
 that failed for the whole collection) are sent in smaller collections. As long as that has helped
 none of them, one call at a time goes, with the smallest collections: what the org does to all rows
-costs a few calls and not one for each row.
+costs a few calls and not one for each row. A row is dead-lettered for such a fault only if it had
+it alone; the rows that were not tried alone belong in a later batch.
 """
 
 from collections import defaultdict
@@ -19,8 +20,8 @@ from connectors.salesforce.rows import WriteRow
 # A collection that fails for one of its rows is split into so many: a poison row among 200 is found
 # in four calls of five collections.
 ISOLATION_PARTS = 5
-# Rows that fail alone in the same way before the others with that fault are believed to fail alone
-# as well. One poison row is seen in months; many at once are a fault of the org.
+# Rows that fail alone in the same way, before the search ends that has helped nobody: the others
+# are tried again later. One poison row is seen in months; many at once are a fault of the org.
 MAX_LONE_FAILURES = 5
 # Calls of one batch that look for the rows at fault, beyond which the others wait for another
 # batch: ten poison rows in collections of their own are found in as many.
@@ -79,7 +80,7 @@ class _Fault:
     passed_at: int = 0
     """The largest collection in which a row passed that had this fault in a larger one."""
     alone: int = 0
-    """Rows that had this fault in a collection of their own."""
+    """Rows with this fault that failed in a collection of their own, for whatever reason."""
 
 
 @dataclass(slots=True)
@@ -113,8 +114,9 @@ class SharedFaults:
         if before and written.verdict.action is Action.DONE:
             known = self._faults[before]
             known.passed_at = max(known.passed_at, size)
-        if fault and size == 1:
-            self._faults[fault].alone += 1
+        elif size == 1:
+            for name in {before, fault} - {""}:
+                self._faults[name].alone += 1
 
     def choose(self, waiting: Iterable[Repeat]) -> NextRepeats:
         """What to do with the rows that wait. Every round sends or gives up at least one row."""
@@ -128,8 +130,8 @@ class SharedFaults:
 
     def _choose(self, fault: _Fault, repeats: list[Repeat], chosen: NextRepeats) -> None:
         isolates = repeats[0].isolates
-        if fault.passed_at and isolates and self._isolating_calls >= MAX_ISOLATING_CALLS:
-            chosen.given_up += _ended(repeats, Action.RETRY_ROW)
+        if isolates and self._isolating_calls >= MAX_ISOLATING_CALLS:
+            chosen.given_up += _tried_again_later(repeats)
         elif fault.passed_at and isolates:
             chosen.now += repeats
         elif fault.passed_at:
@@ -138,8 +140,7 @@ class SharedFaults:
                 repeat._replace(size=min(repeat.size, fault.passed_at)) for repeat in repeats
             ]
         elif fault.alone >= MAX_LONE_FAILURES:
-            final = Action.DEAD_LETTER if isolates else Action.RETRY_ROW
-            chosen.given_up += _ended(repeats, final)
+            chosen.given_up += _tried_again_later(repeats)
         else:
             ordered = sorted(repeats, key=lambda repeat: repeat.size)
             size = ordered[0].size * MAX_COLLECTIONS
@@ -147,5 +148,8 @@ class SharedFaults:
             chosen.later += ordered[size:]
 
 
-def _ended(repeats: Sequence[Repeat], action: Action) -> list[WrittenRow]:
-    return [repeat.refused.ends_as(action) for repeat in repeats if repeat.refused is not None]
+def _tried_again_later(repeats: Sequence[Repeat]) -> list[WrittenRow]:
+    """The results of rows that were not tried alone, so that nothing is proven of them."""
+    return [
+        repeat.refused.ends_as(Action.RETRY_ROW) for repeat in repeats if repeat.refused is not None
+    ]
