@@ -77,8 +77,10 @@ def shared_fault(refused: WrittenRow) -> str:
 
 @dataclass(slots=True)
 class _Fault:
+    helped: bool = False
+    """A row passed that had this fault in a larger collection."""
     passed_at: int = 0
-    """The largest collection in which a row passed that had this fault in a larger one."""
+    """The largest collection, of those that were about as large as they might be, that passed."""
     alone: int = 0
     """Rows with this fault that failed in a collection of their own, for whatever reason."""
 
@@ -97,25 +99,27 @@ class SharedFaults:
 
     def __init__(self) -> None:
         self._faults: defaultdict[str, _Fault] = defaultdict(_Fault)
-        # the fault for which a row was sent again, by the row's id()
-        self._sent: dict[int, str] = {}
+        # the rows that were sent again for such a fault, by their id()
+        self._sent: dict[int, Repeat] = {}
         self._isolating_calls = 0
 
     def sending(self, repeats: Iterable[Repeat], calls: int) -> None:
         """Notes that these rows go again, in so many calls."""
         repeats = list(repeats)
-        self._sent |= {id(repeat.row): repeat.fault for repeat in repeats if repeat.fault}
+        self._sent |= {id(repeat.row): repeat for repeat in repeats if repeat.fault}
         if any(repeat.isolates for repeat in repeats):
             self._isolating_calls += calls
 
     def note(self, written: WrittenRow, fault: str, size: int) -> None:
         """Notes the result of a row in a collection of `size` rows, and its shared fault, or ""."""
-        before = self._sent.pop(id(written.row), "")
-        if before and written.verdict.action is Action.DONE:
-            known = self._faults[before]
-            known.passed_at = max(known.passed_at, size)
+        before = self._sent.pop(id(written.row), None)
+        if before is not None and written.verdict.action is Action.DONE:
+            known = self._faults[before.fault]
+            known.helped = True
+            if 2 * size > before.size:  # a few rows that were left over prove nothing of more
+                known.passed_at = max(known.passed_at, size)
         elif size == 1:
-            for name in {before, fault} - {""}:
+            for name in {before.fault if before else "", fault} - {""}:
                 self._faults[name].alone += 1
 
     def choose(self, waiting: Iterable[Repeat]) -> NextRepeats:
@@ -132,9 +136,9 @@ class SharedFaults:
         isolates = repeats[0].isolates
         if isolates and self._isolating_calls >= MAX_ISOLATING_CALLS:
             chosen.given_up += _tried_again_later(repeats)
-        elif fault.passed_at and isolates:
+        elif fault.helped and (isolates or not fault.passed_at):
             chosen.now += repeats
-        elif fault.passed_at:
+        elif fault.helped:
             # a limit: larger collections than one that passed are not worth a call
             chosen.now += [
                 repeat._replace(size=min(repeat.size, fault.passed_at)) for repeat in repeats

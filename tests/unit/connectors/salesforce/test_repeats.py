@@ -10,10 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.salesforce.api.client import Fence, no_fence
-from connectors.salesforce.api.composite import SubAnswer, Subrequest
-from connectors.salesforce.api.errors import Action, RequestRejected
+from connectors.salesforce.api.composite import RowResult, SubAnswer, Subrequest
+from connectors.salesforce.api.errors import Action, RequestRejected, Verdict
 from connectors.salesforce.org_fields import KEY_FIELD
-from connectors.salesforce.repeats import MAX_ISOLATING_CALLS, MAX_LONE_FAILURES
+from connectors.salesforce.repeats import (
+    MAX_ISOLATING_CALLS,
+    MAX_LONE_FAILURES,
+    Repeat,
+    SharedFaults,
+)
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
@@ -120,3 +125,17 @@ def test_every_row_gets_one_result_whatever_its_collections_meet(
         else:
             assert verdict.action is Action.DONE
     assert org.calls <= expected_calls(count, org)
+
+
+def test_a_few_rows_left_over_do_not_make_all_collections_as_small() -> None:
+    limited = Verdict(Action.HALVE, "apex_limit")
+    rows = [WriteRow("Lead", "upsert", {KEY_FIELD: f"g/{number}"}) for number in range(51)]
+    refused = [WrittenRow(row, RowResult(None, False, None), limited) for row in rows]
+    faults = SharedFaults()
+    faults.sending([Repeat(one.row, 50, "apex_limit", one) for one in refused], 1)
+    for one in refused[:50]:
+        faults.note(one, "apex_limit", 50)
+    done = WrittenRow(rows[50], RowResult("00Q", True, True), Verdict(Action.DONE, "done"))
+    faults.note(done, "", 1)
+    chosen = faults.choose(Repeat(one.row, 25, "apex_limit", one) for one in refused[:50])
+    assert [repeat.size for repeat in chosen.now] == [25] * 50
