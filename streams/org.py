@@ -37,6 +37,7 @@ LOGGED_WARNINGS = {
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
+    SyncWarning.LOOKUP_HALVED,
 }
 
 

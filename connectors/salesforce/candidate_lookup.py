@@ -9,6 +9,8 @@ from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
 from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
 from connectors.salesforce.candidates import CandidateIndex
+from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
+from connectors.salesforce.lookup_size import LookupSize
 from connectors.salesforce.org_metadata import OBJECTS, OrgMetadata
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
@@ -40,12 +42,15 @@ class CandidateFinder:
         self,
         client: CompositeClient,
         metadata: OrgMetadata,
+        count: CountCallback = count_nothing,
         planned: PlannedRecords | None = None,
     ) -> None:
         """With `planned`, records are found as earlier plans leave them, which nobody wrote."""
         self._client = client
         self._metadata = metadata
+        self._count = count
         self._planned = planned
+        self._size = LookupSize()
 
     async def find(
         self,
@@ -56,16 +61,24 @@ class CandidateFinder:
     ) -> FoundCandidates:
         """The candidates of at most `limit` contacts; of fewer where the org finds that too much.
 
-        The metadata's refresh goes along where it is due.
+        A size that the org, or a proxy before it, refused is not tried again for a while. The
+        metadata's refresh goes along where it is due.
         """
-        most = min(limit, len(contacts))
+        most = first = self._size.most(min(limit, len(contacts)))
         while True:  # ends: a single contact is not halved
             try:
-                return await self._find_once(contacts[:most], schemas, fence)
+                found = await self._find_once(contacts[:most], schemas, fence)
             except RequestRejected as refused:
                 if refused.verdict.action is not Action.HALVE or most <= 1:
                     raise
-            most //= 2
+                self._count(SyncWarning.LOOKUP_HALVED, refused.verdict.reason)
+                most //= 2
+                continue
+            if most < first:
+                self._size.passed_after_refusal(most)
+            else:
+                self._size.passed(most)
+            return found
 
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence

@@ -32,6 +32,8 @@ class SyncWarning(StrEnum):
     """A row was refused because its Account was deleted."""
     ACCOUNTS_REFUSED = "accounts_refused"
     """The Accounts could not be read; those known before are used on."""
+    LOOKUP_HALVED = "lookup_halved"
+    """The org, or a proxy before it, refused a lookup for its size; smaller ones cost more."""
     DESCRIBE_REFUSED = "describe_refused"
     """The fields could not be described again; those known before are used on."""
 

@@ -65,6 +65,35 @@ def halve(call: Call) -> tuple[Call, ...]:
     return tuple((replace(collection, rows=rows),) for rows in parts if rows)
 
 
+def merge_groups(
+    groups: Iterable[tuple[Call, ...]], collections: int = MAX_COLLECTIONS
+) -> tuple[tuple[Call, ...], ...]:
+    """The same collections in fewer calls: calls that are alone in their group share one.
+
+    For rows that were packed by the size of their collections. A call has each record only once,
+    and calls that share an Account, a person or a record are in one group, as `pack` leaves them.
+    """
+    groups = list(groups)
+    merged: list[Call] = []
+    # the fullest first, each into the first call that has room
+    for (call,) in sorted((group for group in groups if len(group) == 1), key=_fullness):
+        for place, other in enumerate(merged):
+            if len(other) + len(call) <= collections and not _records(other) & _records(call):
+                merged[place] = other + call
+                break
+        else:
+            merged.append(call)
+    return _groups([*merged, *(call for group in groups if len(group) > 1 for call in group)])
+
+
+def _fullness(group: tuple[Call, ...]) -> int:
+    return -len(group[0])
+
+
+def _records(call: Call) -> set[str]:
+    return {_identity(row) for collection in call for row in collection.rows}
+
+
 # An sObject and an operation: what the rows of one collection have in common.
 _Kind = tuple[str, Op]
 # Rows that share an Account, a person or a record, with their places in the input.

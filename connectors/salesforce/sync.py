@@ -101,7 +101,7 @@ class Sync:
         self._client = client
         self._count = count
         self._metadata = OrgMetadata(client, policy, count, clock)
-        self._finder = CandidateFinder(client, self._metadata, planned)
+        self._finder = CandidateFinder(client, self._metadata, count, planned)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
 

@@ -5,12 +5,11 @@ that the org refuses are left out.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from connectors.salesforce.api.classification import classify_row
+from connectors.salesforce.api.classification import DOUBTFUL_REASONS, classify_row
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import MAX_ROWS, WRITE_HEADERS, RowResult, row_results
 from connectors.salesforce.api.errors import (
@@ -21,30 +20,24 @@ from connectors.salesforce.api.errors import (
     Verdict,
 )
 from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
-from connectors.salesforce.packing import PackLimits, halve, pack
+from connectors.salesforce.packing import PackLimits, halve, merge_groups, pack
+from connectors.salesforce.repeats import (
+    ISOLATION_PARTS,
+    MAX_LONE_FAILURES,
+    NextRepeats,
+    Repeat,
+    SharedFaults,
+    WrittenRow,
+    shared_fault,
+)
 from connectors.salesforce.rows import Call, Collection, WriteRow, collection_subrequest
+
+__all__ = ["MAX_LONE_FAILURES", "WriteContext", "WrittenRow", "write_rows"]
 
 # Repeats of one batch that are in flight at once; the batches themselves are in flight together.
 MAX_CALLS_IN_FLIGHT = 4
-# A collection that is refused for one of its rows is split into so many: a poison row among 200 is
-# found in four calls of five collections.
-ISOLATION_PARTS = 5
-# Rows that fail alone. One poison row is seen in months; many at once are a fault of the org.
-MAX_LONE_FAILURES = 5
 # Without them a new record is refused for another reason.
 _REQUIRED_ON_CREATE = {"LastName", "Company"}
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenRow:
-    """A row's last result and what it means.
-
-    The verdict is DONE, RETRY_ROW, ADOPT_DUPLICATE, DEAD_LETTER, FOLLOW_CONVERTED or STALE.
-    """
-
-    row: WriteRow
-    result: RowResult
-    verdict: Verdict
 
 
 FieldRefusedCallback = Callable[[str, str], None]
@@ -64,13 +57,6 @@ class WriteContext:
     fence: Fence = no_fence
 
 
-class Repeat(NamedTuple):
-    """A row to be sent again, in a collection of at most `size` rows."""
-
-    row: WriteRow
-    size: int
-
-
 @dataclass(slots=True)
 class WriteResults:
     """Results so far: rows with a result of their own, rows that failed alone, rows to repeat.
@@ -82,6 +68,7 @@ class WriteResults:
     done: list[WrittenRow] = field(default_factory=list)
     lone_failures: list[WrittenRow] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
+    faults: SharedFaults = field(default_factory=SharedFaults)
     # a row got a result of its own, of any kind: the org can read what we send
     any_row_read: bool = False
     # a request was refused whole, for one of its rows or for a fault of the org
@@ -106,11 +93,12 @@ class WriteResults:
         """All rows with their results.
 
         Raises RequestRejected if nothing shows that the org works for other rows: some failed alone
-        while no row was read, or many were read and all were refused with unknown codes.
+        while no row was read, or many were read and all were refused with unknown codes, or by the
+        org's own triggers and flows.
         """
-        unknown = sum(one.verdict.reason == "unknown_code" for one in self.done)
+        doubtful = sum(one.verdict.reason in DOUBTFUL_REASONS for one in self.done)
         none_read = self.lone_failures and not self.any_row_read
-        if none_read or MAX_LONE_FAILURES < unknown == len(self.done):
+        if none_read or MAX_LONE_FAILURES < doubtful == len(self.done):
             errors = (*self.lone_failures, *self.done)[0].result.errors
             raise RequestRejected(400, errors, Verdict(Action.BISECT, "unknown_code"))
         return [*self.done, *self.lone_failures]
@@ -131,32 +119,34 @@ async def write_rows(
     waiting = results.take_repeats()
     # ends: every round has smaller collections or fewer fields, or leaves fewer rows
     while waiting:
-        batch, held = _next_repeats(waiting, results)
-        await _write_groups(context, _pack_repeats(batch), results)
-        waiting = [*results.take_repeats(), *held]
+        chosen = _next_repeats(waiting, results)
+        results.done += chosen.given_up
+        groups = _pack_repeats(chosen.now)
+        results.faults.sending(chosen.now, sum(map(len, groups)))
+        await _write_groups(context, groups, results)
+        waiting = [*results.take_repeats(), *chosen.later]
     return results.final(), packed.leftovers
 
 
-def _next_repeats(
-    waiting: Sequence[Repeat], results: WriteResults
-) -> tuple[Sequence[Repeat], Sequence[Repeat]]:
-    """The rows to repeat now, and those to repeat later.
+def _next_repeats(waiting: Sequence[Repeat], results: WriteResults) -> NextRepeats:
+    """The rows to repeat now, those to repeat later, and those to repeat no more.
 
     After a refused request one collection goes at a time until any row is read: what the org
     refuses of all rows would otherwise cost a call for each row.
     """
     if results.any_row_read or not results.any_request_refused:
-        return waiting, ()
+        return results.faults.choose(waiting)
     ordered = sorted(waiting, key=lambda repeat: repeat.size)
     size = ordered[0].size
-    return ordered[:size], ordered[size:]
+    return NextRepeats(now=ordered[:size], later=ordered[size:])
 
 
 def _pack_repeats(repeats: Iterable[Repeat]) -> tuple[tuple[Call, ...], ...]:
+    """The rows in as few calls as their sizes allow."""
     by_size: dict[int, list[WriteRow]] = defaultdict(list)
     for repeat in repeats:
         by_size[repeat.size].append(repeat.row)
-    return tuple(
+    return merge_groups(
         group
         for size, rows in sorted(by_size.items())
         for group in pack(rows, PackLimits(rows=size)).groups
@@ -207,8 +197,7 @@ async def _write_call(context: WriteContext, call: Call, results: WriteResults) 
             _add_refused_collection(context, part, refused, results)
             continue
         results.any_row_read = True
-        for row, result in zip(part.rows, row_answers, strict=True):
-            _add_row_result(context, row, result, len(part.rows), results)
+        _add_row_results(context, part, row_answers, results)
     return ()
 
 
@@ -241,26 +230,46 @@ def _in_parts(part: Collection, parts: int) -> list[Repeat]:
     return [Repeat(row, size) for row in part.rows]
 
 
-def _add_row_result(
-    context: WriteContext, row: WriteRow, result: RowResult, size: int, results: WriteResults
+def _add_row_results(
+    context: WriteContext, part: Collection, answers: Sequence[RowResult], results: WriteResults
 ) -> None:
-    """Adds the result of a row that was in a collection of `size` rows."""
-    if result.success:
-        results.done.append(WrittenRow(row, result, Verdict(Action.DONE, "done")))
-        return
-    verdict = classify_row(result.errors, VERSION_FIELD)
-    match verdict.action:
+    """Adds the results of the rows of a collection."""
+    written = [_judged(row, result) for row, result in zip(part.rows, answers, strict=True)]
+    faults = [shared_fault(one) for one in written]
+    sharing = Counter(faults)
+    for one, fault in zip(written, faults, strict=True):
+        results.faults.note(one, fault, len(part.rows))
+        _add_written_row(context, one, len(part.rows), fault if sharing[fault] > 1 else "", results)
+
+
+def _add_written_row(
+    context: WriteContext, one: WrittenRow, size: int, fault: str, results: WriteResults
+) -> None:
+    """Adds a row that was in a collection of `size` rows, others of which had the same `fault`.
+
+    `fault` is "" if no other row had it.
+    """
+    match one.verdict.action:
         case Action.PAUSE:
-            raise OrgUnavailable(verdict.reason, verdict.retry_after)
+            raise OrgUnavailable(one.verdict.reason, one.verdict.retry_after)
         case Action.HALVE if size > 1:
-            results.repeats.append(Repeat(row, -(-size // 2)))
+            results.repeats.append(Repeat(one.row, -(-size // 2), shared_fault(one), one))
         case Action.HALVE:
-            retry = replace(verdict, action=Action.RETRY_ROW)
-            results.done.append(WrittenRow(row, result, retry))
+            results.done.append(one.ends_as(Action.RETRY_ROW))
+        case Action.ISOLATE if fault:
+            results.repeats.append(Repeat(one.row, -(-size // ISOLATION_PARTS), fault, one))
+        case Action.ISOLATE:
+            results.done.append(one.ends_as(Action.DEAD_LETTER))
         case Action.STRIP_FIELD:
-            _leave_out_fields(context, WrittenRow(row, result, verdict), MAX_ROWS, results)
+            _leave_out_fields(context, one, MAX_ROWS, results)
         case _:
-            results.done.append(WrittenRow(row, result, verdict))
+            results.done.append(one)
+
+
+def _judged(row: WriteRow, result: RowResult) -> WrittenRow:
+    if result.success:
+        return WrittenRow(row, result, Verdict(Action.DONE, "done"))
+    return WrittenRow(row, result, classify_row(result.errors, VERSION_FIELD))
 
 
 def _leave_out_fields(

@@ -13,7 +13,13 @@ from streams.events import ContactChange, UnreadableRecord, dead_letter_headers,
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.sink.batching import NO_BATCH_FAILURES, PendingChange
-from streams.sink.retry_policy import backoff, failed_attempt, may_retry
+from streams.sink.retry_policy import (
+    RIDE_SECONDS,
+    backoff,
+    failed_attempt,
+    longest_backoff,
+    may_retry,
+)
 from streams.topics import Topics
 
 STAGE = "sink"
@@ -78,6 +84,8 @@ def plan_outcomes(
                     replace(
                         row,
                         not_before=now + backoff(attempts.count, jitter),
+                        # the same for all rows of the batch, so that they go together
+                        due=now + longest_backoff(attempts.count) + RIDE_SECONDS,
                         row_attempts=attempts,
                         batch_failures=NO_BATCH_FAILURES,
                     )

@@ -206,6 +206,7 @@ HEALTHY = [
         "Lead.ConvertedContactId",
         "person accounts",
         "lead conversion",
+        "full-size lookup",
     ),
     *(
         "Account records seen",

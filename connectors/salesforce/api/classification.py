@@ -49,6 +49,15 @@ _HALVE = frozenset(
 )
 _STRIP_FIELD = frozenset({"INVALID_FIELD", "INVALID_FIELD_FOR_INSERT_UPDATE"})
 
+# Apex triggers and flows wrap their own failures into these codes.
+_AUTOMATION = frozenset(
+    {"CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "CANNOT_EXECUTE_FLOW_TRIGGER", "APEX_ERROR"}
+)
+
+# Reasons of a dead letter that say nothing of the row: when all rows of a batch have them, the org
+# is at fault.
+DOUBTFUL_REASONS = frozenset({"unknown_code", *map(str.lower, _AUTOMATION)})
+
 _ROW_ACTIONS: Mapping[str, Action] = MappingProxyType(
     {
         **dict.fromkeys(_RETRY_ROW, Action.RETRY_ROW),
@@ -93,11 +102,12 @@ _ROW_ACTIONS: Mapping[str, Action] = MappingProxyType(
                 "UNAVAILABLE_RECORDTYPE_EXCEPTION",
                 "LIMIT_EXCEEDED",
                 "JSON_PARSER_ERROR",
-                "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
-                "APEX_ERROR",
             ),
             Action.DEAD_LETTER,
         ),
+        # An exception in a trigger, or in an element that a flow runs for all rows at once, fails
+        # every row of the collection for the sake of one.
+        **dict.fromkeys(_AUTOMATION, Action.ISOLATE),
     }
 )
 
@@ -139,13 +149,32 @@ _REQUEST_GRAVITY = (
     Action.REFRESH_TOKEN,
 )
 
-# Apex wraps its own failures into these codes, so that only the message tells them apart.
-_APEX_CODES = {"CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "APEX_ERROR"}
-# names in such messages, which Salesforce does not translate
-_LOCKED = re.compile(r"UNABLE_TO_LOCK_ROW")
+# Codes whose message may quote a lock or a limit that the org's automation met, besides the codes
+# that are not in the tables. A trigger's `addError` gives FIELD_CUSTOM_VALIDATION_EXCEPTION.
+_QUOTING = _AUTOMATION | {
+    "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+    "LIMIT_EXCEEDED",
+    "UNKNOWN_EXCEPTION",
+}
+# Codes and exceptions in such messages. The sentences around them are in the user's language, these
+# are not, except for the English sentences that older releases give without a code.
+_LOCKED = re.compile(r"UNABLE_TO_LOCK_ROW|unable to obtain exclusive access")
+_IN_APPROVAL = re.compile(r"\bENTITY_IS_LOCKED\b")
+# What fewer rows in one transaction may avoid. Sources: the Apex guide's "Execution Governors and
+# Limits", the flow limits of the help, and messages in public issue trackers.
 _GOVERNOR_LIMIT = re.compile(
-    r"Too many (SOQL|DML|query|future)|CPU time limit exceeded|LimitException|heap size too large"
+    r"Too many (SOQL|SOSL|DML|query|queueable|future|callouts|Email)"
+    r"|CPU time limit exceeded|CPU_TIME_LIMIT|LimitException|heap size too large"
+    r"|\bLIMIT_EXCEEDED\b|\bREQUEST_RUNNING_TOO_LONG\b|\bQUERY_TIMEOUT\b|\bTXN_SECURITY_METERING"
+    r"|number of executed elements|Maximum stack depth|\bTOO_MANY_APEX_REQUESTS\b"
+    # several rows of one collection make a flow update the same record, such as their Account
+    r"|duplicate updates in one batch",
+    re.IGNORECASE,
 )
+# what differs between two messages of one fault: IDs of records, of the error and of the interview
+_NUMBERED_WORD = re.compile(r"[-\w]*\d[-\w]*")
+# a statement or a string in it that is longer than SOQL takes
+_TOO_LONG = re.compile(r"can ?not be longer|too long", re.IGNORECASE)
 # messages of faults that pass, under codes that are not in the tables
 _TEMPORARY = re.compile(
     r"retry your request|took too long to evaluate|no healthy upstream|upstream connect error"
@@ -174,7 +203,11 @@ def classify_row(errors: Sequence[RowError], version_field: str) -> Verdict:
 
 def _classify_row_error(error: RowError, version_field: str) -> Verdict:
     code = error.code
+    if code == "FIELD_CUSTOM_VALIDATION_EXCEPTION" and error.fields == (version_field,):
+        return Verdict(Action.STALE, "stale")
     action = _ROW_ACTIONS.get(code)
+    if (action is None or code in _QUOTING) and (quoted := _quoted_fault(error.message)):
+        return quoted
     if action is None:
         # a row that failed without a code may have failed for anything; an unknown code is taken
         # for a fault of the row's data
@@ -190,14 +223,26 @@ def _classify_row_error(error: RowError, version_field: str) -> Verdict:
     if action is Action.ADOPT_DUPLICATE:
         adopt = len(error.duplicates) == 1
         return Verdict(action if adopt else Action.DEAD_LETTER, reason, duplicates=error.duplicates)
-    if code == "FIELD_CUSTOM_VALIDATION_EXCEPTION" and error.fields == (version_field,):
-        return Verdict(Action.STALE, "stale")
-    if code in _APEX_CODES:
-        if _LOCKED.search(error.message):
-            return Verdict(Action.RETRY_ROW, "unable_to_lock_row")
-        if _GOVERNOR_LIMIT.search(error.message):
-            return Verdict(Action.HALVE, "apex_limit")
     return Verdict(action, reason, duplicates=error.duplicates)
+
+
+def _quoted_fault(message: str) -> Verdict | None:
+    """The lock or the limit that a message quotes, whatever its code; None if it quotes neither."""
+    if _LOCKED.search(message):
+        return Verdict(Action.RETRY_ROW, "unable_to_lock_row")
+    if _IN_APPROVAL.search(message):
+        return Verdict(Action.RETRY_ROW, "entity_is_locked")
+    if _GOVERNOR_LIMIT.search(message):
+        return Verdict(Action.HALVE, "apex_limit")
+    return None
+
+
+def fault_of(errors: Sequence[RowError]) -> str:
+    """What rows have in common that failed alike: their codes and messages without IDs.
+
+    Only to be compared for equality: it may hold personal data.
+    """
+    return "; ".join(f"{error.code}: {_NUMBERED_WORD.sub('#', error.message)}" for error in errors)
 
 
 def _field_names(error: RowError) -> tuple[str, ...]:
@@ -253,7 +298,11 @@ def _classify_request_error(error: RowError, *, inside_composite: bool) -> Verdi
         # Composite around it, the org itself may be at fault.
         return Verdict(Action.HALVE, reason) if inside_composite else _pause("server_error")
     action = _REQUEST_ACTIONS.get(error.code)
+    if error.code == "MALFORMED_QUERY" and _TOO_LONG.search(error.message):
+        return Verdict(Action.HALVE, "too_long")
     if action is None:
+        if quoted := _quoted_fault(error.message):
+            return quoted
         return _pause("server_error") if _TEMPORARY.search(error.message) else None
     if action is Action.PAUSE:
         return _pause(_pause_reason(error))
@@ -268,12 +317,14 @@ _STATUS_VERDICTS: Mapping[int, Verdict] = MappingProxyType(
         401: Verdict(Action.REFRESH_TOKEN, "session"),
         408: _pause("network"),
         413: Verdict(Action.HALVE, "too_large"),
+        414: Verdict(Action.HALVE, "too_long"),
         420: _pause("throttled"),
         429: _pause("throttled"),
         502: _pause("maintenance"),
         503: _pause("maintenance"),
         504: _pause("maintenance"),
-        **{status: Verdict(Action.STOP, f"http_{status}") for status in (412, 414, 428, 431)},
+        431: Verdict(Action.HALVE, "too_long"),
+        **{status: Verdict(Action.STOP, f"http_{status}") for status in (412, 428)},
     }
 )
 
@@ -326,8 +377,6 @@ _AMBIGUOUS_REJECTIONS = frozenset(
         "limit_exceeded",
         "exceeded_id_limit",
         "required_field_missing",
-        "http_414",
-        "http_431",
     }
 )
 _AMBIGUOUS_PAUSES = frozenset({"server_error", "not_json", "network", "maintenance"})

@@ -60,6 +60,9 @@ class Action(StrEnum):
     # write to the one match in `verdict.duplicates`, if the caller finds that it is the same record
     ADOPT_DUPLICATE = "adopt_duplicate"
     STRIP_FIELD = "strip_field"  # send again without `verdict.fields`
+    # The org's automation failed for this row, or for another row of its collection. Send rows that
+    # failed alike in smaller collections; for a single row it means DEAD_LETTER.
+    ISOLATE = "isolate"
     DEAD_LETTER = "dead_letter"
     FOLLOW_CONVERTED = "follow_converted"  # write to the Lead's ConvertedContactId instead
     STALE = "stale"  # the org holds a newer version

@@ -23,6 +23,7 @@ from connectors.salesforce.checkup.findings import (
     ok,
     warn,
 )
+from connectors.salesforce.checkup.lookup import LOOKUP_CHECK, full_lookup, lookup_size
 from connectors.salesforce.checkup.mapping import mapped_fields, record_types, unserved
 from connectors.salesforce.checkup.org import api_version, daily_calls, user
 from connectors.salesforce.checkup.rules import (
@@ -35,6 +36,7 @@ from connectors.salesforce.checkup.rules import (
 from connectors.salesforce.checkup.sharing import Sharing, parse_sharing, visibility
 
 __all__ = [
+    "LOOKUP_CHECK",
     "PERMIT",
     "SEE_SETUP",
     "VERSION_FORMULA",
@@ -51,9 +53,11 @@ __all__ = [
     "fail",
     "failed",
     "flag_field",
+    "full_lookup",
     "key_field",
     "lead_conversion",
     "links",
+    "lookup_size",
     "mapped_fields",
     "ok",
     "parse_sharing",

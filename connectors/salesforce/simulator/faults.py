@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ EFFECTS: Final = {
     "short": "does the work, but leaves the last `count` parts out of a Composite's answer",
     "short_rows": "does the work, but leaves the last `count` rows out of each collection's answer",
     "rows": "fails every `every`th row with `code`, `message` and `fields`",
+    "flow": "a flow fails all rows of a collection that is larger than `most` or holds `poison`",
     "expire": "the access token is no longer valid",
 }
 RATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -38,6 +40,19 @@ RATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "expire": ("expire", {}),
 }
 ROW_RATES: Final = ("lock",)
+ROW_EFFECTS: Final = ("rows", "flow")  # these let the request pass and fail rows of it
+
+# As a flow that is triggered by a record's save words them; the error's ID differs each time.
+_FLOW_FAILED: Final = (
+    "We can't save this record because the “{sobject} Sync” process failed. Give your Salesforce "
+    "admin these details. {details} Error ID: 15450643{number:02}-{number:05} (16700{number:05})"
+)
+_FLOW_LIMIT: Final = (
+    "This error occurred when the flow tried to update records: LIMIT_EXCEEDED: "
+    "System.LimitException: Too many SOQL queries: 101. You can look up ExceptionCode values in "
+    "the SOAP API Developer Guide."
+)
+_FLOW_BUG: Final = "An error occurred when executing a flow interview."
 
 _TEXTS: Final[dict[int, tuple[str, str]]] = {
     401: ("INVALID_SESSION_ID", "Session expired or invalid"),
@@ -77,6 +92,8 @@ class Fault:
     seconds: float = 0.0
     count: int = 1
     every: int = 1
+    most: int | None = None
+    poison: str = ""
     retry_after: int | None = None
 
     def response(self) -> tuple[int, str, str, dict[str, str]]:
@@ -95,8 +112,8 @@ class Fault:
 
 
 _NUMBERS: Final = ("seconds",)
-_WHOLE: Final = ("status", "count", "every", "after")
-_TEXT_OPTIONS: Final = ("contains", "body", "text", "code", "message")
+_WHOLE: Final = ("status", "count", "every", "after", "most")
+_TEXT_OPTIONS: Final = ("contains", "body", "text", "code", "message", "poison")
 
 
 def parse_fault(document: Any) -> Fault:
@@ -154,6 +171,8 @@ def parse_fault(document: Any) -> Fault:
         raise BadValueError(f"fault.body: {fault.body!r} is not one of json, html, text")
     if effect in ("status", "status_after") and not 200 <= fault.status <= 599:
         raise BadValueError(f"fault.status: an HTTP status is expected, not {fault.status}")
+    if effect == "flow" and fault.most is None and not fault.poison:
+        raise BadValueError("fault.most: an effect of flow takes `most` or `poison`")
     if effect == "rows" and not fault.code:
         raise BadValueError("fault.code: an effect of rows takes the statusCode of the error")
     return fault
@@ -235,7 +254,9 @@ class Faults:
                 continue
             if fault.contains and fault.contains.encode() not in raw:
                 continue
-            if any(other.effect != "rows" for other in taken) and fault.effect != "rows":
+            if fault.effect not in ROW_EFFECTS and any(
+                other.effect not in ROW_EFFECTS for other in taken
+            ):
                 continue
             if fault.after > 0:
                 fault.after -= 1
@@ -248,7 +269,7 @@ class Faults:
         if not taken and (drawn := self._draw(kind)) is not None:
             taken.append(drawn)
         for fault in taken:
-            if fault.effect != "rows":
+            if fault.effect not in ROW_EFFECTS:
                 self.met[fault.effect] += 1
         return taken
 
@@ -290,6 +311,26 @@ class Faults:
             if rate and random.random.random() < rate:
                 self.met["lock"] += 1
                 return lock_error("001000000000000")
+        return None
+
+    def collection_error(
+        self, taken: list[Fault], sobject: str, records: list[dict[str, Any]]
+    ) -> RowError | None:
+        """The error of every row of a collection under the faults of its request."""
+        for fault in taken:
+            if fault.effect != "flow":
+                continue
+            if fault.most is not None and len(records) > fault.most:
+                details = _FLOW_LIMIT
+            elif fault.poison and fault.poison in json.dumps(records, ensure_ascii=False):
+                details = _FLOW_BUG
+            else:
+                continue
+            self.met["flow"] += 1
+            text = fault.message or _FLOW_FAILED.format(
+                sobject=sobject, details=details, number=self.met["flow"]
+            )
+            return row_error(fault.code or "CANNOT_EXECUTE_FLOW_TRIGGER", text)
         return None
 
     def clear(self) -> None:

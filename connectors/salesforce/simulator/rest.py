@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from .schema import normal_id
 from .soql import Query, SoqlError, compile_query
@@ -301,11 +301,30 @@ def _query(services: Services, request: Request, _scope: Scope) -> Answer:
     statement = request.parameter("q")
     if not statement:
         raise CallRefused(400, "MALFORMED_QUERY", "A query string has to be specified")
+    _check_size(services, statement)
     query = compile_query(services.org, statement, deleted=request.path[0] == "queryAll")
     rows = query.rows()
     if query.count:
         return Answer(200, {"totalSize": len(rows), "done": True, "records": []})
     return _page(services, request, query, rows, 0, None)
+
+
+_TOO_COMPLICATED: Final = (
+    "Query is either selecting too many fields or the filter conditions are too complicated."
+)
+
+
+def _check_size(services: Services, statement: str) -> None:
+    """Refuse a statement that is larger than this org, or a proxy before it, is set to take."""
+    settings = services.org.settings
+    if len(statement) > settings.statement_limit:
+        message = f"SOQL statements can not be longer than {settings.statement_limit} characters."
+        raise CallRefused(400, "MALFORMED_QUERY", message)
+    uri_limit, value_limit = settings.query_uri_limit, settings.query_value_limit
+    if uri_limit is not None and len(quote(statement, safe="")) > uri_limit:
+        raise CallRefused(settings.query_uri_status, "URI_TOO_LONG", "URI Too Long")
+    if value_limit is not None and statement.count("'") > 2 * value_limit:
+        raise CallRefused(400, "QUERY_TOO_COMPLICATED", _TOO_COMPLICATED)
 
 
 def _query_more(services: Services, request: Request, _scope: Scope) -> Answer:
@@ -459,17 +478,26 @@ Save = Callable[[int], tuple[dict[str, Any], bool]]
 
 
 def _collection(
-    services: Services, kind: str, count: int, all_or_none: bool, save: Save, names: list[str]
+    services: Services,
+    kind: str,
+    records: list[dict[str, Any]],
+    all_or_none: bool,
+    save: Save,
+    names: list[str],
+    scope: Scope,
 ) -> Answer:
     """Run the rows of a collection in their order; with allOrNone one failure takes all back."""
-    org = services.org
+    org, count = services.org, len(records)
     limit = org.settings.governor_rows
+    fault = scope.collection_fault and scope.collection_fault(names[0], records)
     savepoint = org.savepoint()
     results: list[dict[str, Any]] = []
     bad = 0
     for position in range(count):
         if limit is not None and count > limit:
             result, wrong = failed([_governor(org, names[position])]), True
+        elif fault is not None:
+            result, wrong = failed([fault]), True
         else:
             result, wrong = save(position)
         results.append(result)
@@ -560,9 +588,8 @@ def _collections_upsert(services: Services, request: Request, scope: Scope) -> A
             return failed(_keep_spelling(services, errors, "duplicateResult")), True
         return {"id": row["Id"], "success": True, "errors": [], "created": created}, False
 
-    return _collection(
-        services, "collections_upsert", len(records), all_or_none, save, [name] * len(records)
-    )
+    names = [name] * len(records)
+    return _collection(services, "collections_upsert", records, all_or_none, save, names, scope)
 
 
 def _key_field(table: Table, name: str) -> Any:
@@ -675,7 +702,7 @@ def _collections_update(services: Services, request: Request, scope: Scope) -> A
         return {"id": row["Id"], "success": True, "errors": []}, False
 
     names = [table.sobject.name for table in tables]
-    return _collection(services, "collections_update", len(records), all_or_none, save, names)
+    return _collection(services, "collections_update", records, all_or_none, save, names, scope)
 
 
 def _update(
@@ -708,7 +735,8 @@ def _collections_create(services: Services, request: Request, scope: Scope) -> A
         return {"id": row["Id"], "success": True, "errors": []}, False
 
     names = [table.sobject.name for table in tables]
-    return _collection(services, "collections_create", len(drafts), all_or_none, save, names)
+    records = request.body["records"]
+    return _collection(services, "collections_create", records, all_or_none, save, names, scope)
 
 
 def _single(services: Services, kind: str, errors: list[dict[str, Any]]) -> Answer:

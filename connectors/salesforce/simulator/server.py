@@ -20,7 +20,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from .faults import Fault, parse_fault, parse_random
+from .faults import ROW_EFFECTS, Fault, parse_fault, parse_random
 from .login import LoginRefused, login
 from .rest import (
     NEWEST_VERSION,
@@ -162,7 +162,8 @@ async def _token(request: web.Request) -> web.Response:
     raw = await request.read()
     form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
     fault = next(
-        (fault for fault in world.faults.take("token", raw) if fault.effect != "rows"), None
+        (fault for fault in world.faults.take("token", raw) if fault.effect not in ROW_EFFECTS),
+        None,
     )
     world.calls["token"] += 1
     await _before(request, fault)
@@ -252,7 +253,7 @@ async def _data(request: web.Request) -> web.Response:
     kind = count_as(parsed)
     world.calls[kind] += 1
     taken = world.faults.take(kind, raw)
-    fault = next((fault for fault in taken if fault.effect != "rows"), None)
+    fault = next((fault for fault in taken if fault.effect not in ROW_EFFECTS), None)
     await _before(request, fault)
     if fault is not None and fault.effect == "expire":
         _, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -301,6 +302,9 @@ async def _served(
             shared if settings.row_locks else frozenset(),
             frozenset(held.new_keys),
             row_fault=_row_fault(world, taken, kind),
+            collection_fault=lambda sobject, records: world.faults.collection_error(
+                taken, sobject, records
+            ),
         )
         served = answer(world.services, parsed, scope)
         world.org.commit(scope)

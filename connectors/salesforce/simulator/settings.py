@@ -28,6 +28,10 @@ class Settings:
     row_locks: bool = True  # an Account in two requests at once fails the rows of the later
     governor_rows: int | None = None  # a collection of more rows fails in a trigger
     governor_error: str = "soql"  # soql | cpu
+    statement_limit: int = 100_000  # characters of a SOQL statement
+    query_uri_limit: int | None = None  # characters of a query's encoded statement, also inside a
+    query_uri_status: int = 414  # Composite; a longer one is answered with this status
+    query_value_limit: int | None = None  # texts in a statement before it is too complicated
     concurrent_limit: int = 25
     long_request_seconds: float = 20.0  # only requests this long count against concurrent_limit
     token_max_calls: int | None = None

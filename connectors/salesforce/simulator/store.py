@@ -325,6 +325,8 @@ class Scope:
     )  # keys without a record when the request arrived
     created: set[str] = field(default_factory=set)
     row_fault: Callable[[str], RowError | None] | None = None
+    # what fails every row of a collection of records of an sObject
+    collection_fault: Callable[[str, list[dict[str, Any]]], RowError | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,17 @@ from urllib.parse import quote
 from connectors.salesforce import checkup
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.client import SalesforceClient, http_client
-from connectors.salesforce.api.composite import parse_query
+from connectors.salesforce.api.composite import Subrequest, parse_query, query_page
 from connectors.salesforce.api.describe import parse_describe
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
+from connectors.salesforce.field_values import bind
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
+from connectors.salesforce.schema import schema
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.org import credentials, mapping, policy
 from streams.settings import SalesforceSettings, SettingsError
@@ -127,8 +129,12 @@ class _OrgQuestions:
         time-out instead of one for each question.
         """
         sharing, sees_setup = await self._sharing()
+        described = {name: asyncio.ensure_future(self._describe(name)) for name in OBJECTS}
         questions = [self._api_version(settings.api_version)]
-        questions += [self._fields(sobject, rules, allowed) for sobject in OBJECTS]
+        questions += [
+            self._fields(sobject, answer, rules, allowed) for sobject, answer in described.items()
+        ]
+        questions.append(self._full_lookup(described, rules))
         for sobject in WRITTEN_OBJECTS:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
@@ -145,15 +151,55 @@ class _OrgQuestions:
             lambda versions: [checkup.api_version(versions, wanted)],
         )
 
+    async def _describe(self, sobject: str) -> Any:
+        return await self._client.get(f"/sobjects/{sobject}/describe", "describe")
+
     def _fields(
-        self, sobject: str, rules: FieldMapping | None, allowed: Policy | None
+        self,
+        sobject: str,
+        described: Awaitable[Any],
+        rules: FieldMapping | None,
+        allowed: Policy | None,
     ) -> Awaitable[list[CheckupFinding]]:
         return self._ask(
             f"{sobject} fields",
-            self._client.get(f"/sobjects/{sobject}/describe", "describe"),
+            described,
             lambda body: field_findings(body, rules, allowed),
             f"grant the user the object: {checkup.PERMIT}",
         )
+
+    async def _full_lookup(
+        self, described: Mapping[str, Awaitable[Any]], rules: FieldMapping | None
+    ) -> list[CheckupFinding]:
+        """Sends one lookup that is as large as the sink's may be.
+
+        No finding without the fields that it asks for, or when only the reserve of calls is left:
+        the findings about fields and about daily calls report that.
+        """
+        try:
+            shapes = [parse_describe(await described[name]) for name in WRITTEN_OBJECTS]
+            schemas = {
+                shape.name: schema(shape, bind(rules or FieldMapping(), shape)) for shape in shapes
+            }
+        except SalesforceError:
+            return []
+        if self._client.budget.exhausted:
+            return []
+        requests = checkup.full_lookup(schemas)
+        return await self._ask(
+            checkup.LOOKUP_CHECK,
+            self._refusal(requests),
+            lambda refused: [checkup.lookup_size(requests, refused)],
+        )
+
+    async def _refusal(self, requests: Sequence[Subrequest]) -> RequestRejected | None:
+        """Why the org refuses these queries; None if it answers them."""
+        try:
+            for answer in await self._client.composite(requests, "composite_query"):
+                query_page(answer)
+        except RequestRejected as refused:
+            return refused
+        return None
 
     def _version_rule(
         self, sobject: str, sees_setup: bool | None

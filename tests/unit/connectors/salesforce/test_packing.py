@@ -1,6 +1,7 @@
 """Rows are packed into Composite calls within Salesforce's limits, and none is lost."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
@@ -11,8 +12,8 @@ from connectors.salesforce.api.composite import (
     composite_body,
 )
 from connectors.salesforce.org_fields import KEY_FIELD
-from connectors.salesforce.packing import PackLimits, halve, pack
-from connectors.salesforce.rows import Collection, Op, WriteRow, collection_subrequest
+from connectors.salesforce.packing import PackLimits, halve, merge_groups, pack
+from connectors.salesforce.rows import Call, Collection, Op, WriteRow, collection_subrequest
 
 
 def part(reference: str | None, status: int = 200, body: Any = None) -> dict[str, Any]:
@@ -141,7 +142,11 @@ def test_packing_loses_no_row_and_respects_every_limit(
             accounts = [r.account_id or "" for r in part.rows]
             assert accounts == sorted(accounts)
 
-    # groups that may be in flight side by side share no Account, no person, no record
+    assert_groups_share_nothing(packed.groups)
+
+
+def assert_groups_share_nothing(groups: Sequence[Sequence[Call]]) -> None:
+    """Groups that may be in flight side by side share no Account, no person, no record."""
     claims = [
         {
             claim
@@ -151,10 +156,49 @@ def test_packing_loses_no_row_and_respects_every_limit(
             for claim in (r.account_id, next(iter(r.fields.values())), *r.people)
             if claim
         }
-        for group in packed.groups
+        for group in groups
     ]
     for place, claim in enumerate(claims):
         assert all(claim.isdisjoint(other) for other in claims[place + 1 :])
+
+
+@given(rows_of_any_kind, st.lists(st.sampled_from([1, 2, 5, 200]), min_size=1, max_size=7))
+def test_rows_packed_by_size_share_calls_and_none_is_lost(
+    made: list[Any], sizes: list[int]
+) -> None:
+    by_size: dict[int, list[WriteRow]] = {}
+    for place, (identity, sobject, op, account, people) in enumerate(made):
+        fields = {"Id" if op == "update" else KEY_FIELD: f"{op}{identity}"}
+        made_row = WriteRow(sobject, op, fields, account, people, place)
+        by_size.setdefault(sizes[place % len(sizes)], []).append(made_row)
+    groups = [
+        group
+        for size, rows in by_size.items()
+        for group in pack(rows, PackLimits(rows=size)).groups
+    ]
+    merged = merge_groups(groups)
+    before = [part for group in groups for call in group for part in call]
+    after = [part for group in merged for call in group for part in call]
+    assert Counter(map(id, after)) == Counter(map(id, before)), "a collection is lost or changed"
+    assert sum(map(len, merged)) <= sum(map(len, groups))
+    for call in (call for group in merged for call in group):
+        assert 1 <= len(call) <= 5
+        identities = [next(iter(r.fields.values())) for part in call for r in part.rows]
+        assert len(set(identities)) == len(identities)
+    assert_groups_share_nothing(merged)
+
+
+def test_collections_of_several_sizes_go_in_one_call() -> None:
+    groups = [
+        group
+        for size in (1, 2, 200)
+        for group in pack(
+            [row(1000 * size + number) for number in range(2)], PackLimits(rows=size)
+        ).groups
+    ]
+    assert len(groups) == 3
+    ((call,),) = merge_groups(groups)
+    assert sorted(len(part.rows) for part in call) == [1, 1, 2, 2]
 
 
 @settings(max_examples=50)

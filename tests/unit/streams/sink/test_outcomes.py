@@ -1,15 +1,22 @@
 """What follows from the outcomes of a batch, without changing anything."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
 from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
-from streams.sink.batching import NO_BATCH_FAILURES, BatchFailures, PendingChange, RowAttempts
+from streams.sink.batching import (
+    NO_BATCH_FAILURES,
+    BatchFailures,
+    PendingChange,
+    PendingChanges,
+    RowAttempts,
+)
 from streams.sink.outcomes import HELD_SECONDS, OutcomePlan, plan_outcomes
-from streams.sink.retry_policy import RETRY_ATTEMPTS
+from streams.sink.retry_policy import RETRY_ATTEMPTS, RIDE_SECONDS, longest_backoff
 from tests.support.sink_harness import NAMES
 
 
@@ -64,6 +71,47 @@ def test_a_row_with_a_passing_fault_waits_and_counts_an_attempt() -> None:
     assert again.row_attempts == RowAttempts(2, 0.0, "unable_to_lock_row", 2)
     assert again.not_before > 1.0
     assert plan.retry_reasons == ["unable_to_lock_row"]
+
+
+def test_the_locked_rows_of_a_batch_are_due_together_after_their_longest_back_off() -> None:
+    keys = [f"g/{number}" for number in range(20)]
+    jitters = iter(number / 20 for number in range(20))
+    locked = [Outcome(key, OutcomeStatus.RETRY, reason="unable_to_lock_row") for key in keys]
+    plan = plan_outcomes(NAMES, locked, [row(key) for key in keys], 100.0, lambda: next(jitters))
+    assert {again.due for again in plan.retries} == {100.0 + longest_backoff(1) + RIDE_SECONDS}
+    assert len({again.not_before for again in plan.retries}) == 20
+    waiting = PendingChanges()
+    waiting.put_back(plan.retries)
+    assert waiting.next_batch((), 100.0 + longest_backoff(1), 1000) == []
+    together = waiting.next_batch((), 100.0 + longest_backoff(1) + RIDE_SECONDS, 1000)
+    assert [one.key for one in together] == keys
+
+
+def test_a_locked_row_rides_with_a_batch_that_goes_anyway() -> None:
+    locked = Outcome("g/ada", OutcomeStatus.RETRY, reason="unable_to_lock_row")
+    plan = planned([locked], [row("g/ada")], now=100.0)
+    waiting = PendingChanges()
+    waiting.put_back(plan.retries)
+    waiting.add(replace(row("g/bob"), due=101.0, batch_failures=NO_BATCH_FAILURES))
+    assert [one.key for one in waiting.next_batch((), 101.0, 1000)] == ["g/bob"]
+    waiting.add(replace(row("g/cleo"), due=103.0, batch_failures=NO_BATCH_FAILURES))
+    taken = waiting.next_batch((), 103.0, 1000)
+    assert [one.key for one in taken] == ["g/ada", "g/cleo"]
+
+
+def test_a_lone_locked_row_goes_by_itself_after_the_stated_wait() -> None:
+    """On a quiet topic nothing else goes, and its wait is bounded at every attempt."""
+    attempts, waits = 0, []
+    while attempts < RETRY_ATTEMPTS:
+        locked = Outcome("g/ada", OutcomeStatus.RETRY, reason="unable_to_lock_row")
+        (again,) = planned([locked], [row("g/ada", attempts)], now=100.0).retries
+        waiting = PendingChanges()
+        waiting.put_back([again])
+        assert waiting.next_batch((), again.due - 0.01, 1000) == []
+        assert waiting.next_batch((), again.due, 1000)
+        waits.append(again.due - 100.0)
+        attempts += 1
+    assert waits == [4.0, 6.0, 10.0, 18.0, 34.0, 62.0, 62.0, 62.0]
 
 
 def test_a_passing_fault_that_outlived_its_attempts_is_a_failure() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from connectors.salesforce.api.classification import (
     classify_request,
     classify_row,
+    fault_of,
     possible_row_fault,
     raise_for,
 )
@@ -277,18 +278,118 @@ ROWS: list[tuple[dict[str, Any], Action, str]] = [
             "JSON_PARSER_ERROR",
             "FIELD_INTEGRITY_EXCEPTION",
             "FIELD_FILTER_VALIDATION_EXCEPTION",
-            "APEX_ERROR",
         )
     ],
+    # perhaps for the sake of another row of the collection
     (
         row_error(
             "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "ContactTrigger: System.NullPointerException"
         ),
-        Action.DEAD_LETTER,
+        Action.ISOLATE,
+        "",
+    ),
+    (row_error("APEX_ERROR", "System.NullPointerException"), Action.ISOLATE, ""),
+    (
+        row_error(
+            "CANNOT_EXECUTE_FLOW_TRIGGER",
+            "We can't save this record because the “Sync” process failed. Give your Salesforce "
+            "admin these details. An error occurred when executing a flow interview. Error ID: "
+            "1545064308-45750 (1670083917)",
+        ),
+        Action.ISOLATE,
         "",
     ),
     (row_error("A_CODE_OF_NEXT_YEAR", "?"), Action.DEAD_LETTER, "unknown_code"),
 ]
+
+
+# Messages of flows and triggers, as public issue trackers and the documentation quote them.
+QUOTED = [
+    ("Too many SOQL queries: 101", "apex_limit"),
+    ("LIMIT_EXCEEDED: System.LimitException: Too many queueable jobs: 51.", "apex_limit"),
+    ("dlrs_ContactTrigger: System.LimitException: dlrs:Too many query rows: 50001", "apex_limit"),
+    ("System.LimitException: Too many DML rows: 10001", "apex_limit"),
+    ("Apex CPU time limit exceeded", "apex_limit"),
+    ("System.LimitException: Apex heap size too large: 6000001", "apex_limit"),
+    ("Number of executed elements has exceeded the maximum number of 2000", "apex_limit"),
+    ("Se produjo este error: LIMIT_EXCEEDED: límite superado", "apex_limit"),
+    (
+        "DUPLICATE_VALUE: Maximum number of duplicate updates in one batch (12 allowed). Attempt "
+        "to update Id more than once in this Api call: 001bf00000BSQq4",
+        "apex_limit",
+    ),
+    ("first error: UNABLE_TO_LOCK_ROW, unable to obtain exclusive access", "unable_to_lock_row"),
+    ("The flow tried to update these records: 001xx. UNABLE_TO_LOCK_ROW", "unable_to_lock_row"),
+    ("This error occurred: ENTITY_IS_LOCKED: This record is locked.", "entity_is_locked"),
+]
+QUOTING = [
+    "CANNOT_EXECUTE_FLOW_TRIGGER",
+    "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
+    "APEX_ERROR",
+    "LIMIT_EXCEEDED",
+    "UNKNOWN_EXCEPTION",
+    "FIELD_CUSTOM_VALIDATION_EXCEPTION",  # of a trigger that adds the exception to its rows
+    "A_CODE_OF_NEXT_YEAR",
+]
+
+
+@pytest.mark.parametrize(("message", "reason"), QUOTED, ids=lambda value: "")
+@pytest.mark.parametrize("code", QUOTING)
+def test_a_lock_or_a_limit_that_a_message_quotes_decides_whatever_the_code(
+    code: str, message: str, reason: str
+) -> None:
+    action = Action.HALVE if reason == "apex_limit" else Action.RETRY_ROW
+    verdict = classify_row([RowError(code, message)], VERSION_FIELD)
+    assert (verdict.action, verdict.reason) == (action, reason)
+    if code not in {"LIMIT_EXCEEDED", "UNKNOWN_EXCEPTION"}:  # these have a verdict as requests
+        body = [{"errorCode": code, "message": message}]
+        whole = classify_request(400, body, inside_composite=True)
+        assert (whole.action, whole.reason) == (action, reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "action"),
+    [
+        # of other records, and no fewer rows would help
+        ("CANNOT_EXECUTE_FLOW_TRIGGER", "REQUIRED_FIELD_MISSING: [Name]", Action.ISOLATE),
+        ("CANNOT_EXECUTE_FLOW_TRIGGER", "STORAGE_LIMIT_EXCEEDED: storage limit", Action.ISOLATE),
+        ("INVALID_EMAIL_ADDRESS", "Email: LIMIT_EXCEEDED@x: invalid", Action.DEAD_LETTER),
+        ("STRING_TOO_LONG", "Title: UNABLE_TO_LOCK_ROW: data value too large", Action.DEAD_LETTER),
+    ],
+)
+def test_other_messages_and_codes_about_a_value_quote_nothing(
+    code: str, message: str, action: Action
+) -> None:
+    assert classify_row([RowError(code, message)], VERSION_FIELD).action is action
+
+
+def test_faults_are_the_same_but_for_the_ids_in_their_messages() -> None:
+    def fault(message: str) -> str:
+        return fault_of([RowError("CANNOT_EXECUTE_FLOW_TRIGGER", message)])
+
+    one = "The flow tried to update 0015g00000AAAAAAA1. Error ID: 1545064308-45750 (1670083917)"
+    other = "The flow tried to update 0015g00000BBBBBBB2. Error ID: 1545064309-1 (-5)"
+    assert fault(one) == fault(other)
+    assert fault(one) != fault("Another flow tried to update 0015g00000AAAAAAA1")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (414, b"<h1>Bad Message 414</h1><pre>reason: URI Too Long</pre>"),
+        (431, b"<h1>Bad Message 431</h1>"),
+        (413, b"<html>Request Entity Too Large</html>"),
+        (400, "SOQL statements can not be longer than 100000 characters."),
+        (400, "SOQL statements cannot be longer than 20000 characters."),
+    ],
+)
+def test_a_statement_that_is_too_long_is_halved(status: int, body: bytes | str) -> None:
+    if isinstance(body, str):
+        parsed: object = [{"errorCode": "MALFORMED_QUERY", "message": body}]
+    else:
+        parsed = body
+    for inside in (False, True):
+        assert classify_request(status, parsed, inside_composite=inside).action is Action.HALVE
 
 
 @pytest.mark.parametrize(("error", "action", "reason"), ROWS, ids=lambda value: "")
@@ -613,10 +714,10 @@ REQUESTS: list[tuple[int, Any, Action, str]] = [
     ),
     (410, [{"errorCode": "UNSUPPORTED_API_VERSION", "message": "retired"}], Action.STOP, ""),
     (412, [], Action.STOP, "http_412"),
-    (414, HTML, Action.STOP, "http_414"),
+    (414, HTML, Action.HALVE, "too_long"),
     (415, [{"errorCode": "WHATEVER", "message": "no"}], Action.STOP, "rejected"),
     (428, [], Action.STOP, "http_428"),
-    (431, HTML, Action.STOP, "http_431"),
+    (431, HTML, Action.HALVE, "too_long"),
     (404, HTML, Action.PAUSE, "not_json"),
 ]
 

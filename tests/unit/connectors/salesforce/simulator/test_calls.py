@@ -331,6 +331,30 @@ async def test_a_long_statement_fits_into_a_composite_and_not_into_a_url() -> No
         assert answer["httpStatusCode"] == 200
 
 
+@pytest.mark.parametrize(
+    ("settings", "status", "code"),
+    [
+        ({"statement_limit": 200}, 400, "MALFORMED_QUERY"),
+        ({"query_uri_limit": 200}, 414, "URI_TOO_LONG"),
+        ({"query_uri_limit": 200, "query_uri_status": 431}, 431, "URI_TOO_LONG"),
+        ({"query_value_limit": 9}, 400, "QUERY_TOO_COMPLICATED"),
+    ],
+)
+async def test_a_query_can_be_refused_for_its_size_inside_a_composite(
+    settings: dict[str, Any], status: int, code: str
+) -> None:
+    async with raw_org({"settings": settings}) as org:
+        statements = [
+            f"{ALL} WHERE Email IN ({','.join(repr(f'p{n}@x.com') for n in range(count))})"
+            for count in (1, 20)
+        ]
+        small, large = await org.subresponses(
+            *(query_part(f"q{place}", statement) for place, statement in enumerate(statements))
+        )
+        assert small["httpStatusCode"] == 200
+        assert (large["httpStatusCode"], large["body"][0]["errorCode"]) == (status, code)
+
+
 async def test_bodies_travel_gzipped_both_ways() -> None:
     async with raw_org() as org:
         body = gzip.compress(

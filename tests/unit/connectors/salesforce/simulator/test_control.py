@@ -355,6 +355,21 @@ async def test_rows_can_fail_by_script() -> None:
         )
 
 
+async def test_a_flow_can_fail_every_row_of_a_collection_by_script() -> None:
+    async with raw_org() as org:
+        script = fault("flow", kind="collections_upsert", most=3, poison="Poison", times=None)
+        await org.control("POST", "faults", script)
+        large = await org.upsert(*(row(f"g/{number}") for number in range(4)))
+        poisoned = await org.upsert(row("g/1"), row("g/2", LastName="Poison"))
+        for results, text in ((large, "LIMIT_EXCEEDED"), (poisoned, "flow interview")):
+            errors = [result["errors"][0] for result in results]
+            assert {error["statusCode"] for error in errors} == {"CANNOT_EXECUTE_FLOW_TRIGGER"}
+            assert len({error["message"] for error in errors}) == 1
+            assert text in errors[0]["message"]
+        assert not await org.query(ALL)
+        assert all(result["success"] for result in await org.upsert(row("g/1"), row("g/3")))
+
+
 async def test_a_token_can_expire_in_mid_flight_and_the_login_can_fail() -> None:
     async with raw_org() as org:
         await org.control("POST", "faults", {"faults": [{"effect": "expire", "kind": "query"}]})
@@ -444,6 +459,8 @@ async def test_random_locks_fall_on_rows() -> None:
         ("POST", "settings", {"limit_info": "{nothing}"}, "limit_info"),
         ("POST", "faults", {"faults": [{"effect": "explode"}]}, "explode"),
         ("POST", "faults", {"faults": [{"effect": "rows"}]}, "code"),
+        ("POST", "faults", {"faults": [{"effect": "flow"}]}, "most"),
+        ("POST", "faults", {"faults": [{"effect": "flow", "most": 0}]}, "most"),
         ("POST", "faults", {"faults": [{"effect": "status", "status": 99}]}, "99"),
         ("POST", "faults", {"faults": [{"effect": "status", "times": 0}]}, "times"),
         ("POST", "faults", {"effect": "status"}, "effect"),
