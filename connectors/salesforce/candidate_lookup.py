@@ -1,18 +1,27 @@
 """Reads from Salesforce the records that a batch of contacts may already be."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
 from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
-from connectors.salesforce.candidates import CandidateIndex
+from connectors.salesforce.candidates import MAX_MOVES, CandidateIndex
+from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
 from connectors.salesforce.queries import by_id, lookup
 from connectors.salesforce.schema import Schema
+
+ItemT = TypeVar("ItemT")
+
+# IDs in a statement that follows merges and conversions: 42,000 of the 100,000 characters.
+IDS_OF_A_STATEMENT = 2_000
+# A Composite takes five queries.
+MAX_STATEMENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +41,18 @@ class FoundCandidates:
 
 
 class CandidateFinder:
-    """Looks candidates up, one Composite for a batch. Every method raises as the client does."""
+    """Looks candidates up, one Composite for a batch. Every method raises as the client does.
 
-    def __init__(self, client: CompositeClient, metadata: OrgMetadata) -> None:
+    A further one is sent only where a merge or a conversion leads to a record that is deleted
+    itself. The recycle bin is asked as well, by /queryAll; `deleted` is what is remembered beyond.
+    """
+
+    def __init__(
+        self, client: CompositeClient, metadata: OrgMetadata, deleted: DeletedRecords
+    ) -> None:
         self._client = client
         self._metadata = metadata
+        self._deleted = deleted
 
     async def find(
         self,
@@ -61,16 +77,27 @@ class CandidateFinder:
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
     ) -> FoundCandidates:
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
         if not contacts:
             return FoundCandidates(candidates, 0)
+        remembered = {
+            contact.change.key: found
+            for contact in contacts
+            if (found := self._deleted.found(record_key(contact.change.key), contact.addresses))
+        }
         found = lookup(
             [(record_key(contact.change.key), contact.addresses) for contact in contacts],
             schemas["Contact"],
             schemas["Lead"],
+            record_ids={
+                record_key(key): [
+                    each for one in records for each in (one.record_id, one.master_id) if each
+                ]
+                for key, records in remembered.items()
+            },
         )
         requests = [
-            query_subrequest(statement, f"{sobject}{number}")
+            query_subrequest(statement, f"{sobject}{number}", deleted=True)
             for number, (sobject, statement) in enumerate(found.statements)
         ]
         refresh = self._metadata.claim_refresh()
@@ -82,7 +109,44 @@ class CandidateFinder:
             await self._metadata.take_refresh(refresh, answers[len(people) :], fence)
         for (sobject, _), answer in zip(found.statements, people, strict=True):
             candidates.add_rows(sobject, await self._client.rest_of(answer, fence=fence))
+        for contact in contacts[: found.taken]:
+            candidates.add_remembered(remembered.get(contact.change.key, ()), contact.addresses)
+        await self._follow(candidates, schemas, fence)
         return FoundCandidates(candidates, found.taken)
+
+    async def _follow(
+        self, candidates: CandidateIndex, schemas: Mapping[str, Schema], fence: Fence
+    ) -> None:
+        """Reads the records to which merges and conversions lead, if they did not come along.
+
+        A call for each link that is deleted itself, for all contacts together; two links are rare.
+        """
+        for _ in range(MAX_MOVES):
+            unread = candidates.unread_ids()
+            if not unread:
+                return
+            await self._add_by_id(candidates, unread, schemas, fence)
+
+    async def _add_by_id(
+        self,
+        candidates: CandidateIndex,
+        ids: Mapping[str, Sequence[str]],
+        schemas: Mapping[str, Schema],
+        fence: Fence,
+    ) -> None:
+        statements = [
+            (name, by_id(schemas[name], schemas["Contact"], some))
+            for name, listed in ids.items()
+            for some in batched(sorted(listed), IDS_OF_A_STATEMENT)
+        ]
+        for part in batched(statements, MAX_STATEMENTS):
+            requests = [
+                query_subrequest(statement, f"{name}{number}", deleted=True)
+                for number, (name, statement) in enumerate(part)
+            ]
+            answers = await self._client.composite(requests, "composite_query", fence)
+            for (name, _), answer in zip(part, answers, strict=True):
+                candidates.add_rows(name, await self._client.rest_of(answer, fence=fence))
 
     async def read_matches(
         self,
@@ -96,7 +160,7 @@ class CandidateFinder:
         Records of `known` are copied as they are planned; `known` itself stays as it is. The others
         are read by ID, in one call if there are any.
         """
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
         unknown: dict[str, set[str]] = defaultdict(set)
         for match in matches:
             record = known.records.get(match.record_id[:15])
@@ -111,15 +175,11 @@ class CandidateFinder:
             elif match.sobject in schemas:
                 unknown[match.sobject].add(match.record_id)
         if unknown:
-            statements = {
-                name: by_id(schemas[name], schemas["Contact"], sorted(ids))
-                for name, ids in unknown.items()
-            }
-            answers = await self._client.composite(
-                [query_subrequest(statement, name) for name, statement in statements.items()],
-                "composite_query",
-                fence,
-            )
-            for name, answer in zip(statements, answers, strict=True):
-                candidates.add_rows(name, await self._client.rest_of(answer, fence=fence))
+            ids = {name: sorted(found) for name, found in unknown.items()}
+            await self._add_by_id(candidates, ids, schemas, fence)
         return candidates
+
+
+def batched(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
+    """The items in parts of at most so many."""
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -22,6 +22,7 @@ from connectors.salesforce.api.composite import write_headers
 from connectors.salesforce.api.errors import Action, RequestRejected
 from connectors.salesforce.candidate_lookup import CandidateFinder, SoughtContact
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
+from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
@@ -98,7 +99,9 @@ class Sync:
         self._client = client
         self._count = count
         self._metadata = OrgMetadata(client, policy, count, clock)
-        self._finder = CandidateFinder(client, self._metadata)
+        self.deleted_records = DeletedRecords()
+        """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
+        self._finder = CandidateFinder(client, self._metadata, self.deleted_records)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
 
