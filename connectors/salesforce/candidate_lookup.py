@@ -81,9 +81,9 @@ class CandidateFinder:
         if not contacts:
             return FoundCandidates(candidates, 0)
         remembered = {
-            contact.change.key: found
+            contact.change.key: known
             for contact in contacts
-            if (found := self._deleted.found(record_key(contact.change.key), contact.addresses))
+            if (known := self._deleted.found(record_key(contact.change.key), contact.addresses))
         }
         found = lookup(
             [(record_key(contact.change.key), contact.addresses) for contact in contacts],

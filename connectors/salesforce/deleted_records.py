@@ -39,6 +39,19 @@ class DeletedRecord:
     deleted_at: int
     address_hashes: tuple[int, ...]
 
+    def outdates(self, known: "DeletedRecord | None") -> bool:
+        """Whether it is to be remembered in place of what is known of the same contact key.
+
+        A merge tells more than a deletion: people delete the Lead of a contact whose Contact they
+        merged. It stays, unless the same record was brought back and deleted later.
+        """
+        if known is None:
+            return True
+        merged, was_merged = self.master_id is not None, known.master_id is not None
+        if self.record_id != known.record_id and merged is not was_merged:
+            return merged
+        return self.deleted_at >= known.deleted_at and self != known
+
 
 class DeletedRecords:
     """The deleted records of one org, by contact key and by hashed address.
@@ -60,12 +73,15 @@ class DeletedRecords:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def clear(self) -> None:
-        """Forgets everything but the salt."""
-        self._by_key.clear()
-        self._by_hash.clear()
-        self._lifted_keys.clear()
-        self._lifted_hashes.clear()
+    def take_over(self, other: "DeletedRecords") -> None:
+        """Becomes what another one is, which is not used any more. Takes no time."""
+        self.salt, self.forgotten = other.salt, self.forgotten + other.forgotten
+        self._by_key, self._by_hash = other._by_key, other._by_hash
+        self._lifted_keys, self._lifted_hashes = other._lifted_keys, other._lifted_hashes
+
+    def records(self) -> list[DeletedRecord]:
+        """All records that are remembered, the oldest first."""
+        return list(self._by_key.values())
 
     def hash_of(self, address: str) -> int:
         """The salted hash of an address as `emails.normalise` gives it."""
@@ -78,29 +94,26 @@ class DeletedRecords:
         return self._by_key.get(key)
 
     def is_news(self, record: DeletedRecord) -> bool:
-        """Whether `remember` would change anything.
+        """Whether a record tells more than what is known, and was not lifted."""
+        if record.deleted_at <= self._lifted_keys.get(record.key, -1):
+            return False
+        return record.outdates(self._by_key.get(record.key))
 
-        A merge tells more than a deletion: people delete the Lead of a contact whose Contact they
-        merged. It stays, unless the same record was brought back and deleted later.
+    def remember(self, record: DeletedRecord) -> str | None:
+        """Takes a record over.
+
+        Beyond the limit the oldest is forgotten and counted; then its contact key is returned.
         """
-        known = self._by_key.get(record.key)
-        if known is None:
-            return record.deleted_at > self._lifted_keys.get(record.key, -1)
-        if known.record_id != record.record_id and (known.master_id is None) != (
-            record.master_id is None
-        ):
-            return record.master_id is not None
-        return record.deleted_at >= known.deleted_at and record != known
-
-    def remember(self, record: DeletedRecord) -> None:
-        """Takes a record over. Beyond the limit the oldest is forgotten, and counted."""
         self.forget(record.key)
         self._by_key[record.key] = record
         for address_hash in record.address_hashes:
             self._by_hash[address_hash] = record.key
-        if len(self._by_key) > self._max_records:
-            self.forget(next(iter(self._by_key)))
-            self.forgotten += 1
+        if len(self._by_key) <= self._max_records:
+            return None
+        oldest = next(iter(self._by_key))
+        self.forget(oldest)
+        self.forgotten += 1
+        return oldest
 
     def forget(self, key: str) -> None:
         """Forgets the deleted record of a contact key."""
