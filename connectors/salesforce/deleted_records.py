@@ -100,10 +100,12 @@ class DeletedRecords:
         return record.outdates(self._by_key.get(record.key))
 
     def remember(self, record: DeletedRecord) -> str | None:
-        """Takes a record over.
+        """Takes a record over, unless its deletion was lifted.
 
         Beyond the limit the oldest is forgotten and counted; then its contact key is returned.
         """
+        if record.deleted_at <= self._lifted_keys.get(record.key, -1):
+            return None
         self.forget(record.key)
         self._by_key[record.key] = record
         for address_hash in record.address_hashes:
