@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -103,7 +104,7 @@ class Harness:
         await self.keeper.keep(self.fence())
 
     def failed(self) -> float:
-        return self.metrics.sweeps.labels("failed")._value.get()
+        return float(self.metrics.sweeps.labels("failed")._value.get())
 
 
 async def test_a_first_start_asks_nothing_and_sweeps_a_day_later_with_one_call() -> None:
@@ -229,5 +230,6 @@ def test_records_that_nobody_can_read_are_skipped(raw: list[tuple[bytes, bytes |
     known = DeletedRecords()
     for entry in entries(KafkaRecord("t", key, value, []) for key, value in raw):
         apply_entry(entry, known)
-    damaged = [json.dumps(value).encode() for value in ([], 5, {"lifted_at": "x"}, {"salt": "zz"})]
-    assert list(entries(KafkaRecord("t", b"salt", value, []) for value in damaged)) == []
+    damaged: list[Any] = [[], 5, {"lifted_at": "x"}, {"salt": "zz"}]
+    values = [json.dumps(each).encode() for each in damaged]
+    assert list(entries(KafkaRecord("t", b"salt", value, []) for value in values)) == []
