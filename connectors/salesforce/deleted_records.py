@@ -93,12 +93,6 @@ class DeletedRecords:
         """The deleted record of a contact key, whether lifted or not."""
         return self._by_key.get(key)
 
-    def is_news(self, record: DeletedRecord) -> bool:
-        """Whether a record tells more than what is known, and was not lifted."""
-        if record.deleted_at <= self._lifted_keys.get(record.key, -1):
-            return False
-        return record.outdates(self._by_key.get(record.key))
-
     def remember(self, record: DeletedRecord) -> str | None:
         """Takes a record over, unless its deletion was lifted.
 

@@ -101,6 +101,19 @@ async def test_a_kept_record_that_is_merged_on_or_deleted_changes_what_is_rememb
         assert {record.master_id for record in known.records()} == {None}
 
 
+async def test_a_kept_record_that_took_the_key_over_and_is_deleted_blocks_its_addresses() -> None:
+    contacts = [contact(A, "ada@x.example", **{KEY: "g/1"}), contact(B, "al@x.example")]
+    async with simulated_org({"contacts": contacts}) as org:
+        org.world.merge("Contact", B, [A])
+        await swept(org)
+        assert (await one(org, change("g/1", "ada@x.example"))).record_id == B
+        org.world.delete("Contact", B)
+        await swept(org)
+        org.world.empty_recycle_bin()
+        for key, address in (("g/1", "new@x.example"), ("h/1", "al@x.example")):
+            assert (await one(org, change(key, address))).reason == "deleted_in_salesforce"
+
+
 async def test_a_deleted_lead_that_was_converted_is_remembered_with_its_contact() -> None:
     async with simulated_org({"settings": {"lead_mapping": False}}) as org:
         await one(org, change("g/1", "ada@x.example"))
@@ -161,11 +174,9 @@ def test_two_orgs_hash_an_address_differently() -> None:
 
 
 def test_a_merge_stays_when_the_lead_of_the_same_contact_is_deleted() -> None:
-    known = DeletedRecords()
-    known.remember(record("g/1", 5, B))
-    deleted_lead = DeletedRecord("g/1", LEAD, None, 9, ())
-    assert not known.is_news(deleted_lead)
-    assert known.is_news(record("g/1", 9)), "the same record was brought back and deleted"
+    merged = record("g/1", 5, B)
+    assert not DeletedRecord("g/1", LEAD, None, 9, ()).outdates(merged)
+    assert record("g/1", 9).outdates(merged), "the same record was brought back and deleted"
 
 
 @given(

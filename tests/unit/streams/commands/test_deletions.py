@@ -88,7 +88,8 @@ def test_a_lift_lets_the_key_and_the_address_be_created_again(
     assert known.found("h/2", ["junk@x.example"]) == []
     assert [each.key for each in known.found("g/1", [])] == ["g/1"]
     again = DeletedRecord("g/2", LEAD, None, 2**40, JUNK.address_hashes)
-    assert known.is_news(again), "a later deletion counts again"
+    known.remember(again)
+    assert known.found("g/2", []) == [again], "a later deletion counts again"
 
 
 def test_an_address_can_be_lifted_before_the_first_sweep(written: list[KafkaRecord]) -> None:
