@@ -98,8 +98,9 @@ def lift(
     except NotAcknowledged as error:
         raise click.ClickException(str(error)) from error
     click.echo(
-        f"Lifted. The running sink knows it within {LIFT_NOTICED_SECONDS:.0f} s and creates the "
-        "contact with its next change. To have it at once: contactstream reconcile --grant ID"
+        f"Lifted. The running sink knows it within {LIFT_NOTICED_SECONDS:.0f} s. It creates the "
+        "contact with its next change, or with the next reconcile: contactstream reconcile "
+        "--grant ID"
     )
 
 
