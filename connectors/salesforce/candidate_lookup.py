@@ -9,7 +9,7 @@ from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
 from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
 from connectors.salesforce.candidates import MAX_MOVES, CandidateIndex
-from connectors.salesforce.deleted_records import DeletedRecords
+from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
@@ -22,6 +22,9 @@ ItemT = TypeVar("ItemT")
 IDS_OF_A_STATEMENT = 2_000
 # A Composite takes five queries.
 MAX_STATEMENTS = 5
+# Contacts of which it is remembered where their merges lead, so that a further call is needed once
+# and not with every change; 4 MB. Beyond it the oldest costs its call again.
+MAX_REMEMBERED_PATHS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class CandidateFinder:
         self._client = client
         self._metadata = metadata
         self._deleted = deleted
+        self._paths: dict[str, tuple[str, ...]] = {}
 
     async def find(
         self,
@@ -80,21 +84,13 @@ class CandidateFinder:
         candidates = CandidateIndex(self._metadata.our_user, self._deleted)
         if not contacts:
             return FoundCandidates(candidates, 0)
-        remembered = {
-            contact.change.key: known
-            for contact in contacts
-            if (known := self._deleted.found(record_key(contact.change.key), contact.addresses))
-        }
+        remembered = self._remembered(contacts)
+        known_ids = self._known_ids(contacts, remembered)
         found = lookup(
             [(record_key(contact.change.key), contact.addresses) for contact in contacts],
             schemas["Contact"],
             schemas["Lead"],
-            record_ids={
-                record_key(key): [
-                    each for one in records for each in (one.record_id, one.master_id) if each
-                ]
-                for key, records in remembered.items()
-            },
+            record_ids=known_ids,
         )
         requests = [
             query_subrequest(statement, f"{sobject}{number}", deleted=True)
@@ -110,22 +106,61 @@ class CandidateFinder:
         for (sobject, _), answer in zip(found.statements, people, strict=True):
             candidates.add_rows(sobject, await self._client.rest_of(answer, fence=fence))
         for contact in contacts[: found.taken]:
-            candidates.add_remembered(remembered.get(contact.change.key, ()), contact.addresses)
-        await self._follow(candidates, schemas, fence)
+            key = record_key(contact.change.key)
+            candidates.note_read(known_ids.get(key, ()))
+            candidates.add_remembered(remembered.get(key, ()), contact.addresses)
+        if await self._follow(candidates, schemas, fence):
+            self._remember_paths(contacts[: found.taken], candidates)
         return FoundCandidates(candidates, found.taken)
+
+    def _remembered(self, contacts: Iterable[SoughtContact]) -> dict[str, list[DeletedRecord]]:
+        """By record key: what is remembered of deleted records of these contacts."""
+        found = {}
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            if records := self._deleted.found(key, contact.addresses):
+                found[key] = records
+        return found
+
+    def _known_ids(
+        self, contacts: Iterable[SoughtContact], remembered: Mapping[str, list[DeletedRecord]]
+    ) -> dict[str, list[str]]:
+        """By record key: the records to read by their IDs, for their merges lead there."""
+        found = {}
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            pairs = ((each.record_id, each.master_id) for each in remembered.get(key, ()))
+            ids = [each for pair in pairs for each in pair if each]
+            ids += self._paths.get(key, ())
+            if ids:
+                found[key] = ids
+        return found
 
     async def _follow(
         self, candidates: CandidateIndex, schemas: Mapping[str, Schema], fence: Fence
-    ) -> None:
+    ) -> bool:
         """Reads the records to which merges and conversions lead, if they did not come along.
 
         A call for each link that is deleted itself, for all contacts together; two links are rare.
+        Returns whether there was any.
         """
-        for _ in range(MAX_MOVES):
+        for calls in range(MAX_MOVES):
             unread = candidates.unread_ids()
             if not unread:
-                return
+                return calls > 0
             await self._add_by_id(candidates, unread, schemas, fence)
+        return True
+
+    def _remember_paths(
+        self, contacts: Iterable[SoughtContact], candidates: CandidateIndex
+    ) -> None:
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            passed = candidates.ids_passed(key, contact.addresses)
+            if passed:
+                self._paths[key] = passed[:MAX_MOVES]
+                if len(self._paths) > MAX_REMEMBERED_PATHS:
+                    del self._paths[next(iter(self._paths))]
 
     async def _add_by_id(
         self,

@@ -76,11 +76,14 @@ class CandidateIndex:
         with the rows of these records and of those into which they were merged, if there are any.
         """
         for record in records:
-            self._asked.update(each[:15] for each in (record.record_id, record.master_id) if each)
             held = [
                 each for each in addresses if self._deleted.hash_of(each) in record.address_hashes
             ]
             self._add_move(remembered_move(record), held)
+
+    def note_read(self, ids: Iterable[str]) -> None:
+        """Notes that these records were read by their IDs, whether they were found or not."""
+        self._asked.update(record_id[:15] for record_id in ids)
 
     def _add_move(self, move: MovedRecord, addresses: Iterable[str]) -> None:
         if move.record_id is not None:
@@ -115,6 +118,20 @@ class CandidateIndex:
                     self._asked.add(place)
                     found.setdefault(last.next_sobject, []).append(last.next_id)
         return found
+
+    def ids_passed(self, key: str, addresses: Iterable[str]) -> tuple[str, ...]:
+        """IDs of the records to which merges and conversions lead from this key and addresses."""
+        passed: dict[str, None] = {}
+        for move in self._moves_of(key, addresses):
+            following: MovedRecord | None = move
+            while following is not None and following.next_id and following.next_id not in passed:
+                passed[following.next_id] = None
+                following = self._moved.get(following.next_id[:15])
+        return tuple(passed)
+
+    def _moves_of(self, key: str, addresses: Iterable[str]) -> list[MovedRecord]:
+        found = (self._moved_by_address.get(address, ()) for address in addresses)
+        return [*self._moved_by_key.get(key, ()), *(move for moves in found for move in moves)]
 
     def _last(self, move: MovedRecord) -> SObjectRecord | MovedRecord:
         """Where a record's moves end: at a living record, or at the last move that is known."""
@@ -217,11 +234,7 @@ class CandidateIndex:
         deleted later, or that cannot be seen. A converted Lead whose Contact cannot be seen does
         not: see `orphaned_leads`.
         """
-        moves = [
-            *self._moved_by_key.get(key, ()),
-            *(move for address in addresses for move in self._moved_by_address.get(address, ())),
-        ]
-        return any(self._counts_as_deleted(move) for move in moves)
+        return any(self._counts_as_deleted(move) for move in self._moves_of(key, addresses))
 
     def _counts_as_deleted(self, move: MovedRecord) -> bool:
         last = self._last(move)

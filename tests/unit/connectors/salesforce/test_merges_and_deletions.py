@@ -90,6 +90,33 @@ async def test_a_chain_of_merges_costs_one_more_call(shown: bool) -> None:
         assert lookups(org) == 2
 
 
+async def test_a_chain_costs_the_further_call_once_though_its_contact_never_gets_the_key() -> None:
+    contacts = [
+        contact(A, "a@x.example", **{KEY: "g/1"}),
+        contact(B, "b@x.example"),
+        contact(C, "c@x.example", **{KEY: "h/1", VERSION: 100}),
+    ]
+    async with simulated_org({"contacts": contacts}) as org:
+        org.world.merge("Contact", B, [A])
+        org.world.merge("Contact", C, [B])
+        for calls in (2, 1, 1):
+            outcome = await one(org, change("g/1", "a@x.example"))
+            assert (outcome.record_id, outcome.status) == (C, OutcomeStatus.FILLED)
+            assert lookups(org) == calls
+
+
+async def test_a_contact_that_was_purged_costs_the_further_call_once() -> None:
+    document = {
+        "leads": [
+            lead(LEAD, "a@x.example", IsConverted=True, ConvertedContactId=A, **{KEY: "g/1"})
+        ],
+    }
+    async with simulated_org(document) as org:
+        for calls in (2, 1, 1):
+            assert (await one(org, change("g/1", "a@x.example"))).reason == "converted_lead"
+            assert lookups(org) == calls
+
+
 async def test_a_converted_lead_is_followed_to_a_contact_that_was_merged() -> None:
     document = {
         "settings": {"lead_mapping": False},

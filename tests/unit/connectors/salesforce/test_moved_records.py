@@ -11,9 +11,7 @@ from connectors.salesforce.simulator.schema import make_id
 KEY = "Nylas_Contact_Id__c"
 IDS = [make_id("003", number) for number in range(1, 9)]
 # of each record: living (-1), deleted (None), or the record that it was merged into
-ENDS = st.lists(
-    st.sampled_from([-1, None, *range(len(IDS))]), min_size=len(IDS), max_size=len(IDS)
-)
+ENDS = st.lists(st.sampled_from([-1, None, *range(len(IDS))]), min_size=len(IDS), max_size=len(IDS))
 
 
 def row(number: int, end: int | None) -> dict[str, Any]:
