@@ -229,6 +229,43 @@ def suppress(*, file: TextIO, dry_run: bool) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+def deletions(context: click.Context) -> None:
+    """Shows what people deleted or merged in Salesforce, and lifts a deletion.
+
+    The sink does not create such a contact again. Without a subcommand it lists what is remembered,
+    with counts. The list names contact keys and records, and no addresses.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.deletions import list_deletions
+
+        list_deletions(_load(settings.KafkaSettings))
+
+
+@deletions.command(name="list")
+def deletions_list() -> None:
+    """Lists what is remembered, the newest last, with counts."""
+    from streams.commands.deletions import list_deletions
+
+    list_deletions(_load(settings.KafkaSettings))
+
+
+@deletions.command(name="lift")
+@click.option("--key", help="A contact key (grant_id/contact_id).")
+@click.option("--email", help="An address: of every deleted record that held it.")
+@click.option("--execute", is_flag=True, help="Write it; otherwise it is only printed.")
+def deletions_lift(*, key: str | None, email: str | None, execute: bool) -> None:
+    """Lets a contact be created again whose record people deleted.
+
+    It says what it would lift, and writes only with --execute. Later deletions count again. The
+    running sink knows a lift within a minute.
+    """
+    from streams.commands.deletions import lift
+
+    lift(_load(settings.KafkaSettings), key, email, execute=execute)
+
+
 _ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")
 _GRANT = click.option(
     "--grant", "grants", multiple=True, help="A grant, by its ID or address; may be repeated."

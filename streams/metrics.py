@@ -266,7 +266,7 @@ class SinkMetrics:
             registry,
             "sink_matched",
             "Contacts found in Salesforce, by how they were found.",
-            by=("key", "email", "converted_lead", "duplicate_rule"),
+            by=("key", "email", "converted_lead", "merged", "duplicate_rule"),
         )
         self.first_resolutions = _counter(
             registry,
@@ -282,6 +282,22 @@ class SinkMetrics:
             "What a person should look into, as connectors.salesforce.counting lists it.",
             ("warning", "detail"),
             registry=registry,
+        )
+        self.deleted_records = _gauge(
+            registry,
+            "sink_deleted_records",
+            "Records that people deleted or merged in Salesforce and that are remembered.",
+        )
+        self.deleted_records_forgotten = _counter(
+            registry,
+            "sink_deleted_records_forgotten",
+            "Records that were forgotten because more were deleted than can be remembered.",
+        )
+        self.sweeps = _counter(
+            registry,
+            "sink_deletion_sweeps",
+            "Daily readings of Salesforce's recycle bin, by result.",
+            result=("done", "failed"),
         )
         self.retried = Counter(
             "contactstream_sink_retried",

@@ -37,6 +37,13 @@ class Topics:
     """
     dead_letter: Topic
     """contacts.dead-letter: records that a stage could not process, with the reason in headers."""
+    deleted_records: Topic
+    """sink.deleted-records: what people deleted or merged in Salesforce; see
+    streams/sink/deleted_topic.py.
+
+    Written by the sink once a day, and by `contactstream deletions`. It is compacted: a deletion is
+    respected however long ago it was. A sink reads it when it becomes the writer.
+    """
     grants: Topic
     """grants.events: notifications about grants, and what the listing of grants adds to them.
 
@@ -82,6 +89,7 @@ def topics(kafka: KafkaSettings) -> Topics:
         refetch=topic(prefix + "contacts.refetch", 1, kept(7)),
         outcomes=topic(prefix + "contacts.outcomes", 1, compact),
         dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
+        deleted_records=topic(prefix + "sink.deleted-records", 1, compact),
         grants=topic(prefix + "grants.events", 1, compact),
         runs=topic(prefix + "reader.runs", 1, compact),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the

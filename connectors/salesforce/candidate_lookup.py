@@ -1,15 +1,16 @@
 """Reads from Salesforce the records that a batch of contacts may already be."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
 from connectors.salesforce.api.errors import Action, DuplicateMatch, RequestRejected
-from connectors.salesforce.candidates import CandidateIndex
+from connectors.salesforce.candidates import MAX_MOVES, CandidateIndex
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
+from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.lookup_size import LookupSize
 from connectors.salesforce.org_metadata import OBJECTS, OrgMetadata
 from connectors.salesforce.outcome import ContactVersion
@@ -17,6 +18,16 @@ from connectors.salesforce.person import record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.queries import by_id, lookup
 from connectors.salesforce.schema import Schema
+
+ItemT = TypeVar("ItemT")
+
+# IDs in a statement that follows merges and conversions: 42,000 of the 100,000 characters.
+IDS_OF_A_STATEMENT = 2_000
+# A Composite takes five queries.
+MAX_STATEMENTS = 5
+# Contacts of which it is remembered where their merges lead, so that a further call is needed once
+# and not with every change; 4 MB. Beyond it the oldest costs its call again.
+MAX_REMEMBERED_PATHS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +47,28 @@ class FoundCandidates:
 
 
 class CandidateFinder:
-    """Looks candidates up, one Composite for a batch. Every method raises as the client does."""
+    """Looks candidates up, one Composite for a batch. Every method raises as the client does.
+
+    A further one is sent only where a merge or a conversion leads to a record that is deleted
+    itself. The recycle bin is asked as well, by /queryAll; `deleted` is what is remembered beyond.
+    """
 
     def __init__(
         self,
         client: CompositeClient,
         metadata: OrgMetadata,
+        deleted: DeletedRecords,
         count: CountCallback = count_nothing,
         planned: PlannedRecords | None = None,
     ) -> None:
         """With `planned`, records are found as earlier plans leave them, which nobody wrote."""
         self._client = client
         self._metadata = metadata
+        self._deleted = deleted
         self._count = count
         self._planned = planned
         self._size = LookupSize()
+        self._paths: dict[str, tuple[str, ...]] = {}
 
     async def find(
         self,
@@ -83,16 +101,19 @@ class CandidateFinder:
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
     ) -> FoundCandidates:
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
         if not contacts:
             return FoundCandidates(candidates, 0)
+        remembered = self._remembered(contacts)
+        known_ids = self._known_ids(contacts, remembered)
         found = lookup(
             [(record_key(contact.change.key), contact.addresses) for contact in contacts],
             schemas["Contact"],
             schemas["Lead"],
+            record_ids=known_ids,
         )
         requests = [
-            query_subrequest(statement, f"{sobject}{number}")
+            query_subrequest(statement, f"{sobject}{number}", deleted=True)
             for number, (sobject, statement) in enumerate(found.statements)
         ]
         refresh = self._metadata.claim_refresh()
@@ -104,11 +125,21 @@ class CandidateFinder:
             await self._metadata.take_refresh(refresh, answers[len(people) :], fence)
         self._add_planned(candidates, contacts)
         for (sobject, _), answer in zip(found.statements, people, strict=True):
-            rows: Iterable[Mapping[str, Any]] = await self._client.rest_of(answer, fence=fence)
-            if self._planned is not None:
-                rows = map(self._planned.newest, rows)
-            candidates.add_rows(sobject, rows)
+            self._add_rows(candidates, sobject, await self._client.rest_of(answer, fence=fence))
+        for contact in contacts[: found.taken]:
+            key = record_key(contact.change.key)
+            candidates.note_read(known_ids.get(key, ()))
+            candidates.add_remembered(remembered.get(key, ()), contact.addresses)
+        if await self._follow(candidates, schemas, fence):
+            self._remember_paths(contacts[: found.taken], candidates)
         return FoundCandidates(candidates, found.taken)
+
+    def _add_rows(
+        self, candidates: CandidateIndex, sobject: str, rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        if self._planned is not None:
+            rows = map(self._planned.newest, rows)
+        candidates.add_rows(sobject, rows)
 
     def _add_planned(self, candidates: CandidateIndex, contacts: Iterable[SoughtContact]) -> None:
         if self._planned is None:
@@ -122,6 +153,76 @@ class CandidateFinder:
             planned = self._planned.rows(sobject, sought, self._metadata.our_user)
             candidates.add_rows(sobject, planned)
 
+    def _remembered(self, contacts: Iterable[SoughtContact]) -> dict[str, list[DeletedRecord]]:
+        """By record key: what is remembered of deleted records of these contacts."""
+        found = {}
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            if records := self._deleted.found(key, contact.addresses):
+                found[key] = records
+        return found
+
+    def _known_ids(
+        self, contacts: Iterable[SoughtContact], remembered: Mapping[str, list[DeletedRecord]]
+    ) -> dict[str, list[str]]:
+        """By record key: the records to read by their IDs, for their merges lead there."""
+        found = {}
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            pairs = ((each.record_id, each.master_id) for each in remembered.get(key, ()))
+            ids = [each for pair in pairs for each in pair if each]
+            ids += self._paths.get(key, ())
+            if ids:
+                found[key] = ids
+        return found
+
+    async def _follow(
+        self, candidates: CandidateIndex, schemas: Mapping[str, Schema], fence: Fence
+    ) -> bool:
+        """Reads the records to which merges and conversions lead, if they did not come along.
+
+        A call for each link that is deleted itself, for all contacts together; two links are rare.
+        Returns whether there was any.
+        """
+        for calls in range(MAX_MOVES):
+            unread = candidates.unread_ids()
+            if not unread:
+                return calls > 0
+            await self._add_by_id(candidates, unread, schemas, fence)
+        return True
+
+    def _remember_paths(
+        self, contacts: Iterable[SoughtContact], candidates: CandidateIndex
+    ) -> None:
+        for contact in contacts:
+            key = record_key(contact.change.key)
+            passed = candidates.ids_passed(key, contact.addresses)
+            if passed:
+                self._paths[key] = passed[:MAX_MOVES]
+                if len(self._paths) > MAX_REMEMBERED_PATHS:
+                    del self._paths[next(iter(self._paths))]
+
+    async def _add_by_id(
+        self,
+        candidates: CandidateIndex,
+        ids: Mapping[str, Sequence[str]],
+        schemas: Mapping[str, Schema],
+        fence: Fence,
+    ) -> None:
+        statements = [
+            (name, by_id(schemas[name], schemas["Contact"], some))
+            for name, listed in ids.items()
+            for some in batched(sorted(listed), IDS_OF_A_STATEMENT)
+        ]
+        for part in batched(statements, MAX_STATEMENTS):
+            requests = [
+                query_subrequest(statement, f"{name}{number}", deleted=True)
+                for number, (name, statement) in enumerate(part)
+            ]
+            answers = await self._client.composite(requests, "composite_query", fence)
+            for (name, _), answer in zip(part, answers, strict=True):
+                self._add_rows(candidates, name, await self._client.rest_of(answer, fence=fence))
+
     async def read_matches(
         self,
         matches: Iterable[DuplicateMatch],
@@ -134,7 +235,7 @@ class CandidateFinder:
         Records of `known` are copied as they are planned; `known` itself stays as it is. The others
         are read by ID, in one call if there are any.
         """
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
         unknown: dict[str, set[str]] = defaultdict(set)
         for match in matches:
             record = known.records.get(match.record_id[:15])
@@ -149,15 +250,11 @@ class CandidateFinder:
             elif match.sobject in schemas:
                 unknown[match.sobject].add(match.record_id)
         if unknown:
-            statements = {
-                name: by_id(schemas[name], schemas["Contact"], sorted(ids))
-                for name, ids in unknown.items()
-            }
-            answers = await self._client.composite(
-                [query_subrequest(statement, name) for name, statement in statements.items()],
-                "composite_query",
-                fence,
-            )
-            for name, answer in zip(statements, answers, strict=True):
-                candidates.add_rows(name, await self._client.rest_of(answer, fence=fence))
+            ids = {name: sorted(found) for name, found in unknown.items()}
+            await self._add_by_id(candidates, ids, schemas, fence)
         return candidates
+
+
+def batched(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
+    """The items in parts of at most so many."""
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,38 +1,149 @@
 """The candidate records of a batch, by key and by address: found in the org, or to be created."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from connectors.salesforce.org_fields import KEY_FIELD
+from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
+from connectors.salesforce.moved_records import MovedRecord, remembered_move, row_move
 from connectors.salesforce.person import Person, grant_of
 from connectors.salesforce.sobject_record import SObjectRecord
+
+# Merges and conversions that are followed one after the other. Each takes a person who merges what
+# was merged before; three are rare. Beyond it, and in a circle, the record counts as not found.
+MAX_MOVES = 8
+# Columns of a row that hold another record.
+_NESTED = {"ConvertedContact", "MasterRecord"}
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedRecord:
+    """The living record that a converted Lead, or a record that people merged, became.
+
+    `matched` is `converted_lead` or `merged`, whichever came first.
+    """
+
+    record: SObjectRecord
+    matched: str
 
 
 class CandidateIndex:
     """The records that a batch may match. `matching` decides which of them a person is.
 
-    `records` holds those of the org by the first 15 characters of their IDs. A converted Lead is
-    represented by its Contact.
+    `records` holds the living ones of the org by the first 15 characters of their IDs. A converted
+    Lead is represented by its Contact, and a merged record by the one that people kept. `deleted`
+    is what is remembered of the org's deletions.
     """
 
-    def __init__(self, our_user: str | None) -> None:
+    def __init__(self, our_user: str | None, deleted: DeletedRecords | None = None) -> None:
         self._our_user = our_user
+        self._deleted = DeletedRecords() if deleted is None else deleted
         self.records: dict[str, SObjectRecord] = {}
         self._by_key: dict[tuple[str, str], SObjectRecord] = {}
         self._by_address: dict[tuple[str, str], dict[SObjectRecord, None]] = {}
-        # keys and addresses of converted Leads; None where the Contact is gone
-        self._converted_keys: dict[str, SObjectRecord | None] = {}
-        self._converted_addresses: dict[str, dict[SObjectRecord, None]] = {}
-        # by address: converted Leads whose Contact is gone
-        self._orphaned_leads: dict[str, list[SObjectRecord]] = {}
+        # converted, merged and deleted records
+        self._moved: dict[str, MovedRecord] = {}
+        self._moved_by_key: defaultdict[str, list[MovedRecord]] = defaultdict(list)
+        self._moved_by_address: defaultdict[str, list[MovedRecord]] = defaultdict(list)
+        self._asked: set[str] = set()
+
+    # Adding the rows of queries.
 
     def add_rows(self, sobject: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds rows of a query. The Contact of a converted Lead comes with the row of the Lead."""
+        """Adds rows of a query.
+
+        The Contact of a converted Lead, and the record that was kept in a merge, come with the row.
+        They are absent where they are deleted themselves: see `unread_ids`.
+        """
         for row in rows:
-            if sobject == "Lead" and row.get("IsConverted") is True:
-                self._add_converted(row)
-            else:
+            for name in _NESTED:
+                if isinstance(nested := row.get(name), Mapping):
+                    self.add_rows("Contact" if name == "ConvertedContact" else sobject, [nested])
+            move = row_move(sobject, row)
+            if move is None:
                 self._add(sobject, row)
+            else:
+                self._add_move(move, move.addresses)
+                self._inherit_creator(move)
+
+    def add_remembered(
+        self, records: Iterable[DeletedRecord], addresses: Iterable[str] = ()
+    ) -> None:
+        """Adds what is remembered of deleted records that the recycle bin may know no more.
+
+        `addresses` are those of the contact for which they were found. Call it after `add_rows`
+        with the rows of these records and of those into which they were merged, if there are any.
+        """
+        for record in records:
+            held = [
+                each for each in addresses if self._deleted.hash_of(each) in record.address_hashes
+            ]
+            self._add_move(remembered_move(record), held)
+
+    def note_read(self, ids: Iterable[str]) -> None:
+        """Notes that these records were read by their IDs, whether they were found or not."""
+        self._asked.update(record_id[:15] for record_id in ids)
+
+    def _add_move(self, move: MovedRecord, addresses: Iterable[str]) -> None:
+        if move.record_id is not None:
+            if move.record_id[:15] in self.records:
+                return  # it was brought back
+            move = self._moved.setdefault(move.record_id[:15], move)
+        if move.key and move not in self._moved_by_key[move.key]:
+            self._moved_by_key[move.key].append(move)
+        for address in addresses:
+            if move not in self._moved_by_address[address]:
+                self._moved_by_address[address].append(move)
+
+    def _inherit_creator(self, move: MovedRecord) -> None:
+        """The Contact of a Lead that our user created is ours, too."""
+        contact = self.records.get((move.next_id or "")[:15])
+        if contact is not None and move.sobject == "Lead" and self._is_ours(move.row):
+            contact.ours = True
+
+    def unread_ids(self) -> dict[str, list[str]]:
+        """IDs by sObject to which merges and conversions lead, and that no query has read yet.
+
+        Each is returned once: what a query does not find then is purged, or hidden from our user.
+        """
+        found: dict[str, list[str]] = {}
+        for moves in (*self._moved_by_key.values(), *self._moved_by_address.values()):
+            for move in moves:
+                last = self._last(move)
+                if isinstance(last, SObjectRecord) or not last.next_id:
+                    continue
+                place = last.next_id[:15]
+                if place not in self._moved and place not in self._asked:
+                    self._asked.add(place)
+                    found.setdefault(last.next_sobject, []).append(last.next_id)
+        return found
+
+    def ids_passed(self, key: str, addresses: Iterable[str]) -> tuple[str, ...]:
+        """IDs of the records to which merges and conversions lead from this key and addresses."""
+        passed: dict[str, None] = {}
+        for move in self._moves_of(key, addresses):
+            following: MovedRecord | None = move
+            while following is not None and following.next_id and following.next_id not in passed:
+                passed[following.next_id] = None
+                following = self._moved.get(following.next_id[:15])
+        return tuple(passed)
+
+    def _moves_of(self, key: str, addresses: Iterable[str]) -> list[MovedRecord]:
+        found = (self._moved_by_address.get(address, ()) for address in addresses)
+        return [*self._moved_by_key.get(key, ()), *(move for moves in found for move in moves)]
+
+    def _last(self, move: MovedRecord) -> SObjectRecord | MovedRecord:
+        """Where a record's moves end: at a living record, or at the last move that is known."""
+        for _ in range(MAX_MOVES):
+            place = (move.next_id or "")[:15]
+            if living := self.records.get(place):
+                return living
+            following = self._moved.get(place)
+            if following is None:
+                return move
+            move = following
+        return move
 
     def _add(self, sobject: str, row: Mapping[str, Any]) -> SObjectRecord | None:
         record_id = row.get("Id")
@@ -43,27 +154,13 @@ class CandidateIndex:
             stored = {
                 name: value
                 for name, value in row.items()
-                if name not in {"attributes", "ConvertedContact"}
+                if name not in _NESTED and name != "attributes"
             }
             ours = self._is_ours(row)
             record = SObjectRecord(sobject, record_id, stored, dict(stored), ours)
             self.records[record_id[:15]] = record
             self._index(record)
         return record
-
-    def _add_converted(self, lead: Mapping[str, Any]) -> None:
-        nested = lead.get("ConvertedContact")
-        contact = self._add("Contact", nested) if isinstance(nested, Mapping) else None
-        if contact is not None and self._is_ours(lead):
-            contact.ours = True
-        if key := lead.get(KEY_FIELD):
-            self._converted_keys[key] = contact
-        converted = SObjectRecord("Lead", None, lead, dict(lead), ours=False)
-        for address in converted.addresses:
-            if contact is not None:
-                self._converted_addresses.setdefault(address, {})[contact] = None
-            else:
-                self._orphaned_leads.setdefault(address, []).append(converted)
 
     def _is_ours(self, row: Mapping[str, Any]) -> bool:
         creator = row.get("CreatedById")
@@ -72,6 +169,8 @@ class CandidateIndex:
             and self._our_user is not None
             and creator[:15] == self._our_user[:15]
         )
+
+    # Changes of the plan.
 
     def join(self, record: SObjectRecord, person: Person) -> None:
         """Registers that a record, found or new, stands for a person.
@@ -100,32 +199,65 @@ class CandidateIndex:
         if self._by_key.get((record.sobject, key)) is record:
             del self._by_key[record.sobject, key]
 
+    # What matching reads.
+
     def with_key(self, key: str) -> list[SObjectRecord]:
         """The Contact and the open Lead that hold a record key."""
         return [record for name in ("Contact", "Lead") if (record := self._by_key.get((name, key)))]
 
     def holds_converted_key(self, key: str) -> bool:
-        """Whether a converted Lead holds a record key."""
-        return key in self._converted_keys
+        """Whether a converted Lead holds a record key, so that no other Lead can get it."""
+        return any(move.is_converted_lead for move in self._moved_by_key.get(key, ()))
 
-    def converted_with_key(self, key: str) -> SObjectRecord | None:
-        """The Contact of the converted Lead that holds a record key."""
-        return self._converted_keys.get(key)
+    def followed_with_key(self, key: str) -> FollowedRecord | None:
+        """The living record that the holder of a record key became."""
+        return next(self._followed(self._moved_by_key.get(key, ())), None)
+
+    def followed_with_address(self, addresses: Iterable[str]) -> list[FollowedRecord]:
+        """The living records that holders of any of the addresses became, each once."""
+        found: dict[SObjectRecord, FollowedRecord] = {}
+        for address in addresses:
+            for followed in self._followed(self._moved_by_address.get(address, ())):
+                found.setdefault(followed.record, followed)
+        return list(found.values())
+
+    def _followed(self, moves: Iterable[MovedRecord]) -> Iterator[FollowedRecord]:
+        for move in moves:
+            last = self._last(move)
+            if isinstance(last, SObjectRecord):
+                yield FollowedRecord(last, move.matched)
+
+    def is_deleted(self, key: str, addresses: Iterable[str]) -> bool:
+        """Whether people deleted a record of this person that carried our key.
+
+        It blocks a creation, never a match. A record counts that was merged into one that was
+        deleted later, or that cannot be seen. A converted Lead whose Contact cannot be seen does
+        not: see `orphaned_leads`.
+        """
+        return any(self._counts_as_deleted(move) for move in self._moves_of(key, addresses))
+
+    def _counts_as_deleted(self, move: MovedRecord) -> bool:
+        last = self._last(move)
+        if isinstance(last, SObjectRecord) or not (move.key or last.key):
+            return False
+        if last.is_converted_lead or self.with_key(move.key or last.key or ""):
+            return False
+        return not any(
+            self._deleted.is_lifted(each.key, each.addresses, each.deleted_at)
+            for each in (move, last)
+        )
 
     def with_address(self, sobject: str, addresses: Sequence[str]) -> list[SObjectRecord]:
         """The records of an sObject that hold any of the addresses, each once, in their order."""
         found = (self._by_address.get((sobject, address), ()) for address in addresses)
         return list(dict.fromkeys(record for records in found for record in records))
 
-    def converted_with_address(self, addresses: Sequence[str]) -> list[SObjectRecord]:
-        """The Contacts of converted Leads that hold any of the addresses, each once."""
-        found = (self._converted_addresses.get(address, ()) for address in addresses)
-        return list(dict.fromkeys(record for records in found for record in records))
-
     def orphaned_leads(self, addresses: Sequence[str]) -> Iterator[SObjectRecord]:
         """The converted Leads with any of the addresses whose Contact is gone."""
         for address in addresses:
-            yield from self._orphaned_leads.get(address, ())
+            for move in self._moved_by_address.get(address, ()):
+                if move.is_converted_lead and isinstance(self._last(move), MovedRecord):
+                    yield SObjectRecord("Lead", None, move.row, dict(move.row), ours=False)
 
     def has_address_of(self, person: Person) -> bool:
         """Whether any record holds an address of the person."""
@@ -139,4 +271,4 @@ class CandidateIndex:
         for address in person.addresses:
             for sobject in ("Contact", "Lead"):
                 yield from self._by_address.get((sobject, address), ())
-            yield from self._converted_addresses.get(address, ())
+            yield from (each.record for each in self.followed_with_address([address]))

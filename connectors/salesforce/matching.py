@@ -11,10 +11,10 @@ from connectors.salesforce.sobject_record import SObjectRecord
 class Match:
     """The record that a person is; None if there is none.
 
-    `matched` says how it was found: `key`, `email` or `converted_lead`. `shared`: an address
-    belongs to another person of the same address book. `converted`: a converted Lead is this
-    person, and its Contact is gone. `keyless`: the record is a Lead, and cannot get the person's
-    key, because a converted Lead holds it.
+    `matched` says how it was found: `key`, `email`, `converted_lead` or `merged`. `shared`: an
+    address belongs to another person of the same address book. `converted`: a converted Lead is
+    this person, and its Contact is gone. `keyless`: the record is a Lead, and cannot get the
+    person's key, because a converted Lead holds it.
     """
 
     record: SObjectRecord | None = None
@@ -28,23 +28,26 @@ class Match:
 def find_match(candidates: CandidateIndex, person: Person) -> Match:
     """The record that a person is. The first of these rules that finds one decides:
 
-    1. The key: on a Contact, on an open Lead, on a converted Lead (which means its Contact).
-    2. Any address: on a Contact, on a converted Lead, on an open Lead. A record that is not
-       `acceptable` is left out.
+    1. The key: on a Contact, on an open Lead, on a converted Lead or a merged record (which means
+       its Contact, or the record that people kept).
+    2. Any address: on a Contact, on a converted Lead or a merged record, on an open Lead. A record
+       that is not `acceptable` is left out.
 
     Of several records at one step `_preference` decides. A record with a key of another address
     book and another name may be another person: it is taken if no later step finds a certain one.
     """
     if holders := candidates.with_key(person.record_key):
         return Match(holders[0], "key")
-    if contact := candidates.converted_with_key(person.record_key):
-        return Match(contact, "converted_lead")
+    if followed := candidates.followed_with_key(person.record_key):
+        return Match(followed.record, followed.matched)
     key_is_taken = candidates.holds_converted_key(person.record_key)
     shared = False
     doubtful: Match | None = None
-    for found, matched in (
+    moved = candidates.followed_with_address(person.addresses)
+    how = {each.record: each.matched for each in moved}
+    for found, step in (
         (candidates.with_address("Contact", person.addresses), "email"),
-        (candidates.converted_with_address(person.addresses), "converted_lead"),
+        ([each.record for each in moved], ""),
         (candidates.with_address("Lead", person.addresses), "email"),
     ):
         accepted = [record for record in found if acceptable(record, person)]
@@ -53,7 +56,7 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
             certain = [record for record in accepted if _is_certain(record, person)]
             record = min(certain or accepted, key=_preference)
             keyless = key_is_taken and record.sobject == "Lead"
-            match = Match(record, matched, ambiguous=len(accepted) > 1, keyless=keyless)
+            match = Match(record, step or how[record], ambiguous=len(accepted) > 1, keyless=keyless)
             if certain:
                 return match
             doubtful = doubtful or match

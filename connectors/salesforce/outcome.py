@@ -43,10 +43,11 @@ class OutcomeStatus(StrEnum):
 class Outcome:
     """What happened to one change.
 
-    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or
-    nothing was looked up. `first` is true when the contact was resolved for the first time, so that
-    it counts for the match rate: as found where `matched` is set, otherwise as created. `reason` is
-    one word of a closed set: why the change was skipped, failed or must be retried.
+    `matched` is key, email, converted_lead, merged or duplicate_rule; None if the record was
+    created or nothing was looked up. `first` is true when the contact was resolved for the first
+    time, so that it counts for the match rate: as found where `matched` is set, otherwise as
+    created. `reason` is one word of a closed set: why the change was skipped, failed or must be
+    retried.
     """
 
     key: str

@@ -254,6 +254,8 @@ class WritePlanner:
         target = someone.target
         if match.converted and target.sobject == "Lead":
             return _skipped(change, SkipReason.CONVERTED_LEAD)
+        if self._candidates.is_deleted(someone.record_key, someone.addresses):
+            return _skipped(change, SkipReason.DELETED_IN_SALESFORCE)
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
         record = SObjectRecord(target.sobject, None, {}, {}, ours=True)

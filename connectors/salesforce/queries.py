@@ -1,6 +1,6 @@
 """Builds the SOQL statements that look up the records of a batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from connectors.salesforce.org_fields import KEY_FIELD
@@ -10,6 +10,8 @@ MAX_LOOKUP_STATEMENT = 95_000  # SOQL takes 100,000 characters
 # A group of contacts takes a statement on Contact and one on Lead. A Composite takes five, and the
 # fifth is for the query of Accounts.
 MAX_GROUPS = 2
+# A record ID names its object by its first three characters.
+ID_PREFIXES = {"Contact": "003", "Lead": "00Q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +27,66 @@ def lookup(
     contact_schema: Schema,
     lead_schema: Schema,
     limit: int = MAX_LOOKUP_STATEMENT,
+    record_ids: Mapping[str, Sequence[str]] | None = None,
 ) -> Lookup:
     """At most four statements of at most `limit` characters for (record key, addresses) pairs.
 
-    Contacts that do not fit are not taken, and have to wait for another lookup.
+    `record_ids`: of some record keys, records that are read by their IDs as well. Contacts that do
+    not fit are not taken, and have to wait for another lookup.
     """
     schemas = (contact_schema, lead_schema)
-    head = max(len(_statement(schema, contact_schema, ("",), ("",))) for schema in schemas)
+    head = max(len(_statement(schema, contact_schema, ("",), ("",), ("",))) for schema in schemas)
     emails = max(len(schema.searched_emails) for schema in schemas)
-    groups: list[tuple[dict[str, None], dict[str, None]]] = [({}, {})]
+    known_ids = record_ids or {}
+    groups: list[tuple[dict[str, None], dict[str, None], dict[str, None]]] = [({}, {}, {})]
     room, taken = limit - head, 0
     for key, addresses in contacts:
         length = len(soql_text(key)) + 1
         length += emails * sum(len(soql_text(address)) + 1 for address in addresses)
+        ids = known_ids.get(key, ())
+        length += sum(len(soql_text(record_id)) + 1 for record_id in ids)
         if length > room:
             if len(groups) == MAX_GROUPS:
                 break
-            groups.append(({}, {}))
+            groups.append(({}, {}, {}))
             room = limit - head
         room -= length
         taken += 1
-        group_keys, group_addresses = groups[-1]
+        group_keys, group_addresses, group_ids = groups[-1]
+        group_ids.update(dict.fromkeys(ids))
         group_keys[soql_text(key)] = None
         group_addresses.update(dict.fromkeys(map(soql_text, addresses)))
     statements = tuple(
-        (schema.sobject, _statement(schema, contact_schema, tuple(keys), tuple(addresses)))
-        for keys, addresses in groups
+        (
+            schema.sobject,
+            _statement(
+                schema, contact_schema, tuple(keys), tuple(addresses), _ids_of(schema.sobject, ids)
+            ),
+        )
+        for keys, addresses, ids in groups
         if keys
         for schema in schemas
     )
     return Lookup(statements, taken)
 
 
+def _ids_of(sobject: str, ids: Iterable[str]) -> tuple[str, ...]:
+    prefix = ID_PREFIXES[sobject]
+    return tuple(soql_text(record_id) for record_id in ids if record_id.startswith(prefix))
+
+
 def _statement(
-    schema: Schema, contact_schema: Schema, keys: tuple[str, ...], addresses: tuple[str, ...]
+    schema: Schema,
+    contact_schema: Schema,
+    keys: tuple[str, ...],
+    addresses: tuple[str, ...],
+    ids: tuple[str, ...],
 ) -> str:
     conditions = [f"{KEY_FIELD} IN ({','.join(keys)})"]
     if addresses:
         conditions += [f"{name} IN ({','.join(addresses)})" for name in schema.searched_emails]
+    if ids:
+        conditions.append(f"Id IN ({','.join(ids)})")
     return _select(schema, contact_schema, " OR ".join(conditions))
 
 
@@ -71,9 +95,34 @@ def by_id(schema: Schema, contact_schema: Schema, ids: Iterable[str]) -> str:
     return _select(schema, contact_schema, f"Id IN ({','.join(map(soql_text, ids))})")
 
 
+def deleted_since(schema: Schema, since: str, limit: int) -> str:
+    """The statement that reads what people deleted since a time (an ISO date-time), oldest first.
+
+    Of deletions only those that carried our key; of merges all, since a record without a key may be
+    one into which another with a key was merged before.
+    """
+    wanted = ("Id", KEY_FIELD, *schema.emails, "MasterRecordId", "SystemModstamp")
+    if schema.sobject == "Lead":
+        wanted += ("ConvertedContactId",)
+    names = [name for name in wanted if name in schema.described.fields]
+    conditions = [f"{KEY_FIELD} != null"]
+    if "MasterRecordId" in names:
+        conditions.append("MasterRecordId != null")
+    return (
+        f"SELECT {', '.join(names)} FROM {schema.sobject} "  # noqa: S608
+        f"WHERE IsDeleted = true AND SystemModstamp >= {since} AND ({' OR '.join(conditions)}) "
+        f"ORDER BY SystemModstamp LIMIT {limit}"
+    )
+
+
 def _select(schema: Schema, contact_schema: Schema, condition: str) -> str:
-    """Of a Lead it also selects the Contact that it was converted to, which saves a second call."""
+    """It also selects the record that people kept in a merge, which saves a second call.
+
+    So it does of a Lead with the Contact that it was converted to.
+    """
     fields = schema.select
+    if "MasterRecordId" in fields:
+        fields += tuple(f"MasterRecord.{name}" for name in schema.select)
     if schema.sobject == "Lead" and "ConvertedContactId" in fields:
         fields += tuple(f"ConvertedContact.{name}" for name in contact_schema.select)
     return f"SELECT {', '.join(fields)} FROM {schema.sobject} WHERE {condition}"  # noqa: S608

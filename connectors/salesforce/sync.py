@@ -22,6 +22,8 @@ from connectors.salesforce.api.composite import write_headers
 from connectors.salesforce.api.errors import Action, RequestRejected
 from connectors.salesforce.candidate_lookup import CandidateFinder, SoughtContact
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
+from connectors.salesforce.deleted_records import DeletedRecords
+from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
@@ -101,13 +103,21 @@ class Sync:
         self._client = client
         self._count = count
         self._metadata = OrgMetadata(client, policy, count, clock)
-        self._finder = CandidateFinder(client, self._metadata, count, planned)
+        self.deleted_records = DeletedRecords()
+        """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
+        self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call. Done by the first `resolve` at the latest."""
         await self._metadata.start(fence)
+
+    async def sweep_deleted(self, read_from: Mapping[str, int], fence: Fence) -> SweepStep:
+        """What people deleted or merged since `read_from`: one step of the daily sweep."""
+        await self._metadata.start(fence)
+        schemas = self._metadata.schemas
+        return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         """What a change locks: the contact's key, its addresses, and its future Account.

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.events import PAGE_MARGIN_SECONDS, Kind, UnreadableRecord, parse_change
 from streams.kafka.records import KafkaRecord
-from streams.reader.outcome_records import parse_outcome
+from streams.reader.outcome_records import OutcomeRecord, parse_outcome
 from streams.reader.records import contact_hash
 
 # So many deletions pass the guard whatever their share: in an address book of five contacts, one
@@ -119,16 +119,24 @@ def guard_error(missing: int, listed: int, max_share: float) -> str:
 
 
 def filled_keys(outcomes: Iterable[KafkaRecord], grants: Collection[str]) -> set[str]:
-    """Keys of the contacts of these grants whose last outcome was `filled`.
+    """Keys of the contacts of these grants whose last outcome may be another one by now.
 
-    Such a contact matched a record of another contact. That contact may have released it since.
+    A contact that was `filled` matched a record of another contact, which may have released it
+    since. One that was skipped because people deleted its record may have been lifted, or its
+    record brought back.
     """
     filled: set[str] = set()
     for record in outcomes:
         key = (record.key or b"").decode(errors="replace")
         if key.partition("/")[0] in grants:
-            (filled.add if parse_outcome(record).outcome == "filled" else filled.discard)(key)
+            (filled.add if _is_offered_again(parse_outcome(record)) else filled.discard)(key)
     return filled
+
+
+def _is_offered_again(last: OutcomeRecord) -> bool:
+    return last.outcome == "filled" or (
+        last.outcome == "skipped" and last.reason == "deleted_in_salesforce"
+    )
 
 
 def living_keys(changes: Iterable[KafkaRecord], grants: Collection[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ An assignment is created when the partition is assigned, and dropped when it is 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -68,7 +68,7 @@ class Assignment:
     active: bool = True
     """False once the partition was revoked or lost."""
     recall: asyncio.Task[None] | None = None
-    """Reads from Kafka what was deleted lately."""
+    """Reads from Kafka what was deleted lately, at Nylas and in Salesforce."""
 
     def took(self, offset: int) -> None:
         """A record was taken from the log."""
@@ -91,10 +91,11 @@ class Assignment:
         """
         if self.tracker.position >= self.catch_up_to or len(self.tracker) >= max_uncommitted:
             self.catch_up_to = 0
-        return self.catch_up_to == 0 and self._deletions_known
+        return self.catch_up_to == 0 and self.recalled
 
     @property
-    def _deletions_known(self) -> bool:
+    def recalled(self) -> bool:
+        """Whether Kafka has said what was deleted."""
         recall = self.recall
         return recall is not None and recall.done() and recall.exception() is None
 
@@ -118,6 +119,7 @@ class CurrentAssignment:
     def __init__(
         self,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
+        load_deleted_records: Callable[[], Awaitable[None]],
         stop: StopRequest,
         metrics: SinkMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -125,6 +127,7 @@ class CurrentAssignment:
         self.assignment: Assignment | None = None
         self._deletions = Deletions()  # what is known stays known when the partition comes back
         self._deleted_before = deleted_before  # blocks; contact keys and versions
+        self._load_deleted_records = load_deleted_records
         self._stop = stop
         self._metrics = metrics
         self._clock = clock
@@ -162,7 +165,7 @@ class CurrentAssignment:
             self.assignment = None
 
     async def _recall_deletions(self, assignment: Assignment) -> None:
-        """Takes over what a predecessor knew of deletions.
+        """Takes over what a predecessor knew of deletions, at Nylas and in Salesforce.
 
         Where Kafka does not say it within DELETIONS_SECONDS, the sink stops.
         """
@@ -171,11 +174,12 @@ class CurrentAssignment:
             try:
                 for key, version in await asyncio.to_thread(self._deleted_before):
                     assignment.deletions.note(key, version)
+                await self._load_deleted_records()
             except (SnapshotStalled, KafkaException) as error:
-                log.warning("could not read recent deletions from Kafka", error=str(error))
+                log.warning("could not read deletions from Kafka", error=str(error))
                 if self._clock() > deadline:
                     self._stop.request(
-                        "Kafka did not say which contacts were deleted lately",
+                        "Kafka did not say which contacts and records were deleted",
                         ExitCode.NO_COORDINATOR,
                     )
                 await asyncio.sleep(DELETIONS_RETRY_SECONDS)

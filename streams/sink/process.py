@@ -20,6 +20,7 @@ from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.fence import WriteFence
 from streams.sink.stage import Sink
@@ -69,7 +70,12 @@ async def _serve(
     ops.start()
     stopping = stop_asked()
     names = topics(kafka)
-    wanted = [names.changes.name, names.outcomes.name, names.dead_letter.name]
+    wanted = [
+        names.changes.name,
+        names.outcomes.name,
+        names.dead_letter.name,
+        names.deleted_records.name,
+    ]
     found = await asyncio.to_thread(
         wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
     )
@@ -90,8 +96,19 @@ async def _serve(
             return recent_deletions(kafka, names)
 
         fence = WriteFence(settings.session_timeout)
+        deleted_log = DeletedRecordsLog(kafka, names)
+        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log)
         sink = Sink(
-            consumer, publisher, org, names, settings, metrics, health, fence, deleted_before
+            consumer,
+            publisher,
+            org,
+            names,
+            settings,
+            metrics,
+            health,
+            fence,
+            deleted_before,
+            keeper=keeper,
         )
         ending = asyncio.create_task(_stop_on(stopping, sink))
         try:

@@ -38,6 +38,10 @@ ATTEMPTS_FOR_SAME_REASON = {
     "duplicate_value": 2,
     # An approval takes a person: seconds are worth a wait, hours are not.
     "entity_is_locked": 4,
+    # The record was deleted or merged between the lookup and the write. The next lookup knows it.
+    # A row that is refused after that as well refers to another record that is gone.
+    "entity_is_deleted": 3,
+    "invalid_cross_reference_key": 4,
 }
 
 

@@ -35,6 +35,7 @@ from streams.sink.batch_runner import Batch, BatchRunner
 from streams.sink.batching import claims_of
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import SinkConsumer
+from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.rebalance import RebalanceListener
@@ -63,8 +64,12 @@ class Sink:
         fence: WriteFence,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
+        keeper: DeletionKeeper | None = None,
     ) -> None:
-        """`deleted_before` blocks: keys and versions of what a predecessor deleted lately."""
+        """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
+
+        `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        """
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -72,7 +77,9 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        self._current = CurrentAssignment(deleted_before, self._stop, metrics, clock)
+        load = keeper.load if keeper is not None else _nothing_to_load
+        self._current = CurrentAssignment(deleted_before, load, self._stop, metrics, clock)
+        self._keeper = keeper
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, clock
         )
@@ -99,17 +106,27 @@ class Sink:
             self._consumer, self._current, self._in_flight, self._breaker, self._health, self._stop
         )
         self._consumer.subscribe(listener)
+        keeping = self._start_keeping()
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
             self._start_batches()
             await self._commit()
             self._report()
+        if keeping is not None:
+            keeping.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._consumer.close()
         self._in_flight.cancel()
         return self._stop.stop
+
+    def _start_keeping(self) -> asyncio.Task[None] | None:
+        if self._keeper is None:
+            return None
+        task = asyncio.create_task(self._keeper.run(self._current, self._consumer.fence))
+        task.add_done_callback(self._stop.request_if_failed)
+        return task
 
     async def _poll(self) -> list[KafkaRecord | EndOfPartition]:
         assignment = self._current.assignment
@@ -173,3 +190,7 @@ class Sink:
         if not stalled or self._breaker.is_open:
             self._health.beat()
         self._metrics.unfinished_rows.set(0 if assignment is None else len(assignment.tracker))
+
+
+async def _nothing_to_load() -> None:
+    pass

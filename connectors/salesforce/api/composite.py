@@ -86,16 +86,18 @@ class QueryPage:
     next_url: str | None  # nextRecordsUrl, absolute path; None on the last page
 
 
-def query_subrequest(soql: str, reference: str) -> Subrequest:
+def query_subrequest(soql: str, reference: str, *, deleted: bool = False) -> Subrequest:
     """A query; the statement is URL-encoded whole, because a raw `+` would become a space.
 
-    Raises ValueError for a statement that is too long.
+    `deleted`: also of records in the recycle bin, those that lost a merge among them. Raises
+    ValueError for a statement that is too long.
     """
     if len(soql) > MAX_STATEMENT:
         raise ValueError(
             f"the SOQL statement has {len(soql)} characters, Salesforce takes {MAX_STATEMENT}"
         )
-    return Subrequest("GET", f"/query?q={quote(soql, safe='', errors='replace')}", reference)
+    resource = "queryAll" if deleted else "query"
+    return Subrequest("GET", f"/{resource}?q={quote(soql, safe='', errors='replace')}", reference)
 
 
 def upsert_subrequest(

@@ -29,7 +29,7 @@ def full_lookup(schemas: Mapping[str, Schema]) -> list[Subrequest]:
     ]
     found = lookup(people, schemas["Contact"], schemas["Lead"])
     return [
-        query_subrequest(statement, f"{sobject}{number}")
+        query_subrequest(statement, f"{sobject}{number}", deleted=True)
         for number, (sobject, statement) in enumerate(found.statements)
     ]
 

@@ -2,6 +2,7 @@
 
 from array import array
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,3 +170,17 @@ def test_the_living_contacts_of_a_grant_are_those_whose_last_change_is_no_deleti
         change("h/a", 2, 7),
     ]
     assert living_keys(changes, {"g", "h"}) == {"g/a": 3, "h/a": 2}
+
+
+def test_a_contact_whose_record_people_deleted_is_offered_again() -> None:
+    def outcome(key: bytes, **value: str) -> KafkaRecord:
+        return KafkaRecord("contacts.outcomes", key, orjson.dumps(value), [])
+
+    deleted = {"outcome": "skipped", "reason": "deleted_in_salesforce"}
+    outcomes = [
+        outcome(b"g/deleted", **deleted),
+        outcome(b"g/lifted", **deleted),
+        outcome(b"g/lifted", outcome="created"),
+        outcome(b"g/role", outcome="skipped", reason="role_address"),
+    ]
+    assert filled_keys(outcomes, {"g"}) == {"g/deleted"}
