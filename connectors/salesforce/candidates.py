@@ -1,11 +1,20 @@
 """The candidate records of a batch, by key and by address: found in the org, or to be created."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.salesforce.org_fields import KEY_FIELD
-from connectors.salesforce.person import Person, grant_of
+from connectors.salesforce.person import Person
 from connectors.salesforce.sobject_record import SObjectRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedRecord:
+    """A living record that another one became; `matched` says how: `converted_lead`."""
+
+    record: SObjectRecord
+    matched: str
 
 
 class CandidateIndex:
@@ -79,8 +88,7 @@ class CandidateIndex:
         Call it after the record's key or addresses changed for the person.
         """
         record.people.update(person.addresses)
-        if person.name:
-            record.joined.add((grant_of(person.record_key), person.name))
+        record.joined.add(person.name)
         self._index(record)
 
     def add(self, record: SObjectRecord) -> None:
@@ -104,39 +112,35 @@ class CandidateIndex:
         """The Contact and the open Lead that hold a record key."""
         return [record for name in ("Contact", "Lead") if (record := self._by_key.get((name, key)))]
 
+    def followed_with_key(self, key: str) -> FollowedRecord | None:
+        """The living record that a converted Lead with this record key became."""
+        contact = self._converted_keys.get(key)
+        return FollowedRecord(contact, "converted_lead") if contact is not None else None
+
     def holds_converted_key(self, key: str) -> bool:
         """Whether a converted Lead holds a record key."""
         return key in self._converted_keys
 
-    def converted_with_key(self, key: str) -> SObjectRecord | None:
-        """The Contact of the converted Lead that holds a record key."""
-        return self._converted_keys.get(key)
+    def with_address(self, addresses: Sequence[str]) -> list[SObjectRecord]:
+        """The records that hold any of the addresses, each once.
 
-    def with_address(self, sobject: str, addresses: Sequence[str]) -> list[SObjectRecord]:
-        """The records of an sObject that hold any of the addresses, each once, in their order."""
-        found = (self._by_address.get((sobject, address), ()) for address in addresses)
+        Also records that stand for a person of this batch with such an address, and have no room
+        for it.
+        """
+        found = (
+            self._by_address.get((sobject, address), ())
+            for address in addresses
+            for sobject in ("Contact", "Lead")
+        )
         return list(dict.fromkeys(record for records in found for record in records))
 
-    def converted_with_address(self, addresses: Sequence[str]) -> list[SObjectRecord]:
-        """The Contacts of converted Leads that hold any of the addresses, each once."""
+    def followed_with_address(self, addresses: Sequence[str]) -> list[FollowedRecord]:
+        """The living records that converted Leads with any of the addresses became, each once."""
         found = (self._converted_addresses.get(address, ()) for address in addresses)
-        return list(dict.fromkeys(record for records in found for record in records))
+        contacts = dict.fromkeys(record for records in found for record in records)
+        return [FollowedRecord(contact, "converted_lead") for contact in contacts]
 
-    def orphaned_leads(self, addresses: Sequence[str]) -> Iterator[SObjectRecord]:
-        """The converted Leads with any of the addresses whose Contact is gone."""
-        for address in addresses:
-            yield from self._orphaned_leads.get(address, ())
-
-    def has_address_of(self, person: Person) -> bool:
-        """Whether any record holds an address of the person."""
-        return any(True for _ in self._sharing_address(person))
-
-    def has_address_and_name_of(self, person: Person) -> bool:
-        """Whether any record holds an address of the person, and the person's name."""
-        return any(person.name in record.names for record in self._sharing_address(person))
-
-    def _sharing_address(self, person: Person) -> Iterator[SObjectRecord]:
-        for address in person.addresses:
-            for sobject in ("Contact", "Lead"):
-                yield from self._by_address.get((sobject, address), ())
-            yield from self._converted_addresses.get(address, ())
+    def orphaned_leads(self, addresses: Sequence[str]) -> list[SObjectRecord]:
+        """The converted Leads with any of the addresses whose Contact is gone, each once."""
+        found = (self._orphaned_leads.get(address, ()) for address in addresses)
+        return list(dict.fromkeys(lead for leads in found for lead in leads))

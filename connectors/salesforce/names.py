@@ -362,7 +362,8 @@ def _compare_part(one: _Words, other: _Words, tolerated: "_Tolerance") -> _Part:
     mine, theirs = _flat(one), _flat(other)
     if _equal_tokens(mine, theirs):
         return _Part.EQUAL
-    if _script(mine) != _script(theirs):
+    scripts = {_script(mine), _script(theirs)} - {""}
+    if len(scripts) > 1:
         return _Part.MISSING  # nothing here can tell Иван from Ivan, or from Peter
     return _Part.TOLERATED if tolerated(mine, theirs) else _Part.DIFFERENT
 

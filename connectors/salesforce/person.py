@@ -1,12 +1,14 @@
 """A changed contact as a person to find in Salesforce: record key, name, addresses and target."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.salesforce.field_paths import clean
 from connectors.salesforce.field_types import cut
+from connectors.salesforce.field_values import is_fallback
+from connectors.salesforce.names import PersonName
 from connectors.salesforce.org_fields import MAX_KEY_LENGTH
 from connectors.salesforce.routing import Addresses, Route
 
@@ -33,17 +35,12 @@ def grant_of(key: str) -> str:
     return key.partition("/")[0]
 
 
-def comparable_name(first: str | None, last: str | None) -> str:
-    """A full name as Salesforce cuts it, without case and repeated blanks."""
-    return " ".join(f"{cut(first or '', 40)} {cut(last or '', 80)}".casefold().split())
-
-
 @dataclass(frozen=True, slots=True)
 class Person:
     """A changed contact with everything by which its record is found or created.
 
-    `found_by` are its addresses, `target` is what it would be created as. `name` is comparable,
-    and empty if the contact has none.
+    `found_by` are its addresses, `target` is what it would be created as. `name` is empty where the
+    contact has none, `company` is its company.
     """
 
     key: str
@@ -52,17 +49,28 @@ class Person:
     found_by: Addresses
     target: Route
     record_key: str
-    name: str
+    name: PersonName
+    company: str | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses that may be used, the primary one first."""
         return self.found_by.usable
 
+    def without(self, addresses: Collection[str]) -> "Person":
+        """The same person with only the other addresses; `target` stays as it is."""
+        kept = tuple(address for address in self.addresses if address not in addresses)
+        return replace(self, found_by=replace(self.found_by, usable=kept))
+
 
 def person(
     key: str, version: int, contact: Mapping[str, Any], found_by: Addresses, target: Route
 ) -> Person:
     """The person of a contact; `key` is the contact key."""
-    name = comparable_name(clean(contact.get("given_name")), clean(contact.get("surname")))
-    return Person(key, version, contact, found_by, target, record_key(key), name)
+    first, last = clean(contact.get("given_name")), clean(contact.get("surname"))
+    if last and not first and is_fallback("LastName", last, found_by.usable):
+        last = None  # some address books make a missing name of the address
+    # as Salesforce cuts them
+    name = PersonName(first and cut(first, 40), last and cut(last, 80))
+    company = clean(contact.get("company_name"))
+    return Person(key, version, contact, found_by, target, record_key(key), name, company)

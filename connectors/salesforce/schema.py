@@ -15,6 +15,7 @@ _COMMON_FIELDS = (
     "CreatedById",
     "CreatedDate",
     "LastModifiedDate",
+    "LastActivityDate",
     "FirstName",
     "LastName",
 )

@@ -210,6 +210,11 @@ def _system(sobject: str) -> list[Field]:
     ]
 
 
+def _last_activity() -> Field:
+    """The due date of the latest task or event; Salesforce computes it."""
+    return Field("LastActivityDate", "Last Activity", "date", createable=False, updateable=False)
+
+
 def _ours() -> list[Field]:
     """The custom fields that the product ships for Contact and Lead."""
     return [
@@ -267,6 +272,7 @@ def _contact() -> list[Field]:
     return [
         *_system("Contact"),
         _reference("AccountId", "Account ID", "Account", "Account"),
+        _last_activity(),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),
         _picklist("Salutation", "Salutation", *_SALUTATIONS),
@@ -290,6 +296,7 @@ def _lead() -> list[Field]:
     fixed: dict[str, Any] = {"createable": False, "updateable": False}
     return [
         *_system("Lead"),
+        _last_activity(),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),
         _picklist("Salutation", "Salutation", *_SALUTATIONS),

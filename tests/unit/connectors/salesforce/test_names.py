@@ -134,6 +134,7 @@ CASES = [
     (CONTRADICTS, "|King", "Ada|Lovelace"),
     (CONTRADICTS, "|Person 1", "|Person 2"),
     (CONTRADICTS, "|Kin 1", "|Person 1"),
+    (CONTRADICTS, "|Typed", "|Person 1"),
     (UNKNOWN, "|", "Ada|Lovelace"),
     (UNKNOWN, "|", "|"),
     (UNKNOWN, "|[not provided]", "Ada|Lovelace"),

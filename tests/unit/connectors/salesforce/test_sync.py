@@ -72,10 +72,12 @@ async def test_a_first_sync_takes_two_calls_for_a_batch() -> None:
 
 async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:
     leads = [
-        {"LastName": "Typed", "Company": "x", "Email": f"P{number}@else.example"}
+        {"LastName": f"PERSON {number}", "Company": "x", "Email": f"P{number}@else.example"}
         for number in range(20)
     ]
-    contacts = [{"LastName": "Typed", "Email": f"p{number}@acme.example"} for number in range(20)]
+    contacts = [
+        {"LastName": f"PERSON {number}", "Email": f"p{number}@acme.example"} for number in range(20)
+    ]
     async with simulated_org({**ACCOUNTS, "leads": leads, "contacts": contacts}) as org:
         changes = [
             person(number, grant=domain, domain=f"{domain}.example")
