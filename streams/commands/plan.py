@@ -19,7 +19,7 @@ from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.org_fields import VERSION_FIELD
-from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
@@ -50,7 +50,8 @@ class PlanEntry:
     record_id: str | None = None
     matched: str | None = None
     reason: str = ""
-    ambiguous: bool = False
+    several_matched: bool = False
+    candidates: tuple[str, ...] = ()
     same_record_as: str | None = None
     fields: dict[str, FieldChange] = field(default_factory=dict)
 
@@ -128,15 +129,13 @@ def plan_entries(plan: WritePlan) -> list[PlanEntry]:
     """
     owners: dict[int, PlannedOutcome] = {}
     for decision in sorted(plan.decisions, key=lambda one: _rank(one.outcome)):
-        if decision.record is not None:
+        if decision.record is not None and decision.outcome.status is not OutcomeStatus.COVERED:
             owners.setdefault(id(decision.record), decision)
     return [_entry(decision, owners.get(id(decision.record))) for decision in plan.decisions]
 
 
 def _rank(outcome: Outcome) -> int:
     """The lower the rank, the more of the record's changes come from this contact."""
-    if outcome.reason == NAME_DIFFERS:
-        return 4
     if outcome.status is OutcomeStatus.FILLED:
         return 3 if outcome.reason else 1
     return {OutcomeStatus.CREATED: 0, OutcomeStatus.UPDATED: 0, OutcomeStatus.RELEASED: 2}.get(
@@ -147,6 +146,10 @@ def _rank(outcome: Outcome) -> int:
 def _entry(decision: PlannedOutcome, owner: PlannedOutcome | None) -> PlanEntry:
     """The entry of a decision; `owner` is the decision whose entry holds the record's fields."""
     outcome, record = decision.outcome, decision.record
+    shared = owner is not None and owner is not decision
+    if outcome.status is OutcomeStatus.COVERED:
+        shared = False  # it is another person's record
+    shared_with = owner.change.key if owner is not None and shared else None
     changed = record.changes if record is not None and owner is decision else {}
     stored = record.stored if record is not None else {}
     return PlanEntry(
@@ -156,8 +159,9 @@ def _entry(decision: PlannedOutcome, owner: PlannedOutcome | None) -> PlanEntry:
         record_id=outcome.record_id,
         matched=outcome.matched,
         reason=outcome.reason,
-        ambiguous=outcome.ambiguous,
-        same_record_as=owner.change.key if owner is not None and owner is not decision else None,
+        several_matched=outcome.several_matched,
+        candidates=outcome.candidates,
+        same_record_as=shared_with,
         fields={
             name: FieldChange(_int_if_whole(stored.get(name)), value)
             for name, value in changed.items()
@@ -202,9 +206,15 @@ def _field_text(values: FieldChange) -> str:
 def _entry_line(entry: PlanEntry) -> str:
     parts = [f"{entry.outcome:<10}{entry.key}"]
     if entry.sobject:
-        parts.append(f"{entry.sobject} {entry.record_id or '(new)'}")
+        covering = "by " if entry.outcome == OutcomeStatus.COVERED else ""
+        parts.append(f"{covering}{entry.sobject} {entry.record_id or '(new)'}")
+    others = [record_id for record_id in entry.candidates if record_id != entry.record_id]
+    if others:
+        parts.append(f"{'also' if entry.record_id else 'between'} {', '.join(others)}")
     if entry.matched:
-        parts.append(f"found by {entry.matched}{', one of several' if entry.ambiguous else ''}")
+        parts.append(
+            f"found by {entry.matched}{', one of several' if entry.several_matched else ''}"
+        )
     if entry.reason:
         parts.append(entry.reason)
     if entry.same_record_as:

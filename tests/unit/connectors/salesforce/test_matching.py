@@ -3,6 +3,8 @@
 An outcome's status is compared as text, as it stands in contacts.outcomes.
 """
 
+from typing import Any
+
 import pytest
 
 from connectors.salesforce.mapping_file import parse_mapping
@@ -310,7 +312,7 @@ def test_records_of_one_person_with_several_spellings_are_not_ambiguous() -> Non
     ],
 )  # fmt: skip
 def test_the_primary_address_alone_counts_where_a_name_is_unknown(
-    record: dict[str, str], contact: dict[str, str], status: str
+    record: dict[str, str], contact: dict[str, Any], status: str
 ) -> None:
     org = PlainOrg()
     org.add("Contact", **record, Email="ada@acme.com")
