@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from nicknames import NickNamer
 
-# Parsed names that are kept: those of a batch of 1,000 contacts with their candidates.
+# Parsed names, and comparisons, that are kept: those of some batches of 1,000 contacts. The same
+# two names are compared several times while a batch is planned.
 MAX_REMEMBERED_NAMES = 16_384
 # Letters of a Latin word from which on `ue` and `u` count as one spelling. Shorter names differ in
 # nothing else: Sue and Su, Joe and Jo.
@@ -56,11 +57,15 @@ def compare_names(
 
     A name that equals one of `companies` says nothing about a person.
     """
-    names = [_parsed(name) for name in (left, right)]
+    return _compare(left, right, tuple(companies))
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_NAMES)
+def _compare(left: PersonName, right: PersonName, companies: tuple[str, ...]) -> NameComparison:
+    one, other = _parsed(left), _parsed(right)
     if companies:
         known = {_parsed(PersonName(last=company)).text for company in companies}
-        names = [_NOBODY if name.text in known else name for name in names]
-    one, other = names
+        one, other = (_NOBODY if name.text in known else name for name in (one, other))
     if not one.words or not other.words:
         same_signs = one is not _NOBODY and one.text == other.text != ""
         return NameComparison.SAME if same_signs else NameComparison.UNKNOWN
@@ -134,6 +139,7 @@ PLACEHOLDERS = frozenset(
      "anonymous", "fnu", "lnu"}
 )  # fmt: skip
 _ALIAS = re.compile(r"[\"“”„«(\[]([^\"“”„«»()\[\]]*)[\"“”»)\]]")
+_SIGNS = re.compile(r"[\W_]+")
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʼʻ`´·"))
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _LETTERS = str.maketrans(
@@ -158,18 +164,24 @@ def _parsed(name: PersonName) -> _ParsedName:
 
 def _folded(text: str | None) -> str:
     """In lower case and one form of Unicode, with accents. A placeholder or an address is blank."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text or "").casefold())
-    plain = " ".join(re.sub(r"[\W_]+", " ", folded).split())
+    text = text or ""
+    if text.isascii():
+        folded = text.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    plain = " ".join(_SIGNS.sub(" ", folded).split())
     return "" if "@" in folded or plain in PLACEHOLDERS else folded.strip()
 
 
 def _without_aliases(first: str, last: str) -> tuple[str, str, tuple[_Token, ...]]:
     """Both fields without what stands in brackets or quotation marks, and those words."""
+    if not _ALIAS.search(first) and not _ALIAS.search(last):
+        return first, last, ()
     aliases: list[_Token] = []
     fields = []
     for field in (first, last):
         kept = _ALIAS.sub(" ", field)
-        if _words(kept):
+        if kept != field and _words(kept):
             aliases += [
                 token for text in _ALIAS.findall(field) for word in _words(text) for token in word
             ]
@@ -206,6 +218,9 @@ def _words(text: str) -> _Words:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
+    if text.isascii() and text.isalnum():
+        yield _Token(text, text)
+        return
     kept = "".join(
         sign if sign.isalnum() or unicodedata.category(sign).startswith("M") else " "
         for sign in text
@@ -287,6 +302,10 @@ def _compare_words(one: _ParsedName, other: _ParsedName) -> NameComparison:
         if bool(one.given) != bool(other.given):
             return NameComparison.UNKNOWN  # a first name and a last name
         return _verdict(_Reading(one.given, one.family), _Reading(other.given, other.family))
+    if one.given and one.family and other.given and other.family:
+        as_written = _verdict(next(_readings(one)), next(_readings(other)))
+        if as_written >= NameComparison.COMPATIBLE:
+            return as_written
     return max(
         (
             _verdict(mine, theirs)

@@ -1,7 +1,7 @@
 """Plans a batch: which contact is which record, in which order they are decided, what changes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
@@ -226,7 +226,7 @@ class WritePlanner:
                     continue
                 decisions.append(decision)
                 if decision.person is not None:  # a person without a record connects nobody
-                    for address in decision.person.addresses:
+                    for address in someone.addresses:
                         for neighbour in neighbours.pop(address, ()):
                             heappush(waiting, neighbour)
         # the batch may have created their own record meanwhile
@@ -269,16 +269,28 @@ class WritePlanner:
         if match.ambiguous:
             return _ambiguous(change, match.ambiguous)
         dropped = match.dropped | self._claimed.get(someone.record_key, frozenset())
-        if dropped:
-            someone = someone.without(dropped)
+        kept = self._without(someone, dropped) if dropped else someone
         if match.record is not None:
-            return self.join(change, someone, match)
-        target = route(someone.found_by, self._accounts) if dropped else someone.target
+            decision = self.join(change, kept, match)
+        else:
+            decision = self._create(change, kept, match)
+        if dropped and decision.person is not None and decision.record is not None:
+            # others of the batch who are this person are found by these addresses too
+            self._candidates.join(decision.record, someone)
+        return decision
+
+    def _without(self, someone: Person, dropped: Collection[str]) -> Person:
+        """The person without addresses of others, which lead to no Account either."""
+        kept = someone.without(dropped)
+        return replace(kept, target=route(kept.found_by, self._accounts))
+
+    def _create(self, change: ContactVersion, someone: Person, match: Match) -> PlannedOutcome:
+        """Decides a person for whom no record was found."""
+        target = someone.target
         if match.converted and target.sobject == "Lead":
             return _skipped(change, SkipReason.CONVERTED_LEAD)
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
-        someone = replace(someone, target=target)
         record = SObjectRecord(target.sobject, None, {}, {}, ours=True)
         self._apply(record, someone, owner=True)
         outcome = Outcome(change.key, OutcomeStatus.CREATED, record.sobject, first=True)

@@ -230,7 +230,7 @@ def test_an_address_of_another_person_is_dropped_and_the_contact_goes_on_with_th
     org = PlainOrg(accounts={"acme.com": ACCOUNT})
     ada = org.add("Contact", FirstName="Ada", LastName="Lovelace", Email="home@acme.com")
     if known:
-        org.add("Lead", FirstName="Bill", LastName="King", Company="x", Email="work@x.example")
+        org.add("Contact", FirstName="Bill", LastName="King", Email="work@x.example")
     before = dict(org.records[ada])
     book = change("g/1", "work@x.example", "home@acme.com", first="William", last="King")
     outcome = org.sync(book)["g/1"]
@@ -239,7 +239,8 @@ def test_an_address_of_another_person_is_dropped_and_the_contact_goes_on_with_th
     (william,) = [record for record in org.people() if record["Id"] != ada]
     assert (william[KEY], william["Email"]) == ("g/1", "work@x.example")
     assert "Nylas_Email_2__c" not in william
-    assert william["sobject"] == "Lead", "the Account of the other person's address is not his"
+    assert william["sobject"] == ("Contact" if known else "Lead")
+    assert "AccountId" not in william, "the Account of the other person's address is not his"
     assert org.sync(book)["g/1"].status == "unchanged"
 
 
@@ -357,6 +358,24 @@ def test_an_address_that_is_another_contacts_primary_one_is_left_to_it_in_one_ba
             ("William", "work@x.example", None),
             ("Ada", "home@x.example", None),
         }
+
+
+def test_two_contacts_that_share_only_another_persons_address_are_one_person_in_one_batch() -> None:
+    batch = [
+        change("g/1", "a1@x.example", "home@x.example", first="Ada", last="Lovelace"),
+        change("h/1", "a2@x.example", "home@x.example", first="Ada", last="Lovelace"),
+        change("g/2", "home@x.example", first="William", last="King"),
+    ]
+    for order in (batch, batch[::-1]):
+        org = PlainOrg()
+        outcomes = org.sync(*order)
+        assert sorted(outcome.status for outcome in outcomes.values()) == [
+            "created",
+            "created",
+            "filled",
+        ]
+        (ada,) = [record for record in org.people() if record["FirstName"] == "Ada"]
+        assert (ada["Email"], ada["Nylas_Email_2__c"]) == ("a1@x.example", "a2@x.example")
 
 
 def test_no_two_names_join_a_nameless_record_in_one_batch() -> None:

@@ -295,8 +295,8 @@ def test_the_order_of_a_batch_decides_nothing_and_no_two_people_are_merged(
 ) -> None:
     def result(changes: list[ContactVersion]) -> tuple[object, ...]:
         org = PlainOrg()
-        for sobject, name, emails in records:
-            first, _, last = name.partition(" ")
+        for sobject, known, emails in records:
+            first, _, last = known.partition(" ")
             fields = dict(zip(EMAILS, emails, strict=False))
             org.add(sobject, FirstName=first, LastName=last or first, Company="x", **fields)
         outcomes = org.sync(*changes)
