@@ -170,7 +170,7 @@ class ReaderMetrics:
         self.reoffered = _counter(
             registry,
             "reader_reoffered",
-            "Contacts sent to the sink again: they had only filled a record that is now released.",
+            "Contacts sent to the sink again: they have no record of their own, and may get one now.",
         )
         self.grant_events = _counter(
             registry,

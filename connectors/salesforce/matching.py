@@ -86,6 +86,7 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
         if candidate.living
         and candidate.name is NameComparison.CONTRADICTS
         and candidate.record is not match.record
+        and candidate.record.key != person.record_key
     ]
     if match.record is None and not match.ambiguous and not match.covered_by:
         primary = person.found_by.primary
@@ -206,7 +207,7 @@ def _find_by_name(candidates: CandidateIndex, person: Person, found: Sequence[_C
     return Match(
         chosen.record,
         chosen.matched,
-        several=len(fitting) > 1,
+        several=len(equals) > 1,
         keyless=key_is_taken and chosen.record.sobject == "Lead",
     )
 

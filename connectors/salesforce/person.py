@@ -12,6 +12,9 @@ from connectors.salesforce.names import PersonName
 from connectors.salesforce.org_fields import MAX_KEY_LENGTH
 from connectors.salesforce.routing import Addresses, Route
 
+# Characters of FirstName and LastName of a Contact and of a Lead.
+MAX_FIRST_NAME, MAX_LAST_NAME = 40, 80
+
 
 def record_key(key: str) -> str:
     """The contact key as KEY_FIELD can hold it.
@@ -67,10 +70,23 @@ def person(
     key: str, version: int, contact: Mapping[str, Any], found_by: Addresses, target: Route
 ) -> Person:
     """The person of a contact; `key` is the contact key."""
-    first, last = clean(contact.get("given_name")), clean(contact.get("surname"))
-    if last and not first and is_fallback("LastName", last, found_by.usable):
-        last = None  # some address books make a missing name of the address
-    # as Salesforce cuts them
-    name = PersonName(first and cut(first, 40), last and cut(last, 80))
+    name = _name(contact, found_by.usable)
     company = clean(contact.get("company_name"))
     return Person(key, version, contact, found_by, target, record_key(key), name, company)
+
+
+def _name(contact: Mapping[str, Any], usable: tuple[str, ...]) -> PersonName:
+    """The name by which the contact is compared, cut as Salesforce cuts it.
+
+    A nickname in the contact is another first name. A suffix tells a father from his son.
+    """
+    first, last = clean(contact.get("given_name")), clean(contact.get("surname"))
+    if last and not first and is_fallback("LastName", last, usable):
+        last = None  # some address books make a missing name of the address
+    first, last = first and cut(first, MAX_FIRST_NAME), last and cut(last, MAX_LAST_NAME)
+    nickname, suffix = clean(contact.get("nickname")), clean(contact.get("suffix"))
+    if first and nickname:
+        first = f"{first} ({nickname})"
+    if last and suffix:
+        last = f"{last} {suffix}"
+    return PersonName(first, last)
