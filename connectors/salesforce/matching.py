@@ -6,7 +6,7 @@ from enum import IntEnum
 from itertools import combinations
 
 from connectors.salesforce.candidates import CandidateIndex
-from connectors.salesforce.names import NameComparison, compare_names
+from connectors.salesforce.names import NameComparison, compare_names, is_full_name
 from connectors.salesforce.person import Person
 from connectors.salesforce.sobject_record import SObjectRecord
 
@@ -127,17 +127,18 @@ def covers(record: SObjectRecord, person: Person) -> bool:
 def compare_person(record: SObjectRecord, person: Person) -> NameComparison:
     """Compares the names of a record and of a person.
 
-    A record that stands for somebody else of this batch is that person, unless its name is the
-    person's own.
+    Where the record has no full name, those for whom it stands in this batch say more.
     """
     companies = [company for company in (person.company, record.company) if company]
     own = compare_names(person.name, record.name, companies)
-    if own is not NameComparison.SAME and any(
-        compare_names(person.name, name, companies) is NameComparison.CONTRADICTS
+    if own in {NameComparison.SAME, NameComparison.CONTRADICTS} or is_full_name(record.name):
+        return own
+    others = {
+        compare_names(person.name, name, companies)
         for name in record.joined
-    ):
-        return NameComparison.CONTRADICTS
-    return own
+        if own is NameComparison.UNKNOWN or is_full_name(name)
+    }
+    return NameComparison.CONTRADICTS if NameComparison.CONTRADICTS in others else own
 
 
 def _candidates(candidates: CandidateIndex, person: Person) -> Iterator[_Candidate]:

@@ -378,6 +378,34 @@ def test_two_contacts_that_share_only_another_persons_address_are_one_person_in_
         assert (ada["Email"], ada["Nylas_Email_2__c"]) == ("a1@x.example", "a2@x.example")
 
 
+def test_several_spellings_of_one_name_take_one_record_in_one_batch() -> None:
+    org = PlainOrg()
+    robert = org.add("Contact", FirstName="Robert", LastName="Smith", Email="rob@x.example")
+    outcomes = org.sync(
+        *(
+            change(f"{book}/1", "rob@x.example", first=first, last="Smith")
+            for book, first in (("a", "R."), ("b", "Bob"), ("c", "Robert"))
+        )
+    )
+    assert {outcome.record_id for outcome in outcomes.values()} == {robert}
+    assert only(org)[KEY] == "c/1", "the full name fits best"
+
+
+def test_no_two_full_names_join_a_record_with_an_initial_in_one_batch() -> None:
+    org = PlainOrg()
+    org.add("Contact", FirstName="J.", LastName="Smith", Email="home@x.example")
+    outcomes = org.sync(
+        change("a/1", "home@x.example", first="John", last="Smith"),
+        change("b/1", "home@x.example", first="Jane", last="Smith"),
+        change("c/1", "home@x.example", first="J.", last="Smith", title="x"),
+    )
+    assert [outcomes[key].status for key in ("a/1", "b/1", "c/1")] == [
+        "filled",
+        "covered",
+        "updated",
+    ]
+
+
 def test_no_two_names_join_a_nameless_record_in_one_batch() -> None:
     org = PlainOrg(Policy(mapping=parse_mapping("[lead]\nFirstName = false\nLastName = false")))
     lead = org.add(
