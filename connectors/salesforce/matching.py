@@ -70,9 +70,10 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
        `_preference` decides between equals. Records with only compatible names that contradict each
        other are `ambiguous`.
 
-    A record whose name contradicts the person's is never taken. Its addresses are the other
-    person's: none of them is written for this one. If it holds the primary address, and nothing was
-    found, it covers the person.
+    A record whose name contradicts the person's is never taken, and neither is one of an unknown
+    name that holds only a further address. Their addresses are another person's, as far as anybody
+    knows: none of them is written for this one. If a record of another name holds the primary
+    address, and nothing was found, it covers the person.
 
     A record that has no key, or the key of another contact, is neither preferred nor avoided: the
     record that people work with is the one to keep current, and both contacts of a person take the
@@ -84,12 +85,13 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
         candidate.record
         for candidate in found
         if candidate.living
-        and candidate.name is NameComparison.CONTRADICTS
+        and candidate.tier is None
         and candidate.record is not match.record
         and candidate.record.key != person.record_key
     ]
     if match.record is None and not match.ambiguous and not match.covered_by:
         primary = person.found_by.primary
+        # one whose name is unknown would have been found by the primary address
         covering = [record for record in others if primary in record.addresses]
         if covering:
             return Match(covered_by=tuple(sorted(covering, key=_preference)))

@@ -73,6 +73,11 @@ def _compare(left: PersonName, right: PersonName, companies: tuple[str, ...]) ->
     return min(found, _compare_generations(one.generation, other.generation))
 
 
+def is_known(name: PersonName) -> bool:
+    """Whether any part of the name is known."""
+    return bool(_parsed(name).words)
+
+
 def is_full_name(name: PersonName) -> bool:
     """Whether both parts are known, and the first name is more than initials."""
     parsed = _parsed(name)
@@ -135,7 +140,7 @@ GENERATIONS = {
 }  # fmt: skip
 # What people type where they know no name; FNU and LNU are used by US authorities.
 PLACEHOLDERS = frozenset(
-    {"unknown", "na", "n a", "none", "null", "tbd", "no name", "noname", "not provided",
+    {"unknown", "n a", "none", "null", "tbd", "no name", "noname", "not provided",
      "anonymous", "fnu", "lnu"}
 )  # fmt: skip
 _ALIAS = re.compile(r"[\"“”„«(\[]([^\"“”„«»()\[\]]*)[\"“”»)\]]")
@@ -478,13 +483,17 @@ def _initials_of(one: _Tokens, other: _Tokens) -> bool:
 def _same_family(one: _Tokens, other: _Tokens) -> bool:
     """Whether two different last names may be one: a part of a compound, an initial, a `van`."""
     mine, theirs = _significant(one), _significant(other)
-    short, long = sorted((mine, theirs), key=len)
-    if all(any(_spelt_alike(name, part) for part in long) for name in short):
+    within, contains = _is_part(mine, theirs), _is_part(theirs, mine)
+    if (within and contains) or ((within or contains) and len(mine) != len(theirs)):
         return True
     return any(
         len(initial) == 1 and any(_is_initial(initial[0], name[0]) for name in (full, kept))
         for initial, full, kept in ((one, other, theirs), (other, one, mine))
     )
+
+
+def _is_part(one: _Tokens, other: _Tokens) -> bool:
+    return all(any(_spelt_alike(name, part) for part in other) for name in one)
 
 
 def _significant(tokens: _Tokens) -> _Tokens:

@@ -11,7 +11,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
-from connectors.salesforce.names import is_full_name
+from connectors.salesforce.names import is_full_name, is_known
 from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
@@ -188,7 +188,14 @@ class WritePlanner:
             else:
                 others.append((change, someone))
         others.sort(key=lambda one: self._order(one[1]))
-        return [*decisions, *self._plan_connected(others)]
+        # one without a name says less than any other, and is found by its primary address alone
+        named = [sought for sought in others if is_known(sought[1].name)]
+        nameless = [sought for sought in others if not is_known(sought[1].name)]
+        return [
+            *decisions,
+            *self._plan_connected(named),
+            *self._plan_connected(nameless),
+        ]
 
     def _order(self, someone: Person) -> tuple[bool, tuple[int, int], bool, str]:
         """Who is decided first: whoever fits a record best, then full names, then by key.

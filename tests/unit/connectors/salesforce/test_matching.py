@@ -378,6 +378,24 @@ def test_two_contacts_that_share_only_another_persons_address_are_one_person_in_
         assert (ada["Email"], ada["Nylas_Email_2__c"]) == ("a1@x.example", "a2@x.example")
 
 
+def test_a_contact_without_a_name_comes_last_and_gets_no_further_address_of_a_record() -> None:
+    org = PlainOrg()
+    outcomes = org.sync(
+        change("a/0", "p1@x.example", last="Lovelace"),
+        change("b/0", "p0@x.example", "p1@x.example"),
+        change("a/1", "p0@x.example", last="Lovelace"),
+        change("b/1", "p2@x.example", "p1@x.example"),
+    )
+    assert [outcomes[key].status for key in ("a/0", "a/1", "b/0", "b/1")] == [
+        "created",
+        "created",
+        "filled",
+        "created",
+    ]
+    held = [record[name] for record in org.people() for name in EMAILS if record.get(name)]
+    assert sorted(held) == ["p0@x.example", "p1@x.example", "p2@x.example"]
+
+
 def test_several_spellings_of_one_name_take_one_record_in_one_batch() -> None:
     org = PlainOrg()
     robert = org.add("Contact", FirstName="Robert", LastName="Smith", Email="rob@x.example")

@@ -135,6 +135,7 @@ CASES = [
     (CONTRADICTS, "|Person 1", "|Person 2"),
     (CONTRADICTS, "|Kin 1", "|Person 1"),
     (CONTRADICTS, "|Typed", "|Person 1"),
+    (CONTRADICTS, "|J J Ada", "|J J J"),
     (UNKNOWN, "|", "Ada|Lovelace"),
     (UNKNOWN, "|", "|"),
     (UNKNOWN, "|[not provided]", "Ada|Lovelace"),
