@@ -205,6 +205,22 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@_JSON
+def review(*, as_json: bool) -> None:
+    """Lists the contacts about which a person has to decide.
+
+    A covered contact has its primary address on the record of another person. An ambiguous one has
+    a name that fits several people. contactstream writes nothing for either.
+
+    Each is listed with its contact key (grant_id/contact_id), the IDs of the records, and the time
+    since when it waits. Names and addresses are not printed.
+    """
+    from streams.commands.review import run
+
+    run(_load(settings.KafkaSettings), as_json=as_json)
+
+
+@main.command()
 @click.argument("file", type=click.File())
 @click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
 def suppress(*, file: TextIO, dry_run: bool) -> None:
@@ -340,8 +356,9 @@ def reconcile(
 ) -> None:
     """Has the reader compare address books with what was synced.
 
-    It publishes what changed, deletes what is missing, and offers contacts again that had only
-    filled blanks in another contact's record.
+    It publishes what changed, deletes what is missing, and offers contacts again that have no
+    record of their own: those that filled another contact's record, and those that
+    `contactstream review` lists.
     """
     from streams.commands.runs import start_run
     from streams.runs import RunKind

@@ -47,7 +47,10 @@ NOTIFICATIONS = (
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
-OUTCOMES = ("created", "updated", "filled", "unchanged", "stale", "skipped", "released", "failed")
+OUTCOMES = (
+    "created", "updated", "filled", "unchanged", "covered", "ambiguous",
+    "stale", "skipped", "released", "failed",
+)  # fmt: skip
 CALLS = (
     "token", "describe", "limits", "query",
     "composite_start", "composite_query", "composite_write",
@@ -167,7 +170,7 @@ class ReaderMetrics:
         self.reoffered = _counter(
             registry,
             "reader_reoffered",
-            "Contacts sent to the sink again: they had only filled a record that is now released.",
+            "Contacts sent to the sink again: they have no record of their own and may get one now.",
         )
         self.grant_events = _counter(
             registry,
@@ -242,7 +245,8 @@ class DedupeMetrics:
 class SinkMetrics:
     """Metrics of the sink: rows by outcome, calls to Salesforce, latency and pauses.
 
-    Match rate: first_resolutions{result="found"} over all of first_resolutions. Error rate:
+    Match rate: first_resolutions{result="found"} over all of first_resolutions. Contacts that are
+    covered or ambiguous are neither found nor created: rows counts them. Error rate:
     rows{outcome="failed"} over all of rows.
     """
 
@@ -274,8 +278,10 @@ class SinkMetrics:
             "Contacts looked up for the first time; the match rate is found / (found + created).",
             result=("found", "created"),
         )
-        self.ambiguous = _counter(
-            registry, "sink_ambiguous", "Contacts that match several records."
+        self.several_matched = _counter(
+            registry,
+            "sink_several_matched",
+            "Contacts that several records match equally well; one of these was chosen.",
         )
         self.warnings = Counter(
             "contactstream_sink_warnings",

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from connectors.salesforce.api.errors import Action, DuplicateMatch
 from connectors.salesforce.candidates import CandidateIndex
-from connectors.salesforce.matching import Match, acceptable
+from connectors.salesforce.matching import Match, accepts, covers
+from connectors.salesforce.outcome import next_batch
 from connectors.salesforce.outcome_mapping import WriteReport, report_member, report_rows
-from connectors.salesforce.planner import PlannedOutcome, WritePlanner
+from connectors.salesforce.planner import PlannedOutcome, WritePlanner, covered
 from connectors.salesforce.writer import WrittenRow
 
 
@@ -33,8 +34,9 @@ def plan_adoptions(
 ) -> tuple[list[PlannedOutcome], WriteReport]:
     """The contacts that take a named record over, and the report about those that cannot.
 
-    A contact takes the record over if the two share an address and the record accepts it.
-    `candidates` holds the named records and is the index of `planner`.
+    A contact takes the record over if it is the contact by name and address. It is covered if the
+    record is another person's, and has the contact's primary address. `candidates` holds the named
+    records and is the index of `planner`.
     """
     adopted: list[PlannedOutcome] = []
     report = WriteReport()
@@ -45,9 +47,13 @@ def plan_adoptions(
             continue
         members: list[PlannedOutcome] = row.row.tag
         for member in members:
-            if member.person is None or not acceptable(record, member.person):
-                report.add(report_member(row, member))
-            else:
+            if member.person is None:  # covered by a record that is not created after all
+                report.add(WriteReport([next_batch(member.change)]))
+            elif accepts(record, member.person):
                 match = Match(record, "duplicate_rule")
                 adopted.append(planner.join(member.change, member.person, match))
+            elif covers(record, member.person):
+                adopted.append(covered(member.change, [record]))
+            else:
+                report.add(report_member(row, member))
     return adopted, report

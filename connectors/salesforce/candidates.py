@@ -7,7 +7,7 @@ from typing import Any
 
 from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.moved_records import MovedRecord, remembered_move, row_move
-from connectors.salesforce.person import Person, grant_of
+from connectors.salesforce.person import Person
 from connectors.salesforce.sobject_record import SObjectRecord
 
 # Merges and conversions that are followed one after the other. Each takes a person who merges what
@@ -178,8 +178,7 @@ class CandidateIndex:
         Call it after the record's key or addresses changed for the person.
         """
         record.people.update(person.addresses)
-        if person.name:
-            record.joined.add((grant_of(person.record_key), person.name))
+        record.joined.add(person.name)
         self._index(record)
 
     def add(self, record: SObjectRecord) -> None:
@@ -247,9 +246,17 @@ class CandidateIndex:
             for each in (move, last)
         )
 
-    def with_address(self, sobject: str, addresses: Sequence[str]) -> list[SObjectRecord]:
-        """The records of an sObject that hold any of the addresses, each once, in their order."""
-        found = (self._by_address.get((sobject, address), ()) for address in addresses)
+    def with_address(self, addresses: Sequence[str]) -> list[SObjectRecord]:
+        """The records that hold any of the addresses, each once.
+
+        Also records that stand for a person of this batch with such an address, and have no room
+        for it.
+        """
+        found = (
+            self._by_address.get((sobject, address), ())
+            for address in addresses
+            for sobject in ("Contact", "Lead")
+        )
         return list(dict.fromkeys(record for records in found for record in records))
 
     def orphaned_leads(self, addresses: Sequence[str]) -> Iterator[SObjectRecord]:
@@ -258,17 +265,3 @@ class CandidateIndex:
             for move in self._moved_by_address.get(address, ()):
                 if move.is_converted_lead and isinstance(self._last(move), MovedRecord):
                     yield SObjectRecord("Lead", None, move.row, dict(move.row), ours=False)
-
-    def has_address_of(self, person: Person) -> bool:
-        """Whether any record holds an address of the person."""
-        return any(True for _ in self._sharing_address(person))
-
-    def has_address_and_name_of(self, person: Person) -> bool:
-        """Whether any record holds an address of the person, and the person's name."""
-        return any(person.name in record.names for record in self._sharing_address(person))
-
-    def _sharing_address(self, person: Person) -> Iterator[SObjectRecord]:
-        for address in person.addresses:
-            for sobject in ("Contact", "Lead"):
-                yield from self._by_address.get((sobject, address), ())
-            yield from (each.record for each in self.followed_with_address([address]))

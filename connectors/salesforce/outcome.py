@@ -29,6 +29,10 @@ class OutcomeStatus(StrEnum):
     # the record belongs to another contact's key: only blanks were filled, perhaps none
     FILLED = "filled"
     UNCHANGED = "unchanged"
+    # a record with another person's name holds the contact's primary address: nothing was written
+    COVERED = "covered"
+    # records of several people may be the contact: none was written, and none was created
+    AMBIGUOUS = "ambiguous"
     # the org holds a newer version
     STALE = "stale"
     SKIPPED = "skipped"
@@ -43,11 +47,12 @@ class OutcomeStatus(StrEnum):
 class Outcome:
     """What happened to one change.
 
-    `matched` is key, email, converted_lead, merged or duplicate_rule; None if the record was
-    created or nothing was looked up. `first` is true when the contact was resolved for the first
-    time, so that it counts for the match rate: as found where `matched` is set, otherwise as
-    created. `reason` is one word of a closed set: why the change was skipped, failed or must be
-    retried.
+    `record_id` of a covered contact is the record that holds its primary address. `candidates` are
+    the IDs of all records between which a person has to decide, for a covered or ambiguous contact.
+    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or
+    nothing was looked up. `first` is true when the contact was resolved for the first time, so that
+    it counts for the match rate: as found where `matched` is set, otherwise as created. `reason` is
+    one word of a closed set: why the change was skipped, failed or must be retried.
     """
 
     key: str
@@ -58,14 +63,10 @@ class Outcome:
     first: bool = False
     reason: str = ""
     errors: tuple[RowError, ...] = ()
-    ambiguous: bool = False
+    several_matched: bool = False
+    """Several records matched equally well, and one of them was chosen."""
+    candidates: tuple[str, ...] = ()
 
-
-NAME_DIFFERS = "name_differs"
-"""Reason of a FILLED that filled nothing.
-
-The record belongs to another contact's key, and has another name.
-"""
 
 NEXT_BATCH = "next_batch"
 """Reason of a RETRY that is no failed attempt.

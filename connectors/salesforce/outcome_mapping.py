@@ -89,6 +89,8 @@ def _failed_status(action: Action) -> OutcomeStatus:
 
 def _done(member: PlannedOutcome, written: WrittenRow) -> Outcome:
     outcome = replace(member.outcome, record_id=written.result.id)
+    if outcome.status is OutcomeStatus.COVERED and not outcome.candidates and outcome.record_id:
+        return replace(outcome, candidates=(outcome.record_id,))
     if outcome.status is OutcomeStatus.CREATED and written.result.created is False:
         # the key was there already, written by an earlier call whose answer was lost
         return replace(outcome, status=OutcomeStatus.UPDATED, matched="key", first=False)

@@ -1,14 +1,19 @@
 """A changed contact as a person to find in Salesforce: record key, name, addresses and target."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.salesforce.field_paths import clean
 from connectors.salesforce.field_types import cut
+from connectors.salesforce.field_values import is_fallback
+from connectors.salesforce.names import PersonName
 from connectors.salesforce.org_fields import MAX_KEY_LENGTH
 from connectors.salesforce.routing import Addresses, Route
+
+# Characters of FirstName and LastName of a Contact and of a Lead.
+MAX_FIRST_NAME, MAX_LAST_NAME = 40, 80
 
 
 def record_key(key: str) -> str:
@@ -33,17 +38,12 @@ def grant_of(key: str) -> str:
     return key.partition("/")[0]
 
 
-def comparable_name(first: str | None, last: str | None) -> str:
-    """A full name as Salesforce cuts it, without case and repeated blanks."""
-    return " ".join(f"{cut(first or '', 40)} {cut(last or '', 80)}".casefold().split())
-
-
 @dataclass(frozen=True, slots=True)
 class Person:
     """A changed contact with everything by which its record is found or created.
 
-    `found_by` are its addresses, `target` is what it would be created as. `name` is comparable,
-    and empty if the contact has none.
+    `found_by` are its addresses, `target` is what it would be created as. `name` is empty where the
+    contact has none, `company` is its company.
     """
 
     key: str
@@ -52,17 +52,41 @@ class Person:
     found_by: Addresses
     target: Route
     record_key: str
-    name: str
+    name: PersonName
+    company: str | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses that may be used, the primary one first."""
         return self.found_by.usable
 
+    def without(self, addresses: Collection[str]) -> "Person":
+        """The same person with only the other addresses; `target` stays as it is."""
+        kept = tuple(address for address in self.addresses if address not in addresses)
+        return replace(self, found_by=replace(self.found_by, usable=kept))
+
 
 def person(
     key: str, version: int, contact: Mapping[str, Any], found_by: Addresses, target: Route
 ) -> Person:
     """The person of a contact; `key` is the contact key."""
-    name = comparable_name(clean(contact.get("given_name")), clean(contact.get("surname")))
-    return Person(key, version, contact, found_by, target, record_key(key), name)
+    name = _name(contact, found_by.usable)
+    company = clean(contact.get("company_name"))
+    return Person(key, version, contact, found_by, target, record_key(key), name, company)
+
+
+def _name(contact: Mapping[str, Any], usable: tuple[str, ...]) -> PersonName:
+    """The name by which the contact is compared, cut as Salesforce cuts it.
+
+    A nickname in the contact is another first name. A suffix tells a father from his son.
+    """
+    first, last = clean(contact.get("given_name")), clean(contact.get("surname"))
+    if last and not first and is_fallback("LastName", last, usable):
+        last = None  # some address books make a missing name of the address
+    first, last = first and cut(first, MAX_FIRST_NAME), last and cut(last, MAX_LAST_NAME)
+    nickname, suffix = clean(contact.get("nickname")), clean(contact.get("suffix"))
+    if first and nickname:
+        first = f"{first} ({nickname})"
+    if last and suffix:
+        last = f"{last} {suffix}"
+    return PersonName(first, last)

@@ -1,22 +1,25 @@
 """Plans a batch: which contact is which record, in which order they are decided, what changes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.matching import Match, find_match
+from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
+from connectors.salesforce.names import is_full_name, is_known
 from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
-from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import admit, may_create, route
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.shared_addresses import claimed_addresses
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -29,8 +32,9 @@ SoughtPerson = tuple[ContactVersion, Person]
 class PlannedOutcome:
     """The outcome of a change if the row of its record is written.
 
-    `record` is None if nothing is written for the change. `person` is set where the record stands
-    for a person, and not for a deletion.
+    `record` is None if nothing depends on a record; that of a covered contact is the record that
+    covers it. `person` is set where the record stands for the person: not for a deletion, and not
+    for a covered contact.
     """
 
     change: ContactVersion
@@ -151,12 +155,16 @@ class WritePlanner:
         candidates: CandidateIndex,
         schemas: Mapping[str, Schema],
         policy: Policy,
+        accounts: AccountDirectory,
         count: CountCallback,
     ) -> None:
         self._candidates = candidates
         self._schemas = schemas
         self._policy = policy
+        self._accounts = accounts
         self._count = count
+        # by record key: further addresses that are the primary ones of other people of the batch
+        self._claimed: Mapping[str, frozenset[str]] = {}
 
     def plan(
         self, people: Sequence[SoughtPerson], deleted: Iterable[ContactVersion]
@@ -165,20 +173,42 @@ class WritePlanner:
 
         1. Deletions, so that a released record can be taken over.
         2. Contacts whose key a record holds, so that others only fill what they leave blank.
-        3. Contacts that share an address with a record that exists, or that this plan creates.
-        4. All others.
+        3. The others, those first that fit best to a record of the org. Each is followed by those
+           who share an address with it.
 
-        So people who are connected by their addresses end in one record, in whatever order they
-        came.
+        So people who are connected by their addresses end in one record. The order in which the
+        batch came decides nothing.
         """
         decisions = [decision for change in deleted for decision in self._delete(change)]
+        self._claimed = claimed_addresses([someone for _, someone in people])
         others: list[SoughtPerson] = []
-        for change, someone in people:
+        for change, someone in sorted(people, key=lambda one: one[1].record_key):
             if self._candidates.with_key(someone.record_key):
                 decisions.append(self.decide(change, someone))
             else:
                 others.append((change, someone))
-        return [*decisions, *self._plan_connected(others)]
+        others.sort(key=lambda one: self._order(one[1]))
+        # one without a name says less than any other, and is found by its primary address alone
+        named = [sought for sought in others if is_known(sought[1].name)]
+        nameless = [sought for sought in others if not is_known(sought[1].name)]
+        return [
+            *decisions,
+            *self._plan_connected(named),
+            *self._plan_connected(nameless),
+        ]
+
+    def _order(self, someone: Person) -> tuple[bool, tuple[int, int], bool, str]:
+        """Who is decided first: whoever fits a record best, then full names, then by key.
+
+        Of those who fit no record, one with a full name creates it, and others fill it.
+        """
+        key = someone.record_key
+        return (
+            self._candidates.followed_with_key(key) is None,
+            best_tier(self._candidates, someone),
+            not is_full_name(someone.name),
+            key,
+        )
 
     def _plan_connected(self, people: Sequence[SoughtPerson]) -> list[PlannedOutcome]:
         """Decides people so that each is followed by those who share an address with it."""
@@ -187,33 +217,27 @@ class WritePlanner:
             for address in someone.addresses:
                 neighbours[address].append(place)
         decisions: list[PlannedOutcome] = []
+        covered_at_first: list[SoughtPerson] = []
         seen: set[int] = set()
-        for start in self._starting_places(people):
+        for start in range(len(people)):
             waiting = [start]
             while waiting:
-                place = waiting.pop()
+                place = heappop(waiting)
                 if place in seen:
                     continue
                 seen.add(place)
                 change, someone = people[place]
                 decision = self.decide(change, someone)
+                if decision.outcome.status is OutcomeStatus.COVERED:
+                    covered_at_first.append((change, someone))
+                    continue
                 decisions.append(decision)
-                if _joins(decision):  # a person without a record connects nobody
+                if decision.person is not None:  # a person without a record connects nobody
                     for address in someone.addresses:
-                        waiting.extend(neighbours.pop(address, ()))
-        return decisions
-
-    def _starting_places(self, people: Sequence[SoughtPerson]) -> Iterator[int]:
-        """The places of people with a record before all places."""
-        known = [
-            place
-            for place, (_, someone) in enumerate(people)
-            if self._candidates.has_address_of(someone)
-        ]
-        # of a family on one mailbox, the person whose name the record has comes before the others
-        known.sort(key=lambda place: not self._candidates.has_address_and_name_of(people[place][1]))
-        yield from known
-        yield from range(len(people))
+                        for neighbour in neighbours.pop(address, ()):
+                            heappush(waiting, neighbour)
+        # the batch may have created their own record meanwhile
+        return [*decisions, *(self.decide(*sought) for sought in covered_at_first)]
 
     def _delete(self, change: ContactVersion) -> list[PlannedOutcome]:
         """One decision, or two where a Contact and a Lead hold the key."""
@@ -247,10 +271,28 @@ class WritePlanner:
     def decide(self, change: ContactVersion, someone: Person) -> PlannedOutcome:
         """Decides one person; the `fields` of its record change with it."""
         match = find_match(self._candidates, someone)
+        if match.covered_by:
+            return covered(change, match.covered_by)
+        if match.ambiguous:
+            return _ambiguous(change, match.ambiguous)
+        dropped = match.dropped | self._claimed.get(someone.record_key, frozenset())
+        kept = self._without(someone, dropped) if dropped else someone
         if match.record is not None:
-            return self.join(change, someone, match)
-        if match.shared:
-            return _skipped(change, SkipReason.SHARED_ADDRESS)
+            decision = self.join(change, kept, match)
+        else:
+            decision = self._create(change, kept, match)
+        if dropped and decision.person is not None and decision.record is not None:
+            # others of the batch who are this person are found by these addresses too
+            self._candidates.join(decision.record, someone)
+        return decision
+
+    def _without(self, someone: Person, dropped: Collection[str]) -> Person:
+        """The person without addresses of others, which lead to no Account either."""
+        kept = someone.without(dropped)
+        return replace(kept, target=route(kept.found_by, self._accounts))
+
+    def _create(self, change: ContactVersion, someone: Person, match: Match) -> PlannedOutcome:
+        """Decides a person for whom no record was found."""
         target = someone.target
         if match.converted and target.sobject == "Lead":
             return _skipped(change, SkipReason.CONVERTED_LEAD)
@@ -268,8 +310,8 @@ class WritePlanner:
         record = match.record
         if record is None:
             raise ValueError("nothing was found")
-        if match.ambiguous:
-            self._count(SyncWarning.AMBIGUOUS, "")
+        if match.several:
+            self._count(SyncWarning.SEVERAL_MATCHED, "")
         owner = record.key in (None, someone.record_key) and not match.keyless
         outcome = Outcome(
             change.key,
@@ -278,14 +320,10 @@ class WritePlanner:
             record.id,
             match.matched,
             match.matched != "key",
-            ambiguous=match.ambiguous,
+            several_matched=match.several,
         )
         if _holds_newer_version(record, someone):
             return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
-        if not owner and record.has_other_name(someone.name):
-            self._count(SyncWarning.NAME_DIFFERS, "")
-            outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=NAME_DIFFERS)
-            return PlannedOutcome(change, outcome, record, someone)
         changed = self._apply(record, someone, owner=owner)
         if not owner:
             reason = "" if changed else "nothing_to_fill"
@@ -309,9 +347,33 @@ class WritePlanner:
         return set(changed)
 
 
-def _joins(decision: PlannedOutcome) -> bool:
-    """Whether the person of a decision is one of those whom its record stands for."""
-    return decision.record is not None and decision.outcome.reason != NAME_DIFFERS
+def covered(change: ContactVersion, by: Sequence[SObjectRecord]) -> PlannedOutcome:
+    """The decision about a person whose primary address these records of others hold.
+
+    It shares the fate of the row of the first one: if that one is not created after all, nothing
+    covers the person.
+    """
+    first = by[0]
+    outcome = Outcome(
+        change.key,
+        OutcomeStatus.COVERED,
+        first.sobject,
+        first.id,
+        candidates=tuple(record.id for record in by if record.id is not None),
+    )
+    return PlannedOutcome(change, outcome, first)
+
+
+def _ambiguous(change: ContactVersion, records: Sequence[SObjectRecord]) -> PlannedOutcome:
+    """The decision about a person who may be any of these records.
+
+    Records that this batch creates have no ID yet, by which they could be listed for a person.
+    """
+    ids = tuple(record.id for record in records if record.id is not None)
+    if len(ids) < len(records):
+        return PlannedOutcome(change, next_batch(change))
+    outcome = Outcome(change.key, OutcomeStatus.AMBIGUOUS, candidates=ids)
+    return PlannedOutcome(change, outcome)
 
 
 def _holds_newer_version(record: SObjectRecord, someone: Person) -> bool:

@@ -18,6 +18,7 @@ _COMMON_FIELDS = (
     "CreatedById",
     "CreatedDate",
     "LastModifiedDate",
+    "LastActivityDate",
     "FirstName",
     "LastName",
 )

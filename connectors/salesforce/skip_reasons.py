@@ -11,8 +11,6 @@ class SkipReason(StrEnum):
     EXCLUDED = "excluded"  # it has only excluded addresses
     SOURCE = "source"  # it is not from the address book (Nylas also lists inbox and domain)
     SUPPRESSED = "suppressed"  # the person asked to be erased
-    # it shares an address, but not the name, with another contact of the same address book
-    SHARED_ADDRESS = "shared_address"
     # it is not in Salesforce, and ...
     NO_ADDRESS = "no_address"  # ... contacts without an address are not created
     FREE_MAIL = "free_mail"  # ... people of free-mail domains are not created

@@ -6,8 +6,8 @@ from typing import Any
 
 from connectors.salesforce.field_paths import clean
 from connectors.salesforce.field_values import is_fallback
+from connectors.salesforce.names import PersonName
 from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
-from connectors.salesforce.person import comparable_name
 
 
 @dataclass(slots=True, eq=False)
@@ -25,8 +25,8 @@ class SObjectRecord:
     ours: bool
     people: set[str] = field(default_factory=set)
     """Addresses of everybody whom it stands for, beyond the three that it can hold."""
-    joined: set[tuple[str, str]] = field(default_factory=set)
-    """Grant and name of everybody who was joined to it in this batch."""
+    joined: set[PersonName] = field(default_factory=set)
+    """Names of everybody who was joined to it in this batch."""
 
     @property
     def key(self) -> str | None:
@@ -38,6 +38,12 @@ class SObjectRecord:
         return int(value) if isinstance(value, int | float) else None
 
     @property
+    def email(self) -> str | None:
+        """The address in the standard field, in lower case."""
+        value = self.fields.get(EMAIL_FIELDS[0])
+        return value.strip().lower() if isinstance(value, str) and value.strip() else None
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         found = (self.fields.get(name) for name in EMAIL_FIELDS)
         return tuple(
@@ -45,22 +51,19 @@ class SObjectRecord:
         )
 
     @property
-    def names(self) -> frozenset[str]:
-        """The comparable names under which the record may be known.
-
-        Empty if it holds no more than a fallback. If the last name may be a fallback, the first
-        name alone is one of them.
-        """
+    def name(self) -> PersonName:
+        """The name under which the record is known, without a fallback that stands in for one."""
         first, last = clean(self.fields.get("FirstName")), clean(self.fields.get("LastName"))
-        whole = comparable_name(first, last)
         if last and is_fallback("LastName", last, self.addresses):
-            return frozenset({whole, comparable_name(first, None)}) if first else frozenset()
-        return frozenset({whole} if whole else ())
+            last = None
+        return PersonName(first, last)
 
-    def has_other_name(self, name: str) -> bool:
-        """Whether the record and the given comparable name are both known, and differ."""
-        names = self.names
-        return bool(names and name) and name not in names
+    @property
+    def company(self) -> str | None:
+        """The company of a Lead, without a fallback. The Account of a Contact is not read."""
+        company = clean(self.fields.get("Company"))
+        fallback = company and is_fallback("Company", company, self.addresses)
+        return None if fallback else company
 
     @property
     def changes(self) -> dict[str, Any]:

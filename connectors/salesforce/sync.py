@@ -172,7 +172,9 @@ class Sync:
         people = [(change, someone) for change, someone in batch.people if change.key in taken]
         if accounts.revision != revision:  # the Accounts changed while the records were read
             people = [self._routed_again(change, someone) for change, someone in people]
-        planner = WritePlanner(found.candidates, schemas, self.policy, self._count)
+        planner = WritePlanner(
+            found.candidates, schemas, self.policy, accounts.directory, self._count
+        )
         planned = planner.plan(people, [change for change in batch.deleted if change.key in taken])
         return WritePlan(
             (*batch.decided, *planned),
@@ -218,7 +220,9 @@ class Sync:
         candidates = await self._finder.read_matches(
             map(named_record, blocked), plan.candidates, plan.schemas, fence
         )
-        planner = WritePlanner(candidates, plan.schemas, self.policy, self._count)
+        planner = WritePlanner(
+            candidates, plan.schemas, self.policy, self._metadata.accounts.directory, self._count
+        )
         adopted, report = plan_adoptions(blocked, candidates, planner)
         outcomes, written = await self._write_planned(adopted, plan.read_at, fence)
         report.add(WriteReport(outcomes))

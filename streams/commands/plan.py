@@ -19,7 +19,7 @@ from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.org_fields import VERSION_FIELD
-from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planned_records import MAX_PLANNED_RECORDS, PlannedRecords
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
@@ -51,7 +51,8 @@ class PlanEntry:
     record_id: str | None = None
     matched: str | None = None
     reason: str = ""
-    ambiguous: bool = False
+    several_matched: bool = False
+    candidates: tuple[str, ...] = ()
     same_record_as: str | None = None
     fields: dict[str, FieldChange] = field(default_factory=dict)
 
@@ -135,7 +136,7 @@ def plan_entries(plan: WritePlan, planned: PlannedRecords) -> list[PlanEntry]:
     """
     owners: dict[int, PlannedOutcome] = {}
     for decision in sorted(plan.decisions, key=lambda one: _rank(one.outcome)):
-        if decision.record is not None:
+        if decision.record is not None and decision.outcome.status is not OutcomeStatus.COVERED:
             owners.setdefault(id(decision.record), decision)
     return [
         _entry(decision, owners.get(id(decision.record)), planned) for decision in plan.decisions
@@ -144,8 +145,6 @@ def plan_entries(plan: WritePlan, planned: PlannedRecords) -> list[PlanEntry]:
 
 def _rank(outcome: Outcome) -> int:
     """The lower the rank, the more of the record's changes come from this contact."""
-    if outcome.reason == NAME_DIFFERS:
-        return 4
     if outcome.status is OutcomeStatus.FILLED:
         return 3 if outcome.reason else 1
     return {OutcomeStatus.CREATED: 0, OutcomeStatus.UPDATED: 0, OutcomeStatus.RELEASED: 2}.get(
@@ -162,6 +161,8 @@ def _entry(
     stored = record.stored if record is not None else {}
     creator = planned.creator(outcome.record_id)
     sharing = owner.change.key if owner is not None and owner is not decision else creator
+    if outcome.status is OutcomeStatus.COVERED:
+        sharing = None  # it is another person's record
     return PlanEntry(
         key=outcome.key,
         outcome=outcome.status.value,
@@ -170,7 +171,8 @@ def _entry(
         record_id=None if creator else outcome.record_id,
         matched=outcome.matched,
         reason=outcome.reason,
-        ambiguous=outcome.ambiguous,
+        several_matched=outcome.several_matched,
+        candidates=outcome.candidates,
         same_record_as=sharing,
         fields={
             name: FieldChange(_int_if_whole(stored.get(name)), value)
@@ -216,9 +218,15 @@ def _field_text(values: FieldChange) -> str:
 def _entry_line(entry: PlanEntry) -> str:
     parts = [f"{entry.outcome:<10}{entry.key}"]
     if entry.sobject:
-        parts.append(f"{entry.sobject} {entry.record_id or '(new)'}")
+        covering = "by " if entry.outcome == OutcomeStatus.COVERED else ""
+        parts.append(f"{covering}{entry.sobject} {entry.record_id or '(new)'}")
+    others = [record_id for record_id in entry.candidates if record_id != entry.record_id]
+    if others:
+        parts.append(f"{'also' if entry.record_id else 'between'} {', '.join(others)}")
     if entry.matched:
-        parts.append(f"found by {entry.matched}{', one of several' if entry.ambiguous else ''}")
+        parts.append(
+            f"found by {entry.matched}{', one of several' if entry.several_matched else ''}"
+        )
     if entry.reason:
         parts.append(entry.reason)
     if entry.same_record_as:

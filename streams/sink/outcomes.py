@@ -161,6 +161,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "outcome": outcome.status.value,
             "sobject": outcome.sobject,
             "id": outcome.record_id,
+            "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
             "version": change.version,
@@ -192,8 +193,8 @@ def count_outcome(metrics: SinkMetrics, outcome: Outcome) -> None:
     if outcome.first:
         result = "found" if outcome.matched is not None else "created"
         metrics.first_resolutions.labels(result).inc()
-    if outcome.ambiguous:
-        metrics.ambiguous.inc()
+    if outcome.several_matched:
+        metrics.several_matched.inc()
 
 
 def count_finished(metrics: SinkMetrics, rows: Iterable[PendingChange]) -> None:

@@ -192,8 +192,8 @@ SHARED = replace(
     org=[
         {
             "Id": "00Q8",
-            "FirstName": "Storm v1",
-            "LastName": "Person8 v1",
+            "FirstName": "Storm (v1)",
+            "LastName": "Person8 (v1)",
             "Company": "storm8.example v1",
             "Title": "v1",
             "Email": "person8@storm8.example",

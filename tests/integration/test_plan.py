@@ -220,7 +220,7 @@ OWNED = {KEY: (None, "g1/c1"), VERSION: (None, 100)}
         ),
         (
             {"contacts": [held(OTHER, 999, FirstName="Augusta", LastName="King", Title=None)]},
-            {"outcome": "filled", "record_id": CONTACT, "reason": "name_differs"},
+            {"outcome": "covered", "record_id": CONTACT, "candidates": [CONTACT], "matched": None},
             {},
         ),
         (
@@ -248,7 +248,8 @@ def test_the_plan_of_a_changed_contact(
     (entry,) = org.planned(updated(ada()))
     assert {name: entry[name] for name in expected} == expected
     assert changes(entry) == fields
-    assert (entry["key"], entry["same_record_as"], entry["ambiguous"]) == ("g1/c1", None, False)
+    assert (entry["key"], entry["same_record_as"]) == ("g1/c1", None)
+    assert entry["several_matched"] is False
 
 
 @pytest.mark.parametrize(
@@ -309,12 +310,6 @@ DEAD_LEAD = {
         (ada("c1", "no-reply@engines.example"), {}, {}, "role_address"),
         (ada(), {}, {"PEOPLE_EXCLUDED_PATTERNS": "*@engines.*"}, "excluded"),
         (ada(source="inbox"), {}, {}, "source"),
-        (
-            ada(),
-            {"contacts": [held() | {KEY: "g1/c9", "FirstName": "Byron"}]},
-            {},
-            "shared_address",
-        ),
         (ada(emails=[]), {}, {}, "no_address"),
         (ada("c1", "ada@gmail.com"), {}, {"PEOPLE_CREATE_FREE_MAIL": "false"}, "free_mail"),
         (ada(), {}, {"PEOPLE_CREATE": "contacts"}, "not_created"),
@@ -368,7 +363,8 @@ ENTRY = {
     "record_id",
     "matched",
     "reason",
-    "ambiguous",
+    "several_matched",
+    "candidates",
     "same_record_as",
     "fields",
 }
@@ -384,7 +380,28 @@ def test_several_records_of_a_person_are_named_as_such(org: Org) -> None:
         }
     )
     (entry,) = org.planned(ada())
-    assert (entry["outcome"], entry["matched"], entry["ambiguous"]) == ("updated", "email", True)
+    assert (entry["outcome"], entry["matched"], entry["several_matched"]) == (
+        "updated",
+        "email",
+        True,
+    )
+    assert entry["candidates"] == []
+
+
+def test_a_name_that_fits_several_people_is_planned_for_none_of_them(org: Org) -> None:
+    ids = [make_id("003", number) for number in (600, 601)]
+    unowned = {KEY: None, VERSION: None}
+    org.is_now(
+        {
+            "contacts": [
+                held(OTHER) | unowned | {"Id": each, "FirstName": first}
+                for each, first in zip(ids, ("Ada", "Alma"), strict=True)
+            ]
+        }
+    )
+    (entry,) = org.planned(ada(given_name="A."))
+    assert (entry["outcome"], entry["record_id"]) == ("ambiguous", None)
+    assert (set(entry["candidates"]), entry["fields"]) == (set(ids), {})
 
 
 def test_the_changes_of_a_shared_record_are_shown_once(
@@ -410,7 +427,7 @@ def test_the_changes_of_a_shared_record_are_shown_once(
     one, other = org.planned(
         updated(ada()), updated(king)
     )  # who has another name has no part in it
-    assert (one["outcome"], one["reason"], one["fields"]) == ("filled", "name_differs", {})
+    assert (one["outcome"], one["same_record_as"], one["fields"]) == ("covered", None, {})
     assert (other["outcome"], changes(other)) == (
         "updated",
         {"Title": (None, "Analyst"), VERSION: (1, 100)},

@@ -1,5 +1,6 @@
 """Through every stage: which contact owns a Salesforce record after contacts or grants change."""
 
+import json
 import subprocess
 import sys
 import time
@@ -52,7 +53,8 @@ def owner(running: Product, address: str) -> str | None:
     return key
 
 
-def command(running: Product, *arguments: str) -> None:
+def command(running: Product, *arguments: str) -> str:
+    """What the command prints; it has to succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "streams.cli", *arguments],
         env=running.processes.environ,
@@ -61,6 +63,7 @@ def command(running: Product, *arguments: str) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
 
 
 def test_a_contact_created_after_the_deletion_of_another_owns_the_record(
@@ -86,6 +89,31 @@ def test_a_contact_created_before_the_deletion_of_another_owns_the_record(
     assert running.outcome("n-new", NOW + 1)["outcome"] == "filled"
     running.notify([deleted("n-old", NOW + 2, "n3")])
     wait_until(lambda: owner(running, address) == f"{GRANT}/n-new", "the new one owns it", 90)
+
+
+def test_a_covered_contact_is_listed_and_offered_again_when_the_record_is_released(
+    running: Product,
+) -> None:
+    address = "home@fifth.example"
+    running.notify([updated(person("f-ada", address), NOW, "f1")])
+    record = running.outcome("f-ada", NOW)["id"]
+    william = person("f-william", address, given_name="William", surname="King")
+    running.notify([updated(william, NOW, "f2")])
+    outcome = running.outcome("f-william", NOW)
+    assert (outcome["outcome"], outcome["id"], outcome["candidates"]) == (
+        "covered",
+        record,
+        [record],
+    )
+    listed = json.loads(command(running, "review", "--json"))["contacts"]
+    assert [(one["key"], one["records"]) for one in listed] == [
+        (f"{GRANT}/f-william", [{"sobject": "Lead", "id": record}])
+    ]
+    metric = "contactstream_reader_reoffered_total"
+    before = running.count("reader", metric)
+    running.notify([deleted("f-ada", NOW + 1, "f3")])
+    wait_until(lambda: running.count("reader", metric) > before, "it is offered again", 90)
+    assert owner(running, address) is None, "the record is still that of another person"
 
 
 def test_changes_without_notifications_reach_the_org_by_reconcile(running: Product) -> None:

@@ -16,7 +16,7 @@ KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 US, THEM = "005000000000001AAA", "005000000000002AAA"
 _TEXT = {"FirstName": 40, "LastName": 80, "Phone": 40, "MobilePhone": 40, "Title": 128, KEY: 255}
-_SYSTEM = ("Id", "CreatedById", "CreatedDate", "LastModifiedDate")
+_SYSTEM = ("Id", "CreatedById", "CreatedDate", "LastModifiedDate", "LastActivityDate")
 
 
 def describe(sobject: str) -> ObjectDescribe:
@@ -110,6 +110,7 @@ class PlainOrg:
             candidates,
             self.schemas,
             self.policy,
+            self.accounts,
             lambda what, where: self.counts.append((what, where)),
         )
         decisions = [*batch.decided, *planner.plan(batch.people, batch.deleted)]

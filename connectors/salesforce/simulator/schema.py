@@ -211,6 +211,11 @@ def _system(sobject: str) -> list[Field]:
     ]
 
 
+def _last_activity() -> Field:
+    """The due date of the latest task or event; Salesforce computes it."""
+    return Field("LastActivityDate", "Last Activity", "date", createable=False, updateable=False)
+
+
 def _master_record(sobject: str) -> Field:
     """The record into which a deleted record was merged; no user can write it."""
     return _reference(
@@ -281,6 +286,7 @@ def _contact() -> list[Field]:
         *_system("Contact"),
         _master_record("Contact"),
         _reference("AccountId", "Account ID", "Account", "Account"),
+        _last_activity(),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),
         _picklist("Salutation", "Salutation", *_SALUTATIONS),
@@ -304,6 +310,7 @@ def _lead() -> list[Field]:
     fixed: dict[str, Any] = {"createable": False, "updateable": False}
     return [
         *_system("Lead"),
+        _last_activity(),
         _master_record("Lead"),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),

@@ -86,8 +86,9 @@ def _described(local: str, surname: str, domain: str, other: str, label: str) ->
     return {
         "object": "contact",
         "source": "address_book",
-        "given_name": f"Storm {label}",
-        "surname": f"{surname} {label}",
+        # what stands in brackets is no part of a name: with any label it is the same person
+        "given_name": f"Storm ({label})",
+        "surname": f"{surname} ({label})",
         "emails": [
             {"email": f"{local}@{domain}", "type": "work"},
             {"email": f"{other}@{domain}", "type": "home"},

@@ -72,10 +72,12 @@ async def test_a_first_sync_takes_two_calls_for_a_batch() -> None:
 
 async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:
     leads = [
-        {"LastName": "Typed", "Company": "x", "Email": f"P{number}@else.example"}
+        {"LastName": f"PERSON {number}", "Company": "x", "Email": f"P{number}@else.example"}
         for number in range(20)
     ]
-    contacts = [{"LastName": "Typed", "Email": f"p{number}@acme.example"} for number in range(20)]
+    contacts = [
+        {"LastName": f"PERSON {number}", "Email": f"p{number}@acme.example"} for number in range(20)
+    ]
     async with simulated_org({**ACCOUNTS, "leads": leads, "contacts": contacts}) as org:
         changes = [
             person(number, grant=domain, domain=f"{domain}.example")
@@ -151,6 +153,68 @@ async def test_a_blocked_person_who_was_typed_in_meanwhile_is_adopted() -> None:
         assert outcomes["h/1"].status is OutcomeStatus.FILLED
         (record,) = org.people()
         assert (record[KEY], record["Title"], record["Company"]) == ("g/1", "Engineer", "x")
+
+
+async def test_a_blocked_person_never_adopts_the_record_of_another_name() -> None:
+    rule = {"name": "B", "sobject": "Lead", "match_on": ["Email"], "action": "Block"}
+    async with simulated_org({"duplicate_rules": [rule]}) as org:
+        plan = await org.sync.resolve(
+            [
+                change("g/1", "home@else.example", given_name="Ada"),
+                change("h/1", "home@else.example", given_name="William"),
+            ]
+        )
+        typed = org.world.add(
+            "Lead",
+            {
+                "FirstName": "Bob",
+                "LastName": "Jones",
+                "Company": "x",
+                "Email": "home@else.example",
+            },
+            "test",
+        )
+        outcomes = {outcome.key: outcome for outcome in await org.sync.write(plan)}
+        assert (outcomes["g/1"].status, outcomes["g/1"].candidates) == ("covered", (typed["Id"],))
+        # nothing of Ada was created that covers William
+        assert (outcomes["h/1"].status, outcomes["h/1"].reason) == ("retry", NEXT_BATCH)
+        assert (
+            await one(org, change("h/1", "home@else.example", given_name="William"))
+        ).status == ("covered")
+        (record,) = org.people()
+        assert (record["FirstName"], record.get(KEY)) == ("Bob", None)
+
+
+async def test_a_contact_covered_by_a_record_of_its_batch_names_it_and_shares_its_fate() -> None:
+    async with simulated_org() as org:
+        family = [
+            change("g/1", "home@else.example", given_name="Ada"),
+            change("g/2", "home@else.example", given_name="William"),
+        ]
+        await org.sync.start()
+        org.fault("rows", code="UNABLE_TO_LOCK_ROW")
+        locked = await org.sync.sync(family)
+        assert {outcome.status for outcome in locked} == {OutcomeStatus.RETRY}
+        org.fault("rows", code="FIELD_CUSTOM_VALIDATION_EXCEPTION")
+        outcomes = await org.all(*family)
+        (record,) = org.people()
+        assert (record["FirstName"], outcomes["g/1"].status) == ("Ada", "created")
+        assert (outcomes["g/2"].status, outcomes["g/2"].record_id) == ("covered", record["Id"])
+        assert outcomes["g/2"].candidates == (record["Id"],)
+
+
+async def test_of_two_equal_records_the_one_with_activity_is_taken() -> None:
+    contacts = [
+        {"LastName": "Lovelace", "Email": "ada@acme.example", "LastActivityDate": day}
+        for day in ("2026-01-01", "2026-03-01", "2026-02-01", None)
+    ]
+    async with simulated_org({"contacts": contacts}) as org:
+        outcome = await one(org, change("g/1", "ada@acme.example"))
+        (active,) = [
+            record for record in org.people() if record.get("LastActivityDate") == "2026-03-01"
+        ]
+        assert (outcome.record_id, outcome.several_matched) == (active["Id"], True)
+        assert org.counts[SyncWarning.SEVERAL_MATCHED, ""] == 1
 
 
 async def test_two_batches_never_adopt_one_record_at_once() -> None:

@@ -12,9 +12,16 @@ def test_an_outcome_that_the_sink_writes_can_be_read() -> None:
     written = outcome_value(
         outcome, ContactChange("g/a", Kind.UPDATED, 1, "", "", "webhook", 1, {})
     )
-    assert parse_outcome(KafkaRecord("o", b"g/a", written, [])) == OutcomeRecord(
-        "g/a", "filled", "003x", ""
+    parsed = parse_outcome(KafkaRecord("o", b"g/a", written, []))
+    assert parsed == OutcomeRecord("g/a", "filled", "003x", "", (), parsed.at_ms)
+    assert parsed.at_ms > 0
+    covered = Outcome("g/a", OutcomeStatus.COVERED, "Lead", "00Q1", candidates=("00Q1", "0032"))
+    written = outcome_value(
+        covered, ContactChange("g/a", Kind.UPDATED, 1, "", "", "webhook", 1, {})
     )
+    parsed = parse_outcome(KafkaRecord("o", b"g/a", written, []))
+    assert (parsed.outcome, parsed.candidates) == ("covered", ("00Q1", "0032"))
+    assert parsed.record_ids == {"00Q1", "0032"}
     for unreadable in (None, b"", b"{", b"[]", b"7"):
         record = KafkaRecord("o", b"g/a", unreadable, [])
         assert parse_outcome(record) == OutcomeRecord("g/a", "", "", "")

@@ -44,6 +44,23 @@ def test_contacts_whose_last_outcome_was_to_fill_a_released_record_are_its_succe
     assert living_offsets(changes, {"g/successor", "h/successor"}) == {"g/successor": 1}
 
 
+def test_contacts_that_a_released_record_covered_or_might_be_are_its_successors() -> None:
+    def outcome_record(outcome: Outcome) -> KafkaRecord:
+        changed = ContactChange(outcome.key, Kind.UPDATED, 1, "", "", "webhook", 1, {})
+        return KafkaRecord("o", outcome.key.encode(), outcome_value(outcome, changed), [])
+
+    covered, ambiguous = OutcomeStatus.COVERED, OutcomeStatus.AMBIGUOUS
+    outcomes = [
+        outcome_record(Outcome("g/covered", covered, "Lead", "1", candidates=("1",))),
+        outcome_record(Outcome("g/also", covered, "Lead", "2", candidates=("2", "1"))),
+        outcome_record(Outcome("g/ambiguous", ambiguous, candidates=("2", "1"))),
+        outcome_record(Outcome("g/other", ambiguous, candidates=("2", "3"))),
+        outcome_record(Outcome("g/decided", ambiguous, candidates=("1", "2"))),
+        outcome_record(Outcome("g/decided", OutcomeStatus.UPDATED, "Lead", "1")),
+    ]
+    assert successors(outcomes, Releases({"1"})) == {"g/covered", "g/also", "g/ambiguous"}
+
+
 def test_a_release_without_an_outcome_has_successors_as_well() -> None:
     def outcome_record(
         key: str, status: OutcomeStatus, record_id: str | None, kind: Kind, reason: str = ""

@@ -3,11 +3,14 @@
 import copy
 from dataclasses import replace
 
+import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
+from streams.metrics import SinkMetrics
 from streams.sink.batching import (
     NO_BATCH_FAILURES,
     BatchFailures,
@@ -15,7 +18,7 @@ from streams.sink.batching import (
     PendingChanges,
     RowAttempts,
 )
-from streams.sink.outcomes import HELD_SECONDS, OutcomePlan, plan_outcomes
+from streams.sink.outcomes import HELD_SECONDS, OutcomePlan, count_outcomes, plan_outcomes
 from streams.sink.retry_policy import RETRY_ATTEMPTS, RIDE_SECONDS, longest_backoff
 from tests.support.sink_harness import NAMES
 
@@ -46,6 +49,23 @@ def test_a_written_row_is_finished_with_its_outcome_on_the_topic() -> None:
     plan = planned([Outcome("g/ada", OutcomeStatus.CREATED, "Lead", "00Q1")], [ada])
     assert (plan.finished, plan.retries, plan.anything_written) == ([ada], [], True)
     assert [record.topic for record in plan.records] == [NAMES.outcomes.name]
+
+
+@pytest.mark.parametrize("status", [OutcomeStatus.COVERED, OutcomeStatus.AMBIGUOUS])
+def test_a_contact_without_a_record_is_counted_by_itself_and_not_for_the_match_rate(
+    status: OutcomeStatus,
+) -> None:
+    registry = CollectorRegistry()
+    plan = planned([Outcome("g/ada", status, candidates=("003x", "003y"))], [row("g/ada")])
+    count_outcomes(SinkMetrics(registry), plan)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"contactstream_sink_{name}_total", labels)
+
+    assert value("rows", outcome=status.value) == 1
+    assert [value("first_resolutions", result=one) for one in ("found", "created")] == [0, 0]
+    assert orjson.loads(plan.records[0].value or b"")["candidates"] == ["003x", "003y"]
+    assert not plan.anything_written
 
 
 def test_a_failed_row_is_finished_with_its_outcome_and_a_dead_letter() -> None:
