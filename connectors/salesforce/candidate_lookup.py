@@ -61,7 +61,7 @@ class CandidateFinder:
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
     ) -> FoundCandidates:
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex()
         if not contacts:
             return FoundCandidates(candidates, 0)
         found = lookup(
@@ -96,7 +96,7 @@ class CandidateFinder:
         Records of `known` are copied as they are planned; `known` itself stays as it is. The others
         are read by ID, in one call if there are any.
         """
-        candidates = CandidateIndex(self._metadata.our_user)
+        candidates = CandidateIndex()
         unknown: dict[str, set[str]] = defaultdict(set)
         for match in matches:
             record = known.records.get(match.record_id[:15])

@@ -15,8 +15,7 @@ class CandidateIndex:
     represented by its Contact.
     """
 
-    def __init__(self, our_user: str | None) -> None:
-        self._our_user = our_user
+    def __init__(self) -> None:
         self.records: dict[str, SObjectRecord] = {}
         self._by_key: dict[tuple[str, str], SObjectRecord] = {}
         self._by_address: dict[tuple[str, str], dict[SObjectRecord, None]] = {}
@@ -45,8 +44,7 @@ class CandidateIndex:
                 for name, value in row.items()
                 if name not in {"attributes", "ConvertedContact"}
             }
-            ours = self._is_ours(row)
-            record = SObjectRecord(sobject, record_id, stored, dict(stored), ours)
+            record = SObjectRecord(sobject, record_id, stored, dict(stored))
             self.records[record_id[:15]] = record
             self._index(record)
         return record
@@ -54,24 +52,14 @@ class CandidateIndex:
     def _add_converted(self, lead: Mapping[str, Any]) -> None:
         nested = lead.get("ConvertedContact")
         contact = self._add("Contact", nested) if isinstance(nested, Mapping) else None
-        if contact is not None and self._is_ours(lead):
-            contact.ours = True
         if key := lead.get(KEY_FIELD):
             self._converted_keys[key] = contact
-        converted = SObjectRecord("Lead", None, lead, dict(lead), ours=False)
+        converted = SObjectRecord("Lead", None, lead, dict(lead))
         for address in converted.addresses:
             if contact is not None:
                 self._converted_addresses.setdefault(address, {})[contact] = None
             else:
                 self._orphaned_leads.setdefault(address, []).append(converted)
-
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
-        creator = row.get("CreatedById")
-        return (
-            isinstance(creator, str)
-            and self._our_user is not None
-            and creator[:15] == self._our_user[:15]
-        )
 
     def join(self, record: SObjectRecord, person: Person) -> None:
         """Registers that a record, found or new, stands for a person.

@@ -18,6 +18,8 @@ class SyncWarning(StrEnum):
     """A mapped field does not exist, or is hidden from our user."""
     FIELD_REFUSED = "field_refused"
     """The org refused to write a field of a row; the row was written without it."""
+    MARKER_FULL = "marker_full"
+    """A field was not written, because the record's marker has no room for another field."""
     INVALID_ADDRESS = "invalid_address"
     """A contact has text in `emails`, and no usable address."""
     AMBIGUOUS = "ambiguous"

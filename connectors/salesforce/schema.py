@@ -5,14 +5,20 @@ from dataclasses import dataclass
 from connectors.salesforce.api.describe import ObjectDescribe
 from connectors.salesforce.api.errors import SalesforceError
 from connectors.salesforce.field_values import ObjectMapping
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    MAX_MARKER_LENGTH,
+    VERSION_FIELD,
+)
 
 _COMMON_FIELDS = (
     "Id",
     KEY_FIELD,
     VERSION_FIELD,
+    MARKER_FIELD,
     *EMAIL_FIELDS,
-    "CreatedById",
     "CreatedDate",
     "LastModifiedDate",
     "FirstName",
@@ -49,6 +55,11 @@ class Schema:
         wanted = (*_COMMON_FIELDS, *_OBJECT_FIELDS[self.sobject], *self.mapped.fields, *flag)
         return tuple(name for name in dict.fromkeys(wanted) if name in self.described.fields)
 
+    @property
+    def marker_length(self) -> int:
+        """The most characters that a marker may have in this org."""
+        return min(MAX_MARKER_LENGTH, self.described.fields[MARKER_FIELD].length)
+
     def writable(self, name: str, *, new: bool) -> bool:
         """Whether the user may set a field, of a new record or of an existing one."""
         field = self.described.fields.get(name)
@@ -58,12 +69,19 @@ class Schema:
 def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = None) -> Schema:
     """The schema of a described object.
 
-    Raises OrgNotPrepared if a field is missing by which contacts are found again.
+    Raises OrgNotPrepared if a field is missing by which contacts are found again, or if the marker
+    cannot be written: without it, nothing would protect what people type.
     """
-    for name in (KEY_FIELD, VERSION_FIELD, "Email"):
+    for name in (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, "Email"):
         if name not in described.fields:
             raise OrgNotPrepared(
                 f"{described.name}.{name} is missing, or hidden from the user; "
                 "run contactstream doctor"
             )
+    marker = described.fields[MARKER_FIELD]
+    if not (marker.createable and marker.updateable):
+        raise OrgNotPrepared(
+            f"{described.name}.{MARKER_FIELD} cannot be written by our user; "
+            "run contactstream doctor"
+        )
     return Schema(described.name, described, mapped, flag if flag in described.fields else None)

@@ -14,15 +14,13 @@ from connectors.salesforce.person import comparable_name
 class SObjectRecord:
     """A Contact or an open Lead. One without an ID is to be created.
 
-    `stored` are the fields in Salesforce, `fields` as the plan will leave them. `ours`: it was
-    created by our user, or converted from a Lead that was.
+    `stored` are the fields in Salesforce, `fields` as the plan will leave them.
     """
 
     sobject: str
     id: str | None
     stored: Mapping[str, Any]
     fields: dict[str, Any]
-    ours: bool
     people: set[str] = field(default_factory=set)
     """Addresses of everybody whom it stands for, beyond the three that it can hold."""
     joined: set[tuple[str, str]] = field(default_factory=set)

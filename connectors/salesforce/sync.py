@@ -23,6 +23,7 @@ from connectors.salesforce.api.errors import Action, RequestRejected
 from connectors.salesforce.candidate_lookup import CandidateFinder, SoughtContact
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
     NEXT_BATCH,
@@ -243,7 +244,7 @@ class Sync:
         while shorter := {id(one): row for one in written if (row := without_refused_values(one))}:
             for one in written:
                 if row := shorter.get(id(one)):
-                    for name in one.row.fields.keys() - row.fields.keys():
+                    for name in one.row.fields.keys() - row.fields.keys() - {MARKER_FIELD}:
                         self._count(SyncWarning.VALUE_DROPPED, f"{row.sobject}.{name}")
             more, _ = await write_rows(context, list(shorter.values()), calls=None)
             written = [*(one for one in written if id(one) not in shorter), *more]

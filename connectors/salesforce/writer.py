@@ -20,7 +20,7 @@ from connectors.salesforce.api.errors import (
     RowError,
     Verdict,
 )
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, pack
 from connectors.salesforce.rows import Call, Collection, WriteRow, collection_subrequest
 from connectors.salesforce.schema import OrgNotPrepared
@@ -271,11 +271,11 @@ def _leave_out_fields(
     """Repeats a row without the fields that its verdict names, in a collection of at most `size`.
 
     The row fails if it has none of these fields, or needs one of them. Raises OrgNotPrepared if our
-    own key or version field is refused.
+    own key, version or marker field is refused.
     """
     row, verdict = written.row, written.verdict
     refused = set(verdict.fields) & row.fields.keys()
-    if own := refused & {KEY_FIELD, VERSION_FIELD}:
+    if own := refused & {KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         raise OrgNotPrepared(
             f"{row.sobject}.{min(own)} cannot be written by our user; see contactstream doctor"
         )
@@ -285,12 +285,12 @@ def _leave_out_fields(
         return
     for name in refused:
         context.on_field_refused(row.sobject, name)
-    kept = {name: value for name, value in row.fields.items() if name not in refused}
-    if kept.keys() == {"Id"}:  # nothing is left to write
-        unchanged = RowResult(str(kept["Id"]), True, False)
+    shorter = row.without(refused)
+    if shorter.fields.keys() == {"Id"}:  # nothing is left to write
+        unchanged = RowResult(str(row.fields["Id"]), True, False)
         results.done.append(WrittenRow(row, unchanged, Verdict(Action.DONE, "done")))
     else:
-        results.repeats.append(Repeat(replace(row, fields=kept), size))
+        results.repeats.append(Repeat(shorter, size))
 
 
 def _failed(errors: tuple[RowError, ...]) -> RowResult:

@@ -18,7 +18,7 @@ import click
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
-from connectors.salesforce.org_fields import VERSION_FIELD
+from connectors.salesforce.org_fields import MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import NAME_DIFFERS, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
@@ -161,6 +161,7 @@ def _entry(decision: PlannedOutcome, owner: PlannedOutcome | None) -> PlanEntry:
         fields={
             name: FieldChange(_int_if_whole(stored.get(name)), value)
             for name, value in changed.items()
+            if name != MARKER_FIELD  # it repeats what the other fields say
         },
     )
 

@@ -10,6 +10,7 @@ from connectors.salesforce.checkup.fields import (
     flag_field,
     key_field,
     links,
+    marker_field,
     person_accounts,
     version_field,
 )
@@ -26,6 +27,7 @@ from connectors.salesforce.checkup.findings import (
 from connectors.salesforce.checkup.mapping import mapped_fields, record_types, unserved
 from connectors.salesforce.checkup.org import api_version, daily_calls, user
 from connectors.salesforce.checkup.rules import (
+    RESTORE_PERMISSION,
     VERSION_FORMULA,
     VERSION_RULE,
     duplicate_rules,
@@ -36,6 +38,7 @@ from connectors.salesforce.checkup.sharing import Sharing, parse_sharing, visibi
 
 __all__ = [
     "PERMIT",
+    "RESTORE_PERMISSION",
     "SEE_SETUP",
     "VERSION_FORMULA",
     "VERSION_RULE",
@@ -55,6 +58,7 @@ __all__ = [
     "lead_conversion",
     "links",
     "mapped_fields",
+    "marker_field",
     "ok",
     "parse_sharing",
     "person_accounts",

@@ -33,7 +33,8 @@ _KEYS: Final = (
 )
 _LISTS: Final = {"accounts": "Account", "contacts": "Contact", "leads": "Lead"}
 _VERSION_RULE: Final = (
-    "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
+    "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
     "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
 )
 
@@ -306,6 +307,7 @@ class World:
             carried += [
                 "Nylas_Contact_Id__c",
                 "Nylas_Version__c",
+                "Nylas_Field_Hashes__c",
                 "Nylas_Email_2__c",
                 "Nylas_Email_3__c",
             ]
