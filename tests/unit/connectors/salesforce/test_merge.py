@@ -19,7 +19,7 @@ from connectors.salesforce.schema import Schema
 from connectors.salesforce.sobject_record import SObjectRecord
 from tests.support.plain_org import EMAILS, KEY, MARKER, PlainOrg, change, gone, only, schemas
 
-EMAIL_2 = {"Nylas_Email_2__c": "two@acme.com"}
+EMAIL_2: dict[str, Any] = {"Nylas_Email_2__c": "two@acme.com"}
 
 
 def edit(org: PlainOrg, **fields: Any) -> None:
@@ -40,7 +40,7 @@ def ada(key: str = "g/1", version: int = 100, **more: Any) -> Any:
     return change(key, *emails, version=version, **more)
 
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "first": "Augusta",
     "last": "Byron",
     "title": "Analyst",
