@@ -45,7 +45,9 @@ def stored_form(value: object, described: FieldDescribe) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(float(value))
-    text = str(value).strip().replace("\r\n", "\n").replace("\r", "\n")
+    text = str(value).strip()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     match described.type:
         case "email":
             return text.lower()
@@ -80,6 +82,8 @@ def _number(text: str) -> str:
 
 def same(current: object, wanted: object, described: FieldDescribe) -> bool:
     """Whether Salesforce would store `wanted` as the current value."""
+    if type(current) is type(wanted) and current == wanted:
+        return True
     return stored_form(current, described) == stored_form(wanted, described)
 
 
@@ -91,9 +95,8 @@ def is_blank(value: object) -> bool:
 def value_hash(value: object, described: FieldDescribe) -> str:
     """The hash of a value, HASH_CHARACTERS long."""
     text = stored_form(value, described).encode(errors="surrogatepass")
-    return urlsafe_b64encode(hashlib.blake2b(text, digest_size=12).digest())[
-        :HASH_CHARACTERS
-    ].decode()
+    digest = urlsafe_b64encode(hashlib.blake2b(text, digest_size=12).digest())
+    return digest[:HASH_CHARACTERS].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,8 @@ class FieldHashes:
 
     def left(self, name: str, value: object, described: FieldDescribe) -> bool:
         """Whether a value is the one that we last wrote to the field."""
-        return self.entries.get(name) == value_hash(value, described)
+        entry = self.entries.get(name)
+        return entry is not None and entry == value_hash(value, described)
 
     def may_fill(self, name: str, current: object) -> bool:
         """Whether the field is blank because nobody has written it, and not because of a person."""

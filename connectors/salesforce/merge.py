@@ -5,6 +5,7 @@ record's key may then overwrite; everybody else only fills blanks.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from connectors.salesforce.api.describe import FieldDescribe
@@ -27,14 +28,18 @@ PRIMARY_EMAIL, *FURTHER_EMAILS = EMAIL_FIELDS
 _NAME_PARTS = {"FirstName": "LastName", "LastName": "FirstName"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Merge:
     """A record, what we know to have written in it, and whether the person owns its key."""
 
     record: SObjectRecord
     schema: Schema
-    hashes: FieldHashes
     owner: bool
+
+    @cached_property
+    def hashes(self) -> FieldHashes:
+        """The record's marker; read only where a field may change."""
+        return FieldHashes.parse(self.record.fields.get(MARKER_FIELD))
 
     @property
     def new(self) -> bool:
@@ -71,7 +76,7 @@ def merge_fields(
     The marker is among them if any value is. `owner`: the record has the person's key, or gets it.
     Then the caller has checked that the person's version is not older.
     """
-    merge = _Merge(record, schema, FieldHashes.parse(record.fields.get(MARKER_FIELD)), owner)
+    merge = _Merge(record, schema, owner)
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
     changed = _mapped_values(merge, values)
     changed |= _addresses(merge, person)
@@ -91,6 +96,8 @@ def _marked(merge: _Merge, changed: dict[str, Any], count: CountCallback) -> dic
     A field for which a full marker has no room is not written, because nothing would protect later
     what people type there. Only what a new record must have is written nevertheless.
     """
+    if not changed:
+        return changed
     described = merge.schema.described
     required = described.required if merge.new else frozenset[str]()
     ordered = {
@@ -122,18 +129,16 @@ def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, An
     allowed = {
         name
         for name, field in values.items()
-        if merge.schema.writable(name, new=merge.new) and _may_write(merge, name, field)
+        if merge.schema.writable(name, new=merge.new)
+        and not merge.same(name, field.value)
+        and _may_write(merge, name, field)
     }
     apart = {
         name
         for name in allowed
         if name in _NAME_PARTS and not _fits_other_part(merge, name, values, allowed)
     }
-    return {
-        name: field.value
-        for name, field in values.items()
-        if name in allowed - apart and not merge.same(name, field.value)
-    }
+    return {name: field.value for name, field in values.items() if name in allowed - apart}
 
 
 def _may_write(merge: _Merge, name: str, field: FieldValue) -> bool:
@@ -177,18 +182,25 @@ def _fits_other_part(
 
 def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     """The address fields that change."""
+    before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
+    held = set(before.values())
+    if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
+        return {}  # nearly always
     policy = merge.schema.mapped.email_policy
     fields = [name for name in merge.schema.emails if merge.schema.writable(name, new=merge.new)]
     if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
         fields = [name for name in fields if name != PRIMARY_EMAIL]
-    before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     after = dict(before)
     wanted = _not_removed(merge, person, before)
     overwrite = merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}
-    if overwrite and wanted and PRIMARY_EMAIL in fields:
-        mirrored = policy is FieldPolicy.ALWAYS
-        if mirrored or merge.untouched(PRIMARY_EMAIL):
-            after[PRIMARY_EMAIL] = wanted[0]
+    mirrored = policy is FieldPolicy.ALWAYS
+    if (
+        overwrite
+        and wanted
+        and PRIMARY_EMAIL in fields
+        and (mirrored or merge.untouched(PRIMARY_EMAIL))
+    ):
+        after[PRIMARY_EMAIL] = wanted[0]
     _place(merge, fields, wanted, before, after, overwrite=overwrite)
     return {name: after[name] for name in fields if after[name] != before[name]}
 
@@ -222,14 +234,17 @@ def _place(
 
     What stands stays where it is, as far as there is room: by it somebody was found.
     """
+    missing = [address for address in wanted if address not in after.values()]
+    old = before[PRIMARY_EMAIL]
+    displaced = bool(old) and old not in after.values()
+    if not missing and not displaced:
+        return
     further = [name for name in fields if name != PRIMARY_EMAIL and merge.untouched(name)]
     free = [name for name in fields if not after[name] and merge.may_fill(name)]
     # ours, and now in Email as well
     free += [name for name in further if after[name] == after[PRIMARY_EMAIL] != ""]
     others = [name for name in further if after[name] not in wanted and name not in free]
-    missing = [address for address in wanted if address not in after.values()]
-    old = before[PRIMARY_EMAIL]
-    if old not in after.values() and len(missing) < len(free):
+    if displaced and len(missing) < len(free):
         missing.append(old)
     places = [*free, *others] if overwrite else free
     after.update(zip(places, missing, strict=False))

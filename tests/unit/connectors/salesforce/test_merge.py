@@ -17,6 +17,7 @@ from connectors.salesforce.planner import person_of
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.sobject_record import SObjectRecord
+from tests.support.markers import marker_of
 from tests.support.plain_org import EMAILS, KEY, MARKER, PlainOrg, change, gone, only, schemas
 
 EMAIL_2: dict[str, Any] = {"Nylas_Email_2__c": "two@acme.com"}
@@ -368,6 +369,16 @@ def test_a_new_primary_address_leaves_the_others_where_they_are() -> None:
     assert addresses(org) == ("b@acme.com", "c@acme.com", "a@acme.com")
     org.sync(ada(emails=("d@acme.com", "e@acme.com", "f@acme.com"), version=400))
     assert set(addresses(org)) == {"d@acme.com", "e@acme.com", "f@acme.com"}
+
+
+def test_an_address_that_moves_to_a_blank_email_blanks_no_further_field() -> None:
+    org = PlainOrg()
+    ours = {"Nylas_Email_2__c": "a@acme.com", "Nylas_Email_3__c": "b@acme.com"}
+    org.add("Lead", LastName="Lovelace", Company="E", **ours, **{MARKER: marker_of(**ours)})
+    org.sync(ada(emails=("a@acme.com",)))
+    assert addresses(org) == ("a@acme.com", "a@acme.com", "b@acme.com")
+    org.sync(ada(emails=("a@acme.com", "c@acme.com"), version=200))
+    assert addresses(org) == ("a@acme.com", "c@acme.com", "b@acme.com")
 
 
 def test_the_account_that_a_person_cleared_stays_cleared() -> None:
