@@ -190,18 +190,14 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     fields = [name for name in merge.schema.emails if merge.schema.writable(name, new=merge.new)]
     if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
         fields = [name for name in fields if name != PRIMARY_EMAIL]
-    after = dict(before)
     wanted = _not_removed(merge, person, before)
-    overwrite = merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}
-    mirrored = policy is FieldPolicy.ALWAYS
-    if (
-        overwrite
-        and wanted
-        and PRIMARY_EMAIL in fields
-        and (mirrored or merge.untouched(PRIMARY_EMAIL))
-    ):
-        after[PRIMARY_EMAIL] = wanted[0]
-    _place(merge, fields, wanted, before, after, overwrite=overwrite)
+    if merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}:
+        mirrored = policy is FieldPolicy.ALWAYS
+        after = _owners_addresses(merge, fields, wanted, before, mirrored=mirrored)
+    else:
+        free = [name for name in fields if not before[name] and merge.may_fill(name)]
+        missing = [address for address in wanted if address not in held]
+        after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
 
 
@@ -221,33 +217,33 @@ def _not_removed(merge: _Merge, person: Person, before: dict[str, str]) -> list[
     return [each for each in person.addresses if value_hash(each, described) not in cleared]
 
 
-def _place(
+def _owners_addresses(
     merge: _Merge,
     fields: list[str],
     wanted: list[str],
     before: dict[str, str],
-    after: dict[str, str],
     *,
-    overwrite: bool,
-) -> None:
-    """Puts addresses that `after` lacks into fields that are free, and then over others of ours.
+    mirrored: bool,
+) -> dict[str, str]:
+    """The addresses after an owner's are written: its primary one in Email, if that is still ours.
 
-    What stands stays where it is, as far as there is room: by it somebody was found.
+    Its other addresses follow in its order in those of our further fields that nobody else wrote.
+    Behind them is what stood there, and what stood in Email, as far as there is room: somebody was
+    found by it. `mirrored`: Email takes the primary address whatever stands there.
     """
-    missing = [address for address in wanted if address not in after.values()]
-    old = before[PRIMARY_EMAIL]
-    displaced = bool(old) and old not in after.values()
-    if not missing and not displaced:
-        return
-    further = [name for name in fields if name != PRIMARY_EMAIL and merge.untouched(name)]
-    free = [name for name in fields if not after[name] and merge.may_fill(name)]
-    # ours, and now in Email as well
-    free += [name for name in further if after[name] == after[PRIMARY_EMAIL] != ""]
-    others = [name for name in further if after[name] not in wanted and name not in free]
-    if displaced and len(missing) < len(free):
-        missing.append(old)
-    places = [*free, *others] if overwrite else free
-    after.update(zip(places, missing, strict=False))
+    after = dict(before)
+    if wanted and PRIMARY_EMAIL in fields and (mirrored or merge.untouched(PRIMARY_EMAIL)):
+        after[PRIMARY_EMAIL] = wanted[0]
+    places = [name for name in fields if name != PRIMARY_EMAIL and merge.untouched(name)]
+    fixed = {address for name, address in after.items() if name not in places}
+    own = [address for address in wanted if address not in fixed]
+    # first what may stay where it is
+    standing = (*places[len(own) :], *places[: len(own)], PRIMARY_EMAIL)
+    stood = [before[name] for name in standing]
+    kept = [each for each in dict.fromkeys(stood) if each and each not in {*own, *fixed}]
+    if not {*own, before[PRIMARY_EMAIL]} <= {*after.values(), ""}:
+        after |= zip(places, [*own, *kept], strict=False)
+    return after
 
 
 def _address(value: object) -> str:

@@ -328,7 +328,7 @@ def test_the_email_that_a_rep_typed_is_never_moved() -> None:
     org.sync(ada(emails=("ada@acme.com", "ada@home.example")))
     assert addresses(org) == ("ada@home.example", "ada@acme.com", None)
     org.sync(ada(emails=("new@acme.com", "ada@home.example"), version=200))
-    assert addresses(org) == ("ada@home.example", "ada@acme.com", "new@acme.com")
+    assert addresses(org) == ("ada@home.example", "new@acme.com", "ada@acme.com")
 
 
 def test_an_email_that_a_rep_changed_or_cleared_stays_and_ours_goes_further() -> None:
@@ -360,7 +360,15 @@ def test_a_further_address_that_a_person_cleared_does_not_come_back_elsewhere() 
     assert addresses(org) == ("a@acme.com", None, None)
 
 
-def test_a_new_primary_address_leaves_the_others_where_they_are() -> None:
+def test_the_owner_s_addresses_stand_in_their_order_and_those_that_stood_there_behind_them() -> (
+    None
+):
+    org = PlainOrg()
+    org.sync(ada(emails=("a@acme.com", "x@acme.com")))
+    org.sync(ada(emails=("a@acme.com", "y@acme.com"), version=200))
+    assert addresses(org) == ("a@acme.com", "y@acme.com", "x@acme.com")
+    org.sync(ada(emails=("a@acme.com", "x@acme.com", "y@acme.com"), version=300))
+    assert addresses(org) == ("a@acme.com", "y@acme.com", "x@acme.com"), "no write for the order"
     org = PlainOrg()
     org.sync(ada(emails=("a@acme.com", "b@acme.com")))
     org.sync(ada(emails=("c@acme.com", "b@acme.com"), version=200))
