@@ -360,9 +360,7 @@ def test_a_further_address_that_a_person_cleared_does_not_come_back_elsewhere() 
     assert addresses(org) == ("a@acme.com", None, None)
 
 
-def test_the_owner_s_addresses_stand_in_their_order_and_those_that_stood_there_behind_them() -> (
-    None
-):
+def test_the_addresses_of_the_owner_come_in_its_order_and_those_that_stood_behind_them() -> None:
     org = PlainOrg()
     org.sync(ada(emails=("a@acme.com", "x@acme.com")))
     org.sync(ada(emails=("a@acme.com", "y@acme.com"), version=200))
@@ -377,6 +375,14 @@ def test_the_owner_s_addresses_stand_in_their_order_and_those_that_stood_there_b
     assert addresses(org) == ("b@acme.com", "c@acme.com", "a@acme.com")
     org.sync(ada(emails=("d@acme.com", "e@acme.com", "f@acme.com"), version=400))
     assert set(addresses(org)) == {"d@acme.com", "e@acme.com", "f@acme.com"}
+
+
+def test_the_address_of_another_contact_stays_before_one_that_the_owner_gave_up() -> None:
+    org = PlainOrg()
+    org.sync(ada(emails=("a@acme.com", "x@acme.com")))
+    org.sync(ada("h/1", emails=("a@acme.com", "other@acme.com")))
+    org.sync(ada(emails=("a@acme.com", "y@acme.com"), version=200))
+    assert addresses(org) == ("a@acme.com", "y@acme.com", "other@acme.com")
 
 
 def test_an_address_that_moves_to_a_blank_email_blanks_no_further_field() -> None:
