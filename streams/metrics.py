@@ -170,7 +170,7 @@ class ReaderMetrics:
         self.reoffered = _counter(
             registry,
             "reader_reoffered",
-            "Contacts sent to the sink again: they have no record of their own and may get one now.",
+            "Contacts sent to the sink again: they have no record of their own, and may get one.",
         )
         self.grant_events = _counter(
             registry,

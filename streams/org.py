@@ -114,7 +114,6 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         creation=Creation(
             Create(people.create), people.create_free_mail, people.create_without_address
         ),
-        overwrite_others=people.overwrite_others,
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,

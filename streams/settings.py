@@ -218,7 +218,7 @@ class SalesforceSettings(SettingsGroup):
     mapping_file: OptionalPath = Field(
         None,
         description="TOML file that maps contact fields to Salesforce fields, instead of the seven "
-        "default ones",
+        "default ones, and says which of them are written over what people typed",
     )
     call_reserve: float = Field(
         0.1,
@@ -264,11 +264,6 @@ class PeopleSettings(SettingsGroup):
     )
     create_without_address: bool = Field(
         False, description="create people who have no email address"
-    )
-    overwrite_others: bool = Field(
-        False,
-        description="overwrite fields of records that other users created too, instead of only "
-        "filling blank ones",
     )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
@@ -386,8 +381,9 @@ def _explain(group: type[SettingsGroup], error: ValidationError) -> str:
         name = str(problem["loc"][0])
         variable = f"{group.prefix}_{name}".upper()
         if problem["type"] == "extra_forbidden":
-            suggestion = _suggestion(name, group.model_fields)
-            lines.append(f"[{group.prefix.lower()}] has no setting {name}{suggestion}")
+            removed = REMOVED_SETTINGS.get(variable)
+            hint = f": {removed}" if removed else _suggestion(name, group.model_fields)
+            lines.append(f"[{group.prefix.lower()}] has no setting {name}{hint}")
         else:
             description = group.model_fields[name].description
             meaning = f" ({description})" if description else ""
@@ -408,6 +404,12 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
 )
 
 
+# Settings of earlier versions that have no successor, with what to do instead.
+REMOVED_SETTINGS = {
+    "PEOPLE_OVERWRITE_OTHERS": "what people typed stays in every record, whoever created it; for a "
+    'field that has to mirror the contact set policy = "always" in SALESFORCE_MAPPING_FILE',
+}
+
 # Kubernetes sets these in every container for a service that is called `sink` or `kafka`.
 _SERVICE_VARIABLE = re.compile(r"[A-Z0-9]+_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 
@@ -426,6 +428,8 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     prefixes = (*(f"{group.prefix}_" for group in GROUPS), "CONTACTSTREAM_")
     return [
         f"{variable} is not a setting{_suggestion(variable, known)}"
+        if variable not in REMOVED_SETTINGS
+        else f"{variable} was removed: {REMOVED_SETTINGS[variable]}"
         for variable in sorted(os.environ if environ is None else environ)
         if variable.startswith(prefixes)
         and variable not in known

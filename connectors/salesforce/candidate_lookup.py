@@ -101,7 +101,7 @@ class CandidateFinder:
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
     ) -> FoundCandidates:
-        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
+        candidates = CandidateIndex(self._deleted)
         if not contacts:
             return FoundCandidates(candidates, 0)
         remembered = self._remembered(contacts)
@@ -150,8 +150,7 @@ class CandidateFinder:
             for value in (record_key(contact.change.key), *contact.addresses)
         ]
         for sobject in OBJECTS:
-            planned = self._planned.rows(sobject, sought, self._metadata.our_user)
-            candidates.add_rows(sobject, planned)
+            candidates.add_rows(sobject, self._planned.rows(sobject, sought))
 
     def _remembered(self, contacts: Iterable[SoughtContact]) -> dict[str, list[DeletedRecord]]:
         """By record key: what is remembered of deleted records of these contacts."""
@@ -235,7 +234,7 @@ class CandidateFinder:
         Records of `known` are copied as they are planned; `known` itself stays as it is. The others
         are read by ID, in one call if there are any.
         """
-        candidates = CandidateIndex(self._metadata.our_user, self._deleted)
+        candidates = CandidateIndex(self._deleted)
         unknown: dict[str, set[str]] = defaultdict(set)
         for match in matches:
             record = known.records.get(match.record_id[:15])

@@ -36,8 +36,7 @@ class CandidateIndex:
     is what is remembered of the org's deletions.
     """
 
-    def __init__(self, our_user: str | None, deleted: DeletedRecords | None = None) -> None:
-        self._our_user = our_user
+    def __init__(self, deleted: DeletedRecords | None = None) -> None:
         self._deleted = DeletedRecords() if deleted is None else deleted
         self.records: dict[str, SObjectRecord] = {}
         self._by_key: dict[tuple[str, str], SObjectRecord] = {}
@@ -65,7 +64,6 @@ class CandidateIndex:
                 self._add(sobject, row)
             else:
                 self._add_move(move, move.addresses)
-                self._inherit_creator(move)
 
     def add_remembered(
         self, records: Iterable[DeletedRecord], addresses: Iterable[str] = ()
@@ -95,12 +93,6 @@ class CandidateIndex:
         for address in addresses:
             if move not in self._moved_by_address[address]:
                 self._moved_by_address[address].append(move)
-
-    def _inherit_creator(self, move: MovedRecord) -> None:
-        """The Contact of a Lead that our user created is ours, too."""
-        contact = self.records.get((move.next_id or "")[:15])
-        if contact is not None and move.sobject == "Lead" and self._is_ours(move.row):
-            contact.ours = True
 
     def unread_ids(self) -> dict[str, list[str]]:
         """IDs by sObject to which merges and conversions lead, and that no query has read yet.
@@ -156,19 +148,10 @@ class CandidateIndex:
                 for name, value in row.items()
                 if name not in _NESTED and name != "attributes"
             }
-            ours = self._is_ours(row)
-            record = SObjectRecord(sobject, record_id, stored, dict(stored), ours)
+            record = SObjectRecord(sobject, record_id, stored, dict(stored))
             self.records[record_id[:15]] = record
             self._index(record)
         return record
-
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
-        creator = row.get("CreatedById")
-        return (
-            isinstance(creator, str)
-            and self._our_user is not None
-            and creator[:15] == self._our_user[:15]
-        )
 
     # Changes of the plan.
 
@@ -264,4 +247,4 @@ class CandidateIndex:
         for address in addresses:
             for move in self._moved_by_address.get(address, ()):
                 if move.is_converted_lead and isinstance(self._last(move), MovedRecord):
-                    yield SObjectRecord("Lead", None, move.row, dict(move.row), ours=False)
+                    yield SObjectRecord("Lead", None, move.row, dict(move.row))

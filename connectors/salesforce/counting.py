@@ -20,6 +20,8 @@ class SyncWarning(StrEnum):
     """An address field is encrypted, so that nobody is found by it."""
     FIELD_REFUSED = "field_refused"
     """The org refused to write a field of a row; the row was written without it."""
+    MARKER_FULL = "marker_full"
+    """A field was not written, because the record's marker has no room for another field."""
     INVALID_ADDRESS = "invalid_address"
     """A contact has text in `emails`, and no usable address."""
     SEVERAL_MATCHED = "several_matched"

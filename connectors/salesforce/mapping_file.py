@@ -34,7 +34,10 @@ def parse_mapping(text: str) -> FieldMapping:
     Department = { from = ["office_location", "company_name"] }
     LeadSource = { constant = "Address book" }
     Title = false                                     # not this one
+    Email = { policy = "always" }                     # a mirror, whatever people type there
     ```
+
+    A policy is one of FieldPolicy: `overwrite` (the default), `always`, `fill` or `create`.
     """
     try:
         tables = tomllib.loads(text)
@@ -76,12 +79,13 @@ def _rule(name: str, entry: object, standard: Rule | None) -> Rule:
         raise MappingError(f"{name}: has neither from nor constant, expected one of them")
     if constant is not None and not isinstance(constant, Scalar):
         raise MappingError(f"{name}: a constant is text, a number, true or false")
-    names: tuple[object, ...]
-    if isinstance(paths, str):
-        names = (paths,)
-    else:
-        names = tuple(paths or (standard.paths if standard and not constant else ()))
-    checked = _checked(name, names)
+    if paths is None:
+        paths = standard.paths if standard and constant is None else ()
+    elif isinstance(paths, str):
+        paths = (paths,)
+    elif not isinstance(paths, list) or not paths:
+        raise MappingError(f"{name}: from is a path, or a list of paths")
+    checked = _checked(name, tuple(paths))
     default = FieldPolicy.OVERWRITE if constant is None else FieldPolicy.CREATE
     try:
         policy = FieldPolicy(entry.get("policy", default))

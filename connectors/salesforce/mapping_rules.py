@@ -20,9 +20,14 @@ ALWAYS_READ = ("emails", "given_name", "source", "surname")
 class FieldPolicy(StrEnum):
     """When a mapped value may be written over the value in Salesforce."""
 
+    # over the value that we left there; what people and other systems wrote stays
     OVERWRITE = "overwrite"
-    FILL = "fill"  # only if the field is blank in Salesforce
-    CREATE = "create"  # only when the record is created: the default for constants
+    # over any value, so that the field mirrors the contact
+    ALWAYS = "always"
+    # only if the field is blank and we never wrote it
+    FILL = "fill"
+    # only when the record is created: the default for constants
+    CREATE = "create"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,53 +1,115 @@
 """Which fields of its record a person would change.
 
-The owner of the record's key may overwrite; everybody else only fills blanks.
+A field is written only if nobody but us has written it, as `field_hashes` says. The owner of the
+record's key may then overwrite; everybody else only fills blanks.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from connectors.salesforce.counting import CountCallback
+from connectors.salesforce.api.describe import FieldDescribe
+from connectors.salesforce.counting import CountCallback, SyncWarning
+from connectors.salesforce.field_hashes import FieldHashes, is_blank, same, value_hash
 from connectors.salesforce.field_values import FieldValue, field_values, is_fallback
 from connectors.salesforce.mapping_rules import FieldPolicy
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    VERSION_FIELD,
+)
 from connectors.salesforce.person import Person
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.sobject_record import SObjectRecord
 
+PRIMARY_EMAIL, *FURTHER_EMAILS = EMAIL_FIELDS
+# each part of a name with the other one
+_NAME_PARTS = {"FirstName": "LastName", "LastName": "FirstName"}
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """A record, what we know to have written in it, and whether the person owns its key."""
+
+    record: SObjectRecord
+    schema: Schema
+    owner: bool
+
+    @cached_property
+    def hashes(self) -> FieldHashes:
+        """The record's marker; read only where a field may change."""
+        return FieldHashes.parse(self.record.fields.get(MARKER_FIELD))
+
+    @property
+    def new(self) -> bool:
+        return self.record.id is None
+
+    def described(self, name: str) -> FieldDescribe:
+        return self.schema.described.fields[name]
+
+    def current(self, name: str) -> Any:
+        return self.record.fields.get(name)
+
+    def may_fill(self, name: str) -> bool:
+        return self.hashes.may_fill(name, self.current(name))
+
+    def untouched(self, name: str) -> bool:
+        return self.hashes.untouched(name, self.current(name), self.described(name))
+
+    def same(self, name: str, wanted: object) -> bool:
+        return same(self.current(name), wanted, self.described(name))
+
+    def stands_in(self, name: str) -> bool:
+        """Whether a part of a name, or a company, is blank or only stands in for one."""
+        current = self.current(name)
+        return is_blank(current) or (
+            name != "FirstName" and is_fallback(name, current, self.record.addresses)
+        )
+
 
 def merge_fields(
-    record: SObjectRecord,
-    person: Person,
-    schema: Schema,
-    *,
-    owner: bool,
-    overwrite_others: bool,
-    count: CountCallback,
+    record: SObjectRecord, person: Person, schema: Schema, *, owner: bool, count: CountCallback
 ) -> dict[str, Any]:
     """The fields that would change in the record, in the form in which Salesforce stores them.
 
-    `owner`: the record has the person's key, or gets it. Then the caller has checked that the
-    person's version is not older. `overwrite_others`: an owner also overwrites records that our
-    user did not create.
+    The marker is among them if any value is. `owner`: the record has the person's key, or gets it.
+    Then the caller has checked that the person's version is not older.
     """
-    new = record.id is None
-    overwrite = owner and (record.ours or overwrite_others)
+    merge = _Merge(record, schema, owner)
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
-    changed: dict[str, Any] = {}
-    for name, field in values.items():
-        if (
-            schema.writable(name, new=new)
-            and _may_change(name, field, record, values, overwrite=overwrite)
-            and not same(record.fields.get(name), field.value)
-        ):
-            changed[name] = field.value
-    changed.update(_addresses(record, person, schema, overwrite=overwrite))
+    changed = _mapped_values(merge, values)
+    changed |= _addresses(merge, person)
     account_id = person.target.account_id
     # a Lead has no AccountId, so it is not writable there
-    if account_id and not record.fields.get("AccountId") and schema.writable("AccountId", new=new):
+    if account_id and schema.writable("AccountId", new=merge.new) and merge.may_fill("AccountId"):
         changed["AccountId"] = account_id
+    changed = _marked(merge, changed, count)
     if owner:
-        changed.update(_ownership(record, person, schema))
+        changed |= _ownership(record, person, schema)
     return changed
+
+
+def _marked(merge: _Merge, changed: dict[str, Any], count: CountCallback) -> dict[str, Any]:
+    """The changes with the marker that goes with them.
+
+    A field for which a full marker has no room is not written, because nothing would protect later
+    what people type there. Only what a new record must have is written nevertheless.
+    """
+    if not changed:
+        return changed
+    described = merge.schema.described
+    required = described.required if merge.new else frozenset[str]()
+    ordered = {
+        name: changed[name] for name in sorted(changed, key=lambda name: name not in required)
+    }
+    hashes, full = merge.hashes.noting(ordered, described.fields, merge.schema.marker_length)
+    for name in full:
+        count(SyncWarning.MARKER_FULL, f"{merge.record.sobject}.{name}")
+    written = {name: value for name, value in changed.items() if name not in {*full} - required}
+    if hashes != merge.hashes:
+        written[MARKER_FIELD] = str(hashes)
+    return written
 
 
 def _ownership(record: SObjectRecord, person: Person, schema: Schema) -> dict[str, Any]:
@@ -62,86 +124,127 @@ def _ownership(record: SObjectRecord, person: Person, schema: Schema) -> dict[st
     return changed
 
 
-def _may_change(
-    name: str,
-    field: FieldValue,
-    record: SObjectRecord,
-    values: dict[str, FieldValue],
-    *,
-    overwrite: bool,
-) -> bool:
-    current = record.fields.get(name)
-    # A Lead without a Company becomes a Person Account: its blank is no gap to fill with a domain.
-    if record.id is not None and (field.policy is FieldPolicy.CREATE or field.fallback):
+def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, Any]:
+    """The mapped fields that change, except for addresses."""
+    allowed = {
+        name
+        for name, field in values.items()
+        if merge.schema.writable(name, new=merge.new)
+        and not merge.same(name, field.value)
+        and _may_write(merge, name, field)
+    }
+    apart = {
+        name
+        for name in allowed
+        if name in _NAME_PARTS and not _fits_other_part(merge, name, values, allowed)
+    }
+    return {name: field.value for name, field in values.items() if name in allowed - apart}
+
+
+def _may_write(merge: _Merge, name: str, field: FieldValue) -> bool:
+    """Whether the rule of the marker and the mapping's policy let the field be written."""
+    if not merge.new and (field.policy is FieldPolicy.CREATE or field.fallback):
         return False
-    if _blank(current):
-        return name != "FirstName" or overwrite or _same_family(record, values)
+    if merge.may_fill(name):
+        return True
     if field.fallback:
         return False
-    if (
-        record.ours
-        and name in {"LastName", "Company"}
-        and is_fallback(name, current, record.addresses)
-    ):
-        return True  # it stands in for a name that we did not know
-    return overwrite and field.policy is FieldPolicy.OVERWRITE
-
-
-def _same_family(record: SObjectRecord, values: dict[str, FieldValue]) -> bool:
-    """Whether a first name may be filled in: only beside the last name that it belongs to."""
-    last, current = values.get("LastName"), record.fields.get("LastName")
-    if (
-        last is None
-        or last.fallback
-        or _blank(current)
-        or is_fallback("LastName", current, record.addresses)
-    ):
+    if field.policy is FieldPolicy.ALWAYS and merge.owner:
         return True
-    return str(current).strip().casefold() == str(last.value).casefold()
+    if not merge.untouched(name):
+        return False
+    if name in {"LastName", "Company"} and merge.stands_in(name):
+        return True  # we wrote it for a name that we did not know
+    return merge.owner and field.policy is FieldPolicy.OVERWRITE
 
 
-def _addresses(
-    record: SObjectRecord, person: Person, schema: Schema, *, overwrite: bool
-) -> dict[str, str]:
-    """The address fields that change.
+def _fits_other_part(
+    merge: _Merge, name: str, values: dict[str, FieldValue], allowed: set[str]
+) -> bool:
+    """Whether a part of a name would stand beside the other part of the same person's name.
 
-    An owner's addresses come first, in its order, followed by those of the record, so that nobody
-    who was found by one of them is lost. Anybody else only fills blank fields.
+    It does if the other part is written too, stands already, or is the one that the contact had
+    when we wrote it: a person corrected it since. An unknown part contradicts nothing that is
+    filled in, but a part that stands is not replaced without it.
     """
-    new = record.id is None
-    fields = [name for name in schema.emails if schema.writable(name, new=new)]
-    policy = schema.mapped.email_policy
-    if policy is None:
-        fields = [name for name in fields if name != "Email"]
-    current = {name: _address(record.fields.get(name)) for name in EMAIL_FIELDS}
-    if overwrite and policy is FieldPolicy.OVERWRITE:
-        kept = [address for name in fields if (address := current[name])]
-        wanted = list(dict.fromkeys([*person.addresses, *kept]))
-        return {
-            name: address
-            for name, address in zip(fields, wanted, strict=False)
-            if current[name] != address
-        }
-    missing = [address for address in person.addresses if address not in current.values()]
-    blank = [name for name in fields if not current[name]]
-    return dict(zip(blank, missing, strict=False))
+    other = _NAME_PARTS[name]
+    if values[name].policy is FieldPolicy.ALWAYS or other not in merge.schema.mapped.fields:
+        return True
+    theirs = values.get(other)
+    if merge.stands_in(other) or other in allowed:
+        return True
+    if theirs is None or theirs.fallback:
+        return merge.stands_in(name)
+    return str(merge.current(other)).strip().casefold() == str(
+        theirs.value
+    ).casefold() or merge.hashes.left(other, theirs.value, merge.described(other))
+
+
+def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
+    """The address fields that change."""
+    before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
+    held = set(before.values())
+    if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
+        return {}  # nearly always
+    policy = merge.schema.mapped.email_policy
+    fields = [name for name in merge.schema.emails if merge.schema.writable(name, new=merge.new)]
+    if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
+        fields = [name for name in fields if name != PRIMARY_EMAIL]
+    wanted = _not_removed(merge, person, before)
+    if merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}:
+        mirrored = policy is FieldPolicy.ALWAYS
+        after = _owners_addresses(merge, fields, wanted, before, mirrored=mirrored)
+    else:
+        free = [name for name in fields if not before[name] and merge.may_fill(name)]
+        missing = [address for address in wanted if address not in held]
+        after = before | dict(zip(free, missing, strict=False))
+    return {name: after[name] for name in fields if after[name] != before[name]}
+
+
+def _not_removed(merge: _Merge, person: Person, before: dict[str, str]) -> list[str]:
+    """The person's addresses, without those that somebody cleared from one of our further fields.
+
+    Such an address would otherwise come back in another field.
+    """
+    cleared = {
+        merge.hashes.entries[name]
+        for name in FURTHER_EMAILS
+        if not before[name] and merge.hashes.wrote(name)
+    }
+    if not cleared:
+        return list(person.addresses)
+    described = merge.described(PRIMARY_EMAIL)
+    return [each for each in person.addresses if value_hash(each, described) not in cleared]
+
+
+def _owners_addresses(
+    merge: _Merge,
+    fields: list[str],
+    wanted: list[str],
+    before: dict[str, str],
+    *,
+    mirrored: bool,
+) -> dict[str, str]:
+    """The addresses after an owner's are written: its primary one in Email, if that is still ours.
+
+    Its other addresses follow in its order in those of our further fields that nobody else wrote.
+    Behind them is what stood there, and what stood in Email, as far as there is room: somebody was
+    found by it. `mirrored`: Email takes the primary address whatever stands there.
+    """
+    after = dict(before)
+    if wanted and PRIMARY_EMAIL in fields and (mirrored or merge.untouched(PRIMARY_EMAIL)):
+        after[PRIMARY_EMAIL] = wanted[0]
+    places = [name for name in fields if name != PRIMARY_EMAIL and merge.untouched(name)]
+    fixed = {address for name, address in after.items() if name not in places}
+    own = [address for address in wanted if address not in fixed]
+    # first what may stay where it is
+    standing = (*places[len(own) :], *places[: len(own)], PRIMARY_EMAIL)
+    stood = [before[name] for name in standing]
+    kept = [each for each in dict.fromkeys(stood) if each and each not in {*own, *fixed}]
+    if not {*own, before[PRIMARY_EMAIL]} <= {*after.values(), ""}:
+        after |= zip(places, [*own, *kept], strict=False)
+    return after
 
 
 def _address(value: object) -> str:
     return value.strip().lower() if isinstance(value, str) else ""
-
-
-def _blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def same(current: object, wanted: object) -> bool:
-    """Whether Salesforce would store `wanted` as the current value.
-
-    Salesforce trims text and may change its line ends. Numbers are compared by value.
-    """
-    if isinstance(current, bool) or isinstance(wanted, bool):
-        return current is wanted
-    if isinstance(current, str) and isinstance(wanted, str):
-        return current.strip().replace("\r\n", "\n") == wanted.strip().replace("\r\n", "\n")
-    return current == wanted

@@ -11,8 +11,15 @@ VERSION_FIELD = "Nylas_Version__c"
 older value, and shows its error at this field.
 """
 
+MARKER_FIELD = "Nylas_Field_Hashes__c"
+"""The marker: a short hash for each field that we wrote, as `field_hashes` reads and writes it."""
+
 EMAIL_FIELDS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 """Where the addresses of a record are kept: the standard field first, then two of our own."""
 
 # of KEY_FIELD, and the most that Salesforce allows a text field
 MAX_KEY_LENGTH = 255
+
+# of MARKER_FIELD. An entry takes at most 51 characters, with a name of 43, so that 80 fields fit;
+# the nine fields of the default mapping take 160 characters. The deployed field has this length.
+MAX_MARKER_LENGTH = 4096

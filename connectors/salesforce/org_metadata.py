@@ -1,4 +1,4 @@
-"""What contactstream remembers about one org: the fields of both objects, the Accounts, our user.
+"""What contactstream remembers about one org: the fields of both objects, and the Accounts.
 
 Read in one Composite at the start. Afterwards it is renewed in three ways: beside the queries of a
 batch once it is old (`claim_refresh`), when a query names a field that is gone (`renew`), and when
@@ -20,7 +20,7 @@ from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, Un
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.field_values import bind
 from connectors.salesforce.policy import OnDelete, Policy
-from connectors.salesforce.schema import OrgNotPrepared, Schema, schema
+from connectors.salesforce.schema import Schema, schema
 
 # After a failed refresh of the Accounts, whose time-out may hold up a batch for two minutes.
 ACCOUNT_RETRY_SECONDS = 300.0
@@ -125,8 +125,6 @@ class OrgMetadata:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.accounts = AccountCache(client, policy, count)
-        self.our_user: str | None = None
-        """The ID of the user that we are logged in as; its records are ours to overwrite."""
         self._client = client
         self._policy = policy
         self._count = count
@@ -165,9 +163,6 @@ class OrgMetadata:
 
     async def _read_all(self, fence: Fence) -> None:
         asked = datetime.fromtimestamp(self._clock(), UTC)
-        self.our_user = await self._client.user_id()
-        if self.our_user is None:  # no record would be ours, and none would be overwritten
-            raise OrgNotPrepared("the login's answer names no user in its id")
         *described, accounts = await self._client.composite(
             [*_describes(), self.accounts.request(asked)], "composite_start", fence
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from connectors.salesforce.api.errors import Action
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
 from connectors.salesforce.rows import WriteRow
@@ -182,11 +182,11 @@ def without_refused_values(written: WrittenRow) -> WriteRow | None:
         for name in (field_name, field_name.removesuffix("Code"))
     }
     refused = named & row.fields.keys()
-    kept = {name: value for name, value in row.fields.items() if name not in refused}
     needed = {"Id"} if row.op == "update" else {"LastName", "Company"}
-    if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD} or kept.keys() == {"Id"}:
+    if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         return None
-    return replace(row, fields=kept)
+    shorter = row.without(refused)
+    return None if shorter.fields.keys() == {"Id"} else shorter
 
 
 def deleted_account(written: WrittenRow) -> str | None:

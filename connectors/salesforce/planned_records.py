@@ -84,17 +84,14 @@ class PlannedRecords:
         """The contact for which an earlier batch creates the record; None for one of the org."""
         return self._creators.get(record_id or "")
 
-    def rows(self, sobject: str, values: Iterable[str], our_user: str | None) -> list[Row]:
-        """The planned records of an sObject that hold any of the keys or addresses, as query rows.
-
-        `our_user` is who creates the new ones.
-        """
+    def rows(self, sobject: str, values: Iterable[str]) -> list[Row]:
+        """The planned records of an sObject with any of the keys or addresses, as query rows."""
         found = {
             record_id: None
             for value in values
             for record_id in self._by_value.get((sobject, value), ())
         }
-        return [{"CreatedById": our_user, **self._rows[record_id][1]} for record_id in found]
+        return [self._rows[record_id][1] for record_id in found]
 
     def newest(self, row: Row) -> Row:
         """A row of the org as the plans so far leave it; of a converted Lead, with its Contact."""

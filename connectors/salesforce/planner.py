@@ -12,7 +12,7 @@ from connectors.salesforce.emails import addresses
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
 from connectors.salesforce.names import is_full_name, is_known
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
@@ -89,6 +89,7 @@ def _row(record: SObjectRecord, decisions: list[PlannedOutcome]) -> WriteRow:
         record.fields.get("AccountId"),
         frozenset(record.people.union(record.addresses)),
         decisions,
+        record.stored.get(MARKER_FIELD),
     )
 
 
@@ -300,7 +301,7 @@ class WritePlanner:
             return _skipped(change, SkipReason.DELETED_IN_SALESFORCE)
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
-        record = SObjectRecord(target.sobject, None, {}, {}, ours=True)
+        record = SObjectRecord(target.sobject, None, {}, {})
         self._apply(record, someone, owner=True)
         outcome = Outcome(change.key, OutcomeStatus.CREATED, record.sobject, first=True)
         return PlannedOutcome(change, outcome, record, someone)
@@ -339,7 +340,6 @@ class WritePlanner:
             someone,
             self._schemas[record.sobject],
             owner=owner,
-            overwrite_others=self._policy.overwrite_others,
             count=self._count,
         )
         record.fields |= changed

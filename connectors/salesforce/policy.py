@@ -29,11 +29,6 @@ class Policy:
     suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
-    overwrite_others: bool = False
-    """Whether a key's owner also overwrites records that others created.
-
-    Otherwise what people typed stays.
-    """
     on_delete: OnDelete = OnDelete.RELEASE
     flag_field: str | None = None
     """The checkbox for OnDelete.FLAG, on both objects."""

@@ -1,7 +1,7 @@
 """Rows to write to Contact and Lead, and the sObject collections that they are sent in."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from connectors.salesforce.api.composite import (
@@ -10,7 +10,8 @@ from connectors.salesforce.api.composite import (
     update_subrequest,
     upsert_subrequest,
 )
-from connectors.salesforce.org_fields import KEY_FIELD
+from connectors.salesforce.field_hashes import FieldHashes
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 
 Op = Literal["upsert", "update"]
 
@@ -20,7 +21,8 @@ class WriteRow:
     """A record to write: an upsert carries KEY_FIELD in `fields`, an update carries `Id`.
 
     `fields` come without `attributes`. `people` are tokens (addresses, keys) of everybody whom the
-    record stands for; they are only compared for equality. `tag` is returned with the row's result.
+    record stands for; they are only compared for equality. `tag` is returned with the row's
+    result. `marker` is the text of the record's marker before the row is written.
     """
 
     sobject: str
@@ -29,6 +31,21 @@ class WriteRow:
     account_id: str | None = None
     people: frozenset[str] = frozenset()
     tag: Any = None
+    marker: str | None = None
+
+    def without(self, names: Iterable[str]) -> "WriteRow":
+        """The row without these fields, and without what its marker says of them.
+
+        A marker that named a field which was not written would read as if a person had cleared it.
+        """
+        left_out = set(names)
+        kept = {name: value for name, value in self.fields.items() if name not in left_out}
+        if (text := kept.pop(MARKER_FIELD, None)) is not None:
+            before = FieldHashes.parse(self.marker)
+            marker = FieldHashes.parse(text).taking_back(left_out, before)
+            if marker != before:
+                kept[MARKER_FIELD] = str(marker)
+        return replace(self, fields=kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,23 @@ from dataclasses import dataclass
 from connectors.salesforce.api.describe import ObjectDescribe
 from connectors.salesforce.api.errors import SalesforceError
 from connectors.salesforce.field_values import ObjectMapping
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    MAX_MARKER_LENGTH,
+    VERSION_FIELD,
+)
 
 _COMMON_FIELDS = (
     "Id",
     KEY_FIELD,
     VERSION_FIELD,
+    MARKER_FIELD,
     *EMAIL_FIELDS,
     "IsDeleted",
     "MasterRecordId",
     "SystemModstamp",
-    "CreatedById",
     "CreatedDate",
     "LastModifiedDate",
     "LastActivityDate",
@@ -58,6 +64,11 @@ class Schema:
         wanted = (*_COMMON_FIELDS, *_OBJECT_FIELDS[self.sobject], *self.mapped.fields, *flag)
         return tuple(name for name in dict.fromkeys(wanted) if name in self.described.fields)
 
+    @property
+    def marker_length(self) -> int:
+        """The most characters that a marker may have in this org."""
+        return min(MAX_MARKER_LENGTH, self.described.fields[MARKER_FIELD].length)
+
     def writable(self, name: str, *, new: bool) -> bool:
         """Whether the user may set a field, of a new record or of an existing one."""
         field = self.described.fields.get(name)
@@ -68,9 +79,10 @@ def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = 
     """The schema of a described object.
 
     Raises OrgNotPrepared if a field is missing by which contacts are found again, if the key cannot
-    be searched, or if the user may not write the two fields that every row has.
+    be searched, or if the user may not write our own fields. Without the marker nothing would
+    protect what people type.
     """
-    for name in (KEY_FIELD, VERSION_FIELD, "Email"):
+    for name in (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, "Email"):
         if name not in described.fields:
             raise OrgNotPrepared(
                 f"{described.name}.{name} is missing, or hidden from the user; "
@@ -82,7 +94,7 @@ def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = 
             "out of the org's encryption policy, or choose the deterministic scheme that keeps "
             "case; run contactstream doctor"
         )
-    for name in (KEY_FIELD, VERSION_FIELD):
+    for name in (KEY_FIELD, VERSION_FIELD, MARKER_FIELD):
         field = described.fields[name]
         if not (field.createable and field.updateable):
             raise OrgNotPrepared(

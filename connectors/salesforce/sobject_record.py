@@ -14,15 +14,13 @@ from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FI
 class SObjectRecord:
     """A Contact or an open Lead. One without an ID is to be created.
 
-    `stored` are the fields in Salesforce, `fields` as the plan will leave them. `ours`: it was
-    created by our user, or converted from a Lead that was.
+    `stored` are the fields in Salesforce, `fields` as the plan will leave them.
     """
 
     sobject: str
     id: str | None
     stored: Mapping[str, Any]
     fields: dict[str, Any]
-    ours: bool
     people: set[str] = field(default_factory=set)
     """Addresses of everybody whom it stands for, beyond the three that it can hold."""
     joined: set[PersonName] = field(default_factory=set)

@@ -25,6 +25,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning, count_not
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
     NEXT_BATCH,
@@ -260,7 +261,7 @@ class Sync:
         while shorter := {id(one): row for one in written if (row := without_refused_values(one))}:
             for one in written:
                 if row := shorter.get(id(one)):
-                    for name in one.row.fields.keys() - row.fields.keys():
+                    for name in one.row.fields.keys() - row.fields.keys() - {MARKER_FIELD}:
                         self._count(SyncWarning.VALUE_DROPPED, f"{row.sobject}.{name}")
             more, _ = await write_rows(context, list(shorter.values()), calls=None)
             written = [*(one for one in written if id(one) not in shorter), *more]

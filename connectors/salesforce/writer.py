@@ -19,7 +19,7 @@ from connectors.salesforce.api.errors import (
     RowError,
     Verdict,
 )
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, merge_groups, pack
 from connectors.salesforce.repeats import (
     ISOLATION_PARTS,
@@ -278,12 +278,12 @@ def _leave_out_fields(
     """Repeats a row without the fields that its verdict names, in a collection of at most `size`.
 
     The row fails if it has none of these fields, or needs one of them. If it is refused for our own
-    key or version field it is to be tried again later: whether the org took the field away is for
-    the next describe to say, and not for one row.
+    key, version or marker field it is to be tried again later: whether the org took the field away
+    is for the next describe to say, and not for one row.
     """
     row, verdict = written.row, written.verdict
     refused = set(verdict.fields) & row.fields.keys()
-    if own := refused & {KEY_FIELD, VERSION_FIELD}:
+    if own := refused & {KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         for name in own:
             context.on_field_refused(row.sobject, name)
         later = replace(verdict, action=Action.RETRY_ROW)
@@ -295,12 +295,12 @@ def _leave_out_fields(
         return
     for name in refused:
         context.on_field_refused(row.sobject, name)
-    kept = {name: value for name, value in row.fields.items() if name not in refused}
-    if kept.keys() == {"Id"}:  # nothing is left to write
-        unchanged = RowResult(str(kept["Id"]), True, False)
+    shorter = row.without(refused)
+    if shorter.fields.keys() == {"Id"}:  # nothing is left to write
+        unchanged = RowResult(str(row.fields["Id"]), True, False)
         results.done.append(WrittenRow(row, unchanged, Verdict(Action.DONE, "done")))
     else:
-        results.repeats.append(Repeat(replace(row, fields=kept), size))
+        results.repeats.append(Repeat(shorter, size))
 
 
 def _failed(errors: tuple[RowError, ...]) -> RowResult:

@@ -18,7 +18,7 @@ import click
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
-from connectors.salesforce.org_fields import VERSION_FIELD
+from connectors.salesforce.org_fields import MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planned_records import MAX_PLANNED_RECORDS, PlannedRecords
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
@@ -177,6 +177,7 @@ def _entry(
         fields={
             name: FieldChange(_int_if_whole(stored.get(name)), value)
             for name, value in changed.items()
+            if name != MARKER_FIELD  # it repeats what the other fields say
         },
     )
 

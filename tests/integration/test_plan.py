@@ -11,6 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.suppression import Suppression
 from streams import cli
@@ -20,6 +21,7 @@ from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.docs import block
 from tests.support.kafka import Kafka
+from tests.support.markers import marker_of
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
@@ -132,15 +134,10 @@ def deleted(contact_id: str = "c1", at: int = 100) -> dict[str, Any]:
 
 
 def held(grant: str = GRANT, version: int = 1, **fields: Any) -> dict[str, Any]:
-    """A Contact of ours that holds a contact's key."""
-    known = {
-        "FirstName": "Ada",
-        "LastName": "Lovelace",
-        "Title": "Analyst",
-        "Email": ADA,
-        "CreatedById": "integration",
-    }
-    return {"Id": CONTACT, KEY: f"{grant}/c1", VERSION: version} | known | fields
+    """A Contact that holds a contact's key, and only values that we left there."""
+    known = {"FirstName": "Ada", "LastName": "Lovelace", "Title": "Analyst", "Email": ADA} | fields
+    ours = {KEY: f"{grant}/c1", VERSION: version, MARKER_FIELD: marker_of(**known)}
+    return {"Id": CONTACT} | ours | known
 
 
 def changes(entry: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

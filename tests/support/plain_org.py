@@ -13,10 +13,10 @@ from connectors.salesforce.policy import Policy
 from connectors.salesforce.schema import Schema, schema
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+MARKER = "Nylas_Field_Hashes__c"
 EMAILS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
-US, THEM = "005000000000001AAA", "005000000000002AAA"
 _TEXT = {"FirstName": 40, "LastName": 80, "Phone": 40, "MobilePhone": 40, "Title": 128, KEY: 255}
-_SYSTEM = ("Id", "CreatedById", "CreatedDate", "LastModifiedDate", "LastActivityDate")
+_SYSTEM = ("Id", "CreatedDate", "LastModifiedDate", "LastActivityDate")
 
 
 def describe(sobject: str) -> ObjectDescribe:
@@ -39,6 +39,7 @@ def describe(sobject: str) -> ObjectDescribe:
             for name in EMAILS
         ),
         FieldDescribe(VERSION, "double", createable=True, updateable=True),
+        FieldDescribe(MARKER, "textarea", length=4096, createable=True, updateable=True),
         FieldDescribe("Gone__c", "boolean", createable=True, updateable=True),
         *(FieldDescribe(name, "reference", createable=True, updateable=True) for name in own),
         *(FieldDescribe(name, "string") for name in _SYSTEM),
@@ -76,7 +77,6 @@ class PlainOrg:
         self.records[record_id] = {
             "sobject": sobject,
             "Id": record_id,
-            "CreatedById": THEM,
             "CreatedDate": stamp,
             "LastModifiedDate": stamp,
             **fields,
@@ -103,7 +103,7 @@ class PlainOrg:
             change.key for change in batch.deleted
         }
         addresses = {address for _, someone in batch.people for address in someone.addresses}
-        candidates = CandidateIndex(US)
+        candidates = CandidateIndex()
         for sobject in ("Contact", "Lead"):
             candidates.add_rows(sobject, self._query(sobject, keys, addresses))
         planner = WritePlanner(
@@ -140,7 +140,7 @@ class PlainOrg:
             assert not any(record.get(KEY) == key for record in self.of(sobject)), (
                 "the key was there already"
             )
-            record_id = self.add(sobject, CreatedById=US)
+            record_id = self.add(sobject)
         record = self.records[record_id]
         assert not record.get("IsConverted"), "a converted Lead takes no writes"
         assert not (

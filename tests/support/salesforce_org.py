@@ -53,9 +53,6 @@ class InterceptedClient:
     ) -> list[Mapping[str, Any]]:
         return await self._client.rest_of(answer, kind, fence)
 
-    async def user_id(self) -> str | None:
-        return await self._client.user_id()
-
 
 @dataclass
 class SimulatedOrg:

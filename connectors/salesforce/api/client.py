@@ -108,10 +108,6 @@ class CompositeClient(Protocol):
         """As SalesforceClient.rest_of."""
         ...
 
-    async def user_id(self) -> str | None:
-        """As SalesforceClient.user_id."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class _Request:

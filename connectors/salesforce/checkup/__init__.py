@@ -10,6 +10,7 @@ from connectors.salesforce.checkup.fields import (
     flag_field,
     key_field,
     links,
+    marker_field,
     person_accounts,
     version_field,
 )
@@ -27,6 +28,7 @@ from connectors.salesforce.checkup.lookup import LOOKUP_CHECK, full_lookup, look
 from connectors.salesforce.checkup.mapping import mapped_fields, record_types, unserved
 from connectors.salesforce.checkup.org import api_version, daily_calls, user
 from connectors.salesforce.checkup.rules import (
+    RESTORE_PERMISSION,
     VERSION_FORMULA,
     VERSION_RULE,
     duplicate_rules,
@@ -38,6 +40,7 @@ from connectors.salesforce.checkup.sharing import Sharing, parse_sharing, visibi
 __all__ = [
     "LOOKUP_CHECK",
     "PERMIT",
+    "RESTORE_PERMISSION",
     "SEE_SETUP",
     "VERSION_FORMULA",
     "VERSION_RULE",
@@ -59,6 +62,7 @@ __all__ = [
     "links",
     "lookup_size",
     "mapped_fields",
+    "marker_field",
     "ok",
     "parse_sharing",
     "person_accounts",

@@ -9,7 +9,14 @@ from connectors.salesforce.checkup.findings import (
     ok,
     warn,
 )
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    MAX_KEY_LENGTH,
+    MAX_MARKER_LENGTH,
+    VERSION_FIELD,
+)
 
 NUMBER_TYPES = frozenset({"double", "int", "currency", "percent", "long"})
 UNENCRYPT = (
@@ -76,6 +83,22 @@ def version_field(described: ObjectDescribe) -> CheckupFinding:
         found = f"is {field.type} of {field.precision} digits, {field.scale} after the point"
         return fail(check, found, f"change it to Number 18,0: {DEPLOY}")
     return _unwritable(check, field) or ok(check, f"Number {field.precision},{field.scale}")
+
+
+def marker_field(described: ObjectDescribe) -> CheckupFinding:
+    """The field that remembers what we wrote, so that what people type is not overwritten."""
+    check = f"{described.name}.{MARKER_FIELD}"
+    field = described.fields.get(MARKER_FIELD)
+    if field is None:
+        finding = (
+            "missing, or hidden from the user: what people typed could not be told from what we "
+            "wrote, so the sink does not start"
+        )
+        return fail(check, finding, f"{DEPLOY}; {PERMIT}")
+    if field.type != "textarea" or field.length < MAX_MARKER_LENGTH:
+        found = f"is {field.type} of {field.length} characters"
+        return fail(check, found, f"change it to Long Text Area {MAX_MARKER_LENGTH}: {DEPLOY}")
+    return _unwritable(check, field) or ok(check, f"Long Text Area {field.length}")
 
 
 def address_fields(described: ObjectDescribe) -> list[CheckupFinding]:

@@ -24,12 +24,11 @@ def api_version(versions: object, wanted: str) -> CheckupFinding:
 
 
 def user(user_id: str | None) -> CheckupFinding:
-    """Whether the login names its user, by whom records that we created are recognised."""
+    """Whether the login names its user; without it the user's access to records is not known."""
     if user_id is None:
-        return fail(
+        return warn(
             "user",
-            "the login's answer names no user, so the sink cannot recognise the records that it "
-            "created, and does not start",
+            "the login's answer names no user, so it cannot be told which records the user may see",
             "give the external client app the scope to access the identity URL service",
         )
     return ok("user", user_id)

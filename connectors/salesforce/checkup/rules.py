@@ -11,13 +11,20 @@ from connectors.salesforce.checkup.findings import (
     ok,
     warn,
 )
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    VERSION_FIELD,
+)
 
 # name and formula of the validation rule that deploy/salesforce ships for both objects
 VERSION_RULE = "Nylas_Version_Never_Goes_Back"
+# with this custom permission a user passes the rule: a backup is older than what it restores over
+RESTORE_PERMISSION = "Nylas_Restore_Older_Version"
 VERSION_FORMULA = (
-    f"AND(NOT(ISNEW()), {KEY_FIELD} = PRIORVALUE({KEY_FIELD}), "
-    f"{VERSION_FIELD} < PRIORVALUE({VERSION_FIELD}))"
+    f"AND(NOT(ISNEW()), NOT($Permission.{RESTORE_PERMISSION}), "
+    f"{KEY_FIELD} = PRIORVALUE({KEY_FIELD}), {VERSION_FIELD} < PRIORVALUE({VERSION_FIELD}))"
 )
 
 
@@ -105,16 +112,17 @@ def lead_conversion(rows: Sequence[Mapping[str, Any]], sees_setup: bool | None) 
     if not rows and sees_setup is not True:
         return warn(check, "cannot tell: the user lacks View Setup", SEE_SETUP)
     pairs = {pair for row in rows for pair in _mapped_to_contact(row.get("Metadata"))}
-    ours = (KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:])
+    ours = (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:])
     missing = [name for name in ours if (name, name) not in pairs]
     if missing:
         return warn(
             check,
             f"a converted Lead does not pass {', '.join(missing)} on to its Contact",
-            "deploy deploy/salesforce/lead-conversion as its README says; without it the Contact "
-            "gets the key with the contact's next change",
+            "add them to the org's lead field mapping as deploy/salesforce/README.md says; without "
+            "the key the Contact gets it with the contact's next change, without the marker its "
+            "fields are only filled where they are blank",
         )
-    return ok(check, "a converted Lead passes key, version and addresses on to its Contact")
+    return ok(check, "a converted Lead passes all of our fields on to its Contact")
 
 
 def _mapped_to_contact(metadata: object) -> set[tuple[object, object]]:

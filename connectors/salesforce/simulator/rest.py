@@ -55,6 +55,7 @@ _QUERIES: Final = frozenset(("query", "query_more", "tooling_query"))
 _CARRIED: Final = (
     "Nylas_Contact_Id__c",
     "Nylas_Version__c",
+    "Nylas_Field_Hashes__c",
     "Nylas_Email_2__c",
     "Nylas_Email_3__c",
 )

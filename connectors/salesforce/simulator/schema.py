@@ -241,6 +241,7 @@ def _ours() -> list[Field]:
             case_sensitive=True,
         ),
         Field("Nylas_Version__c", "Nylas Version", "double", precision=18),
+        _text("Nylas_Field_Hashes__c", "Nylas Field Hashes", 4096, type="textarea"),
         _text(
             "Nylas_Email_2__c", "Nylas Email 2", 80, type="email", external_id=True, id_lookup=True
         ),

@@ -22,6 +22,8 @@ stores a new one.
 
 RowError = dict[str, Any]
 
+# a user with this custom permission passes the version rule
+RESTORE_PERMISSION: Final = "Nylas_Restore_Older_Version"
 VERSION_RULE_MESSAGE: Final = "The record holds a newer version of this contact."
 _SPACE: Final = " \t\n\r\x0b\x0c"
 _EMAIL: Final = re.compile(
@@ -575,6 +577,7 @@ class Org:
         if (
             existing is not None
             and self.settings.version_rule
+            and RESTORE_PERMISSION not in self.settings.custom_permissions
             and _is_older({**existing, **values}, existing)
         ):
             return [

@@ -42,7 +42,8 @@ _MERGED_FIELDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 }
 _MOST_LOSERS: Final = 2  # "up to three records" in one merge, the master among them
 _VERSION_RULE: Final = (
-    "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
+    "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
     "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
 )
 
@@ -381,6 +382,7 @@ class World:
             carried += [
                 "Nylas_Contact_Id__c",
                 "Nylas_Version__c",
+                "Nylas_Field_Hashes__c",
                 "Nylas_Email_2__c",
                 "Nylas_Email_3__c",
             ]

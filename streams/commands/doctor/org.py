@@ -303,6 +303,7 @@ def field_findings(
         checkup.access(described),
         checkup.key_field(described),
         checkup.version_field(described),
+        checkup.marker_field(described),
         *checkup.address_fields(described),
         *checkup.links(described),
     ]

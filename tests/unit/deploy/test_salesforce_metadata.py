@@ -1,7 +1,11 @@
 """The metadata for the org: well-formed, with the names that the code uses and its version rule."""
 
+import itertools
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +16,26 @@ import pytest
 
 from connectors.salesforce.api.client import API_VERSION, Fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
-from connectors.salesforce.checkup.rules import VERSION_FORMULA, VERSION_RULE
+from connectors.salesforce.api.describe import parse_describe
+from connectors.salesforce.checkup.rules import (
+    RESTORE_PERMISSION,
+    VERSION_FORMULA,
+    VERSION_RULE,
+)
+from connectors.salesforce.field_values import bind
 from connectors.salesforce.mapping_rules import FieldMapping
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, MAX_KEY_LENGTH, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    MAX_KEY_LENGTH,
+    MAX_MARKER_LENGTH,
+    VERSION_FIELD,
+)
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.schema import schema
 from connectors.salesforce.simulator.world import World
+from deploy.salesforce.add_lead_mapping import MappingConflict, add_lines, main
 from tests.support.paths import ROOT
 from tests.support.salesforce_org import Composite, simulated_org
 
@@ -24,7 +43,16 @@ FOLDER = ROOT / "deploy" / "salesforce"
 SOURCE = FOLDER / "force-app" / "main" / "default"
 NAMESPACE = "{http://soap.sforce.com/2006/04/metadata}"
 OBJECTS = ("Contact", "Lead")
-FILES = sorted(FOLDER.rglob("*-meta.xml"))
+LEAD_CONVERSION = FOLDER / "lead-conversion"
+LEAD_MAPPING = LEAD_CONVERSION / "LeadConvertSettings" / "LeadConvertSettings.LeadConvertSetting"
+OUR_FIELDS = {KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:]}
+FILES = sorted(SOURCE.rglob("*-meta.xml"))
+XML_FILES = [
+    *FILES,
+    LEAD_MAPPING,
+    LEAD_CONVERSION / "package.xml",
+    FOLDER / "manifest" / "package.xml",
+]
 # Required in every org, so Salesforce refuses a permission set that names them; FirstName is a part
 # of the name.
 NEVER_PERMITTED = {"FirstName", "LastName", "Company"}
@@ -46,25 +74,74 @@ def permission_set(name: str) -> ElementTree.Element:
     return read(SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+KINDS = {
+    "customPermission": "CustomPermission",
+    "field": "CustomField",
+    "package": "Package",
+    "permissionset": "PermissionSet",
+    "validationRule": "ValidationRule",
+    "LeadConvertSetting": "LeadConvertSettings",
+}
+
+
+@pytest.mark.parametrize("path", XML_FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_every_file_is_well_formed_and_holds_what_its_name_says(path: Path) -> None:
     root = read(path)
-    kinds = {
-        "field": "CustomField",
-        "validationRule": "ValidationRule",
-        "permissionset": "PermissionSet",
-        "LeadConvertSetting": "LeadConvertSettings",
-    }
-    name, kind, _ = path.name.split(".")
-    assert root.tag == NAMESPACE + kinds[kind.removesuffix("-meta")]
+    name, kind, *_ = path.name.split(".")
+    kind = "package" if name == "package" else kind.removesuffix("-meta")
+    assert root.tag == NAMESPACE + KINDS[kind]
     assert child_text(root, "fullName") in (name, None)
 
 
-def test_the_project_names_its_folders_and_the_version_that_the_client_speaks() -> None:
+def test_no_xml_file_is_left_out_of_these_tests() -> None:
+    assert set(FOLDER.rglob("*.xml")) <= set(XML_FILES)
+
+
+def components(manifest: Path) -> dict[str, set[str | None]]:
+    """The members that a manifest lists, by their type."""
+    root = read(manifest)
+    assert child_text(root, "version") == API_VERSION
+    return {
+        str(child_text(kind, "name")): {each.text for each in kind.iter(f"{NAMESPACE}members")}
+        for kind in root.iter(f"{NAMESPACE}types")
+    }
+
+
+def test_the_manifest_lists_every_component_and_nothing_else() -> None:
+    found: dict[str, set[str | None]] = {}
+    for path in FILES:
+        name, kind, _ = path.name.split(".")
+        if path.parent.parent.parent.name == "objects":
+            name = f"{path.parent.parent.name}.{name}"
+        found.setdefault(KINDS[kind.removesuffix("-meta")], set()).add(name)
+    assert components(FOLDER / "manifest" / "package.xml") == found
+    assert components(LEAD_CONVERSION / "package.xml") == {
+        "LeadConvertSettings": {"LeadConvertSettings"}
+    }
+
+
+def test_the_project_holds_what_may_be_deployed_as_it_is_and_not_the_lead_mapping() -> None:
     project = json.loads((FOLDER / "sfdx-project.json").read_text())
     assert project["sourceApiVersion"] == API_VERSION
     folders = [FOLDER / entry["path"] for entry in project["packageDirectories"]]
     assert all(any(folder in path.parents for folder in folders) for path in FILES)
+    # a deployment of the whole project would replace the org's own mapping
+    assert not any(folder in LEAD_MAPPING.parents for folder in folders)
+
+
+def test_no_command_of_the_readme_retrieves_into_a_folder_of_the_project() -> None:
+    project = json.loads((FOLDER / "sfdx-project.json").read_text())
+    folders = {entry["path"] for entry in project["packageDirectories"]}
+    text = (FOLDER / "README.md").read_text().replace("\\\n", " ")
+    commands = [line.split() for line in text.splitlines() if line.startswith("sf project")]
+    assert {command[2] for command in commands} == {"deploy", "retrieve"}
+    for command in commands:
+        options = dict(itertools.pairwise(command))
+        for option in ("--output-dir", "--target-metadata-dir"):
+            target = options.get(option, "elsewhere")
+            assert not any(target.startswith(folder) for folder in folders)
+        for option in ("--manifest", "--source-dir"):
+            assert option not in options or (FOLDER / options[option]).exists()
 
 
 @pytest.mark.parametrize("sobject", OBJECTS)
@@ -72,7 +149,7 @@ def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -
     shipped = {
         path.name.split(".")[0] for path in (SOURCE / "objects" / sobject / "fields").iterdir()
     }
-    assert shipped == {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:]}
+    assert shipped == OUR_FIELDS
     key = shipped_field(sobject, KEY_FIELD)
     wanted = {
         "type": "Text",
@@ -88,6 +165,11 @@ def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -
         "18",
         "0",
     ]
+    marker = shipped_field(sobject, MARKER_FIELD)
+    assert [child_text(marker, name) for name in ("type", "length")] == [
+        "LongTextArea",
+        str(MAX_MARKER_LENGTH),
+    ]
     for name in EMAIL_FIELDS[1:]:
         address = shipped_field(sobject, name)
         assert [child_text(address, of) for of in ("type", "externalId", "unique")] == [
@@ -95,7 +177,8 @@ def test_both_objects_have_exactly_the_fields_that_the_code_uses(sobject: str) -
             "true",
             "false",
         ]
-    assert all(child_text(shipped_field(sobject, name), "required") == "false" for name in shipped)
+    required = {name: child_text(shipped_field(sobject, name), "required") for name in shipped}
+    assert required == dict.fromkeys(shipped, "false") | {MARKER_FIELD: None}
 
 
 @pytest.mark.parametrize("sobject", OBJECTS)
@@ -104,7 +187,8 @@ def test_the_version_rule_is_the_one_of_the_code_and_names_the_version_field(sob
         SOURCE / "objects" / sobject / "validationRules" / f"{VERSION_RULE}.validationRule-meta.xml"
     )
     formula = (
-        "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+        "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
+        "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
         "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
     )
     assert child_text(rule, "errorConditionFormula") == formula == VERSION_FORMULA
@@ -127,7 +211,7 @@ def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> Non
     wanted = {"Account.Website": False, "Account.ParentId": False, "Contact.AccountId": True}
     for sobject in OBJECTS:
         mapped = {rule.field for rule in FieldMapping().rules(sobject)} - NEVER_PERMITTED
-        ours = {KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS}
+        ours = {*OUR_FIELDS, *EMAIL_FIELDS}
         wanted |= {f"{sobject}.{name}": True for name in mapped | ours}
     assert granted() == wanted
     objects = {
@@ -150,6 +234,40 @@ def test_the_permission_set_grants_what_is_written_and_read_and_no_more() -> Non
     assert [
         child_text(entry, "name") for entry in permissions.iter(f"{NAMESPACE}userPermissions")
     ] == ["ApiEnabled"]
+
+
+@pytest.mark.parametrize("sobject", OBJECTS)
+def test_the_permission_set_grants_every_field_that_a_lookup_selects(sobject: str) -> None:
+    shape = parse_describe(World({}).org.tables[sobject].sobject.describe())
+    selected = set(schema(shape, bind(FieldMapping(), shape)).select) - SYSTEM - NEVER_PERMITTED
+    assert {f"{sobject}.{name}" for name in selected} <= granted().keys()
+
+
+def test_readers_see_the_further_addresses_and_may_change_nothing() -> None:
+    permissions = permission_set("Contactstream_Reader")
+    shown = {
+        str(child_text(entry, "field")): (
+            child_text(entry, "readable"),
+            child_text(entry, "editable"),
+        )
+        for entry in permissions.iter(f"{NAMESPACE}fieldPermissions")
+    }
+    further = [f"{sobject}.{name}" for sobject in OBJECTS for name in EMAIL_FIELDS[1:]]
+    assert shown == dict.fromkeys(further, ("true", "false"))
+    kinds = {child.tag.removeprefix(NAMESPACE) for child in permissions}
+    assert kinds == {"description", "fieldPermissions", "hasActivationRequired", "label"}
+
+
+def test_only_the_permission_set_of_a_restore_lets_a_user_pass_the_version_rule() -> None:
+    (path,) = (SOURCE / "customPermissions").iterdir()
+    assert path.name.split(".")[0] == RESTORE_PERMISSION
+    for path in (SOURCE / "permissionsets").iterdir():
+        grants = [
+            (child_text(entry, "name"), child_text(entry, "enabled"))
+            for entry in read(path).iter(f"{NAMESPACE}customPermissions")
+        ]
+        restore = path.name.startswith("Contactstream_Restore.")
+        assert grants == ([(RESTORE_PERMISSION, "true")] if restore else [])
 
 
 # Every user who may read the object sees them: Salesforce has no field permission for them.
@@ -260,8 +378,7 @@ def test_the_further_rights_of_doctor_are_a_permission_set_of_their_own() -> Non
 
 
 def test_a_converted_lead_passes_all_of_our_fields_to_its_contact() -> None:
-    (path,) = (FOLDER / "lead-conversion").rglob("*-meta.xml")
-    (mapping,) = read(path).iter(f"{NAMESPACE}objectMapping")
+    (mapping,) = read(LEAD_MAPPING).iter(f"{NAMESPACE}objectMapping")
     assert (child_text(mapping, "inputObject"), child_text(mapping, "outputObject")) == (
         "Lead",
         "Contact",
@@ -270,4 +387,88 @@ def test_a_converted_lead_passes_all_of_our_fields_to_its_contact() -> None:
         (child_text(pair, "inputField"), child_text(pair, "outputField"))
         for pair in mapping.iter(f"{NAMESPACE}mappingFields")
     }
-    assert pairs == {(name, name) for name in (KEY_FIELD, VERSION_FIELD, *EMAIL_FIELDS[1:])}
+    assert pairs == {(name, name) for name in OUR_FIELDS}
+
+
+def lead_mapping(*parts: tuple[str, str, str], options: str = "") -> str:
+    """The LeadConvertSettings of an org; each part has an object, a field of Lead and its target"""
+    objects = "".join(
+        "<objectMapping><inputObject>Lead</inputObject><mappingFields>"
+        f"<inputField>{source}</inputField><outputField>{target}</outputField></mappingFields>"
+        f"<outputObject>{sobject}</outputObject></objectMapping>"
+        for sobject, source, target in parts
+    )
+    namespace = NAMESPACE.strip("{}")
+    return f'<LeadConvertSettings xmlns="{namespace}">{objects}{options}</LeadConvertSettings>'
+
+
+def mapped(text: str) -> set[tuple[str, str, str]]:
+    return {
+        (
+            str(child_text(part, "outputObject")),
+            str(child_text(line, "inputField")),
+            str(child_text(line, "outputField")),
+        )
+        for part in ElementTree.fromstring(text).iter(f"{NAMESPACE}objectMapping")
+        for line in part.iter(f"{NAMESPACE}mappingFields")
+    }
+
+
+OURS_ON_CONTACT = {("Contact", name, name) for name in OUR_FIELDS}
+OPTIONS = "<opportunityCreationOptions>VisibleOptional</opportunityCreationOptions>"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        [],
+        [("Account", "A__c", "B__c")],
+        [("Account", "A__c", "B__c"), ("Contact", "C__c", "D__c")],
+        [("Contact", KEY_FIELD, KEY_FIELD), ("Opportunity", KEY_FIELD, KEY_FIELD)],
+    ],
+)
+def test_our_lines_are_added_to_the_org_s_own_lead_mapping(own: list[tuple[str, str, str]]) -> None:
+    ours = LEAD_MAPPING.read_text()
+    retrieved = "<allowOwnerChange>true</allowOwnerChange>".join(
+        re.split('(?<=metadata">)', lead_mapping(*own, options=OPTIONS))
+    )
+    text, added = add_lines(retrieved, ours)
+    assert mapped(text) == {*own, *OURS_ON_CONTACT}
+    assert set(added) == OUR_FIELDS - {name for of, name, _ in own if of == "Contact"}
+    tags = [child.tag.removeprefix(NAMESPACE) for child in ElementTree.fromstring(text)]
+    parts = len({"Contact", *(of for of, _, _ in own)})
+    assert tags == ["allowOwnerChange", *["objectMapping"] * parts, "opportunityCreationOptions"]
+    for part in ElementTree.fromstring(text).iter(f"{NAMESPACE}objectMapping"):
+        inside = [child.tag.removeprefix(NAMESPACE) for child in part]
+        assert (inside[0], inside[-1]) == ("inputObject", "outputObject")
+    assert add_lines(text, ours) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "line", [("Contact", "Mine__c", VERSION_FIELD), ("Contact", VERSION_FIELD, "Mine__c")]
+)
+def test_a_line_of_the_org_that_is_in_the_way_is_named(line: tuple[str, str, str]) -> None:
+    with pytest.raises(MappingConflict, match=f"Lead.{line[1]} to Contact.{line[2]}, but Lead"):
+        add_lines(lead_mapping(line), LEAD_MAPPING.read_text())
+
+
+def test_the_script_changes_what_was_retrieved_and_an_org_without_a_mapping_gets_ours(
+    tmp_path: Path,
+) -> None:
+    assert "ours stands alone" in main(tmp_path)
+    target = tmp_path / LEAD_MAPPING.relative_to(LEAD_CONVERSION)
+    assert target.read_bytes() == LEAD_MAPPING.read_bytes()
+    assert (tmp_path / "package.xml").exists()
+    target.write_text(lead_mapping(("Account", "A__c", "B__c")))
+    # as an administrator runs it, without anything of ours installed
+    alone = tmp_path / "hand-over"
+    shutil.copytree(FOLDER, alone, ignore=shutil.ignore_patterns("__pycache__"))
+    run = subprocess.run(
+        [sys.executable, "-I", str(alone / "add_lead_mapping.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.startswith("added Nylas_Contact_Id__c, ")
+    assert mapped(target.read_text()) == {("Account", "A__c", "B__c"), *OURS_ON_CONTACT}
+    assert "nothing to add" in main(tmp_path)

@@ -112,6 +112,14 @@ def test_an_unknown_table_is_an_error(tmp_path: Path, table: str, text: str) -> 
             ["CONTACTSTREAM_CONF is not a setting; did you mean CONTACTSTREAM_CONFIG?"],
         ),
         ("KAFKA_ZZZ", ["KAFKA_ZZZ is not a setting"]),
+        (
+            "PEOPLE_OVERWRITE_OTHERS",
+            [
+                "PEOPLE_OVERWRITE_OTHERS was removed: what people typed stays in every record, "
+                "whoever created it; for a field that has to mirror the contact set "
+                'policy = "always" in SALESFORCE_MAPPING_FILE'
+            ],
+        ),
         ("SINK_LINGER", []),
         ("SALESFORCE_PRIVATE_KEY_FILE", []),
         ("PATH", []),
@@ -123,6 +131,13 @@ def test_an_unknown_table_is_an_error(tmp_path: Path, table: str, text: str) -> 
 )
 def test_an_unknown_variable_is_reported_without_its_value(variable: str, lines: list[str]) -> None:
     assert unknown_variables({variable: "hunter2", "HOME": "/"}) == lines
+
+
+def test_a_removed_setting_in_the_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "contactstream.toml"
+    file.write_text("[people]\noverwrite_others = true\n")
+    with pytest.raises(SettingsError, match=r'overwrite_others: .* set policy = "always"'):
+        load(PeopleSettings, {"CONTACTSTREAM_CONFIG": str(file)})
 
 
 def test_an_empty_path_means_no_path() -> None:

@@ -15,6 +15,7 @@ from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.simulator.world import World
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+MARKER = "Nylas_Field_Hashes__c"
 RULE = {
     "Active": True,
     "Metadata": {
@@ -61,6 +62,7 @@ def everything(shape: ObjectDescribe, mapping: FieldMapping | None = None) -> li
         checkup.access(shape),
         checkup.key_field(shape),
         checkup.version_field(shape),
+        checkup.marker_field(shape),
         *checkup.address_fields(shape),
         *checkup.mapped_fields(shape, mapping),
         checkup.unserved(shape, mapping),
@@ -95,13 +97,12 @@ def test_a_key_field_that_would_double_or_lose_people_is_a_failure(
     )
 
 
-def test_a_missing_key_or_version_field_is_a_failure_and_a_missing_further_address_a_warning() -> (
-    None
-):
-    bare = without(described("Lead"), KEY, VERSION, "Nylas_Email_3__c")
+def test_a_missing_field_of_ours_is_a_failure_and_a_missing_further_address_a_warning() -> None:
+    bare = without(described("Lead"), KEY, VERSION, MARKER, "Nylas_Email_3__c")
     assert faults(everything(bare)) == [
         (f"Lead.{KEY}", CheckupStatus.FAIL),
         (f"Lead.{VERSION}", CheckupStatus.FAIL),
+        (f"Lead.{MARKER}", CheckupStatus.FAIL),
         ("Lead.Nylas_Email_3__c", CheckupStatus.WARN),
     ]
 
@@ -111,6 +112,14 @@ def test_a_version_field_that_cannot_hold_a_second_is_a_failure(changes: dict[st
     assert (
         checkup.version_field(changed(described(), VERSION, **changes)).status is CheckupStatus.FAIL
     )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"type": "string"}, {"length": 255}, {"updateable": False}, {"createable": False}]
+)
+def test_a_marker_field_that_cannot_keep_every_hash_is_a_failure(changes: dict[str, Any]) -> None:
+    found = checkup.marker_field(changed(described(), MARKER, **changes))
+    assert (found.status, bool(found.remedy)) == (CheckupStatus.FAIL, True)
 
 
 ENCRYPTED = {"filterable": False}
@@ -170,9 +179,9 @@ def test_a_contact_without_its_account_and_a_lead_that_leads_nowhere_are_failure
         assert faults(checkup.links(without(lead, name))) == [(f"Lead.{name}", CheckupStatus.FAIL)]
 
 
-def test_a_login_that_names_no_user_is_a_failure() -> None:
+def test_a_login_that_names_no_user_is_warned_of() -> None:
     assert checkup.user("0055g0000000001AAA").status is CheckupStatus.OK
-    assert faults([checkup.user(None)]) == [("user", CheckupStatus.FAIL)]
+    assert faults([checkup.user(None)]) == [("user", CheckupStatus.WARN)]
 
 
 def test_what_the_user_may_not_do_with_an_object_is_named() -> None:
@@ -421,7 +430,7 @@ def test_a_lead_conversion_that_loses_our_fields_is_warned_of() -> None:
         mapped = {"inputObject": "Lead", "outputObject": output, "mappingFields": pairs}
         return [{"Metadata": {"objectMapping": [mapped]}}]
 
-    ours = (KEY, VERSION, "Nylas_Email_2__c", "Nylas_Email_3__c")
+    ours = (KEY, VERSION, MARKER, "Nylas_Email_2__c", "Nylas_Email_3__c")
     assert checkup.lead_conversion(rows("Contact", *ours), True).status is CheckupStatus.OK
     partly = checkup.lead_conversion(rows("Contact", *ours[1:]), True)
     assert (partly.status, KEY in partly.finding) == (CheckupStatus.WARN, True)

@@ -18,9 +18,10 @@ from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.suppression import Suppression
 from connectors.salesforce.sync import Sync
-from tests.support.salesforce_org import Composite, InterceptedClient, SimulatedOrg, simulated_org
+from tests.support.salesforce_org import Composite, SimulatedOrg, simulated_org
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
+MARKER = "Nylas_Field_Hashes__c"
 ACME = make_id("001", 1)
 ACCOUNTS: dict[str, Any] = {
     "accounts": [{"Id": ACME, "Name": "Acme", "Website": "https://www.acme.example"}]
@@ -469,6 +470,80 @@ async def test_an_org_without_the_key_field_is_reported_as_not_prepared() -> Non
             await org.sync.sync([person(1)])
 
 
+@pytest.mark.parametrize("setting", ["hidden_fields", "read_only_fields"])
+@pytest.mark.parametrize("sobject", ["Contact", "Lead"])
+async def test_an_org_whose_marker_cannot_be_written_is_not_prepared(
+    sobject: str, setting: str
+) -> None:
+    marker = f"{sobject}.{MARKER}"
+    async with simulated_org({"settings": {setting: [marker]}}) as org:
+        with pytest.raises(OrgNotPrepared, match=marker):
+            await org.sync.sync([person(1)])
+        assert org.people() == []
+
+
+async def test_what_people_typed_in_a_lead_stays_in_the_contact_that_it_became() -> None:
+    async with simulated_org() as org:
+        made = change("g/1", "ada@else.example", job_title="Engineer", company_name="Engines")
+        await one(org, made)
+        (lead,) = org.records("Lead")
+        org.world.edit("Lead", lead["Id"], {"Phone": "typed"})
+        org.world.convert(lead["Id"], None)
+        newer = {"job_title": "Analyst", "phone_numbers": [{"number": "1"}], "surname": "Byron"}
+        await one(org, change("g/1", "ada@else.example", version=200, **newer))
+        (contact,) = org.people()
+        assert (contact["Title"], contact["Phone"], contact["LastName"]) == (
+            "Analyst",
+            "typed",
+            "Byron",
+        )
+        assert "Company=" in contact[MARKER], "a field that only Leads have is kept"
+        assert (await one(org, made)).status is OutcomeStatus.STALE
+
+
+async def test_a_contact_that_a_lead_was_converted_into_keeps_what_it_had() -> None:
+    typed = {"LastName": "Lovelace", "Title": "Countess", "Email": "ada@home.example"}
+    async with simulated_org({"contacts": [typed]}) as org:
+        await one(org, change("g/1", "ada@else.example", job_title="Engineer"))
+        (lead,), (contact,) = org.records("Lead"), org.records("Contact")
+        org.world.convert(lead["Id"], contact["Id"])
+        await one(org, change("g/1", "ada@else.example", job_title="Analyst", version=200))
+        (record,) = org.people()
+        assert (record["Title"], record["Email"], record[KEY]) == (
+            "Countess",
+            "ada@home.example",
+            "g/1",
+        )
+        assert record["Nylas_Email_2__c"] == "ada@else.example"
+
+
+async def test_a_field_that_the_org_refused_is_written_once_it_may_be() -> None:
+    async with simulated_org() as org:
+        await org.all(person(1))
+        org.world.change_settings({"read_only_fields": ["Lead.Title"]})
+        await org.all(person(1, job_title="Engineer", phone_numbers=[{"number": "1"}], version=200))
+        (record,) = org.people()
+        assert (record["Phone"], "Title" in record[MARKER]) == ("1", False)
+        org.world.change_settings({"read_only_fields": []})
+        org.now += 901
+        await org.all(person(2))
+        await org.all(person(1, job_title="Engineer", version=300))
+        assert {row.get("Title") for row in org.people()} == {"Engineer", None}
+
+
+async def test_a_value_that_the_org_refused_is_no_value_that_we_left() -> None:
+    async with simulated_org() as org:
+        await one(org, change("g/1", "ada@else.example", job_title="Engineer"))
+        org.fault("rows", code="STRING_TOO_LONG", fields=["Title"])
+        refused = change(
+            "g/1", "ada@else.example", job_title="Analyst", company_name="E", version=2
+        )
+        await one(org, replace(refused, version=200))
+        assert (org.people()[0]["Title"], org.people()[0]["Company"]) == ("Engineer", "E")
+        await one(org, replace(refused, version=300))
+        assert org.people()[0]["Title"] == "Analyst"
+
+
 async def test_an_org_without_the_two_further_address_fields_uses_the_first() -> None:
     hidden = [
         f"{name}.Nylas_Email_{number}__c" for name in ("Contact", "Lead") for number in (2, 3)
@@ -687,20 +762,6 @@ async def test_a_refresh_that_takes_too_long_fails_no_batch() -> None:
         outcomes = await org.all(*(person(number) for number in range(5)))
         assert {outcome.sobject for outcome in outcomes.values()} == {"Contact"}
         assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "query_timeout"] == 1
-
-
-class NobodysClient(InterceptedClient):
-    """A client whose login names no user."""
-
-    async def user_id(self) -> None:
-        return None
-
-
-async def test_a_login_that_names_no_user_stops_the_sync_before_anything_is_written() -> None:
-    async with simulated_org() as org:
-        sync = Sync(NobodysClient(org.client), Policy())
-        with pytest.raises(OrgNotPrepared, match="names no user"):
-            await sync.sync([person(1)])
 
 
 async def test_a_fault_of_the_whole_org_is_raised_and_the_batch_is_safe_to_offer_again() -> None:

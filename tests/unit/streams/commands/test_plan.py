@@ -161,8 +161,6 @@ async def test_no_more_records_are_remembered_than_the_bound() -> None:
         made = await org.sync.resolve([person("g", number) for number in range(5)])
         remembered.add(made.decisions)
     assert remembered.forgotten == 2
-    found = [
-        bool(remembered.rows("Lead", [f"p{number}@else.example"], None)) for number in range(5)
-    ]
+    found = [bool(remembered.rows("Lead", [f"p{number}@else.example"])) for number in range(5)]
     assert found == [False, False, True, True, True]
-    assert [bool(remembered.rows("Lead", [f"g/{number}"], None)) for number in range(5)] == found
+    assert [bool(remembered.rows("Lead", [f"g/{number}"])) for number in range(5)] == found

@@ -296,6 +296,13 @@ async def test_another_key_or_none_may_bring_any_version() -> None:
         assert (await org.update({**record, KEY: "g/1", VERSION: 1}))[0]["success"]
 
 
+async def test_a_user_with_the_restore_permission_may_bring_an_older_version() -> None:
+    granted = {"custom_permissions": ["Nylas_Restore_Older_Version"]}
+    async with raw_org({"settings": granted}) as org:
+        await org.upsert(row("g/1", **{VERSION: 10}))
+        assert (await org.upsert(row("g/1", **{VERSION: 9})))[0]["success"]
+
+
 async def test_without_the_rule_an_older_version_is_stored_and_counted() -> None:
     async with raw_org({"settings": {"version_rule": False}}) as org:
         await org.upsert(row("g/1", **{VERSION: 10}))
