@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.account_cache import ACCOUNT_RETRY_SECONDS
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_file import parse_mapping
-from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
+from connectors.salesforce.org_metadata import DESCRIBE_INTERVAL_SECONDS
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
