@@ -156,7 +156,7 @@ def test_an_account_that_a_row_found_gone_is_forgotten_until_a_row_shows_it() ->
         ACME,
         "001000000000009",
     )
-    assert accounts.gone == ()
+    assert not accounts.gone
 
 
 def test_rows_that_say_nothing_new_are_not_changes() -> None:

@@ -591,19 +591,6 @@ async def test_accounts_are_read_without_a_hidden_field_that_can_be_spared() -> 
         assert org.counts[SyncWarning.FIELD_MISSING, "Account.ParentId"] == 1
 
 
-async def test_configured_domains_serve_while_accounts_cannot_be_read() -> None:
-    policy = Policy(account_domains={"globex.example": ACME})
-    async with simulated_org(
-        {**ACCOUNTS, "settings": {"hidden_fields": ["Account.Website"]}}, policy
-    ) as org:
-        assert (await one(org, person(1))).sobject == "Lead"
-        assert (await one(org, person(2, domain="globex.example"))).sobject == "Contact"
-        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "invalid_field"] == 1
-        org.world.change_settings({"hidden_fields": []})
-        org.now += ACCOUNT_RETRY_SECONDS
-        assert (await one(org, person(3))).sobject == "Contact"
-
-
 async def test_a_refresh_that_takes_too_long_fails_no_batch() -> None:
     async with simulated_org(ACCOUNTS) as org:
         await org.sync.start()
