@@ -49,7 +49,7 @@ DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
 OUTCOMES = ("created", "updated", "filled", "unchanged", "stale", "skipped", "released", "failed")
 CALLS = (
-    "token", "describe", "limits", "query",
+    "token", "describe", "limits", "query", "bulk_query",
     "composite_start", "composite_query", "composite_write",
     "other",
 )  # fmt: skip

@@ -5,7 +5,7 @@ An assignment is created when the partition is assigned, and dropped when it is 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -22,11 +22,11 @@ from streams.sink.stopping import StopRequest
 
 log = structlog.get_logger()
 
-# For Kafka to say what was deleted lately: a broker's restart. Longer means an outage, and a sink
+# For Kafka to say what a predecessor knew: a broker's restart. Longer means an outage, and a sink
 # that ends is restarted, perhaps where the broker can be reached.
-DELETIONS_SECONDS = 45.0
-# Between two attempts to read what was deleted lately.
-DELETIONS_RETRY_SECONDS = 0.5
+RECALL_SECONDS = 45.0
+# Between two attempts to read what a predecessor knew.
+RECALL_RETRY_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Assignment:
     active: bool = True
     """False once the partition was revoked or lost."""
     recall: asyncio.Task[None] | None = None
-    """Reads from Kafka what was deleted lately."""
+    """Reads from Kafka what a predecessor knew: recent deletions, and the Accounts."""
 
     def took(self, offset: int) -> None:
         """A record was taken from the log."""
@@ -91,10 +91,10 @@ class Assignment:
         """
         if self.tracker.position >= self.catch_up_to or len(self.tracker) >= max_uncommitted:
             self.catch_up_to = 0
-        return self.catch_up_to == 0 and self._deletions_known
+        return self.catch_up_to == 0 and self._recalled
 
     @property
-    def _deletions_known(self) -> bool:
+    def _recalled(self) -> bool:
         recall = self.recall
         return recall is not None and recall.done() and recall.exception() is None
 
@@ -118,6 +118,7 @@ class CurrentAssignment:
     def __init__(
         self,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
+        restore_accounts: Callable[[], Awaitable[None]],
         stop: StopRequest,
         metrics: SinkMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -125,6 +126,7 @@ class CurrentAssignment:
         self.assignment: Assignment | None = None
         self._deletions = Deletions()  # what is known stays known when the partition comes back
         self._deleted_before = deleted_before  # blocks; contact keys and versions
+        self._restore_accounts = restore_accounts
         self._stop = stop
         self._metrics = metrics
         self._clock = clock
@@ -140,7 +142,7 @@ class CurrentAssignment:
             self._deletions,
             ReadProgress(start.offset),
         )
-        assignment.recall = asyncio.create_task(self._recall_deletions(assignment))
+        assignment.recall = asyncio.create_task(self._recall(assignment))
         assignment.recall.add_done_callback(self._stop.request_if_failed)
         self.assignment = assignment
 
@@ -161,23 +163,25 @@ class CurrentAssignment:
             self.assignment.pending.clear()  # batches may keep the object for minutes
             self.assignment = None
 
-    async def _recall_deletions(self, assignment: Assignment) -> None:
-        """Takes over what a predecessor knew of deletions.
+    async def _recall(self, assignment: Assignment) -> None:
+        """Takes over what a predecessor knew of deletions and of the Accounts.
 
-        Where Kafka does not say it within DELETIONS_SECONDS, the sink stops.
+        Where Kafka does not say it within RECALL_SECONDS, the sink stops.
         """
-        deadline = self._clock() + DELETIONS_SECONDS
+        deadline = self._clock() + RECALL_SECONDS
         while assignment.active and not self._stop.requested:
             try:
                 for key, version in await asyncio.to_thread(self._deleted_before):
                     assignment.deletions.note(key, version)
+                await self._restore_accounts()
             except (SnapshotStalled, KafkaException) as error:
-                log.warning("could not read recent deletions from Kafka", error=str(error))
+                log.warning("could not read a predecessor's records in Kafka", error=str(error))
                 if self._clock() > deadline:
                     self._stop.request(
-                        "Kafka did not say which contacts were deleted lately",
+                        "Kafka did not say what a predecessor knew: which contacts were deleted "
+                        "lately, and the Accounts",
                         ExitCode.NO_COORDINATOR,
                     )
-                await asyncio.sleep(DELETIONS_RETRY_SECONDS)
+                await asyncio.sleep(RECALL_RETRY_SECONDS)
             else:
                 return

@@ -20,6 +20,7 @@ from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.deletions import recent_deletions
 from streams.sink.fence import WriteFence
 from streams.sink.stage import Sink
@@ -36,6 +37,8 @@ CLOSE_SECONDS = 5.0
 # The loop goes round every POLL_SECONDS. A minute in which it does not, or in which it takes
 # nothing of what waits, means that it hangs.
 STALLED_SECONDS = 60.0
+# Between two readings of the Accounts by a standby: far less than Kafka keeps tombstones for.
+ACCOUNTS_SECONDS = 900.0
 # For all of an orderly stop: the batches in flight, the last commit, leaving the group. Where no
 # broker answers, a commit takes minutes.
 OVERDUE_SECONDS = 28.0
@@ -69,16 +72,17 @@ async def _serve(
     ops.start()
     stopping = stop_asked()
     names = topics(kafka)
-    wanted = [names.changes.name, names.outcomes.name, names.dead_letter.name]
+    wanted = [names.changes.name, names.outcomes.name, names.accounts.name, names.dead_letter.name]
     found = await asyncio.to_thread(
         wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
     )
     if not found:
         return 0
     async with AsyncExitStack() as stack:
-        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
-        stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+        accounts = AccountTopic(kafka, names.accounts.name, publisher)
+        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, accounts))
+        stack.callback(ops.stop)
         publisher.open()
         stack.push_async_callback(publisher.close, CLOSE_SECONDS)
         config = consumer_config(
@@ -94,6 +98,10 @@ async def _serve(
             consumer, publisher, org, names, settings, metrics, health, fence, deleted_before
         )
         ending = asyncio.create_task(_stop_on(stopping, sink))
+        following = asyncio.create_task(
+            follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
+        )
+        stack.callback(following.cancel)
         try:
             stop = await sink.run()
         except OffsetOutOfRange as error:

@@ -72,7 +72,7 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        self._current = CurrentAssignment(deleted_before, self._stop, metrics, clock)
+        self._current = CurrentAssignment(deleted_before, org.restore, self._stop, metrics, clock)
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, clock
         )
@@ -84,6 +84,11 @@ class Sink:
     def stop(self, reason: str, status: int = 0) -> None:
         """Ends `run` once the batches in flight have ended, or after STOP_SECONDS."""
         self._stop.request(reason, status)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether the partition is assigned to this process."""
+        return self._current.assignment is not None
 
     @property
     def in_flight(self) -> int:

@@ -128,13 +128,15 @@ class _OrgQuestions:
         """
         sharing, sees_setup = await self._sharing()
         questions = [self._api_version(settings.api_version)]
-        questions += [self._fields(sobject, rules, allowed) for sobject in OBJECTS]
+        without_accounts = allowed is not None and not allowed.creation.uses_accounts
+        objects = WRITTEN_OBJECTS if without_accounts else OBJECTS
+        questions += [self._fields(sobject, rules, allowed) for sobject in objects]
         for sobject in WRITTEN_OBJECTS:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
         findings = [one for answer in await asyncio.gather(*questions) for one in answer]
-        for sobject in OBJECTS:
+        for sobject in objects:
             findings += checkup.visibility(sobject, sharing)
         return [*findings, await self._daily_calls(settings.call_reserve)]
 
