@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from inspect import GEN_RUNNING, getgeneratorstate
 from itertools import islice
 from typing import Any
 
@@ -35,8 +36,8 @@ from streams.sink.retry_policy import backoff
 log = structlog.get_logger()
 
 CURSOR_KEY = b"cursor"
-# Records that are read, or published, in one go: some 10 ms of the event loop.
-RECORDS_AT_ONCE = 1_000
+# Records that are read, or published, in one go: some 5 to 10 ms of the event loop.
+RECORDS_AT_ONCE = 500
 # Kafka keeps tombstones of a compacted topic for a day. A reader that was away for longer may have
 # missed some, and reads from the start.
 REREAD_SECONDS = 12 * 3600.0
@@ -124,7 +125,8 @@ class AccountTopicReader:
                 yield page.stored
                 self._next_offset = page.next_offset
         finally:
-            if not records.gi_running:  # a thread still reads after a cancellation, and closes it
+            # After a cancellation a thread may still read, and closes it by itself.
+            if getgeneratorstate(records) != GEN_RUNNING:
                 records.close()
         self._read_at = started
 

@@ -17,6 +17,7 @@ from streams.kafka.publisher import Publisher
 from streams.metrics import SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
+from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
@@ -55,6 +56,8 @@ def run(
 
     Returns the exit status: 0, or a value of ExitCode. Raises SettingsError.
     """
+    limit_malloc_arenas()
+    freeze_startup_objects()
     return uvloop.run(_serve(kafka, process, org, allowed, settings))
 
 

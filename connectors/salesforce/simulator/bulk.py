@@ -28,7 +28,7 @@ class Job:
     operation: str
     object: str
     fields: list[str]
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     version: str
     created_by: str
     created: str
@@ -81,7 +81,6 @@ class Jobs:
             query = compile_query(org, statement, deleted=body["operation"] == "queryAll")
         except SoqlError as error:
             raise CallRefused(400, "API_ERROR", error.message) from None
-        found = [query.render(row, version) for row in query.rows()]
         listed = statement.lower().partition("from")[0].partition("select")[2]
         fields = query.table.sobject.fields
         names = {name.lower(): name for name in fields}
@@ -94,7 +93,7 @@ class Jobs:
             body["operation"],
             query.table.sobject.name,
             selected,
-            found,
+            query.rows(),
             version,
             scope.user,
             scope.stamp,
