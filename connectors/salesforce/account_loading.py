@@ -28,7 +28,7 @@ from connectors.salesforce.api.bulk_query import (
     records,
     result_page,
 )
-from connectors.salesforce.api.client import CompositeClient, Fence
+from connectors.salesforce.api.client import MAX_PAGES, CompositeClient, Fence
 from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest, query_page
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, UnexpectedAnswer
 from connectors.salesforce.counting import CountCallback, SyncWarning
@@ -96,11 +96,14 @@ class AccountLoader:
         following: OpenLoad | None = load
         if answer is not None:
             following = await self._begin(load, answer, fence)
-        while following is not None:
+        for _ in range(MAX_PAGES):
+            if following is None:
+                return
             if following.job is None:
                 following = await self._read_page(following, fence)
             else:
                 following = await self._read_results(following, fence)
+        raise self._lost(f"a query for the Accounts with more than {MAX_PAGES} pages")
 
     async def _begin(self, load: OpenLoad, answer: SubAnswer, fence: Fence) -> OpenLoad | None:
         """Takes the first page, or hands the whole query to a job. Returns what follows."""

@@ -7,6 +7,7 @@ from math import ceil
 from urllib.parse import quote
 
 from connectors.salesforce.account_store import AccountCursor, OpenLoad
+from connectors.salesforce.account_table import GENERATIONS
 from connectors.salesforce.api.bulk_query import RECORDS_IN_PAGE
 from connectors.salesforce.api.composite import QueryPage, Subrequest
 from connectors.salesforce.domains import WEBSITE_RULES
@@ -20,8 +21,6 @@ OLDEST_CURSOR = timedelta(days=14)
 # Results of a bulk query are kept for 7 days, those of a REST query for 2 at most. What a load did
 # not read in a day is asked for again.
 OLDEST_LOAD = timedelta(days=1)
-# Generations are stored in a byte.
-GENERATIONS = 256
 # Waits for a job of some hundred thousand records, which takes a minute or two.
 EXPECTED_POLLS = 6
 _FIELDS: tuple[str, ...] = ("Id", "Website", "ParentId", "CreatedDate")

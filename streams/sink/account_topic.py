@@ -25,8 +25,14 @@ from connectors.salesforce.account_store import (
     OpenLoad,
     StoredPage,
 )
-from connectors.salesforce.account_table import AccountRow
+from connectors.salesforce.account_table import (
+    CREATED_END,
+    GENERATIONS,
+    ID_LENGTH,
+    AccountRow,
+)
 from connectors.salesforce.api.client import Fence
+from connectors.salesforce.domains import MAX_HOST
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
@@ -62,17 +68,25 @@ def encode_cursor(cursor: AccountCursor) -> bytes:
 
 def decode_row(key: bytes, value: bytes | None) -> AccountRow | None:
     """The row of a record; None for one that nobody of this version wrote."""
-    try:
-        if value is None:
-            return AccountRow(key.decode("ascii"))
-        host, domain_length, has_parent, created, generation = orjson.loads(value)
-        row = AccountRow(
-            key.decode("ascii"), host, domain_length, bool(has_parent), created, generation
-        )
-    except (ValueError, TypeError):
+    if len(key) != ID_LENGTH or not key.isalnum():
         return None
-    fits = isinstance(host, str) and host.isascii() and 0 < domain_length <= len(host) < 256
-    return row if fits and 0 <= generation < 256 and 0 <= created < 1 << 48 else None
+    account_id = key.decode("ascii")
+    if value is None:
+        return AccountRow(account_id)
+    try:
+        host, domain_length, has_parent, created, generation = orjson.loads(value)
+        fits = (
+            host.isascii()
+            and 0 < domain_length <= len(host) <= MAX_HOST
+            and 0 <= created < CREATED_END
+            and 0 <= generation < GENERATIONS
+        )
+        row = AccountRow(
+            account_id, host, int(domain_length), bool(has_parent), int(created), int(generation)
+        )
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return row if fits else None
 
 
 def decode_cursor(value: bytes | None) -> AccountCursor | None:
@@ -82,12 +96,19 @@ def decode_cursor(value: bytes | None) -> AccountCursor | None:
         load = found.pop("load")
         known = found.pop("known_until")
         return AccountCursor(
-            known_until=known and datetime.fromisoformat(known),
-            load=load and OpenLoad(**load | {"asked": datetime.fromisoformat(load["asked"])}),
+            known_until=None if known is None else _moment(known),
+            load=None if load is None else OpenLoad(**load | {"asked": _moment(load["asked"])}),
             **found,
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    return moment
 
 
 @dataclass(slots=True)

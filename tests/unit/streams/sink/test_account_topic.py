@@ -104,11 +104,18 @@ def test_a_cursor_is_read_as_it_was_written(cursor: AccountCursor) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b"[]", b"{}", b"7", b'["a.com"]', b'["a.com",99,0,0,0]', b"[7,1,0,0,0]"]
+    "value",
+    [
+        *(b"", b"{", b"[]", b"{}", b"7", b"\xff", b'["a.com"]', b"[7,1,0,0,0]"),
+        *(b'["a.com",99,0,0,0]', b'["a.com","x",0,0,0]', b'["a.com",5,0,-1,0]'),
+        *(b'["a.com",5,0,0,256]', b'{"load":null,"known_until":"2026-01-01"}'),
+        b'{"load":{"asked":"2026-01-01T00:00:00Z"},"known_until":null}',
+    ],
 )
 def test_what_nobody_wrote_is_skipped(value: bytes) -> None:
     assert decode_row(b"001000000000001AAA", value) is None
     assert decode_cursor(value) is None
+    assert decode_row(value, encode_row(row(1))) is None
 
 
 async def test_rows_are_acknowledged_before_their_cursor(topic: Log) -> None:
