@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from connectors.salesforce.account_queries import (
@@ -116,7 +117,7 @@ class AccountLoader:
                 self._bulk_failed()
             else:
                 following = replace(load, job=job)
-                await self._keep([], load, following, fence)
+                await self._keep(iter(()), load, following, fence)
                 return following
         return await self._take_page(load, page, fence)
 
@@ -144,7 +145,7 @@ class AccountLoader:
         return await self._take_page(load, page, fence)
 
     async def _take_page(self, load: OpenLoad, page: QueryPage, fence: Fence) -> OpenLoad | None:
-        rows = await asyncio.to_thread(_rows, page.records, load.generation)
+        rows = _rows(page.records, load.generation)
         following = None if page.next_url is None else replace(load, next_url=page.next_url)
         await self._keep(rows, load, following, fence)
         return following
@@ -156,12 +157,12 @@ class AccountLoader:
             if load.locator is None:
                 await self._wait_for(job, fence)
             page = await result_page(self._client, job, load.locator, fence)
-            rows = await asyncio.to_thread(_csv_rows, page.content, query.fields, load.generation)
+            rows = _rows(records(page.content, query.fields), load.generation)
+            following = None if page.locator is None else replace(load, locator=page.locator)
+            await self._keep(rows, load, following, fence)
         except (RequestRejected, UnexpectedAnswer) as failed:
             self._bulk_failed()
             raise self._lost(f"a bulk query for the Accounts: {failed}") from failed
-        following = None if page.locator is None else replace(load, locator=page.locator)
-        await self._keep(rows, load, following, fence)
         return following
 
     async def _wait_for(self, job: str, fence: Fence) -> None:
@@ -185,22 +186,26 @@ class AccountLoader:
 
     async def _keep(
         self,
-        rows: Sequence[AccountRow],
+        rows: Iterator[AccountRow],
         load: OpenLoad,
         following: OpenLoad | None,
         fence: Fence,
     ) -> None:
-        """Keeps the rows of a page, and then the cursor that says so. None follows the last."""
-        changed = [row for part in _parts(rows) for row in await self._changed(part)]
+        """Keeps the rows of a page, and then the cursor that says so. None follows the last.
+
+        A thread makes the rows, a small part at a time: many of them at once would make Python's
+        garbage collections long.
+        """
+        while part := await asyncio.to_thread(_next_part, rows):
+            changed = self._directory.changed(part)
+            await self._store.save(changed, None, fence)
+            self._directory.update(changed)
         if following is not None:
             begun = load.generation if load.full else self.cursor.begun
             cursor = replace(self.cursor, begun=begun, load=following)
-            await self._store.save(changed, cursor, fence)
-            await self._take(changed)
+            await self._store.save([], cursor, fence)
             self.cursor = cursor
             return
-        await self._store.save(changed, None, fence)
-        await self._take(changed)
         if load.full:
             await self._remove_others(load.generation, fence)
         await self._store.save(self._directory.take_forgotten(), after_load(load), fence)
@@ -214,10 +219,6 @@ class AccountLoader:
                 await self._store.save(rows, None, fence)
                 self._directory.update(rows)
             await asyncio.sleep(0)
-
-    async def _changed(self, rows: Sequence[AccountRow]) -> list[AccountRow]:
-        await asyncio.sleep(0)
-        return self._directory.changed(rows)
 
     async def _take(self, rows: Sequence[AccountRow]) -> None:
         for part in _parts(rows):
@@ -233,9 +234,9 @@ def _parts(rows: Sequence[AccountRow]) -> Iterator[Sequence[AccountRow]]:
         yield rows[start : start + ROWS_AT_ONCE]
 
 
-def _rows(found: Iterable[Mapping[str, Any]], generation: int) -> list[AccountRow]:
-    return [row for fields in found if (row := account_row(fields, generation))]
+def _rows(found: Iterable[Mapping[str, Any]], generation: int) -> Iterator[AccountRow]:
+    return (row for fields in found if (row := account_row(fields, generation)))
 
 
-def _csv_rows(content: bytes, fields: tuple[str, ...], generation: int) -> list[AccountRow]:
-    return _rows(records(content, fields), generation)
+def _next_part(rows: Iterator[AccountRow]) -> list[AccountRow]:
+    return list(islice(rows, ROWS_AT_ONCE))

@@ -29,6 +29,8 @@ from connectors.salesforce.domains import (
 
 # Accounts that rows reported as gone; more of them would fill the statement of the next refresh
 _MAX_GONE = 200
+# Mail domains whose Account is remembered; some 3 MB. They repeat from contact to contact.
+_MAX_REMEMBERED = 20_000
 _CREATED_DIGITS = 14
 _TRUE = frozenset((True, "true"))
 
@@ -86,6 +88,8 @@ class AccountDirectory:
         self._table = AccountTable()
         # By the first 15 characters of an ID, oldest first: the whole ID where it was known.
         self._gone: dict[str, str | None] = {}
+        # What `find` has found since the last change.
+        self._found: dict[str, AccountMatch] = {}
 
     def __len__(self) -> int:
         return len(self._table)
@@ -110,6 +114,7 @@ class AccountDirectory:
 
     def update(self, rows: Iterable[AccountRow]) -> None:
         """Takes what is known of Accounts; a row without a host removes its Account."""
+        self._found.clear()
         for row in rows:
             if row.host:
                 self._table.put(row)
@@ -120,6 +125,7 @@ class AccountDirectory:
     def clear(self) -> None:
         """Forgets every Account, but not the configured domains."""
         self._table = AccountTable()
+        self._found.clear()
 
     def forget(self, account_id: str) -> None:
         """Removes an Account that a refused row reported as deleted or purged.
@@ -128,6 +134,7 @@ class AccountDirectory:
         """
         self._gone[account_id[:SIGNIFICANT_ID_LENGTH]] = self._table.full_id(account_id)
         self._table.remove(account_id)
+        self._found.clear()
         while len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
 
@@ -159,6 +166,15 @@ class AccountDirectory:
 
     def find(self, mail_domain: str) -> AccountMatch:
         """The Account of a mail domain, and whether there is none because of a conflict."""
+        found = self._found.get(mail_domain)
+        if found is None:
+            found = self._find_shared(mail_domain)
+            if len(self._found) >= _MAX_REMEMBERED:
+                self._found.clear()
+            self._found[mail_domain] = found
+        return found
+
+    def _find_shared(self, mail_domain: str) -> AccountMatch:
         if is_free_mail(mail_domain):
             return _NO_ACCOUNT
         found = self._find(ascii_host(mail_domain))
