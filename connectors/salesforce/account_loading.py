@@ -109,6 +109,9 @@ class AccountLoader:
     async def _begin(self, load: OpenLoad, answer: SubAnswer, fence: Fence) -> OpenLoad | None:
         """Takes the first page, or hands the whole query to a job. Returns what follows."""
         page = await self._first_page(load, answer, fence)
+        if load.full:  # so that no later load takes its rows for its own
+            self.cursor = replace(self.cursor, begun=load.generation, load=None)
+            await self._store.save([], self.cursor, fence)
         if self._bulk_works and bulk_is_cheaper(page):
             query = self._query(load)
             try:
@@ -116,7 +119,7 @@ class AccountLoader:
             except (RequestRejected, UnexpectedAnswer):
                 self._bulk_failed()
             else:
-                following = replace(load, job=job)
+                following = replace(load, job=job, fields=query.fields)
                 await self._keep(iter(()), load, following, fence)
                 return following
         return await self._take_page(load, page, fence)
@@ -152,12 +155,12 @@ class AccountLoader:
 
     async def _read_results(self, load: OpenLoad, fence: Fence) -> OpenLoad | None:
         """Reads a page of a job's results; before the first one, waits for the job."""
-        job, query = load.job or "", self._query(load)
+        job = load.job or ""
         try:
             if load.locator is None:
                 await self._wait_for(job, fence)
             page = await result_page(self._client, job, load.locator, fence)
-            rows = _rows(records(page.content, query.fields), load.generation)
+            rows = _rows(records(page.content, load.fields), load.generation)
             following = None if page.locator is None else replace(load, locator=page.locator)
             await self._keep(rows, load, following, fence)
         except (RequestRejected, UnexpectedAnswer) as failed:
@@ -201,8 +204,7 @@ class AccountLoader:
             await self._store.save(changed, None, fence)
             self._directory.update(changed)
         if following is not None:
-            begun = load.generation if load.full else self.cursor.begun
-            cursor = replace(self.cursor, begun=begun, load=following)
+            cursor = replace(self.cursor, load=following)
             await self._store.save([], cursor, fence)
             self.cursor = cursor
             return

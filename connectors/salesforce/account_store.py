@@ -30,6 +30,8 @@ class OpenLoad:
     """The next page of a REST query."""
     job: str | None = None
     """The job of a bulk query."""
+    fields: tuple[str, ...] = ()
+    """The fields of the job's records, in their order."""
     locator: str | None = None
     """The next page of the job's results; None for the first."""
 

@@ -97,11 +97,16 @@ def decode_cursor(value: bytes | None) -> AccountCursor | None:
         known = found.pop("known_until")
         return AccountCursor(
             known_until=None if known is None else _moment(known),
-            load=None if load is None else OpenLoad(**load | {"asked": _moment(load["asked"])}),
+            load=None if load is None else _open_load(load),
             **found,
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _open_load(found: dict[str, Any]) -> OpenLoad:
+    read = {"asked": _moment(found["asked"]), "fields": tuple(found["fields"])}
+    return OpenLoad(**found | read)
 
 
 def _moment(text: str) -> datetime:

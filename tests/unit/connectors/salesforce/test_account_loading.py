@@ -186,6 +186,36 @@ async def test_a_fault_on_a_late_page_of_a_bulk_query_goes_on_there(
         assert (calls["bulk_create"], calls["bulk_results"]) == (1, 5)
 
 
+async def test_a_bulk_query_without_a_hidden_field_goes_on_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.salesforce.api.bulk_query.RECORDS_IN_PAGE", 10)
+    kept = MemoryAccountStore()
+    world = accounts(40, page_size=2, hidden_fields=["Account.ParentId"])
+    async with simulated_org(world) as org:
+        org.fault("status", kind="bulk_results", after=2)
+        with pytest.raises(OrgUnavailable):
+            await org.new_sync(org.client, Policy(), kept).start()
+        second = await restarted(org, kept)
+        await second.start()
+        assert await known_domains(second, 41) == list(range(40))
+        assert org.world.calls["bulk_create"] == 1
+
+
+async def test_an_account_that_only_a_load_without_end_showed_is_not_kept() -> None:
+    kept = MemoryAccountStore()
+    async with simulated_org(accounts(9, page_size=2)) as org:
+        org.fault("status", kind="query_more", after=1)
+        with pytest.raises(OrgUnavailable):
+            await org.new_sync(org.client, Policy(), kept).start()
+        org.world.delete("Account", make_id("001", 1))
+        org.world.org.tables["Account"].bin.clear()
+        org.now += 2 * DAY
+        second = await restarted(org, kept)
+        await second.start()
+        assert await known_domains(second, 9) == list(range(1, 9))
+
+
 async def restarted(org: SimulatedOrg, kept: MemoryAccountStore) -> Sync:
     """A Sync of a new process, with the store as the last one left it."""
     sync = org.new_sync(org.client, Policy(), MemoryAccountStore(kept.pages))
@@ -255,8 +285,10 @@ async def test_websites_that_were_read_by_other_rules_are_read_again(
         await org.new_sync(org.client, Policy(), kept).start()
         monkeypatch.setattr("connectors.salesforce.account_queries.WEBSITE_RULES", "new")
         await (await restarted(org, kept)).start()
-        generations = [page.cursor.generation for page in kept.pages if page.cursor]
-        assert generations == [1, 2]
+        generations = [
+            page.cursor.generation for page in kept.pages if page.cursor and page.cursor.known_until
+        ]
+        assert generations == [1, 1, 2], "what was known serves until the second load has ended"
 
 
 async def test_an_account_that_a_row_found_purged_stays_away_after_a_restart() -> None:

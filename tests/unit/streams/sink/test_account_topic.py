@@ -34,7 +34,9 @@ from tests.support.salesforce_org import SimulatedOrg, simulated_org
 from tests.support.sink_harness import running_sink
 
 KAFKA = KafkaSettings.model_construct(topic_prefix="")
-LOAD = OpenLoad(datetime(2026, 3, 1, tzinfo=UTC), True, 2, "rules", job="750", locator="MTA")
+LOAD = OpenLoad(
+    datetime(2026, 3, 1, tzinfo=UTC), True, 2, "rules", None, "750", ("Id", "Website"), "MTA"
+)
 CURSOR = AccountCursor(datetime(2026, 2, 1, tzinfo=UTC), "rules", 1, 2, LOAD)
 ROWS = st.builds(
     AccountRow,
