@@ -42,8 +42,8 @@ from streams.sink.retry_policy import backoff
 log = structlog.get_logger()
 
 CURSOR_KEY = b"cursor"
-# Records that are read, or published, in one go: some 5 to 10 ms of the event loop.
-RECORDS_AT_ONCE = 500
+# Records that are read, or published, in one go: some 5 ms of the event loop.
+RECORDS_AT_ONCE = 250
 # Kafka keeps tombstones of a compacted topic for a day. A reader that was away for longer may have
 # missed some, and reads from the start.
 REREAD_SECONDS = 12 * 3600.0
