@@ -41,7 +41,7 @@ ROWS = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(ROWS, st.integers(0, 3)), max_size=250))
 def test_the_table_holds_what_was_put_and_not_removed(steps: list[tuple[AccountRow, int]]) -> None:
     table, known = AccountTable(), dict[str, AccountRow]()
