@@ -52,7 +52,7 @@ OUTCOMES = (
     "stale", "skipped", "released", "failed",
 )  # fmt: skip
 CALLS = (
-    "token", "describe", "limits", "query",
+    "token", "describe", "limits", "query", "bulk_query",
     "composite_start", "composite_query", "composite_write",
     "other",
 )  # fmt: skip

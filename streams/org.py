@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.api.auth import (
     ClientCredentials,
     Credentials,
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 # Warnings that an operator has to fix in the org. The others follow from single contacts.
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
+    SyncWarning.BULK_QUERY_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
@@ -179,8 +181,8 @@ def warning_counter(metrics: SinkMetrics) -> CountCallback:
 
 @asynccontextmanager
 async def open_org(
-    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics
+    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, accounts: AccountStore
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
     async with open_client(settings, metrics) as client:
-        yield Sync(client, allowed, warning_counter(metrics))
+        yield Sync(client, allowed, warning_counter(metrics), accounts=accounts)

@@ -254,10 +254,10 @@ class PeopleSettings(SettingsGroup):
         description="further local parts of shared mailboxes, besides info, sales and the like, by "
         "whole words: `front-desk` covers front.desk and frontdesk; `!hello` removes one",
     )
-    create: Literal["everything", "contacts", "nothing"] = Field(
+    create: Literal["everything", "contacts", "leads", "nothing"] = Field(
         "everything",
         description="records that may be created: everything, contacts (only people of known "
-        "Accounts) or nothing",
+        "Accounts), leads (whatever Accounts there are; they are not read) or nothing",
     )
     create_free_mail: bool = Field(
         True, description="create people who have only addresses of free-mail providers"
@@ -276,7 +276,7 @@ class PeopleSettings(SettingsGroup):
     account_domains: Listed = Field(
         (),
         description="further domains of Accounts, as `acme.io=acme.com` or `acme.io=001...` (an "
-        "Account ID)",
+        "Account ID); also for a subdomain, as `eu.acme.com=001...`",
     )
     suppression_list: OptionalPath = Field(
         None,

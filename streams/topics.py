@@ -35,6 +35,12 @@ class Topics:
 
     Written by the sink. The reader looks there for records that were released.
     """
+    accounts: Topic
+    """sink.accounts: the hosts of the org's Accounts, and how far they were read, compacted.
+
+    Written and read by the sink, so that a start asks the org only for what changed. `plan` reads
+    it.
+    """
     dead_letter: Topic
     """contacts.dead-letter: records that a stage could not process, with the reason in headers."""
     deleted_records: Topic
@@ -88,6 +94,8 @@ def topics(kafka: KafkaSettings) -> Topics:
         changes=topic(prefix + "contacts.changes", 1, compact | large),
         refetch=topic(prefix + "contacts.refetch", 1, kept(7)),
         outcomes=topic(prefix + "contacts.outcomes", 1, compact),
+        # Some 100 bytes for each Account. A reload writes all of them again.
+        accounts=topic(prefix + "sink.accounts", 1, compact),
         dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
         deleted_records=topic(prefix + "sink.deleted-records", 1, compact),
         grants=topic(prefix + "grants.events", 1, compact),

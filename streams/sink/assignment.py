@@ -22,11 +22,11 @@ from streams.sink.stopping import StopRequest
 
 log = structlog.get_logger()
 
-# For Kafka to say what was deleted lately: a broker's restart. Longer means an outage, and a sink
+# For Kafka to say what a predecessor knew: a broker's restart. Longer means an outage, and a sink
 # that ends is restarted, perhaps where the broker can be reached.
-DELETIONS_SECONDS = 45.0
-# Between two attempts to read what was deleted lately.
-DELETIONS_RETRY_SECONDS = 0.5
+RECALL_SECONDS = 45.0
+# Between two attempts to read what a predecessor knew.
+RECALL_RETRY_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Assignment:
     active: bool = True
     """False once the partition was revoked or lost."""
     recall: asyncio.Task[None] | None = None
-    """Reads from Kafka what was deleted lately, at Nylas and in Salesforce."""
+    """Reads from Kafka what a predecessor knew: what was deleted, and the Accounts."""
 
     def took(self, offset: int) -> None:
         """A record was taken from the log."""
@@ -95,7 +95,7 @@ class Assignment:
 
     @property
     def recalled(self) -> bool:
-        """Whether Kafka has said what was deleted."""
+        """Whether Kafka has said what a predecessor knew."""
         recall = self.recall
         return recall is not None and recall.done() and recall.exception() is None
 
@@ -119,7 +119,7 @@ class CurrentAssignment:
     def __init__(
         self,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
-        load_deleted_records: Callable[[], Awaitable[None]],
+        recall: Callable[[], Awaitable[None]],
         stop: StopRequest,
         metrics: SinkMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -127,7 +127,7 @@ class CurrentAssignment:
         self.assignment: Assignment | None = None
         self._deletions = Deletions()  # what is known stays known when the partition comes back
         self._deleted_before = deleted_before  # blocks; contact keys and versions
-        self._load_deleted_records = load_deleted_records
+        self._recall_more = recall  # what is kept on topics of the sink
         self._stop = stop
         self._metrics = metrics
         self._clock = clock
@@ -143,7 +143,7 @@ class CurrentAssignment:
             self._deletions,
             ReadProgress(start.offset),
         )
-        assignment.recall = asyncio.create_task(self._recall_deletions(assignment))
+        assignment.recall = asyncio.create_task(self._recall(assignment))
         assignment.recall.add_done_callback(self._stop.request_if_failed)
         self.assignment = assignment
 
@@ -164,24 +164,25 @@ class CurrentAssignment:
             self.assignment.pending.clear()  # batches may keep the object for minutes
             self.assignment = None
 
-    async def _recall_deletions(self, assignment: Assignment) -> None:
-        """Takes over what a predecessor knew of deletions, at Nylas and in Salesforce.
+    async def _recall(self, assignment: Assignment) -> None:
+        """Takes over what a predecessor knew: deletions at Nylas and in Salesforce, the Accounts.
 
-        Where Kafka does not say it within DELETIONS_SECONDS, the sink stops.
+        Where Kafka does not say it within RECALL_SECONDS, the sink stops.
         """
-        deadline = self._clock() + DELETIONS_SECONDS
+        deadline = self._clock() + RECALL_SECONDS
         while assignment.active and not self._stop.requested:
             try:
                 for key, version in await asyncio.to_thread(self._deleted_before):
                     assignment.deletions.note(key, version)
-                await self._load_deleted_records()
+                await self._recall_more()
             except (SnapshotStalled, KafkaException) as error:
-                log.warning("could not read deletions from Kafka", error=str(error))
+                log.warning("could not read a predecessor's records in Kafka", error=str(error))
                 if self._clock() > deadline:
                     self._stop.request(
-                        "Kafka did not say which contacts and records were deleted",
+                        "Kafka did not say what a predecessor knew: which contacts and records "
+                        "were deleted, and the Accounts",
                         ExitCode.NO_COORDINATOR,
                     )
-                await asyncio.sleep(DELETIONS_RETRY_SECONDS)
+                await asyncio.sleep(RECALL_RETRY_SECONDS)
             else:
                 return

@@ -17,9 +17,11 @@ from streams.kafka.publisher import Publisher
 from streams.metrics import SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
+from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.fence import WriteFence
@@ -37,6 +39,8 @@ CLOSE_SECONDS = 5.0
 # The loop goes round every POLL_SECONDS. A minute in which it does not, or in which it takes
 # nothing of what waits, means that it hangs.
 STALLED_SECONDS = 60.0
+# Between two readings of the Accounts by a standby: far less than Kafka keeps tombstones for.
+ACCOUNTS_SECONDS = 900.0
 # For all of an orderly stop: the batches in flight, the last commit, leaving the group. Where no
 # broker answers, a commit takes minutes.
 OVERDUE_SECONDS = 28.0
@@ -53,6 +57,8 @@ def run(
 
     Returns the exit status: 0, or a value of ExitCode. Raises SettingsError.
     """
+    limit_malloc_arenas()
+    freeze_startup_objects()
     return uvloop.run(_serve(kafka, process, org, allowed, settings))
 
 
@@ -73,6 +79,7 @@ async def _serve(
     wanted = [
         names.changes.name,
         names.outcomes.name,
+        names.accounts.name,
         names.dead_letter.name,
         names.deleted_records.name,
     ]
@@ -82,9 +89,10 @@ async def _serve(
     if not found:
         return 0
     async with AsyncExitStack() as stack:
-        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
-        stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+        accounts = AccountTopic(kafka, names.accounts.name, publisher)
+        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, accounts))
+        stack.callback(ops.stop)
         publisher.open()
         stack.push_async_callback(publisher.close, CLOSE_SECONDS)
         config = consumer_config(
@@ -111,6 +119,10 @@ async def _serve(
             keeper=keeper,
         )
         ending = asyncio.create_task(_stop_on(stopping, sink))
+        following = asyncio.create_task(
+            follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
+        )
+        stack.callback(following.cancel)
         try:
             stop = await sink.run()
         except OffsetOutOfRange as error:

@@ -20,6 +20,7 @@ partition is an `Assignment`, which ends when the partition goes.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from confluent_kafka import Consumer
 
@@ -77,8 +78,8 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        load = keeper.load if keeper is not None else _nothing_to_load
-        self._current = CurrentAssignment(deleted_before, load, self._stop, metrics, clock)
+        recall = partial(_recall, org, keeper)
+        self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, clock
@@ -91,6 +92,11 @@ class Sink:
     def stop(self, reason: str, status: int = 0) -> None:
         """Ends `run` once the batches in flight have ended, or after STOP_SECONDS."""
         self._stop.request(reason, status)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether the partition is assigned to this process."""
+        return self._current.assignment is not None
 
     @property
     def in_flight(self) -> int:
@@ -192,5 +198,8 @@ class Sink:
         self._metrics.unfinished_rows.set(0 if assignment is None else len(assignment.tracker))
 
 
-async def _nothing_to_load() -> None:
-    pass
+async def _recall(org: Sync, keeper: DeletionKeeper | None) -> None:
+    """Reads from Kafka what a predecessor knew of the Accounts and of deletions in the org."""
+    await org.restore()
+    if keeper is not None:
+        await keeper.load()

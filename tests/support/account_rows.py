@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.account_table import AccountRow
+from connectors.salesforce.accounts import AccountDirectory, account_row
 
 ACME = "001000000000001AAA"
 
@@ -16,7 +17,7 @@ def account(
     deleted: bool = False,
 ) -> dict[str, Any]:
     return {
-        "Id": f"00100000000000{number}AAA",
+        "Id": f"001{number:012d}AAA",
         "Website": website,
         "ParentId": parent,
         "CreatedDate": created,
@@ -28,5 +29,10 @@ def directory(*rows: dict[str, Any], **configured: str) -> AccountDirectory:
     accounts = AccountDirectory(
         {name.replace("_", "."): value for name, value in configured.items()}
     )
-    accounts.update(rows)
+    accounts.update(parsed(*rows))
     return accounts
+
+
+def parsed(*rows: dict[str, Any], generation: int = 0) -> list[AccountRow]:
+    """The rows as the directory takes them."""
+    return [found for row in rows if (found := account_row(row, generation))]

@@ -11,16 +11,18 @@ from typing import Any
 import httpx
 from aiohttp.test_utils import TestServer
 
+from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.api.auth import ClientCredentials, Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import (
     CompositeClient,
+    Download,
     Fence,
     SalesforceClient,
     http_client,
     no_fence,
 )
-from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.policy import Policy
@@ -53,6 +55,21 @@ class InterceptedClient:
     ) -> list[Mapping[str, Any]]:
         return await self._client.rest_of(answer, kind, fence)
 
+    async def query_more(
+        self, next_url: str, kind: str = "query", fence: Fence = no_fence
+    ) -> QueryPage:
+        return await self._client.query_more(next_url, kind, fence)
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], kind: str, fence: Fence = no_fence
+    ) -> Any:
+        return await self._client.post(path, body, kind, fence)
+
+    async def download(
+        self, path: str, kind: str, fence: Fence = no_fence, accept: str = "application/json"
+    ) -> Download:
+        return await self._client.download(path, kind, fence, accept)
+
 
 @dataclass
 class SimulatedOrg:
@@ -70,13 +87,15 @@ class SimulatedOrg:
     methods: Counter[str] = field(default_factory=Counter)
     now: float = 1_750_000_000.0
 
-    def new_sync(self, client: CompositeClient, policy: Policy) -> Sync:
+    def new_sync(
+        self, client: CompositeClient, policy: Policy, accounts: AccountStore | None = None
+    ) -> Sync:
         """Another Sync of this org, with the same counters and clock."""
 
         def count(warning: SyncWarning, detail: str) -> None:
             self.counts[warning, detail] += 1
 
-        return Sync(client, policy, count, lambda: self.now)
+        return Sync(client, policy, count, lambda: self.now, accounts=accounts)
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
         return [

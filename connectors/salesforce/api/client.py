@@ -20,6 +20,7 @@ from connectors.salesforce.api.auth import OnCall, Session, Token, no_hook
 from connectors.salesforce.api.budget import PROBE_SECONDS, Budget, Usage, parse_limits
 from connectors.salesforce.api.classification import classify_request, raise_for
 from connectors.salesforce.api.composite import (
+    QueryPage,
     SubAnswer,
     Subrequest,
     composite_body,
@@ -108,6 +109,32 @@ class CompositeClient(Protocol):
         """As SalesforceClient.rest_of."""
         ...
 
+    async def query_more(
+        self, next_url: str, kind: str = "query", fence: Fence = no_fence
+    ) -> QueryPage:
+        """As SalesforceClient.query_more."""
+        ...
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], kind: str, fence: Fence = no_fence
+    ) -> Any:
+        """As SalesforceClient.post."""
+        ...
+
+    async def download(
+        self, path: str, kind: str, fence: Fence = no_fence, accept: str = "application/json"
+    ) -> "Download":
+        """As SalesforceClient.download."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The content of an answer as it came, without its compression. Header names match any case."""
+
+    content: bytes
+    headers: Mapping[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -118,6 +145,7 @@ class _Request:
     kind: str
     fence: Fence
     body: bytes | None = None
+    accept: str = "application/json"
 
 
 class SalesforceClient:
@@ -222,30 +250,69 @@ class SalesforceClient:
         for _ in range(MAX_PAGES):
             if next_url is None:
                 return records
-            self._admit()
-            page = parse_query(await self.get(next_url, kind, fence))
+            page = await self.query_more(next_url, kind, fence)
             records += page.records
             next_url = page.next_url
         raise UnexpectedAnswer(f"a query with more than {MAX_PAGES} pages")
 
+    async def query_more(
+        self, next_url: str, kind: str = "query", fence: Fence = no_fence
+    ) -> QueryPage:
+        """A further page of a query, by the `next_url` of the page before.
+
+        OrgUnavailable("budget") without a call when only the reserve is left.
+        """
+        self._admit()
+        return parse_query(await self.get(next_url, kind, fence))
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], kind: str, fence: Fence = no_fence
+    ) -> Any:
+        """The parsed JSON that answers a POST of JSON.
+
+        OrgUnavailable("budget") without a call when only the reserve is left.
+        """
+        self._admit()
+        return await self._call(_Request("POST", path, kind, fence, encode(body)))
+
+    async def download(
+        self, path: str, kind: str, fence: Fence = no_fence, accept: str = "application/json"
+    ) -> Download:
+        """The answer to a GET, whatever its format.
+
+        OrgUnavailable("budget") without a call when only the reserve is left.
+        """
+        self._admit()
+        answer = await self._answer(_Request("GET", path, kind, fence, accept=accept))
+        return Download(answer.content, answer.headers)
+
     async def _call(self, request: _Request) -> Any:
+        answer = await self._answer(request)
+        parsed = _parsed(answer)
+        # Not only for statuses: a page of HTML may come with 200.
+        raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
+        return parsed
+
+    async def _answer(self, request: _Request) -> httpx.Response:
+        """The answer of the org; raises for a status that refuses the request."""
         token = await self._session.token()
         answer = await self._send(token, request)
-        parsed = _parsed(answer)
-        verdict = classify_request(answer.status_code, parsed)
+        if answer.is_success:
+            return answer
+        verdict = classify_request(answer.status_code, _parsed(answer))
         if verdict.action is Action.REFRESH_TOKEN or verdict.reason == "moved":
             # an org that moved has another instance_url, which only a login's answer names
             token = await self._session.refresh(token)
             answer = await self._send(token, request)
-            parsed = _parsed(answer)
-        raise_for(answer.status_code, parsed, retry_after=retry_after(answer.headers))
-        return parsed
+        if not answer.is_success:
+            raise_for(answer.status_code, _parsed(answer), retry_after=retry_after(answer.headers))
+        return answer
 
     async def _send(self, token: Token, request: _Request) -> httpx.Response:
         path = request.path
         if not path.startswith("/services/"):
             path = f"/services/data/v{self.api_version}{path}"
-        headers = {"Authorization": f"Bearer {token.access_token}"}
+        headers = {"Authorization": f"Bearer {token.access_token}", "Accept": request.accept}
         body = request.body
         if body is not None:
             headers["Content-Type"] = "application/json; charset=UTF-8"

@@ -23,6 +23,7 @@ PAUSE_SECONDS: Mapping[str, float] = MappingProxyType(
         "network": 5,
         "moved": 60,
         "login": 60,  # logins are limited per user
+        "accounts": 300,  # their first read was refused: a person has to grant the user the object
     }
 )
 

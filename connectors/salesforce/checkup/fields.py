@@ -136,7 +136,8 @@ def _address_field(described: ObjectDescribe, name: str) -> CheckupFinding:
 def accounts(described: ObjectDescribe) -> list[CheckupFinding]:
     """Read access to Account, which decides whether a new person becomes a Contact."""
     lost = (
-        "the sink does not know who belongs to an Account, and creates every new person as a Lead"
+        "the sink does not know who belongs to an Account, and pauses instead of creating every "
+        "new person as a Lead; PEOPLE_CREATE=leads does without Accounts"
     )
     if not described.queryable:
         return [fail("Account access", f"the user may not read Accounts: {lost}", PERMIT)]

@@ -45,9 +45,10 @@ The control plane takes JSON. A bad request is a 400 with `error`:
                                  as another user of the org
 
 Kinds of calls: token, userinfo, versions, resources, describe, limits, query, query_more,
-tooling_query, duplicate_rules, record_get, record_create, record_update, record_upsert,
-collections_create, collections_update, collections_upsert. A Composite has one kind by what it
-holds: composite_query, composite_describe (describes, with or without queries), composite_write,
+tooling_query, duplicate_rules, bulk_create, bulk_state, bulk_results, bulk_abort, record_get,
+record_create, record_update, record_upsert, collections_create, collections_update,
+collections_upsert. A Composite has one kind by what it holds: composite_query, composite_describe
+(describes, with or without queries), composite_write,
 composite_mixed, composite_other. `unknown` is a path that no resource serves.
 """
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote, unquote, unquote_plus
 
+from .bulk import Jobs
 from .schema import normal_id
 from .soql import Query, SoqlError, compile_query
 from .store import (
@@ -108,6 +109,7 @@ class Answer:
     body: Any
     headers: dict[str, str] = field(default_factory=dict)
     row_failed: bool = False
+    csv: bytes | None = None  # in place of `body`
 
 
 @dataclass(slots=True)
@@ -128,6 +130,7 @@ class Services:
     org: Org
     cursors: OrderedDict[str, tuple[list[Row], Query]] = field(default_factory=OrderedDict)
     opened_cursors: int = 0
+    jobs: Jobs = field(default_factory=Jobs)
     refusals: list[Refusal] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     subrequests: Counter[str] = field(default_factory=Counter)
@@ -181,6 +184,12 @@ def kind_of(request: Request) -> str:
             return "duplicate_rules"
         case ("limits",) if method == "GET":
             return "limits"
+        case ("jobs", "query") if method == "POST":
+            return "bulk_create"
+        case ("jobs", "query", _) if method in ("GET", "PATCH"):
+            return "bulk_state" if method == "GET" else "bulk_abort"
+        case ("jobs", "query", _, "results") if method == "GET":
+            return "bulk_results"
         case ("sobjects",) if method == "GET":
             return "describe"
         case ("sobjects", _, "describe") if method == "GET":
@@ -247,7 +256,7 @@ def answer(
 
 
 def _no_resource(request: Request) -> CallRefused:
-    known = ("query", "queryAll", "limits", "sobjects", "composite", "tooling", "ui-api")
+    known = ("query", "queryAll", "limits", "sobjects", "composite", "tooling", "ui-api", "jobs")
     if (
         request.path
         and request.path[0] in known
@@ -360,6 +369,30 @@ def _page(
         body["nextRecordsUrl"] = f"/services/data/v{request.version}/query/{locator}-{end}"
     body["records"] = [query.render(row, request.version) for row in rows[start:end]]
     return Answer(200, body)
+
+
+def _bulk_create(services: Services, request: Request, scope: Scope) -> Answer:
+    return Answer(200, services.jobs.create(services.org, request.body, request.version, scope))
+
+
+def _bulk_state(services: Services, request: Request, _scope: Scope) -> Answer:
+    return Answer(200, services.jobs.info(request.path[2]))
+
+
+def _bulk_abort(services: Services, request: Request, _scope: Scope) -> Answer:
+    if not isinstance(request.body, dict) or request.body.get("state") != "Aborted":
+        raise CallRefused(400, "INVALIDJOBSTATE", "A query job can only be aborted")
+    return Answer(200, services.jobs.abort(request.path[2]))
+
+
+def _bulk_results(services: Services, request: Request, _scope: Scope) -> Answer:
+    content, headers = services.jobs.results(
+        request.path[2],
+        request.version,
+        request.parameter("locator"),
+        request.parameter("maxRecords"),
+    )
+    return Answer(200, None, headers, csv=content)
 
 
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
@@ -1171,6 +1204,10 @@ _RESOURCES: Final[dict[str, Callable[[Services, Request, Scope], Answer]]] = {
     "describe": _describe,
     "query": _query,
     "query_more": _query_more,
+    "bulk_create": _bulk_create,
+    "bulk_state": _bulk_state,
+    "bulk_abort": _bulk_abort,
+    "bulk_results": _bulk_results,
     "tooling_query": _tooling_query,
     "duplicate_rules": _duplicate_rules,
     "record_get": _record_get,

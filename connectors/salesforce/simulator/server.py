@@ -125,12 +125,26 @@ def _json(
     """A JSON answer, gzipped where the client takes it."""
     raw = b"" if body is None else orjson.dumps(body)
     given = dict(headers or {})
-    if len(raw) >= _GZIP_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
-        raw = gzip.compress(raw, 1)
-        given["Content-Encoding"] = "gzip"
     if body is not None:
         given["Content-Type"] = "application/json;charset=UTF-8"
-    return web.Response(body=raw, status=status, headers=given)
+    return _compressed(request, raw, status, given)
+
+
+def _csv(request: web.Request, content: bytes, headers: dict[str, str]) -> web.Response:
+    """A page of a bulk query's results."""
+    if "text/csv" not in request.headers.get("Accept", ""):
+        return _json(request, [{"message": "Not acceptable", "errorCode": "NOT_ACCEPTABLE"}], 406)
+    return _compressed(request, content, 200, headers | {"Content-Type": "text/csv"})
+
+
+def _compressed(
+    request: web.Request, raw: bytes, status: int, headers: dict[str, str]
+) -> web.Response:
+    """An answer, gzipped where the client takes it."""
+    if len(raw) >= _GZIP_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
+        raw = gzip.compress(raw, 1)
+        headers = headers | {"Content-Encoding": "gzip"}
+    return web.Response(body=raw, status=status, headers=headers)
 
 
 @web.middleware
@@ -273,9 +287,10 @@ async def _data(request: web.Request) -> web.Response:
         return served
     if fault is not None and fault.effect in ("short", "short_rows"):
         _shorten(served, fault)
-    return await _after(
-        fault, _json(request, served.body, served.status, served.headers | world.limit_info())
-    )
+    headers = served.headers | world.limit_info()
+    if served.csv is not None:
+        return await _after(fault, _csv(request, served.csv, headers))
+    return await _after(fault, _json(request, served.body, served.status, headers))
 
 
 async def _served(

@@ -20,6 +20,8 @@ class Settings:
     latency_jitter: float = 0.0  # share of the latency that varies, 0 to 1, drawn with `seed`
     seed: int = 0
     page_size: int = 2_000  # rows of a query answer before nextRecordsUrl
+    bulk_api: bool = True  # whether query jobs may be created
+    bulk_polls: int = 1  # questions about a query job before it is complete
     daily_limit: int = 100_000
     daily_used: int = 0  # calls already used today by others
     limit_info: str = "api-usage={used}/{max}"  # the header's form; "" leaves it out

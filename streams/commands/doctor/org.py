@@ -129,7 +129,9 @@ class _OrgQuestions:
         time-out instead of one for each question.
         """
         sharing, sees_setup = await self._sharing()
-        described = {name: asyncio.ensure_future(self._describe(name)) for name in OBJECTS}
+        without_accounts = allowed is not None and not allowed.creation.uses_accounts
+        objects = WRITTEN_OBJECTS if without_accounts else OBJECTS
+        described = {name: asyncio.ensure_future(self._describe(name)) for name in objects}
         questions = [self._api_version(settings.api_version)]
         questions += [
             self._fields(sobject, answer, rules, allowed) for sobject, answer in described.items()
@@ -140,7 +142,7 @@ class _OrgQuestions:
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
         findings = [one for answer in await asyncio.gather(*questions) for one in answer]
-        for sobject in OBJECTS:
+        for sobject in objects:
             findings += checkup.visibility(sobject, sharing)
         return [*findings, await self._daily_calls(settings.call_reserve)]
 

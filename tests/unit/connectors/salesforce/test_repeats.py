@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.salesforce.api.client import Fence, no_fence
+from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import RowResult, SubAnswer, Subrequest
 from connectors.salesforce.api.errors import Action, RequestRejected, Verdict
 from connectors.salesforce.org_fields import KEY_FIELD
@@ -79,7 +79,9 @@ def written(org: TriggeredOrg, count: int) -> list[WrittenRow]:
         WriteRow(("Contact", "Lead")[number % 2], "upsert", {KEY_FIELD: f"g/{number}"})
         for number in range(count)
     ]
-    done, left = asyncio.run(write_rows(WriteContext(org, lambda *_: None), made))
+    done, left = asyncio.run(
+        write_rows(WriteContext(cast(CompositeClient, org), lambda *_: None), made)
+    )
     assert not left
     return done
 

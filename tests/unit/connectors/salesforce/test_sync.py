@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.account_cache import ACCOUNT_RETRY_SECONDS
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.composite import SubAnswer
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_file import parse_mapping
-from connectors.salesforce.org_metadata import ACCOUNT_RETRY_SECONDS, DESCRIBE_INTERVAL_SECONDS
+from connectors.salesforce.org_metadata import DESCRIBE_INTERVAL_SECONDS
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
@@ -727,19 +728,6 @@ async def test_accounts_are_read_without_a_hidden_field_that_can_be_spared() -> 
     ) as org:
         assert (await one(org, person(1))).sobject == "Contact"
         assert org.counts[SyncWarning.FIELD_MISSING, "Account.ParentId"] == 1
-
-
-async def test_configured_domains_serve_while_accounts_cannot_be_read() -> None:
-    policy = Policy(account_domains={"globex.example": ACME})
-    async with simulated_org(
-        {**ACCOUNTS, "settings": {"hidden_fields": ["Account.Website"]}}, policy
-    ) as org:
-        assert (await one(org, person(1))).sobject == "Lead"
-        assert (await one(org, person(2, domain="globex.example"))).sobject == "Contact"
-        assert org.counts[SyncWarning.ACCOUNTS_REFUSED, "invalid_field"] == 1
-        org.world.change_settings({"hidden_fields": []})
-        org.now += ACCOUNT_RETRY_SECONDS
-        assert (await one(org, person(3))).sobject == "Contact"
 
 
 async def test_a_refresh_that_takes_too_long_fails_no_batch() -> None:

@@ -116,6 +116,9 @@ class PlainOrg:
             raise LookupError(change.key)
         return frozenset((change.key,))
 
+    async def restore(self) -> None:
+        pass
+
     async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
         fence()
         self.batches.append([change.key for change in changes])

@@ -31,6 +31,9 @@ class Org:
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
 
+    async def restore(self) -> None:
+        pass
+
     async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
         await self.open.wait()
         return [Outcome(change.key, OutcomeStatus.CREATED) for change in changes]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from streams.reader.malloc import MAX_ARENAS, limit_malloc_arenas
+from streams.runtime.memory import MAX_ARENAS, limit_malloc_arenas
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 THREADS = """
 import ctypes, sys, threading
-from streams.reader.malloc import limit_malloc_arenas
+from streams.runtime.memory import limit_malloc_arenas
 limit_malloc_arenas()
 libc, together = ctypes.CDLL(None), threading.Barrier(12)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p

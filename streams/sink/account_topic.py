@@ -1,0 +1,234 @@
+"""sink.accounts: what is known of the org's Accounts, so that a start asks only for what changed.
+
+The key of a record is an Account ID, its value the host and the rank of the Account, and a
+tombstone where no domain leads to it. One more record, CURSOR_KEY, says how far the Accounts were
+read: it is published once the rows before it are acknowledged.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from inspect import GEN_RUNNING, getgeneratorstate
+from itertools import islice
+from typing import Any
+
+import orjson
+import structlog
+from confluent_kafka import KafkaException
+
+from connectors.salesforce.account_store import (
+    AccountCursor,
+    AccountStoreUnavailable,
+    OpenLoad,
+    StoredPage,
+)
+from connectors.salesforce.account_table import (
+    CREATED_END,
+    GENERATIONS,
+    ID_LENGTH,
+    AccountRow,
+)
+from connectors.salesforce.api.client import Fence
+from connectors.salesforce.domains import MAX_HOST
+from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord
+from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.settings import KafkaSettings
+from streams.sink.retry_policy import backoff
+
+log = structlog.get_logger()
+
+CURSOR_KEY = b"cursor"
+# Records that are read, or published, in one go: some 5 ms of the event loop.
+RECORDS_AT_ONCE = 250
+# Kafka keeps tombstones of a compacted topic for a day. A reader that was away for longer may have
+# missed some, and reads from the start.
+REREAD_SECONDS = 12 * 3600.0
+# Between attempts to publish rows that the broker did not acknowledge. After the last one the
+# batch fails, and the sink's own pauses follow.
+PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS, PUBLISH_ATTEMPTS = 0.1, 5.0, 5
+
+
+def encode_row(row: AccountRow) -> bytes | None:
+    """The value of a row; None, a tombstone, for one without a host."""
+    if not row.host:
+        return None
+    return orjson.dumps(
+        [row.host, row.domain_length, int(row.has_parent), row.created, row.generation]
+    )
+
+
+def encode_cursor(cursor: AccountCursor) -> bytes:
+    """The value of the cursor's record."""
+    return orjson.dumps(cursor)
+
+
+def decode_row(key: bytes, value: bytes | None) -> AccountRow | None:
+    """The row of a record; None for one that nobody of this version wrote."""
+    if len(key) != ID_LENGTH or not key.isalnum():
+        return None
+    account_id = key.decode("ascii")
+    if value is None:
+        return AccountRow(account_id)
+    try:
+        host, domain_length, has_parent, created, generation = orjson.loads(value)
+        fits = (
+            host.isascii()
+            and 0 < domain_length <= len(host) <= MAX_HOST
+            and 0 <= created < CREATED_END
+            and 0 <= generation < GENERATIONS
+        )
+        row = AccountRow(
+            account_id, host, int(domain_length), bool(has_parent), int(created), int(generation)
+        )
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return row if fits else None
+
+
+def decode_cursor(value: bytes | None) -> AccountCursor | None:
+    """The cursor of a record; None for one that nobody of this version wrote."""
+    try:
+        found = orjson.loads(value or b"")
+        load = found.pop("load")
+        known = found.pop("known_until")
+        return AccountCursor(
+            known_until=None if known is None else _moment(known),
+            load=None if load is None else _open_load(load),
+            **found,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _open_load(found: dict[str, Any]) -> OpenLoad:
+    read = {"asked": _moment(found["asked"]), "fields": tuple(found["fields"])}
+    return OpenLoad(**found | read)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    return moment
+
+
+@dataclass(slots=True)
+class _Page:
+    """Records of the topic, and the offset behind them."""
+
+    stored: StoredPage
+    next_offset: int
+
+
+class AccountTopicReader:
+    """Reads the topic; `save` does nothing. For commands, which only read."""
+
+    def __init__(
+        self, kafka: KafkaSettings, topic: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._clock = clock
+        self._next_offset = 0
+        self._read_at: float | None = None
+
+    async def load(self) -> AsyncIterator[StoredPage]:
+        """Yields what was published since the last `load`, or everything after a long time.
+
+        Threads wait for Kafka and parse the records. Raises SnapshotStalled, KafkaException.
+        """
+        started = self._clock()
+        if self._read_at is None or started - self._read_at > REREAD_SECONDS:
+            self._next_offset = 0
+            yield StoredPage(from_start=True)
+        records = read_to_end(self._kafka, self._topic, offset=self._next_offset)
+        try:
+            while page := await asyncio.to_thread(_next_page, records):
+                yield page.stored
+                self._next_offset = page.next_offset
+        finally:
+            # After a cancellation a thread may still read, and closes it by itself.
+            if getgeneratorstate(records) != GEN_RUNNING:
+                records.close()
+        self._read_at = started
+
+    async def save(
+        self, rows: Sequence[AccountRow], cursor: AccountCursor | None, fence: Fence
+    ) -> None:
+        """Does nothing."""
+
+
+class AccountTopic(AccountTopicReader):
+    """Reads the topic, and publishes to it. One writer at a time, under its fence."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topic: str,
+        publisher: Publisher,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(kafka, topic, clock)
+        self._publisher = publisher
+
+    async def save(
+        self, rows: Sequence[AccountRow], cursor: AccountCursor | None, fence: Fence
+    ) -> None:
+        """Returns once the broker has the rows, and after them the cursor.
+
+        Raises AccountStoreUnavailable, and WriterFenced where the fence does.
+        """
+        for start in range(0, len(rows), RECORDS_AT_ONCE):
+            part = rows[start : start + RECORDS_AT_ONCE]
+            await self._publish([(row.id.encode(), encode_row(row)) for row in part], fence)
+        if cursor is not None:
+            await self._publish([(CURSOR_KEY, encode_cursor(cursor))], fence)
+
+    async def _publish(self, pairs: list[tuple[bytes, bytes | None]], fence: Fence) -> None:
+        records = [KafkaRecord(self._topic, key, value, []) for key, value in pairs]
+        for attempt in range(1, PUBLISH_ATTEMPTS + 1):
+            fence()
+            try:
+                await self._publisher.publish(records)
+            except PublishFailed as error:
+                log.warning("accounts not acknowledged", topic=self._topic, error=str(error))
+                if error.permanent or attempt == PUBLISH_ATTEMPTS:
+                    raise AccountStoreUnavailable(f"{self._topic}: {error}") from error
+                await asyncio.sleep(
+                    backoff(attempt, random.random, PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS)
+                )
+            else:
+                return
+
+
+def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
+    """The next records of the topic; None at its end. Blocks."""
+    rows: list[AccountRow] = []
+    cursor: AccountCursor | None = None
+    offset = -1
+    for record in islice(records, RECORDS_AT_ONCE):
+        offset = record.offset
+        if record.key == CURSOR_KEY:
+            cursor = decode_cursor(record.value) or cursor
+        elif record.key and (row := decode_row(record.key, record.value)):
+            rows.append(row)
+    return None if offset < 0 else _Page(StoredPage(rows, cursor), offset + 1)
+
+
+async def follow(restore: Callable[[], Any], is_writer: Callable[[], bool], every: float) -> None:
+    """Reads the topic at once and then regularly, for a process that does not write it now.
+
+    So a takeover has little left to read. Never returns; a fault of Kafka is logged and ends with
+    the next reading.
+    """
+    while True:
+        if not is_writer():
+            try:
+                await restore()
+            except (SnapshotStalled, KafkaException) as error:
+                log.warning("could not read the accounts from Kafka", error=str(error))
+        await asyncio.sleep(every)
