@@ -16,9 +16,9 @@ A world document is JSON. Every key is optional, and every bad value is refused 
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
     accounts, contacts, leads
                      [{field: value}], as they stand in the org: Id where it matters, CreatedById
-                     "integration" (default "human"), IsDeleted for the recycle bin, `_hidden` for
-                     what sharing hides from the user, IsConverted and ConvertedContactId for
-                     converted Leads
+                     "integration" (default "human"), IsDeleted for the recycle bin, MasterRecordId
+                     for what was merged, `_hidden` for what sharing hides from the user,
+                     IsConverted and ConvertedContactId for converted Leads
 
 The control plane takes JSON. A bad request is a 400 with `error`:
 
@@ -36,6 +36,10 @@ The control plane takes JSON. A bad request is a 400 with `error`:
     POST   /_sim/clock           {now, frozen, advance_seconds}
     POST   /_sim/tokens/expire
     POST   /_sim/convert         {lead, contact}: a user converts a Lead
+    POST   /_sim/merge           {sobject, master, losers, values}: a user merges records; `values`
+                                 are what the user took over from the losers
+    POST   /_sim/undelete        {sobject, id}
+    POST   /_sim/recycle-bin/empty
     GET, POST  /_sim/records/{object}; PATCH, DELETE  /_sim/records/{object}/{id}
                                  as another user of the org
 

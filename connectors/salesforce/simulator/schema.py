@@ -210,6 +210,18 @@ def _system(sobject: str) -> list[Field]:
     ]
 
 
+def _master_record(sobject: str) -> Field:
+    """The record into which a deleted record was merged; no user can write it."""
+    return _reference(
+        "MasterRecordId",
+        "Master Record ID",
+        sobject,
+        "MasterRecord",
+        createable=False,
+        updateable=False,
+    )
+
+
 def _ours() -> list[Field]:
     """The custom fields that the product ships for Contact and Lead."""
     return [
@@ -266,6 +278,7 @@ def _contact() -> list[Field]:
     }
     return [
         *_system("Contact"),
+        _master_record("Contact"),
         _reference("AccountId", "Account ID", "Account", "Account"),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),
@@ -290,6 +303,7 @@ def _lead() -> list[Field]:
     fixed: dict[str, Any] = {"createable": False, "updateable": False}
     return [
         *_system("Lead"),
+        _master_record("Lead"),
         _text("LastName", "Last Name", 80, nillable=False),
         _text("FirstName", "First Name", 40),
         _picklist("Salutation", "Salutation", *_SALUTATIONS),

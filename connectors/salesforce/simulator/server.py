@@ -80,6 +80,9 @@ def app(world: World) -> web.Application:
     router.add_post("/_sim/clock", _post_clock)
     router.add_post("/_sim/tokens/expire", _expire_tokens)
     router.add_post("/_sim/convert", _convert)
+    router.add_post("/_sim/merge", _merge)
+    router.add_post("/_sim/undelete", _undelete)
+    router.add_post("/_sim/recycle-bin/empty", _empty_recycle_bin)
     router.add_get("/_sim/records/{sobject}", _get_records)
     router.add_post("/_sim/records/{sobject}", _post_record)
     router.add_patch("/_sim/records/{sobject}/{id}", _patch_record)
@@ -603,6 +606,30 @@ async def _convert(request: web.Request) -> web.Response:
             "lead: the Id of a Lead is expected; contact: the Id of a Contact or null"
         )
     return _json(request, request.app[_WORLD].convert(lead, contact))
+
+
+async def _merge(request: web.Request) -> web.Response:
+    document = await _object(request, "sobject", "master", "losers", "values")
+    losers, values = document.get("losers"), document.get("values", {})
+    if not isinstance(losers, list) or not all(isinstance(key, str) for key in losers):
+        raise BadValueError("losers: a list of Ids is expected")
+    if not isinstance(values, dict):
+        raise BadValueError("values: an object of fields is expected")
+    master = request.app[_WORLD].merge(
+        str(document.get("sobject")), str(document.get("master")), losers, values
+    )
+    return _json(request, master)
+
+
+async def _undelete(request: web.Request) -> web.Response:
+    document = await _object(request, "sobject", "id")
+    world = request.app[_WORLD]
+    return _json(request, world.undelete(str(document.get("sobject")), str(document.get("id"))))
+
+
+async def _empty_recycle_bin(request: web.Request) -> web.Response:
+    request.app[_WORLD].empty_recycle_bin()
+    return _json(request, {})
 
 
 def _sobject(request: web.Request) -> str:

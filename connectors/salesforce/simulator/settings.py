@@ -36,6 +36,9 @@ class Settings:
     duplicate_result_key: str = ""  # "" = duplicateResut in single records, duplicateResult in rows
     assignment_owner: str = ""  # the user to whom the lead assignment rule gives what it gets
     lead_mapping: bool = True  # conversion carries the key to the Contact
+    # queryAll shows the fields of a parent that is deleted itself. No page of the documentation
+    # promises that it does, so a client has to work without.
+    deleted_parents: bool = False
     write_log: bool = True
     instance_url: str = ""  # "" = the address that was asked for the token
     hidden_fields: list[str] = field(default_factory=list)  # Object.Field

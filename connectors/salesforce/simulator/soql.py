@@ -215,6 +215,7 @@ class _Parser:
         if kind != "end":
             raise _at(self.statement, at, f"unexpected token: '{text}'")
         org = self.org
+        shows_deleted = deleted and org.settings.deleted_parents
 
         def run() -> list[Row]:
             rows = _scan(org, table, condition, deleted)
@@ -227,7 +228,8 @@ class _Parser:
             return rows[offset:] if limit is None else rows[offset : offset + limit]
 
         def render(row: Row, version: str) -> dict[str, Any]:
-            return _render(shape, table, row, f"/services/data/v{version}/sobjects/")
+            base = f"/services/data/v{version}/sobjects/"
+            return _render(shape, table, row, base, shows_deleted)
 
         return Query(table, paths is None, run, render)
 
@@ -612,13 +614,21 @@ def _scan(org: Org, table: Table, condition: Condition | None, deleted: bool) ->
     return list(rows)
 
 
-def _render(shape: _Shape, table: Table, row: Row, base: str) -> dict[str, Any]:
+def _render(
+    shape: _Shape, table: Table, row: Row, base: str, shows_deleted: bool
+) -> dict[str, Any]:
+    """A row's JSON. A parent that is deleted is null, unless `shows_deleted`."""
     name = table.sobject.name
     out: dict[str, Any] = {"attributes": {"type": name, "url": f"{base}{name}/{row['Id']}"}}
     get = row.get
     for field in shape.fields:
         out[field] = get(field)
     for relationship, (reference, target, inner) in shape.parents.items():
-        parent = target.rows.get(get(reference) or "")
-        out[relationship] = None if parent is None else _render(inner, target, parent, base)
+        key = get(reference) or ""
+        parent = target.rows.get(key)
+        if parent is None and shows_deleted:
+            parent = target.bin.get(key)
+        out[relationship] = (
+            None if parent is None else _render(inner, target, parent, base, shows_deleted)
+        )
     return out

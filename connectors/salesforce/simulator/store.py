@@ -492,8 +492,11 @@ class Org:
             self.regressions += 1
         self._journal.append((table, row, old, changed))
 
-    def delete(self, table: Table, key: str, scope: Scope) -> None:
-        """Move a record to the recycle bin."""
+    def delete(self, table: Table, key: str, scope: Scope, merged_into: str | None = None) -> None:
+        """Move a record to the recycle bin, where its unique values bind nobody.
+
+        `merged_into` is the Id of the record that a merge kept in its place.
+        """
         row = table.remove(key)
         table.bin[key] = {
             **row,
@@ -501,6 +504,27 @@ class Org:
             "SystemModstamp": scope.stamp,
             "LastModifiedDate": scope.stamp,
         }
+        if merged_into is not None:
+            table.bin[key]["MasterRecordId"] = merged_into
+
+    def undelete(self, table: Table, key: str, scope: Scope) -> Row:
+        """Bring a record back from the recycle bin. The trace of its merge goes.
+
+        Raises BadValueError where another record holds one of its unique values by now.
+        """
+        row = {name: value for name, value in table.bin[key].items() if name != "MasterRecordId"}
+        for item in table.unique:
+            value = row.get(item.name)
+            if value is not None and (holders := list(table.holders(item, value))):
+                raise BadValueError(duplicate_value(item.name, holders[0])["message"])
+        del table.bin[key]
+        row |= {
+            "IsDeleted": False,
+            "SystemModstamp": scope.stamp,
+            "LastModifiedDate": scope.stamp,
+        }
+        table.put(row)
+        return row
 
     def _refusals(
         self, table: Table, draft: Draft, existing: Row | None, options: Options, scope: Scope

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -32,6 +32,14 @@ _KEYS: Final = (
     "leads",
 )
 _LISTS: Final = {"accounts": "Account", "contacts": "Contact", "leads": "Lead"}
+# Records that can be merged, and the references of other records that go over to the master. A
+# converted Lead keeps its ConvertedContactId: no page says that a merge moves it.
+_MERGED_FIELDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "Account": (("AccountId", "Contact"), ("ParentId", "Account")),
+    "Contact": (("ReportsToId", "Contact"),),
+    "Lead": (),
+}
+_MOST_LOSERS: Final = 2  # "up to three records" in one merge, the master among them
 _VERSION_RULE: Final = (
     "AND(NOT(ISNEW()), Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
     "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
@@ -225,7 +233,7 @@ class World:
                 row.pop(field_name, None)
             else:
                 row[field_name] = stored
-        for item in table.unique:
+        for item in () if row.get("IsDeleted") else table.unique:
             if item.name in row and (holders := list(table.holders(item, row[item.name]))):
                 raise BadValueError(
                     f"{where}.{item.name}: {row[item.name]!r} is held by {holders[0]} already"
@@ -281,6 +289,63 @@ class World:
         table, row = self._found(name, key)
         self.org.delete(table, row["Id"], self.scope(HUMAN_USER))
 
+    def undelete(self, name: str, key: str) -> Row:
+        """Bring a record back from the recycle bin, as a user would. Raises BadValueError."""
+        table = self._table(name)
+        normal = normal_id(key, table.sobject.prefix) or ""
+        if normal not in table.bin:
+            raise BadValueError(f"there is no deleted {name} {key!r}")
+        return self.org.undelete(table, normal, self.scope(HUMAN_USER))
+
+    def empty_recycle_bin(self) -> None:
+        """Purge what is deleted, as the org does 15 days after the deletion."""
+        for table in self.org.tables.values():
+            table.bin.clear()
+
+    def merge(
+        self,
+        name: str,
+        master_id: str,
+        loser_ids: Sequence[str],
+        values: Mapping[str, Any] | None = None,
+    ) -> Row:
+        """Merge one or two records into another, as a user would. What it returns is the master.
+
+        The master keeps its values, except for `values`, which the user took over from a loser. The
+        losers' unique values are free by then. Raises BadValueError.
+        """
+        if name not in _MERGED_FIELDS:
+            raise BadValueError(f"{name}: only {', '.join(_MERGED_FIELDS)} can be merged")
+        table, master = self._found(name, master_id)
+        losers = [self._found(name, key)[1] for key in loser_ids]
+        ids = {row["Id"] for row in losers}
+        if not 1 <= len(losers) <= _MOST_LOSERS or len(ids) < len(losers) or master["Id"] in ids:
+            raise BadValueError(
+                f"losers: one to {_MOST_LOSERS} other records of {name}, each once, are expected"
+            )
+        states = {row.get("IsConverted", False) for row in (master, *losers)}
+        if len(states) > 1:
+            raise BadValueError("a converted Lead and an open one cannot be merged")
+        changed = {
+            field: self._stored(table, field, value, field)
+            for field, value in (values or {}).items()
+        }
+        scope = self.scope(HUMAN_USER)
+        for row in losers:
+            self.org.delete(table, row["Id"], scope, master["Id"])
+        for reference, children in _MERGED_FIELDS[name]:
+            self._reparent(children, reference, ids, master["Id"], scope)
+        return self.edit(name, master["Id"], changed)
+
+    def _reparent(
+        self, name: str, reference: str, losers: set[str], master: str, scope: Scope
+    ) -> None:
+        """Give the living children of merged records to the record that was kept."""
+        table = self.org.tables[name]
+        for row in [row for row in table.rows.values() if row.get(reference) in losers]:
+            changed = {reference: master}
+            self.org.store(table, {**row, **changed}, changed, scope)
+
     def convert(self, lead: str, contact: str | None) -> Row:
         """Convert a Lead as a user would, into a Contact that is there or a new one.
 
@@ -330,10 +395,14 @@ class World:
         self.org.commit(scope)
         return found
 
-    def _found(self, name: str, key: str) -> tuple[Table, Row]:
+    def _table(self, name: str) -> Table:
         table = self.org.tables.get(name)
         if table is None:
             raise BadValueError(f"{name!r} is not one of {', '.join(self.org.tables)}")
+        return table
+
+    def _found(self, name: str, key: str) -> tuple[Table, Row]:
+        table = self._table(name)
         row = table.rows.get(normal_id(key, table.sobject.prefix) or "")
         if row is None:
             raise BadValueError(f"there is no {name} {key!r}")
