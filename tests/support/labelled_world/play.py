@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
+from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.simulator.settings import BadValueError
 from connectors.salesforce.simulator.store import Write
 from connectors.salesforce.simulator.world import HUMAN_USER, INTEGRATION_USER
-from tests.support.labelled_world.model import DAYS, KEY, LabelledWorld, Person
-from tests.support.salesforce_org import SimulatedOrg
+from tests.support.labelled_world.model import DAYS, KEY, Act, LabelledWorld, Person
+from tests.support.salesforce_org import Composite, SimulatedOrg
 
 DAY_SECONDS = 86_400.0
 # Longer than the time for which anything that failed waits before it is asked for again.
@@ -22,6 +26,8 @@ PAUSE_SECONDS = 1_000.0
 MAX_ATTEMPTS = 12
 MAX_PAUSES = 40
 PEOPLE = ("Contact", "Lead")
+LATE_DAYS = (1, 2)
+LATE_KINDS = ("merge:", "deletion:", "conversion:")
 
 
 class NotThereError(Exception):
@@ -106,6 +112,7 @@ class Played:
     """What happened: the outcomes of each day, and what was written in the last one."""
 
     stage: Stage
+    late: bool = False
     outcomes: dict[int, dict[str, Outcome]] = field(default_factory=dict)
     final: dict[str, Outcome] = field(default_factory=dict)
     rewritten: Sequence[Write] = ()
@@ -125,31 +132,72 @@ def _shuffled(changes: Iterable[ContactVersion], order: int | None) -> list[Cont
 
 
 async def play(
-    org: SimulatedOrg, world: LabelledWorld, *, order: int | None = None, size: int = 1000
+    org: SimulatedOrg,
+    world: LabelledWorld,
+    *,
+    order: int | None = None,
+    size: int = 1000,
+    late: bool = False,
 ) -> Played:
     """Plays all days, then offers every contact once more.
 
     `order` is the seed by which the contacts of each day are shuffled; without it they arrive as
-    the world lists them. `size` is that of the batches.
+    the world lists them. `size` is that of the batches. With `late`, people merge, delete and
+    convert records between the lookup and the write of the first batches, as far as LATE_DAYS and
+    LATE_KINDS go; a contact may then have its right outcome one day later.
     """
     stage = Stage(org, world, dict(world.person_of_record), dict(world.typed))
-    played = Played(stage)
+    played = Played(stage, late)
     for day in DAYS:
         _set_clock(org, org.now + DAY_SECONDS)
-        for person, act in world.acts[day]:
-            try:
-                act(stage)
-            except (NotThereError, BadValueError) as error:
-                played.undone.append((person, str(error)))
+        acts = world.acts[day]
+        between = [
+            (person, act)
+            for person, act in acts
+            if late and day in LATE_DAYS and person.kind.startswith(LATE_KINDS)
+        ]
+        _do(played, [act for act in acts if act not in between])
         changes = _shuffled(world.changes[day].values(), order)
-        played.outcomes[day] = await deliver(org, changes, size)
+        with _before_the_first_write(org, partial(_do, played, between)):
+            played.outcomes[day] = await deliver(org, changes, size)
         _assign_created(stage, played.outcomes[day])
-    before = len(org.world.org.writes)
     changes = _shuffled(world.last_changes().values(), order)
+    if late:
+        await deliver(org, changes, size)
+    before = len(org.world.org.writes)
     played.final = await deliver(org, changes, size)
     _assign_created(stage, played.final)
     played.rewritten = org.world.org.writes[before:]
     return played
+
+
+def _do(played: Played, acts: Iterable[tuple[Person, Act]]) -> None:
+    for person, act in acts:
+        try:
+            act(played.stage)
+        except (NotThereError, BadValueError) as error:
+            played.undone.append((person, str(error)))
+
+
+@contextmanager
+def _before_the_first_write(org: SimulatedOrg, act: Callable[[], None]) -> Iterator[None]:
+    """Acts when the first writes are about to be sent; at the end if there are none."""
+    waiting = [act]
+
+    async def intercept(
+        composite: Composite, requests: Sequence[Subrequest], kind: str, fence: Fence
+    ) -> list[SubAnswer]:
+        if waiting and any(request.method != "GET" for request in requests):
+            waiting.pop()()
+        return await composite(requests, kind, fence)
+
+    org.client.intercept = intercept
+    try:
+        yield
+    finally:
+        org.client.intercept = None
+    if waiting:
+        waiting.pop()()
 
 
 def _set_clock(org: SimulatedOrg, now: float) -> None:

@@ -19,7 +19,7 @@ from tests.support.labelled_world.model import (
     Verdict,
     words,
 )
-from tests.support.labelled_world.play import PEOPLE, Played, sobject_of
+from tests.support.labelled_world.play import LATE_KINDS, PEOPLE, Played, sobject_of
 
 _HAS_RECORD = frozenset(
     {
@@ -67,7 +67,14 @@ def examine(world: LabelledWorld, played: Played) -> Verdicts:
     for person, why in played.undone:
         verdicts.add(Verdict.MISSED, person, f"people had nothing to work with: {why}")
     for day, outcomes in played.outcomes.items():
-        _judge_day(world, played, f"day {day}", world.expected[day], outcomes, verdicts)
+        expected = world.expected[day]
+        if played.late:
+            expected = {
+                key: right
+                for key, right in expected.items()
+                if not world.person_of_key[key].kind.startswith(LATE_KINDS)
+            }
+        _judge_day(world, played, f"day {day}", expected, outcomes, verdicts)
     _judge_day(
         world, played, "in the end", world.last_expected(), played.final, verdicts, last=True
     )

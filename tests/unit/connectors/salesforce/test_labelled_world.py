@@ -56,6 +56,14 @@ async def test_everybody_has_the_one_right_outcome_in_other_orgs(options: dict[s
 
 
 @pytest.mark.slow
+async def test_what_people_do_between_lookup_and_write_stands_as_well() -> None:
+    world = labelled_world(8)
+    async with simulated_org(world.document) as org:
+        verdicts = examine(world, await play(org, world, order=9, late=True))
+        assert not verdicts.counts(), f"{verdicts.counts()}\n{verdicts}"
+
+
+@pytest.mark.slow
 async def test_faults_in_between_change_nothing_about_who_is_who() -> None:
     """Rows are locked, and flows fail with limits, on every day."""
     world = labelled_world(4)
