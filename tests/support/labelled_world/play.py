@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.client import Fence, no_fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
@@ -161,6 +161,7 @@ async def play(
         with _before_the_first_write(org, partial(_do, played, between)):
             played.outcomes[day] = await deliver(org, changes, size)
         _assign_created(stage, played.outcomes[day])
+        await sweep_deleted(org, org.now - 2 * DAY_SECONDS)
     changes = _shuffled(world.last_changes().values(), order)
     if late:
         await deliver(org, changes, size)
@@ -204,6 +205,19 @@ def _set_clock(org: SimulatedOrg, now: float) -> None:
     """One clock for both sides, so that what was edited later also says so."""
     org.now = now
     org.world.frozen_at = now
+
+
+async def sweep_deleted(org: SimulatedOrg, since: float) -> None:
+    """The daily sweep of the recycle bin, as the sink does it; `since` is in epoch seconds."""
+    sync: Any = org.sync
+    if not hasattr(sync, "sweep_deleted"):
+        return
+    read_from, done = dict.fromkeys(PEOPLE, int(since)), False
+    while not done:
+        step = await sync.sweep_deleted(read_from, no_fence)
+        for record in step.records:
+            sync.deleted_records.remember(record)
+        read_from, done = step.read_up_to, step.done
 
 
 async def deliver(
