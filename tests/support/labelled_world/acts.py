@@ -243,6 +243,8 @@ def deleted_and_in_other_books(world: LabelledWorld, number: int) -> None:
     _delete_ours(world, person, entry)
     if number % 2:
         world.change(entry, 2, DELETED, phone=_new_phone(person))
+    else:
+        world.again(entry, 4, DELETED)
     world.entry(person, [person.main], DELETED, book=1, day=2)
     world.entry(person, [person.main, person.alias], DELETED, book=2, day=3)
 
