@@ -32,7 +32,7 @@ KINDS: dict[Callable[[LabelledWorld, int], object], int] = {
     people.several_books: 12,
     people.any_addresses_in_any_books: 24,
     people.filler: 4,
-    people.ties: 4,
+    people.ties: 8,
     people.in_the_bin_without_key: 3,
     people.nobody_of_ours: 6,
     people.tombstone_of_a_stranger: 2,

@@ -5,6 +5,7 @@ Each function adds one person (or one family) of its kind. `number` counts them 
 
 from __future__ import annotations
 
+from connectors.salesforce.simulator.schema import standard
 from tests.support.labelled_world.model import (
     AMBIGUOUS,
     COVERED,
@@ -394,9 +395,10 @@ def filler(world: LabelledWorld, number: int) -> None:
 def several_books(world: LabelledWorld, number: int) -> None:
     """One person in two or three address books, under forms of one name."""
     person = world.person("in several address books", "Robert", account=number % 3 == 0)
+    names = ["Robert", "Bob", "Robert"] if number % 2 else ["Robert"] * 3
     if number % 4 == 1:
         (world.contact if number % 8 == 1 else world.lead)(person, Email=person.main)
-    names = ["Robert", "Bob", "R."] if number % 2 else ["Robert"] * 3
+        names = ["R.", "Bob", "Robert"]  # each of them fits the name in the org
     for book in range(2 + number % 2):
         more = [person.alias] if book else []
         world.entry(person, [person.main, *more], book=book, given_name=names[book])
@@ -422,14 +424,20 @@ def any_addresses_in_any_books(world: LabelledWorld, number: int) -> None:
 
 
 def ties(world: LabelledWorld, number: int) -> None:
-    """People made two records of one person: the one that was modified last."""
+    """People made two records of one person: the one with activity, or else the last modified."""
     person = world.person("two records of one person")
     table = world.contact if number % 2 else world.lead
-    ids = [
-        table(person, Email=person.main, LastModifiedDate=f"20{year}-01-01T00:00:00Z")
-        for year in ((20, 24) if number % 4 < 2 else (24, 20))
-    ]
-    world.entry(person, [person.main], Expected(record=ids[1 if number % 4 < 2 else 0]))
+    modified = ["2020-01-01T00:00:00Z", "2024-01-01T00:00:00Z"]
+    if number % 4 >= 2:
+        modified.reverse()
+    ids = [table(person, Email=person.main, LastModifiedDate=date) for date in modified]
+    right = ids[modified.index(max(modified))]
+    if number >= 4 and "LastActivityDate" in standard()["Contact"].fields:
+        right = ids[modified.index(min(modified))]
+        rows = world.document["contacts" if number % 2 else "leads"]
+        (row,) = (row for row in rows if row["Id"] == right)
+        row["LastActivityDate"] = "2025-05-01"
+    world.entry(person, [person.main], Expected(record=right))
 
 
 ROLE_LIKE = (
