@@ -17,6 +17,7 @@ from tests.support.labelled_world.model import (
     Expected,
     LabelledWorld,
     Person,
+    Target,
     Verdict,
 )
 from tests.support.labelled_world.play import Stage
@@ -75,6 +76,29 @@ def email_of_the_rep(world: LabelledWorld, number: int) -> None:
     world.act(2, person, lambda stage: stage.edit(stage.ours(entry.key), Email=person.private))
     world.change(entry, 2, phone=_new_phone(person))
     world.holds(person, person.main, Phone=_new_phone(person))
+
+
+def cleared_email(world: LabelledWorld, number: int) -> None:
+    person, entry = _created(world, "edit: cleared Email", number)
+    world.act(2, person, lambda stage: stage.edit(stage.ours(entry.key), Email=None))
+    world.change(entry, 2, phone=_new_phone(person))
+    world.holds(person, Phone=_new_phone(person))
+
+
+def other_primary_address(world: LabelledWorld, number: int) -> None:
+    """The address book has a new primary address. Email was ours, and follows."""
+    person, entry = _created(world, "edit: new primary address in the address book", number)
+    emails = [{"email": person.alias}, {"email": person.main}][: 1 + number % 2]
+    person.values.add(person.alias)
+    world.change(entry, 2, emails=emails)
+    world.holds(person, Email=person.alias)
+
+
+def absent_in_the_address_book(world: LabelledWorld, number: int) -> None:
+    """What the address book does not have any more never blanks anything."""
+    person, entry = _created(world, "edit: values leave the address book", number)
+    world.change(entry, 2, phone_numbers=None, job_title=None)
+    world.holds(person, Phone=person.phone, Title=person.title)
 
 
 def enrichment(world: LabelledWorld, number: int) -> None:
@@ -194,6 +218,21 @@ def converted_then_merged(world: LabelledWorld, number: int) -> None:
     world.act(2, person, act)
     world.change(entry, 2, _follows(typed), phone=_new_phone(person))
     world.holds(person, person.main)
+
+
+def merged_then_converted(world: LabelledWorld, number: int) -> None:
+    """Our Lead was merged into a hand-typed one, and that one was converted."""
+    person = world.person("merge: into a Lead that is converted")
+    typed = world.lead(person, Email=person.private)
+    entry = world.entry(person, [person.main], Expected(target=person.target))
+
+    def act(stage: Stage) -> None:
+        stage.merge(stage.row(typed), stage.ours(entry.key))
+        stage.convert(stage.row(typed))
+
+    world.act(2, person, act)
+    world.change(entry, 2, _follows(), phone=_new_phone(person))
+    world.holds(person, person.main, Phone=_new_phone(person))
 
 
 def merged_before_the_first_sync(world: LabelledWorld, number: int) -> None:
@@ -327,13 +366,28 @@ def converted_to_a_typed_contact(world: LabelledWorld, number: int) -> None:
     world.holds(person, person.main, Phone=person.phone)
 
 
+def converted_to_our_contact(world: LabelledWorld, number: int) -> None:
+    """One address made a Lead and the other one a Contact; somebody converts the one to the other."""
+    person = world.person("conversion: to another record of ours", account=True)
+    contact = world.entry(person, [person.main], book=0)
+    lead = world.entry(person, [person.private], Expected(target=Target("Lead")), book=1)
+
+    def act(stage: Stage) -> None:
+        stage.convert(stage.ours(lead.key), stage.ours(contact.key)["Id"])
+
+    world.act(2, person, act)
+    world.change(lead, 2, Expected(), phone=_new_phone(person))
+    world.holds(person, person.private, Phone=person.phone, **{KEY: contact.key})
+
+
 # Release and takeover
 
 
 def taken_over(world: LabelledWorld, number: int) -> None:
     """The owner is deleted in Nylas; the other address book takes the record over."""
     person, owner = _created(world, "takeover: by the other address book", number)
-    other = world.entry(person, [person.main], book=1, day=2, job_title=f"Other {person.number}")
+    book = number % 2  # the same address book may have the person twice
+    other = world.entry(person, [person.main], book=book, day=2, job_title=f"Other {person.number}")
     if number % 3 == 0:
         world.act(3, person, lambda stage: stage.edit(stage.ours(owner.key), Title="Corrected"))
     world.gone(owner, 3)

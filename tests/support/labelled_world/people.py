@@ -405,6 +405,38 @@ def several_books(world: LabelledWorld, number: int) -> None:
     world.holds(person, person.main, Title=person.title, Phone=person.phone)
 
 
+def address_in_a_further_field_of_another(world: LabelledWorld, number: int) -> None:
+    """The record of an assistant's boss has her address as a further one."""
+    boss = world.person("record with the address of another person", "Donald")
+    mary = world.person("address is in the record of another person", "Mary", domain=boss.domain)
+    fields = {"Email": boss.main, EMAILS[1 + number % 2]: mary.main}
+    (world.contact if number % 2 else world.lead)(boss, **fields)
+    world.entry(mary, [mary.main], COVERED)
+    world.entry(boss, [boss.main])
+
+
+def email_before_further_address(world: LabelledWorld, number: int) -> None:
+    """Of two records of one person, the one whose Email is the primary address."""
+    person = world.person("two records, one by Email and one by a further address")
+    table, other = (world.contact, world.lead) if number % 2 else (world.lead, world.contact)
+    right = table(person, Email=person.main, LastModifiedDate="2020-01-01T00:00:00Z")
+    other(
+        person,
+        LastModifiedDate="2024-01-01T00:00:00Z",
+        **{"Email": person.alias, EMAILS[1]: person.main},
+    )
+    world.entry(person, [person.main], Expected(record=right))
+
+
+def contact_and_lead(world: LabelledWorld, number: int) -> None:
+    """A Contact and a Lead of one person: the one that was modified last."""
+    person = world.person("a Contact and a Lead of one person")
+    dates = ["2020-01-01T00:00:00Z", "2024-01-01T00:00:00Z"]
+    contact = world.contact(person, Email=person.main, LastModifiedDate=dates[number % 2])
+    lead = world.lead(person, Email=person.main, LastModifiedDate=dates[1 - number % 2])
+    world.entry(person, [person.main], Expected(record=contact if number % 2 else lead))
+
+
 def any_addresses_in_any_books(world: LabelledWorld, number: int) -> None:
     """Three addresses in any place, any number of books, any part of the addresses in each."""
     person = world.person("any addresses in any books", account=number % 4 == 0)
