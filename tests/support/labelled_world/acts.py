@@ -367,7 +367,7 @@ def converted_to_a_typed_contact(world: LabelledWorld, number: int) -> None:
 
 
 def converted_to_our_contact(world: LabelledWorld, number: int) -> None:
-    """One address made a Lead and the other one a Contact; somebody converts the one to the other."""
+    """A Lead of one address and a Contact of the other: somebody converts the one to the other."""
     person = world.person("conversion: to another record of ours", account=True)
     contact = world.entry(person, [person.main], book=0)
     lead = world.entry(person, [person.private], Expected(target=Target("Lead")), book=1)
