@@ -34,7 +34,7 @@ def test_the_world_is_large_enough() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "order", "size"),
-    [(1, None, 1000), (1, 1, 1000), (1, 2, 1000), (1, 3, 40), (2, 4, 1000), (3, 5, 7)],
+    [(1, None, 1000), (1, 1, 1000), (1, 2, 40), (2, 3, 1000), (3, 4, 20)],
 )
 async def test_everybody_has_the_one_right_outcome_in_any_order(
     seed: int, order: int | None, size: int
