@@ -273,7 +273,7 @@ def test_only_the_permission_set_of_a_restore_lets_a_user_pass_the_version_rule(
 # Every user who may read the object sees them: Salesforce has no field permission for them.
 SYSTEM = {
     *("Id", "IsDeleted", "CreatedById", "CreatedDate", "LastModifiedDate", "SystemModstamp"),
-    *("IsConverted", "ConvertedContactId"),
+    *("IsConverted", "ConvertedContactId", "MasterRecordId", "LastActivityDate"),
 }
 
 

@@ -235,13 +235,13 @@ def test_a_contact_that_takes_a_released_record_over_goes_by_the_same_rule() -> 
     edit(org, Title="Countess")
     org.sync(gone("g/1"))
     assert (only(org)[KEY], only(org)[MARKER]) == (None, marker)
-    org.sync(ada("h/1", **OTHER))
+    org.sync(ada("h/1", **OTHER | {"first": "Ada Augusta", "last": "Lovelace"}))
     record = only(org)
-    assert (record[KEY], record["Title"], record["Phone"], record["LastName"]) == (
+    assert (record[KEY], record["Title"], record["Phone"], record["FirstName"]) == (
         "h/1",
         "Countess",
         "3",
-        "Byron",
+        "Ada Augusta",
     )
 
 
