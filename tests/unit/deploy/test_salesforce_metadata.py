@@ -290,9 +290,10 @@ class Used:
             if found := re.fullmatch(r"SELECT (.+) FROM (\w+) WHERE (.+)", query):
                 filtered = re.findall(r"(\w+) (?:IN|!=|>=|=) ?", found[3])
                 for name in (*found[1].split(", "), *filtered):
-                    of, _, nested = name.rpartition(".")
-                    assert of in ("", "ConvertedContact")
-                    self.read.add(f"Contact.{nested}" if of else f"{found[2]}.{name}")
+                    path, _, nested = name.rpartition(".")
+                    assert set(path.split(".")) <= {"", "ConvertedContact", "MasterRecord"}
+                    of = "Contact" if "ConvertedContact" in path else found[2]
+                    self.read.add(f"{of}.{nested}")
             for record in (request.body or {}).get("records", ()):
                 sobject = record["attributes"]["type"]
                 self.written |= {
