@@ -350,8 +350,8 @@ class WritePlanner:
 def covered(change: ContactVersion, by: Sequence[SObjectRecord]) -> PlannedOutcome:
     """The decision about a person whose primary address these records of others hold.
 
-    It shares the fate of the row of the first one: if that one is not created after all, nothing
-    covers the person.
+    It belongs to the row of the first one: if that one is not created after all, nothing covers the
+    person.
     """
     first = by[0]
     outcome = Outcome(
