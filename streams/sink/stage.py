@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
@@ -43,6 +44,8 @@ from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import Stop, StopRequest
 from streams.topics import Topics
+
+log = structlog.get_logger()
 
 # For batches in flight at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace.
 STOP_SECONDS = 20.0
@@ -81,6 +84,7 @@ class Sink:
         recall = partial(_recall, org, keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
+        self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, clock
         )
@@ -109,13 +113,20 @@ class Sink:
         Closes the consumer. Raises OffsetOutOfRange.
         """
         listener = RebalanceListener(
-            self._consumer, self._current, self._in_flight, self._breaker, self._health, self._stop
+            self._consumer,
+            self._current,
+            self._in_flight,
+            self._breaker,
+            self._health,
+            self._stop,
+            self._unanswered,
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
+            await self._announce_calls()
             self._start_batches()
             await self._commit()
             self._report()
@@ -158,10 +169,29 @@ class Sink:
                 if isinstance(event, EndOfPartition):
                     assignment.reached_end(event.offset)
 
+    async def _announce_calls(self) -> None:
+        """Before the first call of an assignment: the group's commit says that calls may be open.
+
+        The successor of a writer that was killed while it had calls waits from now on.
+        """
+        assignment = self._current.assignment
+        if assignment is None or assignment.calls_announced:
+            return
+        if assignment.predecessor_may_have_calls:
+            assignment.predecessor_may_have_calls = False
+            self._unanswered.note()
+            log.warning(
+                "the last writer did not say that its calls were answered: records are neither "
+                "released nor taken over for now",
+                seconds=self._unanswered.remaining,
+            )
+        await self._consumer.announce_calls(assignment)
+
     def _start_batches(self) -> None:
         assignment = self._current.assignment
         if (
             assignment is None
+            or not assignment.calls_announced
             or self._consumer.fence.in_doubt
             or not assignment.caught_up(self._settings.max_uncommitted)
         ):
