@@ -111,6 +111,7 @@ class Scenario:
         self.kafka.create("grants.events")
         self.kafka.create("reader.runs")
         self.kafka.create("sink.accounts")
+        self.kafka.create("sink.deleted-records")
         if org:
             (port,) = free_ports(1)
             self.org = f"http://127.0.0.1:{port}"
