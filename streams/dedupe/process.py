@@ -83,6 +83,7 @@ async def _serve(
     producer = AcknowledgedProducer(config, session / 2 + 1, fence.check)
     planner = DedupePlanner(fields, names)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
+    health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)
     lag = LagReader(client_config(kafka))
     watchdog.start()

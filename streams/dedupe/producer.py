@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.dedupe.planner import Output
 from streams.runtime.exit_codes import Die, ExitCode, die
@@ -46,16 +46,31 @@ class AcknowledgedProducer:
     def _hand_over(self, *record: Any, **more: Any) -> None:
         self._check()
         try:
-            self._producer.produce(*record, **more)
+            self._produce(*record, **more)
         except BufferError:  # the queue is full: the other records follow its acknowledgement
             self._flush(1)
             self._check()
+            self._produce(*record, **more)
+
+    def _produce(self, *record: Any, **more: Any) -> None:
+        try:
             self._producer.produce(*record, **more)
+        except KafkaException as error:
+            self._die(ExitCode.KAFKA_REFUSED, f"{record[0]}: {error.args[0].str()}")
 
     def _flush(self, handed_over: int) -> None:
-        if handed_over and (self._producer.flush(self._seconds) or self._error):
-            silent = f"no acknowledgement within {self._seconds:.1f} s"
-            self._die(ExitCode.NOT_ACKNOWLEDGED, self._error.str() if self._error else silent)
+        if not handed_over:
+            return
+        try:
+            left = self._producer.flush(self._seconds)
+        except KafkaException as error:  # a fatal error, which is not given to `error_cb`
+            self._die(ExitCode.KAFKA_REFUSED, error.args[0].str())
+        if self._error is not None:
+            fatal = self._error.fatal() or self._error.code() == KafkaError._FATAL
+            code = ExitCode.KAFKA_REFUSED if fatal else ExitCode.NOT_ACKNOWLEDGED
+            self._die(code, self._error.str())
+        if left:
+            self._die(ExitCode.NOT_ACKNOWLEDGED, f"no acknowledgement within {self._seconds:.1f} s")
 
     def _failed(self, error: KafkaError | None, _: object) -> None:
         self._error = self._error or error

@@ -6,9 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.kafka.records import KafkaRecord
+from streams.runtime.ops import WorkInFlight
+
+log = structlog.get_logger()
 
 
 class PublishFailed(RuntimeError):
@@ -28,6 +32,13 @@ class PublishFailed(RuntimeError):
 # How long the producer's thread waits for callbacks at a time. They are served as they come; only
 # `close` waits for the thread.
 CALLBACK_POLL_SECONDS = 0.1
+
+# The producer reports every record by its delivery time-out, acknowledged or not. Its timers run
+# once a second, and a busy event loop takes the report later.
+DELIVERY_MARGIN_SECONDS = 30.0
+
+# librdkafka's default for delivery.timeout.ms, where the configuration has none.
+DEFAULT_DELIVERY_MS = 300_000
 
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
 
@@ -56,10 +67,25 @@ class Publisher:
 
     A thread serves the producer's callbacks. It passes all groups that a poll has finished to the
     loop at once.
+
+    A fatal error of the producer, or any error that ends the thread, fails the publisher for good:
+    every caller that waits gets PublishFailed with `fatal`, and so does every later one. The
+    process has to end then, with `ExitCode.KAFKA_REFUSED`: it waits for `failed`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
+        self.failed = asyncio.Event()
+        """Set once the publisher cannot publish any more."""
+        self.failure: str | None = None
+        """Why it cannot."""
+        delivery_seconds = config.get("delivery.timeout.ms", DEFAULT_DELIVERY_MS) / 1000
+        self.in_flight = WorkInFlight(
+            "records that wait for Kafka's acknowledgement",
+            delivery_seconds + DELIVERY_MARGIN_SECONDS,
+        )
+        """For `Health.watch`: the records that were given to the producer."""
         self._config = config
+        self._open: set[_Group] = set()  # groups that a caller waits for
         self._finished: deque[_Group] = deque()
         self._closing = threading.Event()
         self._producer: Producer | None = None
@@ -85,12 +111,29 @@ class Publisher:
 
         Does not block the loop. Raises PublishFailed when a record was not acknowledged in time, or
         the producer's queue is full. Then publish all of them again; some may be stored twice.
+        Raises PublishFailed with `fatal` when this publisher cannot publish any more.
         """
         if self._producer is None:
             raise RuntimeError("the publisher is not open")
+        if self.failure is not None:
+            raise PublishFailed(self.failure, fatal=True)
         if not records:
             return
         group = _Group(asyncio.get_running_loop().create_future(), len(records))
+        self._open.add(group)
+        try:
+            with self.in_flight:
+                self._produce(self._producer, group, records)
+                await group.future
+        except PublishFailed as error:
+            if error.fatal:
+                self._fail(str(error))
+            raise
+        finally:
+            self._open.discard(group)
+
+    def _produce(self, producer: Producer, group: _Group, records: Sequence[KafkaRecord]) -> None:
+        """Gives the records to the producer. Raises PublishFailed."""
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             group.delivered(error, message)
@@ -99,7 +142,7 @@ class Publisher:
 
         for record in records:
             try:
-                self._producer.produce(
+                producer.produce(
                     record.topic,
                     record.value,
                     record.key,
@@ -112,7 +155,6 @@ class Publisher:
                 if isinstance(error, KafkaException):
                     raise _failure(error.args[0]) from error
                 raise PublishFailed(str(error)) from error
-        await group.future
 
     async def close(self, seconds: float) -> int:
         """Waits at most so many seconds for records in flight.
@@ -129,12 +171,29 @@ class Publisher:
         return left
 
     def _serve(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._closing.is_set():
-            producer.poll(CALLBACK_POLL_SECONDS)
+        try:
+            while not self._closing.is_set():
+                # Raises a fatal error of the producer, which is not given to `error_cb`.
+                producer.poll(CALLBACK_POLL_SECONDS)
+                self._hand_over(loop)
+            # In this thread, because the callbacks count down and so must all run in one thread.
+            producer.flush(self._flush_seconds)
             self._hand_over(loop)
-        # In this thread, because the callbacks count down and so must all run in one thread.
-        producer.flush(self._flush_seconds)
-        self._hand_over(loop)
+        except BaseException as error:  # noqa: BLE001  the thread must not end without a word
+            self._hand_over(loop)
+            if not loop.is_closed():
+                reason = error.args[0].str() if isinstance(error, KafkaException) else repr(error)
+                loop.call_soon_threadsafe(self._fail, reason)
+
+    def _fail(self, reason: str) -> None:
+        """Publishes nothing from now on; runs in the event loop."""
+        if self.failure is None:
+            log.error("the producer failed for good", error=reason)
+            self.failure = reason
+            self.failed.set()
+        for group in self._open:
+            if not group.future.done():
+                group.future.set_exception(PublishFailed(reason, fatal=True))
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._finished and not loop.is_closed():

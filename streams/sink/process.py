@@ -80,6 +80,7 @@ async def _serve(
         stack.callback(ops.stop)
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         publisher.open()
+        health.watch(publisher.in_flight)
         stack.push_async_callback(publisher.close, CLOSE_SECONDS)
         config = consumer_config(
             kafka, group(kafka, "sink"), session_timeout=settings.session_timeout
@@ -93,13 +94,17 @@ async def _serve(
         sink = Sink(
             consumer, publisher, org, names, settings, metrics, health, fence, deleted_before
         )
-        ending = asyncio.create_task(_stop_on(stopping, sink))
+        endings = [
+            asyncio.create_task(_stop_on(stopping, sink)),
+            asyncio.create_task(_stop_on_failure(publisher, sink)),
+        ]
         try:
             stop = await sink.run()
         except OffsetOutOfRange as error:
             log.critical("offset out of range", error=str(error))
             return ExitCode.OFFSET_OUT_OF_RANGE
-        ending.cancel()
+        for ending in endings:
+            ending.cancel()
         log.info("stopped", reason=stop.reason)
         return stop.status
 
@@ -107,6 +112,17 @@ async def _serve(
 async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
     await stopping.wait()
     sink.stop("signal")
+    _end_if_overdue()
+
+
+async def _stop_on_failure(publisher: Publisher, sink: Sink) -> None:
+    """Ends the sink when its producer failed for good, also while it has nothing to publish."""
+    await publisher.failed.wait()
+    sink.stop(f"the Kafka producer failed for good: {publisher.failure}", ExitCode.KAFKA_REFUSED)
+    _end_if_overdue()
+
+
+def _end_if_overdue() -> None:
     overdue = threading.Timer(
         OVERDUE_SECONDS,
         die,

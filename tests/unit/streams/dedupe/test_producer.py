@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.runtime.exit_codes import ExitCode
 from tests.support.death import Died, die
+
+FATAL = KafkaError(KafkaError._FATAL, "sequence lost", fatal=True)
 
 
 @dataclass
@@ -25,13 +27,20 @@ class FakeProducer:
     fail: bool = False
     room: int = 100
     acknowledged: int = 0
+    fatal_at: str = ""
 
     def produce(self, *record: Any, **_: Any) -> None:
+        if self.fatal_at == "produce":
+            raise KafkaException(FATAL)
         if len(self.produced) - self.acknowledged >= self.room:
             raise BufferError("Local: Queue full")
         self.produced.append(record)
 
     def flush(self, seconds: float) -> int:
+        if self.fatal_at == "flush":
+            raise KafkaException(FATAL)
+        if self.fatal_at == "report":
+            self.config["on_delivery"](FATAL, None)
         self.acknowledged = len(self.produced) - self.left
         if self.fail:
             self.config["on_delivery"](KafkaError(KafkaError._MSG_TIMED_OUT), None)
@@ -76,6 +85,17 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
     assert died.value.args[0] is ExitCode.NOT_ACKNOWLEDGED
     with pytest.raises(Died):
         producer.publish_to("t", 0, {b"k": b"v"})
+
+
+@pytest.mark.parametrize("fatal_at", ["produce", "flush", "report"])
+def test_a_fatal_error_of_the_producer_ends_the_process_as_refused_by_kafka(
+    monkeypatch: pytest.MonkeyPatch, fatal_at: str
+) -> None:
+    producer = wire(monkeypatch, fatal_at=fatal_at).stage
+    with pytest.raises(Died) as died:
+        producer.publish([("t", b"v", b"k", [])])
+    assert died.value.args[0] is ExitCode.KAFKA_REFUSED
+    assert "sequence lost" in died.value.args[1]
 
 
 def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.publisher import PublishFailed
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.consumer import LAG_SECONDS
 from tests.support.sink_harness import DEADLINE, FakeConsumer, SinkHarness, running_sink
@@ -200,3 +201,36 @@ async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look
         await sink.until(lambda: len(reported) > 2, "it reports that it is alive")
         answered.set()
         await sink.until_committed()
+
+
+async def test_a_producer_that_failed_for_good_ends_the_sink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def failed(_records: object) -> None:
+        raise PublishFailed("sequence lost", fatal=True)
+
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        assert sink.running is not None
+        monkeypatch.setattr(sink.publisher, "publish", failed)
+        sink.offer("g/ada", 1, {})
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.KAFKA_REFUSED
+    assert "sequence lost" in stop.reason
+    assert sink.committed == 0
+
+
+async def test_a_batch_that_hangs_makes_liveness_fail_although_the_loop_goes_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.sink.batch_runner.REQUEST_STEP_SECONDS", 0.0)
+    org = Org()
+    async with running_sink(org) as sink:
+        assert sink.health.alive
+        sink.offer("g/ada", 1, {})
+        await sink.until(lambda: not sink.health.alive, "it hangs")
+        assert "batches on their way to Salesforce" in sink.health.stalled_by
+        org.open.set()
+        await sink.until_committed()
+        assert sink.health.alive
