@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
 from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
-from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.polling import ConsumerErrors, EndOfPartition, OffsetOutOfRange, poll
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
 
@@ -44,7 +44,7 @@ class AssignedPartition:
         self._kafka, self._topic, self._group, self._on_lost = kafka, topic, group_id, on_lost
         self._thread = ThreadPoolExecutor(1, f"assigned-{topic}")
         self._consumer: Consumer | None = None
-        self._errors = ErrorLog()
+        self._errors = ConsumerErrors(ErrorLog())
         self._error: OffsetOutOfRange | KafkaException | None = None
         self.committed = 0
         """The group's committed offset at the start; 0 without one."""
@@ -105,8 +105,9 @@ class AssignedPartition:
         """The next records; an empty list when none came within RECORDS_WAIT_SECONDS.
 
         Raises OffsetOutOfRange, and then again until `start_over`; raises KafkaException for an
-        error that the client cannot recover from. Records that came before the error are returned
-        first. Other errors of the client are logged: it recovers by itself.
+        error that the client cannot recover from, and TopicReplaced when the topic is gone. Records
+        that came before the error are returned first. Other errors of the client are logged: it
+        recovers by itself.
         """
         return await self._call(self._poll)
 

@@ -38,16 +38,19 @@ BROKER_CHECK_SECONDS = 0.2
 class ErrorLog:
     """Logs the errors that a client reports, each at most every SAME_ERROR_SECONDS.
 
-    librdkafka itself would print twenty lines a second while a broker is away.
+    librdkafka itself would print twenty lines a second while a broker is away. `count` is called
+    with the name of every error.
     """
 
-    __slots__ = ("_quiet_until",)
+    __slots__ = ("_count", "_quiet_until")
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[str], None] = lambda _name: None) -> None:
+        self._count = count
         self._quiet_until: dict[str, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
         """Serves as a client's `error_cb`, which the client calls within its `poll`."""
+        self._count(error.name())
         now = time.monotonic()
         if now >= self._quiet_until.get(error.name(), now):
             self._quiet_until[error.name()] = now + SAME_ERROR_SECONDS

@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaException
 
-from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.polling import OffsetOutOfRange, TopicReplaced
 from streams.kafka.publisher import PublishFailed
 from streams.runtime.exit_codes import ExitCode
 
@@ -16,6 +16,8 @@ def ending(error: BaseException) -> tuple[ExitCode, str] | None:
         return next(filter(None, map(ending, error.exceptions)), None)
     if isinstance(error, OffsetOutOfRange):
         return ExitCode.OFFSET_OUT_OF_RANGE, str(error)
+    if isinstance(error, TopicReplaced):
+        return ExitCode.TOPIC_REPLACED, str(error)
     if isinstance(error, PublishFailed):
         return ExitCode.KAFKA_REFUSED, str(error)
     if isinstance(error, KafkaException):

@@ -50,6 +50,8 @@ class ExitCode(IntEnum):
     """The installed Faust is not the version that this program requires."""
     BROKER_UNAVAILABLE = 83
     """No broker could be reached when the Kafka clients of dedupe started."""
+    TOPIC_REPLACED = 84
+    """A topic that the process reads was deleted, or was deleted and created again."""
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:

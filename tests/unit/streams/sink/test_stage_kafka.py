@@ -99,7 +99,10 @@ async def test_an_unexpected_error_has_its_exit_code(
     assert stop.status is ExitCode.UNEXPECTED_ERROR
 
 
-@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError._AUTHENTICATION])
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._FATAL, KafkaError._AUTHENTICATION, KafkaError.TOPIC_AUTHORIZATION_FAILED],
+)
 async def test_an_error_that_the_kafka_client_cannot_recover_from_ends_the_sink(code: int) -> None:
     async with running_sink(Org()) as sink:
         assert sink.running is not None
