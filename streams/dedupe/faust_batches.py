@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import faust
+from aiokafka.structs import OffsetAndMetadata
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
@@ -78,6 +79,18 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             return answered
 
         coordinator._do_heartbeat = noted
+        notes, commit = self.app.commit_notes, self._consumer.commit
+
+        async def commit_noted(offsets: Mapping[Any, OffsetAndMetadata]) -> None:
+            await commit(
+                {
+                    tp: OffsetAndMetadata(each.offset, notes.get(tp.topic, each.metadata))
+                    for tp, each in offsets.items()
+                }
+            )
+
+        # Faust commits without metadata, which says here what topic an offset belongs to.
+        self._consumer.commit = commit_noted
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.last_heard = elapsed()  # the coordinator has just answered SyncGroup
@@ -450,7 +463,7 @@ class App(faust.App):  # type: ignore[misc]
 
     One agent, one table, nothing on disk, no web server, no leader. `on_working` is called after a
     rebalance and its recovery, `on_waiting` with the reason when a rebalance begins, `on_progress`
-    for each batch of a recovery.
+    for each batch of a recovery. `commit_notes` is the metadata of each commit, by topic.
     """
 
     def __init__(
@@ -461,9 +474,11 @@ class App(faust.App):  # type: ignore[misc]
         on_working: Callable[[], None] = lambda: None,
         on_waiting: Callable[[str], None] = lambda reason: None,
         on_progress: Callable[[], None] = lambda: None,
+        commit_notes: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.die = die
+        self.commit_notes = commit_notes or {}
         self.on_working, self.on_waiting, self.on_progress = on_working, on_waiting, on_progress
         super().__init__(
             name,

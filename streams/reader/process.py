@@ -13,6 +13,7 @@ from streams.kafka.endings import ending
 from streams.kafka.lag import LagReader
 from streams.kafka.publisher import Publisher
 from streams.kafka.snapshot import Snapshots
+from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.metrics import ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
 from streams.reader.gate import Gate
@@ -32,7 +33,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.runs import RunLog
-from streams.runtime.exit_codes import ExitCode
+from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
@@ -88,6 +89,14 @@ async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> 
     )
     if not ready:
         return 0
+    # The active reader asks for exactly one partition of each.
+    read = (names.runs, names.refetch, names.grants, names.outcomes, names.changes)
+    watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
+    problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
+    if problem is not None:
+        log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
+        return problem.code
+    watch.start(die)
     publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
     publisher.open()
     health.watch(publisher.in_flight)

@@ -18,6 +18,7 @@ from streams.kafka.polling import (
     poll,
 )
 from streams.kafka.records import KafkaRecord
+from streams.kafka.topic_watch import commit_metadata
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.assignment import Assignment
@@ -64,9 +65,12 @@ class SinkConsumer:
         fence: WriteFence,
         stop: StopRequest,
         metrics: SinkMetrics,
+        topic_id: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`topic_id` is noted with each commit; empty where the broker has no topic IDs."""
         self.fence = fence
+        self.topic_id = topic_id
         self._consumer = consumer
         self._topic = topic
         self._stop = stop
@@ -113,7 +117,8 @@ class SinkConsumer:
         if not assignment.active or offset == assignment.committed:
             return
         partition = assignment.partition
-        where = TopicPartition(partition.topic, partition.partition, offset)
+        note = commit_metadata(self.topic_id)
+        where = TopicPartition(partition.topic, partition.partition, offset, note)
         try:
             self._consumer.commit(offsets=[where], asynchronous=False)
         except KafkaException as error:

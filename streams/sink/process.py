@@ -14,6 +14,7 @@ from connectors.salesforce.policy import Policy
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.publisher import Publisher
+from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.metrics import SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -75,6 +76,11 @@ async def _serve(
     )
     if not found:
         return 0
+    watch = topic_watch(kafka, {names.changes.name: names.changes.partitions})
+    problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
+    if problem is not None:
+        log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
+        return problem.code
     async with AsyncExitStack() as stack:
         org = await stack.enter_async_context(open_org(org_settings, allowed, metrics))
         stack.callback(ops.stop)
@@ -92,8 +98,23 @@ async def _serve(
 
         fence = WriteFence(settings.session_timeout)
         sink = Sink(
-            consumer, publisher, org, names, settings, metrics, health, fence, deleted_before
+            consumer,
+            publisher,
+            org,
+            names,
+            settings,
+            metrics,
+            health,
+            fence,
+            deleted_before,
+            topic_id=watch.topic_ids.get(names.changes.name, ""),
         )
+
+        def end(code: ExitCode, reason: str) -> None:
+            sink.stop(reason, code)
+            _end_if_overdue()
+
+        watch.start(end)
         endings = [
             asyncio.create_task(_stop_on(stopping, sink)),
             asyncio.create_task(_stop_on_failure(publisher, sink)),
@@ -105,7 +126,14 @@ async def _serve(
             return ExitCode.OFFSET_OUT_OF_RANGE
         for ending in endings:
             ending.cancel()
-        log.info("stopped", reason=stop.reason)
+        if stop.status:
+            log.critical(
+                "the process ends itself",
+                exit=ExitCode(stop.status).name.lower(),
+                reason=stop.reason,
+            )
+        else:
+            log.info("stopped", reason=stop.reason)
         return stop.status
 
 

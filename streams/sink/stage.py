@@ -63,8 +63,12 @@ class Sink:
         fence: WriteFence,
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
+        topic_id: str = "",
     ) -> None:
-        """`deleted_before` blocks: keys and versions of what a predecessor deleted lately."""
+        """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
+
+        `topic_id` is that of contacts.changes, where the broker has IDs.
+        """
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -74,7 +78,7 @@ class Sink:
         self._in_flight = RunningTasks(self._stop)
         self._current = CurrentAssignment(deleted_before, self._stop, metrics, clock)
         self._consumer = SinkConsumer(
-            consumer, names.changes.name, fence, self._stop, metrics, clock
+            consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
         )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
-from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.polling import TOPIC_GONE_SECONDS, OffsetOutOfRange
 from streams.kafka.publisher import PublishFailed
+from streams.kafka.topic_watch import commit_metadata
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.consumer import LAG_SECONDS
 from tests.support.sink_harness import DEADLINE, FakeConsumer, SinkHarness, running_sink
@@ -237,3 +238,32 @@ async def test_a_batch_that_hangs_makes_liveness_fail_although_the_loop_goes_rou
         org.open.set()
         await sink.until_committed()
         assert sink.health.alive
+
+
+async def test_a_sink_does_not_continue_in_a_topic_that_was_made_anew() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        await sink.until(lambda: bool(sink.consumer.commit_note), "the commit names the topic")
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        sink.offer("g/bob", 1, {})
+        await sink.until_committed()
+        assert sink.running is not None
+        sink.consumer.commit_note = commit_metadata("id-0")
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.TOPIC_REPLACED
+    assert "contacts.changes was deleted and created again" in stop.reason
+
+
+async def test_a_topic_that_is_gone_ends_the_sink() -> None:
+    async with running_sink(Org()) as sink:
+        assert sink.running is not None
+        sink.consumer.error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        await sink.until(lambda: sink.consumer.error is None, "the error was polled")
+        sink.skip(TOPIC_GONE_SECONDS)
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.TOPIC_REPLACED
+    assert "topics create" in stop.reason
