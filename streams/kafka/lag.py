@@ -53,6 +53,10 @@ class LagReader:
         """The end offset of each partition."""
         return self._ranges(topic, range(partitions))[1]
 
+    def ranges(self, topic: str, partitions: int) -> tuple[dict[int, int], dict[int, int]]:
+        """The start and the end offset of each partition."""
+        return self._ranges(topic, range(partitions))
+
     def reached(self, group: str, topic: str, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed up to the end offsets `ends`.
 

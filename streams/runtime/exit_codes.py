@@ -27,8 +27,8 @@ class ExitCode(IntEnum):
     RECORDS_MISSING = 73
     """Records of contacts.events did not reach dedupe. Going on would commit past them."""
     OFFSET_OUT_OF_RANGE = 74
-    """The committed offset is outside of the log: records expired unread, or the topic was deleted
-    and created again.
+    """A position is outside of the log: records expired unread, or the log lost its end, or the
+    topic was deleted and created again.
     """
     STOP_OVERDUE = 75
     """An orderly stop took longer than its time limit."""
