@@ -12,6 +12,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from streams.kafka.sizes import LIMIT
+
 # One admin request. While the controller moves to another broker, an answer takes long.
 ADMIN_REQUEST_SECONDS = 30.0
 
@@ -143,7 +145,8 @@ def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
 def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> list[TopicFinding]:
     """Compares a topic with the existing one of this name.
 
-    `copies` are the numbers of replicas of the existing partitions, `config` is its configuration.
+    `copies` are the numbers of replicas of the existing partitions. `config` is the configuration
+    that is in force, of which a broker's own settings are a part.
     """
     findings = []
     if len(copies) != topic.partitions:
@@ -170,7 +173,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             findings.append(
                 TopicFinding(
                     topic.name,
-                    f"{name} is {config[name]} instead of {value}",
+                    f"{name} is {config[name]} instead of "
+                    f"{'at least ' if name == LIMIT else ''}{value}",
                     f"kafka-configs --alter --topic {topic.name} --add-config {name}={value}",
                 )
             )
@@ -178,6 +182,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
 
 
 def _as_wanted(name: str, found: str, wanted: str, copies: int) -> bool:
+    if name == LIMIT:
+        return int(found) >= int(wanted)
     # More in-sync replicas are safer still. More than there are copies, and no record would ever be
     # acknowledged.
     if name == "min.insync.replicas":

@@ -23,6 +23,11 @@ MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 and librdkafka refuse more than 1 MB by default.
 """
 
+BATCH_BYTES = 1_000_000
+"""The largest batch of records that a producer makes, with its framing. A larger record is sent
+alone. Every topic takes batches of this size by Kafka's defaults.
+"""
+
 log = structlog.get_logger()
 
 # Between two log lines about the same error of a client.
@@ -92,6 +97,7 @@ def producer_config(
         "delivery.timeout.ms": int(delivery_timeout * 1000),
         "linger.ms": linger_ms,
         "message.max.bytes": MAX_MESSAGE_BYTES,
+        "batch.size": BATCH_BYTES,
         "compression.type": "lz4",
     }
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import KafkaRecord
+from streams.kafka.sizes import one_record_a_batch, refused_as_too_large, topic_limit
 from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
@@ -29,6 +31,16 @@ class PublishFailed(RuntimeError):
         self.fatal = fatal
 
 
+class BatchTooLarge(PublishFailed):
+    """The broker refused a batch of records because of its size; each alone may be small enough."""
+
+    def __init__(self, error: str, topic: str, record_bytes: int) -> None:
+        super().__init__(error, permanent=True)
+        self.topic = topic
+        self.record_bytes = record_bytes
+        """The size of one of its records."""
+
+
 # How long the producer's thread waits for callbacks at a time. They are served as they come; only
 # `close` waits for the thread.
 CALLBACK_POLL_SECONDS = 0.1
@@ -43,22 +55,39 @@ DEFAULT_DELIVERY_MS = 300_000
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
 
 
-def _failure(error: KafkaError) -> PublishFailed:
+def _failure(error: KafkaError, message: Message | None = None) -> PublishFailed:
     fatal = error.fatal() or error.code() == KafkaError._FATAL
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message is not None:
+        size = len(message.key() or b"") + len(message.value() or b"")
+        return BatchTooLarge(error.str(), message.topic() or "", size)
     return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
+
+
+def _refused(error: KafkaError, record: KafkaRecord) -> PublishFailed:
+    """The failure of a record that the producer did not even take."""
+    if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+        return _failure(error)
+    size = len(record.key or b"") + len(record.value or b"")
+    return PublishFailed(
+        f"a record of {size} bytes for {record.topic} is larger than {MAX_MESSAGE_BYTES} bytes, "
+        "the most that this program sends",
+        permanent=True,
+    )
 
 
 class _Group:
     """Records published together; the future is resolved with the last acknowledgement."""
 
-    __slots__ = ("error", "future", "waiting")
+    __slots__ = ("error", "future", "message", "waiting")
 
     def __init__(self, future: asyncio.Future[None], waiting: int) -> None:
         self.future, self.waiting = future, waiting
         self.error: KafkaError | None = None
+        self.message: Message | None = None
 
-    def delivered(self, error: KafkaError | None, _message: Any) -> None:
-        self.error = self.error or error
+    def delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and self.error is None:
+            self.error, self.message = error, message
         self.waiting -= 1
 
 
@@ -89,6 +118,7 @@ class Publisher:
         self._finished: deque[_Group] = deque()
         self._closing = threading.Event()
         self._producer: Producer | None = None
+        self._alone: Producer | None = None  # sends each record in a batch of its own
         self._thread: threading.Thread | None = None
         self._flush_seconds = 0.0
 
@@ -110,8 +140,8 @@ class Publisher:
         """Returns once every record is acknowledged; their partitions and offsets are ignored.
 
         Does not block the loop. Raises PublishFailed when a record was not acknowledged in time, or
-        the producer's queue is full. Then publish all of them again; some may be stored twice.
-        Raises PublishFailed with `fatal` when this publisher cannot publish any more.
+        the producer's queue is full. Then publish all of them again; some may be stored twice. The
+        records of a batch that is refused as too large are sent again, each alone. Raises PublishFailed with `fatal` when this publisher cannot publish any more.
         """
         if self._producer is None:
             raise RuntimeError("the publisher is not open")
@@ -119,11 +149,36 @@ class Publisher:
             raise PublishFailed(self.failure, fatal=True)
         if not records:
             return
+        try:
+            await self._publish_with(self._producer, records)
+        except BatchTooLarge:
+            await self._publish_alone(records)
+
+    async def _publish_alone(self, records: Sequence[KafkaRecord]) -> None:
+        """Publishes records of which the broker refused a batch as too large.
+
+        Raises PublishFailed, with `permanent` when a record is too large by itself.
+        """
+        if self._alone is None:
+            log.warning(
+                "a batch was refused as too large; its records are sent one by one; "
+                "see contactstream topics check",
+                topic=records[0].topic,
+            )
+            self._alone = Producer(one_record_a_batch(self._config))
+        try:
+            await self._publish_with(self._alone, records)
+        except BatchTooLarge as error:
+            limit = await asyncio.to_thread(topic_limit, self._config, error.topic)
+            reason = refused_as_too_large(error.topic, error.record_bytes, limit)
+            raise PublishFailed(reason, permanent=True) from error
+
+    async def _publish_with(self, producer: Producer, records: Sequence[KafkaRecord]) -> None:
         group = _Group(asyncio.get_running_loop().create_future(), len(records))
         self._open.add(group)
         try:
             with self.in_flight:
-                self._produce(self._producer, group, records)
+                self._produce(producer, group, records)
                 await group.future
         except PublishFailed as error:
             if error.fatal:
@@ -153,7 +208,7 @@ class Publisher:
                 # The records before this one are still reported, to a group that never completes
                 # and that no caller waits for.
                 if isinstance(error, KafkaException):
-                    raise _failure(error.args[0]) from error
+                    raise _refused(error.args[0], record) from error
                 raise PublishFailed(str(error)) from error
 
     async def close(self, seconds: float) -> int:
@@ -166,8 +221,8 @@ class Publisher:
         self._flush_seconds = seconds
         self._closing.set()
         await asyncio.to_thread(self._thread.join, seconds + 2 * CALLBACK_POLL_SECONDS)
-        left = len(self._producer)
-        self._producer, self._thread = None, None
+        left = len(self._producer) + (0 if self._alone is None else len(self._alone))
+        self._producer, self._alone, self._thread = None, None, None
         return left
 
     def _serve(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
@@ -175,9 +230,13 @@ class Publisher:
             while not self._closing.is_set():
                 # Raises a fatal error of the producer, which is not given to `error_cb`.
                 producer.poll(CALLBACK_POLL_SECONDS)
+                if self._alone is not None:
+                    self._alone.poll(0)
                 self._hand_over(loop)
             # In this thread, because the callbacks count down and so must all run in one thread.
             producer.flush(self._flush_seconds)
+            if self._alone is not None:
+                self._alone.flush(self._flush_seconds)
             self._hand_over(loop)
         except BaseException as error:  # noqa: BLE001  the thread must not end without a word
             self._hand_over(loop)
@@ -208,4 +267,4 @@ def _resolve(groups: Sequence[_Group]) -> None:
         if group.error is None:
             group.future.set_result(None)
         else:
-            group.future.set_exception(_failure(group.error))
+            group.future.set_exception(_failure(group.error, group.message))

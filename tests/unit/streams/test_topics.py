@@ -6,10 +6,16 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.kafka.admin import Topic, compare, refusal
+from streams.kafka.clients import BATCH_BYTES
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 
-WANTED = Topic("contacts.changes", 1, {"cleanup.policy": "compact", "min.insync.replicas": "2"}, 3)
+WANTED = Topic(
+    "contacts.changes",
+    1,
+    {"cleanup.policy": "compact", "min.insync.replicas": "2", "max.message.bytes": "1048588"},
+    3,
+)
 GOOD = {"cleanup.policy": "compact", "min.insync.replicas": "2", "segment.bytes": "1073741824"}
 
 
@@ -22,9 +28,20 @@ def test_a_record_is_acknowledged_by_two_brokers_where_there_are_two(
     assert {topic.config["min.insync.replicas"] for topic in every} == {acknowledged_by}
 
 
+def test_every_topic_takes_the_batches_that_the_producers_make() -> None:
+    for topic in topics(load(KafkaSettings, {})).all():
+        assert int(topic.config["max.message.bytes"]) >= BATCH_BYTES
+
+
 @pytest.mark.parametrize(
     ("copies", "config"),
-    [([3], GOOD), ([4], GOOD), ([3], GOOD | {"min.insync.replicas": "3"}), ([3], {})],
+    [
+        ([3], GOOD),
+        ([4], GOOD),
+        ([3], GOOD | {"min.insync.replicas": "3"}),
+        ([3], GOOD | {"max.message.bytes": "3145728"}),
+        ([3], {}),
+    ],
 )
 def test_a_topic_that_meets_its_policy_is_no_finding(
     copies: Sequence[int], config: Mapping[str, str]
@@ -48,6 +65,12 @@ def test_a_topic_that_meets_its_policy_is_no_finding(
             GOOD | {"min.insync.replicas": "4"},
             "min.insync.replicas is 4 instead of 2",
             "min.insync.replicas=2",
+        ),
+        (
+            [3],
+            GOOD | {"max.message.bytes": "999999"},
+            "max.message.bytes is 999999 instead of at least 1048588",
+            "--add-config max.message.bytes=1048588",
         ),
         (
             [3],

@@ -164,6 +164,49 @@ async def test_a_record_that_is_not_acknowledged_in_time_fails_alone(
         assert not publisher.failed.is_set()
 
 
+class Limited(FakeProducer):
+    """A broker that takes batches of up to LIMIT bytes.
+
+    A producer with one record a batch sends each alone; another one sends everything in one batch.
+    """
+
+    LIMIT = 100
+
+    def verdict(self, message: FakeMessage) -> KafkaError | None:
+        alone = self.config.get("batch.num.messages") == 1
+        batch = [(RECORD.topic, message.value(), b"")] if alone else self.produced
+        size = sum(len(value) for _, value, _ in batch)
+        return KafkaError(KafkaError.MSG_SIZE_TOO_LARGE) if size > self.LIMIT else None
+
+
+def records(*sizes: int) -> list[KafkaRecord]:
+    return [
+        KafkaRecord("contacts.outcomes", b"g/%d" % number, b"x" * size, [])
+        for number, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(60, 60, 60), (100,), (99, 100)])
+async def test_a_batch_that_is_refused_as_too_large_is_split(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
+) -> None:
+    async with publishing(monkeypatch, Limited) as (publisher, _):
+        await asyncio.wait_for(publisher.publish(records(*sizes)), DEADLINE)
+
+
+async def test_a_record_that_is_too_large_by_itself_is_refused_with_its_topic_and_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.publisher.topic_limit", lambda _config, _topic: "100")
+    async with publishing(monkeypatch, Limited) as (publisher, _):
+        with pytest.raises(PublishFailed) as raised:
+            await asyncio.wait_for(publisher.publish(records(60, 101)), DEADLINE)
+    assert raised.value.permanent
+    assert "contacts.outcomes refuses a record of 104 bytes" in str(raised.value)
+    assert "max.message.bytes is 100" in str(raised.value)
+    assert "contactstream topics check" in str(raised.value)
+
+
 async def test_a_record_without_any_answer_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
     async with publishing(monkeypatch) as (publisher, producer):
         clock = Clock()
