@@ -44,6 +44,8 @@ class TopicFinding:
     topic: str
     problem: str
     remedy: str
+    stops_stages: bool = False
+    """Whether the stages that read the topic refuse to start: its number of partitions is wrong."""
 
 
 def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
@@ -154,8 +156,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             TopicFinding(
                 topic.name,
                 f"has {len(copies)} partitions instead of {topic.partitions}",
-                "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
-                "or start with a new KAFKA_TOPIC_PREFIX",
+                _partitions_remedy(topic.partitions),
+                stops_stages=True,
             )
         )
     fewest = min(copies, default=topic.replicas)
@@ -179,6 +181,18 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
                 )
             )
     return findings
+
+
+def _partitions_remedy(wanted: int) -> str:
+    if wanted == 1:
+        return (
+            "it must have one partition, and Kafka cannot take partitions away: stop the stages, "
+            "start with a new KAFKA_TOPIC_PREFIX, and run contactstream backfill --all"
+        )
+    return (
+        "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
+        "or start with a new KAFKA_TOPIC_PREFIX"
+    )
 
 
 def _as_wanted(name: str, found: str, wanted: str, copies: int) -> bool:

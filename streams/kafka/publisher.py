@@ -141,7 +141,10 @@ class Publisher:
 
         Does not block the loop. Raises PublishFailed when a record was not acknowledged in time, or
         the producer's queue is full. Then publish all of them again; some may be stored twice. The
-        records of a batch that is refused as too large are sent again, each alone. Raises PublishFailed with `fatal` when this publisher cannot publish any more.
+        records of a batch that is refused as too large are sent again, each alone.
+
+        Raises PublishFailed with `permanent` for a record that the broker always refuses, and with
+        `fatal` when this publisher cannot publish any more.
         """
         if self._producer is None:
             raise RuntimeError("the publisher is not open")

@@ -41,7 +41,9 @@ class ExitCode(IntEnum):
     UNREADABLE_STATE = 78
     """The changelog of dedupe's table has an entry that this version cannot read."""
     PARTITION_COUNT_MISMATCH = 79
-    """contacts.events and the changelog do not both have KAFKA_EVENTS_PARTITIONS partitions."""
+    """contacts.events or the changelog has not KAFKA_EVENTS_PARTITIONS partitions, or another topic
+    has more than one.
+    """
     KAFKA_REFUSED = 80
     """Kafka refused the login or a record, or its client reported a fatal error."""
     NO_COORDINATOR = 81

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from streams.commands import topics as command
 from streams.kafka.admin import Topic, compare, refusal
 from streams.kafka.clients import BATCH_BYTES
+from streams.runtime.exit_codes import ExitCode
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 
@@ -52,7 +54,7 @@ def test_a_topic_that_meets_its_policy_is_no_finding(
 @pytest.mark.parametrize(
     ("copies", "config", "problem", "remedy"),
     [
-        ([3, 3], GOOD, "has 2 partitions instead of 1", "never repartition a live topic"),
+        ([3, 3], GOOD, "has 2 partitions instead of 1", "a new KAFKA_TOPIC_PREFIX"),
         ([1], GOOD, "has 1 of 3 copies", "kafka-reassign-partitions with 3 replicas"),
         (
             [3],
@@ -85,6 +87,7 @@ def test_each_difference_comes_with_a_remedy(
 ) -> None:
     (finding,) = compare(WANTED, copies, config)
     assert (finding.topic, finding.problem) == ("contacts.changes", problem)
+    assert finding.stops_stages == ("partitions" in problem)
     assert remedy in finding.remedy
 
 
@@ -106,3 +109,16 @@ def test_a_refusal_of_the_broker_comes_with_a_remedy(code: int, remedy: str) -> 
     message = refusal(KafkaException(KafkaError(code, "the broker's text")))
     assert "the broker's text" in message
     assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("found", "code"), [([1], 0), ([1, 1], ExitCode.PARTITION_COUNT_MISMATCH), ([0], 1)]
+)
+def test_topics_check_exits_as_a_stage_that_cannot_start_with_the_partitions(
+    monkeypatch: pytest.MonkeyPatch, found: Sequence[int], code: int
+) -> None:
+    wanted = Topic("contacts.changes", 1, {}, 1)
+    monkeypatch.setattr(command, "wait_for_broker", lambda *_, **__: True)
+    monkeypatch.setattr(command, "AdminClient", lambda _config: None)
+    monkeypatch.setattr(command, "check", lambda *_: compare(wanted, found, {}))
+    assert command.check_topics(load(KafkaSettings, {})) == code

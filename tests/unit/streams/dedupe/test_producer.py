@@ -154,7 +154,7 @@ def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_
     wired.stage.publish([("t", value, key, []) for value, key in zip(values, keys, strict=True)])
     first, alone = wired.made
     stored = [(record[2], record[1]) for record in (*first.stored, *alone.stored)]
-    assert {key: value for key, value in stored} == {b"k1": b"c", b"k2": b"b" * 6, b"k3": b"d"}
+    assert dict(stored) == {b"k1": b"c", b"k2": b"b" * 6, b"k3": b"d"}
     wired.stage.publish_to("t", 0, {b"k4": b"e" * 9, b"k5": b"f" * 9})
     assert [record[2] for record in alone.stored[-2:]] == [b"k4", b"k5"]
 
