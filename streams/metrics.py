@@ -238,6 +238,12 @@ class DedupeMetrics:
             "Events not yet taken, by partition of this worker.",
             "partition",
         )
+        self.oldest_unread_expires = _gauge(
+            registry,
+            "dedupe_oldest_unread_expires_seconds",
+            "Seconds until the oldest event not yet taken may expire, by partition.",
+            "partition",
+        )
         self.last_processed = _gauge(
             registry,
             "dedupe_last_processed_timestamp_seconds",

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaException
 from faust.types.tuples import TP
 
+from streams.dedupe.expiry import ExpiryWatch
 from streams.dedupe.faust_batches import App, out_of_range
 from streams.dedupe.log_loss import LossWatch, losses
 from streams.kafka.lag import LagReader
@@ -36,11 +37,13 @@ class LagWatch:
         app: App,
         metrics: DedupeMetrics,
         health: Health,
+        expiry: ExpiryWatch,
         die: Die = die,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lag, self._topic, self._partitions, self._app = lag, topic, partitions, app
         self._metrics, self._health = metrics, health
+        self._expiry = expiry
         self._die = die
         self._losses = LossWatch(clock)
         self._finished_before: dict[int, int] = {}
@@ -68,6 +71,7 @@ class LagWatch:
             where = TP(self._topic, lost.partition)
             reason = out_of_range(where, lost.due, lost.start, lost.end)
             self._die(ExitCode.OFFSET_OUT_OF_RANGE, reason)
+        self._expiry.measure(reading, starts, ends)
         behind = {
             partition: max(0, ends[partition] - offset) for partition, offset in finished.items()
         }

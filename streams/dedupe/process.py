@@ -6,9 +6,11 @@ import logging
 
 import structlog
 import uvloop
+from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.mapping_rules import FieldMapping
+from streams.dedupe.expiry import ExpiryWatch
 from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
@@ -18,6 +20,7 @@ from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
 from streams.dedupe.start_checks import wait_until_startable
+from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, topic_watch
@@ -99,7 +102,13 @@ async def _serve(
     lag = LagReader(client_config(kafka))
     watchdog.start()
     watch.start(die)
-    LagWatch(lag, events.name, events.partitions, app, metrics, health).start()
+    admin = AdminClient(client_config(kafka) | {"log_level": 0})
+    expiry = ExpiryWatch(
+        lambda partition, offset: lag.timestamp_ms(events.name, partition, offset),
+        lambda: int(topic_setting(admin, events.name, "retention.ms")),
+        metrics.oldest_unread_expires,
+    )
+    LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
     ops.stop()
     log.info("stopped")

@@ -12,7 +12,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streams.kafka.sizes import LIMIT
+# The largest batch of records that a topic takes, in bytes. By default it is the broker's
+# `message.max.bytes`.
+LIMIT = "max.message.bytes"
 
 # One admin request. While the controller moves to another broker, an answer takes long.
 ADMIN_REQUEST_SECONDS = 30.0
@@ -89,6 +91,13 @@ def _wait_until_visible(admin: AdminClient, names: set[str]) -> None:
         if time.monotonic() > until:
             return
         time.sleep(TOPIC_VISIBLE_CHECK_SECONDS)
+
+
+def topic_setting(admin: AdminClient, topic: str, name: str) -> str:
+    """A topic's setting that is in force. Blocks. Raises KafkaException."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    answers = admin.describe_configs([resource], request_timeout=ADMIN_REQUEST_SECONDS)
+    return str(answers[resource].result()[name].value)
 
 
 REMEDIES = {

@@ -9,17 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 
-# One request, for an error message.
-LIMIT_REQUEST_SECONDS = 10.0
-
-# By which a topic's limit is named in Kafka.
-LIMIT = "max.message.bytes"
+from streams.kafka.admin import LIMIT, topic_setting
 
 
 def one_record_a_batch(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,11 +21,8 @@ def one_record_a_batch(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def topic_limit(config: Mapping[str, Any], topic: str) -> str:
     """The largest batch that a topic takes, in bytes; "?" when no broker says it. Blocks."""
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    admin = AdminClient(dict(config))
     try:
-        answers = admin.describe_configs([resource], request_timeout=LIMIT_REQUEST_SECONDS)
-        return str(answers[resource].result()[LIMIT].value)
+        return topic_setting(AdminClient(dict(config)), topic, LIMIT)
     except (KafkaException, KeyError):
         return "?"
 

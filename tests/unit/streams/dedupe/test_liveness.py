@@ -57,7 +57,8 @@ def watching(
     """A watch, and the application that it watches."""
     app: Any = SimpleNamespace(consumer=consumer)
     metrics = DedupeMetrics(registry or CollectorRegistry())
-    watch = LagWatch(partition, "events", 1, app, metrics, health, die, clock or Clock())
+    expiry: Any = SimpleNamespace(measure=lambda *_: None)
+    watch = LagWatch(partition, "events", 1, app, metrics, health, expiry, die, clock or Clock())
     return watch, app
 
 
