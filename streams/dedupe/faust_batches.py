@@ -20,6 +20,7 @@ process instead (`die`). The parts of Faust and aiokafka that this relies on are
 process starts: see `faust_check`.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +33,12 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types.tuples import TP, ConsumerMessage
 
-from streams.dedupe.log_loss import ReadPosition, RecordIdentity, identity
+from streams.dedupe.log_loss import (
+    LOSS_CONFIRM_SECONDS,
+    ReadPosition,
+    RecordIdentity,
+    identity,
+)
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.watchdog import elapsed
 
@@ -327,6 +333,12 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         source = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         committed = await self.seek_to_committed()
         starts, ends = await self.earliest_offsets(*source), await self.highwaters(*source)
+        if any((committed.get(tp) or 0) > ends[tp] for tp in source):
+            # After a clean election the end may lag behind for a moment.
+            await asyncio.sleep(LOSS_CONFIRM_SECONDS)
+            assigned = self.assignment()
+            source = [tp for tp in source if tp in assigned]
+            starts, ends = await self.earliest_offsets(*source), await self.highwaters(*source)
         for tp in source:
             offset = committed.get(tp)
             if offset is not None and not starts[tp] <= offset <= ends[tp]:

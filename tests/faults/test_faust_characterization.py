@@ -308,11 +308,29 @@ async def test_reading_starts_at_the_commit_or_at_the_start_of_the_log(
 
 
 @pytest.mark.parametrize("committed", [0, 4, 10])
-async def test_a_commit_outside_of_the_log_ends_the_process(ours: Any, committed: int) -> None:
+async def test_a_commit_outside_of_the_log_ends_the_process(
+    ours: Any, committed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.dedupe.faust_batches.LOSS_CONFIRM_SECONDS", 0.0)
     with_log(ours.consumer, committed, start=5, end=9)
     with pytest.raises(Died, match="eset the group") as died:
         await ours.consumer.perform_seek()
     assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
+
+
+async def test_an_end_that_lags_behind_after_an_election_does_not_end_the_process(
+    ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.dedupe.faust_batches.LOSS_CONFIRM_SECONDS", 0.0)
+    sought = with_log(ours.consumer, 9, start=5, end=8)
+    ends = iter((8, 9))
+
+    async def highwaters(*tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, next(ends))
+
+    ours.consumer.highwaters = highwaters
+    await ours.consumer.perform_seek()
+    assert sought == [{EVENTS: 9}]
 
 
 # What reaches the agent
