@@ -7,7 +7,8 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.dedupe.planner import Output
-from streams.kafka.sizes import one_record_a_batch, refused_as_too_large, topic_limit
+from streams.kafka.publisher import REMEDY
+from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
 
 log = structlog.get_logger()
@@ -15,6 +16,9 @@ log = structlog.get_logger()
 # The producer's queue: many times a batch of common events. librdkafka's default of 1 GB would be
 # too much memory.
 QUEUED_KB = 32 * 1024
+
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Of `Producer.produce`; the first are the topic, the value and the key."""
 
 
 class AcknowledgedProducer:
@@ -30,9 +34,8 @@ class AcknowledgedProducer:
         # Only failures are reported: a callback for each record would cost as much as publishing.
         reporting = {"delivery.report.only.error": True, "on_delivery": self._failed}
         self._client_config = {"queue.buffering.max.kbytes": QUEUED_KB} | config
-        self._config = self._client_config | reporting
-        self._producer = Producer(self._config)
-        self._alone: Producer | None = None  # sends each record in a batch of its own
+        self._usual = Producer(self._client_config | reporting)
+        self._split = SplitProducers(self._client_config | reporting)
         self._too_large: dict[bytes | None, Message] = {}  # by key, refused in their batches
         self._seconds = seconds
         self._check = check
@@ -41,71 +44,57 @@ class AcknowledgedProducer:
 
     def publish(self, outputs: Sequence[Output]) -> None:
         """Publishes records of several topics. Blocks until they are acknowledged."""
-        for topic, value, key, headers in outputs:
-            self._hand_over(topic, value, key, headers=headers)
-        self._flush(len(outputs))
-        if self._too_large:
-            self._send_alone(
-                ((topic, value, key), {"headers": headers})
-                for topic, value, key, headers in outputs
-            )
+        self._deliver(
+            [((topic, value, key), {"headers": headers}) for topic, value, key, headers in outputs]
+        )
 
     def publish_to(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> None:
         """Publishes keys and values to one partition. Blocks until they are acknowledged."""
-        for key, value in entries.items():
-            self._hand_over(topic, value, key, partition)
-        self._flush(len(entries))
-        if self._too_large:
-            self._send_alone(((topic, value, key, partition), {}) for key, value in entries.items())
+        self._deliver([((topic, value, key, partition), {}) for key, value in entries.items()])
 
-    def _send_alone(self, records: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
-        """Sends the records again whose batches were refused as too large, each alone.
+    def _deliver(self, records: Sequence[_Arguments]) -> None:
+        """Sends records, and those of a batch that is refused as too large again in smaller ones.
 
-        All of a key, so that the newest comes last as before.
+        Of their keys all records are sent again, so that the newest comes last as before.
         """
-        keys, self._too_large = self._too_large.keys(), {}
-        if self._alone is None:
-            log.warning(
-                "a batch was refused as too large; its records are sent one by one; "
-                "see contactstream topics check"
-            )
-            self._alone = Producer(one_record_a_batch(self._config))
-        usual, self._producer = self._producer, self._alone
-        try:
-            sent = 0
+        while True:
+            producer = self._split.suited(self._usual, (record[0] for record, _ in records))
             for record, more in records:
-                if record[2] in keys:
-                    self._hand_over(*record, **more)
-                    sent += 1
-            self._flush(sent)
-        finally:
-            self._producer = usual
-        for message in self._too_large.values():
-            topic = message.topic() or ""
-            size = len(message.key() or b"") + len(message.value() or b"")
-            limit = topic_limit(self._client_config, topic)
-            self._die(ExitCode.KAFKA_REFUSED, refused_as_too_large(topic, size, limit))
+                self._hand_over(producer, *record, **more)
+            self._flush(producer)
+            refused, self._too_large = self._too_large, {}
+            if not refused:
+                return
+            self._split_from_now_on(producer, refused.values())
+            records = [each for each in records if each[0][2] in refused]
 
-    def _hand_over(self, *record: Any, **more: Any) -> None:
+    def _split_from_now_on(self, producer: Producer, refused: Iterable[Message]) -> None:
+        """Makes smaller batches for the topics. Ends the process for a record that is too large."""
+        for topic, message in {message.topic() or "": message for message in refused}.items():
+            try:
+                self._split.learn(producer, topic, record_bytes(message), self._client_config)
+            except TopicRefusesRecord as error:
+                self._die(ExitCode.KAFKA_REFUSED, str(error))
+            log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
+
+    def _hand_over(self, producer: Producer, *record: Any, **more: Any) -> None:
         self._check()
         try:
-            self._produce(*record, **more)
+            self._produce(producer, *record, **more)
         except BufferError:  # the queue is full: the other records follow its acknowledgement
-            self._flush(1)
+            self._flush(producer)
             self._check()
-            self._produce(*record, **more)
+            self._produce(producer, *record, **more)
 
-    def _produce(self, *record: Any, **more: Any) -> None:
+    def _produce(self, producer: Producer, *record: Any, **more: Any) -> None:
         try:
-            self._producer.produce(*record, **more)
+            producer.produce(*record, **more)
         except KafkaException as error:
             self._die(ExitCode.KAFKA_REFUSED, f"{record[0]}: {error.args[0].str()}")
 
-    def _flush(self, handed_over: int) -> None:
-        if not handed_over:
-            return
+    def _flush(self, producer: Producer) -> None:
         try:
-            left = self._producer.flush(self._seconds)
+            left = producer.flush(self._seconds)
         except KafkaException as error:  # a fatal error, which is not given to `error_cb`
             self._die(ExitCode.KAFKA_REFUSED, error.args[0].str())
         if self._error is not None:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import KafkaRecord
-from streams.kafka.sizes import one_record_a_batch, refused_as_too_large, topic_limit
+from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
@@ -52,14 +52,16 @@ DELIVERY_MARGIN_SECONDS = 30.0
 # librdkafka's default for delivery.timeout.ms, where the configuration has none.
 DEFAULT_DELIVERY_MS = 300_000
 
+# How an operator makes the splitting unnecessary.
+REMEDY = "contactstream topics check"
+
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
 
 
 def _failure(error: KafkaError, message: Message | None = None) -> PublishFailed:
     fatal = error.fatal() or error.code() == KafkaError._FATAL
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message is not None:
-        size = len(message.key() or b"") + len(message.value() or b"")
-        return BatchTooLarge(error.str(), message.topic() or "", size)
+        return BatchTooLarge(error.str(), message.topic() or "", record_bytes(message))
     return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
 
 
@@ -118,7 +120,7 @@ class Publisher:
         self._finished: deque[_Group] = deque()
         self._closing = threading.Event()
         self._producer: Producer | None = None
-        self._alone: Producer | None = None  # sends each record in a batch of its own
+        self._split = SplitProducers(config)
         self._thread: threading.Thread | None = None
         self._flush_seconds = 0.0
 
@@ -141,7 +143,7 @@ class Publisher:
 
         Does not block the loop. Raises PublishFailed when a record was not acknowledged in time, or
         the producer's queue is full. Then publish all of them again; some may be stored twice. The
-        records of a batch that is refused as too large are sent again, each alone.
+        records of a batch that is refused as too large are sent again in smaller batches.
 
         Raises PublishFailed with `permanent` for a record that the broker always refuses, and with
         `fatal` when this publisher cannot publish any more.
@@ -152,29 +154,26 @@ class Publisher:
             raise PublishFailed(self.failure, fatal=True)
         if not records:
             return
-        try:
-            await self._publish_with(self._producer, records)
-        except BatchTooLarge:
-            await self._publish_alone(records)
+        while True:
+            producer = self._split.suited(self._producer, (each.topic for each in records))
+            try:
+                await self._publish_with(producer, records)
+            except BatchTooLarge as error:
+                await self._split_from_now_on(producer, error)
+            else:
+                return
 
-    async def _publish_alone(self, records: Sequence[KafkaRecord]) -> None:
-        """Publishes records of which the broker refused a batch as too large.
+    async def _split_from_now_on(self, producer: Producer, refused: BatchTooLarge) -> None:
+        """Makes smaller batches for the topic. Raises PublishFailed for a record that is too large.
 
-        Raises PublishFailed, with `permanent` when a record is too large by itself.
+        Which records of the batch are on the topic is not known: the caller publishes all again.
         """
-        if self._alone is None:
-            log.warning(
-                "a batch was refused as too large; its records are sent one by one; "
-                "see contactstream topics check",
-                topic=records[0].topic,
-            )
-            self._alone = Producer(one_record_a_batch(self._config))
+        topic, size = refused.topic, refused.record_bytes
         try:
-            await self._publish_with(self._alone, records)
-        except BatchTooLarge as error:
-            limit = await asyncio.to_thread(topic_limit, self._config, error.topic)
-            reason = refused_as_too_large(error.topic, error.record_bytes, limit)
-            raise PublishFailed(reason, permanent=True) from error
+            await asyncio.to_thread(self._split.learn, producer, topic, size, self._config)
+        except TopicRefusesRecord as error:
+            raise PublishFailed(str(error), permanent=True) from refused
+        log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
 
     async def _publish_with(self, producer: Producer, records: Sequence[KafkaRecord]) -> None:
         group = _Group(asyncio.get_running_loop().create_future(), len(records))
@@ -224,8 +223,8 @@ class Publisher:
         self._flush_seconds = seconds
         self._closing.set()
         await asyncio.to_thread(self._thread.join, seconds + 2 * CALLBACK_POLL_SECONDS)
-        left = len(self._producer) + (0 if self._alone is None else len(self._alone))
-        self._producer, self._alone, self._thread = None, None, None
+        left = sum(map(len, (self._producer, *self._split.all)))
+        self._producer, self._thread = None, None
         return left
 
     def _serve(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
@@ -233,13 +232,13 @@ class Publisher:
             while not self._closing.is_set():
                 # Raises a fatal error of the producer, which is not given to `error_cb`.
                 producer.poll(CALLBACK_POLL_SECONDS)
-                if self._alone is not None:
-                    self._alone.poll(0)
+                for each in self._split.all:
+                    each.poll(0)
                 self._hand_over(loop)
             # In this thread, because the callbacks count down and so must all run in one thread.
             producer.flush(self._flush_seconds)
-            if self._alone is not None:
-                self._alone.flush(self._flush_seconds)
+            for each in self._split.all:
+                each.flush(self._flush_seconds)
             self._hand_over(loop)
         except BaseException as error:  # noqa: BLE001  the thread must not end without a word
             self._hand_over(loop)

@@ -87,16 +87,11 @@ def raise_if_replaced(topic: str, metadata: str | None, topic_id: str) -> None:
     if not metadata or not metadata.startswith(_METADATA_PREFIX) or not topic_id:
         return
     if metadata != commit_metadata(topic_id):
-        raise TopicReplaced(topic_made_anew(topic))
-
-
-def topic_made_anew(topic: str) -> str:
-    """What happened to a topic that was created again, and what to do; for an operator."""
-    return (
-        f"the topic {topic} was deleted and created again: the committed offset belongs to the old "
-        "one. Reset the offset of the group to the start of the topic, then run `contactstream "
-        "reconcile --all`, which reads again what the old one held"
-    )
+        raise TopicReplaced(
+            f"the topic {topic} was deleted and created again: the committed offset belongs to the "
+            "old one. Reset the offset of the group to the start of the topic, then run "
+            "`contactstream reconcile --all`, which reads again what the old one held"
+        )
 
 
 def wrong_partitions(topic: str, found: int, wanted: int) -> TopicProblem | None:
@@ -116,7 +111,12 @@ def topic_problem(
     if now is None:
         return TopicProblem(ExitCode.TOPIC_REPLACED, topic_gone(topic))
     if first.topic_id and now.topic_id and first.topic_id != now.topic_id:
-        return TopicProblem(ExitCode.TOPIC_REPLACED, topic_made_anew(topic))
+        return TopicProblem(
+            ExitCode.TOPIC_REPLACED,
+            f"the topic {topic} was deleted and created again while it was read. The next start "
+            "reads the new one; if it refuses the committed offset, do what it says. Then run "
+            "`contactstream reconcile --all`, which reads again what the old one held",
+        )
     return wrong_partitions(topic, now.partitions, wanted_partitions)
 
 

@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 CONTACTS = 200
 # Two looks at the topics, ten seconds apart, on shared cores.
 ENDS_SECONDS = 60.0
+# Of stages that are paused while their topics are made anew.
+PAUSE_SESSION_SECONDS = 60.0
 READER = {"NYLAS_API_KEY": "test", "NYLAS_API_URL": "http://127.0.0.1:1"}
 
 
@@ -96,16 +98,22 @@ def make_anew(scenario: Scenario, topics: Mapping[str, int]) -> None:
 
 
 def test_stages_whose_topics_are_made_anew_stop_and_name_it(scenario: Scenario) -> None:
-    stages = [
-        scenario.start("dedupe"),
-        scenario.start("sink"),
-        scenario.start("reader", environ=READER),
-    ]
+    dedupe = scenario.start("dedupe", session=PAUSE_SESSION_SECONDS)
+    sink = scenario.start("sink", session=PAUSE_SESSION_SECONDS)
+    stages = [dedupe, sink, scenario.start("reader", environ=READER)]
     for stage in stages:
         stage.wait_ready()
-    send(scenario, 1)
+    scenario.send([event(0, 1, "first")])
     scenario.wait_until_idle()
+    # Both find more records than the old topics had: no position is outside of the log.
+    dedupe.pause()
+    sink.pause()
     make_anew(scenario, {"contacts.events": 1, "contacts.changes": 1, "reader.runs": 1})
+    send(scenario, 2)
+    records = [change(number, 2, "v2") for number in range(CONTACTS)]
+    scenario.kafka.produce("contacts.changes", [one for one, _ in records], records[0][1])
+    dedupe.resume()
+    sink.resume()
     for stage in stages:
         assert stage.popen.wait(ENDS_SECONDS) == ExitCode.TOPIC_REPLACED
         assert "was deleted" in stage.log
@@ -145,14 +153,15 @@ def limit(scenario: Scenario, topic: str, size: int) -> None:
 
 
 def test_batches_that_a_topic_refuses_as_too_large_are_split(scenario: Scenario) -> None:
-    for topic in ("contacts.changes", "contacts.outcomes", "contactstream-dedupe-seen-changelog"):
-        limit(scenario, topic, 1200)
+    # Some records fit, a batch does not.
+    limit(scenario, "contacts.changes", 5000)
+    limit(scenario, "contacts.outcomes", 1000)
     stages: list[Process] = [scenario.start("dedupe"), scenario.start("sink")]
     for stage in stages:
         stage.wait_ready()
     send(scenario, 1)
     scenario.wait_until_idle()
     assert [stage.exit_code for stage in stages] == [None, None]
-    assert all("its records are sent one by one" in stage.log for stage in stages)
+    assert all("a batch was refused as too large; it is split" in stage.log for stage in stages)
     assert scenario.end("contacts.outcomes") == CONTACTS
     assert scenario.verdict().good

@@ -64,7 +64,7 @@ class FakeProducer:
             self.config["on_delivery"](FATAL, None)
         batch = self.produced[self.acknowledged :]
         self.acknowledged = len(self.produced) - self.left
-        alone = self.config.get("batch.num.messages") == 1
+        alone = "batch.size" in self.config
         for part in [[record] for record in batch] if alone else [batch]:
             size = sum(len(record[1]) for record in part)
             if self.limit is None or size <= self.limit:
@@ -80,7 +80,7 @@ class FakeProducer:
 
 @dataclass
 class Wired:
-    """A producer of the stage around fake ones; the second sends each record alone."""
+    """A producer of the stage around fake ones; the second makes small batches."""
 
     stage: AcknowledgedProducer
     made: list[FakeProducer]
@@ -100,6 +100,7 @@ def wire(
         return made[-1]
 
     monkeypatch.setattr("streams.dedupe.producer.Producer", make)
+    monkeypatch.setattr("streams.kafka.sizes.Producer", make)
     return Wired(AcknowledgedProducer({}, 1.0, check, die), made)
 
 
@@ -147,6 +148,7 @@ def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(
 def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 10)
     wired = wire(monkeypatch, limit=10, room=2)
     # Two batches of two: the second is small enough, and it has the newer value of a key.
     values = [b"a" * 6, b"b" * 6, b"c", b"d"]
@@ -162,7 +164,7 @@ def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_
 def test_a_record_that_is_too_large_by_itself_ends_the_process_with_its_topic_and_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.dedupe.producer.topic_limit", lambda _config, _topic: "10")
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 10)
     wired = wire(monkeypatch, limit=10)
     with pytest.raises(Died, match=r"t refuses a record of 12 bytes.*max.message.bytes is 10") as e:
         wired.stage.publish([("t", b"v" * 11, b"k", [])])

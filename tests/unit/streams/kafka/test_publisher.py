@@ -44,6 +44,7 @@ class FakeProducer:
         self.refuses: KafkaError | None = None
         self.reports: list[Callable[[], None]] = []
         self.produced: list[Any] = []
+        self.batch = 0  # records of the last poll
         self._lock = threading.Lock()
 
     def produce(
@@ -67,6 +68,7 @@ class FakeProducer:
             return 0
         with self._lock:
             reports, self.reports = self.reports, []
+        self.batch = len(reports)
         for report in reports:
             report()
         return len(reports)
@@ -90,6 +92,7 @@ async def publishing(
         return made[-1]
 
     monkeypatch.setattr("streams.kafka.publisher.Producer", producer)
+    monkeypatch.setattr("streams.kafka.sizes.Producer", producer)
     publisher = Publisher({"delivery.timeout.ms": 30_000})
     publisher.open()
     try:
@@ -167,15 +170,14 @@ async def test_a_record_that_is_not_acknowledged_in_time_fails_alone(
 class Limited(FakeProducer):
     """A broker that takes batches of up to LIMIT bytes.
 
-    A producer with one record a batch sends each alone; another one sends everything in one batch.
+    The usual producer sends all that a poll finds in one batch, the others a record a batch.
     """
 
     LIMIT = 100
 
     def verdict(self, message: FakeMessage) -> KafkaError | None:
-        alone = self.config.get("batch.num.messages") == 1
-        batch = [(RECORD.topic, message.value(), b"")] if alone else self.produced
-        size = sum(len(value) for _, value, _ in batch)
+        sizes = [len(value) for _, value, _ in self.produced[-self.batch :]]
+        size = len(message.value()) if "batch.size" in self.config else sum(sizes)
         return KafkaError(KafkaError.MSG_SIZE_TOO_LARGE) if size > self.LIMIT else None
 
 
@@ -190,14 +192,31 @@ def records(*sizes: int) -> list[KafkaRecord]:
 async def test_a_batch_that_is_refused_as_too_large_is_split(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> None:
-    async with publishing(monkeypatch, Limited) as (publisher, _):
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 100)
+    async with publishing(monkeypatch, Limited) as (publisher, usual):
         await asyncio.wait_for(publisher.publish(records(*sizes)), DEADLINE)
+        before = len(usual.produced)
+        await asyncio.wait_for(publisher.publish(records(*sizes)), DEADLINE)
+        refused = sum(sizes) > Limited.LIMIT
+        assert (len(usual.produced) == before) == refused, "no batch is refused twice"
+
+
+async def test_groups_in_flight_that_are_refused_together_are_all_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 100)
+    async with publishing(monkeypatch, Limited) as (publisher, usual):
+        usual.answers = False
+        groups = [asyncio.create_task(publisher.publish(records(60))) for _ in range(3)]
+        await asyncio.sleep(0)
+        usual.answers = True
+        await asyncio.wait_for(asyncio.gather(*groups), DEADLINE)
 
 
 async def test_a_record_that_is_too_large_by_itself_is_refused_with_its_topic_and_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.publisher.topic_limit", lambda _config, _topic: "100")
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 100)
     async with publishing(monkeypatch, Limited) as (publisher, _):
         with pytest.raises(PublishFailed) as raised:
             await asyncio.wait_for(publisher.publish(records(60, 101)), DEADLINE)
