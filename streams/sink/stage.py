@@ -66,10 +66,12 @@ class Sink:
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
+        topic_id: str = "",
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        `topic_id` is that of contacts.changes, where the broker has IDs.
         """
         self._settings = settings
         self._metrics = metrics
@@ -82,7 +84,7 @@ class Sink:
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._consumer = SinkConsumer(
-            consumer, names.changes.name, fence, self._stop, metrics, clock
+            consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
         )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(
