@@ -515,7 +515,10 @@ def topics_create(*, dry_run: bool) -> None:
 
 @topics.command(name="check")
 def topics_check() -> None:
-    """Compares the topics with their policies; the exit code is 1 when one differs."""
+    """Compares the topics with their policies; the exit code is 1 when one differs.
+
+    It is 79 when a topic has a number of partitions with which the stages do not start.
+    """
     from streams.commands.topics import check_topics
 
     sys.exit(check_topics(_load(settings.KafkaSettings)))

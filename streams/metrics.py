@@ -188,6 +188,12 @@ class ReaderMetrics:
         self.grants = _gauge(
             registry, "reader_grants", "Grants by their last known status.", "status"
         )
+        self.kafka_errors = Counter(
+            "contactstream_reader_kafka_errors",
+            "Errors of the reader's consumer that the Kafka client retries by itself, by code.",
+            ("code",),
+            registry=registry,
+        )
         self.active = _gauge(registry, "reader_active", "1 in the active reader, 0 in a standby.")
         self.pending = _gauge(
             registry, "reader_refetch_pending", "Single contacts that wait to be read again."
@@ -233,6 +239,12 @@ class DedupeMetrics:
             registry,
             "dedupe_lag_records",
             "Events not yet taken, by partition of this worker.",
+            "partition",
+        )
+        self.oldest_unread_expires = _gauge(
+            registry,
+            "dedupe_oldest_unread_expires_seconds",
+            "Seconds until the oldest event not yet taken may expire, by partition.",
             "partition",
         )
         self.last_processed = _gauge(
@@ -350,6 +362,12 @@ class SinkMetrics:
             registry=registry,
         )
         self.paused = _gauge(registry, "sink_paused", "1 while the sink waits for the org.")
+        self.kafka_errors = Counter(
+            "contactstream_sink_kafka_errors",
+            "Errors of the sink's consumer that the Kafka client retries by itself, by code.",
+            ("code",),
+            registry=registry,
+        )
         self.unfinished_rows = _gauge(
             registry, "sink_unfinished_rows", "Changes taken whose outcome is not on a topic yet."
         )

@@ -80,6 +80,9 @@ def topics(kafka: KafkaSettings) -> Topics:
     # These topics hold signed notifications of up to 1 MB with our headers. Kafka and librdkafka
     # would refuse them by default, because their limit is 1 MB for the whole record.
     large = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    # The others take whole batches of our producers, also where a broker's own limit is lower. This
+    # is Kafka's default.
+    small = {"max.message.bytes": "1048588"}
     prefix, replicas = kafka.topic_prefix, kafka.replication_factor
     # A record counts as acknowledged only when two brokers have it, if there are two. With two
     # replicas a topic therefore takes no records while one of them is down. The bridge answers 503
@@ -92,18 +95,18 @@ def topics(kafka: KafkaSettings) -> Topics:
     return Topics(
         events=topic(prefix + "contacts.events", kafka.events_partitions, kept(14) | large),
         changes=topic(prefix + "contacts.changes", 1, compact | large),
-        refetch=topic(prefix + "contacts.refetch", 1, kept(7)),
-        outcomes=topic(prefix + "contacts.outcomes", 1, compact),
+        refetch=topic(prefix + "contacts.refetch", 1, kept(7) | small),
+        outcomes=topic(prefix + "contacts.outcomes", 1, compact | small),
         # Some 100 bytes for each Account. A reload writes all of them again.
-        accounts=topic(prefix + "sink.accounts", 1, compact),
+        accounts=topic(prefix + "sink.accounts", 1, compact | small),
         dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
-        deleted_records=topic(prefix + "sink.deleted-records", 1, compact),
-        grants=topic(prefix + "grants.events", 1, compact),
-        runs=topic(prefix + "reader.runs", 1, compact),
+        deleted_records=topic(prefix + "sink.deleted-records", 1, compact | small),
+        grants=topic(prefix + "grants.events", 1, compact | small),
+        runs=topic(prefix + "reader.runs", 1, compact | small),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
         # partition that its event came from.
         seen_changelog=topic(
-            f"{group(kafka, 'dedupe')}-seen-changelog", kafka.events_partitions, compact
+            f"{group(kafka, 'dedupe')}-seen-changelog", kafka.events_partitions, compact | small
         ),
     )
 

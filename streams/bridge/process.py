@@ -74,6 +74,7 @@ async def _serve(
     stopping = stop_asked()
     publisher = Publisher(bridge_producer_config(kafka))
     publisher.open()
+    health.watch(publisher.in_flight)
     names, limit, broker = topics(kafka), settings.body_limit, BrokerStatus()
     notice = ReaderNotice(publisher, names, broker)
     intake = NotificationIntake(publisher, names, limit, metrics, broker, notice)
@@ -89,7 +90,7 @@ async def _serve(
         asyncio.create_task(watch_secrets(intake, metrics, settings)),
         asyncio.create_task(watch_broker(kafka, broker, notice, intake, health, stopping.is_set)),
         asyncio.create_task(stopping.wait()),
-        asyncio.create_task(broker.producer_failed.wait()),
+        asyncio.create_task(publisher.failed.wait()),
     ]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stopping.set()
@@ -101,7 +102,10 @@ async def _serve(
     ops.stop()
     for task in done:
         task.result()  # a watch ends only by an error, which ends the process
-    if broker.producer_failed.is_set():
-        log.error("producer failed for good; the process ends to start with a new one")
+    if publisher.failure is not None:
+        log.critical(
+            "the Kafka producer failed for good; a new process starts with a new one",
+            error=publisher.failure,
+        )
         return ExitCode.KAFKA_REFUSED
     return 0

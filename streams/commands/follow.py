@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from streams.commands.run_progress import Pace, run_line, time_left, totals
 from streams.events import UnreadableRecord
 from streams.kafka.clients import ErrorLog, client_config
-from streams.kafka.polling import EndOfPartition, poll
+from streams.kafka.polling import ConsumerErrors, EndOfPartition, TopicReplaced, poll
 from streams.kafka.records import KafkaRecord
 from streams.runs import FINAL, Progress, Run, RunLog, RunState
 from streams.settings import KafkaSettings
@@ -73,7 +73,7 @@ def watch(
     """
     try:
         return _watch(kafka, run_id, show, hint, within)
-    except KafkaException as error:
+    except (KafkaException, TopicReplaced) as error:
         raise click.ClickException(
             f"{topics(kafka).runs.name} cannot be read: {error}\n"
             f"the reader goes on; see: contactstream runs follow {run_id}"
@@ -88,6 +88,7 @@ def _watch(
     within: float | None,
 ) -> tuple[Run, Mapping[str, Progress]]:
     log_error = ErrorLog()
+    errors = ConsumerErrors(log_error)
     consumer = Consumer(
         client_config(kafka)
         | {
@@ -101,7 +102,7 @@ def _watch(
     try:
         consumer.assign([TopicPartition(topics(kafka).runs.name, 0, OFFSET_BEGINNING)])
         while True:
-            for event in poll(consumer, BATCH, POLL_SECONDS, log_error):
+            for event in poll(consumer, BATCH, POLL_SECONDS, errors):
                 if isinstance(event, EndOfPartition):
                     at_end = True
                 else:

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.kafka.admin import check, create, refusal
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
+from streams.runtime.exit_codes import ExitCode
 from streams.settings import KafkaSettings
 from streams.topics import topics
 
@@ -31,6 +32,7 @@ def create_topics(kafka: KafkaSettings, *, dry_run: bool) -> None:
 def check_topics(kafka: KafkaSettings) -> int:
     """Prints where a topic differs from its policy; returns the exit code.
 
+    It is that of the stages when a number of partitions keeps them from starting, else 1.
     Raises click.ClickException when the broker does not answer or refuses.
     """
     with _admin_client(kafka) as admin:
@@ -39,6 +41,8 @@ def check_topics(kafka: KafkaSettings) -> int:
         click.echo(f"{finding.topic} {finding.problem}\n    {finding.remedy}")
     if not findings:
         click.echo("every topic matches its policy")
+    if any(finding.stops_stages for finding in findings):
+        return ExitCode.PARTITION_COUNT_MISMATCH
     return 1 if findings else 0
 
 

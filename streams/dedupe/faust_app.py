@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -20,13 +21,21 @@ COMMIT_SECONDS = 1.0
 FETCH_BYTES = 4 * 1024 * 1024
 
 
-def make_app(kafka: KafkaSettings, group_id: str, session: float, health: Health) -> App:
+def make_app(
+    kafka: KafkaSettings,
+    group_id: str,
+    session: float,
+    health: Health,
+    commit_notes: Mapping[str, str],
+) -> App:
     """The Faust application: its consumer group, its brokers, and its reports to the probes.
 
-    `session` is the session time-out in seconds.
+    `session` is the session time-out in seconds. `commit_notes` is the metadata of each commit, by
+    topic.
     """
     return App(
         group_id,
+        commit_notes=commit_notes,
         on_working=health.ready,
         on_waiting=health.waiting,
         on_progress=health.beat,

@@ -20,17 +20,25 @@ process instead (`die`). The parts of Faust and aiokafka that this relies on are
 process starts: see `faust_check`.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import faust
+from aiokafka.structs import OffsetAndMetadata
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types.tuples import TP, ConsumerMessage
 
+from streams.dedupe.log_loss import (
+    LOSS_CONFIRM_SECONDS,
+    ReadPosition,
+    RecordIdentity,
+    identity,
+)
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.watchdog import elapsed
 
@@ -78,6 +86,18 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             return answered
 
         coordinator._do_heartbeat = noted
+        notes, commit = self.app.commit_notes, self._consumer.commit
+
+        async def commit_noted(offsets: Mapping[Any, OffsetAndMetadata]) -> None:
+            await commit(
+                {
+                    tp: OffsetAndMetadata(each.offset, notes.get(tp.topic, each.metadata))
+                    for tp, each in offsets.items()
+                }
+            )
+
+        # Faust commits without metadata, which says here what topic an offset belongs to.
+        self._consumer.commit = commit_noted
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.last_heard = elapsed()  # the coordinator has just answered SyncGroup
@@ -134,6 +154,10 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._die: Die = self.app.die
         # The offset that must come next.
         self._due: dict[TP, int] = {}
+        # The record before that one, once one was taken.
+        self._last: dict[TP, RecordIdentity] = {}
+        # The due offset for which the client was sent back to the record before it.
+        self._sent_back: dict[TP, int] = {}
         # The last offsets of the batches that the agent has not finished.
         self._handed_out: defaultdict[TP, deque[int]] = defaultdict(deque)
         # The offset that may be committed.
@@ -150,6 +174,13 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     def seconds_unheard(self) -> float:
         """Seconds since the coordinator last received a heartbeat of this process."""
         return elapsed() - float(self._thread.last_heard)
+
+    def reading(self) -> dict[TP, ReadPosition]:
+        """Where each source partition that is being read is read."""
+        return {
+            tp: ReadPosition(due, idle=self._finished.get(tp) == due)
+            for tp, due in list(self._due.items())
+        }
 
     def positions(self) -> dict[TP, int]:
         """The offset up to which the agent had finished at the last commit.
@@ -202,8 +233,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         if self._open_in != self.app.rebalancing_count:
             return []
         due = self._due[tp]
-        if batch[0].offset < due:  # fetched once before a seek back, and once after it
-            batch = [record for record in batch if record.offset >= due]
+        if batch[0].offset < due:
+            batch = await self._not_taken_yet(tp, due, batch)
             if not batch:
                 return []
         if batch[0].offset > due:
@@ -216,10 +247,34 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             )
         last = batch[-1].offset
         self._due[tp] = last + 1
+        self._last[tp] = identity(batch[-1])
         self._handed_out[tp].append(last)
         # So that Faust sees no gap, which it would count as acknowledged.
         self._read_offset[tp] = last - 1
         return batch
+
+    async def _not_taken_yet(self, tp: TP, due: int, batch: list[Any]) -> list[Any]:
+        """The records of a batch from `due` on, if the ones before it were taken from this log.
+
+        A batch may be fetched once before a seek back, and once after it. But aiokafka also starts
+        over at the start of the log, without a word, when the broker says that the position is
+        beyond its end: then the log may have lost records that were taken, and have new ones in
+        their place. The last record taken tells the two apart. If the batch does not reach it, the
+        client is sent back to it, so that the whole log need not be read first.
+        """
+        before = next((record for record in batch if record.offset == due - 1), None)
+        last = self._last.get(tp)
+        if last is not None and before is not None and identity(before) != last:
+            self._die(
+                ExitCode.OFFSET_OUT_OF_RANGE,
+                f"{tp.topic}[{tp.partition}]: the record at {due - 1} is not the one that was "
+                "read: the log lost its end, and events since then were given offsets that were "
+                f"used before. {AFTER_LOST_END}",
+            )
+        if last is not None and before is None and self._sent_back.get(tp) != due:
+            self._sent_back[tp] = due
+            await self.seek_wait({tp: due - 1})
+        return [record for record in batch if record.offset >= due]
 
     def _message(self, tp: TP, batch: list[Any]) -> ConsumerMessage:
         last = batch[-1]
@@ -278,6 +333,12 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         source = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         committed = await self.seek_to_committed()
         starts, ends = await self.earliest_offsets(*source), await self.highwaters(*source)
+        if any((committed.get(tp) or 0) > ends[tp] for tp in source):
+            # After a clean election the end may lag behind for a moment.
+            await asyncio.sleep(LOSS_CONFIRM_SECONDS)
+            assigned = self.assignment()
+            source = [tp for tp in source if tp in assigned]
+            starts, ends = await self.earliest_offsets(*source), await self.highwaters(*source)
         for tp in source:
             offset = committed.get(tp)
             if offset is not None and not starts[tp] <= offset <= ends[tp]:
@@ -299,6 +360,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
                 self._handed_out,
                 self._finished,
                 self._due,
+                self._last,
+                self._sent_back,
                 self._acked,
                 self._acked_index,
             ):
@@ -326,13 +389,19 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         super().resume_partitions(tps)
 
 
+AFTER_LOST_END = (
+    "Run `contactstream reconcile --all`, then reset the group's offsets to the start of the "
+    "topic: events that were taken before are recognised"
+)
+
+
 def out_of_range(tp: TP, offset: int, start: int, end: int | None = None) -> str:
-    """What happened to a committed offset outside of the log, and what to do; for an operator."""
-    where = f"{tp.topic}[{tp.partition}]: the committed offset {offset}"
+    """What happened to a position outside of the log, and what to do; for an operator."""
+    where = f"{tp.topic}[{tp.partition}]: the offset {offset}"
     if end is not None and offset > end:
         return (
-            f"{where} lies beyond the end of the log, {end}: the topic was deleted and created "
-            "again. Reset the group's offsets to the start"
+            f"{where} lies beyond the end of the log, {end}: the log lost its end, or the topic "
+            f"was deleted and created again. {AFTER_LOST_END}"
         )
     return (
         f"{where} lies below the start of the log, {start}: {start - offset} records expired "
@@ -450,7 +519,7 @@ class App(faust.App):  # type: ignore[misc]
 
     One agent, one table, nothing on disk, no web server, no leader. `on_working` is called after a
     rebalance and its recovery, `on_waiting` with the reason when a rebalance begins, `on_progress`
-    for each batch of a recovery.
+    for each batch of a recovery. `commit_notes` is the metadata of each commit, by topic.
     """
 
     def __init__(
@@ -461,9 +530,11 @@ class App(faust.App):  # type: ignore[misc]
         on_working: Callable[[], None] = lambda: None,
         on_waiting: Callable[[str], None] = lambda reason: None,
         on_progress: Callable[[], None] = lambda: None,
+        commit_notes: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.die = die
+        self.commit_notes = commit_notes or {}
         self.on_working, self.on_waiting, self.on_progress = on_working, on_waiting, on_progress
         super().__init__(
             name,

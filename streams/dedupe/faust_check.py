@@ -50,6 +50,7 @@ SOURCES: dict[str, str] = {
     "faust.app.base:App.on_first_start": "ec655d9c2234",
     "faust.streams:Stream._c_aiter": "fa44582a5882",
     "mode.utils.queues:FlowControlEvent.resume": "4dcdc1253fd0",
+    "aiokafka.consumer.consumer:AIOKafkaConsumer.commit": "79b057d88220",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.seek_to_committed": "f6cd85c8b70a",
     "aiokafka.consumer.fetcher:Fetcher._get_actions_per_node": "1dab2cf937d1",
     "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b",

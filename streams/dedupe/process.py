@@ -6,9 +6,11 @@ import logging
 
 import structlog
 import uvloop
+from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.mapping_rules import FieldMapping
+from streams.dedupe.expiry import ExpiryWatch
 from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
@@ -18,11 +20,13 @@ from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
 from streams.dedupe.start_checks import wait_until_startable
+from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
+from streams.kafka.topic_watch import commit_metadata, topic_watch
 from streams.metrics import DedupeMetrics
 from streams.org import mapping
-from streams.runtime.exit_codes import ExitCode
+from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
@@ -71,22 +75,40 @@ async def _serve(
     ops.start()
     stopping = stop_asked()
     names = topics(kafka)
-    if not await asyncio.to_thread(wait_until_startable, kafka, names, stopping.is_set, health):
+    events, changelog = names.events, names.seen_changelog.name
+    watch = topic_watch(kafka, {events.name: events.partitions, changelog: events.partitions})
+    if not await asyncio.to_thread(
+        wait_until_startable, kafka, names, watch, stopping.is_set, health
+    ):
         return 0
 
-    session, events, changelog = settings.session_timeout, names.events, names.seen_changelog.name
+    session = settings.session_timeout
     watchdog = Watchdog(session / 2)
-    app = make_app(kafka, group(kafka, "dedupe"), session, health)
+    app = make_app(
+        kafka,
+        group(kafka, "dedupe"),
+        session,
+        health,
+        {topic: commit_metadata(topic_id) for topic, topic_id in watch.topic_ids.items()},
+    )
     table = BatchTable(app, "seen", changelog, events.partitions)
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + 1, fence.check)
     planner = DedupePlanner(fields, names)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
+    health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)
     lag = LagReader(client_config(kafka))
     watchdog.start()
-    LagWatch(lag, events.name, events.partitions, app, metrics, health).start()
+    watch.start(die)
+    admin = AdminClient(client_config(kafka) | {"log_level": 0})
+    expiry = ExpiryWatch(
+        lambda partition, offset: lag.timestamp_ms(events.name, partition, offset),
+        lambda: int(topic_setting(admin, events.name, "retention.ms")),
+        metrics.oldest_unread_expires,
+    )
+    LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
     ops.stop()
     log.info("stopped")

@@ -1,16 +1,24 @@
 """Dedupe's producer: a batch's records are acknowledged, or the process ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.dedupe.planner import Output
+from streams.kafka.publisher import REMEDY
+from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
+
+log = structlog.get_logger()
 
 # The producer's queue: many times a batch of common events. librdkafka's default of 1 GB would be
 # too much memory.
 QUEUED_KB = 32 * 1024
+
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Of `Producer.produce`; the first are the topic, the value and the key."""
 
 
 class AcknowledgedProducer:
@@ -25,7 +33,10 @@ class AcknowledgedProducer:
     ) -> None:
         # Only failures are reported: a callback for each record would cost as much as publishing.
         reporting = {"delivery.report.only.error": True, "on_delivery": self._failed}
-        self._producer = Producer({"queue.buffering.max.kbytes": QUEUED_KB} | config | reporting)
+        self._client_config = {"queue.buffering.max.kbytes": QUEUED_KB} | config
+        self._usual = Producer(self._client_config | reporting)
+        self._split = SplitProducers(self._client_config | reporting)
+        self._too_large: dict[bytes | None, Message] = {}  # by key, refused in their batches
         self._seconds = seconds
         self._check = check
         self._die = die
@@ -33,29 +44,68 @@ class AcknowledgedProducer:
 
     def publish(self, outputs: Sequence[Output]) -> None:
         """Publishes records of several topics. Blocks until they are acknowledged."""
-        for topic, value, key, headers in outputs:
-            self._hand_over(topic, value, key, headers=headers)
-        self._flush(len(outputs))
+        self._deliver(
+            [((topic, value, key), {"headers": headers}) for topic, value, key, headers in outputs]
+        )
 
     def publish_to(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> None:
         """Publishes keys and values to one partition. Blocks until they are acknowledged."""
-        for key, value in entries.items():
-            self._hand_over(topic, value, key, partition)
-        self._flush(len(entries))
+        self._deliver([((topic, value, key, partition), {}) for key, value in entries.items()])
 
-    def _hand_over(self, *record: Any, **more: Any) -> None:
+    def _deliver(self, records: Sequence[_Arguments]) -> None:
+        """Sends records, and those of a batch that is refused as too large again in smaller ones.
+
+        Of their keys all records are sent again, so that the newest comes last as before.
+        """
+        while True:
+            producer = self._split.suited(self._usual, (record[0] for record, _ in records))
+            for record, more in records:
+                self._hand_over(producer, *record, **more)
+            self._flush(producer)
+            refused, self._too_large = self._too_large, {}
+            if not refused:
+                return
+            self._split_from_now_on(producer, refused.values())
+            records = [each for each in records if each[0][2] in refused]
+
+    def _split_from_now_on(self, producer: Producer, refused: Iterable[Message]) -> None:
+        """Makes smaller batches for the topics. Ends the process for a record that is too large."""
+        for topic, message in {message.topic() or "": message for message in refused}.items():
+            try:
+                self._split.learn(producer, topic, record_bytes(message), self._client_config)
+            except TopicRefusesRecord as error:
+                self._die(ExitCode.KAFKA_REFUSED, str(error))
+            log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
+
+    def _hand_over(self, producer: Producer, *record: Any, **more: Any) -> None:
         self._check()
         try:
-            self._producer.produce(*record, **more)
+            self._produce(producer, *record, **more)
         except BufferError:  # the queue is full: the other records follow its acknowledgement
-            self._flush(1)
+            self._flush(producer)
             self._check()
-            self._producer.produce(*record, **more)
+            self._produce(producer, *record, **more)
 
-    def _flush(self, handed_over: int) -> None:
-        if handed_over and (self._producer.flush(self._seconds) or self._error):
-            silent = f"no acknowledgement within {self._seconds:.1f} s"
-            self._die(ExitCode.NOT_ACKNOWLEDGED, self._error.str() if self._error else silent)
+    def _produce(self, producer: Producer, *record: Any, **more: Any) -> None:
+        try:
+            producer.produce(*record, **more)
+        except KafkaException as error:
+            self._die(ExitCode.KAFKA_REFUSED, f"{record[0]}: {error.args[0].str()}")
 
-    def _failed(self, error: KafkaError | None, _: object) -> None:
-        self._error = self._error or error
+    def _flush(self, producer: Producer) -> None:
+        try:
+            left = producer.flush(self._seconds)
+        except KafkaException as error:  # a fatal error, which is not given to `error_cb`
+            self._die(ExitCode.KAFKA_REFUSED, error.args[0].str())
+        if self._error is not None:
+            fatal = self._error.fatal() or self._error.code() == KafkaError._FATAL
+            code = ExitCode.KAFKA_REFUSED if fatal else ExitCode.NOT_ACKNOWLEDGED
+            self._die(code, self._error.str())
+        if left:
+            self._die(ExitCode.NOT_ACKNOWLEDGED, f"no acknowledgement within {self._seconds:.1f} s")
+
+    def _failed(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large[message.key()] = message
+        else:
+            self._error = self._error or error

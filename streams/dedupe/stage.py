@@ -27,8 +27,12 @@ from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.versions import UnreadableState
 from streams.metrics import DedupeMetrics
 from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
+
+# One batch. Its waits are bounded by the session time-out; the rest is computing.
+BATCH_SECONDS = 120.0
 
 
 class Dedupe:
@@ -52,13 +56,16 @@ class Dedupe:
         self._wait_until_heard = wait_until_heard
         self._die = die
         self._thread = ThreadPoolExecutor(1, "dedupe")
+        self.in_flight = WorkInFlight("batches of events", BATCH_SECONDS)
+        """For `Health.watch`."""
 
     async def agent(self, batches: AsyncIterable[list[Consumed]]) -> None:
         """The Faust agent. Never raises: Faust would acknowledge the batch."""
         loop = asyncio.get_running_loop()
         async for records in batches:
             try:
-                await loop.run_in_executor(self._thread, self.work, records)
+                with self.in_flight:
+                    await loop.run_in_executor(self._thread, self.work, records)
             except UnreadableState as error:
                 self._die(
                     ExitCode.UNREADABLE_STATE,

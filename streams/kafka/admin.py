@@ -12,6 +12,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+# The largest batch of records that a topic takes, in bytes. By default it is the broker's
+# `message.max.bytes`.
+LIMIT = "max.message.bytes"
+
 # One admin request. While the controller moves to another broker, an answer takes long.
 ADMIN_REQUEST_SECONDS = 30.0
 
@@ -42,6 +46,8 @@ class TopicFinding:
     topic: str
     problem: str
     remedy: str
+    stops_stages: bool = False
+    """Whether the stages that read the topic refuse to start: its number of partitions is wrong."""
 
 
 def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
@@ -85,6 +91,13 @@ def _wait_until_visible(admin: AdminClient, names: set[str]) -> None:
         if time.monotonic() > until:
             return
         time.sleep(TOPIC_VISIBLE_CHECK_SECONDS)
+
+
+def topic_setting(admin: AdminClient, topic: str, name: str) -> str:
+    """A topic's setting that is in force. Blocks. Raises KafkaException."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    answers = admin.describe_configs([resource], request_timeout=ADMIN_REQUEST_SECONDS)
+    return str(answers[resource].result()[name].value)
 
 
 REMEDIES = {
@@ -143,7 +156,8 @@ def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
 def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> list[TopicFinding]:
     """Compares a topic with the existing one of this name.
 
-    `copies` are the numbers of replicas of the existing partitions, `config` is its configuration.
+    `copies` are the numbers of replicas of the existing partitions. `config` is the configuration
+    that is in force, of which a broker's own settings are a part.
     """
     findings = []
     if len(copies) != topic.partitions:
@@ -151,8 +165,8 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             TopicFinding(
                 topic.name,
                 f"has {len(copies)} partitions instead of {topic.partitions}",
-                "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
-                "or start with a new KAFKA_TOPIC_PREFIX",
+                _partitions_remedy(topic.partitions),
+                stops_stages=True,
             )
         )
     fewest = min(copies, default=topic.replicas)
@@ -170,14 +184,29 @@ def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> l
             findings.append(
                 TopicFinding(
                     topic.name,
-                    f"{name} is {config[name]} instead of {value}",
+                    f"{name} is {config[name]} instead of "
+                    f"{'at least ' if name == LIMIT else ''}{value}",
                     f"kafka-configs --alter --topic {topic.name} --add-config {name}={value}",
                 )
             )
     return findings
 
 
+def _partitions_remedy(wanted: int) -> str:
+    if wanted == 1:
+        return (
+            "it must have one partition, and Kafka cannot take partitions away: stop the stages, "
+            "start with a new KAFKA_TOPIC_PREFIX, and run contactstream backfill --all"
+        )
+    return (
+        "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
+        "or start with a new KAFKA_TOPIC_PREFIX"
+    )
+
+
 def _as_wanted(name: str, found: str, wanted: str, copies: int) -> bool:
+    if name == LIMIT:
+        return int(found) >= int(wanted)
     # More in-sync replicas are safer still. More than there are copies, and no record would ever be
     # acknowledged.
     if name == "min.insync.replicas":

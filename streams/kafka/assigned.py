@@ -14,8 +14,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
 from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
-from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.polling import (
+    ConsumerErrors,
+    EndOfPartition,
+    OffsetOutOfRange,
+    TopicReplaced,
+    poll,
+)
 from streams.kafka.records import KafkaRecord
+from streams.kafka.topic_watch import commit_metadata, raise_if_replaced, read_topic_id
 from streams.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -44,7 +51,9 @@ class AssignedPartition:
         self._kafka, self._topic, self._group, self._on_lost = kafka, topic, group_id, on_lost
         self._thread = ThreadPoolExecutor(1, f"assigned-{topic}")
         self._consumer: Consumer | None = None
-        self._errors = ErrorLog()
+        self._topic_id = ""
+        self._replaced = False  # the commit belongs to an older topic of the same name
+        self._errors = ConsumerErrors(ErrorLog())
         self._error: OffsetOutOfRange | KafkaException | None = None
         self.committed = 0
         """The group's committed offset at the start; 0 without one."""
@@ -76,7 +85,8 @@ class AssignedPartition:
 
         True when records were lost: the committed offset is outside of the log, because they
         expired unread, or because the topic was deleted and created again. Then reading starts at
-        the start of the log.
+        the start of the log. The same holds when the commit names another topic ID than the
+        topic has now.
         """
         committed, low, high = await self._offsets()
         for _ in range(LOG_END_CHECKS - 1):
@@ -84,7 +94,7 @@ class AssignedPartition:
                 break
             await asyncio.sleep(LOG_END_CHECK_SECONDS)
             committed, low, high = await self._offsets()
-        lost = 0 <= committed < low or committed > high
+        lost = self._replaced or 0 <= committed < low or committed > high
         if lost:
             self._report_loss(committed, low, high)
         self.committed = low if lost else max(committed, 0)
@@ -105,8 +115,9 @@ class AssignedPartition:
         """The next records; an empty list when none came within RECORDS_WAIT_SECONDS.
 
         Raises OffsetOutOfRange, and then again until `start_over`; raises KafkaException for an
-        error that the client cannot recover from. Records that came before the error are returned
-        first. Other errors of the client are logged: it recovers by itself.
+        error that the client cannot recover from, and TopicReplaced when the topic is gone. Records
+        that came before the error are returned first. Other errors of the client are logged: it
+        recovers by itself.
         """
         return await self._call(self._poll)
 
@@ -130,7 +141,8 @@ class AssignedPartition:
 
     async def commit(self, offset: int) -> bool:
         """Commits. False when the broker did not accept it; the next commit makes up for it."""
-        partition = TopicPartition(self._topic, 0, offset)
+        note = commit_metadata(self._topic_id)
+        partition = TopicPartition(self._topic, 0, offset, note)
         try:
             await self._call(lambda: self._open.commit(offsets=[partition], asynchronous=False))
         except KafkaException as error:
@@ -171,9 +183,15 @@ class AssignedPartition:
 
     def _request_offsets(self) -> tuple[int, int, int]:
         partition = TopicPartition(self._topic, 0)
-        committed = self._open.committed([partition], timeout=METADATA_SECONDS)[0].offset
+        committed = self._open.committed([partition], timeout=METADATA_SECONDS)[0]
         low, high = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
-        return committed, low, high
+        self._topic_id = read_topic_id(self._kafka, self._topic)
+        try:
+            raise_if_replaced(self._topic, committed.metadata, self._topic_id)
+            self._replaced = False
+        except TopicReplaced:
+            self._replaced = True
+        return committed.offset, low, high
 
     async def _call(self, function: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

@@ -23,6 +23,11 @@ MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 and librdkafka refuse more than 1 MB by default.
 """
 
+BATCH_BYTES = 1_000_000
+"""The largest batch of records that a producer makes, with its framing. A larger record is sent
+alone. Every topic takes batches of this size by Kafka's defaults.
+"""
+
 log = structlog.get_logger()
 
 # Between two log lines about the same error of a client.
@@ -38,16 +43,19 @@ BROKER_CHECK_SECONDS = 0.2
 class ErrorLog:
     """Logs the errors that a client reports, each at most every SAME_ERROR_SECONDS.
 
-    librdkafka itself would print twenty lines a second while a broker is away.
+    librdkafka itself would print twenty lines a second while a broker is away. `count` is called
+    with the name of every error.
     """
 
-    __slots__ = ("_quiet_until",)
+    __slots__ = ("_count", "_quiet_until")
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[str], None] = lambda _name: None) -> None:
+        self._count = count
         self._quiet_until: dict[str, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
         """Serves as a client's `error_cb`, which the client calls within its `poll`."""
+        self._count(error.name())
         now = time.monotonic()
         if now >= self._quiet_until.get(error.name(), now):
             self._quiet_until[error.name()] = now + SAME_ERROR_SECONDS
@@ -89,6 +97,7 @@ def producer_config(
         "delivery.timeout.ms": int(delivery_timeout * 1000),
         "linger.ms": linger_ms,
         "message.max.bytes": MAX_MESSAGE_BYTES,
+        "batch.size": BATCH_BYTES,
         "compression.type": "lz4",
     }
 

@@ -12,6 +12,12 @@ LAG_REQUEST_SECONDS = 10.0
 # is never created.
 NO_GROUP = "contactstream-lag"
 
+# The same for the consumer that reads single records.
+PEEK_GROUP = "contactstream-peek"
+
+# What that consumer fetches for one record, if the record is not larger.
+PEEK_BYTES = 64 * 1024
+
 
 def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int, int]) -> int:
     """Records between the committed offsets and the end offsets, of all partitions in `end`.
@@ -53,6 +59,22 @@ class LagReader:
         """The end offset of each partition."""
         return self._ranges(topic, range(partitions))[1]
 
+    def ranges(self, topic: str, partitions: int) -> tuple[dict[int, int], dict[int, int]]:
+        """The start and the end offset of each partition."""
+        return self._ranges(topic, range(partitions))
+
+    def timestamp_ms(self, topic: str, partition: int, offset: int) -> int | None:
+        """The time of the record at an offset; None if it cannot be read within the time."""
+        client = self._client(PEEK_GROUP)
+        try:
+            client.assign([TopicPartition(topic, partition, offset)])
+            for message in client.consume(1, LAG_REQUEST_SECONDS):
+                if message.error() is None and message.offset() == offset:
+                    return int(message.timestamp()[1])
+            return None
+        finally:
+            client.unassign()
+
     def reached(self, group: str, topic: str, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed up to the end offsets `ends`.
 
@@ -86,5 +108,8 @@ class LagReader:
 
     def _client(self, group: str) -> Consumer:
         if group not in self._consumers:
-            self._consumers[group] = Consumer({**self._config, "group.id": group})
+            config = {**self._config, "group.id": group}
+            if group == PEEK_GROUP:
+                config |= {"fetch.message.max.bytes": PEEK_BYTES, "queued.min.messages": 1}
+            self._consumers[group] = Consumer(config)
         return self._consumers[group]

@@ -2,11 +2,13 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.topic_watch import raise_if_replaced
 
 # A new leader may at first report an end of the log that lags behind. So a committed offset beyond
 # the end counts as out of range only when so many requests for the end say so, so far apart.
@@ -14,18 +16,24 @@ LOG_END_CHECKS = 5
 LOG_END_CHECK_SECONDS = 1.0
 
 
-def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+def starting_offsets(
+    consumer: Consumer, partitions: list[TopicPartition], topic_ids: Mapping[str, str]
+) -> list[TopicPartition]:
     """Where a group continues: at its commit, or at the start of the log if it never committed.
 
-    Blocks for one request for each partition, and up to LOG_END_CHECKS * LOG_END_CHECK_SECONDS more
-    where a commit lies beyond the end of the log.
+    `topic_ids` are the IDs of the topics now, as far as the broker has any. Blocks for one request
+    for each partition, and up to LOG_END_CHECKS * LOG_END_CHECK_SECONDS more where a commit lies
+    beyond the end of the log.
 
     Raises OffsetOutOfRange when a commit is outside of the log; Kafka's clients would reset the
     position silently. The operator decides: a reconcile reads again what was lost, then the offsets
-    of the group can be reset. Raises KafkaException when the broker does not answer.
+    of the group can be reset. Raises TopicReplaced when a commit belongs to an older topic of the
+    same name. Raises KafkaException when the broker does not answer.
     """
     found = []
     for partition in consumer.committed(partitions, timeout=METADATA_SECONDS):
+        topic = partition.topic
+        raise_if_replaced(topic, partition.metadata, topic_ids.get(topic, ""))
         for _ in range(LOG_END_CHECKS):
             start, end = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
             if partition.offset <= end:
@@ -34,9 +42,9 @@ def starting_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> li
         else:
             raise OffsetOutOfRange(
                 f"{partition.topic}[{partition.partition}]: the committed offset "
-                f"{partition.offset} is beyond the end of the log, {end}: the topic was deleted "
-                "and created again. Run `contactstream reconcile --all`, then reset the offset of "
-                f"the group to {start}"
+                f"{partition.offset} is beyond the end of the log, {end}: the log lost its end, or "
+                "the topic was deleted and created again. Run `contactstream reconcile --all`, "
+                f"then reset the offset of the group to {start}"
             )
         if 0 <= partition.offset < start:
             raise OffsetOutOfRange(

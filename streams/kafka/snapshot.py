@@ -14,7 +14,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.kafka.clients import ErrorLog, client_config
-from streams.kafka.polling import EndOfPartition, poll
+from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
 
@@ -92,8 +92,9 @@ def read_to_end(
 
     Raises SnapshotStalled when no record comes for STALL_SECONDS, or when the end is not reached
     `within` so many seconds. Raises KafkaException for an error that the client cannot recover
-    from. With `since` it raises KafkaException for every error, also that the topic does not exist
-    or that no broker answers: somebody waits for the result of a command.
+    from, and TopicReplaced when the topic is gone. With `since` it raises KafkaException for every
+    error, also that the topic does not exist or that no broker answers: somebody waits for the
+    result of a command.
     """
     if since is None:
         consumer = Consumer(client_config(kafka) | _CONFIG)
@@ -124,11 +125,12 @@ def _read(
     within: float | None,
 ) -> Iterator[KafkaRecord]:
     """Yields each partition's records up to its offset in `ends`, or else to its end."""
+    errors = ConsumerErrors(on_error)
     started = heard = time.monotonic()
     consumer.assign(starts)
     unfinished = {start.partition for start in starts}
     while unfinished:
-        for event in poll(consumer, RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS, on_error):
+        for event in poll(consumer, RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS, errors):
             if event.partition not in unfinished:
                 continue
             if isinstance(event, EndOfPartition):

@@ -9,9 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
+from streams.kafka.endings import ending
 from streams.kafka.lag import LagReader
 from streams.kafka.publisher import Publisher
 from streams.kafka.snapshot import Snapshots
+from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.metrics import ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
 from streams.reader.gate import Gate
@@ -30,6 +32,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.runs import RunLog
+from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
@@ -61,9 +64,10 @@ class Settings:
 def run(
     kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: ReaderSettings
 ) -> int:
-    """Runs the reader until SIGTERM or SIGINT; returns the exit status, 0.
+    """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
-    An error that the reader cannot continue after is raised, so that the process ends with 1.
+    It is 0, or the value of ExitCode for an error of Kafka. Any other error that the reader cannot
+    continue after is raised, so that the process ends with 1.
     """
     limit_malloc_arenas()
     registry = CollectorRegistry()
@@ -85,8 +89,17 @@ async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> 
     )
     if not ready:
         return 0
+    # The active reader asks for exactly one partition of each.
+    read = (names.runs, names.refetch, names.grants, names.outcomes, names.changes)
+    watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
+    problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
+    if problem is not None:
+        log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
+        return problem.code
+    watch.start(die)
     publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
     publisher.open()
+    health.watch(publisher.in_flight)
     publish = retrying_publish(publisher, health)
 
     async def work(run_log: RunLog) -> None:
@@ -96,15 +109,33 @@ async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> 
     config = consumer_config(kafka, group(kafka, "reader"), session_timeout=session_timeout)
     consumer = Consumer(config | {"enable.partition.eof": True})
     reader = Reader(consumer, names.runs.name, work, session_timeout, metrics, health)
+    failing = asyncio.create_task(_stop_on_failure(publisher, stopping))
     try:
         await reader.run(stopping)
+    except Exception as error:
+        found = ending(error)
+        if found is None:
+            raise
+        code, reason = found
+        log.critical("the process ends itself", exit=code.name.lower(), reason=reason)
+        return code
     finally:
+        failing.cancel()
         unacknowledged = await publisher.close(CLOSE_SECONDS)
         if unacknowledged:
             log.warning(
                 "stopped with records not acknowledged; they are read again", records=unacknowledged
             )
+    if publisher.failure is not None:
+        log.critical("the Kafka producer failed for good", error=publisher.failure)
+        return ExitCode.KAFKA_REFUSED
     return 0
+
+
+async def _stop_on_failure(publisher: Publisher, stopping: asyncio.Event) -> None:
+    """Stops the reader when its producer failed for good, also while nothing is published."""
+    await publisher.failed.wait()
+    stopping.set()
 
 
 async def _read_address_books(

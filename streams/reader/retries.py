@@ -39,7 +39,8 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
     """A `Publish` that publishes records again until the broker acknowledges them.
 
     The process is reported as not ready meanwhile. Raises PublishFailed when the broker refuses a
-    record itself. That ends the process: a topic is not as `contactstream topics check` wants it.
+    record itself: a topic is not as `contactstream topics check` wants it. Raises it as well when
+    the producer cannot publish any more. Both end the process.
     """
 
     async def publish(records: Sequence[KafkaRecord]) -> None:
@@ -47,7 +48,7 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
             try:
                 await publisher.publish(records)
             except PublishFailed as error:
-                if error.permanent:
+                if error.permanent or error.fatal:
                     raise
                 health.waiting(f"the broker does not acknowledge: {error}")
                 await asyncio.sleep(PUBLISH_RETRY_SECONDS)

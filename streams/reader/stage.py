@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from streams.events import UnreadableRecord
 from streams.kafka.clients import ErrorLog
-from streams.kafka.polling import EndOfPartition, poll
+from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ReaderMetrics
 from streams.runs import RunLog
@@ -60,7 +60,9 @@ class Reader:
         self._consumer, self._runs_topic = consumer, runs_topic
         self._work, self._revoke_seconds = work, revoke_seconds
         self._metrics, self._health = metrics, health
-        self._errors = ErrorLog()
+        self._errors = ConsumerErrors(
+            ErrorLog(lambda name: metrics.kafka_errors.labels(name).inc())
+        )
         self._assigned: AssignedRuns | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -68,8 +70,8 @@ class Reader:
         """Stands by and works until `stopping` is set; the work has stopped when it returns.
 
         Raises KafkaException for an error that the client cannot recover from, OffsetOutOfRange for
-        a position outside of reader.runs, and whatever ends the work. Each ends the process; a
-        standby or a new process continues from the topics.
+        a position outside of reader.runs, TopicReplaced when reader.runs is gone, and whatever ends
+        the work. Each ends the process; a standby or a new process continues from the topics.
         """
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "election") as thread:

@@ -27,8 +27,8 @@ class ExitCode(IntEnum):
     RECORDS_MISSING = 73
     """Records of contacts.events did not reach dedupe. Going on would commit past them."""
     OFFSET_OUT_OF_RANGE = 74
-    """The committed offset is outside of the log: records expired unread, or the topic was deleted
-    and created again.
+    """A position is outside of the log: records expired unread, or the log lost its end, or the
+    topic was deleted and created again.
     """
     STOP_OVERDUE = 75
     """An orderly stop took longer than its time limit."""
@@ -41,7 +41,9 @@ class ExitCode(IntEnum):
     UNREADABLE_STATE = 78
     """The changelog of dedupe's table has an entry that this version cannot read."""
     PARTITION_COUNT_MISMATCH = 79
-    """contacts.events and the changelog do not both have KAFKA_EVENTS_PARTITIONS partitions."""
+    """contacts.events or the changelog has not KAFKA_EVENTS_PARTITIONS partitions, or another topic
+    has more than one.
+    """
     KAFKA_REFUSED = 80
     """Kafka refused the login or a record, or its client reported a fatal error."""
     NO_COORDINATOR = 81
@@ -50,6 +52,8 @@ class ExitCode(IntEnum):
     """The installed Faust is not the version that this program requires."""
     BROKER_UNAVAILABLE = 83
     """No broker could be reached when the Kafka clients of dedupe started."""
+    TOPIC_REPLACED = 84
+    """A topic that the process reads was deleted, or was deleted and created again."""
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -12,11 +13,67 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from streams.settings import cannot_listen
 
 
+class WorkInFlight:
+    """Pieces of work that were begun, of which one has to end within `longest` seconds.
+
+    Each piece has a bound of its own where it is done, also while a broker or an org is away: it
+    then ends with an error. So work of which nothing ends for longer hangs, and a restart helps.
+    A context manager around one piece; also for pieces at the same time. `what` names the pieces
+    for an operator, in the plural.
+    """
+
+    def __init__(
+        self, what: str, longest: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.what = what
+        self._longest = longest
+        self._clock = clock
+        self._pieces = 0
+        self._since = clock()
+
+    def begin(self) -> None:
+        """A piece of work was begun."""
+        if self._pieces == 0:
+            self._since = self._clock()
+        self._pieces += 1
+
+    def step(self) -> None:
+        """A piece of work of several steps went on to its next; `longest` bounds each step."""
+        self._since = self._clock()
+
+    def end(self) -> None:
+        """A piece of work ended, with a result or with an error."""
+        self._pieces -= 1
+        self._since = self._clock()
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Seconds since a piece ended, or since the first was begun; 0 when none is in flight."""
+        return self._clock() - self._since if self._pieces else 0.0
+
+    @property
+    def overdue(self) -> bool:
+        """Whether work is in flight and no piece of it ended within `longest` seconds."""
+        return self.waiting_seconds > self._longest
+
+
 class Health:
     """Whether a process is ready and alive. Set by the stage, read by the threads of the probes.
 
-    Ready: the stage can work now. Alive: the stage makes progress, or has none to make. A failed
-    liveness probe restarts the process, so a broker or an org that is away never fails it.
+    Ready: the stage can work now. Alive: the stage makes progress, or has none to make, and none
+    of the work given to `watch` is overdue. A failed liveness probe restarts the process, so a
+    broker or an org that is away never fails it.
 
     `stalled_after` are the seconds without a `beat` after which the process is not alive.
     """
@@ -26,6 +83,11 @@ class Health:
         self._stalled_after = stalled_after
         self._beat = clock()
         self._waiting_for = "starting"
+        self._watched: list[WorkInFlight] = []
+
+    def watch(self, work: WorkInFlight) -> None:
+        """From now on the process is alive only while this work is not overdue."""
+        self._watched.append(work)
 
     def beat(self) -> None:
         """The stage made progress, or has nothing to do."""
@@ -47,8 +109,20 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the last beat is recent enough."""
-        return self._clock() - self._beat < self._stalled_after
+        """Whether the last beat is recent enough, and no watched work is overdue."""
+        return not self.stalled_by
+
+    @property
+    def stalled_by(self) -> str:
+        """Why the process is not alive, for an operator; empty when it is."""
+        if self._clock() - self._beat >= self._stalled_after:
+            return "the stage makes no progress"
+        overdue = [
+            f"nothing of this ended for {work.waiting_seconds:.0f} s: {work.what}"
+            for work in self._watched
+            if work.overdue
+        ]
+        return "; ".join(overdue)
 
 
 class OpsServer:
@@ -85,8 +159,8 @@ class OpsServer:
                 if path == "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 elif path == "/livez":
-                    alive = health.alive
-                    self._verdict(alive, "alive" if alive else "the stage makes no progress")
+                    stalled_by = health.stalled_by
+                    self._verdict(not stalled_by, stalled_by or "alive")
                 elif path == "/readyz":
                     self._verdict(not health.waiting_for, health.waiting_for or "ready")
                 else:

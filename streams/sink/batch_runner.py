@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from connectors.salesforce.api.classification import possible_row_fault
+from connectors.salesforce.api.client import CALL_SECONDS
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from connectors.salesforce.sync import Sync
@@ -20,7 +21,7 @@ from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
-from streams.runtime.ops import Health
+from streams.runtime.ops import Health, WorkInFlight
 from streams.sink.assignment import Assignment
 from streams.sink.batching import PendingChange
 from streams.sink.circuit_breaker import (
@@ -48,6 +49,8 @@ log = structlog.get_logger()
 
 # Between attempts to publish outcomes that the broker did not acknowledge.
 PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS = 0.1, 5.0
+# From one request of a batch to the next, or to the batch's end: a call, and a login before it.
+REQUEST_STEP_SECONDS = 2 * CALL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class BatchRunner:
         self._breaker = breaker
         self._stop = stop
         self._clock = clock
+        self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
+        health.watch(self._syncs)
         self._batches_written = 0  # batches of which the org wrote anything
         self._dead_letters = DeadLetterWindow()
 
@@ -112,8 +117,14 @@ class BatchRunner:
         outdated = {row.key for row in batch.rows if deletions.is_outdated(row.change)}
         outcomes = [Outcome(key, OutcomeStatus.STALE, reason="deleted_since") for key in outdated]
         current = [contact_version(row.change) for row in batch.rows if row.key not in outdated]
+
+        def fence() -> None:
+            batch.fence()
+            self._syncs.step()  # a request is about to be sent
+
         if current:
-            outcomes += await self._org.sync(current, batch.fence)
+            with self._syncs:
+                outcomes += await self._org.sync(current, fence)
         return outcomes
 
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:
@@ -190,8 +201,8 @@ class BatchRunner:
     async def _acknowledged(self, records: Sequence[KafkaRecord], assignment: Assignment) -> bool:
         """True once the broker has all records.
 
-        False when the partition is gone, whose offsets are the new owner's then, or when the broker
-        refuses a record, which stops the sink.
+        False when the partition is gone, whose offsets are the new owner's then. False also when
+        the broker refuses a record, or the producer cannot publish any more; both stop the sink.
         """
         attempt = 0
         while assignment.active:
@@ -199,8 +210,8 @@ class BatchRunner:
                 await self._publisher.publish(records)
             except PublishFailed as error:
                 log.warning("outcomes not acknowledged", error=str(error))
-                if error.permanent:
-                    self._stop.request("the broker refuses an outcome", ExitCode.KAFKA_REFUSED)
+                if error.permanent or error.fatal:
+                    self._stop.request(f"Kafka refuses an outcome: {error}", ExitCode.KAFKA_REFUSED)
                     return False
                 attempt += 1
                 await asyncio.sleep(

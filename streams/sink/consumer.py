@@ -7,10 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.clients import ErrorLog
+from streams.kafka.polling import (
+    ConsumerErrors,
+    EndOfPartition,
+    OffsetOutOfRange,
+    TopicReplaced,
+    poll,
+)
 from streams.kafka.records import KafkaRecord
+from streams.kafka.topic_watch import commit_metadata
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.assignment import Assignment
@@ -58,14 +66,19 @@ class SinkConsumer:
         fence: WriteFence,
         stop: StopRequest,
         metrics: SinkMetrics,
+        topic_id: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`topic_id` is noted with each commit; empty where the broker has no topic IDs."""
         self.fence = fence
+        self.topic_id = topic_id
         self._consumer = consumer
         self._topic = topic
         self._stop = stop
         self._metrics = metrics
         self._clock = clock
+        count = metrics.kafka_errors
+        self._errors = ConsumerErrors(ErrorLog(lambda name: count.labels(name).inc()), clock)
         self._thread = ThreadPoolExecutor(1, "kafka")
 
     def subscribe(self, listener: Rebalances) -> None:
@@ -122,7 +135,8 @@ class SinkConsumer:
 
     def _committed(self, assignment: Assignment, offset: int, calls: str) -> bool:
         partition = assignment.partition
-        where = TopicPartition(partition.topic, partition.partition, offset, calls)
+        note = " ".join(filter(None, (commit_metadata(self.topic_id), calls)))
+        where = TopicPartition(partition.topic, partition.partition, offset, note)
         try:
             self._consumer.commit(offsets=[where], asynchronous=False)
         except KafkaException as error:
@@ -146,7 +160,7 @@ class SinkConsumer:
 
     def _consume(self, limit: int) -> list[KafkaRecord | EndOfPartition]:
         try:
-            return list(poll(self._consumer, limit, POLL_SECONDS, _log_error))
+            return list(poll(self._consumer, limit, POLL_SECONDS, self._errors))
         except StartOutOfRange:
             raise
         except OffsetOutOfRange as error:
@@ -155,6 +169,9 @@ class SinkConsumer:
                 "topic was deleted and created again. Run `contactstream reconcile --all`; the "
                 "next start says to which offset to reset the group"
             ) from error
+        except TopicReplaced as error:
+            self._stop.request(str(error), ExitCode.TOPIC_REPLACED)
+            return []
         except KafkaException as error:
             self._stop.request(f"kafka: {error.args[0].name()}", ExitCode.KAFKA_REFUSED)
             return []
@@ -179,7 +196,3 @@ class SinkConsumer:
         if end >= 0:
             progress.takes_nothing = idle and end > progress.read_up_to
             self._metrics.lag.set(max(0, end - assignment.committed_offset))
-
-
-def _log_error(error: KafkaError) -> None:
-    log.warning("kafka client error", error=error.name())

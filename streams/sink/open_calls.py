@@ -14,4 +14,5 @@ CALLS_ENDED = "calls-ended"
 
 def predecessor_may_have_calls(committed: TopicPartition) -> bool:
     """Whether the writer of this commit may still have calls; not if there never was a commit."""
-    return committed.offset >= 0 and committed.metadata != CALLS_ENDED
+    notes = (committed.metadata or "").split()
+    return committed.offset >= 0 and CALLS_ENDED not in notes

@@ -14,6 +14,7 @@ from connectors.salesforce.policy import Policy
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.publisher import Publisher
+from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.metrics import SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -88,12 +89,18 @@ async def _serve(
     )
     if not found:
         return 0
+    watch = topic_watch(kafka, {names.changes.name: names.changes.partitions})
+    problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
+    if problem is not None:
+        log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
+        return problem.code
     async with AsyncExitStack() as stack:
         publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
         org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, accounts))
         stack.callback(ops.stop)
         publisher.open()
+        health.watch(publisher.in_flight)
         stack.push_async_callback(publisher.close, CLOSE_SECONDS)
         config = consumer_config(
             kafka, group(kafka, "sink"), session_timeout=settings.session_timeout
@@ -117,8 +124,18 @@ async def _serve(
             fence,
             deleted_before,
             keeper=keeper,
+            topic_id=watch.topic_ids.get(names.changes.name, ""),
         )
-        ending = asyncio.create_task(_stop_on(stopping, sink))
+
+        def end(code: ExitCode, reason: str) -> None:
+            sink.stop(reason, code)
+            _end_if_overdue()
+
+        watch.start(end)
+        endings = [
+            asyncio.create_task(_stop_on(stopping, sink)),
+            asyncio.create_task(_stop_on_failure(publisher, sink)),
+        ]
         following = asyncio.create_task(
             follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
         )
@@ -128,14 +145,33 @@ async def _serve(
         except OffsetOutOfRange as error:
             log.critical("offset out of range", error=str(error))
             return ExitCode.OFFSET_OUT_OF_RANGE
-        ending.cancel()
-        log.info("stopped", reason=stop.reason)
+        for ending in endings:
+            ending.cancel()
+        if stop.status:
+            log.critical(
+                "the process ends itself",
+                exit=ExitCode(stop.status).name.lower(),
+                reason=stop.reason,
+            )
+        else:
+            log.info("stopped", reason=stop.reason)
         return stop.status
 
 
 async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
     await stopping.wait()
     sink.stop("signal")
+    _end_if_overdue()
+
+
+async def _stop_on_failure(publisher: Publisher, sink: Sink) -> None:
+    """Ends the sink when its producer failed for good, also while it has nothing to publish."""
+    await publisher.failed.wait()
+    sink.stop(f"the Kafka producer failed for good: {publisher.failure}", ExitCode.KAFKA_REFUSED)
+    _end_if_overdue()
+
+
+def _end_if_overdue() -> None:
     overdue = threading.Timer(
         OVERDUE_SECONDS,
         die,

@@ -65,7 +65,10 @@ class RebalanceListener:
         self._unanswered = unanswered
 
     def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Starts at the group's commit. Raises StartOutOfRange if that is outside of the log."""
+        """Starts at the group's commit. Raises StartOutOfRange if that is outside of the log.
+
+        Raises TopicReplaced if it belongs to an older topic of the same name.
+        """
         if partitions and (found := self._where_to_start(consumer, partitions)):
             starting, end, may_have_calls = found
             consumer.incremental_assign(starting)
@@ -112,12 +115,13 @@ class RebalanceListener:
         """Each partition at its offset, the end of the log, and whether calls may be open.
 
         None when Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises
-        StartOutOfRange.
+        StartOutOfRange and TopicReplaced.
         """
         deadline = time.monotonic() + START_OFFSET_SECONDS
         while True:
             try:
-                starting = starting_offsets(consumer, partitions)
+                topic_ids = {one.topic: self._consumer.topic_id for one in partitions}
+                starting = starting_offsets(consumer, partitions, topic_ids)
                 (committed,) = consumer.committed(partitions[:1], timeout=METADATA_SECONDS)
                 _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
             except OffsetOutOfRange as error:

@@ -19,8 +19,9 @@ partition is an `Assignment`, which ends when the partition goes.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 from confluent_kafka import Consumer
@@ -69,10 +70,12 @@ class Sink:
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
+        topic_id: str = "",
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        `topic_id` is that of contacts.changes, where the broker has IDs.
         """
         self._settings = settings
         self._metrics = metrics
@@ -86,7 +89,7 @@ class Sink:
         self._keeper = keeper
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
-            consumer, names.changes.name, fence, self._stop, metrics, clock
+            consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
         )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(
@@ -185,7 +188,7 @@ class Sink:
                 "released nor taken over for now",
                 seconds=self._unanswered.remaining,
             )
-        await self._consumer.announce_calls(assignment)
+        await self._while_beating(self._consumer.announce_calls(assignment))
 
     def _start_batches(self) -> None:
         assignment = self._current.assignment
@@ -212,13 +215,19 @@ class Sink:
         offset = assignment.tracker.committable() if assignment is not None else None
         if assignment is None or offset is None or offset == assignment.committed:
             return
-        committing = asyncio.ensure_future(self._consumer.commit(assignment, offset))
-        while not (await asyncio.wait({committing}, timeout=COMMIT_BEAT_SECONDS))[0]:
-            # a broker that does not answer holds it for minutes, which no restart heals
-            self._health.beat()
-        committing.result()
+        await self._while_beating(self._consumer.commit(assignment, offset))
         if offset == assignment.committed:
             assignment.tracker.committed(offset)
+
+    async def _while_beating(self, commit: Coroutine[Any, Any, None]) -> None:
+        """Waits for a commit. A broker that does not answer holds it for minutes.
+
+        No restart heals that, so that the sink stays alive meanwhile.
+        """
+        committing = asyncio.ensure_future(commit)
+        while not (await asyncio.wait({committing}, timeout=COMMIT_BEAT_SECONDS))[0]:
+            self._health.beat()
+        committing.result()
 
     def _report(self) -> None:
         assignment = self._current.assignment

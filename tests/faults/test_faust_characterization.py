@@ -214,7 +214,9 @@ def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(
         end = 0
         for size in sizes:
             batch = [
-                SimpleNamespace(offset=end + each, timestamp=0, timestamp_type=0)
+                SimpleNamespace(
+                    offset=end + each, timestamp=0, timestamp_type=0, key=b"g/c", value=b"{}"
+                )
                 for each in range(size)
             ]
             in_flight[end] = consumer._message(EVENTS, await consumer._take(EVENTS, batch))
@@ -306,18 +308,39 @@ async def test_reading_starts_at_the_commit_or_at_the_start_of_the_log(
 
 
 @pytest.mark.parametrize("committed", [0, 4, 10])
-async def test_a_commit_outside_of_the_log_ends_the_process(ours: Any, committed: int) -> None:
+async def test_a_commit_outside_of_the_log_ends_the_process(
+    ours: Any, committed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.dedupe.faust_batches.LOSS_CONFIRM_SECONDS", 0.0)
     with_log(ours.consumer, committed, start=5, end=9)
     with pytest.raises(Died, match="eset the group") as died:
         await ours.consumer.perform_seek()
     assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
 
 
+async def test_an_end_that_lags_behind_after_an_election_does_not_end_the_process(
+    ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.dedupe.faust_batches.LOSS_CONFIRM_SECONDS", 0.0)
+    sought = with_log(ours.consumer, 9, start=5, end=8)
+    ends = iter((8, 9))
+
+    async def highwaters(*tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, next(ends))
+
+    ours.consumer.highwaters = highwaters
+    await ours.consumer.perform_seek()
+    assert sought == [{EVENTS: 9}]
+
+
 # What reaches the agent
 
 
-def records(*offsets: int) -> list[Any]:
-    return [SimpleNamespace(offset=offset) for offset in offsets]
+def records(*offsets: int, timestamp: int = 0) -> list[Any]:
+    return [
+        SimpleNamespace(offset=offset, timestamp=timestamp + offset, key=b"g/c", value=b"{}")
+        for offset in offsets
+    ]
 
 
 def reading_from(app: Any, due: int) -> BatchConsumer:
@@ -350,6 +373,28 @@ async def test_a_record_fetched_before_and_after_a_seek_reaches_the_agent_once(
     consumer = reading_from(ours, 10)
     assert await consumer._take(EVENTS, records(8, 9)) == []
     assert await consumer._take(EVENTS, records(9, 10, 11)) == records(10, 11)
+
+
+async def test_a_log_that_lost_its_end_and_has_new_records_there_ends_the_process(
+    ours: Any,
+) -> None:
+    consumer = reading_from(ours, 10)
+    assert await consumer._take(EVENTS, records(10, 11)) == records(10, 11)
+    # The log ended at 11 after a power cut, and aiokafka starts over; new events follow.
+    with pytest.raises(Died, match="the log lost its end") as died:
+        await consumer._take(EVENTS, [*records(9, 10), *records(11, 12, timestamp=1000)])
+    assert died.value.args[0] is ExitCode.OFFSET_OUT_OF_RANGE
+
+
+async def test_a_client_that_starts_over_is_sent_back_to_the_last_record_once(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    sought = with_log(consumer, 10, start=0, end=1000)
+    assert await consumer._take(EVENTS, records(10, 11)) == records(10, 11)
+    assert await consumer._take(EVENTS, records(0, 1, 2)) == []
+    assert sought == [{EVENTS: 11}]
+    assert await consumer._take(EVENTS, records(3, 4)) == []
+    assert sought == [{EVENTS: 11}], "the fetch in flight brings more of the old records"
+    assert await consumer._take(EVENTS, records(11, 12)) == records(12)
 
 
 async def test_nothing_reaches_the_agent_once_a_rebalance_has_begun(ours: Any) -> None:

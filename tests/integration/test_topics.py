@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams import cli
 from streams.commands import topics as topics_command
 from streams.kafka.admin import check, create
+from streams.runtime.exit_codes import ExitCode
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import REQUEST_SECONDS, Kafka
@@ -67,7 +68,7 @@ def test_the_commands_create_topics_and_exit_with_1_when_one_differs(kafka: Kafk
     # With one copy no record would ever be acknowledged.
     alter(kafka, "contacts.outcomes", "min.insync.replicas", "2")
     different = command(kafka, "check", KAFKA_EVENTS_PARTITIONS="8")
-    assert different.exit_code == 1
+    assert different.exit_code == ExitCode.PARTITION_COUNT_MISMATCH
     for problem in (
         f"{kafka.name('contacts.events')} has 4 partitions instead of 8",
         f"{kafka.name('contacts.changes')} cleanup.policy is delete instead of compact",

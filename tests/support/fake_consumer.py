@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 TIMESTAMP_MS = 1_700_000_000_000
 
@@ -54,6 +54,8 @@ class FakeConsumer:
     asked: list[tuple[int, float]] = field(default_factory=list)
     assigned: list[TopicPartition] = field(default_factory=list)
     closed: bool = False
+    away: bool = False
+    """Whether no broker answers a request."""
 
     def consume(self, limit: int, seconds: float) -> list[FakeMessage]:
         self.asked.append((limit, seconds))
@@ -63,6 +65,8 @@ class FakeConsumer:
         self.assigned = partitions
 
     def list_topics(self, topic: str, timeout: float) -> Any:
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         metadata = SimpleNamespace(error=None, partitions=dict.fromkeys(self.ends))
         return SimpleNamespace(topics={topic: metadata})
 

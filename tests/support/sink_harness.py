@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -19,6 +20,7 @@ from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.fence import WriteFence
+from streams.sink.open_calls import CALLS_ENDED
 from streams.sink.stage import Sink
 from streams.sink.stopping import Stop
 from streams.topics import topics
@@ -73,6 +75,9 @@ class FakeConsumer:
         self.log: list[KafkaRecord] = []
         self.position = 0
         self.commits: list[int] = []
+        """The offsets to which commits went on."""
+        self.commit_note = CALLS_ENDED
+        """The metadata of the last commit."""
         self.paused = False
         self.polls = 0
         self.refuse = 0
@@ -87,7 +92,8 @@ class FakeConsumer:
 
     @property
     def partition(self) -> TopicPartition:
-        return TopicPartition(NAMES.changes.name, 0, self.commits[-1] if self.commits else 0)
+        committed = self.commits[-1] if self.commits else 0
+        return TopicPartition(NAMES.changes.name, 0, committed, self.commit_note)
 
     def assign(self) -> None:
         self.position = self.partition.offset
@@ -117,6 +123,10 @@ class FakeConsumer:
             ),
         ]
 
+    def list_topics(self, _topic: str, timeout: float) -> Any:
+        """No topic: it was deleted."""
+        return SimpleNamespace(topics={})
+
     def get_watermark_offsets(
         self, _partition: TopicPartition, timeout: float, cached: bool = False
     ) -> tuple[int, int]:
@@ -138,7 +148,9 @@ class FakeConsumer:
         self.paused = False
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        self.commits.append(offsets[0].offset)
+        if offsets[0].offset != self.partition.offset:
+            self.commits.append(offsets[0].offset)
+        self.commit_note = offsets[0].metadata or ""
 
     def close(self) -> None:
         pass
@@ -233,12 +245,14 @@ async def running_sink(
     fence: WriteFence | None = None,
     skipped: list[float] | None = None,
     deleted_before: Callable[[], Iterable[tuple[str, int]]] = tuple,
+    topic_id: str = "id-1",
     **settings: Any,
 ) -> AsyncIterator[SinkHarness]:
     """A running Sink.
 
     `org` is a Sync, or a stand-in for one. `skipped` holds the seconds that the sink's clock is
-    ahead of the machine's. `deleted_before` returns what a predecessor deleted.
+    ahead of the machine's. `deleted_before` returns what a predecessor deleted. `topic_id` is that
+    of contacts.changes.
     """
     skipped = [0.0] if skipped is None else skipped
 
@@ -259,6 +273,7 @@ async def running_sink(
         fence or WriteFence(10.0),
         deleted_before,
         clock,
+        topic_id=topic_id,
     )
     one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())

@@ -111,6 +111,7 @@ class Scenario:
         self.kafka.create("grants.events")
         self.kafka.create("reader.runs")
         self.kafka.create("sink.accounts")
+        self.kafka.create("sink.deleted-records")
         if org:
             (port,) = free_ports(1)
             self.org = f"http://127.0.0.1:{port}"
@@ -137,6 +138,8 @@ class Scenario:
             "KAFKA_EVENTS_PARTITIONS": str(self.partitions),
             "DEDUPE_SESSION_TIMEOUT": str(session),
             "SINK_SESSION_TIMEOUT": str(session),
+            # longer than any call of the simulated org takes
+            "SALESFORCE_LONGEST_CALL": "10",
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",

@@ -149,10 +149,10 @@ def _hold_dedupe() -> None:
         hold("before_outputs")
         publish(self, outputs)
 
-    def held_flush(self: Any, handed_over: int) -> None:
+    def held_flush(self: Any, producer: Any) -> None:
         nonlocal flushed
         hold("unsent")
-        flush(self, handed_over)
+        flush(self, producer)
         flushed += 1
         hold("between" if flushed % 2 else "done")
 
@@ -399,9 +399,9 @@ def no_delivery_timeout() -> None:
     replace(process, "producer_config", patient)
     flush = AcknowledgedProducer._flush
 
-    def wait_longer(self: Any, handed_over: int) -> None:
+    def wait_longer(self: Any, producer: Any) -> None:
         self._seconds = 300.0
-        flush(self, handed_over)
+        flush(self, producer)
 
     replace(AcknowledgedProducer, "_flush", wait_longer)
 

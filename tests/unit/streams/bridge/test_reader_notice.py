@@ -36,18 +36,10 @@ async def test_a_heartbeat_that_is_not_acknowledged_shows_that_the_broker_is_los
     bridge.broker.behave = lambda _: PublishFailed("away")
     await bridge.publish_notices()
     assert bridge.status.lost.is_set()
-    assert not bridge.status.producer_failed.is_set()
+
     bridge.broker.behave = lambda _: None
     await bridge.publish_notices()
     assert [record.key for record in bridge.broker.records] == [HEARTBEAT_KEY]
-
-
-async def test_a_fatal_error_of_the_producer_at_a_heartbeat_ends_the_process(
-    bridge: RunningBridge,
-) -> None:
-    bridge.broker.behave = lambda _: PublishFailed("fenced", fatal=True)
-    await bridge.publish_notices()
-    assert bridge.status.producer_failed.is_set()
 
 
 def requested(bridge: RunningBridge) -> list[Run]:

@@ -74,7 +74,7 @@ async def test_a_broker_that_is_away_when_faust_connects_is_no_crash(
         monkeypatch.setattr("threading.excepthook", lambda _: None)
     (port,) = free_ports(1)
     kafka = load(KafkaSettings, {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
-    app = make_app(kafka, "group", 10.0, Health(60.0))
+    app = make_app(kafka, "group", 10.0, Health(60.0), {})
     app.die = die
 
     async def agent(batches: Any) -> None:

@@ -5,11 +5,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.runtime.exit_codes import ExitCode
 from tests.support.death import Died, die
+
+FATAL = KafkaError(KafkaError._FATAL, "sequence lost", fatal=True)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A message as a delivery report has it."""
+
+    of: str
+    body: bytes
+    name: bytes
+
+    def topic(self) -> str:
+        return self.of
+
+    def value(self) -> bytes:
+        return self.body
+
+    def key(self) -> bytes:
+        return self.name
 
 
 @dataclass
@@ -25,14 +45,34 @@ class FakeProducer:
     fail: bool = False
     room: int = 100
     acknowledged: int = 0
+    fatal_at: str = ""
+    limit: int | None = None
+    """The most values, in one batch, that the broker takes; a batch is all since the last flush."""
+    stored: list[Any] = field(default_factory=list)
 
     def produce(self, *record: Any, **_: Any) -> None:
+        if self.fatal_at == "produce":
+            raise KafkaException(FATAL)
         if len(self.produced) - self.acknowledged >= self.room:
             raise BufferError("Local: Queue full")
         self.produced.append(record)
 
     def flush(self, seconds: float) -> int:
+        if self.fatal_at == "flush":
+            raise KafkaException(FATAL)
+        if self.fatal_at == "report":
+            self.config["on_delivery"](FATAL, None)
+        batch = self.produced[self.acknowledged :]
         self.acknowledged = len(self.produced) - self.left
+        alone = "batch.size" in self.config
+        for part in [[record] for record in batch] if alone else [batch]:
+            size = sum(len(record[1]) for record in part)
+            if self.limit is None or size <= self.limit:
+                self.stored += part
+                continue
+            for topic, value, key, *_ in part:
+                error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+                self.config["on_delivery"](error, Refused(topic, value, key))
         if self.fail:
             self.config["on_delivery"](KafkaError(KafkaError._MSG_TIMED_OUT), None)
         return self.left
@@ -40,10 +80,14 @@ class FakeProducer:
 
 @dataclass
 class Wired:
-    """A producer of the stage around a fake one."""
+    """A producer of the stage around fake ones; the second makes small batches."""
 
     stage: AcknowledgedProducer
-    fake: FakeProducer
+    made: list[FakeProducer]
+
+    @property
+    def fake(self) -> FakeProducer:
+        return self.made[0]
 
 
 def wire(
@@ -53,10 +97,11 @@ def wire(
 
     def make(config: dict[str, Any]) -> FakeProducer:
         made.append(FakeProducer(config, **fake))
-        return made[0]
+        return made[-1]
 
     monkeypatch.setattr("streams.dedupe.producer.Producer", make)
-    return Wired(AcknowledgedProducer({}, 1.0, check, die), made[0])
+    monkeypatch.setattr("streams.kafka.sizes.Producer", make)
+    return Wired(AcknowledgedProducer({}, 1.0, check, die), made)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +123,17 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
         producer.publish_to("t", 0, {b"k": b"v"})
 
 
+@pytest.mark.parametrize("fatal_at", ["produce", "flush", "report"])
+def test_a_fatal_error_of_the_producer_ends_the_process_as_refused_by_kafka(
+    monkeypatch: pytest.MonkeyPatch, fatal_at: str
+) -> None:
+    producer = wire(monkeypatch, fatal_at=fatal_at).stage
+    with pytest.raises(Died) as died:
+        producer.publish([("t", b"v", b"k", [])])
+    assert died.value.args[0] is ExitCode.KAFKA_REFUSED
+    assert "sequence lost" in died.value.args[1]
+
+
 def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -87,6 +143,32 @@ def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(
     assert [value for _, value, _ in wired.fake.produced] == [value for _, value, _, _ in outputs]
     wired.stage.publish_to("t", 0, {b"k%d" % number: b"v" for number in range(5)})
     assert wired.fake.acknowledged == len(wired.fake.produced) == 10
+
+
+def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 10)
+    wired = wire(monkeypatch, limit=10, room=2)
+    # Two batches of two: the second is small enough, and it has the newer value of a key.
+    values = [b"a" * 6, b"b" * 6, b"c", b"d"]
+    keys = [b"k1", b"k2", b"k1", b"k3"]
+    wired.stage.publish([("t", value, key, []) for value, key in zip(values, keys, strict=True)])
+    first, alone = wired.made
+    stored = [(record[2], record[1]) for record in (*first.stored, *alone.stored)]
+    assert dict(stored) == {b"k1": b"c", b"k2": b"b" * 6, b"k3": b"d"}
+    wired.stage.publish_to("t", 0, {b"k4": b"e" * 9, b"k5": b"f" * 9})
+    assert [record[2] for record in alone.stored[-2:]] == [b"k4", b"k5"]
+
+
+def test_a_record_that_is_too_large_by_itself_ends_the_process_with_its_topic_and_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 10)
+    wired = wire(monkeypatch, limit=10)
+    with pytest.raises(Died, match=r"t refuses a record of 12 bytes.*max.message.bytes is 10") as e:
+        wired.stage.publish([("t", b"v" * 11, b"k", [])])
+    assert e.value.args[0] is ExitCode.KAFKA_REFUSED
 
 
 def test_a_part_of_a_batch_without_an_acknowledgement_ends_the_process(

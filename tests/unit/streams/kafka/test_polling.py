@@ -6,9 +6,17 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.kafka.assigned import AssignedPartition
-from streams.kafka.polling import EndOfPartition, OffsetOutOfRange, poll
+from streams.kafka.polling import (
+    TOPIC_GONE_SECONDS,
+    ConsumerErrors,
+    EndOfPartition,
+    OffsetOutOfRange,
+    TopicReplaced,
+    poll,
+)
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings, load
+from tests.support.death import Clock
 from tests.support.fake_consumer import TIMESTAMP_MS, FakeConsumer, FakeMessage
 
 
@@ -20,13 +28,16 @@ def fatal() -> KafkaError:
     return KafkaError(KafkaError._FENCED, "fenced", fatal=True)
 
 
-def nothing(_error: KafkaError) -> None:
-    raise AssertionError("an error that is raised or yielded is not passed on as well")
+def nothing() -> ConsumerErrors:
+    def fails(_error: KafkaError) -> None:
+        raise AssertionError("an error that is raised or yielded is not passed on as well")
+
+    return ConsumerErrors(fails)
 
 
 def test_a_message_becomes_a_record_in_the_order_of_the_client() -> None:
     fake = consumer([FakeMessage(7), FakeMessage(9)])
-    found = list(poll(fake, 500, 0.3, nothing))
+    found = list(poll(fake, 500, 0.3, nothing()))
     assert found == [
         KafkaRecord("t", b"k", b"v%d" % at, [("name", b"value")], 3, at, TIMESTAMP_MS)
         for at in (7, 9)
@@ -36,7 +47,7 @@ def test_a_message_becomes_a_record_in_the_order_of_the_client() -> None:
 
 def test_the_end_of_a_partition_is_yielded_with_its_place() -> None:
     end = FakeMessage(12, KafkaError(KafkaError._PARTITION_EOF))
-    assert list(poll(consumer([end]), 1, 0.0, nothing)) == [EndOfPartition("t", 3, 12)]
+    assert list(poll(consumer([end]), 1, 0.0, nothing())) == [EndOfPartition("t", 3, 12)]
 
 
 @pytest.mark.parametrize(
@@ -44,15 +55,18 @@ def test_the_end_of_a_partition_is_yielded_with_its_place() -> None:
     [
         (KafkaError(KafkaError._AUTO_OFFSET_RESET), OffsetOutOfRange),
         (KafkaError(KafkaError.OFFSET_OUT_OF_RANGE), OffsetOutOfRange),
+        (KafkaError(KafkaError._LOG_TRUNCATION), OffsetOutOfRange),
         (KafkaError(KafkaError._AUTHENTICATION), KafkaException),
+        (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), KafkaException),
+        (KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), KafkaException),
         (fatal(), KafkaException),
     ],
-    ids=["auto_offset_reset", "offset_out_of_range", "authentication", "fatal"],
+    ids=lambda value: value.name() if isinstance(value, KafkaError) else None,
 )
 def test_records_before_an_error_are_yielded_before_it_is_raised(
     error: KafkaError, raised: type[Exception]
 ) -> None:
-    events = poll(consumer([FakeMessage(7), FakeMessage(8, error)]), 500, 0.3, nothing)
+    events = poll(consumer([FakeMessage(7), FakeMessage(8, error)]), 500, 0.3, nothing())
     first = next(events)
     assert isinstance(first, KafkaRecord)
     assert first.offset == 7
@@ -63,7 +77,7 @@ def test_records_before_an_error_are_yielded_before_it_is_raised(
 def test_an_offset_out_of_range_names_the_partition() -> None:
     error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "no such offset")
     with pytest.raises(OffsetOutOfRange, match=r"t\[3\]: no such offset"):
-        list(poll(consumer([FakeMessage(0, error)]), 500, 0.3, nothing))
+        list(poll(consumer([FakeMessage(0, error)]), 500, 0.3, nothing()))
 
 
 @pytest.mark.parametrize(
@@ -73,9 +87,58 @@ def test_an_offset_out_of_range_names_the_partition() -> None:
 def test_an_error_that_the_client_recovers_from_is_passed_on_and_reading_goes_on(code: int) -> None:
     passed: list[int] = []
     messages = [FakeMessage(7), FakeMessage(0, KafkaError(code)), FakeMessage(8)]
-    found = list(poll(consumer(messages), 500, 0.3, lambda error: passed.append(error.code())))
+    errors = ConsumerErrors(lambda error: passed.append(error.code()))
+    found = list(poll(consumer(messages), 500, 0.3, errors))
     assert [event.offset for event in found] == [7, 8]
     assert passed == [code]
+
+
+UNKNOWN = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def unknown_topic(
+    clock: Clock, ends: dict[int, int], *more: list[FakeMessage]
+) -> tuple[Any, ConsumerErrors, list[int]]:
+    """A consumer that was told once that its topic is unknown; `ends` are its partitions now."""
+    passed: list[int] = []
+    errors = ConsumerErrors(lambda error: passed.append(error.code()), clock)
+    fake: Any = FakeConsumer([[FakeMessage(0, UNKNOWN)], *more], ends)
+    assert list(poll(fake, 500, 0.3, errors)) == []
+    return fake, errors, passed
+
+
+def test_a_topic_that_stays_unknown_ends_reading() -> None:
+    clock = Clock()
+    fake, errors, passed = unknown_topic(clock, {})
+    assert passed == [KafkaError.UNKNOWN_TOPIC_OR_PART], "it is counted"
+    clock.now += TOPIC_GONE_SECONDS - 1
+    assert list(poll(fake, 500, 0.3, errors)) == []
+    clock.now += 1
+    with pytest.raises(TopicReplaced, match=r"the topic t was deleted.*topics create"):
+        list(poll(fake, 500, 0.3, errors))
+
+
+def test_a_topic_that_a_starting_broker_did_not_know_yet_ends_nothing() -> None:
+    clock = Clock()
+    fake, errors, _ = unknown_topic(clock, {0: 7}, [FakeMessage(7)])
+    clock.now += TOPIC_GONE_SECONDS
+    assert [event.offset for event in poll(fake, 500, 0.3, errors)] == [7]
+    fake.ends.clear()
+    clock.now += TOPIC_GONE_SECONDS
+    assert list(poll(fake, 500, 0.3, errors)) == [], "only an error asks the broker again"
+
+
+def test_a_broker_that_is_away_does_not_confirm_that_a_topic_is_gone() -> None:
+    clock = Clock()
+    fake, errors, _ = unknown_topic(clock, {})
+    fake.away = True
+    clock.now += TOPIC_GONE_SECONDS
+    assert list(poll(fake, 500, 0.3, errors)) == []
+    fake.away = False
+    assert list(poll(fake, 500, 0.3, errors)) == []
+    clock.now += TOPIC_GONE_SECONDS
+    with pytest.raises(TopicReplaced):
+        list(poll(fake, 500, 0.3, errors))
 
 
 def assigned(monkeypatch: pytest.MonkeyPatch, *answers: list[FakeMessage]) -> AssignedPartition:

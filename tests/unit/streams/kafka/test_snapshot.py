@@ -114,13 +114,20 @@ def test_every_partition_is_read_from_a_moment_to_the_end_that_it_had_then(
 def test_a_passing_error_fails_the_command_that_reads_from_a_moment_and_no_other_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refused = FakeMessage(0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), 0)
-    fake = FakeConsumer([[record(0, 0), refused]], ends={0: 5})
+    away = FakeMessage(0, KafkaError(KafkaError._TRANSPORT), 0)
+    fake = FakeConsumer([[record(0, 0), away]], ends={0: 5})
     with pytest.raises(KafkaException):
         list(read_to_end(use(monkeypatch, fake), "t", since=1.0))
     assert fake.closed
-    fake = FakeConsumer([[refused, record(0, 0), end(0, 1)]])
+    fake = FakeConsumer([[away, record(0, 0), end(0, 1)]])
     assert [each.offset for each in read_to_end(use(monkeypatch, fake), "t")] == [0]
+
+
+def test_a_topic_that_may_not_be_read_fails_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = FakeMessage(0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), 0)
+    fake = FakeConsumer([[refused, record(0, 0), end(0, 1)]])
+    with pytest.raises(KafkaException):
+        list(read_to_end(use(monkeypatch, fake), "t"))
 
 
 def test_a_topic_whose_end_is_not_reached_in_time_is_reported(

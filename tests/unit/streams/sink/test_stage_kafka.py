@@ -10,9 +10,13 @@ from structlog.testing import capture_logs
 
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
-from streams.kafka.polling import OffsetOutOfRange
+from connectors.salesforce.unanswered_calls import UnansweredCalls
+from streams.kafka.polling import TOPIC_GONE_SECONDS, OffsetOutOfRange
+from streams.kafka.publisher import PublishFailed
+from streams.kafka.topic_watch import commit_metadata
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.consumer import LAG_SECONDS
+from streams.sink.open_calls import CALLS_ENDED, CALLS_MAY_BE_OPEN
 from tests.support.sink_harness import DEADLINE, FakeConsumer, SinkHarness, running_sink
 
 
@@ -27,6 +31,7 @@ class Org:
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
+        self.unanswered = UnansweredCalls()
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
@@ -101,7 +106,10 @@ async def test_an_unexpected_error_has_its_exit_code(
     assert stop.status is ExitCode.UNEXPECTED_ERROR
 
 
-@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError._AUTHENTICATION])
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._FATAL, KafkaError._AUTHENTICATION, KafkaError.TOPIC_AUTHORIZATION_FAILED],
+)
 async def test_an_error_that_the_kafka_client_cannot_recover_from_ends_the_sink(code: int) -> None:
     async with running_sink(Org()) as sink:
         assert sink.running is not None
@@ -203,3 +211,112 @@ async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look
         await sink.until(lambda: len(reported) > 2, "it reports that it is alive")
         answered.set()
         await sink.until_committed()
+
+
+async def test_a_producer_that_failed_for_good_ends_the_sink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def failed(_records: object) -> None:
+        raise PublishFailed("sequence lost", fatal=True)
+
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        assert sink.running is not None
+        monkeypatch.setattr(sink.publisher, "publish", failed)
+        sink.offer("g/ada", 1, {})
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.KAFKA_REFUSED
+    assert "sequence lost" in stop.reason
+    assert sink.committed == 0
+
+
+async def test_a_batch_that_hangs_makes_liveness_fail_although_the_loop_goes_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.sink.batch_runner.REQUEST_STEP_SECONDS", 0.0)
+    org = Org()
+    async with running_sink(org) as sink:
+        assert sink.health.alive
+        sink.offer("g/ada", 1, {})
+        await sink.until(lambda: not sink.health.alive, "it hangs")
+        assert "batches on their way to Salesforce" in sink.health.stalled_by
+        org.open.set()
+        await sink.until_committed()
+        assert sink.health.alive
+
+
+async def test_a_sink_does_not_continue_in_a_topic_that_was_made_anew() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        await sink.until(lambda: bool(sink.consumer.commit_note), "the commit names the topic")
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        sink.offer("g/bob", 1, {})
+        await sink.until_committed()
+        assert sink.running is not None
+        sink.consumer.commit_note = commit_metadata("id-0")
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.TOPIC_REPLACED
+    assert "contacts.changes was deleted and created again" in stop.reason
+
+
+async def test_a_topic_that_is_gone_ends_the_sink() -> None:
+    async with running_sink(Org()) as sink:
+        assert sink.running is not None
+        sink.consumer.error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        await sink.until(lambda: sink.consumer.error is None, "the error was polled")
+        sink.skip(TOPIC_GONE_SECONDS)
+        stop = await asyncio.wait_for(sink.running, 15)
+    assert stop.status is ExitCode.TOPIC_REPLACED
+    assert "topics create" in stop.reason
+
+
+async def test_a_writer_says_in_its_commit_whether_its_calls_have_ended() -> None:
+    async with running_sink(Org()) as sink:
+        notes: list[str] = []
+        await sink.until(lambda: notes_of(sink) == CALLS_MAY_BE_OPEN, "its calls are announced")
+        sink.consumer.between_polls += [
+            sink.consumer.revoke,
+            lambda: notes.append(notes_of(sink)),
+        ]
+        await sink.until(lambda: bool(notes), "the partition is revoked")
+        assert notes == [CALLS_ENDED]
+
+
+async def test_a_writer_whose_call_had_no_answer_does_not_say_that_its_calls_have_ended() -> None:
+    org = Org()
+    async with running_sink(org) as sink:
+        await sink.until(lambda: notes_of(sink) == CALLS_MAY_BE_OPEN, "its calls are announced")
+        org.unanswered.note()
+        sink.consumer.between_polls.append(sink.consumer.revoke)
+        await sink.until(lambda: not sink.sink.is_writer, "the partition is revoked")
+        assert notes_of(sink) == CALLS_MAY_BE_OPEN
+
+
+@pytest.mark.parametrize(
+    ("note", "waits"), [(CALLS_ENDED, False), (CALLS_MAY_BE_OPEN, True), ("", True)]
+)
+async def test_the_successor_of_a_writer_that_was_killed_waits_for_its_calls(
+    note: str, waits: bool
+) -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.consumer.between_polls += [
+            sink.consumer.lose,
+            lambda: setattr(sink.consumer, "commit_note", note),
+            sink.consumer.assign,
+        ]
+        await sink.until(lambda: not sink.consumer.between_polls, "another writer was killed")
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        assert (org.unanswered.remaining > 0) is waits
+
+
+def notes_of(sink: SinkHarness) -> str:
+    """What the last commit says of the calls."""
+    return sink.consumer.commit_note.split()[-1]

@@ -1,0 +1,81 @@
+"""How large the batches are that the producers send, and what follows when a topic refuses one.
+
+A topic's limit (`max.message.bytes`, by default the broker's `message.max.bytes`) holds for a
+batch of records. A batch of small records is refused as a whole, and librdkafka does not split it:
+https://github.com/confluentinc/librdkafka/issues/1716.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from streams.kafka.admin import LIMIT, topic_setting
+
+# Of a batch, besides its records: the header has 61 bytes, and librdkafka counts it in part.
+BATCH_HEADER_BYTES = 100
+
+
+def topic_limit(config: Mapping[str, Any], topic: str) -> int | None:
+    """The largest batch that a topic takes, in bytes; None when no broker says it. Blocks."""
+    try:
+        return int(topic_setting(AdminClient(dict(config)), topic, LIMIT))
+    except (KafkaException, KeyError):
+        return None
+
+
+class TopicRefusesRecord(RuntimeError):
+    """A topic refuses a record although it came in a batch of its own; for an operator."""
+
+
+class SplitProducers:
+    """Producers for topics that refused a batch, whose batches stay below the topic's limit.
+
+    `config` is that of the usual producer. Each is made when a batch is refused: nobody needs them
+    where `contactstream topics check` finds nothing.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._limits: dict[str, int] = {}
+        self._by_limit: dict[int, Producer] = {}
+
+    @property
+    def all(self) -> list[Producer]:
+        """The producers so far, a few at most: one for each limit of a topic."""
+        return list(self._by_limit.values())
+
+    def learn(
+        self, used: Producer, topic: str, record_bytes: int, client_config: Mapping[str, Any]
+    ) -> None:
+        """A topic refused a batch of the producer `used`, of which one record has so many bytes.
+
+        Blocks for a request. Raises TopicRefusesRecord when that producer's batches were below the
+        limit already. What another one sent before the limit was known proves nothing.
+        """
+        limit = topic_limit(client_config, topic)
+        # Where no broker says the limit, each record is sent alone.
+        most = max(1, (limit or 0) - BATCH_HEADER_BYTES)
+        if any(one is used and below <= most for below, one in self._by_limit.items()):
+            raise TopicRefusesRecord(
+                f"{topic} refuses a record of {record_bytes} bytes, because its {LIMIT} is "
+                f"{limit or 'too low'}. Run `contactstream topics check`, which names the limit "
+                "that the topic has to have"
+            )
+        self._limits[topic] = most
+        if most not in self._by_limit:
+            # librdkafka applies it from the second record of a batch on: a larger one goes alone.
+            self._by_limit[most] = Producer({**self._config, "batch.size": most})
+
+    def suited(self, usual: Producer, topics: Iterable[str]) -> Producer:
+        """The producer for records of these topics: `usual`, where none of them refused a batch."""
+        if not self._limits:  # the usual case, which must cost nothing
+            return usual
+        limits = [self._limits[topic] for topic in set(topics) if topic in self._limits]
+        return self._by_limit[min(limits)] if limits else usual
+
+
+def record_bytes(message: Message) -> int:
+    """The size of a record in a delivery report, without its headers."""
+    return len(message.key() or b"") + len(message.value() or b"")
