@@ -27,6 +27,7 @@ from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 from connectors.salesforce.sync import Sync
+from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
@@ -141,10 +142,18 @@ def _pair(entry: str) -> tuple[str, str]:
     return domain.strip().lower(), target.strip()
 
 
-def open_client(settings: SalesforceSettings, metrics: SinkMetrics) -> SalesforceClient:
-    """The client of the org, for `async with`; its calls are counted. Raises SettingsError."""
+def open_client(
+    settings: SalesforceSettings, metrics: SinkMetrics, unanswered: UnansweredCalls | None = None
+) -> SalesforceClient:
+    """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
+
+    `unanswered` notes the calls that write and end without an answer.
+    """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
+        # a proxy that gives up answers for an org that may go on
+        if unanswered and kind == "composite_write" and (status is None or status >= 500):
+            unanswered.note()
         known = kind if kind in CALLS else "other"
         metrics.calls.labels(known).inc()
         metrics.call_seconds.labels(known).observe(seconds)
@@ -184,5 +193,7 @@ async def open_org(
     settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, accounts: AccountStore
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
-    async with open_client(settings, metrics) as client:
-        yield Sync(client, allowed, warning_counter(metrics), accounts=accounts)
+    unanswered = UnansweredCalls(settings.longest_call)
+    count = warning_counter(metrics)
+    async with open_client(settings, metrics, unanswered) as client:
+        yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

@@ -227,6 +227,12 @@ class SalesforceSettings(SettingsGroup):
         description="share of the org's daily API calls, 0 to 1, that is left to other "
         "integrations",
     )
+    longest_call: Positive = Field(
+        600.0,
+        description="seconds after which the org has ended every call; after a call without an "
+        "answer, records are neither released nor taken over for so long. Salesforce ends calls "
+        "after 600",
+    )
     allow_save: bool = Field(
         True,
         description="save despite duplicate rules that only alert; rules that block always block",

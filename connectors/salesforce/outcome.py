@@ -66,7 +66,12 @@ class Outcome:
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()
+    retry_after: float = 0.0
+    """Seconds before a RETRY can succeed, as far as that is known."""
 
+
+UNANSWERED_CALL = "unanswered_call"
+"""Reason of a RETRY that is no failed attempt: see `unanswered_calls`."""
 
 NEXT_BATCH = "next_batch"
 """Reason of a RETRY that is no failed attempt.

@@ -256,7 +256,8 @@ class WritePlanner:
         return [self._flag(change, record) for record in held]
 
     def _release(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
-        record.fields |= {KEY_FIELD: None, VERSION_FIELD: None}
+        # The version stays: by it the org's validation rule refuses what comes too late.
+        record.fields |= {KEY_FIELD: None, VERSION_FIELD: change.version}
         self._candidates.remove_key(record, record_key(change.key))
         return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
 

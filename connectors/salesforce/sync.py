@@ -61,6 +61,7 @@ from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
 __all__ = [
@@ -100,9 +101,11 @@ class Sync:
         clock: Callable[[], float] = time.time,
         planned: PlannedRecords | None = None,
         accounts: AccountStore | None = None,
+        unanswered: UnansweredCalls | None = None,
     ) -> None:
         """`accounts` keeps what is known of the Accounts; None if nothing does.
 
+        `unanswered` is told by the caller, who sees how calls end; None if none can be unanswered.
         With `planned`, `resolve` takes those records as written; `write` is not to be used.
         """
         self.policy = policy
@@ -111,6 +114,7 @@ class Sync:
         self._metadata = OrgMetadata(client, policy, count, clock, accounts or NoAccountStore())
         self.deleted_records = DeletedRecords()
         """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
+        self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
         self._counted_fills: dict[int, None] = {}
@@ -255,6 +259,8 @@ class Sync:
         Returns the outcomes of all contacts that are in no written row, and the written rows.
         """
         planned, outcomes = take_out_suppressed(planned, self.policy.suppression)
+        planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
+        outcomes += waiting
         to_write = rows(planned)
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:

@@ -74,7 +74,10 @@ def read_topic_id(kafka: KafkaSettings, topic: str) -> str:
 
 
 def commit_metadata(topic_id: str) -> str:
-    """What a commit says of the topic that its offset belongs to; empty without an ID."""
+    """What a commit says of the topic that its offset belongs to; empty without an ID.
+
+    It is the first word; a stage may add words of its own.
+    """
     return _METADATA_PREFIX + topic_id if topic_id else ""
 
 
@@ -84,9 +87,10 @@ def raise_if_replaced(topic: str, metadata: str | None, topic_id: str) -> None:
     `metadata` is that of the commit. A commit without a topic ID, or a broker without IDs, proves
     nothing.
     """
-    if not metadata or not metadata.startswith(_METADATA_PREFIX) or not topic_id:
+    noted = next(iter((metadata or "").split()), "")
+    if not noted.startswith(_METADATA_PREFIX) or not topic_id:
         return
-    if metadata != commit_metadata(topic_id):
+    if noted != commit_metadata(topic_id):
         raise TopicReplaced(
             f"the topic {topic} was deleted and created again: the committed offset belongs to the "
             "old one. Reset the offset of the group to the start of the topic, then run "

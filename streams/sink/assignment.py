@@ -67,8 +67,17 @@ class Assignment:
     """Whether the consumer was told not to fetch."""
     active: bool = True
     """False once the partition was revoked or lost."""
+    predecessor_may_have_calls: bool = False
+    """Whether the writer before this assignment may have calls of the org without an answer."""
+    calls_announced: bool = False
+    """Whether the group's commit says that calls of this assignment may be open."""
     recall: asyncio.Task[None] | None = None
     """Reads from Kafka what a predecessor knew: what was deleted, and the Accounts."""
+
+    @property
+    def committed_offset(self) -> int:
+        """The offset at which a successor would start now."""
+        return self.start_offset if self.committed is None else self.committed
 
     def took(self, offset: int) -> None:
         """A record was taken from the log."""
@@ -132,7 +141,9 @@ class CurrentAssignment:
         self._metrics = metrics
         self._clock = clock
 
-    async def begin(self, start: TopicPartition, end: int) -> None:
+    async def begin(
+        self, start: TopicPartition, end: int, *, predecessor_may_have_calls: bool = False
+    ) -> None:
         """The partition was assigned: reading starts at `start`, and its log ends at `end` now."""
         self._drop()
         log.info("assigned")
@@ -142,6 +153,7 @@ class CurrentAssignment:
             end if start.offset < end else 0,
             self._deletions,
             ReadProgress(start.offset),
+            predecessor_may_have_calls=predecessor_may_have_calls,
         )
         assignment.recall = asyncio.create_task(self._recall(assignment))
         assignment.recall.add_done_callback(self._stop.request_if_failed)

@@ -23,6 +23,7 @@ from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.assignment import Assignment
 from streams.sink.fence import WriteFence
+from streams.sink.open_calls import CALLS_MAY_BE_OPEN
 from streams.sink.stopping import StopRequest
 
 log = structlog.get_logger()
@@ -102,6 +103,10 @@ class SinkConsumer:
         """See `commit_now`."""
         await self._call(lambda: self.commit_now(assignment, offset))
 
+    async def announce_calls(self, assignment: Assignment) -> None:
+        """Says in the group's commit that calls may be open; notes it in the assignment."""
+        await self._call(lambda: self._announce_calls(assignment))
+
     async def close(self) -> None:
         """Leaves the group, which revokes the partition, and ends the thread."""
         await self._call(self._consumer.close)
@@ -112,12 +117,25 @@ class SinkConsumer:
 
     # In the Kafka thread.
 
-    def commit_now(self, assignment: Assignment, offset: int) -> None:
-        """Commits, and notes it in the assignment. Blocks; only for the Kafka thread."""
-        if not assignment.active or offset == assignment.committed:
-            return
+    def commit_now(
+        self, assignment: Assignment, offset: int, calls: str = CALLS_MAY_BE_OPEN
+    ) -> None:
+        """Commits, and notes it in the assignment. Blocks; only for the Kafka thread.
+
+        `calls` is what the commit says of the calls of the org.
+        """
+        repeated = offset == assignment.committed and calls == CALLS_MAY_BE_OPEN
+        if assignment.active and not repeated and self._committed(assignment, offset, calls):
+            assignment.committed = offset
+
+    def _announce_calls(self, assignment: Assignment) -> None:
+        offset = assignment.committed_offset
+        if assignment.active and self._committed(assignment, offset, CALLS_MAY_BE_OPEN):
+            assignment.calls_announced = True
+
+    def _committed(self, assignment: Assignment, offset: int, calls: str) -> bool:
         partition = assignment.partition
-        note = commit_metadata(self.topic_id)
+        note = " ".join(filter(None, (commit_metadata(self.topic_id), calls)))
         where = TopicPartition(partition.topic, partition.partition, offset, note)
         try:
             self._consumer.commit(offsets=[where], asynchronous=False)
@@ -125,8 +143,8 @@ class SinkConsumer:
             # The next round commits at least as far. If the partition is gone, its new owner
             # repeats what we did.
             log.warning("commit failed", error=error.args[0].name())
-            return
-        assignment.committed = offset
+            return False
+        return True
 
     def _poll(
         self, assignment: Assignment | None, room: int, paused: bool
@@ -177,6 +195,4 @@ class SinkConsumer:
             return  # the broker is away: others report it, and no restart heals it
         if end >= 0:
             progress.takes_nothing = idle and end > progress.read_up_to
-            committed = assignment.committed
-            done = assignment.start_offset if committed is None else committed
-            self._metrics.lag.set(max(0, end - done))
+            self._metrics.lag.set(max(0, end - assignment.committed_offset))

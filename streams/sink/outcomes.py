@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
 from streams.events import ContactChange, UnreadableRecord, dead_letter_headers, now_ms
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
@@ -72,8 +72,8 @@ def plan_outcomes(
         attempts, final = row.row_attempts, outcome
         if outcome.status is OutcomeStatus.RETRY:
             # The org took the batch: failures of earlier batches count no more.
-            if outcome.reason == NEXT_BATCH:
-                again = now + HELD_SECONDS
+            if outcome.reason in {NEXT_BATCH, UNANSWERED_CALL}:
+                again = now + max(HELD_SECONDS, outcome.retry_after)
                 plan.retries.append(
                     replace(row, not_before=again, batch_failures=NO_BATCH_FAILURES)
                 )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.offsets import starting_offsets
 from streams.kafka.polling import OffsetOutOfRange
@@ -21,6 +22,11 @@ from streams.runtime.ops import Health
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import SinkConsumer, StartOutOfRange
+from streams.sink.open_calls import (
+    CALLS_ENDED,
+    CALLS_MAY_BE_OPEN,
+    predecessor_may_have_calls,
+)
 from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import StopRequest
 
@@ -47,6 +53,7 @@ class RebalanceListener:
         breaker: CircuitBreaker,
         health: Health,
         stop: StopRequest,
+        unanswered: UnansweredCalls,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._consumer = consumer
@@ -55,6 +62,7 @@ class RebalanceListener:
         self._breaker = breaker
         self._health = health
         self._stop = stop
+        self._unanswered = unanswered
 
     def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Starts at the group's commit. Raises StartOutOfRange if that is outside of the log.
@@ -62,37 +70,49 @@ class RebalanceListener:
         Raises TopicReplaced if it belongs to an older topic of the same name.
         """
         if partitions and (found := self._where_to_start(consumer, partitions)):
-            starting, end = found
+            starting, end, may_have_calls = found
             consumer.incremental_assign(starting)
             consumer.resume(starting)  # librdkafka remembers the pause of a partition that was lost
-            self._in_loop(self._current.begin(starting[0], end))
+            self._in_loop(
+                self._current.begin(starting[0], end, predecessor_may_have_calls=may_have_calls)
+            )
 
     def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Waits for the batches in flight, and commits what is finished."""
         if not partitions:
             return
         assignment = self._current.assignment
-        offset = self._in_loop(self._finish_in_flight(assignment))
+        offset, calls = self._in_loop(self._finish_in_flight(assignment))
         if assignment is not None and offset is not None:
-            self._consumer.commit_now(assignment, offset)
+            self._consumer.commit_now(assignment, offset, calls)
         self._in_loop(self._current.end("revoked"))
 
     def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another process has the partition already: nothing may be committed any more."""
         self._in_loop(self._current.end("lost"))
 
-    async def _finish_in_flight(self, assignment: Assignment | None) -> int | None:
-        """Waits for the batches in flight. Returns the offset to commit, None if there is none."""
+    async def _finish_in_flight(self, assignment: Assignment | None) -> tuple[int | None, str]:
+        """Waits for the batches in flight.
+
+        Returns the offset to commit, None if there is none, and what is to be said of the calls.
+        """
         await self._in_flight.wait(REVOKE_SECONDS)
-        return None if assignment is None else assignment.tracker.committable()
+        ended = len(self._in_flight) == 0 and self._unanswered.remaining == 0
+        calls = CALLS_ENDED if ended else CALLS_MAY_BE_OPEN
+        if assignment is None:
+            return None, calls
+        offset = assignment.tracker.committable()
+        if offset is None and assignment.calls_announced:
+            offset = assignment.committed_offset
+        return offset, calls
 
     def _in_loop(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(REVOKE_SECONDS * 2)
 
     def _where_to_start(
         self, consumer: Consumer, partitions: list[TopicPartition]
-    ) -> tuple[list[TopicPartition], int] | None:
-        """Each partition at its offset, and the end of the log.
+    ) -> tuple[list[TopicPartition], int, bool] | None:
+        """Each partition at its offset, the end of the log, and whether calls may be open.
 
         None when Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises
         StartOutOfRange and TopicReplaced.
@@ -102,6 +122,7 @@ class RebalanceListener:
             try:
                 topic_ids = {one.topic: self._consumer.topic_id for one in partitions}
                 starting = starting_offsets(consumer, partitions, topic_ids)
+                (committed,) = consumer.committed(partitions[:1], timeout=METADATA_SECONDS)
                 _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
             except OffsetOutOfRange as error:
                 raise StartOutOfRange(str(error)) from error
@@ -117,4 +138,4 @@ class RebalanceListener:
             else:
                 if not self._breaker.is_open:
                     self._health.ready()
-                return starting, end
+                return starting, end, predecessor_may_have_calls(committed)

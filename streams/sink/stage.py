@@ -19,9 +19,11 @@ partition is an `Assignment`, which ends when the partition goes.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from typing import Any
 
+import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
@@ -43,6 +45,8 @@ from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import Stop, StopRequest
 from streams.topics import Topics
+
+log = structlog.get_logger()
 
 # For batches in flight at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace.
 STOP_SECONDS = 20.0
@@ -83,6 +87,7 @@ class Sink:
         recall = partial(_recall, org, keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
+        self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
         )
@@ -111,13 +116,20 @@ class Sink:
         Closes the consumer. Raises OffsetOutOfRange.
         """
         listener = RebalanceListener(
-            self._consumer, self._current, self._in_flight, self._breaker, self._health, self._stop
+            self._consumer,
+            self._current,
+            self._in_flight,
+            self._breaker,
+            self._health,
+            self._stop,
+            self._unanswered,
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
+            await self._announce_calls()
             self._start_batches()
             await self._commit()
             self._report()
@@ -160,10 +172,29 @@ class Sink:
                 if isinstance(event, EndOfPartition):
                     assignment.reached_end(event.offset)
 
+    async def _announce_calls(self) -> None:
+        """Before the first call of an assignment: the group's commit says that calls may be open.
+
+        The successor of a writer that was killed while it had calls waits from now on.
+        """
+        assignment = self._current.assignment
+        if assignment is None or assignment.calls_announced:
+            return
+        if assignment.predecessor_may_have_calls:
+            assignment.predecessor_may_have_calls = False
+            self._unanswered.note()
+            log.warning(
+                "the last writer did not say that its calls were answered: records are neither "
+                "released nor taken over for now",
+                seconds=self._unanswered.remaining,
+            )
+        await self._while_beating(self._consumer.announce_calls(assignment))
+
     def _start_batches(self) -> None:
         assignment = self._current.assignment
         if (
             assignment is None
+            or not assignment.calls_announced
             or self._consumer.fence.in_doubt
             or not assignment.caught_up(self._settings.max_uncommitted)
         ):
@@ -184,13 +215,19 @@ class Sink:
         offset = assignment.tracker.committable() if assignment is not None else None
         if assignment is None or offset is None or offset == assignment.committed:
             return
-        committing = asyncio.ensure_future(self._consumer.commit(assignment, offset))
-        while not (await asyncio.wait({committing}, timeout=COMMIT_BEAT_SECONDS))[0]:
-            # a broker that does not answer holds it for minutes, which no restart heals
-            self._health.beat()
-        committing.result()
+        await self._while_beating(self._consumer.commit(assignment, offset))
         if offset == assignment.committed:
             assignment.tracker.committed(offset)
+
+    async def _while_beating(self, commit: Coroutine[Any, Any, None]) -> None:
+        """Waits for a commit. A broker that does not answer holds it for minutes.
+
+        No restart heals that, so that the sink stays alive meanwhile.
+        """
+        committing = asyncio.ensure_future(commit)
+        while not (await asyncio.wait({committing}, timeout=COMMIT_BEAT_SECONDS))[0]:
+            self._health.beat()
+        committing.result()
 
     def _report(self) -> None:
         assignment = self._current.assignment

@@ -332,7 +332,8 @@ def rule(**metadata: Any) -> dict[str, Any]:
 
 OURS = (
     "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
-    "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "OR(Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "AND(ISBLANK(Nylas_Contact_Id__c), ISBLANK(PRIORVALUE(Nylas_Contact_Id__c)))), "
     "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
 )
 

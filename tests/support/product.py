@@ -152,6 +152,8 @@ def product(
             "NYLAS_API_KEY": API_KEY,
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": salesforce,
+            # longer than any call of the simulated org takes
+            "SALESFORCE_LONGEST_CALL": "10",
             "SALESFORCE_CLIENT_ID": "test",
             "SALESFORCE_CLIENT_SECRET": "test",
             "BRIDGE_LISTEN": f"127.0.0.1:{port}",

@@ -30,6 +30,7 @@ from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.simulator.server import app
 from connectors.salesforce.simulator.world import World
 from connectors.salesforce.sync import Sync
+from connectors.salesforce.unanswered_calls import UnansweredCalls
 
 Composite = Callable[[Sequence[Subrequest], str, Fence], Awaitable[list[SubAnswer]]]
 Intercept = Callable[[Composite, Sequence[Subrequest], str, Fence], Awaitable[list[SubAnswer]]]
@@ -95,7 +96,10 @@ class SimulatedOrg:
         def count(warning: SyncWarning, detail: str) -> None:
             self.counts[warning, detail] += 1
 
-        return Sync(client, policy, count, lambda: self.now, accounts=accounts)
+        unanswered = UnansweredCalls(clock=lambda: self.now)
+        return Sync(
+            client, policy, count, lambda: self.now, accounts=accounts, unanswered=unanswered
+        )
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
         return [

@@ -20,6 +20,7 @@ from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.fence import WriteFence
+from streams.sink.open_calls import CALLS_ENDED
 from streams.sink.stage import Sink
 from streams.sink.stopping import Stop
 from streams.topics import topics
@@ -74,7 +75,8 @@ class FakeConsumer:
         self.log: list[KafkaRecord] = []
         self.position = 0
         self.commits: list[int] = []
-        self.commit_note = ""
+        """The offsets to which commits went on."""
+        self.commit_note = CALLS_ENDED
         """The metadata of the last commit."""
         self.paused = False
         self.polls = 0
@@ -146,7 +148,8 @@ class FakeConsumer:
         self.paused = False
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        self.commits.append(offsets[0].offset)
+        if offsets[0].offset != self.partition.offset:
+            self.commits.append(offsets[0].offset)
         self.commit_note = offsets[0].metadata or ""
 
     def close(self) -> None:

@@ -702,14 +702,15 @@ def _not_writable(name: str) -> RowError:
 
 
 def _is_older(row: Row, prior: Row) -> bool:
-    """The validation rule of the product: same key, and a lower version than the record has."""
+    """The validation rule of the product: same key or none, and a lower version than before.
+
+    As the formula language has it: a comparison with a blank number is not true. A blank text field
+    does not equal another reliably, so that the rule asks ISBLANK of both.
+    """
     version, before = row.get("Nylas_Version__c"), prior.get("Nylas_Version__c")
-    return (
-        version is not None
-        and before is not None
-        and version < before
-        and row.get("Nylas_Contact_Id__c") == prior.get("Nylas_Contact_Id__c")
-    )
+    key, key_before = row.get("Nylas_Contact_Id__c"), prior.get("Nylas_Contact_Id__c")
+    same_key = (not key and not key_before) or key == key_before
+    return version is not None and before is not None and version < before and same_key
 
 
 def _same(left: Any, right: Any) -> bool:

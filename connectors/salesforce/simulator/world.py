@@ -43,7 +43,8 @@ _MERGED_FIELDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 _MOST_LOSERS: Final = 2  # "up to three records" in one merge, the master among them
 _VERSION_RULE: Final = (
     "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
-    "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "OR(Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+    "AND(ISBLANK(Nylas_Contact_Id__c), ISBLANK(PRIORVALUE(Nylas_Contact_Id__c)))), "
     "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
 )
 

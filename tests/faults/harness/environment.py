@@ -137,6 +137,8 @@ def _stage_environment(
         "SALESFORCE_CLIENT_SECRET": "storm",
         "DEDUPE_SESSION_TIMEOUT": session,
         "SINK_SESSION_TIMEOUT": session,
+        # longer than any call of the simulated org takes
+        "SALESFORCE_LONGEST_CALL": "10",
         "READER_SESSION_TIMEOUT": session,
         "SINK_LINGER": "0.3",
         "SINK_BULK_LINGER": "0.3",

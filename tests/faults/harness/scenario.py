@@ -138,6 +138,8 @@ class Scenario:
             "KAFKA_EVENTS_PARTITIONS": str(self.partitions),
             "DEDUPE_SESSION_TIMEOUT": str(session),
             "SINK_SESSION_TIMEOUT": str(session),
+            # longer than any call of the simulated org takes
+            "SALESFORCE_LONGEST_CALL": "10",
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",

@@ -188,7 +188,8 @@ def test_the_version_rule_is_the_one_of_the_code_and_names_the_version_field(sob
     )
     formula = (
         "AND(NOT(ISNEW()), NOT($Permission.Nylas_Restore_Older_Version), "
-        "Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+        "OR(Nylas_Contact_Id__c = PRIORVALUE(Nylas_Contact_Id__c), "
+        "AND(ISBLANK(Nylas_Contact_Id__c), ISBLANK(PRIORVALUE(Nylas_Contact_Id__c)))), "
         "Nylas_Version__c < PRIORVALUE(Nylas_Version__c))"
     )
     assert child_text(rule, "errorConditionFormula") == formula == VERSION_FORMULA

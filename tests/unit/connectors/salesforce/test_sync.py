@@ -773,7 +773,7 @@ async def test_a_deletion_releases_and_is_counted() -> None:
         assert (outcome.status, record.get(KEY), record.get(VERSION)) == (
             OutcomeStatus.RELEASED,
             None,
-            None,
+            200,
         )
         kept = replace(org.sync.policy, on_delete=OnDelete.KEEP)
         org.sync.policy = kept

@@ -46,7 +46,7 @@ async def test_an_older_change_does_not_take_a_released_record_back() -> None:
         calls = org.calls.copy()
         assert await offer(sink, 2, PERSON | {"job_title": "between"}) == "stale"
         assert org.calls == calls
-        assert released(org) == [(None, None)]
+        assert released(org) == [(None, 3.0)]
         assert await offer(sink, 4, PERSON | {"job_title": "new"}) == "updated"
         assert released(org) == [("g/ada", 4)]
 

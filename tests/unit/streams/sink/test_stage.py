@@ -26,6 +26,7 @@ from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.record_locks import ACCOUNT_WAIT_SECONDS
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.faults import parse_fault
+from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.sink.batching import PendingChange
 from streams.sink.circuit_breaker import RETRY_AFTER_LONGEST_SECONDS
 from streams.sink.retry_policy import DEAD_LETTER_MOST, LONE_FAILURES, RETRY_ATTEMPTS
@@ -110,6 +111,7 @@ class PlainOrg:
         self.stored: dict[str, int] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
         self.claims_fail = ""
+        self.unanswered = UnansweredCalls()
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         if change.key == self.claims_fail:

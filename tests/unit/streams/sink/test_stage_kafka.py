@@ -10,11 +10,13 @@ from structlog.testing import capture_logs
 
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.kafka.polling import TOPIC_GONE_SECONDS, OffsetOutOfRange
 from streams.kafka.publisher import PublishFailed
 from streams.kafka.topic_watch import commit_metadata
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.consumer import LAG_SECONDS
+from streams.sink.open_calls import CALLS_ENDED, CALLS_MAY_BE_OPEN
 from tests.support.sink_harness import DEADLINE, FakeConsumer, SinkHarness, running_sink
 
 
@@ -29,6 +31,7 @@ class Org:
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
+        self.unanswered = UnansweredCalls()
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
@@ -270,3 +273,50 @@ async def test_a_topic_that_is_gone_ends_the_sink() -> None:
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is ExitCode.TOPIC_REPLACED
     assert "topics create" in stop.reason
+
+
+async def test_a_writer_says_in_its_commit_whether_its_calls_have_ended() -> None:
+    async with running_sink(Org()) as sink:
+        notes: list[str] = []
+        await sink.until(lambda: notes_of(sink) == CALLS_MAY_BE_OPEN, "its calls are announced")
+        sink.consumer.between_polls += [
+            sink.consumer.revoke,
+            lambda: notes.append(notes_of(sink)),
+        ]
+        await sink.until(lambda: bool(notes), "the partition is revoked")
+        assert notes == [CALLS_ENDED]
+
+
+async def test_a_writer_whose_call_had_no_answer_does_not_say_that_its_calls_have_ended() -> None:
+    org = Org()
+    async with running_sink(org) as sink:
+        await sink.until(lambda: notes_of(sink) == CALLS_MAY_BE_OPEN, "its calls are announced")
+        org.unanswered.note()
+        sink.consumer.between_polls.append(sink.consumer.revoke)
+        await sink.until(lambda: not sink.sink.is_writer, "the partition is revoked")
+        assert notes_of(sink) == CALLS_MAY_BE_OPEN
+
+
+@pytest.mark.parametrize(
+    ("note", "waits"), [(CALLS_ENDED, False), (CALLS_MAY_BE_OPEN, True), ("", True)]
+)
+async def test_the_successor_of_a_writer_that_was_killed_waits_for_its_calls(
+    note: str, waits: bool
+) -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.consumer.between_polls += [
+            sink.consumer.lose,
+            lambda: setattr(sink.consumer, "commit_note", note),
+            sink.consumer.assign,
+        ]
+        await sink.until(lambda: not sink.consumer.between_polls, "another writer was killed")
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        assert (org.unanswered.remaining > 0) is waits
+
+
+def notes_of(sink: SinkHarness) -> str:
+    """What the last commit says of the calls."""
+    return sink.consumer.commit_note.split()[-1]
