@@ -208,6 +208,8 @@ class RunLog:
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cancelled: set[str] = field(default_factory=set)
     """IDs of the runs that somebody asked to cancel."""
+    _contacts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Grant ID to the ID of the last run that read it to the end, and how many contacts it had."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """Takes the next record of the topic in. Raises UnreadableRecord."""
@@ -222,11 +224,16 @@ class RunLog:
         elif value is None:
             if slash:
                 self.grants.get(run_id, {}).pop(grant, None)
+                if self._contacts.get(grant, ("", 0))[0] == run_id:
+                    del self._contacts[grant]
             else:
                 self.runs.pop(run_id, None)
                 self.grants.pop(run_id, None)
         elif slash:
-            self.grants.setdefault(run_id, {})[grant] = parse_progress(value)
+            progress = parse_progress(value)
+            self.grants.setdefault(run_id, {})[grant] = progress
+            if progress.state is RunState.DONE and run_id >= self._contacts.get(grant, ("", 0))[0]:
+                self._contacts[grant] = run_id, progress.contacts
         else:
             self.runs[run_id] = parse_run(value)
 
@@ -236,11 +243,8 @@ class RunLog:
 
     def expected(self, grant: str) -> int | None:
         """How many contacts the grant had when a run last read it to the end; None if unknown."""
-        for run_id in sorted(self.grants, reverse=True):
-            found = self.grants[run_id].get(grant)
-            if found and found.state is RunState.DONE:
-                return found.contacts
-        return None
+        _, contacts = self._contacts.get(grant, ("", None))
+        return contacts
 
     def finished_before(self, moment: float) -> list[str]:
         """IDs of the runs that finished before `moment` (epoch seconds).
