@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.events import PAGE_MARGIN_SECONDS, Kind, UnreadableRecord, parse_change
 from streams.kafka.records import KafkaRecord
-from streams.reader.outcome_records import parse_outcome
+from streams.reader.outcome_records import WITHOUT_OWN_RECORD, parse_outcome
 from streams.reader.records import contact_hash
 
 # So many deletions pass the guard whatever their share: in an address book of five contacts, one
@@ -62,17 +62,17 @@ class Comparison:
 
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     """By grant ID: living contacts that are older than the listing and were not listed."""
-    only_filled: dict[str, int] = field(default_factory=dict)
-    """Living contacts that were listed and whose last outcome was only `filled`."""
+    to_reoffer: dict[str, int] = field(default_factory=dict)
+    """Living contacts that were listed and whose last outcome gave them no record of their own."""
 
 
 def compare(
-    changes: Iterable[KafkaRecord], listings: Mapping[str, Listing], filled: Collection[str]
+    changes: Iterable[KafkaRecord], listings: Mapping[str, Listing], without_own: Collection[str]
 ) -> Comparison:
     """Compares contacts.changes with complete listings, by grant ID.
 
-    `changes` are in the order of their offsets; the last record of a key decides. `filled` are the
-    keys of contacts whose last outcome was `filled`. A contact is missing if the listing does not
+    `changes` are in the order of their offsets; the last record of a key decides. `without_own` are
+    the keys of contacts without a record of their own. A contact is missing if the listing does not
     hold it, its source was listed, and its version is older than the start of the listing less the
     page margin: a contact that was created or changed during the listing is not missing. Unreadable
     records count as no change.
@@ -85,11 +85,11 @@ def compare(
         if listing is None:
             continue
         listed = listing.holds(contact_id)
-        if listed and key not in filled:
+        if listed and key not in without_own:
             continue
         missing = found.missing.setdefault(grant, {})
         missing.pop(key, None)
-        found.only_filled.pop(key, None)
+        found.to_reoffer.pop(key, None)
         try:
             change = parse_change(record.key, record.value, record.headers)
         except UnreadableRecord:
@@ -98,7 +98,7 @@ def compare(
             continue
         older = change.version < listing.start - PAGE_MARGIN_SECONDS
         if listed:
-            found.only_filled[key] = record.offset
+            found.to_reoffer[key] = record.offset
         elif older and listing.covers(change.contact):
             missing[key] = record.offset
     return found
@@ -118,17 +118,19 @@ def guard_error(missing: int, listed: int, max_share: float) -> str:
     )
 
 
-def filled_keys(outcomes: Iterable[KafkaRecord], grants: Collection[str]) -> set[str]:
-    """Keys of the contacts of these grants whose last outcome was `filled`.
+def keys_without_own_record(outcomes: Iterable[KafkaRecord], grants: Collection[str]) -> set[str]:
+    """Keys of the contacts of these grants whose last outcome gave them no record of their own.
 
-    Such a contact matched a record of another contact. That contact may have released it since.
+    Such a contact filled a record of another contact, was covered, or was ambiguous. Its record may
+    have been released or corrected since.
     """
-    filled: set[str] = set()
+    found: set[str] = set()
     for record in outcomes:
         key = (record.key or b"").decode(errors="replace")
         if key.partition("/")[0] in grants:
-            (filled.add if parse_outcome(record).outcome == "filled" else filled.discard)(key)
-    return filled
+            without = parse_outcome(record).outcome in WITHOUT_OWN_RECORD
+            (found.add if without else found.discard)(key)
+    return found
 
 
 def living_keys(changes: Iterable[KafkaRecord], grants: Collection[str]) -> dict[str, int]:

@@ -6,6 +6,10 @@ import orjson
 
 from streams.kafka.records import KafkaRecord
 
+# Outcomes of contacts that own no record. They may own one once another contact released it, or
+# once somebody corrected a record, so that they are offered to the sink again.
+WITHOUT_OWN_RECORD = frozenset({"filled", "covered", "ambiguous"})
+
 
 class OutcomeRecord(NamedTuple):
     """The outcome of the last write of a contact; a field that the record lacks is empty."""
@@ -15,6 +19,15 @@ class OutcomeRecord(NamedTuple):
     """A value of the connector's OutcomeStatus."""
     salesforce_id: str
     reason: str
+    candidates: tuple[str, ...] = ()
+    """IDs of the records between which a person has to decide."""
+    at_ms: int = 0
+    """When the sink wrote the outcome, in milliseconds since the epoch."""
+
+    @property
+    def record_ids(self) -> frozenset[str]:
+        """The IDs of every record that the outcome names."""
+        return frozenset(filter(None, (self.salesforce_id, *self.candidates)))
 
 
 def parse_outcome(record: KafkaRecord) -> OutcomeRecord:
@@ -26,9 +39,12 @@ def parse_outcome(record: KafkaRecord) -> OutcomeRecord:
         value = None
     if not isinstance(value, dict):
         return OutcomeRecord(key, "", "", "")
+    candidates, at_ms = value.get("candidates"), value.get("at_ms")
     return OutcomeRecord(
         key,
         str(value.get("outcome") or ""),
         str(value.get("id") or ""),
         str(value.get("reason") or ""),
+        tuple(map(str, candidates)) if isinstance(candidates, list) else (),
+        at_ms if isinstance(at_ms, int) else 0,
     )

@@ -9,7 +9,13 @@ from connectors.nylas.contacts import Reading, get_contact
 from connectors.nylas.errors import NotFound, NylasError, RateLimited
 from streams.events import PAGE_MARGIN_SECONDS, Origin, now_ms
 from streams.kafka.snapshot import Snapshots
-from streams.reader.comparison import Comparison, Listing, compare, filled_keys, guard_error
+from streams.reader.comparison import (
+    Comparison,
+    Listing,
+    compare,
+    guard_error,
+    keys_without_own_record,
+)
 from streams.reader.context import ReaderContext
 from streams.reader.records import deletion_record, page_records
 from streams.reader.reoffer import Reoffer
@@ -64,19 +70,19 @@ class Reconciler:
                 result.deleted = await self._delete(run_id, listing, keys, dry_run=dry_run)
             except NylasError as error:
                 result.error = f"could not verify which contacts are missing: {error}"
-        if found.only_filled and not dry_run:
-            await self._reoffer.publish(found.only_filled)
-        for key in found.only_filled:
+        if found.to_reoffer and not dry_run:
+            await self._reoffer.publish(found.to_reoffer)
+        for key in found.to_reoffer:
             results[key.partition("/")[0]].reoffered += 1
         return results
 
     async def _compare(self, listings: Mapping[str, Listing]) -> Comparison:
         topics = self._context.topics
-        filled = await self._snapshots.read(
-            topics.outcomes.name, lambda records: filled_keys(records, listings.keys())
+        without_own = await self._snapshots.read(
+            topics.outcomes.name, lambda records: keys_without_own_record(records, listings.keys())
         )
         return await self._snapshots.read(
-            topics.changes.name, lambda records: compare(records, listings, filled)
+            topics.changes.name, lambda records: compare(records, listings, without_own)
         )
 
     async def _delete(

@@ -1,7 +1,7 @@
 """Offers contacts to the sink again: publishes their last change to contacts.events as a replay.
 
-Used for contacts that had only filled blanks of another contact's record, once that record may have
-no owner any more.
+Used for contacts without a record of their own, which filled another contact's record, were covered
+or were ambiguous: that record may have been released or corrected since.
 """
 
 from collections.abc import Iterable, Mapping

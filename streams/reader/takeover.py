@@ -1,7 +1,8 @@
 """Finds successors for released Salesforce records and offers them to the sink again.
 
-A contact that is deleted releases its record. Contacts that had only filled blanks of the record
-are its successors: once they are offered again, one of them takes the record over. So when a person
+A contact that is deleted releases its record. Contacts that had only filled blanks of the record,
+that it covered, or that it might have been, are its successors: once they are offered again, one
+of them may take the record over. So when a person
 moves from one contact to another (one is deleted and the other created, in either order), the
 living contact becomes the owner without waiting for the next reconcile.
 """
@@ -20,7 +21,7 @@ from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.records import KafkaRecord, header
 from streams.kafka.snapshot import Snapshots, SnapshotStalled
 from streams.reader.context import ReaderContext
-from streams.reader.outcome_records import parse_outcome
+from streams.reader.outcome_records import WITHOUT_OWN_RECORD, parse_outcome
 from streams.reader.reoffer import Reoffer
 from streams.settings import KafkaSettings
 from streams.topics import group
@@ -75,23 +76,23 @@ class Releases:
 
 
 def successors(outcomes: Iterable[KafkaRecord], releases: Releases) -> set[str]:
-    """Keys of contacts whose last outcome was to fill a released record.
+    """Keys of contacts without a record of their own whose last outcome names a released record.
 
     Every record that one of the deleted contacts ever owned counts as released. `outcomes` is
     contacts.outcomes from its start.
     """
     released = set(releases.records)
-    filled: dict[str, str] = {}
+    without_own: dict[str, frozenset[str]] = {}
     for record in outcomes:
         outcome = parse_outcome(record)
         key, record_id = outcome.contact_key, outcome.salesforce_id
-        if outcome.outcome == "filled":
-            filled[key] = record_id
+        if outcome.outcome in WITHOUT_OWN_RECORD:
+            without_own[key] = outcome.record_ids
             continue
-        filled.pop(key, None)
+        without_own.pop(key, None)
         if record_id and key in releases.deleted_contacts:
             released.add(record_id)
-    return {key for key, record_id in filled.items() if record_id in released}
+    return {key for key, record_ids in without_own.items() if record_ids & released}
 
 
 def living_offsets(changes: Iterable[KafkaRecord], keys: Collection[str]) -> dict[str, int]:

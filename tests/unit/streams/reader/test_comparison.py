@@ -11,8 +11,8 @@ from streams.kafka.records import KafkaRecord
 from streams.reader.comparison import (
     Listing,
     compare,
-    filled_keys,
     guard_error,
+    keys_without_own_record,
     listing_of,
     living_keys,
 )
@@ -117,12 +117,12 @@ def test_the_comparison_equals_a_plain_model(
         for key, (version, _, offset) in living.items()
         if key[2:] not in listed and version <= OLD
     }
-    assert found.only_filled == {
+    assert found.to_reoffer == {
         key: offset for key, (_, _, offset) in living.items() if key[2:] in listed and key in filled
     }
 
 
-def test_the_last_outcome_decides_whether_a_contact_only_filled_a_record() -> None:
+def test_the_last_outcome_decides_whether_a_contact_has_a_record_of_its_own() -> None:
     outcomes = [
         KafkaRecord("o", key.encode(), value, [])
         for key, value in [
@@ -135,9 +135,11 @@ def test_the_last_outcome_decides_whether_a_contact_only_filled_a_record() -> No
             ("g/d", None),
             ("h/e", b'{"outcome": "filled"}'),
             ("g/f", b"{"),
+            ("g/g", b'{"outcome": "covered"}'),
+            ("g/h", b'{"outcome": "ambiguous"}'),
         ]
     ]
-    assert filled_keys(outcomes, {"g"}) == {"g/a", "g/c"}
+    assert keys_without_own_record(outcomes, {"g"}) == {"g/a", "g/c", "g/g", "g/h"}
 
 
 @pytest.mark.parametrize(
