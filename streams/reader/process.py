@@ -136,14 +136,15 @@ async def _read_address_books(
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
-        deleted_grants = DeletedGrants(executor.until_idle, dedupe, remover)
-        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.remove)
+        deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover)
+        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
         tasks.create_task(Takeover(kafka, context, snapshots, reoffer).run())
         tasks.create_task(follower.run())
+        tasks.create_task(deleted_grants.run())
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
         scheduler = RunScheduler(run_log, runs, executor, settings.reader.reconcile_every)

@@ -82,7 +82,7 @@ class Reconciler:
         return results
 
     async def _compare(self, listings: Mapping[str, Listing], part: KeyPart = WHOLE) -> Comparison:
-        """Compares; a further part of the missing contacts comes without contacts to offer again."""
+        """Compares; a further part comes without contacts to offer again."""
         topics = self._context.topics
         without_own: Collection[str] = ()
         if part == WHOLE:

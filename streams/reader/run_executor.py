@@ -126,12 +126,12 @@ class RunExecutor:
         await self._runs.write_progress(run_id, progress)
         return ended
 
-    async def until_idle(self, grant: str) -> None:
-        """Returns when no run reads the grant any more.
+    def is_idle(self, grant: str) -> bool:
+        """Whether no run reads the grant.
 
         A listing ends or fails after `scan.MAX_UNANSWERED_SECONDS` without an answer at the latest.
         """
-        await _until_done([jobs[grant] for jobs in self._jobs.values() if grant in jobs])
+        return all(jobs[grant].done.done() for jobs in self._jobs.values() if grant in jobs)
 
     def unanswered(self, run_id: str) -> bool:
         """Whether a run only waits for grants that Nylas did not answer for when last asked."""
