@@ -12,9 +12,9 @@ def test_an_outcome_that_the_sink_writes_can_be_read() -> None:
     written = outcome_value(
         outcome, ContactChange("g/a", Kind.UPDATED, 1, "", "", "webhook", 1, {})
     )
-    assert parse_outcome(KafkaRecord("o", b"g/a", written, [])) == OutcomeRecord(
-        "g/a", "filled", "003x", ""
-    )
+    parsed = parse_outcome(KafkaRecord("o", b"g/a", written, []))
+    assert parsed == OutcomeRecord("g/a", "filled", "003x", "", (), parsed.at_ms)
+    assert parsed.at_ms > 0
     for unreadable in (None, b"", b"{", b"[]", b"7"):
         record = KafkaRecord("o", b"g/a", unreadable, [])
         assert parse_outcome(record) == OutcomeRecord("g/a", "", "", "")
