@@ -73,7 +73,9 @@ class Run:
     """IDs or email addresses of the grants to read; None for all."""
     requested_at: int
     by: str
-    """What asked for the run: `command`, `schedule`, `bridge`, a topic, or the type of an event."""
+    """What asked for the run: `command`, `schedule`, `bridge`, `gap` (of a backfill), a topic, or
+    the type of an event.
+    """
     sources: tuple[str, ...] = ()
     """Contact sources of Nylas to read; empty for those of the settings."""
     dry_run: bool = False
@@ -114,6 +116,8 @@ class Progress:
     error: str = ""
     incomplete: str = ""
     """Which sources Nylas refused, while the others were read."""
+    gap: str = ""
+    """Why contacts may be missing although the grant was listed repeatedly."""
 
 
 def new_run_id(kind: RunKind, now: float) -> str:
@@ -271,7 +275,8 @@ class RunLog:
 def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
     """The run in its final state: failed if one of its grants failed, else done.
 
-    Its `error` also counts the grants that were read without a source that Nylas refused.
+    Its `error` also counts the grants that were read without a source that Nylas refused, and those
+    of which contacts may be missing.
     """
     failed = sorted(
         grant for grant, progress in grants.items() if progress.state is RunState.FAILED
@@ -279,7 +284,12 @@ def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
     incomplete = sum(
         1 for progress in grants.values() if progress.incomplete and progress.state is RunState.DONE
     )
-    found = ((len(failed), "failed"), (incomplete, "read without a source that Nylas refused"))
+    gaps = sum(1 for progress in grants.values() if progress.gap)
+    found = (
+        (len(failed), "failed"),
+        (incomplete, "read without a source that Nylas refused"),
+        (gaps, "incomplete, of which a reconcile was requested"),
+    )
     error = ", ".join(f"{count} of {len(grants)} grants {what}" for count, what in found if count)
     return replace(
         run, state=RunState.FAILED if failed else RunState.DONE, error=error, finished_at=int(now)

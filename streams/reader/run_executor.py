@@ -21,6 +21,10 @@ from streams.runs import FINAL, Progress, Run, RunKind, RunLog, RunState, cancel
 # Their hashes take 2 MB, and the topic is read once for all of them.
 CONTACTS_COMPARED_TOGETHER = 250_000
 
+# Until a grant is reconciled whose contacts moved while a backfill listed it repeatedly. Somebody
+# changes the address book now; an hour later that has most likely ended.
+GAP_RECONCILE_SECONDS = 3600
+
 
 @dataclass(frozen=True, slots=True)
 class RunDefaults:
@@ -181,6 +185,7 @@ class RunExecutor:
                     to_compare.append(job)
                 else:
                     await self._finish(job, job.progress)
+                    await self._close_gap(job)
             contacts = sum(len(job.state.seen) for job in to_compare)
             if to_compare and (not waiting or contacts >= CONTACTS_COMPARED_TOGETHER):
                 await self._reconcile(run_id, run, to_compare)
@@ -209,11 +214,21 @@ class RunExecutor:
             await self._finish(job, progress, result.error)
             del job.state.seen[:]
 
+    async def _close_gap(self, job: ScanJob) -> None:
+        """Asks for a reconcile of a grant of which contacts may be missing, for a later time."""
+        if not job.progress.gap:
+            return
+        now = int(time.time())
+        run = Run(
+            RunKind.RECONCILE, (job.grant.id,), now, "gap", not_before=now + GAP_RECONCILE_SECONDS
+        )
+        await self._runs.request(run)
+
     async def _finish(self, job: ScanJob, progress: Progress, error: str = "") -> None:
         job.progress = replace(
             progress,
             state=RunState.FAILED if error else RunState.DONE,
-            error=error or progress.incomplete,
+            error=error or "; ".join(filter(None, (progress.incomplete, progress.gap))),
             updated_at=int(time.time()),
         )
         await self._runs.write_progress(job.run_id, {job.grant.id: job.progress})

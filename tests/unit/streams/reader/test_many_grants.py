@@ -42,6 +42,7 @@ class FakeNylas(NylasClient):
         self.known, self.calls = set(grants), Counter[str]()
         self.silent: set[str] = set()
         self.silent_grants_api = False
+        self.moving, self.listings = set[str](), 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -69,7 +70,17 @@ class FakeNylas(NylasClient):
         await self.may_answer.wait()
         if grant in self.silent:
             raise Passing(503)
+        if grant in self.moving:
+            return self._moving_page((params or {}).get("page_token"))
         return Answer({"data": [{"id": "c"}]}, 1000, "r")
+
+    def _moving_page(self, cursor: object) -> Answer:
+        """One of two pages; each listing holds another contact."""
+        if cursor:
+            return Answer({"data": [{"id": "last"}]}, 1000, "r")
+        self.listings += 1
+        page = [{"id": f"c{self.listings}"}]
+        return Answer({"data": page, "next_cursor": "second"}, 1000, "r")
 
 
 class Harness:
@@ -194,3 +205,18 @@ async def test_a_run_that_names_addresses_or_many_grants_reads_the_listing() -> 
         await until(lambda: harness.finished() == 2, "both end", 60)
     assert harness.nylas.calls["get_grant"] == 0
     assert harness.nylas.calls["list_grants"] <= 4
+
+
+async def test_a_backfill_that_cannot_be_complete_says_so_and_asks_for_a_reconcile() -> None:
+    harness = Harness("g1")
+    harness.nylas.moving = {"g1"}
+    await harness.connect("g1")
+    async with harness.running():
+        await until(lambda: harness.finished() == 1, "it ends")
+    backfill = harness.log.runs.pop("run-g1")
+    assert backfill.state is RunState.DONE
+    assert "1 of 1 grants incomplete" in backfill.error
+    assert sorted(harness.contacts) == ["g1/c1", "g1/c2", "g1/c3", "g1/last"]
+    (asked,) = harness.log.runs.values()
+    assert (asked.kind, asked.grants, asked.by) == (RunKind.RECONCILE, ("g1",), "gap")
+    assert asked.not_before > time.time() + 3000
