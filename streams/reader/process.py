@@ -32,6 +32,7 @@ from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.runs import RunLog
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.overdue import end_when_overdue
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.topics import Topics, group, topics
@@ -47,6 +48,10 @@ DELIVERY_SECONDS = 20.0
 
 # For records in flight when the process stops. What is not acknowledged by then is read again.
 CLOSE_SECONDS = 5.0
+
+# For all of an orderly stop: the work in progress, the records in flight, leaving the group. Where
+# no broker answers, each of them takes minutes. Kubernetes ends the process after 30 seconds.
+OVERDUE_SECONDS = 28.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,18 @@ def run(
 
 async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> int:
     stopping = stop_asked()
+    overdue = asyncio.create_task(
+        end_when_overdue(stopping, OVERDUE_SECONDS, "the next reader repeats what was not finished")
+    )
+    try:
+        return await _serve_until(stopping, settings, metrics, health)
+    finally:
+        overdue.cancel()
+
+
+async def _serve_until(
+    stopping: asyncio.Event, settings: Settings, metrics: ReaderMetrics, health: Health
+) -> int:
     kafka, names = settings.kafka, topics(settings.kafka)
     wanted = [topic.name for topic in names.all() if topic is not names.seen_changelog]
     ready = await asyncio.to_thread(

@@ -139,8 +139,9 @@ class Refetcher:
         detail = f"Nylas returned only the IDs of the contact, request {reading.request_id}"
         await self._dead_letter(self._requeued(request, 0), "no_content", detail)
         log.warning(
-            "contact has no content; dead-lettered, `contactstream dlq redrive` asks again",
+            "Nylas returned only the IDs of a contact; its request became a dead letter",
             contact=reference(request.key),
+            remedy="look at the contact in its address book; a change of it is read again",
         )
         self._count("no_content")
 
