@@ -116,6 +116,10 @@ class Progress:
     error: str = ""
     incomplete: str = ""
     """Which sources Nylas refused, while the others were read."""
+    listing: int = 1
+    """Which listing of the grant this is: a backfill lists an address book of several pages again,
+    to find what moved between its pages.
+    """
     gap: str = ""
     """Why contacts may be missing although the grant was listed repeatedly."""
 

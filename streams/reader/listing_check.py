@@ -24,6 +24,10 @@ class ListingCheck:
 
     several_pages: bool = False
     """Whether a cursor was followed: within one page nothing moves."""
+    resumed: bool = False
+    """Whether a process that has ended read the first pages. What they held is unknown: they are
+    read a second time, and the listings end there.
+    """
     listings: int = 0
     """Listings that have ended."""
     new: int = 0
@@ -54,11 +58,11 @@ class ListingCheck:
 
     def again(self) -> bool:
         """Whether the listing that has just ended is followed by another one."""
-        settled = self.listings > 0 and not self.new
+        settled = self.listings > 0 and (self.resumed or not self.new)
         self.listings += 1
         if (
             (settled and not self.empty_pages)
-            or not self.several_pages
+            or not (self.several_pages or self.resumed)
             or self.listings >= MAX_LISTINGS
         ):
             return False
@@ -68,10 +72,8 @@ class ListingCheck:
 
     def gap(self) -> str:
         """Why contacts may be missing after the last listing; empty if they are not."""
-        if not self.several_pages:
-            return ""
         found = []
-        if self.new and self.listings > 1:
+        if self.new and self.listings > 1 and not self.resumed:
             found.append(f"{self.new} contacts were only in listing {self.listings}")
         if self.empty_pages:
             found.append(f"{self.empty_pages} pages came empty although others followed")

@@ -121,8 +121,8 @@ def job_for(
     job = ScanJob(run_id, run, grant, chosen, progress, asyncio.get_running_loop().create_future())
     if progress.cursor is not None:
         job.state.cursors.add(progress.cursor)
-    # The pages before were read by a process that has ended.
-    job.state.check.several_pages = progress.pages > 0
+    check = job.state.check
+    check.resumed, check.listings = progress.pages > 0, progress.listing - 1
     return job
 
 
@@ -264,8 +264,7 @@ class Scanner:
         else:
             state.cursors.add(page.next_cursor)
         state.unanswered_seconds = 0.0
-        move = after_repeated_page if repeated else after_page
-        job.progress = move(job.progress, job.sources, fresh, time.time())
+        job.progress = _moved_on(job, fresh, repeated=repeated)
         _list_again_if_needed(job)
         await self._write_progress(job)
 
@@ -306,6 +305,15 @@ class Scanner:
     async def _write_progress(self, job: ScanJob) -> None:
         record = progress_record(self._context.topics, job.run_id, job.grant.id, job.progress)
         await self._context.publish([record])
+
+
+def _moved_on(job: ScanJob, fresh: Page, *, repeated: bool) -> Progress:
+    """The progress after a page, of which `fresh` holds what no earlier listing held."""
+    if not repeated:
+        return after_page(job.progress, job.sources, fresh, time.time())
+    if job.state.check.resumed:
+        fresh = replace(fresh, contacts=[])  # which of them are new is unknown
+    return after_repeated_page(job.progress, job.sources, fresh, time.time())
 
 
 def _is_checked(job: ScanJob) -> bool:

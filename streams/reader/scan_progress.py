@@ -73,4 +73,11 @@ def after_repeated_page(
 
 def next_listing(progress: Progress, sources: Sequence[str]) -> Progress:
     """The progress of a grant that is listed again from its first source; what it had counts on."""
-    return replace(progress, state=RunState.RUNNING, source=sources[0], cursor=None, incomplete="")
+    return replace(
+        progress,
+        state=RunState.RUNNING,
+        source=sources[0],
+        cursor=None,
+        incomplete="",
+        listing=progress.listing + 1,
+    )

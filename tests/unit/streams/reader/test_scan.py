@@ -102,8 +102,10 @@ class ScanHarness:
             ReaderContext(TOPICS, publish, gate, metrics), client, 1, retry_seconds=0.0
         )
 
-    async def read(self, *sources: str, run: Run = EVERYTHING) -> ScanJob:
-        job = job_for("r", run, Grant("g", "google"), sources, None, None, 9)
+    async def read(
+        self, *sources: str, run: Run = EVERYTHING, known: Progress | None = None
+    ) -> ScanJob:
+        job = job_for("r", run, Grant("g", "google"), sources, known, None, 9)
         self.scanner.submit(job)
         work = asyncio.create_task(self.scanner.run())
         try:
@@ -266,6 +268,21 @@ async def test_an_address_book_that_keeps_moving_is_incomplete_and_says_how_many
         RunState.DONE,
         "1 of 1 grants incomplete, of which a reconcile was requested",
     )
+
+
+@pytest.mark.parametrize(("listing", "listed"), [(1, 1), (2, 0)])
+async def test_a_resumed_backfill_is_listed_once_more_at_most(
+    monkeypatch: pytest.MonkeyPatch, listing: int, listed: int
+) -> None:
+    book = MovingBook((("a", "b"), ("c",)))
+    harness = ScanHarness(monkeypatch, book)
+    book.asked = 1
+    known = Progress(RunState.RUNNING, "address_book", "1", 1, 2, scan_start=5, listing=listing)
+    job = await harness.read("address_book", run=ONE, known=known)
+    assert book.asked == 1 + listed
+    assert set(contact_ids(harness)) == ({"a", "b", "c"} if listed else {"c"})
+    assert (job.progress.state, job.progress.gap) == (RunState.SCANNED, "")
+    assert job.progress.contacts == (3 if listed else 2)
 
 
 class StoppableScan:
