@@ -295,6 +295,7 @@ class Scanner:
         asyncio.get_running_loop().call_later(seconds, self.submit, job)
 
     async def _fail(self, job: ScanJob, error: str) -> None:
+        job.state.check.forget()
         log.warning("grant failed", run=job.run_id, grant=job.grant.id, error=error)
         job.progress = replace(
             job.progress, state=RunState.FAILED, updated_at=int(time.time()), error=error
