@@ -140,6 +140,7 @@ class ReaderMetrics:
                 "held_too_long",
                 "expired",
                 "dead_lettered",
+                "no_content",
                 "unreadable",
             ),
         )

@@ -73,7 +73,9 @@ class Run:
     """IDs or email addresses of the grants to read; None for all."""
     requested_at: int
     by: str
-    """What asked for the run: `command`, `schedule`, `bridge`, a topic, or the type of an event."""
+    """What asked for the run: `command`, `schedule`, `bridge`, `gap` (of a backfill), a topic, or
+    the type of an event.
+    """
     sources: tuple[str, ...] = ()
     """Contact sources of Nylas to read; empty for those of the settings."""
     dry_run: bool = False
@@ -114,6 +116,12 @@ class Progress:
     error: str = ""
     incomplete: str = ""
     """Which sources Nylas refused, while the others were read."""
+    listing: int = 1
+    """Which listing of the grant this is: a backfill lists an address book of several pages again,
+    to find what moved between its pages.
+    """
+    gap: str = ""
+    """Why contacts may be missing although the grant was listed repeatedly."""
 
 
 def new_run_id(kind: RunKind, now: float) -> str:
@@ -208,6 +216,8 @@ class RunLog:
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cancelled: set[str] = field(default_factory=set)
     """IDs of the runs that somebody asked to cancel."""
+    _contacts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Grant ID to the ID of the last run that read it to the end, and how many contacts it had."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """Takes the next record of the topic in. Raises UnreadableRecord."""
@@ -222,11 +232,16 @@ class RunLog:
         elif value is None:
             if slash:
                 self.grants.get(run_id, {}).pop(grant, None)
+                if self._contacts.get(grant, ("", 0))[0] == run_id:
+                    del self._contacts[grant]
             else:
                 self.runs.pop(run_id, None)
                 self.grants.pop(run_id, None)
         elif slash:
-            self.grants.setdefault(run_id, {})[grant] = parse_progress(value)
+            progress = parse_progress(value)
+            self.grants.setdefault(run_id, {})[grant] = progress
+            if progress.state is RunState.DONE and run_id >= self._contacts.get(grant, ("", 0))[0]:
+                self._contacts[grant] = run_id, progress.contacts
         else:
             self.runs[run_id] = parse_run(value)
 
@@ -236,11 +251,8 @@ class RunLog:
 
     def expected(self, grant: str) -> int | None:
         """How many contacts the grant had when a run last read it to the end; None if unknown."""
-        for run_id in sorted(self.grants, reverse=True):
-            found = self.grants[run_id].get(grant)
-            if found and found.state is RunState.DONE:
-                return found.contacts
-        return None
+        _, contacts = self._contacts.get(grant, ("", None))
+        return contacts
 
     def finished_before(self, moment: float) -> list[str]:
         """IDs of the runs that finished before `moment` (epoch seconds).
@@ -267,7 +279,8 @@ class RunLog:
 def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
     """The run in its final state: failed if one of its grants failed, else done.
 
-    Its `error` also counts the grants that were read without a source that Nylas refused.
+    Its `error` also counts the grants that were read without a source that Nylas refused, and those
+    of which contacts may be missing.
     """
     failed = sorted(
         grant for grant, progress in grants.items() if progress.state is RunState.FAILED
@@ -275,7 +288,12 @@ def finished(run: Run, grants: Mapping[str, Progress], now: float) -> Run:
     incomplete = sum(
         1 for progress in grants.values() if progress.incomplete and progress.state is RunState.DONE
     )
-    found = ((len(failed), "failed"), (incomplete, "read without a source that Nylas refused"))
+    gaps = sum(1 for progress in grants.values() if progress.gap)
+    found = (
+        (len(failed), "failed"),
+        (incomplete, "read without a source that Nylas refused"),
+        (gaps, "incomplete, of which a reconcile was requested"),
+    )
     error = ", ".join(f"{count} of {len(grants)} grants {what}" for count, what in found if count)
     return replace(
         run, state=RunState.FAILED if failed else RunState.DONE, error=error, finished_at=int(now)

@@ -59,6 +59,10 @@ class Notification:
     object: Mapping[str, Any]
 
 
+IDENTITY_FIELDS = frozenset({"grant_id", "id", "object"})
+"""Fields that identify a contact but carry no content."""
+
+
 def parse_json(raw: bytes) -> Any:
     """JSON in UTF-8.
 
@@ -129,6 +133,11 @@ def contact_key(grant_id: str, contact_id: str) -> str:
     Case counts; the first slash separates.
     """
     return f"{grant_id}/{contact_id}"
+
+
+def has_content(contact: Mapping[str, Any]) -> bool:
+    """Whether a contact has more than the fields that identify it."""
+    return not contact.keys() <= IDENTITY_FIELDS
 
 
 def usable_id(value: object) -> TypeGuard[str]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from connectors.nylas.errors import UnreadableBody
-from connectors.nylas.model import Notification, contact_key, parse_notification
+from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
 from connectors.salesforce.fingerprint import fingerprint
 from connectors.salesforce.mapping_rules import FieldMapping
 from streams.dedupe.versions import (
@@ -40,9 +40,6 @@ from streams.topics import Topics
 
 STAGE = "dedupe"
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
-IDENTITY = {"grant_id", "id", "object"}
-"""Fields that identify an updated contact but carry no content."""
-
 MAX_AHEAD_SECONDS = 86_400
 """An event's time that lies further ahead is ignored: it is in milliseconds, or of a wrong clock.
 Taken as the version it would make all later events of the contact stale.
@@ -176,7 +173,7 @@ class DedupePlanner:
             time = None
         if deleted:
             content = DELETED
-        elif notification.type.endswith(".truncated") or contact.keys() <= IDENTITY:
+        elif notification.type.endswith(".truncated") or not has_content(contact):
             content = b""
         else:
             content = fingerprint(self._mapping, contact)

@@ -4,6 +4,7 @@ So a compacted topic serves as a table, and a command reads what a topic holds.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,15 @@ class SnapshotStalled(TimeoutError):
     """A topic was not read to its end in time; read it again from the start."""
 
 
+class SnapshotStopped(Exception):
+    """A reading was given up because nobody waits for it any more."""
+
+
+def never() -> bool:
+    """A stop flag that is never set, for callers that read to the end or not at all."""
+    return False
+
+
 def read_to_end(
     kafka: KafkaSettings,
     topic: str,
@@ -81,6 +91,7 @@ def read_to_end(
     last: int | None = None,
     since: float | None = None,
     within: float | None = None,
+    stopped: Callable[[], bool] = never,
 ) -> Generator[KafkaRecord, None, None]:
     """Yields a topic's records to its present end, those of a partition by their offsets. Blocks.
 
@@ -89,6 +100,8 @@ def read_to_end(
     By default it reads partition 0 from its start. `offset` starts there instead; `last` starts so
     many offsets before the end. `since` (epoch seconds) reads every partition, from its first
     record that is not older.
+
+    Raises SnapshotStopped within RECORDS_WAIT_SECONDS once `stopped` says so.
 
     Raises SnapshotStalled when no record comes for STALL_SECONDS, or when the end is not reached
     `within` so many seconds. Raises KafkaException for an error that the client cannot recover
@@ -111,7 +124,7 @@ def read_to_end(
         else:
             starts = _offsets_since(consumer, topic, since)
             ends = _ends(consumer, starts)
-        yield from _read(consumer, topic, starts, ends, on_error, within)
+        yield from _read(consumer, topic, starts, ends, on_error, within, stopped)
     finally:
         consumer.close()
 
@@ -123,6 +136,7 @@ def _read(
     ends: dict[int, int],
     on_error: Callable[[KafkaError], None],
     within: float | None,
+    stopped: Callable[[], bool],
 ) -> Iterator[KafkaRecord]:
     """Yields each partition's records up to its offset in `ends`, or else to its end."""
     errors = ConsumerErrors(on_error)
@@ -144,6 +158,8 @@ def _read(
                 return
             # After the yield: a slow caller is no stall.
             heard = time.monotonic()
+        if stopped():
+            raise SnapshotStopped(topic)
         if within is not None and time.monotonic() - started > within:
             raise SnapshotStalled(f"{topic} was not read to its end within {within:.0f} s")
         if time.monotonic() - heard > STALL_SECONDS:
@@ -205,12 +221,20 @@ class Snapshots:
     ) -> ResultT:
         """Returns what `function` makes of the records of partition 0 from `offset` on.
 
-        `function` runs in the thread and may leave records unread. Raises SnapshotStalled and
-        KafkaException as `read_to_end` does.
+        `function` runs in the thread and may leave records unread. When the task that waits is
+        cancelled, the thread gives the reading up: the end of a large topic is minutes away, and
+        the process could not end before. Raises SnapshotStalled and KafkaException as
+        `read_to_end` does.
         """
+        stopped = threading.Event()
 
         def work() -> ResultT:
-            with closing(read_to_end(self._kafka, topic, offset=offset)) as records:
+            with closing(
+                read_to_end(self._kafka, topic, offset=offset, stopped=stopped.is_set)
+            ) as records:
                 return function(records)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            stopped.set()

@@ -4,10 +4,11 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.events import PAGE_MARGIN_SECONDS, Kind, UnreadableRecord, parse_change
 from streams.kafka.records import KafkaRecord
+from streams.reader.bounded_keys import MAX_KEYS_HELD, WHOLE, BoundedKeys, KeyPart
 from streams.reader.outcome_records import WITHOUT_OWN_RECORD, OutcomeRecord, parse_outcome
 from streams.reader.records import contact_hash
 
@@ -64,10 +65,16 @@ class Comparison:
     """By grant ID: living contacts that are older than the listing and were not listed."""
     to_reoffer: dict[str, int] = field(default_factory=dict)
     """Living contacts that were listed and whose last outcome gave them no record of their own."""
+    part: KeyPart = WHOLE
+    """The part of the missing contacts that `missing` holds."""
 
 
 def compare(
-    changes: Iterable[KafkaRecord], listings: Mapping[str, Listing], without_own: Collection[str]
+    changes: Iterable[KafkaRecord],
+    listings: Mapping[str, Listing],
+    without_own: Collection[str],
+    part: KeyPart = WHOLE,
+    most: int = MAX_KEYS_HELD,
 ) -> Comparison:
     """Compares contacts.changes with complete listings, by grant ID.
 
@@ -76,8 +83,12 @@ def compare(
     hold it, its source was listed, and its version is older than the start of the listing less the
     page margin: a contact that was created or changed during the listing is not missing. Unreadable
     records count as no change.
+
+    Where more than `most` contacts are missing at some moment of the topic, only a part of them is
+    found: an empty listing would otherwise hold all contacts in memory, before the guard can tell
+    that they are too many. `part` finds another part.
     """
-    found = Comparison()
+    found, missing = Comparison(), BoundedKeys(part, most)
     for record in changes:
         key = (record.key or b"").decode(errors="replace")
         grant, _, contact_id = key.partition("/")
@@ -87,8 +98,7 @@ def compare(
         listed = listing.holds(contact_id)
         if listed and key not in without_own:
             continue
-        missing = found.missing.setdefault(grant, {})
-        missing.pop(key, None)
+        missing.drop(key)
         found.to_reoffer.pop(key, None)
         try:
             change = parse_change(record.key, record.value, record.headers)
@@ -100,7 +110,10 @@ def compare(
         if listed:
             found.to_reoffer[key] = record.offset
         elif older and listing.covers(change.contact):
-            missing[key] = record.offset
+            missing.put(key, record.offset)
+    found.part = missing.part
+    for key, offset in missing.numbers.items():
+        found.missing.setdefault(key.partition("/")[0], {})[key] = offset
     return found
 
 
@@ -140,18 +153,34 @@ def _is_without_own_record(last: OutcomeRecord) -> bool:
     )
 
 
-def living_keys(changes: Iterable[KafkaRecord], grants: Collection[str]) -> dict[str, int]:
-    """The contacts of these grants whose last change is no deletion: key to version."""
-    living: dict[str, int] = {}
+class LivingKeys(NamedTuple):
+    """Living contacts: key to version, and the part of all of them that they are."""
+
+    versions: dict[str, int]
+    part: KeyPart
+
+
+def living_keys(
+    changes: Iterable[KafkaRecord],
+    grants: Collection[str],
+    part: KeyPart = WHOLE,
+    most: int = MAX_KEYS_HELD,
+) -> LivingKeys:
+    """The contacts of these grants whose last change is no deletion.
+
+    Where more than `most` are living at some moment of the topic, only a part of them is found;
+    `part` finds another part.
+    """
+    living = BoundedKeys(part, most)
     for record in changes:
         key = (record.key or b"").decode(errors="replace")
         if key.partition("/")[0] not in grants:
             continue
-        living.pop(key, None)
+        living.drop(key)
         try:
             change = parse_change(record.key, record.value, record.headers)
         except UnreadableRecord:
             continue
         if change is not None and change.kind is not Kind.DELETED:
-            living[key] = change.version
-    return living
+            living.put(key, change.version)
+    return LivingKeys(living.numbers, living.part)

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -20,15 +21,12 @@ from streams.topics import group
 
 log = structlog.get_logger()
 
-# Deleted grants whose contacts wait to be removed while the events of other grants are acted on.
-# One more deletion holds the other events back.
-MAX_PENDING_REMOVALS = 50
-
 
 class GrantFollower:
     """Reads grants.events from its start, for the table, and acts on events after the commit.
 
-    `remove` publishes the contacts of a deleted grant as deleted, and returns once that is done.
+    `remove` has the contacts of a deleted grant published as deleted, and calls what it is given
+    once that is done. It does not block.
     """
 
     def __init__(
@@ -37,26 +35,22 @@ class GrantFollower:
         context: ReaderContext,
         grants: GrantTable,
         runs: RunWriter,
-        remove: Callable[[GrantEvent], Awaitable[None]],
+        remove: Callable[[GrantEvent, Callable[[], None]], None],
     ) -> None:
         self._kafka, self._context, self._grants = kafka, context, grants
         self._runs, self._remove = runs, remove
-        self._removal_slots = asyncio.Semaphore(MAX_PENDING_REMOVALS)
         self.caught_up = asyncio.Event()
         """Set once the topic was read to its end: the table then holds what the topic holds."""
 
     async def run(self) -> None:
         """Works until it is cancelled."""
         lost = self._context.metrics.offset_resets.labels("grants.events")
-        async with (
-            AssignedPartition(
-                self._kafka,
-                self._context.topics.grants.name,
-                group(self._kafka, "reader-work"),
-                lost.inc,
-            ) as source,
-            asyncio.TaskGroup() as removals,
-        ):
+        async with AssignedPartition(
+            self._kafka,
+            self._context.topics.grants.name,
+            group(self._kafka, "reader-work"),
+            lost.inc,
+        ) as source:
             if await source.start(from_beginning=True):
                 await self._runs.reconcile_after_loss("grants.events")
                 await source.commit(source.position)
@@ -71,12 +65,7 @@ class GrantFollower:
                     await source.commit(source.position)
                     unfinished, commits.committed = OffsetTracker(), source.committed
                     continue
-                for record in records:
-                    event = parse_grant_event(record)
-                    if event is not None:
-                        self._grants.apply(event)
-                    if record.offset >= source.committed:
-                        await self._act(event, record, unfinished, removals)
+                await self.take(records, source.committed, unfinished)
                 for status, count in self._grants.count().items():
                     self._context.metrics.grants.labels(status).set(count)
                 if source.at_end:
@@ -84,39 +73,44 @@ class GrantFollower:
                 offset = unfinished.committable()
                 await commits.commit_if_due(commits.committed if offset is None else offset)
 
-    async def _act(
-        self,
-        event: GrantEvent | None,
-        record: KafkaRecord,
-        unfinished: OffsetTracker,
-        removals: asyncio.TaskGroup,
+    async def take(
+        self, records: Sequence[KafkaRecord], committed: int, unfinished: OffsetTracker
     ) -> None:
-        unfinished.take(record.offset)
-        event_type = "other" if event is None else event.type
-        self._context.metrics.grant_events.labels(event_type).inc()
-        if event is None or event.action is GrantAction.NOTHING:
-            unfinished.finish(record.offset)
-            return
-        log.info(
-            "grant event received", type=event.type, grant=event.grant, action=event.action.value
-        )
-        if event.action is GrantAction.REMOVE:
-            await self._removal_slots.acquire()
-            removals.create_task(self._remove_contacts(event, record.offset, unfinished))
-            return
-        kind = RunKind(event.action.value)
-        run = Run(kind, (event.grant,), event.time, event.type)
-        await self._runs.request(run, run_id_for(kind, event))
-        unfinished.finish(record.offset)
+        """Takes records into the table, and acts on the events that were not acted on before.
 
-    async def _remove_contacts(
-        self, event: GrantEvent, offset: int, unfinished: OffsetTracker
-    ) -> None:
-        try:
-            await self._remove(event)
-        finally:
-            self._removal_slots.release()
-        unfinished.finish(offset)
+        Returns once the runs that they ask for are acknowledged; it waits for no removal. Offsets
+        are finished in `unfinished` as their events are.
+        """
+        requests: dict[str, Run] = {}
+        requested: list[int] = []
+        for record in records:
+            event = parse_grant_event(record)
+            if event is not None:
+                self._grants.apply(event)
+            if record.offset < committed:
+                continue
+            unfinished.take(record.offset)
+            event_type = "other" if event is None else event.type
+            self._context.metrics.grant_events.labels(event_type).inc()
+            if event is None or event.action is GrantAction.NOTHING:
+                unfinished.finish(record.offset)
+                continue
+            log.info(
+                "grant event received",
+                type=event.type,
+                grant=event.grant,
+                action=event.action.value,
+            )
+            if event.action is GrantAction.REMOVE:
+                self._remove(event, partial(unfinished.finish, record.offset))
+                continue
+            kind = RunKind(event.action.value)
+            requests[run_id_for(kind, event)] = Run(kind, (event.grant,), event.time, event.type)
+            requested.append(record.offset)
+        if requests:
+            await self._runs.request_all(requests)
+        for offset in requested:
+            unfinished.finish(offset)
 
 
 def run_id_for(kind: RunKind, event: GrantEvent) -> str:

@@ -1,7 +1,8 @@
 """Publishes the contacts of deleted grants as deleted."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +13,8 @@ from streams.events import Origin
 from streams.kafka.lag import LagReader
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
-from streams.reader.comparison import living_keys
+from streams.reader.bounded_keys import WHOLE, KeyPart
+from streams.reader.comparison import LivingKeys, living_keys
 from streams.reader.context import ReaderContext
 from streams.reader.grant_events import GrantEvent
 from streams.reader.grant_verification import deletion_time
@@ -26,6 +28,12 @@ log = structlog.get_logger()
 # Between two checks whether dedupe has caught up. A removal is no hurry, and a check is a request
 # to the broker.
 CATCH_UP_CHECK_SECONDS = 1.0
+
+# Between two checks whether the runs that read a deleted grant have ended.
+IDLE_CHECK_SECONDS = 0.3
+
+# IDs in one line of the log.
+GRANTS_LOGGED = 20
 
 
 class GrantDeletion(NamedTuple):
@@ -45,9 +53,20 @@ class GrantRemover:
     async def remove_contacts(self, deletions: Mapping[str, GrantDeletion]) -> int:
         """Publishes each living contact of these grants, by ID, as deleted; returns their number.
 
-        Raises SnapshotStalled and KafkaException.
+        Reads contacts.changes once for all of them, and once more for each further part of more
+        than MAX_KEYS_HELD contacts. Raises SnapshotStalled and KafkaException.
         """
-        keys = await self._living_contacts(deletions)
+        if not deletions:
+            return 0
+        living = await self._living_contacts(deletions)
+        contacts = await self._remove(living.versions, deletions)
+        for part in living.part.others():
+            more = await self._living_contacts(deletions, part)
+            contacts += await self._remove(more.versions, deletions)
+        return contacts
+
+    async def _remove(self, living: Collection[str], deletions: Mapping[str, GrantDeletion]) -> int:
+        keys = list(living)
         for start in range(0, len(keys), PAGE_SIZE):
             records = [self._record(key, deletions) for key in keys[start : start + PAGE_SIZE]]
             await self._context.gate.wait(len(records))
@@ -61,9 +80,11 @@ class GrantRemover:
         A notification that Nylas delivered again can bring them. Asks Nylas for each such grant
         first. Raises SnapshotStalled and KafkaException.
         """
+        if not deleted_grants:
+            return
         deletions: dict[str, GrantDeletion] = {}
-        living = await self._living_contacts(deleted_grants)
-        for grant in sorted({key.partition("/")[0] for key in living}):
+        living = await self._living_grants(deleted_grants)
+        for grant in sorted(living):
             version = await deletion_time(self._client, self._context.metrics, grant)
             if version is not None:
                 deletions[grant] = GrantDeletion(f"{run_id}/{grant}", version)
@@ -87,14 +108,18 @@ class GrantRemover:
             deletion.version,
         )
 
-    async def _living_contacts(self, grants: Collection[str]) -> list[str]:
-        if not grants:
-            return []
-        return list(
-            await self._snapshots.read(
-                self._context.topics.changes.name, lambda records: living_keys(records, grants)
-            )
+    async def _living_contacts(self, grants: Collection[str], part: KeyPart = WHOLE) -> LivingKeys:
+        return await self._snapshots.read(
+            self._context.topics.changes.name, lambda records: living_keys(records, grants, part)
         )
+
+    async def _living_grants(self, grants: Collection[str]) -> set[str]:
+        """Those of the grants that have a living contact in the part that is held at once.
+
+        The next reconcile finds one whose few contacts are all in other parts.
+        """
+        living = await self._living_contacts(grants)
+        return {key.partition("/")[0] for key in living.versions}
 
 
 class DedupeBarrier:
@@ -119,31 +144,68 @@ class DedupeBarrier:
             await asyncio.sleep(CATCH_UP_CHECK_SECONDS)
 
 
+@dataclass(slots=True)
+class PendingDeletion:
+    """A deleted grant whose contacts have yet to be removed."""
+
+    deletion: GrantDeletion
+    on_removed: list[Callable[[], None]] = field(default_factory=list)
+    """Called once the contacts are removed, for each event of the deletion."""
+
+
 class DeletedGrants:
-    """Acts on the event that a grant was deleted; the grants are removed one after the other."""
+    """Acts on the events that grants were deleted; all that wait share a reading of the topic."""
 
     def __init__(
         self,
-        until_idle: Callable[[str], Awaitable[None]],
+        is_idle: Callable[[str], bool],
         dedupe: DedupeBarrier,
         remover: GrantRemover,
     ) -> None:
-        self._until_idle, self._dedupe, self._remover = until_idle, dedupe, remover
-        self._one_at_a_time = asyncio.Lock()
+        self._is_idle, self._dedupe, self._remover = is_idle, dedupe, remover
+        # One entry for each grant, so that it holds no more than the table of grants does.
+        self._pending: dict[str, PendingDeletion] = {}
+        self._added = asyncio.Event()
 
-    async def remove(self, event: GrantEvent) -> None:
-        """Publishes the contacts of the grant as deleted, as of the grant's deletion.
+    def add(self, event: GrantEvent, on_removed: Callable[[], None]) -> None:
+        """Takes the deletion of a grant in, to be removed by `run`. Does not block.
 
-        Waits until no run reads the grant (the next page is a 404), and until dedupe has processed
-        what was read of it: contacts.changes would not hold all its contacts before.
+        `on_removed` is called once the deletions of its contacts are acknowledged.
         """
-        await self._until_idle(event.grant)
         deletion = GrantDeletion(event.id, event.time)
-        async with self._one_at_a_time:
-            await self._dedupe.wait()
-            contacts = await until_snapshot_read(
-                lambda: self._remover.remove_contacts({event.grant: deletion})
-            )
+        pending = self._pending.setdefault(event.grant, PendingDeletion(deletion))
+        if event.time > pending.deletion.version:
+            pending.deletion = deletion
+        pending.on_removed.append(on_removed)
+        self._added.set()
+
+    async def run(self) -> None:
+        """Publishes the contacts of deleted grants as deleted, until it is cancelled.
+
+        A grant waits until no run reads it (the next page is a 404), and until dedupe has processed
+        what was read of it: contacts.changes would not hold all its contacts before. Deletions that
+        come meanwhile share the next reading.
+        """
+        while True:
+            await self._added.wait()
+            idle = [grant for grant in self._pending if self._is_idle(grant)]
+            if idle:
+                await self._remove({grant: self._pending.pop(grant) for grant in idle})
+            if not self._pending:
+                self._added.clear()
+            elif not idle:
+                await asyncio.sleep(IDLE_CHECK_SECONDS)
+
+    async def _remove(self, pending: Mapping[str, PendingDeletion]) -> None:
+        deletions = {grant: each.deletion for grant, each in pending.items()}
+        await self._dedupe.wait()
+        contacts = await until_snapshot_read(lambda: self._remover.remove_contacts(deletions))
+        for each in pending.values():
+            for on_removed in each.on_removed:
+                on_removed()
         log.info(
-            "contacts of a deleted grant published as deleted", grant=event.grant, contacts=contacts
+            "contacts of deleted grants published as deleted",
+            grants=sorted(deletions)[:GRANTS_LOGGED],
+            number=len(deletions),
+            contacts=contacts,
         )

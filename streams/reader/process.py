@@ -35,6 +35,7 @@ from streams.runs import RunLog
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.overdue import end_when_overdue
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.topics import Topics, group, topics
@@ -50,6 +51,10 @@ DELIVERY_SECONDS = 20.0
 
 # For records in flight when the process stops. What is not acknowledged by then is read again.
 CLOSE_SECONDS = 5.0
+
+# For all of an orderly stop: the work in progress, the records in flight, leaving the group. Where
+# no broker answers, each of them takes minutes. Kubernetes ends the process after 30 seconds.
+OVERDUE_SECONDS = 28.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,18 @@ def run(
 
 async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> int:
     stopping = stop_asked()
+    overdue = asyncio.create_task(
+        end_when_overdue(stopping, OVERDUE_SECONDS, "the next reader repeats what was not finished")
+    )
+    try:
+        return await _serve_until(stopping, settings, metrics, health)
+    finally:
+        overdue.cancel()
+
+
+async def _serve_until(
+    stopping: asyncio.Event, settings: Settings, metrics: ReaderMetrics, health: Health
+) -> int:
     kafka, names = settings.kafka, topics(settings.kafka)
     wanted = [topic.name for topic in names.all() if topic is not names.seen_changelog]
     ready = await asyncio.to_thread(
@@ -167,14 +184,15 @@ async def _read_address_books(
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
-        deleted_grants = DeletedGrants(executor.until_idle, dedupe, remover)
-        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.remove)
+        deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover)
+        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
         tasks.create_task(Takeover(kafka, context, snapshots, reoffer).run())
         tasks.create_task(follower.run())
+        tasks.create_task(deleted_grants.run())
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
         scheduler = RunScheduler(run_log, runs, executor, settings.reader.reconcile_every)

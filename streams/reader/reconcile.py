@@ -1,7 +1,7 @@
 """Publishes what follows from complete listings: deletions, and contacts to offer again."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from connectors.nylas.client import LONGEST_RETRY_AFTER, TRIES, NylasClient
@@ -9,6 +9,7 @@ from connectors.nylas.contacts import Reading, get_contact
 from connectors.nylas.errors import NotFound, NylasError, RateLimited
 from streams.events import PAGE_MARGIN_SECONDS, Origin, now_ms
 from streams.kafka.snapshot import Snapshots
+from streams.reader.bounded_keys import WHOLE, KeyPart
 from streams.reader.comparison import (
     Comparison,
     Listing,
@@ -28,6 +29,12 @@ class ReconcileResult:
     deleted: int = 0
     reoffered: int = 0
     error: str = ""
+
+
+def _guard_error(found: Comparison, listings: Iterable[Listing], max_share: float) -> str:
+    """Why the missing contacts of all grants together must not be deleted; empty if they may."""
+    missing = sum(map(len, found.missing.values())) * found.part.parts
+    return guard_error(missing, sum(len(listing.seen) for listing in listings), max_share)
 
 
 class Reconciler:
@@ -53,37 +60,58 @@ class Reconciler:
         and of all together. With `dry_run` nothing is published; Nylas is asked all the same.
 
         Reads contacts.outcomes once and contacts.changes once or twice, however many grants there
-        are. Raises SnapshotStalled and KafkaException.
+        are, and once more for each further part of more than MAX_KEYS_HELD missing contacts. Their
+        number is estimated from the first part then. Raises SnapshotStalled and KafkaException.
         """
         found = await self._compare(listings)
-        missing = sum(map(len, found.missing.values()))
-        listed = sum(len(listing.seen) for listing in listings.values())
-        if error := guard_error(missing, listed, max_share):
+        if error := _guard_error(found, listings.values(), max_share):
             return {grant: ReconcileResult(error=error) for grant in listings}
         results = {grant: ReconcileResult() for grant in listings}
         for grant, keys in found.missing.items():
-            listing, result = listings[grant], results[grant]
-            result.error = guard_error(len(keys), len(listing.seen), max_share)
-            if result.error:
-                continue
-            try:
-                result.deleted = await self._delete(run_id, listing, keys, dry_run=dry_run)
-            except NylasError as error:
-                result.error = f"could not verify which contacts are missing: {error}"
+            results[grant].error = guard_error(
+                len(keys) * found.part.parts, len(listings[grant].seen), max_share
+            )
+        await self._delete_part(run_id, found, listings, results, dry_run=dry_run)
+        for part in found.part.others():
+            more = await self._compare(listings, part)
+            await self._delete_part(run_id, more, listings, results, dry_run=dry_run)
         if found.to_reoffer and not dry_run:
             await self._reoffer.publish(found.to_reoffer)
         for key in found.to_reoffer:
             results[key.partition("/")[0]].reoffered += 1
         return results
 
-    async def _compare(self, listings: Mapping[str, Listing]) -> Comparison:
+    async def _compare(self, listings: Mapping[str, Listing], part: KeyPart = WHOLE) -> Comparison:
+        """Compares; a further part comes without contacts to offer again."""
         topics = self._context.topics
-        without_own = await self._snapshots.read(
-            topics.outcomes.name, lambda records: keys_without_own_record(records, listings.keys())
-        )
+        without_own: Collection[str] = ()
+        if part == WHOLE:
+            without_own = await self._snapshots.read(
+                topics.outcomes.name,
+                lambda records: keys_without_own_record(records, listings.keys()),
+            )
         return await self._snapshots.read(
-            topics.changes.name, lambda records: compare(records, listings, without_own)
+            topics.changes.name, lambda records: compare(records, listings, without_own, part)
         )
+
+    async def _delete_part(
+        self,
+        run_id: str,
+        found: Comparison,
+        listings: Mapping[str, Listing],
+        results: Mapping[str, ReconcileResult],
+        *,
+        dry_run: bool,
+    ) -> None:
+        """Publishes the missing contacts of the grants without an error as deleted."""
+        for grant, keys in found.missing.items():
+            result = results[grant]
+            if result.error:
+                continue
+            try:
+                result.deleted += await self._delete(run_id, listings[grant], keys, dry_run=dry_run)
+            except NylasError as error:
+                result.error = f"could not verify which contacts are missing: {error}"
 
     async def _delete(
         self, run_id: str, listing: Listing, keys: Collection[str], *, dry_run: bool

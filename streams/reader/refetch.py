@@ -9,6 +9,7 @@ import structlog
 from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import Reading, get_contact
 from connectors.nylas.errors import NotFound, Passing, Refused
+from connectors.nylas.model import has_content
 from streams.events import (
     PAGE_MARGIN_SECONDS,
     Origin,
@@ -110,6 +111,9 @@ class Refetcher:
         """Publishes the contact; False if it was read too early and was put back."""
         if _put_back_if_early(queue, request, reading.served_at):
             return False
+        if not has_content(reading.contact):
+            await self._without_content(request, reading)
+            return True
         grant, _, contact_id = request.key.decode().partition("/")
         request_id = reading.request_id or f"refetch/{now_ms()}"
         contact = {**reading.contact, "id": contact_id}
@@ -126,6 +130,25 @@ class Refetcher:
         self._context.metrics.contacts.labels("refetch").inc()
         self._count("found")
         return True
+
+    async def _without_content(self, request: RefetchRequest, reading: Reading) -> None:
+        """Writes the request to the dead letters: Nylas gives only the IDs of the contact.
+
+        An event of it would only have dedupe ask for the same contact again.
+        """
+        detail = f"Nylas returned only the IDs of the contact, request {reading.request_id}"
+        await self._dead_letter(self._requeued(request, 0), "no_content", detail)
+        log.warning(
+            "Nylas returned only the IDs of a contact; its request became a dead letter",
+            contact=reference(request.key),
+            remedy="look at the contact in its address book; a change of it is read again",
+        )
+        self._count("no_content")
+
+    async def _dead_letter(self, record: KafkaRecord, reason: str, detail: str) -> None:
+        headers = dead_letter_headers(record, "reader", reason, detail)
+        topic = self._context.topics.dead_letter.name
+        await self._context.publish([replace(record, topic=topic, headers=headers)])
 
     async def _not_found(
         self, queue: RefetchQueue, request: RefetchRequest, error: NotFound
@@ -175,9 +198,7 @@ class Refetcher:
             outcome = "expired"
         elif now - request.received_ms // 1000 > DEAD_LETTER_AFTER_SECONDS:
             outcome = "dead_lettered"
-            headers = dead_letter_headers(record, "reader", "refused", str(fault))
-            topic = self._context.topics.dead_letter.name
-            await self._context.publish([replace(record, topic=topic, headers=headers)])
+            await self._dead_letter(record, "refused", str(fault))
         else:
             outcome = "refused"
             await self._context.publish([record])

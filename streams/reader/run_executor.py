@@ -21,6 +21,10 @@ from streams.runs import FINAL, Progress, Run, RunKind, RunLog, RunState, cancel
 # Their hashes take 2 MB, and the topic is read once for all of them.
 CONTACTS_COMPARED_TOGETHER = 250_000
 
+# Until a grant is reconciled whose contacts moved while a backfill listed it repeatedly. Somebody
+# changes the address book now; an hour later that has most likely ended.
+GAP_RECONCILE_SECONDS = 3600
+
 
 @dataclass(frozen=True, slots=True)
 class RunDefaults:
@@ -82,7 +86,7 @@ class RunExecutor:
         self._log, self._runs, self._listing = run_log, runs, listing
         self._scanner, self._reconciler, self._remover = scanner, reconciler, remover
         self._defaults = defaults
-        self._jobs: dict[tuple[str, str], ScanJob] = {}
+        self._jobs: dict[str, dict[str, ScanJob]] = {}
         """Jobs of the runs in progress, by run ID and grant ID."""
         self._timeouts: dict[str, asyncio.Timeout] = {}
         """For each run in progress, what interrupts it when it is cancelled."""
@@ -104,7 +108,7 @@ class RunExecutor:
             return await self.end_cancelled(run_id, run)
         finally:
             self._timeouts.pop(run_id, None)
-            self._jobs = {key: job for key, job in self._jobs.items() if key[0] != run_id}
+            self._jobs.pop(run_id, None)
 
     def cancel(self, run_id: str) -> None:
         """Interrupts a run in progress; `execute` then returns it as cancelled."""
@@ -117,7 +121,7 @@ class RunExecutor:
 
         Stops its listings first and waits until the pages that were read are acknowledged.
         """
-        jobs = [job for (owner, _), job in self._jobs.items() if owner == run_id]
+        jobs = list(self._jobs.get(run_id, {}).values())
         for job in jobs:
             self._scanner.stop(job)
         await _until_done(jobs)
@@ -126,16 +130,21 @@ class RunExecutor:
         await self._runs.write_progress(run_id, progress)
         return ended
 
-    async def until_idle(self, grant: str) -> None:
-        """Returns when no run reads the grant any more.
+    def is_idle(self, grant: str) -> bool:
+        """Whether no run reads the grant.
 
         A listing ends or fails after `scan.MAX_UNANSWERED_SECONDS` without an answer at the latest.
         """
-        await _until_done([job for (_, name), job in self._jobs.items() if name == grant])
+        return all(jobs[grant].done.done() for jobs in self._jobs.values() if grant in jobs)
+
+    def unanswered(self, run_id: str) -> bool:
+        """Whether a run only waits for grants that Nylas did not answer for when last asked."""
+        open_jobs = [job for job in self._jobs.get(run_id, {}).values() if not job.done.done()]
+        return bool(open_jobs) and all(job.state.unanswered_seconds > 0 for job in open_jobs)
 
     async def _read_grants(self, run_id: str, run: Run) -> Run:
         asked_at = int(time.time())
-        listed = await self._listing.read()
+        listed = await self._listing.read(run.grants)
         if not run.dry_run:
             await self._listing.publish_changes(
                 listed, asked_at, find_deleted=run.reconciles_everything
@@ -143,7 +152,7 @@ class RunExecutor:
         sources = run.sources or self._defaults.sources
         known = set(self._log.progress(run_id))
         plan = plan_run(run_id, run, select_grants(run, listed), sources, self._log)
-        self._jobs |= {(run_id, job.grant.id): job for job in plan.jobs}
+        self._jobs[run_id] = {job.grant.id: job for job in plan.jobs}
         new = {grant: progress for grant, progress in plan.final.items() if grant not in known}
         to_list = {job.grant.id: job.progress for job in plan.jobs}
         await self._runs.write_progress(run_id, new | to_list)
@@ -176,6 +185,7 @@ class RunExecutor:
                     to_compare.append(job)
                 else:
                     await self._finish(job, job.progress)
+                    await self._close_gap(job)
             contacts = sum(len(job.state.seen) for job in to_compare)
             if to_compare and (not waiting or contacts >= CONTACTS_COMPARED_TOGETHER):
                 await self._reconcile(run_id, run, to_compare)
@@ -204,11 +214,21 @@ class RunExecutor:
             await self._finish(job, progress, result.error)
             del job.state.seen[:]
 
+    async def _close_gap(self, job: ScanJob) -> None:
+        """Asks for a reconcile of a grant of which contacts may be missing, for a later time."""
+        if not job.progress.gap:
+            return
+        now = int(time.time())
+        run = Run(
+            RunKind.RECONCILE, (job.grant.id,), now, "gap", not_before=now + GAP_RECONCILE_SECONDS
+        )
+        await self._runs.request(run)
+
     async def _finish(self, job: ScanJob, progress: Progress, error: str = "") -> None:
         job.progress = replace(
             progress,
             state=RunState.FAILED if error else RunState.DONE,
-            error=error or progress.incomplete,
+            error=error or "; ".join(filter(None, (progress.incomplete, progress.gap))),
             updated_at=int(time.time()),
         )
         await self._runs.write_progress(job.run_id, {job.grant.id: job.progress})

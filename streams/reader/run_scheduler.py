@@ -16,6 +16,15 @@ log = structlog.get_logger()
 # Between two checks for requests. A person waits for a backfill to start.
 REQUEST_CHECK_SECONDS = 0.3
 
+# Runs in progress, beside a reconcile of everything and those whose grants Nylas does not answer
+# for. Half as many keep the most address books busy that may be read at once (64); the others ask
+# Nylas for their grant meanwhile. All further runs wait in reader.runs.
+MAX_RUNS_AT_WORK = 128
+
+# The same with the runs whose grants Nylas does not answer for. They wait for up to
+# `scan.MAX_UNANSWERED_SECONDS` and take only memory. More would mean that Nylas is away.
+MAX_RUNS_IN_PROGRESS = 2000
+
 
 class RunScheduler:
     """Decides when runs start; `RunExecutor` carries them out.
@@ -95,7 +104,7 @@ class RunScheduler:
             for run_id, run in self._log.runs.items()
             if run_id in self._active or (run_id not in self._handled and run.not_before <= now)
         }
-        starts = next_runs(candidates, self._active)
+        starts = next_runs(candidates, self._active, self._room())
         for run_id, started in starts.merged.items():
             self._handled.add(run_id)
             merged = replace(
@@ -109,6 +118,11 @@ class RunScheduler:
             self._handled.add(run_id)
             self._active.add(run_id)
             tasks.create_task(self._execute(run_id, self._log.runs[run_id]))
+
+    def _room(self) -> int:
+        """How many more runs may start."""
+        at_work = sum(not self._executor.unanswered(run_id) for run_id in self._active)
+        return min(MAX_RUNS_AT_WORK - at_work, MAX_RUNS_IN_PROGRESS - len(self._active))
 
     async def _execute(self, run_id: str, run: Run) -> None:
         log.info("run started", run=run_id, kind=run.kind.value, by=run.by)

@@ -46,6 +46,13 @@ class RunWriter:
             self._log.runs.setdefault(run_id, run)
         return run_id
 
+    async def request_all(self, requests: Mapping[str, Run]) -> None:
+        """Asks for runs, by ID, with one acknowledgement for all; known ones are left out."""
+        new = {run_id: run for run_id, run in requests.items() if run_id not in self._log.runs}
+        await self._publish([run_record(self._topics, run_id, run) for run_id, run in new.items()])
+        for run_id, run in new.items():
+            self._log.runs.setdefault(run_id, run)
+
     async def reconcile_after_loss(self, topic: str) -> None:
         """Asks for a reconcile of everything, which makes up for records lost on `topic`."""
         log.error("records were lost unread; a reconcile of everything was requested", topic=topic)

@@ -19,8 +19,15 @@ from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
 from streams.events import Origin
 from streams.reader.context import ReaderContext
+from streams.reader.listing_check import ListingCheck
 from streams.reader.records import contact_hash, page_records
-from streams.reader.scan_progress import after_page, after_refusal, first_progress
+from streams.reader.scan_progress import (
+    after_page,
+    after_refusal,
+    after_repeated_page,
+    first_progress,
+    next_listing,
+)
 from streams.runs import FINAL, Progress, Run, RunKind, RunState, progress_record
 
 log = structlog.get_logger()
@@ -48,6 +55,8 @@ class ScanState:
 
     seen: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hashes of the IDs of the listed contacts; kept for a reconcile only."""
+    check: ListingCheck = field(default_factory=ListingCheck)
+    """What the listings of a backfill have held; a reconcile is not listed again."""
     refused: set[str] = field(default_factory=set)
     """Sources that Nylas would not list."""
     cursors: set[str] = field(default_factory=set)
@@ -112,6 +121,8 @@ def job_for(
     job = ScanJob(run_id, run, grant, chosen, progress, asyncio.get_running_loop().create_future())
     if progress.cursor is not None:
         job.state.cursors.add(progress.cursor)
+    check = job.state.check
+    check.resumed, check.listings = progress.pages > 0, progress.listing - 1
     return job
 
 
@@ -185,6 +196,7 @@ class Scanner:
                 return
             await self._take(job, page)
         job.state.complete = True
+        job.state.check.forget()
         job.done.set_result(None)
 
     async def _next_page(self, job: ScanJob) -> Page | None:
@@ -224,6 +236,7 @@ class Scanner:
             )
             job.state.refused.add(source)
             job.progress = after_refusal(job.progress, job.sources, str(fault))
+            _list_again_if_needed(job)
             await self._write_progress(job)
             return True
         return False
@@ -238,8 +251,12 @@ class Scanner:
                 f"Nylas repeated a cursor of this listing (source {job.progress.source}); "
                 "report it to Nylas"
             )
-        if not job.run.dry_run:
-            await self._publish_contacts(job, page)
+        fresh, repeated = page, state.check.listings > 0
+        if _is_checked(job):
+            contacts = state.check.unseen(page.contacts, last=page.next_cursor is None)
+            fresh = replace(page, contacts=contacts)
+        if fresh.contacts and not job.run.dry_run:
+            await self._publish_contacts(job, fresh)
         if job.run.kind is RunKind.RECONCILE:
             state.seen.extend(contact_hash(str(contact.get("id"))) for contact in page.contacts)
         if page.next_cursor is None:
@@ -247,7 +264,8 @@ class Scanner:
         else:
             state.cursors.add(page.next_cursor)
         state.unanswered_seconds = 0.0
-        job.progress = after_page(job.progress, job.sources, page, time.time())
+        job.progress = _moved_on(job, fresh, repeated=repeated)
+        _list_again_if_needed(job)
         await self._write_progress(job)
 
     async def _publish_contacts(self, job: ScanJob, page: Page) -> None:
@@ -277,6 +295,7 @@ class Scanner:
         asyncio.get_running_loop().call_later(seconds, self.submit, job)
 
     async def _fail(self, job: ScanJob, error: str) -> None:
+        job.state.check.forget()
         log.warning("grant failed", run=job.run_id, grant=job.grant.id, error=error)
         job.progress = replace(
             job.progress, state=RunState.FAILED, updated_at=int(time.time()), error=error
@@ -289,9 +308,38 @@ class Scanner:
         await self._context.publish([record])
 
 
+def _moved_on(job: ScanJob, fresh: Page, *, repeated: bool) -> Progress:
+    """The progress after a page, of which `fresh` holds what no earlier listing held."""
+    if not repeated:
+        return after_page(job.progress, job.sources, fresh, time.time())
+    if job.state.check.resumed:
+        fresh = replace(fresh, contacts=[])  # which of them are new is unknown
+    return after_repeated_page(job.progress, job.sources, fresh, time.time())
+
+
+def _is_checked(job: ScanJob) -> bool:
+    """Whether the grant is listed until a listing holds nothing new."""
+    return job.run.kind is RunKind.BACKFILL and not job.run.dry_run
+
+
+def _list_again_if_needed(job: ScanJob) -> None:
+    """After the last page of a checked grant: its next listing, or what the last one left open."""
+    if job.progress.state is not RunState.SCANNED or not _is_checked(job):
+        return
+    check = job.state.check
+    if check.again():
+        job.state.cursors.clear()
+        job.state.refused.clear()
+        job.progress = next_listing(job.progress, job.sources)
+    elif gap := check.gap():
+        log.warning("listing incomplete", run=job.run_id, grant=job.grant.id, gap=gap)
+        job.progress = replace(job.progress, gap=gap)
+
+
 def _restart(job: ScanJob) -> None:
     """Starts a grant again from its first page; what it has published so far stays."""
     job.state.restarts += 1
+    job.state.check = ListingCheck()
     job.state.cursors.clear()
     job.state.refused.clear()
     del job.state.seen[:]

@@ -59,3 +59,25 @@ def after_page(progress: Progress, sources: Sequence[str], page: Page, now: floa
         updated_at=int(now),
         error="",
     )
+
+
+def after_repeated_page(
+    progress: Progress, sources: Sequence[str], page: Page, now: float
+) -> Progress:
+    """The progress after a page of another listing of the grant, of which `page` holds the news.
+
+    The page itself was counted in the first listing.
+    """
+    return replace(after_page(progress, sources, page, now), pages=progress.pages)
+
+
+def next_listing(progress: Progress, sources: Sequence[str]) -> Progress:
+    """The progress of a grant that is listed again from its first source; what it had counts on."""
+    return replace(
+        progress,
+        state=RunState.RUNNING,
+        source=sources[0],
+        cursor=None,
+        incomplete="",
+        listing=progress.listing + 1,
+    )

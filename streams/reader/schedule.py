@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from streams.reader.grant_selection import SIGN_IN_EVENTS
 from streams.runs import FINAL, Run, RunState
 
 
@@ -16,24 +17,28 @@ class Starts:
     """ID of a run that need not start, and of the started run that does the same."""
 
 
-def next_runs(runs: Mapping[str, Run], active: Collection[str]) -> Starts:
+def next_runs(runs: Mapping[str, Run], active: Collection[str], room: int | None = None) -> Starts:
     """Which unfinished runs to start now; `active` are the IDs of those in progress.
 
     Reconciles of everything run one after the other, because a second one at the same time would
     only ask Nylas twice. Those that queued up meanwhile with the same options are merged into the
-    newest. All other runs start at once and share the calls to Nylas.
+    newest. Of all other runs, `room` start (None for all of them) and share the calls to Nylas.
+    Runs that a person or the schedule asked for go before those that a sign-in asked for.
     """
     start: list[str] = []
     waiting: list[str] = []
     busy = False
-    for run_id in sorted(runs, key=lambda name: (runs[name].requested_at, name)):
+    left = len(runs) if room is None else room
+    for run_id in sorted(runs, key=lambda name: _turn(name, runs[name])):
         run = runs[run_id]
         if run.state in FINAL:
             continue
         if run_id in active:
             busy = busy or run.reconciles_everything
         elif not run.reconciles_everything:
-            start.append(run_id)
+            if left > 0:
+                start.append(run_id)
+                left -= 1
         elif run.state is RunState.RUNNING and not busy:
             # The previous active reader was in the middle of it.
             start.append(run_id)
@@ -45,6 +50,11 @@ def next_runs(runs: Mapping[str, Run], active: Collection[str]) -> Starts:
     first = _options(runs[waiting[0]])
     *older, newest = [run_id for run_id in waiting if _options(runs[run_id]) == first]
     return Starts((*start, newest), dict.fromkeys(older, newest))
+
+
+def _turn(run_id: str, run: Run) -> tuple[bool, int, str]:
+    """The order in which runs start."""
+    return run.by in SIGN_IN_EVENTS, run.requested_at, run_id
 
 
 def _options(run: Run) -> tuple[tuple[str, ...], float | None]:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -42,12 +43,16 @@ SEARCH_RETRY_SECONDS = 5.0
 # twentieth of a core at the most.
 SEARCH_PAUSE_FACTOR = 20
 
-# The longest pause after a search. It takes effect when a search takes more than three seconds; a
-# successor then waits no longer than this pause and one search.
-MAX_SEARCH_PAUSE_SECONDS = 60.0
+# The longest pause after a search, in which releases are gathered. It takes effect when a search
+# takes more than 90 seconds of the processor, for some 20 million outcomes. A successor waits no
+# longer than this pause and one search, which is far below the interval of reconciles.
+MAX_SEARCH_PAUSE_SECONDS = 1800.0
 
 # Releases searched for together; they take some MB.
 MAX_PENDING_RELEASES = 100_000
+
+# A value without any of them names no contact that is without a record of its own.
+_WORDS_WITHOUT_OWN_RECORD = tuple(f'"{word}"'.encode() for word in sorted(WITHOUT_OWN_RECORD))
 
 
 @dataclass(slots=True)
@@ -75,24 +80,40 @@ class Releases:
                 self.deleted_contacts.add(outcome.contact_key)
 
 
+def released_records(outcomes: Iterable[KafkaRecord], releases: Releases) -> Releases:
+    """The releases by their records: every record that a deleted contact ever owned is released.
+
+    `outcomes` is contacts.outcomes from its start; only those of the deleted contacts are parsed.
+    """
+    released = set(releases.records)
+    deleted = {key.encode() for key in releases.deleted_contacts}
+    for record in outcomes:
+        if record.key in deleted:
+            outcome = parse_outcome(record)
+            if outcome.salesforce_id and outcome.outcome not in WITHOUT_OWN_RECORD:
+                released.add(outcome.salesforce_id)
+    return Releases(released)
+
+
 def successors(outcomes: Iterable[KafkaRecord], releases: Releases) -> set[str]:
     """Keys of contacts without a record of their own whose last outcome names a released record.
 
-    Every record that one of the deleted contacts ever owned counts as released. `outcomes` is
-    contacts.outcomes from its start.
+    `outcomes` is contacts.outcomes from its start. Only contacts that name a record in
+    `releases.records` are held, and only outcomes that may name one are parsed.
     """
-    released = set(releases.records)
-    without_own: dict[str, frozenset[str]] = {}
+    found: set[str] = set()
     for record in outcomes:
-        outcome = parse_outcome(record)
-        key, record_id = outcome.contact_key, outcome.salesforce_id
-        if outcome.outcome in WITHOUT_OWN_RECORD:
-            without_own[key] = outcome.record_ids
-            continue
-        without_own.pop(key, None)
-        if record_id and key in releases.deleted_contacts:
-            released.add(record_id)
-    return {key for key, record_ids in without_own.items() if record_ids & released}
+        value = record.value or b""
+        if any(word in value for word in _WORDS_WITHOUT_OWN_RECORD):
+            outcome = parse_outcome(record)
+            if outcome.outcome in WITHOUT_OWN_RECORD and not outcome.record_ids.isdisjoint(
+                releases.records
+            ):
+                found.add(outcome.contact_key)
+                continue
+        if found:
+            found.discard((record.key or b"").decode(errors="replace"))
+    return found
 
 
 def living_offsets(changes: Iterable[KafkaRecord], keys: Collection[str]) -> dict[str, int]:
@@ -158,9 +179,16 @@ class Takeover:
     async def _offer_successors(self, releases: Releases) -> float:
         """Offers the successors again; returns the processor seconds that the search took."""
         topics = self._context.topics
-        keys, seconds = await self._snapshots.read(
-            topics.outcomes.name, with_thread_seconds(lambda records: successors(records, releases))
+        seconds = 0.0
+        if releases.deleted_contacts:
+            releases, seconds = await self._snapshots.read(
+                topics.outcomes.name,
+                with_thread_seconds(partial(released_records, releases=releases)),
+            )
+        keys, more_seconds = await self._snapshots.read(
+            topics.outcomes.name, with_thread_seconds(partial(successors, releases=releases))
         )
+        seconds += more_seconds
         if keys:
             offsets, more_seconds = await self._snapshots.read(
                 topics.changes.name,

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -14,6 +15,7 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import OFFSET_TAIL, Snapshots, SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings, load
 from tests.support.fake_consumer import FakeConsumer, FakeMessage
+from tests.support.waiting import until
 
 
 class Topic:
@@ -85,7 +87,7 @@ def use(monkeypatch: pytest.MonkeyPatch, fake: FakeConsumer) -> KafkaSettings:
     [({}, 0), ({"offset": 30}, 30), ({"last": 10}, OFFSET_TAIL - 10)],
 )
 def test_partition_0_is_read_to_its_end(
-    monkeypatch: pytest.MonkeyPatch, start: dict[str, int], assigned: int
+    monkeypatch: pytest.MonkeyPatch, start: dict[str, Any], assigned: int
 ) -> None:
     fake = FakeConsumer([[record(0, 7), record(0, 8)], [record(0, 9), end(0, 10), record(0, 10)]])
     kafka = use(monkeypatch, fake)
@@ -139,3 +141,31 @@ def test_a_topic_whose_end_is_not_reached_in_time_is_reported(
     monkeypatch.setattr(snapshot, "STALL_SECONDS", -1.0)
     with pytest.raises(SnapshotStalled, match="no record for"):
         list(read_to_end(use(monkeypatch, FakeConsumer([])), "t"))
+
+
+class EndlessTopic(FakeConsumer):
+    """A topic whose end is minutes away."""
+
+    polls = 0
+
+    def consume(self, limit: int, seconds: float) -> list[FakeMessage]:
+        self.polls += 1
+        time.sleep(0.005)
+        return [record(0, self.polls)] if self.polls < 2000 else [end(0, self.polls)]
+
+
+async def test_a_reading_ends_with_the_task_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = EndlessTopic([])
+    kafka = use(monkeypatch, fake)
+    async with Snapshots(kafka) as snapshots:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(
+                snapshots.read("t", lambda records: sum(1 for _ in records)), 0.1
+            )
+        await until(lambda: fake.closed, "the thread gives up", 3)
+        other = FakeConsumer([[record(0, 1), end(0, 2)]])
+        use(monkeypatch, other)
+        assert await snapshots.read("t", lambda records: sum(1 for _ in records)) == 1
+    assert fake.polls < 1500

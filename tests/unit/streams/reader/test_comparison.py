@@ -171,7 +171,7 @@ def test_the_living_contacts_of_a_grant_are_those_whose_last_change_is_no_deleti
         change("g/c", 1, 6, None),
         change("h/a", 2, 7),
     ]
-    assert living_keys(changes, {"g", "h"}) == {"g/a": 3, "h/a": 2}
+    assert living_keys(changes, {"g", "h"}).versions == {"g/a": 3, "h/a": 2}
 
 
 def test_a_contact_whose_record_people_deleted_is_offered_again() -> None:
@@ -186,3 +186,41 @@ def test_a_contact_whose_record_people_deleted_is_offered_again() -> None:
         outcome(b"g/role", outcome="skipped", reason="role_address"),
     ]
     assert keys_without_own_record(outcomes, {"g"}) == {"g/deleted"}
+
+
+def test_a_comparison_holds_a_bounded_number_of_keys_however_many_are_missing() -> None:
+    changes = (change(f"g/{number}", OLD, number) for number in range(20_000))
+    found = compare(changes, {"g": listing("g")}, set(), most=1000)
+    held = len(found.missing["g"])
+    assert held <= 1000
+    assert found.part.parts >= 20
+    assert 16_000 < held * found.part.parts < 24_000, "what is held tells how many there are"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from([Kind.UPDATED, Kind.UPDATED, Kind.DELETED])),
+        max_size=80,
+    ),
+    st.integers(1, 20),
+)
+def test_the_parts_of_a_comparison_are_the_whole(
+    history: list[tuple[int, Kind]], most: int
+) -> None:
+    changes = [
+        change(f"g/{number}", OLD, offset, kind) for offset, (number, kind) in enumerate(history)
+    ]
+    listings = {"g": listing("g", "1", "2")}
+    found = compare(changes, listings, set(), most=most)
+    parts = [found.missing.get("g", {})]
+    parts += [
+        compare(changes, listings, set(), part).missing.get("g", {}) for part in found.part.others()
+    ]
+    whole = compare(changes, listings, set()).missing.get("g", {})
+    assert sum(map(len, parts)) == len(whole)
+    assert {key: at for part in parts for key, at in part.items()} == whole
+    living = living_keys(changes, {"g"}, most=most)
+    rest = [living_keys(changes, {"g"}, part).versions for part in living.part.others()]
+    assert {key for each in (living.versions, *rest) for key in each} == set(
+        living_keys(changes, {"g"}).versions
+    )

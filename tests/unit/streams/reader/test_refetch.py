@@ -153,3 +153,20 @@ async def test_a_contact_that_nylas_cannot_serve_does_not_hold_the_commit_for_ev
     )
     assert int(header(record.headers, "not_before") or b"") >= time.time() - 1
     assert harness.metrics.refetched.labels("held_too_long")._value.get() == 1
+
+
+async def test_a_contact_of_which_nylas_gives_only_the_ids_becomes_a_dead_letter_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answer(grant: str, contact_id: str) -> Reading:
+        contact = {"id": contact_id, "grant_id": grant, "object": "contact"}
+        return Reading(contact, int(time.time()), "r")
+
+    harness = RefetchHarness(monkeypatch, answer)
+    harness.ask("g/a", received=time.time())
+    await harness.until(lambda: harness.refetcher.queue.offsets.committable() == 1)
+    (record,) = harness.published
+    assert record.topic == TOPICS.dead_letter.name, "an event would only ask for it again"
+    assert (record.key, header(record.headers, "dlq.reason")) == (b"g/a", b"no_content")
+    assert header(record.headers, "dlq.original.topic") == TOPICS.refetch.name.encode()
+    assert harness.metrics.refetched.labels("no_content")._value.get() == 1

@@ -37,6 +37,9 @@ class FakeExecutor:
     def cancel(self, run_id: str) -> None:
         self.cancelled.append(run_id)
 
+    def unanswered(self, run_id: str) -> bool:
+        return False
+
     async def end_cancelled(self, run_id: str, run: Run) -> Run:
         self.cancelled.append(run_id)
         return replace(run, state=RunState.CANCELLED)

@@ -102,8 +102,10 @@ class ScanHarness:
             ReaderContext(TOPICS, publish, gate, metrics), client, 1, retry_seconds=0.0
         )
 
-    async def read(self, *sources: str) -> ScanJob:
-        job = job_for("r", EVERYTHING, Grant("g", "google"), sources, None, None, 9)
+    async def read(
+        self, *sources: str, run: Run = EVERYTHING, known: Progress | None = None
+    ) -> ScanJob:
+        job = job_for("r", run, Grant("g", "google"), sources, known, None, 9)
         self.scanner.submit(job)
         work = asyncio.create_task(self.scanner.run())
         try:
@@ -195,6 +197,92 @@ async def test_a_grant_fails_if_every_source_is_refused_or_its_sign_in_is(
 
     job = await ScanHarness(monkeypatch, answer).read(*sources)
     assert (job.progress.state, job.state.complete) == (RunState.FAILED, False)
+
+
+class MovingBook:
+    """An address book of pages of 200; each listing is the next one that a test lays down."""
+
+    def __init__(self, *listings: Sequence[Sequence[str]]) -> None:
+        self.listings, self.asked = list(listings), 0
+
+    def __call__(self, _source: str, cursor: str | None) -> Page:
+        if cursor is None:
+            self.asked += 1
+        pages = self.listings[min(self.asked, len(self.listings)) - 1]
+        number = int(cursor or 0)
+        more = str(number + 1) if number + 1 < len(pages) else None
+        return Page([{"id": one} for one in pages[number]], more, 1000, "r")
+
+
+def contact_ids(harness: ScanHarness) -> list[str]:
+    return [
+        (record.key or b"").decode().partition("/")[2]
+        for record in harness.published
+        if record.topic == TOPICS.events.name
+    ]
+
+
+async def test_a_contact_that_moves_between_pages_of_a_backfill_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = MovingBook((("a", "b"), ("d",)), (("c", "a", "b"), ("d",)))
+    harness = ScanHarness(monkeypatch, book)
+    job = await harness.read("address_book", run=ONE)
+    assert sorted(contact_ids(harness)) == ["a", "b", "c", "d"], "each is published once"
+    assert (job.progress.state, job.progress.contacts) == (RunState.SCANNED, 4)
+    assert job.progress.gap == ""
+    assert book.asked == 3, "until a listing holds nothing new"
+
+
+async def test_a_backfill_of_a_single_page_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = MovingBook((("a", "b"),))
+    job = await ScanHarness(monkeypatch, book).read("address_book", run=ONE)
+    assert (job.progress.contacts, book.asked) == (2, 1)
+
+
+async def test_a_page_that_came_empty_is_read_in_the_next_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = MovingBook((("a",), (), ("c",)), (("a",), ("b",), ("c",)))
+    harness = ScanHarness(monkeypatch, book)
+    job = await harness.read("address_book", run=ONE)
+    assert sorted(contact_ids(harness)) == ["a", "b", "c"]
+    assert job.progress.gap == ""
+    for_ever = await ScanHarness(monkeypatch, MovingBook((("a",), (), ("c",)))).read(
+        "address_book", run=ONE
+    )
+    assert for_ever.progress.state is RunState.SCANNED
+    assert "1 pages came empty although others followed" in for_ever.progress.gap
+
+
+async def test_an_address_book_that_keeps_moving_is_incomplete_and_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = MovingBook((("a",), ("b",)), (("a", "c"), ("b",)), (("a", "d", "e"), ("b",)))
+    job = await ScanHarness(monkeypatch, book).read("address_book", run=ONE)
+    assert job.progress.contacts == 5
+    assert "2 contacts were only in listing 3" in job.progress.gap
+    assert book.asked == 3
+    ended = finished(ONE, {"g": replace(job.progress, state=RunState.DONE)}, 9)
+    assert (ended.state, ended.error) == (
+        RunState.DONE,
+        "1 of 1 grants incomplete, of which a reconcile was requested",
+    )
+
+
+@pytest.mark.parametrize(("listing", "listed"), [(1, 1), (2, 0)])
+async def test_a_resumed_backfill_is_listed_once_more_at_most(
+    monkeypatch: pytest.MonkeyPatch, listing: int, listed: int
+) -> None:
+    book = MovingBook((("a", "b"), ("c",)))
+    harness = ScanHarness(monkeypatch, book)
+    book.asked = 1
+    known = Progress(RunState.RUNNING, "address_book", "1", 1, 2, scan_start=5, listing=listing)
+    job = await harness.read("address_book", run=ONE, known=known)
+    assert book.asked == 1 + listed
+    assert set(contact_ids(harness)) == ({"a", "b", "c"} if listed else {"c"})
+    assert (job.progress.state, job.progress.gap) == (RunState.SCANNED, "")
+    assert job.progress.contacts == (3 if listed else 2)
 
 
 class StoppableScan:

@@ -2,19 +2,26 @@
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
+from streams.reader import takeover
+from streams.reader.outcome_records import OutcomeRecord, parse_outcome
 from streams.reader.takeover import (
     MAX_SEARCH_PAUSE_SECONDS,
     SEARCH_PAUSE_FACTOR,
     Releases,
     living_offsets,
     pause_after_search,
+    released_records,
     successors,
     with_thread_seconds,
 )
@@ -87,7 +94,81 @@ def test_a_release_without_an_outcome_has_successors_as_well() -> None:
     releases = Releases()
     releases.add(outcomes)
     assert releases == Releases({"3"}, {"g/owner", "g/nobody"})
-    assert successors(outcomes, releases) == {"h/successor"}
+    assert successors(outcomes, released_records(outcomes, releases)) == {"h/successor"}
+
+
+def test_a_search_holds_only_contacts_that_filled_a_released_record() -> None:
+    def outcomes() -> Iterator[KafkaRecord]:
+        for number in range(4000):
+            value = orjson.dumps({"outcome": "filled", "id": str(number % 2000)})
+            yield KafkaRecord("o", b"h/%d" % number, value, [])
+
+    tracemalloc.start()
+    try:
+        found = successors(outcomes(), Releases({"7"}))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == {"h/7", "h/2007"}
+    assert peak < 100_000, "all of them would take some 200 bytes each"
+
+
+def test_outcomes_that_cannot_name_a_successor_are_not_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[bytes | None] = []
+
+    def parse(record: KafkaRecord) -> OutcomeRecord:
+        parsed.append(record.key)
+        return parse_outcome(record)
+
+    monkeypatch.setattr(takeover, "parse_outcome", parse)
+    outcomes = [
+        KafkaRecord("o", b"g/%d" % number, b'{"outcome": "updated", "id": "1"}', [])
+        for number in range(1000)
+    ]
+    outcomes.append(KafkaRecord("o", b"g/7", b'{"outcome": "filled", "id": "1"}', []))
+    releases = Releases({"1"}, {"g/3"})
+    assert successors(outcomes, released_records(outcomes, releases)) == {"g/7"}
+    assert parsed == [b"g/3", b"g/7"]
+
+
+def test_searches_of_a_large_topic_leave_the_core_to_others() -> None:
+    seconds = 76.0  # of a topic of 20 million outcomes
+    assert seconds / (seconds + pause_after_search(seconds)) < 0.06
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["g/a", "g/b", "h/c", "h/d"]),
+            st.sampled_from(["filled", "updated", "created", "unchanged", "released"]),
+            st.sampled_from(["1", "2", "3", ""]),
+        ),
+        max_size=25,
+    ),
+    st.sets(st.sampled_from("123")),
+    st.sets(st.sampled_from(["g/a", "g/b"])),
+)
+def test_the_search_equals_a_plain_model(
+    history: list[tuple[str, str, str]], records: set[str], deleted: set[str]
+) -> None:
+    outcomes = [
+        KafkaRecord("o", key.encode(), orjson.dumps({"outcome": outcome, "id": record_id}), [])
+        for key, outcome, record_id in history
+    ]
+    owned = {
+        record_id
+        for key, outcome, record_id in history
+        if key in deleted and record_id and outcome != "filled"
+    }
+    last = {key: (outcome, record_id) for key, outcome, record_id in history}
+    releases = Releases(records, deleted)
+    assert successors(outcomes, released_records(outcomes, releases)) == {
+        key
+        for key, (outcome, record_id) in last.items()
+        if outcome == "filled" and record_id in records | owned
+    }
 
 
 def test_the_pause_grows_with_the_search_up_to_a_limit() -> None:
