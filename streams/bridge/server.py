@@ -11,6 +11,7 @@ from streams.bridge.bodies import Body, BodyReader, BodyTooLarge, Overloaded
 from streams.bridge.connections import Connection, Listener, carried_signed, request_complete
 from streams.bridge.intake import WEBHOOK_ANSWER_SECONDS, NotificationIntake
 from streams.metrics import BRIDGE_ANSWERS, BridgeMetrics
+from streams.runtime.logs import where
 
 log = structlog.get_logger()
 
@@ -154,8 +155,4 @@ def _unless_signed_closing(response: web.Response, connection: Connection | None
 def _log_unexpected(error: Exception) -> None:
     # Neither the error's text nor the traceback, which could quote the body; the place is enough to
     # find the fault.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-    log.error("request failed unexpectedly", error=type(error).__name__, where=where)
+    log.error("request failed unexpectedly", error=type(error).__name__, where=where(error))

@@ -1,6 +1,7 @@
 """The command webhooks: the webhook destinations at Nylas, and their signing secrets."""
 
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -173,10 +174,19 @@ def _deliver_secret(secret: Secret, file: Path | None) -> bool:
 
 
 def _write_secret(file: Path, secret: str) -> None:
-    text = with_secret(file.read_text() if file.exists() else "", secret)
+    """Puts the secret first. The file keeps its mode, owner and group; a new one is ours alone."""
+    file = file.resolve()  # a link stays a link
+    old = file.stat() if file.exists() else None
+    text = with_secret(file.read_text() if old else "", secret)
     new_file = file.with_name(file.name + ".new")
-    descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    new_file.unlink(missing_ok=True)
+    descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as out:
+        if old is not None:
+            made = os.fstat(descriptor)
+            if (old.st_uid, old.st_gid) != (made.st_uid, made.st_gid):
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))  # after fchown, which may clear bits
         out.write(text)
         out.flush()
         os.fsync(descriptor)  # a full disk may be reported only here
@@ -185,10 +195,20 @@ def _write_secret(file: Path, secret: str) -> None:
 
 
 def _check_writable(file: Path) -> None:
+    """Raises click.ClickException for a file that cannot be replaced by one of the same owner."""
+    file = file.resolve()
     if not os.access(file.parent, os.W_OK) or (
         file.exists() and not os.access(file, os.R_OK | os.W_OK)
     ):
         raise click.ClickException(f"{file} cannot be written")
+    if not file.exists() or os.geteuid() == 0:
+        return
+    old = file.stat()
+    if old.st_uid != os.geteuid() or old.st_gid not in {os.getegid(), *os.getgroups()}:
+        raise click.ClickException(
+            f"{file} belongs to user {old.st_uid} and group {old.st_gid}, which would be lost: run "
+            "this command as that user, or without --secret-file and put the secret in by hand"
+        )
 
 
 def _yes_or_no(value: bool | None) -> str:

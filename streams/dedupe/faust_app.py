@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams.dedupe.faust_batches import App
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import where
 from streams.runtime.ops import Health
 from streams.runtime.watchdog import Watchdog
 from streams.settings import KafkaSettings
@@ -87,4 +88,4 @@ def failure(error: BaseException | None, *, joined: bool) -> tuple[ExitCode, str
     """
     if isinstance(error, KafkaConnectionError) and not joined:
         return ExitCode.BROKER_UNAVAILABLE, f"no broker could be reached: {error}"
-    return ExitCode.CRASHED, repr(error)
+    return ExitCode.CRASHED, where(error)

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from streams.dedupe.faust_batches import App
 from streams.kafka.lag import LagReader
 from streams.metrics import DedupeMetrics
+from streams.runtime.logs import where
 from streams.runtime.ops import Health
 
 log = structlog.get_logger()
@@ -69,4 +70,4 @@ class LagWatch:
                 self.measure()
             except Exception as error:  # noqa: BLE001
                 # Without a beat the liveness probe fails, which is right.
-                log.warning("lag could not be measured", error=repr(error))
+                log.warning("lag could not be measured", error=where(error))

@@ -3,8 +3,13 @@
 import hashlib
 import logging
 import sys
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 from streams.settings import ProcessSettings
 
@@ -13,9 +18,118 @@ QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "ur
 
 
 # structlog's own dict_tracebacks logs each frame's variables, which hold names and addresses.
-STRUCTURED = structlog.processors.ExceptionRenderer(
-    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-)
+_FRAMES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+# Frames of an exception in a log line. The innermost ones show the place.
+MAX_FRAMES = 50
+
+
+def where(error: BaseException | None) -> str:
+    """An exception by its type and place, without its text, which may quote a contact."""
+    if error is None:
+        return "unknown"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    return f"{type(error).__name__} at {code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+
+
+def _exceptions(error: BaseException) -> list[dict[str, Any]]:
+    """Type and frames of an exception and its causes."""
+    return [
+        {
+            "exc_type": each["exc_type"],
+            "frames": [
+                {name: frame[name] for name in ("filename", "lineno", "name")}
+                for frame in each["frames"][-MAX_FRAMES:]
+            ],
+            # Of a group, the exceptions in it.
+            **({"exceptions": inner} if (inner := _grouped(error, number)) else {}),
+        }
+        for number, each in enumerate(_FRAMES((type(error), error, error.__traceback__)))
+    ]
+
+
+def _grouped(error: BaseException, number: int) -> list[list[dict[str, Any]]]:
+    if number or not isinstance(error, BaseExceptionGroup):
+        return []
+    return [_exceptions(each) for each in error.exceptions]
+
+
+def _lines(exceptions: list[dict[str, Any]], indent: str = "") -> list[str]:
+    """The same as lines for a person."""
+    lines = []
+    for each in exceptions:
+        lines.append(f"{indent}{each['exc_type']}")
+        lines += [
+            f"{indent}  {frame['filename']}:{frame['lineno']} in {frame['name']}"
+            for frame in each["frames"]
+        ]
+        for inner in each.get("exceptions", ()):
+            lines += _lines(inner, indent + "    ")
+    return lines
+
+
+def _exception_processor(*, as_json: bool) -> structlog.typing.Processor:
+    """Replaces `exc_info` by the exception's types and places."""
+
+    def replace(_logger: object, _name: str, event: EventDict) -> EventDict:
+        given = event.pop("exc_info", None)
+        if given is True:
+            given = sys.exc_info()
+        error = given[1] if isinstance(given, tuple) else given
+        if isinstance(error, BaseException):
+            found = _exceptions(error)
+            event["exception"] = found if as_json else "\n".join(_lines(found))
+        return event
+
+    return replace
+
+
+class _WithoutExceptionTexts(logging.Filter):
+    """Removes exceptions' texts from the messages of asyncio and Faust, which quote them.
+
+    asyncio writes the failed task into the message, Faust the exception among its arguments. Faust
+    also logs the traceback as text; `exc_text` is what another handler has rendered.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Changes the record, and keeps it."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_argument(each) for each in record.args)
+        elif isinstance(record.args, Mapping):
+            record.args = {name: _argument(each) for name, each in record.args.items()}
+        if record.name == "asyncio":
+            record.msg = str(record.msg).partition("\n")[0]
+        record.exc_text = None
+        return True
+
+
+def _argument(value: object) -> object:
+    return where(value) if isinstance(value, BaseException) else value
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Logs an exception that nobody handled. Python would print its text."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger().critical(
+        "the process ends by an unexpected error", exc_info=(kind, error, trace)
+    )
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
+        structlog.get_logger().critical(
+            "a thread ended by an unexpected error",
+            thread=crash.thread.name if crash.thread else "",
+            exc_info=crash.exc_value,
+        )
 
 
 def configure(settings: ProcessSettings, stage: str) -> None:
@@ -24,9 +138,7 @@ def configure(settings: ProcessSettings, stage: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # The exception is rendered here, because ConsoleRenderer with rich would log the frames'
-        # variables.
-        STRUCTURED if settings.log_format == "json" else structlog.processors.format_exc_info,
+        _exception_processor(as_json=settings.log_format == "json"),
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -46,6 +158,8 @@ def configure(settings: ProcessSettings, stage: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
+    handler.addFilter(_WithoutExceptionTexts())
+    sys.excepthook, threading.excepthook = _log_crash, _log_thread_crash
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
