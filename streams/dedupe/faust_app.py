@@ -32,6 +32,7 @@ def make_app(kafka: KafkaSettings, group_id: str, session: float, health: Health
         on_waiting=health.waiting,
         on_progress=health.beat,
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_client_id=group_id,
         broker_credentials=credentials(kafka),
         broker_session_timeout=session,
         broker_heartbeat_interval=session / 10,

@@ -8,10 +8,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 # One request. The callers ask again, so it may be short.
 LAG_REQUEST_SECONDS = 10.0
 
-# The group of the consumer that asks for a log's offsets. librdkafka demands a group.id; the group
-# is never created.
-NO_GROUP = "contactstream-lag"
-
 
 def lag(committed: Mapping[int, int], start: Mapping[int, int], end: Mapping[int, int]) -> int:
     """Records between the committed offsets and the end offsets, of all partitions in `end`.
@@ -69,7 +65,8 @@ class LagReader:
     def _ranges(
         self, topic: str, partitions: Iterable[int]
     ) -> tuple[dict[int, int], dict[int, int]]:
-        client = self._client(NO_GROUP)
+        # librdkafka demands a group.id; the group is never created.
+        client = self._client(f"{self._config['client.id']}-lag")
         # Asks who leads the partitions now: the client's metadata may be older than a broker's
         # restart.
         client.list_topics(topic, timeout=LAG_REQUEST_SECONDS)
@@ -86,5 +83,8 @@ class LagReader:
 
     def _client(self, group: str) -> Consumer:
         if group not in self._consumers:
-            self._consumers[group] = Consumer({**self._config, "group.id": group})
+            # These consumers are never polled, so librdkafka's lines would pile up in them. Whoever
+            # asks gets the error.
+            quiet = {"log_level": 0, "group.id": group}
+            self._consumers[group] = Consumer({**self._config, **quiet})
         return self._consumers[group]

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +17,53 @@ from streams.settings import ProcessSettings
 
 # Libraries whose debug and info lines contain records and URLs; a URL of Nylas names a contact.
 QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "urllib3")
+
+
+# Between two log lines of librdkafka about the same thing.
+SAME_LINE_SECONDS = 30.0
+
+# What librdkafka logs about: FAIL, ERROR and the like. It has some fifty.
+MAX_FACILITIES = 200
+
+
+class RateLimit(logging.Filter):
+    """Passes one line of each of librdkafka's facilities in SAME_LINE_SECONDS.
+
+    The line that passes says how many did not. `clock` is in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._quiet_until: dict[object, float] = {}
+        self._dropped: Counter[object] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line passes."""
+        args = record.args if isinstance(record.args, tuple) else ()
+        facility = args[0] if args else record.msg
+        now = self._clock()
+        if now < self._quiet_until.get(facility, now):
+            self._dropped[facility] += 1
+            return False
+        if len(self._quiet_until) >= MAX_FACILITIES:
+            self._quiet_until.clear()
+        self._quiet_until[facility] = now + SAME_LINE_SECONDS
+        if dropped := self._dropped.pop(facility, 0):
+            record.msg, record.args = f"{record.getMessage()} ({dropped} more like it)", ()
+        return True
+
+
+CLIENT_LOGGER = logging.getLogger("contactstream.kafka")
+"""For librdkafka's own lines. A client writes them to it while it is polled."""
+CLIENT_LOGGER.addFilter(RateLimit())
+
+_process_name = "command"
+
+
+def process_name() -> str:
+    """The stage that this process runs; `command` for a command of an operator."""
+    return _process_name
 
 
 # structlog's own dict_tracebacks logs each frame's variables, which hold names and addresses.
@@ -133,7 +182,12 @@ def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
 
 
 def configure(settings: ProcessSettings, stage: str) -> None:
-    """Sends the lines of structlog and of `logging` to stderr in one form. Call it once."""
+    """Sends the lines of structlog and of `logging` to stderr in one form. Call it once.
+
+    `stage` is the name of the process: a stage, or `command`.
+    """
+    global _process_name
+    _process_name = stage
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from streams.runtime.logs import configure
+from streams.runtime.logs import RateLimit, configure
 from streams.settings import ProcessSettings, load
 
 ADDRESS = "ariadne@labyrinth.example"
@@ -107,3 +107,25 @@ def test_messages_of_libraries_name_an_exception_by_its_type_and_place(
     assert "Task exception was never retrieved" in logged
     assert ADDRESS not in logged
     assert len(logged.splitlines()) == 3
+
+
+def test_librdkafkas_lines_pass_once_in_a_while_each_and_say_how_many_did_not() -> None:
+    now = 0.0
+    limit = RateLimit(clock=lambda: now)
+    passed = []
+    for second in range(61):
+        now = float(second)
+        for facility in ("FAIL", "ERROR"):
+            record = logging.LogRecord(
+                "k", logging.WARNING, "", 0, "%s [%s] %s", (facility, "c", "down"), None
+            )
+            if limit.filter(record):
+                passed.append((second, record.getMessage()))
+    assert passed == [
+        (0, "FAIL [c] down"),
+        (0, "ERROR [c] down"),
+        (30, "FAIL [c] down (29 more like it)"),
+        (30, "ERROR [c] down (29 more like it)"),
+        (60, "FAIL [c] down (29 more like it)"),
+        (60, "ERROR [c] down (29 more like it)"),
+    ]
