@@ -83,7 +83,7 @@ async def _serve(
     owed.load()
     notice = ReaderNotice(publisher, names, broker, owed)
     intake = NotificationIntake(publisher, names, limit, metrics, broker, notice)
-    use_secrets(intake, metrics, nylas, settings)
+    use_secrets(intake, metrics, nylas, settings, first=True)
     server = WebhookServer(intake, limit, metrics)
     try:
         await server.listen(settings.listen)

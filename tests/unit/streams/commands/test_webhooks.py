@@ -6,10 +6,18 @@ from pathlib import Path
 
 import click
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from connectors.nylas.administration import TRIGGERS, Administration, Destination, Secret
+from connectors.nylas.administration import (
+    TRIGGERS,
+    Administration,
+    Destination,
+    Secret,
+    check,
+)
 from streams.commands import webhooks
-from streams.settings import KafkaSettings, NylasSettings, load
+from streams.settings import KafkaSettings, NylasSettings, load, split_secrets
 
 NYLAS = load(NylasSettings, {"NYLAS_API_KEY": "key"})
 KAFKA = load(KafkaSettings, {})
@@ -55,7 +63,7 @@ def test_the_file_of_the_secrets_keeps_its_mode_owner_and_group(tmp_path: Path, 
     before = file.stat()
     assert rotate("d1", file) == 0
     after = file.stat()
-    assert file.read_text().splitlines()[0] == "d1-secret-1"
+    assert file.read_text().splitlines() == ["d1-secret-1 # d1", "old"]
     assert (after.st_uid, after.st_gid) == owner
     assert stat.S_IMODE(after.st_mode) == stat.S_IMODE(before.st_mode)
 
@@ -79,3 +87,77 @@ def test_a_file_whose_owner_would_be_lost_is_refused_before_the_rotation(
     with pytest.raises(click.ClickException, match="belongs to user"):
         rotate("d1", file)
     assert file.read_text() == "old\n"
+
+
+def test_the_secrets_of_two_destinations_survive_every_rotation(
+    tmp_path: Path, destinations: list[Destination]
+) -> None:
+    destinations.append(Destination("d2", URL, "active", TRIGGERS))
+    file = tmp_path / "secrets"
+    file.write_text("first\nsecond\n")
+    for name in ("d1", "d1", "d2", "d1", "d2"):
+        assert rotate(name, file) == 0
+    assert file.read_text().splitlines() == [
+        "d2-secret-5 # d2",
+        "d1-secret-4 # d1",
+        "d2-secret-3 # d2",
+        "d1-secret-2 # d1",
+        "first",
+        "second",
+    ]
+    nylas = load(NylasSettings, {"NYLAS_WEBHOOK_SECRETS_FILE": str(file)})
+    assert [each.get_secret_value() for each in nylas.webhook_secrets] == [
+        "d2-secret-5",
+        "d1-secret-4",
+        "d2-secret-3",
+        "d1-secret-2",
+        "first",
+        "second",
+    ]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "c"]), max_size=30),
+    st.lists(st.text("xyz", min_size=1, max_size=4), max_size=4),
+)
+def test_the_last_two_secrets_of_each_destination_and_unknown_ones_are_kept(
+    rotations: list[str], unknown: list[str]
+) -> None:
+    text, history = ",".join(unknown), dict[str, list[str]]()
+    for number, name in enumerate(rotations):
+        secret = Secret(Destination(name, URL, "active", TRIGGERS), f"s{number}")
+        text = webhooks.with_secret(text, secret, only_one=False)
+        history.setdefault(name, []).append(secret.value)
+        assert text.startswith(secret.value)
+    kept = split_secrets(text)
+    for values in history.values():
+        assert set(values[-2:]) <= set(kept)
+        assert not set(values[:-2]) & set(kept)
+    assert [each for each in kept if not each.startswith("s")] == unknown
+
+
+@pytest.mark.parametrize("url", [URL, URL + "/", URL.upper()])
+def test_a_second_destination_for_a_url_needs_a_flag(
+    destinations: list[Destination], url: str
+) -> None:
+    def create(*, second: bool) -> int:
+        return webhooks.create_webhook(
+            NYLAS, url, compressed=True, description="", secret_file=None, second=second
+        )
+
+    with pytest.raises(click.ClickException, match="webhooks rotate d1"):
+        create(second=False)
+    assert len(destinations) == 1
+    assert create(second=True) == 0
+    assert len(destinations) == 2
+
+
+def test_a_destination_of_another_program_is_neither_rotated_nor_to_be_deleted(
+    tmp_path: Path, destinations: list[Destination]
+) -> None:
+    other = Destination("mail", "https://other.example", "active", ("message.created",))
+    destinations.append(other)
+    with pytest.raises(click.ClickException, match="another program's"):
+        rotate("mail", tmp_path / "secrets")
+    elsewhere = Destination("else", "https://other.example", "active", TRIGGERS)
+    assert check([destinations[0], elsewhere]) == []
