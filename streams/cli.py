@@ -78,6 +78,7 @@ def main(context: click.Context) -> None:
     Fill it:      contactstream backfill --all
     """
     if context.invoked_subcommand not in STAGES:  # a stage logs it instead
+        logs.configure_command()
         for unknown in settings.unknown_variables():
             click.echo(f"warning: {unknown}", err=True)
 

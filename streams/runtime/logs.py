@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
-from streams.settings import ProcessSettings
+from streams.settings import ProcessSettings, load
 
 # Libraries whose debug and info lines contain records and URLs; a URL of Nylas names a contact.
 QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "urllib3")
@@ -220,6 +221,18 @@ def configure(settings: ProcessSettings, stage: str) -> None:
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(stage=stage)
+
+
+def configure_command(environ: Mapping[str, str] | None = None) -> None:
+    """Sends warnings of a short command to stderr, for a person unless OPS_LOG_FORMAT says json.
+
+    A command does its work even where a setting of the stages' log cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    form = "json" if environ.get("OPS_LOG_FORMAT") == "json" else "console"
+    configure(
+        load(ProcessSettings, {"OPS_LOG_FORMAT": form, "OPS_LOG_LEVEL": "warning"}), "command"
+    )
 
 
 def reference(key: str | bytes) -> str:

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import Consumer, Producer
 
 from streams.kafka.clients import client_config, consumer_config, producer_config
-from streams.runtime.logs import configure
+from streams.runtime.logs import CLIENT_LOGGER, RateLimit, configure, configure_command
 from streams.settings import KafkaSettings, ProcessSettings, load
 
 # Nothing listens there: port 1 needs a privilege that no test server has.
@@ -23,7 +23,10 @@ KAFKA = load(
 def restored() -> Iterator[None]:
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
+    filters = CLIENT_LOGGER.filters[:]
+    CLIENT_LOGGER.filters[:] = [RateLimit()]  # other tests may have logged just now
     yield
+    CLIENT_LOGGER.filters[:] = filters
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**before)
@@ -51,3 +54,21 @@ def test_librdkafkas_own_lines_are_few_and_in_our_form(capfd: pytest.CaptureFixt
     lines = capfd.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 12
     assert all(json.loads(line)["stage"] == "sink" for line in lines)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_librdkafkas_lines_are_few_in_a_short_command_too(
+    form: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_command({"OPS_LOG_FORMAT": form})
+    producer = Producer(producer_config(KAFKA, delivery_timeout=1.0))
+    for _ in range(20):
+        producer.poll(0.05)
+    printed = capfd.readouterr()
+    lines = printed.err.splitlines()
+    assert 1 <= len(lines) <= 6
+    assert not any(line.startswith("%") for line in lines)
+    assert printed.out == "", "programs read it"
+    if form == "json":
+        assert all(json.loads(line)["stage"] == "command" for line in lines)
