@@ -41,8 +41,8 @@ def use_secrets(
     if not secrets and (intake.secrets or first):
         log.warning(
             "no webhook secret: every notification gets 503 until NYLAS_WEBHOOK_SECRETS, or the "
-            "file that NYLAS_WEBHOOK_SECRETS_FILE names, holds the secret that contactstream "
-            "webhooks create or rotate has shown",
+            "file that NYLAS_WEBHOOK_SECRETS_FILE names, holds the destination's secret; for a new "
+            "one run: contactstream webhooks rotate ID",
             refused=len(given),
         )
     intake.secrets = secrets

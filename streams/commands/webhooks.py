@@ -157,8 +157,8 @@ def _ours(destinations: Sequence[Destination], destination_id: str) -> Destinati
         )
     if found.triggers and not set(found.triggers) & set(TRIGGERS):
         raise click.ClickException(
-            f"{destination_id} listens to nothing that contactstream reads ({found.url}): it is "
-            "another program's, which a new secret would cut off"
+            f"{destination_id} ({found.url}) has no trigger for contacts or grants: it is another "
+            "program's, which a new secret would cut off"
         )
     return found
 
