@@ -47,6 +47,14 @@ def _load(group: type[GroupT]) -> GroupT:
         return settings.load(group)
 
 
+def _load_nylas() -> settings.NylasSettings:
+    """The settings of a process that calls Nylas, which needs an API key."""
+    nylas = _load(settings.NylasSettings)
+    with _report_unusable_settings():
+        settings.require_api_key(nylas)
+    return nylas
+
+
 def _start_stage(stage: str) -> settings.ProcessSettings:
     """Configures the log of a stage, and returns the settings that every stage has."""
     process = _load(settings.ProcessSettings)
@@ -70,6 +78,7 @@ def main(context: click.Context) -> None:
     Fill it:      contactstream backfill --all
     """
     if context.invoked_subcommand not in STAGES:  # a stage logs it instead
+        logs.configure_command()
         for unknown in settings.unknown_variables():
             click.echo(f"warning: {unknown}", err=True)
 
@@ -102,7 +111,7 @@ def reader() -> None:
             run(
                 _load(settings.KafkaSettings),
                 process,
-                _load(settings.NylasSettings),
+                _load_nylas(),
                 _load(settings.ReaderSettings),
             )
         )
@@ -430,7 +439,7 @@ def webhooks_list() -> None:
     """Lists the application's webhook destinations."""
     from streams.commands.webhooks import list_webhooks
 
-    list_webhooks(_load(settings.NylasSettings))
+    list_webhooks(_load_nylas())
 
 
 @webhooks.command(name="check")
@@ -445,16 +454,17 @@ def webhooks_check(*, url: str | None) -> None:
     """
     from streams.commands.webhooks import check_webhooks
 
-    sys.exit(check_webhooks(_load(settings.NylasSettings), url))
+    sys.exit(check_webhooks(_load_nylas(), url))
 
 
 @webhooks.command(name="create")
 @click.argument("url")
 @click.option("--compressed/--plain", default=True, show_default=True, help="Have Nylas send gzip.")
 @click.option("--description", default="contactstream", show_default=True)
+@click.option("--second", is_flag=True, help="Create it although Nylas already sends to URL.")
 @_SECRET_FILE
 def webhooks_create(
-    *, url: str, compressed: bool, description: str, secret_file: Path | None
+    *, url: str, compressed: bool, description: str, secret_file: Path | None, second: bool
 ) -> None:
     """Creates a destination that sends to URL, and shows its secret once.
 
@@ -462,10 +472,15 @@ def webhooks_create(
     """
     from streams.commands.webhooks import create_webhook
 
-    nylas = _load(settings.NylasSettings)
+    nylas = _load_nylas()
     sys.exit(
         create_webhook(
-            nylas, url, compressed=compressed, description=description, secret_file=secret_file
+            nylas,
+            url,
+            compressed=compressed,
+            description=description,
+            secret_file=secret_file,
+            second=second,
         )
     )
 
@@ -482,7 +497,7 @@ def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: b
     """
     from streams.commands.webhooks import rotate_webhook
 
-    nylas, kafka = _load(settings.NylasSettings), _load(settings.KafkaSettings)
+    nylas, kafka = _load_nylas(), _load(settings.KafkaSettings)
     sys.exit(rotate_webhook(nylas, kafka, destination_id, secret_file=secret_file, dry_run=dry_run))
 
 
@@ -496,7 +511,7 @@ def grants_list() -> None:
     """Lists the application's grants, and why a grant is left out."""
     from streams.commands.grants import list_grants
 
-    list_grants(_load(settings.NylasSettings))
+    list_grants(_load_nylas())
 
 
 @main.group()

@@ -28,6 +28,10 @@ from streams.kafka.records import Headers, KafkaRecord, header
 # is older than the page. The margin is twice those five minutes.
 PAGE_MARGIN_SECONDS = 600
 
+# How far the clocks of Nylas, of the bridges and of the broker may differ. Machines with NTP differ
+# by far less than a second; two bridges that differ by more than this would reorder events.
+CLOCK_DIFFERENCE_SECONDS = 60
+
 # Digits of a number in a header. 15 digits hold milliseconds until the year 33658 and stay far
 # inside the 64 bits that JSON is written with.
 MAX_NUMBER_DIGITS = 15
@@ -107,6 +111,20 @@ def known_origin(value: bytes | None) -> str:
     Metrics and outcomes carry the origin, so it must come from a closed set.
     """
     return _ORIGINS.get(value or b"", "")
+
+
+def happened_at(claimed: int | None, received_ms: int) -> int | None:
+    """When an event happened, in epoch seconds, given the time that its envelope claims.
+
+    The one rule for times ahead of the clock: nothing happened after it was received, in epoch
+    milliseconds. A later time comes from a wrong clock; as a version it would make everything stale
+    that happens until then. CLOCK_DIFFERENCE_SECONDS are allowed, so that events which two bridges
+    received keep their order. None where the envelope has no usable time; the time claimed where
+    `received_ms` is 0, unknown.
+    """
+    if claimed is None or received_ms <= 0:
+        return claimed
+    return min(claimed, received_ms // 1000 + CLOCK_DIFFERENCE_SECONDS)
 
 
 def event_headers(origin: Origin, received_ms: int) -> Headers:

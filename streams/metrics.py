@@ -86,6 +86,12 @@ class BridgeMetrics:
             "Requests with a valid signature that were dead-lettered, by reason.",
             reason=(*UNREADABLE, "unsupported_encoding", "refused_by_broker"),
         )
+        self.lost = _counter(
+            registry,
+            "bridge_lost",
+            "Refused requests that Nylas may not send again, by reason; each asks for a reconcile.",
+            reason=("last_attempt", "overloaded"),
+        )
         self.in_flight = _gauge(
             registry,
             "bridge_in_flight",
@@ -97,8 +103,9 @@ class BridgeMetrics:
         self.connections_closed = _counter(
             registry,
             "bridge_connections_closed",
-            "Connections that the bridge closed: the request was too slow, or too many were open.",
-            reason=("slow", "too_many"),
+            "Connections that the bridge closed: its request was slow, it made room for a newer "
+            "one, or all others carried signed requests.",
+            reason=("slow", "evicted", "too_many"),
         )
         self.secrets = _gauge(
             registry,

@@ -30,13 +30,20 @@ def _split_list(value: Any) -> Any:
     return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
 
 
+def split_secrets(value: Any) -> Any:
+    """Splits a list of secrets, and leaves out what follows ` #` on a line: whose secret it is."""
+    if isinstance(value, str):
+        value = "\n".join(line.partition(" #")[0] for line in value.splitlines())
+    return _split_list(value)
+
+
 def _none_if_empty(value: Any) -> Any:
     """Without this, `SALESFORCE_MAPPING_FILE=` would name the current folder."""
     return None if value == "" else value
 
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_split_list)]
-SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_list)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(split_secrets)]
 Address = Annotated[str, Field(pattern=r"^\S*:\d{1,5}$")]
 Positive = Annotated[float, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
@@ -342,6 +349,19 @@ def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> Group
     except ValidationError as error:
         # pydantic's own text would print secrets.
         raise SettingsError(_explain(group, error)) from None
+
+
+def require_api_key(nylas: NylasSettings, environ: Mapping[str, str] | None = None) -> None:
+    """Raises SettingsError when NYLAS_API_KEY is not set, before the first call to Nylas."""
+    if nylas.api_key.get_secret_value().strip():
+        return
+    environ = os.environ if environ is None else environ
+    file = environ.get("NYLAS_API_KEY_FILE", "")
+    found = f"NYLAS_API_KEY_FILE={file} is empty" if file else "NYLAS_API_KEY is not set"
+    raise SettingsError(
+        f"{found}: create an API key in the dashboard of the Nylas application, in the region of "
+        f"NYLAS_API_URL ({nylas.api_url}), and set NYLAS_API_KEY or NYLAS_API_KEY_FILE"
+    )
 
 
 def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mapping[str, Any]:

@@ -247,15 +247,18 @@ def check(destinations: Sequence[Destination], url: str | None = None) -> list[W
             )
         ]
     findings = [finding for one in ours for finding in _check_one(one)]
-    if len([one for one in ours if one.status in ("active", "failing")]) > 1:
-        findings.append(
-            WebhookFinding(
-                ", ".join(one.id for one in ours),
-                "several destinations receive contacts, and each notification comes (and is "
-                "repeated) once for each of them",
-                "delete all but one in the dashboard",
+    # Those of another URL may be another program's, which uses the same Nylas application.
+    for each in {one.url: None for one in ours}:
+        same = [one for one in ours if one.url == each and one.status in ("active", "failing")]
+        if len(same) > 1:
+            findings.append(
+                WebhookFinding(
+                    ", ".join(one.id for one in same),
+                    f"several destinations send contacts to {each}, and each notification comes "
+                    "(and is repeated) once for each of them",
+                    "delete all but one in the dashboard",
+                )
             )
-        )
     return findings
 
 

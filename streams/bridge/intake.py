@@ -6,7 +6,10 @@ The answer to Nylas follows from the result. Nylas redelivers only after 408, 42
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import structlog
@@ -16,6 +19,7 @@ from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.decision import BridgeDecision, decide
 from streams.bridge.reader_notice import ReaderNotice
 from streams.events import dead_letter_headers, now_ms
+from streams.heartbeats import NYLAS_RETRY_SECONDS
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.metrics import NOTIFICATIONS, BridgeMetrics
@@ -25,6 +29,9 @@ log = structlog.get_logger()
 
 # Of the 10 s that Nylas waits; the other 2 s are for the network.
 WEBHOOK_ANSWER_SECONDS = 8.0
+
+# Refusals for want of memory are remembered this far apart, so that 20 minutes are 120 numbers.
+OVERLOAD_STEP_SECONDS = 10.0
 
 
 class InFlight:
@@ -55,6 +62,33 @@ class InFlight:
                 await asyncio.wait_for(self._idle.wait(), seconds)
 
 
+class OverloadHistory:
+    """When requests were refused unread, which may have been the last attempt of Nylas.
+
+    A last attempt comes NYLAS_RETRY_SECONDS to twice as long after the first, so one is lost only
+    if requests were refused at both times.
+    """
+
+    def __init__(self) -> None:
+        self._refused_at: deque[float] = deque()
+        self._asked_at = -math.inf
+
+    def refused(self, now: float) -> bool:
+        """A request is refused at `now` (seconds); whether to ask for a reconcile.
+
+        At most once in NYLAS_RETRY_SECONDS: a request covers everything that was lost before it.
+        """
+        times = self._refused_at
+        while times and times[0] < now - 2 * NYLAS_RETRY_SECONDS:
+            times.popleft()
+        if not times or now - times[-1] >= OVERLOAD_STEP_SECONDS:
+            times.append(now)
+        if times[0] > now - NYLAS_RETRY_SECONDS or now - self._asked_at < NYLAS_RETRY_SECONDS:
+            return False
+        self._asked_at = now
+        return True
+
+
 class NotificationIntake:
     """Receives notifications while it has a secret and is not `stopping`."""
 
@@ -73,6 +107,8 @@ class NotificationIntake:
         self._broker = broker
         self._notice = notice
         self._dead_lettered = metrics.dead_lettered
+        self._lost = metrics.lost
+        self._overload = OverloadHistory()
         self._notifications = {kind: metrics.notifications.labels(kind) for kind in NOTIFICATIONS}
         self.in_flight = InFlight()
         self.secrets: Sequence[bytes] = ()
@@ -85,16 +121,22 @@ class NotificationIntake:
         return bool(self.secrets) and not self.stopping
 
     async def receive(
-        self, raw: bytes, signature: str | None, encodings: Sequence[str]
+        self,
+        raw: bytes,
+        signature: str | None,
+        encodings: Sequence[str],
+        on_signed: Callable[[], None] = lambda: None,
     ) -> tuple[int, str]:
         """Takes in a POST's body; returns the HTTP status and the outcome for the metrics.
 
-        `encodings` are the Content-Encoding headers. Returns within WEBHOOK_ANSWER_SECONDS.
+        `encodings` are the Content-Encoding headers. `on_signed` is called at once when the
+        signature is valid. Returns within WEBHOOK_ANSWER_SECONDS.
         """
         if not self.secrets:
             return 503, "no_secret"
         if not signature_matches(self.secrets, raw, signature):
             return 401, "bad_signature"
+        on_signed()
         decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
         # A last attempt would be lost, so it is still published while the bridge stops.
         if self.stopping and not decision.last_attempt:
@@ -104,6 +146,7 @@ class NotificationIntake:
                 decision = await self._publish(decision, decision.record)
             except Exception as error:
                 if decision.last_attempt:
+                    self._lost.labels("last_attempt").inc()
                     self._notice.notification_lost()
                 if not isinstance(error, PublishFailed | TimeoutError):
                     raise
@@ -115,6 +158,12 @@ class NotificationIntake:
         else:
             self._notifications[decision.kind].inc()
         return decision.status, decision.outcome
+
+    def refused_unread(self) -> None:
+        """A request was refused for want of memory, before its attempt could be read."""
+        if self._overload.refused(time.monotonic()):
+            self._lost.labels("overloaded").inc()
+            self._notice.notification_lost()
 
     async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
         """Publishes the record; a record that the broker always refuses is dead-lettered.

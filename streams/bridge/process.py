@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.connections import MAX_CONNECTIONS
 from streams.bridge.intake import NotificationIntake
+from streams.bridge.owed_reconcile import OwedReconcile, owed_file
 from streams.bridge.reader_notice import ReaderNotice
 from streams.bridge.server import DRAIN_SECONDS, WebhookServer
 from streams.bridge.watches import use_secrets, watch_broker, watch_connections, watch_secrets
@@ -36,6 +37,9 @@ DELIVERY_SECONDS = 7.0
 
 # Without a round of `watch_connections`: the event loop hangs.
 STALLED_SECONDS = 30.0
+
+# For requesting a reconcile that is owed when the process stops. Longer than one delivery.
+SETTLE_SECONDS = DELIVERY_SECONDS + 1
 
 # The producer's queue. librdkafka's default of 1 GB would be more than the container's memory.
 MAX_QUEUED_KB = 128 * 1024
@@ -76,9 +80,11 @@ async def _serve(
     publisher.open()
     health.watch(publisher.in_flight)
     names, limit, broker = topics(kafka), settings.body_limit, BrokerStatus()
-    notice = ReaderNotice(publisher, names, broker)
+    owed = OwedReconcile(owed_file(kafka.topic_prefix))
+    owed.load()
+    notice = ReaderNotice(publisher, names, broker, owed)
     intake = NotificationIntake(publisher, names, limit, metrics, broker, notice)
-    use_secrets(intake, metrics, nylas, settings)
+    use_secrets(intake, metrics, nylas, settings, first=True)
     server = WebhookServer(intake, limit, metrics)
     try:
         await server.listen(settings.listen)
@@ -98,6 +104,7 @@ async def _serve(
     await server.stop()
     for task in tasks:
         task.cancel()
+    await notice.settle(SETTLE_SECONDS)
     await publisher.close(DRAIN_SECONDS)
     ops.stop()
     for task in done:

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from connectors.nylas.webhook import challenge
 from streams.bridge.bodies import Body, BodyReader, BodyTooLarge, Overloaded
-from streams.bridge.connections import Listener, request_complete
+from streams.bridge.connections import Connection, Listener, carried_signed, request_complete
 from streams.bridge.intake import WEBHOOK_ANSWER_SECONDS, NotificationIntake
 from streams.metrics import BRIDGE_ANSWERS, BridgeMetrics
+from streams.runtime.logs import where
 
 log = structlog.get_logger()
 
@@ -65,20 +66,29 @@ class WebhookServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = Body()
+        connection = request.protocol if isinstance(request.protocol, Connection) else None
+        if connection is not None:
+            connection.answering = True
         try:
-            return await self._answer(request, body)
+            return _unless_signed_closing(await self._answer(request, body), connection)
         except ConnectionError:  # the sender is gone
             self._requests["bad_request"].inc()
             raise
         except web.RequestPayloadError:  # malformed chunks
             return self._bad_request()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if request.transport is None or request.transport.is_closing():
+                # Cut off or evicted: aiohttp raises RuntimeError when its body is read on.
+                self._requests["bad_request"].inc()
+                raise ConnectionResetError from error
             # aiohttp would answer 500, after which Nylas gives up.
             _log_unexpected(error)
             self._requests["failed"].inc()
             return _closing(_response(503))
         finally:
             self._bodies.release(body)
+            if connection is not None:
+                connection.answering = False
 
     async def _answer(self, request: web.BaseRequest, body: Body) -> web.Response:
         if request.method == "GET":
@@ -92,6 +102,7 @@ class WebhookServer:
             self._requests["too_large"].inc()
             return _closing(_response(413))
         except Overloaded:
+            self._intake.refused_unread()
             self._requests["overloaded"].inc()
             return _closing(_response(503))
         began = time.perf_counter()
@@ -99,6 +110,7 @@ class WebhookServer:
             raw,
             request.headers.get("X-Nylas-Signature"),
             request.headers.getall("Content-Encoding", []),
+            on_signed=lambda: carried_signed(request),
         )
         self._request_seconds.observe(time.perf_counter() - began)
         self._requests[outcome].inc()
@@ -135,11 +147,12 @@ def _closing(response: web.Response) -> web.Response:
     return response
 
 
+def _unless_signed_closing(response: web.Response, connection: Connection | None) -> web.Response:
+    """A stranger's connection is not kept."""
+    return response if connection is None or connection.signed else _closing(response)
+
+
 def _log_unexpected(error: Exception) -> None:
     # Neither the error's text nor the traceback, which could quote the body; the place is enough to
     # find the fault.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-    log.error("request failed unexpectedly", error=type(error).__name__, where=where)
+    log.error("request failed unexpectedly", error=type(error).__name__, where=where(error))

@@ -30,12 +30,21 @@ def use_secrets(
     metrics: BridgeMetrics,
     nylas: NylasSettings,
     settings: BridgeSettings,
+    *,
+    first: bool = False,
 ) -> None:
-    """Takes the usable ones of the configured secrets into use."""
+    """Takes the usable ones of the configured secrets into use. `first`: at the start."""
     given = [secret.get_secret_value() for secret in nylas.webhook_secrets]
     secrets = usable_secrets(given, accept_test_events=settings.accept_test_events)
     if secrets != intake.secrets:
         log.info("webhook secrets changed", in_use=len(secrets), refused=len(given) - len(secrets))
+    if not secrets and (intake.secrets or first):
+        log.warning(
+            "no webhook secret: every notification gets 503 until NYLAS_WEBHOOK_SECRETS, or the "
+            "file that NYLAS_WEBHOOK_SECRETS_FILE names, holds the destination's secret; for a new "
+            "one run: contactstream webhooks rotate ID",
+            refused=len(given),
+        )
     intake.secrets = secrets
     metrics.secrets.set(len(secrets))
 

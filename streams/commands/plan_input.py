@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from confluent_kafka import KafkaException
 
 from connectors.nylas.errors import UnreadableBody
-from connectors.nylas.model import contact_key, parse_json, parse_notification
+from connectors.nylas.model import contact_key, has_content, parse_json, parse_notification
 from connectors.salesforce.outcome import ContactVersion
 from streams.events import Kind, UnreadableRecord, parse_change
 from streams.kafka.snapshot import read_to_end
@@ -18,10 +18,6 @@ from streams.topics import topics
 
 # Some hundred thousand changes are read in a minute, and nobody reads a longer plan.
 READ_SECONDS = 300.0
-
-# A notification with no other field than these carries no content: the reader fetches the contact
-# before the sink sees it.
-IDENTITY_FIELDS = {"grant_id", "id", "object"}
 
 _AGO = re.compile(r"(\d{1,9})\s*([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -96,7 +92,8 @@ def _read_line(line: bytes, now: int, found: PlanInput) -> None:
         found.skipped.append((key, "read_again_first"))
     elif event.type.startswith("contact.deleted"):
         found.add(ContactVersion(key, event.time, None))
-    elif event.type.endswith(".truncated") or contact.keys() <= IDENTITY_FIELDS:
+    elif event.type.endswith(".truncated") or not has_content(contact):
+        # the reader fetches the contact before the sink sees it
         found.skipped.append((key, "read_again_first"))
     else:
         found.add(ContactVersion(key, event.time, contact))

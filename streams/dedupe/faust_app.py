@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams.dedupe.faust_batches import App
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import where
 from streams.runtime.ops import Health
 from streams.runtime.watchdog import Watchdog
 from streams.settings import KafkaSettings
@@ -40,6 +41,7 @@ def make_app(
         on_waiting=health.waiting,
         on_progress=health.beat,
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_client_id=group_id,
         broker_credentials=credentials(kafka),
         broker_session_timeout=session,
         broker_heartbeat_interval=session / 10,
@@ -96,4 +98,4 @@ def failure(error: BaseException | None, *, joined: bool) -> tuple[ExitCode, str
     """
     if isinstance(error, KafkaConnectionError) and not joined:
         return ExitCode.BROKER_UNAVAILABLE, f"no broker could be reached: {error}"
-    return ExitCode.CRASHED, repr(error)
+    return ExitCode.CRASHED, where(error)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import faust
+import structlog
 from aiokafka.structs import OffsetAndMetadata
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -40,7 +41,11 @@ from streams.dedupe.log_loss import (
     identity,
 )
 from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.logs import where
 from streams.runtime.watchdog import elapsed
+
+# Not by the name of this module, whose logger Faust's services use too.
+log = structlog.get_logger("contactstream.dedupe")
 
 # Bounds one step of the agent, and so how long a rebalance waits for it.
 BATCH_RECORDS = 4000
@@ -462,12 +467,13 @@ class BatchTable(faust.Table):  # type: ignore[misc]
             self.app.on_progress()
         except Exception as error:  # noqa: BLE001
             # Faust would log it, and go on with a table that lacks entries.
-            self._die(ExitCode.UNREADABLE_STATE, f"the changelog cannot be read: {error!r}")
+            self._die(ExitCode.UNREADABLE_STATE, f"the changelog cannot be read: {where(error)}")
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         ours = {tp.partition for tp in active_tps}
         for partition in self._entries.keys() - ours:
             del self._entries[partition]
+        log.info("table restored", partitions=sorted(ours), entries=self.size())
 
     async def on_start(self) -> None:
         """Does nothing: there is no store to open.
@@ -488,6 +494,11 @@ class PausedRecovery(Recovery):  # type: ignore[misc]
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         self._rebalance = self.app.rebalancing_count
+        log.info(
+            "partitions assigned",
+            partitions=sorted(tp.partition for tp in assigned),
+            new=sorted(tp.partition for tp in newly_assigned),
+        )
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
@@ -573,4 +584,5 @@ class App(faust.App):  # type: ignore[misc]
 
     def on_rebalance_end(self) -> None:
         super().on_rebalance_end()
+        log.info("ready")
         self.on_working()

@@ -14,6 +14,7 @@ from streams.dedupe.log_loss import LossWatch, losses
 from streams.kafka.lag import LagReader
 from streams.metrics import DedupeMetrics
 from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.logs import where
 from streams.runtime.ops import Health
 
 log = structlog.get_logger()
@@ -90,4 +91,4 @@ class LagWatch:
                 self.measure()
             except Exception as error:  # noqa: BLE001
                 # Without a beat the liveness probe fails, which is right.
-                log.warning("lag could not be measured", error=repr(error))
+                log.warning("lag could not be measured", error=where(error))

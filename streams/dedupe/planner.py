@@ -30,6 +30,7 @@ from streams.events import (
     Origin,
     change_headers,
     dead_letter_headers,
+    happened_at,
     known_origin,
     number,
     refetch_headers,
@@ -40,10 +41,6 @@ from streams.topics import Topics
 
 STAGE = "dedupe"
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
-MAX_AHEAD_SECONDS = 86_400
-"""An event's time that lies further ahead is ignored: it is in milliseconds, or of a wrong clock.
-Taken as the version it would make all later events of the contact stale.
-"""
 
 MAX_CHANGE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 """The largest value of a change; leaves room for the key and the headers."""
@@ -124,8 +121,12 @@ class DedupePlanner:
             raise UnreadableBody("not_a_contact")
         if key != _key(contact):
             raise UnreadableBody("wrong_key")
+        received = number(headers.get("received_ms"))
+        if received is None:
+            received = max(0, record.timestamp)
         deleted = notification.type.startswith("contact.deleted")
-        event = self._event(notification, contact, deleted, headers.get("origin") in FORCED, now)
+        time = happened_at(notification.time, received)
+        event = self._event(notification, time, deleted, headers.get("origin") in FORCED)
 
         if key in states:
             known = states[key]
@@ -134,9 +135,6 @@ class DedupePlanner:
             known = None if entry is None else decode(entry)
         forward, reason, state, refetch = decide(known, event, now)
 
-        received = number(headers.get("received_ms"))
-        if received is None:
-            received = max(0, record.timestamp)
         if forward and event.version is not None:
             value = _change(contact, deleted)
             kind = Kind.DELETED if deleted else Kind.UPDATED
@@ -163,14 +161,11 @@ class DedupePlanner:
     def _event(
         self,
         notification: Notification,
-        contact: Mapping[str, Any],
+        time: int | None,
         deleted: bool,
         forced: bool,
-        now: int,
     ) -> ContactEvent:
-        time = notification.time
-        if time is not None and not 0 <= time <= now + MAX_AHEAD_SECONDS:
-            time = None
+        contact = notification.object
         if deleted:
             content = DELETED
         elif notification.type.endswith(".truncated") or not has_content(contact):

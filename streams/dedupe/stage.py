@@ -27,6 +27,7 @@ from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.versions import UnreadableState
 from streams.metrics import DedupeMetrics
 from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.logs import where
 from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
@@ -73,7 +74,7 @@ class Dedupe:
                 )
             except BaseException as error:  # noqa: BLE001
                 # Also a cancelled agent must not acknowledge its batch.
-                self._die(ExitCode.UNEXPECTED_ERROR, repr(error))
+                self._die(ExitCode.UNEXPECTED_ERROR, where(error))
 
     def work(self, records: list[Consumed]) -> None:
         """Works on one batch of one partition until everything is acknowledged. Blocks."""

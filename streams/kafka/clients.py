@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.runtime.logs import CLIENT_LOGGER, process_name
 from streams.settings import KafkaSettings
 
 PARTITIONER = "murmur2_random"
@@ -66,10 +67,13 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
     """The settings that producers, consumers and admin clients share."""
     config: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap_servers,
+        "client.id": f"{kafka.topic_prefix}contactstream-{process_name()}",
         "security.protocol": kafka.security_protocol,
         # So that a restarted broker is found again within a second; the default backs off to 10 s.
         "reconnect.backoff.max.ms": 1000,
         "log_level": 4,
+        # librdkafka's own lines, some twenty a second while a broker is away.
+        "logger": CLIENT_LOGGER,
         "error_cb": ErrorLog(),
     }
     if kafka.ssl_ca_location:

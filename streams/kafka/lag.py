@@ -1,6 +1,7 @@
 """The lag of consumer groups: how many records of a topic a group has not committed yet."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -8,14 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 # One request. The callers ask again, so it may be short.
 LAG_REQUEST_SECONDS = 10.0
 
-# The group of the consumer that asks for a log's offsets. librdkafka demands a group.id; the group
-# is never created.
-NO_GROUP = "contactstream-lag"
-
-# The same for the consumer that reads single records.
-PEEK_GROUP = "contactstream-peek"
-
-# What that consumer fetches for one record, if the record is not larger.
+# What the consumer that reads single records fetches for one, if the record is not larger.
 PEEK_BYTES = 64 * 1024
 
 
@@ -65,7 +59,10 @@ class LagReader:
 
     def timestamp_ms(self, topic: str, partition: int, offset: int) -> int | None:
         """The time of the record at an offset; None if it cannot be read within the time."""
-        client = self._client(PEEK_GROUP)
+        client = self._client(
+            f"{self._config['client.id']}-peek",
+            {"fetch.message.max.bytes": PEEK_BYTES, "queued.min.messages": 1},
+        )
         try:
             client.assign([TopicPartition(topic, partition, offset)])
             for message in client.consume(1, LAG_REQUEST_SECONDS):
@@ -91,7 +88,8 @@ class LagReader:
     def _ranges(
         self, topic: str, partitions: Iterable[int]
     ) -> tuple[dict[int, int], dict[int, int]]:
-        client = self._client(NO_GROUP)
+        # librdkafka demands a group.id; the group is never created.
+        client = self._client(f"{self._config['client.id']}-lag")
         # Asks who leads the partitions now: the client's metadata may be older than a broker's
         # restart.
         client.list_topics(topic, timeout=LAG_REQUEST_SECONDS)
@@ -106,10 +104,10 @@ class LagReader:
             start[partition], end[partition] = found
         return start, end
 
-    def _client(self, group: str) -> Consumer:
+    def _client(self, group: str, more: Mapping[str, Any] = MappingProxyType({})) -> Consumer:
         if group not in self._consumers:
-            config = {**self._config, "group.id": group}
-            if group == PEEK_GROUP:
-                config |= {"fetch.message.max.bytes": PEEK_BYTES, "queued.min.messages": 1}
-            self._consumers[group] = Consumer(config)
+            # Most of these consumers are never polled, so librdkafka's lines would pile up in them.
+            # Whoever asks gets the error.
+            quiet = {"log_level": 0, "group.id": group}
+            self._consumers[group] = Consumer({**self._config, **quiet, **more})
         return self._consumers[group]

@@ -52,8 +52,6 @@ FETCH_AGAIN_MS = 10
 EMPTY_FETCH_MS = 10
 
 _CONFIG: dict[str, str | int | bool] = {
-    # librdkafka demands a group.id; the group is never joined.
-    "group.id": "contactstream-snapshot",
     "enable.auto.commit": False,
     # For `last` greater than the log, or an offset that has expired.
     "auto.offset.reset": "earliest",
@@ -109,13 +107,15 @@ def read_to_end(
     error, also that the topic does not exist or that no broker answers: somebody waits for the
     result of a command.
     """
+    # librdkafka demands a group.id; the group is never joined.
+    helper = {"group.id": f"{kafka.topic_prefix}contactstream-snapshot"}
     if since is None:
-        consumer = Consumer(client_config(kafka) | _CONFIG)
+        consumer = Consumer(client_config(kafka) | _CONFIG | helper)
         on_error: Callable[[KafkaError], None] = ErrorLog()
     else:
         # Errors are raised, so librdkafka and its callback need not log them as well.
         quiet = {"log_level": 0, "error_cb": lambda _error: None}
-        consumer = Consumer(client_config(kafka) | _CONFIG | quiet)
+        consumer = Consumer(client_config(kafka) | _CONFIG | helper | quiet)
         on_error = _raise
     try:
         if since is None:

@@ -16,7 +16,8 @@ import orjson
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.grants import Grant
 from connectors.nylas.model import parse_json, parse_time
-from streams.kafka.records import KafkaRecord
+from streams.events import happened_at, number
+from streams.kafka.records import KafkaRecord, header
 from streams.topics import Topics
 
 # The code of a grant.updated that follows a new sign-in. Nylas sends later what it could not notify
@@ -78,7 +79,8 @@ def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:
     grant = grant_object.get("grant_id") or (record.key or b"").decode(errors="replace")
     if not isinstance(grant, str) or not grant:
         return None
-    envelope_time = parse_time(envelope.get("time"))
+    received_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
+    envelope_time = happened_at(parse_time(envelope.get("time")), received_ms)
     event_id = envelope.get("id")
     if not event_id:
         event_id = hashlib.blake2b(record.value or b"", digest_size=8).hexdigest()

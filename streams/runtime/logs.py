@@ -2,31 +2,198 @@
 
 import hashlib
 import logging
+import os
 import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
-from streams.settings import ProcessSettings
+from streams.settings import ProcessSettings, load
 
 # Libraries whose debug and info lines contain records and URLs; a URL of Nylas names a contact.
 QUIET = ("faust", "mode", "aiokafka", "httpx", "httpcore", "aiohttp.access", "urllib3")
 
 
+# Between two log lines of librdkafka about the same thing.
+SAME_LINE_SECONDS = 30.0
+
+# What librdkafka logs about: FAIL, ERROR and the like. It has some fifty.
+MAX_FACILITIES = 200
+
+
+class RateLimit(logging.Filter):
+    """Passes one line of each of librdkafka's facilities in SAME_LINE_SECONDS.
+
+    The line that passes says how many did not. `clock` is in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._quiet_until: dict[object, float] = {}
+        self._dropped: Counter[object] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line passes."""
+        args = record.args if isinstance(record.args, tuple) else ()
+        facility = args[0] if args else record.msg
+        now = self._clock()
+        if now < self._quiet_until.get(facility, now):
+            self._dropped[facility] += 1
+            return False
+        if len(self._quiet_until) >= MAX_FACILITIES:
+            self._quiet_until.clear()
+        self._quiet_until[facility] = now + SAME_LINE_SECONDS
+        if dropped := self._dropped.pop(facility, 0):
+            record.msg, record.args = f"{record.getMessage()} ({dropped} more like it)", ()
+        return True
+
+
+CLIENT_LOGGER = logging.getLogger("contactstream.kafka")
+"""For librdkafka's own lines. A client writes them to it while it is polled."""
+CLIENT_LOGGER.addFilter(RateLimit())
+
+_process_name = "command"
+
+
+def process_name() -> str:
+    """The stage that this process runs; `command` for a command of an operator."""
+    return _process_name
+
+
 # structlog's own dict_tracebacks logs each frame's variables, which hold names and addresses.
-STRUCTURED = structlog.processors.ExceptionRenderer(
-    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-)
+_FRAMES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+# Frames of an exception in a log line. The innermost ones show the place.
+MAX_FRAMES = 50
+
+
+def where(error: BaseException | None) -> str:
+    """An exception by its type and place, without its text, which may quote a contact."""
+    if error is None:
+        return "unknown"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    return f"{type(error).__name__} at {code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+
+
+def _exceptions(error: BaseException) -> list[dict[str, Any]]:
+    """Type and frames of an exception and its causes."""
+    return [
+        {
+            "exc_type": each["exc_type"],
+            "frames": [
+                {name: frame[name] for name in ("filename", "lineno", "name")}
+                for frame in each["frames"][-MAX_FRAMES:]
+            ],
+            # Of a group, the exceptions in it.
+            **({"exceptions": inner} if (inner := _grouped(error, number)) else {}),
+        }
+        for number, each in enumerate(_FRAMES((type(error), error, error.__traceback__)))
+    ]
+
+
+def _grouped(error: BaseException, number: int) -> list[list[dict[str, Any]]]:
+    if number or not isinstance(error, BaseExceptionGroup):
+        return []
+    return [_exceptions(each) for each in error.exceptions]
+
+
+def _lines(exceptions: list[dict[str, Any]], indent: str = "") -> list[str]:
+    """The same as lines for a person."""
+    lines = []
+    for each in exceptions:
+        lines.append(f"{indent}{each['exc_type']}")
+        lines += [
+            f"{indent}  {frame['filename']}:{frame['lineno']} in {frame['name']}"
+            for frame in each["frames"]
+        ]
+        for inner in each.get("exceptions", ()):
+            lines += _lines(inner, indent + "    ")
+    return lines
+
+
+def _exception_processor(*, as_json: bool) -> structlog.typing.Processor:
+    """Replaces `exc_info` by the exception's types and places."""
+
+    def replace(_logger: object, _name: str, event: EventDict) -> EventDict:
+        given = event.pop("exc_info", None)
+        if given is True:
+            given = sys.exc_info()
+        error = given[1] if isinstance(given, tuple) else given
+        if isinstance(error, BaseException):
+            found = _exceptions(error)
+            event["exception"] = found if as_json else "\n".join(_lines(found))
+        return event
+
+    return replace
+
+
+class _WithoutExceptionTexts(logging.Filter):
+    """Removes exceptions' texts from the messages of asyncio and Faust, which quote them.
+
+    asyncio writes the failed task into the message, Faust the exception among its arguments. Faust
+    also logs the traceback as text; `exc_text` is what another handler has rendered.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Changes the record, and keeps it."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_argument(each) for each in record.args)
+        elif isinstance(record.args, Mapping):
+            record.args = {name: _argument(each) for name, each in record.args.items()}
+        if record.name == "asyncio":
+            record.msg = str(record.msg).partition("\n")[0]
+        record.exc_text = None
+        return True
+
+
+def _argument(value: object) -> object:
+    return where(value) if isinstance(value, BaseException) else value
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Logs an exception that nobody handled. Python would print its text."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger().critical(
+        "the process ends by an unexpected error", exc_info=(kind, error, trace)
+    )
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
+        structlog.get_logger().critical(
+            "a thread ended by an unexpected error",
+            thread=crash.thread.name if crash.thread else "",
+            exc_info=crash.exc_value,
+        )
 
 
 def configure(settings: ProcessSettings, stage: str) -> None:
-    """Sends the lines of structlog and of `logging` to stderr in one form. Call it once."""
+    """Sends the lines of structlog and of `logging` to stderr in one form. Call it once.
+
+    `stage` is the name of the process: a stage, or `command`.
+    """
+    global _process_name
+    _process_name = stage
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # The exception is rendered here, because ConsoleRenderer with rich would log the frames'
-        # variables.
-        STRUCTURED if settings.log_format == "json" else structlog.processors.format_exc_info,
+        _exception_processor(as_json=settings.log_format == "json"),
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -46,12 +213,26 @@ def configure(settings: ProcessSettings, stage: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
+    handler.addFilter(_WithoutExceptionTexts())
+    sys.excepthook, threading.excepthook = _log_crash, _log_thread_crash
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(stage=stage)
+
+
+def configure_command(environ: Mapping[str, str] | None = None) -> None:
+    """Sends warnings of a short command to stderr, for a person unless OPS_LOG_FORMAT says json.
+
+    A command does its work even where a setting of the stages' log cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    form = "json" if environ.get("OPS_LOG_FORMAT") == "json" else "console"
+    configure(
+        load(ProcessSettings, {"OPS_LOG_FORMAT": form, "OPS_LOG_LEVEL": "warning"}), "command"
+    )
 
 
 def reference(key: str | bytes) -> str:

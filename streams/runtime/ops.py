@@ -1,16 +1,25 @@
 """The operations port of a process: `/metrics`, `/livez` and `/readyz`."""
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.settings import cannot_listen
+
+# Requests at once, each of which takes a thread. Probes and a scraper need three.
+MAX_OPS_REQUESTS = 16
+
+# For a whole request. Probes and scrapers are near and quick; Kubernetes itself waits for 1 s.
+OPS_REQUEST_SECONDS = 5.0
 
 
 class WorkInFlight:
@@ -125,6 +134,71 @@ class Health:
         return "; ".join(overdue)
 
 
+class _BoundedServer(ThreadingHTTPServer):
+    """Answers at most MAX_OPS_REQUESTS at once, each within OPS_REQUEST_SECONDS.
+
+    One more closes the oldest, so that connections that send nothing keep no probe out.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 4 * MAX_OPS_REQUESTS
+
+    def __init__(
+        self, address: tuple[str, int], family: socket.AddressFamily, handler: type[Any]
+    ) -> None:
+        self.address_family = family
+        self._began: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Binds. `::` takes IPv4 connections too, as most systems do by default."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts the thread of a request."""
+        with self._lock:
+            if len(self._began) >= MAX_OPS_REQUESTS:
+                _cut(self._began, next(iter(self._began)))
+            self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The request is answered."""
+        with self._lock:
+            self._began.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cuts off requests that take too long; called every half a second."""
+        oldest = time.monotonic() - OPS_REQUEST_SECONDS
+        with self._lock:
+            for request in [one for one, began in self._began.items() if began < oldest]:
+                _cut(self._began, request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Logs nothing: the other side is gone, or was cut off."""
+
+
+def _cut(began: dict[socket.socket, float], request: socket.socket) -> None:
+    """Ends a request's connection, so that its thread ends too."""
+    del began[request]
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _server(host: str, port: int, handler: type[Any]) -> _BoundedServer:
+    """A server at a host, which may be an IPv6 address with or without brackets. Raises OSError."""
+    name = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    (family, _, _, _, address), *_ = socket.getaddrinfo(
+        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return _BoundedServer((str(address[0]), port), family, handler)
+
+
 class OpsServer:
     """Serves the operations port in threads of its own.
 
@@ -150,9 +224,8 @@ class OpsServer:
         registry, health = self._registry, self._health
 
         class Handler(BaseHTTPRequestHandler):
-            # Seconds for a whole request; probes and scrapers are near and quick. The name is
-            # given by http.server.
-            timeout = 5
+            # For one read. The name is given by http.server.
+            timeout = OPS_REQUEST_SECONDS
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
@@ -183,12 +256,8 @@ class OpsServer:
             def log_message(self, *_: object) -> None:
                 """Logs nothing: probes come every few seconds."""
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            allow_reuse_address = True
-
         try:
-            self._server = Server((host or "0.0.0.0", int(port)), Handler)
+            self._server = _server(host, int(port), Handler)
         except (OSError, OverflowError) as error:
             raise cannot_listen("OPS_LISTEN", self._listen, error) from error
         threading.Thread(target=self._server.serve_forever, name="ops", daemon=True).start()

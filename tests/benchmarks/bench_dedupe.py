@@ -98,7 +98,7 @@ def fill(kafka: Kafka) -> int:
     )
     headers: list[tuple[str, str | bytes | None]] = [
         ("origin", b"webhook"),
-        ("received_ms", b"1700000000000"),
+        ("received_ms", b"1800000000000"),
     ]
     for number, (key, value) in enumerate(envelopes(EVENTS)):
         producer.produce(kafka.name("contacts.events"), value, key, headers=headers)

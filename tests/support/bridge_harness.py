@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.intake import NotificationIntake
+from streams.bridge.owed_reconcile import OwedReconcile
 from streams.bridge.reader_notice import ReaderNotice
 from streams.bridge.server import WebhookServer
 from streams.kafka.publisher import Publisher
@@ -56,6 +59,7 @@ class RunningBridge:
     server: WebhookServer
     intake: NotificationIntake
     notice: ReaderNotice
+    owed: OwedReconcile
     status: BrokerStatus
     broker: FakePublisher
     registry: CollectorRegistry
@@ -87,17 +91,23 @@ class RunningBridge:
 
 
 @contextlib.asynccontextmanager
-async def running_bridge(limit: int = LIMIT) -> AsyncIterator[RunningBridge]:
+async def running_bridge(
+    limit: int = LIMIT, owed_file: Path | None = None
+) -> AsyncIterator[RunningBridge]:
     registry, broker, status = CollectorRegistry(), FakePublisher(), BrokerStatus()
-    metrics, notice = BridgeMetrics(registry), ReaderNotice(broker, NAMES, status)
+    folder = tempfile.TemporaryDirectory()
+    owed = OwedReconcile(owed_file or Path(folder.name) / "owed")
+    owed.load()
+    metrics, notice = BridgeMetrics(registry), ReaderNotice(broker, NAMES, status, owed)
     intake = NotificationIntake(broker, NAMES, limit, metrics, status, notice)
     intake.secrets = (SECRET.encode(),)
     server = WebhookServer(intake, limit, metrics)
     await server.listen("127.0.0.1:0")
-    bridge = RunningBridge(server, intake, notice, status, broker, registry)
+    bridge = RunningBridge(server, intake, notice, owed, status, broker, registry)
     try:
         yield bridge
     finally:
         for client in bridge.clients:
             await client.close()
         await server.stop(lame_duck=0)
+        folder.cleanup()

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +22,9 @@ from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 
 OnCall = Callable[[str, int | None, float], None]
 """Called after each HTTP call with its kind, the status (None: no answer) and its seconds."""
+
+# How far this clock and Salesforce's may differ: what an assertion's validity leaves for it.
+CLOCK_TOLERANCE_SECONDS = 60.0
 
 PRODUCTION = "https://login.salesforce.com"
 SANDBOXES = "https://test.salesforce.com"
@@ -200,6 +204,24 @@ def _identity(url: object) -> tuple[str | None, str | None]:
     return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "id" else (None, None)
 
 
+def clock_fault(date: str | None, now: float) -> str:
+    """Says that this machine's clock is wrong, judged by an answer's Date; empty if it is not.
+
+    An assertion that ended already, or that begins later, is refused with a text that names no
+    clock.
+    """
+    try:
+        off = now - parsedate_to_datetime(date or "").timestamp()
+    except (TypeError, ValueError):
+        return ""
+    if abs(off) <= CLOCK_TOLERANCE_SECONDS:
+        return ""
+    return (
+        f"the clock of this machine is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}, "
+        "which alone makes a JWT login fail: set it by NTP"
+    )
+
+
 def _login_refused(detail: str) -> OrgUnavailable:
     return OrgUnavailable("login", PAUSE_SECONDS["login"], detail)
 
@@ -330,4 +352,10 @@ class Session:
             body = orjson.loads(answer.content)
         except orjson.JSONDecodeError:
             body = answer.content
-        return parse_token(status, body, retry_after(answer.headers))
+        try:
+            return parse_token(status, body, retry_after(answer.headers))
+        except OrgUnavailable as error:
+            cause = clock_fault(answer.headers.get("date"), self._clock())
+            if error.reason != "login" or not cause:
+                raise
+            raise _login_refused(f"{error.detail}; {cause}") from error

@@ -107,6 +107,13 @@ class OrgUnavailable(SalesforceError):
         self.detail = detail
 
 
+# What to do about a code, for the operator.
+REMEDIES = {
+    "UNSUPPORTED_API_VERSION": "the org does not have this version of the REST API; set "
+    "SALESFORCE_API_VERSION to one that it lists at /services/data, or remove the setting"
+}
+
+
 class RequestRejected(SalesforceError):
     """A request, or a subrequest of a Composite, was refused whole for its data or configuration.
 
@@ -120,7 +127,10 @@ class RequestRejected(SalesforceError):
         self.errors = tuple(errors)
         self.verdict = verdict or Verdict(Action.STOP, "rejected")
         codes = ", ".join(error.code for error in self.errors)
-        super().__init__(f"HTTP {status} {codes} ({self.verdict.reason})")
+        remedy = "".join(
+            f": {REMEDIES[each.code]}" for each in self.errors if each.code in REMEDIES
+        )
+        super().__init__(f"HTTP {status} {codes} ({self.verdict.reason}){remedy}")
 
 
 class UnexpectedAnswer(SalesforceError):

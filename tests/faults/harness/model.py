@@ -19,8 +19,8 @@ DELETED: Mapping[str, Any] = {"deleted": True}
 IDENTITY_FIELDS = {"grant_id", "id", "object"}
 """A contact that has only these fields says that it changed, but not how."""
 
-MAX_AHEAD_SECONDS = 86_400
-"""A time that is further ahead of the event's arrival is not valid."""
+MAX_AHEAD_SECONDS = 60
+"""A time further ahead of the event's arrival counts as so far ahead."""
 
 MAX_TIME = 2**33
 """Epoch seconds, in the year 2242. A later time is not valid; it may be in milliseconds."""
@@ -136,8 +136,8 @@ def _time(time: object, arrived_ms: int | None) -> int | None:
         return None
     if not 0 < time < MAX_TIME or time != int(time):
         return None
-    if arrived_ms is not None and time > arrived_ms / 1000 + MAX_AHEAD_SECONDS:
-        return None
+    if arrived_ms is not None:
+        time = min(time, arrived_ms // 1000 + MAX_AHEAD_SECONDS)
     return int(time)
 
 

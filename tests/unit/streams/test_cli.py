@@ -90,3 +90,29 @@ def test_a_setting_that_cannot_be_used_has_the_exit_code_of_wrong_usage() -> Non
     ended = CliRunner().invoke(main, ["topics", "check"], env={"KAFKA_REPLICATION_FACTOR": "none"})
     assert ended.exit_code == 2
     assert "KAFKA_REPLICATION_FACTOR" in ended.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["grants", "list"],
+        ["webhooks", "list"],
+        ["webhooks", "check"],
+        ["webhooks", "create", "https://webhooks.example/nylas"],
+        ["webhooks", "rotate", "d1", "--dry-run"],
+    ],
+)
+def test_every_command_that_calls_nylas_finds_a_missing_key_before_it_does(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NYLAS_API_KEY", raising=False)
+    # Would fail the test: nothing answers there.
+    ended = CliRunner().invoke(main, command, env={"NYLAS_API_URL": "http://127.0.0.1:1"})
+    assert ended.exit_code == 2
+    assert "NYLAS_API_KEY is not set" in ended.output
+
+
+def test_the_reader_finds_a_missing_key_at_its_start() -> None:
+    ended = run("reader", {"OPS_LISTEN": "127.0.0.1:0"})
+    assert ended.returncode == 2
+    assert "NYLAS_API_KEY is not set" in ended.stderr

@@ -14,6 +14,7 @@ from streams.settings import (
     SettingsError,
     SinkSettings,
     load,
+    require_api_key,
     unknown_variables,
 )
 
@@ -152,3 +153,15 @@ def test_a_wrong_secret_is_not_shown_in_the_error() -> None:
     with pytest.raises(SettingsError) as caught:
         load(KafkaSettings, {"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "none"})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_a_missing_api_key_is_named_with_where_to_get_one(key: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="NYLAS_API_KEY is not set: create an API key"):
+        require_api_key(load(NylasSettings, {"NYLAS_API_KEY": key}), {})
+    file = tmp_path / "key"
+    file.write_text("\n")
+    environ = {"NYLAS_API_KEY_FILE": str(file)}
+    with pytest.raises(SettingsError, match="key is empty"):
+        require_api_key(load(NylasSettings, environ), environ)
+    require_api_key(load(NylasSettings, {"NYLAS_API_KEY": "key"}), {})

@@ -21,7 +21,14 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 from nylas.models.errors import NylasApiError
 
-from connectors.nylas.administration import TRIGGERS, Administration, Destination, SdkMoved, check
+from connectors.nylas.administration import (
+    TRIGGERS,
+    Administration,
+    Destination,
+    SdkMoved,
+    Secret,
+    check,
+)
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import app
 from connectors.nylas.simulator.world import World
@@ -159,11 +166,11 @@ async def test_the_commands_write_the_new_secret_before_the_old_one_and_for_nobo
         assert created.exit_code == 0, created.output
         ((name, destination),) = state.destinations.items()
         first = destination.secret
-        assert file.read_text() == f"{first}\n"
+        assert file.read_text() == f"{first} # {name}\n"
         assert first not in created.output
         rotated = await run("webhooks", "rotate", name, "--secret-file", str(file))
         assert rotated.exit_code == 0, rotated.output
-        assert file.read_text() == f"{destination.secret}\n{first}\n"
+        assert file.read_text() == f"{destination.secret} # {name}\n{first} # {name}\n"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert (await run("webhooks", "check")).exit_code == 0
         assert name in (await run("webhooks", "list")).output
@@ -248,10 +255,11 @@ async def test_a_dry_run_of_a_rotation_changes_nothing(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_only_the_last_two_secrets_are_kept() -> None:
-    assert with_secret("", "a") == "a\n"
-    assert with_secret("b,c\nd", "a") == "a\nb\n"
-    assert with_secret("a\nb\n", "a") == "a\nb\n"
+def test_only_the_last_two_secrets_of_the_only_destination_are_kept() -> None:
+    secret = Secret(Destination("d", "https://x", "active", TRIGGERS), "a")
+    assert with_secret("", secret, only_one=True) == "a # d\n"
+    assert with_secret("b,c\ne", secret, only_one=True) == "a # d\nb\n"
+    assert with_secret("a\nb\n", secret, only_one=True) == "a # d\nb\n"
 
 
 @pytest.mark.parametrize("status", ["failing", "failed", "pause", "new"])
@@ -267,7 +275,7 @@ def test_a_missing_trigger_and_a_second_destination_are_findings() -> None:
     assert check([fine, Destination("other", "https://y", "failed", ("message.created",))]) == []
     (partly,) = check([Destination("d", "https://x", "active", TRIGGERS[:4])])
     assert "grant.expired, grant.deleted" in partly.problem
-    (twice,) = check([fine, Destination("e", "https://y", "active", TRIGGERS)])
+    (twice,) = check([fine, Destination("e", "https://x", "active", TRIGGERS)])
     assert "d, e" in twice.destination
     (none,) = check([fine], url="https://elsewhere")
     assert "webhooks create" in none.remedy

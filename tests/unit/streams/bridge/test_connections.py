@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -66,24 +69,177 @@ async def test_a_sender_is_waited_for_while_the_broker_is_slow(
     assert (await sent).status == 200
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_connections_are_bounded_and_one_too_many_is_503(
+BOTH_LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+@BOTH_LOOPS
+def test_one_connection_too_many_is_503_while_all_others_carry_signed_requests(
     monkeypatch: pytest.MonkeyPatch, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
     async def story() -> None:
         async with running_bridge() as bridge:
-            _, writer = await asyncio.open_connection("127.0.0.1", bridge.server.port)
-            await until(lambda: bridge.metric("connections") == 1, "the first is connected")
+            acknowledged = asyncio.Event()
+            bridge.broker.behave = lambda _: acknowledged
+            sent = asyncio.create_task(bridge.post(contact_body("g", "c")))
+            await until(lambda: bridge.in_flight == 1, "it waits for the broker")
             reader, second = await asyncio.open_connection("127.0.0.1", bridge.server.port)
             assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
             assert bridge.metric("connections_closed_total", reason="too_many") == 1
-            writer.close()
             second.close()
-            await until(lambda: bridge.metric("connections") == 0, "there is room again")
+            acknowledged.set()
+            assert (await sent).status == 200
+            bridge.broker.behave = lambda _: None
             assert (await bridge.post(contact_body("g", "c"))).status == 200
+            assert bridge.metric("connections_closed_total", reason="evicted") == 1
 
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
     run(story())
+
+
+async def test_unsigned_connections_are_evicted_before_signed_ones_and_the_oldest_first(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    signed = Client(bridge.server.port)
+    bridge.clients.append(signed)
+    assert (await signed.send(request(contact_body("g", "c")))).status == 200
+    strangers = []
+    for count in (2, 3, 3, 3):
+        strangers.append(await asyncio.open_connection("127.0.0.1", bridge.server.port))
+        await until(lambda: bridge.metric("connections") == count, "it is connected")  # noqa: B023
+    for reader, _ in strangers[:2]:
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    assert bridge.metric("connections_closed_total", reason="evicted") == 2
+    assert not any(reader.at_eof() for reader, _ in strangers[2:])
+    assert (await signed.send(request(contact_body("g", "c")))).status == 200
+    assert bridge.metric("connections_closed_total", reason="too_many") == 0
+    for _, writer in strangers:
+        writer.close()
+
+
+async def test_of_the_signed_connections_the_longest_idle_is_evicted(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    kept, idle = Client(bridge.server.port), Client(bridge.server.port)
+    bridge.clients += [kept, idle]
+    for client in (kept, idle, kept):
+        assert (await client.send(request(contact_body("g", "c")))).status == 200
+    assert (await bridge.post(contact_body("g", "c"))).status == 200
+    assert (await kept.send(request(contact_body("g", "c")))).status == 200
+    assert (await idle.send(request(contact_body("g", "c")))).status == 0, "it was evicted"
+
+
+async def test_kept_connections_leave_half_of_the_room_to_new_ones(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 4)
+    for _ in range(4):
+        assert (await bridge.post(contact_body("g", "c"))).status == 200
+    begun = request(contact_body("g", "slow"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.server.port)
+    writer.write(begun[:-10])
+    _, stranger = await asyncio.open_connection("127.0.0.1", bridge.server.port)
+    await until(
+        lambda: bridge.metric("connections_closed_total", reason="evicted") == 2, "both are in"
+    )
+    writer.write(begun[-10:])
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+    stranger.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(b"", method="GET", path="/?challenge=abc", signed=False),
+        request(b"", method="GET", signed=False),
+        request(contact_body("g", "c"), signed=False),
+    ],
+    ids=["a challenge", "a GET", "an unsigned POST"],
+)
+async def test_a_connection_is_kept_only_after_a_valid_signature(
+    bridge: RunningBridge, data: bytes
+) -> None:
+    answer = await bridge.send(data)
+    assert answer.headers.get("connection") == "close"
+    client = Client(bridge.server.port)
+    bridge.clients.append(client)
+    assert (await client.send(request(contact_body("g", "c")))).status == 200
+    assert bridge.metric("connections") == 1, "the signed one is kept"
+    assert (await client.send(request(b"x", signed=False))).headers.get("connection") is None
+    assert bridge.metric("connections") == 1, "as a proxy keeps it for all of its senders"
+
+
+HOSTILE_CONNECTIONS = 10_000
+
+# Opens connections to the port argv[1], argv[2] of them, and holds them until its input ends. What
+# they send is nothing, a whole request without a signature, or half of a request.
+HOSTILE = """
+import socket, sys
+begun = (
+    b"",
+    b"GET / HTTP/1.1\\r\\nHost: b\\r\\n\\r\\n",
+    b"POST / HTTP/1.1\\r\\nHost: b\\r\\nContent-Length: 100\\r\\n\\r\\nhalf",
+)
+held = []
+for count in range(int(sys.argv[2])):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    try:
+        held[-1].sendall(begun[count % len(begun)])
+    except ConnectionError:
+        pass
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def open_files() -> Iterator[int]:
+    """Raises the limit of open files; returns how many hostile connections fit in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = HOSTILE_CONNECTIONS + 100
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    yield min(HOSTILE_CONNECTIONS, allowed - 100)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_a_signed_sender_is_never_refused_beside_ten_thousand_hostile_connections(
+    open_files: int,
+) -> None:
+    async def story() -> None:
+        async with running_bridge() as bridge:
+            kept = Client(bridge.server.port)
+            bridge.clients.append(kept)
+            hostile = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                HOSTILE,
+                str(bridge.server.port),
+                str(open_files),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert hostile.stdout is not None
+            all_open = asyncio.create_task(hostile.stdout.readline())
+            statuses: list[int] = []
+            try:
+                while not all_open.done() or len(statuses) < 50:
+                    statuses.append((await kept.send(request(contact_body("g", "kept")))).status)
+                    statuses.append((await bridge.post(contact_body("g", "new"))).status)
+                    await bridge.clients.pop().close()
+                assert await all_open == b"open\n"
+                assert bridge.metric("connections") <= connections.MAX_CONNECTIONS
+                assert bridge.metric("connections_closed_total", reason="too_many") == 0
+                assert set(statuses) == {200}
+            finally:
+                hostile.kill()
+                await hostile.wait()
+
+    uvloop.run(story())
 
 
 async def test_the_bytes_held_at_once_are_bounded(

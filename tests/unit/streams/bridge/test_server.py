@@ -5,16 +5,24 @@ import contextlib
 import gzip
 import json
 import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import uvloop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from connectors.nylas.webhook import LONGEST_CHALLENGE
 from streams.bridge import intake, server
+from streams.bridge.watches import use_secrets
 from streams.kafka.publisher import PublishFailed
 from streams.kafka.records import header
+from streams.metrics import BridgeMetrics
+from streams.settings import BridgeSettings, NylasSettings, load
 from tests.support.bridge_harness import (
     LAST_ATTEMPT,
     LIMIT,
@@ -396,3 +404,16 @@ def test_any_webhook_is_answered_and_published_exactly_where_it_belongs() -> Non
         fuzz()
         garbage()
         runner.run(stack.aclose())
+
+
+def test_a_bridge_without_a_secret_says_at_its_start_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text("\n")
+    nylas = load(NylasSettings, {"NYLAS_WEBHOOK_SECRETS_FILE": str(file)})
+    metrics = BridgeMetrics(CollectorRegistry())
+    intake = SimpleNamespace(secrets=())
+    with capture_logs() as logged:
+        use_secrets(cast(Any, intake), metrics, nylas, load(BridgeSettings, {}), first=True)
+        use_secrets(cast(Any, intake), metrics, nylas, load(BridgeSettings, {}))
+    (line,) = logged
+    assert "NYLAS_WEBHOOK_SECRETS_FILE" in line["event"]

@@ -6,9 +6,12 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from faust.types.tuples import TP
+from structlog.testing import capture_logs
 
 from deploy.local.broker import free_ports
 from streams.dedupe.faust_app import failure, make_app, run_until_stopped
+from streams.dedupe.faust_batches import BatchTable
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.watchdog import Watchdog
@@ -49,7 +52,7 @@ async def run(app: Any, stopping: asyncio.Event | None = None) -> None:
 @pytest.mark.parametrize("role", ["start", "crash"])
 async def test_an_application_that_fails_ends_the_process_with_the_reason(role: str) -> None:
     fault: Any = {role: ValueError("a bug")}
-    with pytest.raises(Died, match="a bug") as died:
+    with pytest.raises(Died, match="ValueError") as died:
         await run(FakeApp(**fault))
     assert died.value.args[0] is ExitCode.CRASHED
 
@@ -96,3 +99,15 @@ def test_a_lost_connection_after_the_first_assignment_is_not_taken_for_a_failed_
     assert failure(error, joined=False)[0] is ExitCode.BROKER_UNAVAILABLE
     assert failure(error, joined=True)[0] is ExitCode.CRASHED
     assert failure(None, joined=False)[0] is ExitCode.CRASHED
+
+
+async def test_the_log_says_when_the_table_is_restored_and_the_worker_is_ready() -> None:
+    health = Health(60.0)
+    app = make_app(load(KafkaSettings, {}), "contactstream-dedupe", 10.0, health, {})
+    table = BatchTable(app, "seen", "changelog", 4)
+    with capture_logs() as logged:
+        await table.on_recovery_completed({TP("events", 2), TP("events", 0)}, set())
+        app.on_rebalance_end()
+    assert [line["event"] for line in logged] == ["table restored", "ready"]
+    assert (logged[0]["partitions"], logged[0]["entries"]) == ([0, 2], 0)
+    assert not health.waiting_for

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from connectors.nylas.grants import Grant
-from streams.kafka.records import KafkaRecord
+from streams.kafka.records import Headers, KafkaRecord
 from streams.reader.grant_events import (
     GrantAction,
     GrantTable,
@@ -159,3 +159,19 @@ def test_one_missing_grant_may_be_deleted_but_not_all_of_them() -> None:
     assert plausibly_deleted(2, 10, 0.2)
     assert not plausibly_deleted(3, 10, 0.2)
     assert not plausibly_deleted(1, 0, 1.0)
+
+
+def test_a_grant_event_ahead_of_the_clock_hides_nothing_that_happens_a_minute_later() -> None:
+    table = GrantTable()
+    for time, received, kind in (
+        (10**9, 1_000, "grant.expired"),
+        (1_100, 1_101, "grant.created"),
+    ):
+        envelope = {"type": kind, "id": "n", "time": time, "data": {"object": {"grant_id": "g"}}}
+        headers: Headers = [("received_ms", b"%d" % (received * 1000))]
+        event = parse_grant_event(
+            KafkaRecord("grants.events", b"g", orjson.dumps(envelope), headers)
+        )
+        assert event is not None
+        table.apply(event)
+    assert table.status == {"g": "valid"}

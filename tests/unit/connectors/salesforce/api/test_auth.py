@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -400,3 +401,30 @@ async def test_a_refresh_token_that_was_rotated_is_the_one_of_the_next_login(
         ["rotated2"],
         ["rotated2"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [(3600, "3600 s ahead"), (-3600, "3600 s behind"), (30, ""), (-30, "")],
+)
+async def test_a_clock_that_is_wrong_is_named_as_the_cause_of_a_refused_login(
+    key: rsa.RSAPrivateKey, off: int, said: str
+) -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            400,
+            json={"error": "invalid_grant", "error_description": "expired authorization code"},
+            headers={"Date": formatdate(NOW, usegmt=True)},
+        )
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
+        login = Session(
+            JwtBearer("client", "me@acme.com", pem(key), "https://acme.my.salesforce.com"),
+            http,
+            clock=lambda: NOW + off,
+        )
+        with pytest.raises(OrgUnavailable) as refused:
+            await login.token()
+    assert "invalid_grant" in str(refused.value)
+    assert said in str(refused.value)
+    assert ("clock" in str(refused.value)) is bool(said)

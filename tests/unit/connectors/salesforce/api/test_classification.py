@@ -820,3 +820,9 @@ def test_a_refusal_for_the_configuration_is_never_a_rows_fault(
     with pytest.raises(RequestRejected) as raised:
         raise_for(status, [{"errorCode": code, "message": "?"}])
     assert possible_row_fault(raised.value) == maybe
+
+
+def test_a_version_that_the_org_does_not_have_names_its_setting() -> None:
+    error = RowError("UNSUPPORTED_API_VERSION", "")
+    assert "set SALESFORCE_API_VERSION" in str(RequestRejected(404, [error]))
+    assert "SALESFORCE_API_VERSION" not in str(RequestRejected(400, [RowError("OTHER", "")]))
