@@ -210,6 +210,7 @@ def _hold_sink() -> None:
     from connectors.salesforce.sync import Sync
     from streams.sink import process
     from streams.sink.consumer import SinkConsumer
+    from streams.sink.open_calls import CALLS_MAY_BE_OPEN
 
     write, commit, config = Sync.write, SinkConsumer.commit_now, vars(process)["consumer_config"]
 
@@ -221,9 +222,11 @@ def _hold_sink() -> None:
         await hold_async("before_write")
         return await write(self, plan, fence)
 
-    def held_commit(self: Any, assignment: Any, offset: int) -> None:
+    def held_commit(
+        self: Any, assignment: Any, offset: int, calls: str = CALLS_MAY_BE_OPEN
+    ) -> None:
         hold("before_commit")
-        commit(self, assignment, offset)
+        commit(self, assignment, offset, calls)
 
     replace(Sync, "write", held_write)
     replace(SinkConsumer, "commit_now", held_commit)
