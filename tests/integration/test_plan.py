@@ -252,7 +252,7 @@ def test_the_plan_of_a_changed_contact(
 @pytest.mark.parametrize(
     ("environ", "version", "expected", "fields"),
     [
-        ({}, 1, ("released", ""), {KEY: ("g1/c1", None), VERSION: (1, None)}),
+        ({}, 1, ("released", ""), {KEY: ("g1/c1", None), VERSION: (1, 100)}),
         ({"PEOPLE_ON_DELETE": "keep"}, 1, ("unchanged", "kept"), {}),
         (
             {"PEOPLE_ON_DELETE": "flag", "PEOPLE_FLAG_FIELD": "Gone__c"},
@@ -509,7 +509,7 @@ def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> Non
         '    Title: "Countess" -> "Analyst"',
         f"released  g1/c2  Contact {make_id('003', 501)}  found by key",
         '    Nylas_Contact_Id__c: "g1/c2" -> (cleared)',
-        "    Nylas_Version__c: 1 -> (cleared)",
+        "    Nylas_Version__c: 1 -> 100",
         "created   g1/c3  Contact (new)",
         '    FirstName: "Bob"',
         '    LastName: "Ünal"',
