@@ -1,9 +1,9 @@
 """Which contacts were deleted lately, so that an older change that comes again is not written.
 
 A deletion releases the record: its key is cleared, and another contact may take it over at any
-version, so that nothing in the org would refuse an older change of this contact. Dedupe sends an older change again when it ends between publishing its
-outputs and writing its table. Without this memory that change would take the released record over,
-until the deletion comes again as well.
+version, so that nothing in the org would refuse an older change of this contact. Dedupe sends an
+older change again when it ends between publishing its outputs and writing its table. Without this
+memory that change would take the released record over, until the deletion comes again as well.
 """
 
 from collections.abc import Iterable, Iterator
