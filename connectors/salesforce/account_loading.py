@@ -33,6 +33,7 @@ from connectors.salesforce.api.client import MAX_PAGES, CompositeClient, Fence
 from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest, query_page
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, UnexpectedAnswer
 from connectors.salesforce.counting import CountCallback, SyncWarning
+from connectors.salesforce.sequences import batched
 
 REFERENCE = "accounts"
 # Rows that are looked at or taken in one go, which is some 5 ms, and twice that on a busy machine.
@@ -227,17 +228,12 @@ class AccountLoader:
             await asyncio.sleep(0)
 
     async def _take(self, rows: Sequence[AccountRow]) -> None:
-        for part in _parts(rows):
+        for part in batched(rows, ROWS_AT_ONCE):
             self._directory.update(part)
             await asyncio.sleep(0)
 
     def _query(self, load: OpenLoad) -> AccountQuery:
         return self._fields.query(load, self.cursor.known_until, self._directory.gone)
-
-
-def _parts(rows: Sequence[AccountRow]) -> Iterator[Sequence[AccountRow]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
 
 
 def _rows(found: Iterable[Mapping[str, Any]], generation: int) -> Iterator[AccountRow]:

@@ -1,9 +1,9 @@
 """Reads from Salesforce the records that a batch of contacts may already be."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from connectors.salesforce.api.client import CompositeClient, Fence
 from connectors.salesforce.api.composite import query_subrequest
@@ -18,8 +18,7 @@ from connectors.salesforce.person import record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.queries import by_id, lookup
 from connectors.salesforce.schema import Schema
-
-ItemT = TypeVar("ItemT")
+from connectors.salesforce.sequences import batched
 
 # IDs in a statement that follows merges and conversions: 42,000 of the 100,000 characters.
 IDS_OF_A_STATEMENT = 2_000
@@ -252,8 +251,3 @@ class CandidateFinder:
             ids = {name: sorted(found) for name, found in unknown.items()}
             await self._add_by_id(candidates, ids, schemas, fence)
         return candidates
-
-
-def batched(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
-    """The items in parts of at most so many."""
-    return (items[start : start + size] for start in range(0, len(items), size))

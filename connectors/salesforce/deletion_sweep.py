@@ -65,8 +65,8 @@ async def sweep(
             # a second with more rows than a step takes must not be read for ever
             read_up_to[name] = max(found[-1].deleted_at, read_from[name] + 1)
     # in a thread: 10,000 rows take 0.1 s, and nothing changes `known` meanwhile but the caller
-    news = await asyncio.to_thread(_news, known, moves)
-    return SweepStep(news, read_up_to, done)
+    changed = await asyncio.to_thread(_changed, known, moves)
+    return SweepStep(changed, read_up_to, done)
 
 
 def _stamp(epoch: int) -> str:
@@ -87,7 +87,7 @@ def _moves(sobject: str, rows: Iterable[Mapping[str, Any]]) -> list[MovedRecord]
     return [move for move in found if move is not None]
 
 
-def _news(known: DeletedRecords, moves: Iterable[MovedRecord]) -> list[DeletedRecord]:
+def _changed(known: DeletedRecords, moves: Iterable[MovedRecord]) -> list[DeletedRecord]:
     """The records that are new or changed, in the order in which people deleted them.
 
     A record into which another one was merged before may be merged on, or deleted: then the other
@@ -97,10 +97,10 @@ def _news(known: DeletedRecords, moves: Iterable[MovedRecord]) -> list[DeletedRe
     by_master: dict[str, dict[str, DeletedRecord]] = {}
     for record in known.merged_into(move.record_id for move in in_order if move.record_id):
         by_master.setdefault((record.master_id or "")[:15], {})[record.key] = record
-    news: dict[str, DeletedRecord] = {}
+    changed: dict[str, DeletedRecord] = {}
 
     def note(record: DeletedRecord) -> None:
-        news[record.key] = record
+        changed[record.key] = record
         if record.master_id:
             by_master.setdefault(record.master_id[:15], {})[record.key] = record
 
@@ -112,7 +112,7 @@ def _news(known: DeletedRecords, moves: Iterable[MovedRecord]) -> list[DeletedRe
         if move.key:
             hashes = tuple(known.hash_of(address) for address in move.addresses)
             made = DeletedRecord(move.key, move.record_id, move.next_id, move.deleted_at, hashes)
-            before = news.get(move.key) or known.get(move.key)
+            before = changed.get(move.key) or known.get(move.key)
             if made.outdates(before) and not known.is_lifted(move.key, (), move.deleted_at):
                 note(made)
-    return list(news.values())
+    return list(changed.values())

@@ -199,7 +199,7 @@ class WritePlanner:
         ]
 
     def _order(self, someone: Person) -> tuple[bool, tuple[int, int], bool, str]:
-        """Who is decided first: whoever fits a record best, then full names, then by key.
+        """The order of decisions: those that fit a record best, then full names, then by key.
 
         Of those who fit no record, one with a full name creates it, and others fill it.
         """

@@ -105,7 +105,7 @@ class Sync:
     ) -> None:
         """`accounts` keeps what is known of the Accounts; None if nothing does.
 
-        `unanswered` is told by the caller, who sees how calls end; None if none can be unanswered.
+        The caller notes in `unanswered` which calls ended without an answer; None if none can.
         With `planned`, `resolve` takes those records as written; `write` is not to be used.
         """
         self.policy = policy

@@ -6,7 +6,7 @@ the record has another owner, or none. So releases and takeovers wait.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import UNANSWERED_CALL, Outcome, OutcomeStatus
@@ -49,25 +49,17 @@ def take_out_waiting(
     """
     if remaining <= 0:
         return list(planned), []
-    waiting = {
-        id(member.record)
-        for member in planned
-        if member.record is not None and _changes_owner(member.record)
-    }
-    outcomes = [
-        Outcome(
-            member.change.key,
-            OutcomeStatus.RETRY,
-            reason=UNANSWERED_CALL,
-            retry_after=remaining,
+    kept: list[PlannedOutcome] = []
+    outcomes: list[Outcome] = []
+    for member in planned:
+        if member.record is None or not _changes_owner(member.record):
+            kept.append(member)
+            continue
+        retry = Outcome(
+            member.change.key, OutcomeStatus.RETRY, reason=UNANSWERED_CALL, retry_after=remaining
         )
-        for member in _of(planned, waiting)
-    ]
-    return [member for member in planned if id(member.record) not in waiting], outcomes
-
-
-def _of(planned: Iterable[PlannedOutcome], records: set[int]) -> list[PlannedOutcome]:
-    return [member for member in planned if id(member.record) in records]
+        outcomes.append(retry)
+    return kept, outcomes
 
 
 def _changes_owner(record: SObjectRecord) -> bool:

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import click
-from confluent_kafka import KafkaException
 
 from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.emails import normalise
 from connectors.salesforce.person import record_key
 from streams.commands.run_requests import ACKNOWLEDGE_SECONDS, NotAcknowledged, write_record
 from streams.commands.tables import print_table
-from streams.kafka.clients import BrokerUnavailable, wait_for_broker
+from streams.commands.topic_records import topic_records
 from streams.kafka.records import KafkaRecord
-from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings
 from streams.sink.deleted_topic import Entry, Lift, SweepCursor, apply_entry, entries, entry_record
 from streams.sink.deletion_keeper import LIFT_NOTICED_SECONDS, READ_SECONDS
@@ -150,16 +148,5 @@ def _read(
     return known, cursor, salt_known
 
 
-def _topic_records(kafka: KafkaSettings) -> list[KafkaRecord]:
-    name = topics(kafka).deleted_records.name
-    try:
-        wait_for_broker(
-            kafka,
-            [name],
-            stopped=lambda: False,
-            waiting=lambda _: None,
-            deadline=ACKNOWLEDGE_SECONDS,
-        )
-        return list(read_to_end(kafka, name, within=READ_SECONDS))
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
+def _topic_records(kafka: KafkaSettings) -> Iterable[KafkaRecord]:
+    return topic_records(kafka, topics(kafka).deleted_records.name, within=READ_SECONDS)

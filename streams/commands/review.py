@@ -8,18 +8,14 @@ from datetime import UTC, datetime
 from textwrap import fill
 
 import click
-from confluent_kafka import KafkaException
 
 from connectors.salesforce.outcome import OutcomeStatus
-from streams.kafka.clients import BrokerUnavailable, wait_for_broker
+from streams.commands.topic_records import topic_records
 from streams.kafka.records import KafkaRecord
-from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.reader.outcome_records import OutcomeRecord, parse_outcome
 from streams.settings import KafkaSettings
 from streams.topics import topics
 
-# A person waits for the command, but a broker that is just starting should be reached.
-BROKER_WAIT_SECONDS = 30.0
 # Of a terminal that nobody made wider.
 COLUMNS = 80
 
@@ -68,18 +64,10 @@ class ReviewEntry:
 
 def run(kafka: KafkaSettings, *, as_json: bool) -> None:
     """Prints the contacts. Blocks until contacts.outcomes is read. Raises click.ClickException."""
-    name = topics(kafka).outcomes.name
-    try:
-        wait_for_broker(
-            kafka,
-            [name],
-            stopped=lambda: False,
-            waiting=lambda reason: click.echo(reason, err=True),
-            deadline=BROKER_WAIT_SECONDS,
-        )
-        entries = review_entries(read_to_end(kafka, name))
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
+    outcomes = topic_records(
+        kafka, topics(kafka).outcomes.name, waiting=lambda reason: click.echo(reason, err=True)
+    )
+    entries = review_entries(outcomes)
     (print_json if as_json else print_text)(entries)
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 
 import click
-from confluent_kafka import KafkaException
 
 from streams.commands.follow import apply_readable, follow, watch
 from streams.commands.run_progress import run_line, totals
@@ -16,8 +15,7 @@ from streams.commands.run_requests import (
     write_record,
 )
 from streams.commands.tables import print_table
-from streams.kafka.clients import BrokerUnavailable, wait_for_broker
-from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.commands.topic_records import topic_records
 from streams.runs import (
     FINAL,
     Progress,
@@ -159,19 +157,9 @@ def read_run_log(kafka: KafkaSettings) -> RunLog:
 
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
-    name, run_log = topics(kafka).runs.name, RunLog()
-    try:
-        wait_for_broker(
-            kafka,
-            [name],
-            stopped=lambda: False,
-            waiting=lambda _: None,
-            deadline=ACKNOWLEDGE_SECONDS,
-        )
-        for record in read_to_end(kafka, name):
-            apply_readable(run_log, record)
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
+    run_log = RunLog()
+    for record in topic_records(kafka, topics(kafka).runs.name):
+        apply_readable(run_log, record)
     return run_log
 
 

@@ -33,6 +33,7 @@ from connectors.salesforce.account_table import (
 )
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.domains import MAX_HOST
+from connectors.salesforce.sequences import batched
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
@@ -182,8 +183,7 @@ class AccountTopic(AccountTopicReader):
 
         Raises AccountStoreUnavailable, and WriterFenced where the fence does.
         """
-        for start in range(0, len(rows), RECORDS_AT_ONCE):
-            part = rows[start : start + RECORDS_AT_ONCE]
+        for part in batched(rows, RECORDS_AT_ONCE):
             await self._publish([(row.id.encode(), encode_row(row)) for row in part], fence)
         if cursor is not None:
             await self._publish([(CURSOR_KEY, encode_cursor(cursor))], fence)
@@ -209,13 +209,17 @@ def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
     """The next records of the topic; None at its end. Blocks."""
     rows: list[AccountRow] = []
     cursor: AccountCursor | None = None
-    offset = -1
+    offset, skipped = -1, 0
     for record in islice(records, RECORDS_AT_ONCE):
         offset = record.offset
         if record.key == CURSOR_KEY:
             cursor = decode_cursor(record.value) or cursor
         elif record.key and (row := decode_row(record.key, record.value)):
             rows.append(row)
+        else:
+            skipped += 1
+    if skipped:
+        log.warning("records of sink.accounts skipped", records=skipped, last_offset=offset)
     return None if offset < 0 else _Page(StoredPage(rows, cursor), offset + 1)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from connectors.salesforce.deleted_records import (
     ADDRESS_HASH_BYTES,
@@ -27,6 +28,8 @@ from connectors.salesforce.deleted_records import (
 )
 from streams.kafka.records import KafkaRecord
 from streams.topics import Topics
+
+log = structlog.get_logger()
 
 CURSOR, SALT, ADDRESS = "cursor", "salt", "address:"
 
@@ -91,14 +94,14 @@ def entry_record(names: Topics, entry: Entry) -> KafkaRecord:
 
 
 def entries(records: Iterable[KafkaRecord]) -> Iterator[Entry]:
-    """What the records say, in their order. Records that nobody can read are skipped."""
+    """What the records say, in their order. Those that cannot be read are logged and skipped."""
     for record in records:
         try:
             key = (record.key or b"").decode()
             value = None if record.value is None else orjson.loads(record.value)
             yield _entry(key, value)
         except (ValueError, TypeError, KeyError, AttributeError):
-            continue
+            log.warning("record of sink.deleted-records skipped", offset=record.offset)
 
 
 def _entry(key: str, value: Any) -> Entry:

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.deleted_records import MAX_DELETED_RECORDS, DeletedRecords
+from connectors.salesforce.sequences import batched
 from connectors.salesforce.sync import Sync
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
@@ -147,7 +148,8 @@ class DeletionKeeper:
             )
 
     async def _follow(self) -> None:
-        for part in _parts(await asyncio.to_thread(lambda: list(entries(self._topic.read_new())))):
+        found = await asyncio.to_thread(lambda: list(entries(self._topic.read_new())))
+        for part in batched(found, ENTRIES_AT_ONCE):
             self._note(part)
             await asyncio.sleep(0)
 
@@ -192,7 +194,7 @@ class DeletionKeeper:
             )
         for _ in range(MAX_STEPS_OF_A_SWEEP):
             step = await self._org.sweep_deleted(cursor.read_up_to, fence)
-            for part in _parts(step.records):
+            for part in batched(step.records, ENTRIES_AT_ONCE):
                 await self._publish(part, fence)
                 await self._publish(self._note(part), fence)
             if step.done:
@@ -211,7 +213,3 @@ class DeletionKeeper:
         if published:
             fence()
             await self._publisher.publish([entry_record(self._names, entry) for entry in published])
-
-
-def _parts(items: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    return (items[at : at + ENTRIES_AT_ONCE] for at in range(0, len(items), ENTRIES_AT_ONCE))

@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 # For batches in flight at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace.
 STOP_SECONDS = 20.0
-# A commit that takes longer is no sign of a hanging loop; see `Sink._commit`.
+# A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import main
-from streams.commands import review
+from streams.commands import topic_records
 from streams.commands.review import ReviewedRecord, print_json, print_text, review_entries
 from streams.kafka.clients import BrokerUnavailable
 from streams.kafka.records import KafkaRecord
@@ -83,12 +83,12 @@ def test_an_empty_list_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_reads_the_outcomes_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reading(kafka: object, topic: str) -> Iterator[KafkaRecord]:
+    def reading(kafka: object, topic: str, *, within: None) -> Iterator[KafkaRecord]:
         assert topic == "x.contacts.outcomes"
         return iter(OUTCOMES)
 
-    monkeypatch.setattr(review, "wait_for_broker", lambda *_, **__: None)
-    monkeypatch.setattr(review, "read_to_end", reading)
+    monkeypatch.setattr(topic_records, "wait_for_broker", lambda *_, **__: None)
+    monkeypatch.setattr(topic_records, "read_to_end", reading)
     environ = {"KAFKA_TOPIC_PREFIX": "x."}
     ended = CliRunner().invoke(main, ["review", "--json"], env=environ)
     assert ended.exit_code == 0, ended.output
@@ -108,7 +108,7 @@ def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
     def waiting(*_: object, **__: object) -> None:
         raise BrokerUnavailable("no broker answers at localhost:1")
 
-    monkeypatch.setattr(review, "wait_for_broker", waiting)
+    monkeypatch.setattr(topic_records, "wait_for_broker", waiting)
     ended = CliRunner().invoke(main, ["review"])
     assert ended.exit_code == 1
     assert "no broker answers at localhost:1" in ended.output

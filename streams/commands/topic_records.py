@@ -1,0 +1,35 @@
+"""Reads a topic for a command, and tells its user what is wrong if it cannot be read."""
+
+from collections.abc import Callable, Iterator
+
+import click
+from confluent_kafka import KafkaException
+
+from streams.kafka.clients import BrokerUnavailable, wait_for_broker
+from streams.kafka.records import KafkaRecord
+from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.settings import KafkaSettings
+
+# A person waits for the command, but a broker that is just starting should be reached.
+BROKER_WAIT_SECONDS = 30.0
+
+
+def topic_records(
+    kafka: KafkaSettings,
+    name: str,
+    *,
+    within: float | None = None,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> Iterator[KafkaRecord]:
+    """The records of a topic from its start to its present end. Blocks.
+
+    `within` is as for `read_to_end`; `waiting` is called with what is waited for. Raises
+    click.ClickException, with the remedy, when the broker or the topic is not there.
+    """
+    try:
+        wait_for_broker(
+            kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
+        )
+        yield from read_to_end(kafka, name, within=within)
+    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
