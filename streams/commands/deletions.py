@@ -4,6 +4,7 @@ A lift is a record of sink.deleted-records. The running sink reads it within a m
 contact is created with its next change.
 """
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,6 @@ from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.emails import normalise
 from connectors.salesforce.person import record_key
 from streams.commands.run_requests import ACKNOWLEDGE_SECONDS, NotAcknowledged, write_record
-from streams.commands.tables import print_table
 from streams.commands.topic_records import topic_records
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
@@ -38,13 +38,18 @@ def list_deletions(kafka: KafkaSettings) -> None:
     """
     known, cursor, _ = _read(_topic_records(kafka))
     records = known.records()
-    print_table(
-        ("contact key", "record", "what", "when"), [_row(each) for each in records[-SHOWN:]]
-    )
+    print_records(records[-SHOWN:], for_person=sys.stdout.isatty())
     if len(records) > SHOWN:
         click.echo(f"the newest {SHOWN} of {len(records)}", err=True)
     for line in counts(records, cursor):
         click.echo(line, err=True)
+
+
+def print_records(records: Iterable[DeletedRecord], *, for_person: bool) -> None:
+    """Prints two lines for each record, which fit into 80 columns; one with tabs for a program."""
+    for each in records:
+        key, *rest = _row(each)
+        click.echo(f"{key}\n    {'  '.join(rest)}" if for_person else "\t".join((key, *rest)))
 
 
 def _row(record: DeletedRecord) -> tuple[str, ...]:
