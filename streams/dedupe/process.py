@@ -23,7 +23,7 @@ from streams.dedupe.start_checks import wait_until_startable
 from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
-from streams.kafka.topic_watch import commit_metadata, topic_watch
+from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
 from streams.metrics import DedupeMetrics
 from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
@@ -84,13 +84,11 @@ async def _serve(
 
     session = settings.session_timeout
     watchdog = Watchdog(session / 2)
-    app = make_app(
-        kafka,
-        group(kafka, "dedupe"),
-        session,
-        health,
-        {topic: commit_metadata(topic_id) for topic, topic_id in watch.topic_ids.items()},
-    )
+    notes = {
+        topic: null_terminated(commit_metadata(topic_id))
+        for topic, topic_id in watch.topic_ids.items()
+    }
+    app = make_app(kafka, group(kafka, "dedupe"), session, health, notes)
     table = BatchTable(app, "seen", changelog, events.partitions)
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)

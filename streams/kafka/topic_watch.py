@@ -81,6 +81,16 @@ def commit_metadata(topic_id: str) -> str:
     return _METADATA_PREFIX + topic_id if topic_id else ""
 
 
+def null_terminated(metadata: str) -> str:
+    """The metadata of a commit that another client than librdkafka sends, made safe to read.
+
+    librdkafka copies metadata without a terminator when it reads a commit
+    (`rd_kafka_topic_partition_list_update`), and its Python client reads the copy up to the next
+    null byte. Without one, whatever lies behind the copy in memory seems to belong to the note.
+    """
+    return metadata + "\0" if metadata else ""
+
+
 def raise_if_replaced(topic: str, metadata: str | None, topic_id: str) -> None:
     """Raises TopicReplaced when a committed offset belongs to an older topic of the same name.
 

@@ -96,7 +96,6 @@ def _stored(found: Sequence[Found]) -> list[StoredRecord]:
             _text(one.key),
             one.value,
             {name: _text(value) for name, value in one.headers.items()},
-            one.timestamp_ms,
         )
         for one in found
     ]

@@ -15,7 +15,6 @@ class StoredRecord:
     key: str
     value: bytes | None
     headers: Mapping[str, str]
-    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True)

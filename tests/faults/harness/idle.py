@@ -9,13 +9,6 @@ from tests.faults.harness.address_book import AddressBookDriver, run_states
 from tests.faults.harness.environment import Environment
 from tests.faults.harness.offsets_sampler import OffsetsReader
 
-IDLE_SECONDS = 900.0
-"""For everything that may still be in flight when the faults end.
-
-That is a frozen stage, a broker's recovery, a grant that Nylas' faults have put aside for a minute,
-contacts that are read again at some a second, and the reader's pause between two searches for
-successors, which is twenty times as long as the search took.
-"""
 CHECK_SECONDS = 1.0
 # Versions are whole seconds: after this the last reading is newer than the last change.
 NEXT_VERSION_SECONDS = 2.0
@@ -30,8 +23,9 @@ async def wait_until_idle(environment: Environment, driver: AddressBookDriver) -
     """
     await asyncio.sleep(NEXT_VERSION_SECONDS)
     last_run = await driver.request_run("reconcile")
+    seconds = environment.settings.idle_seconds
     offsets = OffsetsReader(environment.kafka.bootstrap)
-    deadline = time.monotonic() + IDLE_SECONDS
+    deadline = time.monotonic() + seconds
     left, records_before = "the broker has not answered yet", -1
     try:
         while time.monotonic() < deadline:
@@ -53,7 +47,7 @@ async def wait_until_idle(environment: Environment, driver: AddressBookDriver) -
             records_before = records
     finally:
         offsets.close()
-    return f"{left}, {IDLE_SECONDS:.0f} s after the last fault"
+    return f"{left}, {seconds:.0f} s after the last fault"
 
 
 def _left(lags: dict[str, int], runs: dict[str, str], last_run: str) -> str:

@@ -20,7 +20,7 @@ IDENTITY_FIELDS = {"grant_id", "id", "object"}
 """A contact that has only these fields says that it changed, but not how."""
 
 MAX_AHEAD_SECONDS = 60
-"""A time further ahead of the event's arrival counts as so far ahead."""
+"""A time further ahead of the event's receipt counts as so far ahead."""
 
 MAX_TIME = 2**33
 """Epoch seconds, in the year 2242. A later time is not valid; it may be in milliseconds."""
@@ -97,11 +97,11 @@ class NotAnEvent(ValueError):
 
 
 def parse(
-    value: bytes | None, origin: str, key: str | None = None, arrived_ms: int | None = None
+    value: bytes | None, origin: str, key: str | None = None, received_ms: int | None = None
 ) -> Event:
     """The event in a record of contacts.events. Raises NotAnEvent.
 
-    `key` is the record's key, where it is known, and `arrived_ms` the record's own time.
+    `key` is the record's key, where it is known, and `received_ms` what the bridge's clock said.
     """
     try:
         envelope = json.loads(value or b"")
@@ -125,19 +125,19 @@ def parse(
     return Event(
         f"{grant}/{contact}",
         str(identity),
-        _time(envelope.get("time"), arrived_ms),
+        _time(envelope.get("time"), received_ms),
         _content(kind, subject),
         origin in ("replay", "redrive"),
     )
 
 
-def _time(time: object, arrived_ms: int | None) -> int | None:
+def _time(time: object, received_ms: int | None) -> int | None:
     if isinstance(time, bool) or not isinstance(time, int | float):
         return None
     if not 0 < time < MAX_TIME or time != int(time):
         return None
-    if arrived_ms is not None:
-        time = min(time, arrived_ms // 1000 + MAX_AHEAD_SECONDS)
+    if received_ms is not None:
+        time = min(time, received_ms // 1000 + MAX_AHEAD_SECONDS)
     return int(time)
 
 

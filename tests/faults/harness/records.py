@@ -76,7 +76,8 @@ def header_number(text: str | None) -> int | None:
 def read_event(record: StoredRecord) -> Event:
     """The event in a record of contacts.events, or in the dead letter of one. Raises NotAnEvent."""
     origin = record.headers.get("origin", "")
-    return parse(record.value, origin, record.key, record.timestamp_ms)
+    received_ms = header_number(record.headers.get("received_ms"))
+    return parse(record.value, origin, record.key, received_ms or None)
 
 
 def read_events(

@@ -15,6 +15,14 @@ SESSION_SECONDS = 6.0
 # A restart under load, with a table to restore.
 READY_SECONDS = 60.0
 
+IDLE_SECONDS = 900.0
+"""For everything that may still be in flight when the faults end.
+
+That is a frozen stage, a broker's recovery, a grant that Nylas' faults have put aside for a minute,
+contacts that are read again at some a second, and the reader's pause between two searches for
+successors, which is twenty times as long as the search took.
+"""
+
 NYLAS_AHEAD_SECONDS = 620.0
 """How far the clocks of Nylas and the reader are ahead of the other clocks.
 
@@ -50,6 +58,8 @@ class StormSettings:
     readers: int = 2
     variant: tuple[str, str] | None = None
     """A stage, and the variant (see variants.py) in which it runs."""
+    idle_seconds: float = IDLE_SECONDS
+    """How long the stages may take after the faults until nothing is left to do."""
     version_rule: bool = True
     """Whether the org has the validation rule that refuses older versions."""
     env: tuple[tuple[str, str], ...] = ()
