@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from deploy.local.broker import Broker, Served, make_broker, serve
@@ -56,6 +57,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in measured:
             terminalreporter.line(report.nodeid)
             terminalreporter.line(report.capstdout.rstrip())
+
+
+@pytest.fixture(autouse=True)
+def _same_log_configuration() -> Iterator[None]:
+    """A command that a test runs in this process configures the log; the next test does not see it.
+
+    Otherwise `capture_logs` finds no line below the command's level.
+    """
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
