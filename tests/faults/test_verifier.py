@@ -31,7 +31,8 @@ def event(
     )
     name = f"n{version}" if number == 1 else f"n{number}-{version}"
     body = envelope(name, BASE + version, subject, kind)
-    return StoredRecord(0, offset, f"{GRANT}/c{number}", body, {"origin": "webhook"}, BASE * 1000)
+    headers = {"origin": "webhook", "received_ms": str(BASE * 1000)}
+    return StoredRecord(0, offset, f"{GRANT}/c{number}", body, headers)
 
 
 def bodyless(offset: int, version: int) -> StoredRecord:
