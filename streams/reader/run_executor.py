@@ -25,6 +25,9 @@ CONTACTS_COMPARED_TOGETHER = 250_000
 # changes the address book now; an hour later that has most likely ended.
 GAP_RECONCILE_SECONDS = 3600
 
+# `by` of such a reconcile.
+GAP = "gap"
+
 
 @dataclass(frozen=True, slots=True)
 class RunDefaults:
@@ -215,12 +218,18 @@ class RunExecutor:
             del job.state.seen[:]
 
     async def _close_gap(self, job: ScanJob) -> None:
-        """Asks for a reconcile of a grant of which contacts may be missing, for a later time."""
-        if not job.progress.gap:
+        """Asks for a reconcile of a grant of which contacts may be missing, for a later time.
+
+        One for all the backfills of a grant that end before it starts.
+        """
+        if not job.progress.gap or any(
+            run.by == GAP and run.state is RunState.WAITING and run.grants == (job.grant.id,)
+            for run in self._log.runs.values()
+        ):
             return
         now = int(time.time())
         run = Run(
-            RunKind.RECONCILE, (job.grant.id,), now, "gap", not_before=now + GAP_RECONCILE_SECONDS
+            RunKind.RECONCILE, (job.grant.id,), now, GAP, not_before=now + GAP_RECONCILE_SECONDS
         )
         await self._runs.request(run)
 

@@ -62,12 +62,18 @@ class AddressBookDriver:
 
 
 def run_states(kafka: Kafka) -> dict[str, str]:
-    """The state of every run in reader.runs, by its ID. Blocks; poison is left out."""
+    """The state of every run in reader.runs, by its ID. Blocks; poison is left out.
+
+    A run that waits for a later time is `scheduled`: a reconcile that closes the gaps of a backfill
+    starts an hour after it, when the storm is long over.
+    """
     states: dict[str, str] = {}
+    now = time.time() + NYLAS_AHEAD_SECONDS  # the reader's clock
     for record in kafka.read("reader.runs"):
         name = (record.key or b"").decode(errors="replace")
         with contextlib.suppress(ValueError, AttributeError, RecursionError):
             run = json.loads(record.value or b"")
             if "/" not in name and run.get("kind") in RUN_KINDS:
-                states[name] = run.get("state", "waiting")
+                later = run.get("state") == "waiting" and run.get("not_before", 0) > now
+                states[name] = "scheduled" if later else run.get("state", "waiting")
     return states

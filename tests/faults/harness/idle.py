@@ -13,7 +13,7 @@ CHECK_SECONDS = 1.0
 # Versions are whole seconds: after this the last reading is newer than the last change.
 NEXT_VERSION_SECONDS = 2.0
 
-FINAL_STATES = ("done", "failed", "skipped", "merged")
+NOTHING_TO_DO = ("done", "failed", "skipped", "merged", "scheduled")
 
 
 async def wait_until_idle(environment: Environment, driver: AddressBookDriver) -> str:
@@ -52,5 +52,5 @@ async def wait_until_idle(environment: Environment, driver: AddressBookDriver) -
 
 def _left(lags: dict[str, int], runs: dict[str, str], last_run: str) -> str:
     lines = [f"{lag} records of {topic}" for topic, lag in lags.items()]
-    open_runs = sorted(name for name in {last_run, *runs} if runs.get(name) not in FINAL_STATES)
+    open_runs = sorted(name for name in {last_run, *runs} if runs.get(name) not in NOTHING_TO_DO)
     return ", ".join([*lines, *open_runs[:3]])

@@ -220,3 +220,14 @@ async def test_a_backfill_that_cannot_be_complete_says_so_and_asks_for_a_reconci
     (asked,) = harness.log.runs.values()
     assert (asked.kind, asked.grants, asked.by) == (RunKind.RECONCILE, ("g1",), "gap")
     assert asked.not_before > time.time() + 3000
+
+
+async def test_backfills_of_one_grant_that_cannot_be_complete_ask_for_one_reconcile() -> None:
+    harness = Harness("g1")
+    harness.nylas.moving = {"g1"}
+    await harness.connect("g1")
+    await harness.runs.request(Run(RunKind.BACKFILL, ("g1",), 2000, "command"), "again")
+    async with harness.running():
+        await until(lambda: harness.finished() == 2, "both end")
+    asked = [run for run in harness.log.runs.values() if run.kind is RunKind.RECONCILE]
+    assert [run.by for run in asked] == ["gap"]
