@@ -278,6 +278,8 @@ class WritePlanner:
         if match.ambiguous:
             return _ambiguous(change, match.ambiguous)
         dropped = match.dropped | self._claimed.get(someone.record_key, frozenset())
+        if match.record is not None:
+            dropped |= self._held_elsewhere(someone, match.record)
         kept = self._without(someone, dropped) if dropped else someone
         if match.record is not None:
             decision = self.join(change, kept, match)
@@ -287,6 +289,23 @@ class WritePlanner:
             # others of the batch who are this person are found by these addresses too
             self._candidates.join(decision.record, someone)
         return decision
+
+    def _held_elsewhere(self, someone: Person, record: SObjectRecord) -> frozenset[str]:
+        """Further addresses of a person that stand on another record than the person's own.
+
+        Writing them here as well would make two records of one address.
+        """
+        return frozenset(
+            address
+            for address in someone.addresses
+            if address != someone.found_by.primary
+            and address not in record.addresses
+            and any(
+                address in other.addresses
+                for other in self._candidates.with_address([address])
+                if other is not record
+            )
+        )
 
     def _without(self, someone: Person, dropped: Collection[str]) -> Person:
         """The person without addresses of others, which lead to no Account either."""

@@ -472,6 +472,15 @@ def test_a_time_ahead_of_the_clock_counts_as_a_minute_after_the_receipt() -> Non
     assert known.newest == BASE + 60
 
 
+def test_a_further_address_may_stand_behind_one_that_the_contact_had_before() -> None:
+    (full,) = SHARED.org
+    further = full["Nylas_Email_2__c"]
+    moved = {**full, "Nylas_Email_2__c": "person8.v0@x.example", "Nylas_Email_3__c": further}
+    assert verify(replace(SHARED, org=[moved])).good
+    gone = {**moved, "Nylas_Email_3__c": None}
+    assert verify(replace(SHARED, org=[gone])).violations.keys() == {"org_differs"}
+
+
 def test_another_content_in_the_same_second_wins_and_asks_for_the_contact_again() -> None:
     known = Contact()
     for title, identity in (("a", "n1"), ("b", "n2"), ("b", "n2"), ("b", "n3")):

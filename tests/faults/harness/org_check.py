@@ -147,10 +147,15 @@ def _contact_differences(contact: Contact, record: Record) -> list[str]:
 
 
 def _field_differences(content: Mapping[str, Any], record: Record) -> list[str]:
+    """What differs. A further address may stand behind one that the contact had before.
+
+    Somebody was found by that one, so that it stays; an address that comes back stays in its place.
+    """
+    further = {record.get(name) for name in ADDRESS_FIELDS[1:]}
     return [
         f"{name} {record.get(name)!r}, expected {value!r}"
         for name, value in _expected_fields(content, record).items()
-        if record.get(name) != value
+        if record.get(name) != value and not (name in ADDRESS_FIELDS[1:] and value in further)
     ]
 
 

@@ -208,6 +208,23 @@ def name_of(record: dict[str, Any]) -> PersonName:
     return PersonName(record.get("FirstName"), None if fallback else last)
 
 
+def test_an_address_on_the_record_of_a_namesake_is_not_written_to_another_record() -> None:
+    def contact(key: str, surname: str, *emails: str) -> ContactVersion:
+        return ContactVersion(
+            key, 1, {"emails": [{"email": each} for each in emails], "surname": surname}
+        )
+
+    org = PlainOrg()
+    org.sync(
+        contact("a/0", "King", "p0@x.example"),
+        contact("a/1", "Lovelace", "p1@x.example", "p0@x.example"),
+        contact("b/0", "King", "p2@x.example", "p1@x.example"),
+        contact("b/1", "King", "p1@x.example", "p0@x.example"),
+    )
+    holders = [record[KEY] for record in org.people() if "p0@x.example" in record.values()]
+    assert holders == ["a/0"]
+
+
 @given(
     BATCHES,
     st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2, unique=True), max_size=3),
