@@ -5,6 +5,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -148,6 +149,9 @@ class NylasClient:
     At most one call of a grant is under way (Microsoft allows four for a mailbox, all apps
     together), so a call that waits out a fault holds its grant back and no other.
 
+    `waiting` is entered around every wait that Nylas or its limits ask for, so that the caller can
+    tell it from a request that hangs.
+
     Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere
     else.
     """
@@ -163,12 +167,14 @@ class NylasClient:
         on_wait: OnWait = lambda _reason: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._api_key = api_key
         self._limits = limits or Limits()
         self._tries = tries
         self._on_call, self._on_wait, self._sleep, self._chance = on_call, on_wait, sleep, chance
+        self._waiting = waiting
         self._application = Bucket(self._limits.application, self._limits.application)
         self._administration = Bucket(self._limits.administration, self._limits.administration)
         self._grants: defaultdict[str, Bucket] = defaultdict(
@@ -210,8 +216,13 @@ class NylasClient:
         """
         if grant is None:
             return await self._get(kind, path, params, grant)
-        async with self._locks[grant]:
+        lock = self._locks[grant]
+        with self._waiting():
+            await lock.acquire()
+        try:
             return await self._get(kind, path, params, grant)
+        finally:
+            lock.release()
 
     async def _get(
         self, kind: str, path: str, params: Mapping[str, str | int] | None, grant: str | None
@@ -230,7 +241,8 @@ class NylasClient:
                 self._on_wait("rate_limited" if limited else "transient_error")
                 if grant is not None and (retry_after or 0.0) > LONGEST_HELD:
                     raise
-                await self._sleep(delay(attempt, retry_after, self._chance()))
+                with self._waiting():
+                    await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:
         """Waits for a token of the application and of the grant.
@@ -245,7 +257,8 @@ class NylasClient:
         )
         wait = max(bucket.reserve(now) for bucket in buckets)
         if wait > 0:
-            await self._sleep(wait)
+            with self._waiting():
+                await self._sleep(wait)
 
     async def _once(self, kind: str, path: str, params: Mapping[str, str | int] | None) -> Answer:
         if self._http is None:
