@@ -45,6 +45,9 @@ BODY_SHOWN = 300  # characters of an error's body that an exception carries
 OnCall = Callable[[str, int | None, float], None]
 """Told of each call: its kind, the status (None where no answer came) and its seconds."""
 
+OnDate = Callable[[str | None], None]
+"""Told the Date header of each answer, when it has just come."""
+
 OnWait = Callable[[str], None]
 """Told of each wait: `rate_limited` or `transient_error`."""
 
@@ -165,6 +168,7 @@ class NylasClient:
         tries: int = TRIES,
         on_call: OnCall = lambda _kind, _status, _seconds: None,
         on_wait: OnWait = lambda _reason: None,
+        on_date: OnDate = lambda _date: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -174,7 +178,7 @@ class NylasClient:
         self._limits = limits or Limits()
         self._tries = tries
         self._on_call, self._on_wait, self._sleep, self._chance = on_call, on_wait, sleep, chance
-        self._waiting = waiting
+        self._waiting, self._on_date = waiting, on_date
         self._application = Bucket(self._limits.application, self._limits.application)
         self._administration = Bucket(self._limits.administration, self._limits.administration)
         self._grants: defaultdict[str, Bucket] = defaultdict(
@@ -269,6 +273,7 @@ class NylasClient:
         except (httpx.TransportError, httpx.DecodingError) as error:
             self._on_call(kind, None, time.monotonic() - started)
             raise Passing(None, f"no answer from Nylas: {type(error).__name__}") from error
+        self._on_date(response.headers.get("date"))
         self._on_call(kind, response.status_code, time.monotonic() - started)
         return parse_answer(response, sent_at)
 

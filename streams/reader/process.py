@@ -39,6 +39,7 @@ from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import end_when_overdue
 from streams.runtime.signals import stop_asked
+from streams.runtime.wall_clock import ClockWatch
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.topics import Topics, group, topics
 
@@ -232,6 +233,7 @@ def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:
         nylas.api_key.get_secret_value(),
         on_call=on_call,
         on_wait=lambda reason: metrics.waits.labels(reason).inc(),
+        on_date=ClockWatch("Nylas", metrics.clock_ahead).on_date,
         waiting=waiting_on_purpose,
     )
 
