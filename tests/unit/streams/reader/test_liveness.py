@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -35,7 +35,7 @@ from tests.support.death import Clock
 TOPICS = topics(load(KafkaSettings, {}))
 PAGE = {"data": [{"id": "c1", "given_name": "Ada"}], "request_id": "r"}
 
-Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
+Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
 
 async def hangs(_: httpx.Request) -> httpx.Response:
