@@ -33,7 +33,7 @@ from streams.topics import topics
 from tests.support.death import Clock
 
 TOPICS = topics(load(KafkaSettings, {}))
-PAGE = {"data": [{"id": "c1", "given_name": "Ada"}], "request_id": "r"}
+CONTACT = {"id": "c1", "given_name": "Ada"}
 
 Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
@@ -47,8 +47,9 @@ async def asks_to_wait(_: httpx.Request) -> httpx.Response:
     return httpx.Response(429, headers={"Retry-After": "9"})
 
 
-async def answers(_: httpx.Request) -> httpx.Response:
-    return httpx.Response(200, json=PAGE)
+async def answers(request: httpx.Request) -> httpx.Response:
+    data = CONTACT if request.url.path.endswith("/c1") else [CONTACT]
+    return httpx.Response(200, json={"data": data, "request_id": "r"})
 
 
 class AwayBroker:
@@ -77,6 +78,7 @@ class Part:
 
     def __post_init__(self) -> None:
         self.health = Health(1e9, self.clock)
+        self.health.ready()
         self.work = ReaderWork(
             listings=WorkInFlight("listings of grants", PIECE_SECONDS, self.clock),
             refetches=WorkInFlight("contacts to read again", PIECE_SECONDS, self.clock),
