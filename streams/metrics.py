@@ -129,6 +129,11 @@ class ReaderMetrics:
             ("kind", "outcome"),
             registry=registry,
         )
+        self.clock_ahead = _gauge(
+            registry,
+            "reader_clock_ahead_seconds",
+            "Seconds that this machine's clock is ahead of the clock of Nylas; negative if behind.",
+        )
         self.contacts = _counter(
             registry,
             "reader_contacts",
@@ -272,6 +277,11 @@ class SinkMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.taken = _counter(registry, "sink_changes", "Changes taken from contacts.changes.")
+        self.clock_ahead = _gauge(
+            registry,
+            "sink_clock_ahead_seconds",
+            "Seconds that this machine's clock is ahead of Salesforce's; negative if behind.",
+        )
         self.coalesced = _counter(
             registry,
             "sink_coalesced",

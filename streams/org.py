@@ -29,6 +29,7 @@ from connectors.salesforce.suppression import Suppression, SuppressionFile
 from connectors.salesforce.sync import Sync
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
+from streams.runtime.wall_clock import ClockWatch
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
 log = structlog.get_logger()
@@ -162,7 +163,7 @@ def open_client(
             metrics.api_limit.set(usage.allowed)
 
     login = credentials(settings)
-    http = http_client()
+    http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
     client = SalesforceClient(
         Session(login, http, on_call),
         http,

@@ -183,7 +183,14 @@ class DedupeSettings(SettingsGroup):
     session_timeout: Positive = Field(
         10.0,
         description="seconds without a heartbeat after which another worker takes over; a worker "
-        "without an answer from the broker for half of it ends itself",
+        "without an answer from the broker for half of it publishes nothing until it has one",
+    )
+    standby_copies: int = Field(
+        0,
+        ge=0,
+        le=2,
+        description="other workers that keep a copy of each partition of the table in memory; with "
+        "one, a takeover restores only what the copy has not read yet",
     )
 
 

@@ -5,6 +5,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -43,6 +44,9 @@ BODY_SHOWN = 300  # characters of an error's body that an exception carries
 
 OnCall = Callable[[str, int | None, float], None]
 """Told of each call: its kind, the status (None where no answer came) and its seconds."""
+
+OnDate = Callable[[str | None], None]
+"""Told the Date header of each answer, when it has just come."""
 
 OnWait = Callable[[str], None]
 """Told of each wait: `rate_limited` or `transient_error`."""
@@ -148,6 +152,9 @@ class NylasClient:
     At most one call of a grant is under way (Microsoft allows four for a mailbox, all apps
     together), so a call that waits out a fault holds its grant back and no other.
 
+    `waiting` is entered around every wait that Nylas or its limits ask for, so that the caller can
+    tell it from a request that hangs.
+
     Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere
     else.
     """
@@ -161,14 +168,17 @@ class NylasClient:
         tries: int = TRIES,
         on_call: OnCall = lambda _kind, _status, _seconds: None,
         on_wait: OnWait = lambda _reason: None,
+        on_date: OnDate = lambda _date: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._api_key = api_key
         self._limits = limits or Limits()
         self._tries = tries
         self._on_call, self._on_wait, self._sleep, self._chance = on_call, on_wait, sleep, chance
+        self._waiting, self._on_date = waiting, on_date
         self._application = Bucket(self._limits.application, self._limits.application)
         self._administration = Bucket(self._limits.administration, self._limits.administration)
         self._grants: defaultdict[str, Bucket] = defaultdict(
@@ -210,8 +220,13 @@ class NylasClient:
         """
         if grant is None:
             return await self._get(kind, path, params, grant)
-        async with self._locks[grant]:
+        lock = self._locks[grant]
+        with self._waiting():
+            await lock.acquire()
+        try:
             return await self._get(kind, path, params, grant)
+        finally:
+            lock.release()
 
     async def _get(
         self, kind: str, path: str, params: Mapping[str, str | int] | None, grant: str | None
@@ -230,7 +245,8 @@ class NylasClient:
                 self._on_wait("rate_limited" if limited else "transient_error")
                 if grant is not None and (retry_after or 0.0) > LONGEST_HELD:
                     raise
-                await self._sleep(delay(attempt, retry_after, self._chance()))
+                with self._waiting():
+                    await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:
         """Waits for a token of the application and of the grant.
@@ -245,7 +261,8 @@ class NylasClient:
         )
         wait = max(bucket.reserve(now) for bucket in buckets)
         if wait > 0:
-            await self._sleep(wait)
+            with self._waiting():
+                await self._sleep(wait)
 
     async def _once(self, kind: str, path: str, params: Mapping[str, str | int] | None) -> Answer:
         if self._http is None:
@@ -256,6 +273,7 @@ class NylasClient:
         except (httpx.TransportError, httpx.DecodingError) as error:
             self._on_call(kind, None, time.monotonic() - started)
             raise Passing(None, f"no answer from Nylas: {type(error).__name__}") from error
+        self._on_date(response.headers.get("date"))
         self._on_call(kind, response.status_code, time.monotonic() - started)
         return parse_answer(response, sent_at)
 

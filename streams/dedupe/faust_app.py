@@ -28,15 +28,17 @@ def make_app(
     session: float,
     health: Health,
     commit_notes: Mapping[str, str],
+    standbys: int = 0,
 ) -> App:
     """The Faust application: its consumer group, its brokers, and its reports to the probes.
 
     `session` is the session time-out in seconds. `commit_notes` is the metadata of each commit, by
-    topic.
+    topic. `standbys` are the other workers that keep a copy of each partition of the table.
     """
     return App(
         group_id,
         commit_notes=commit_notes,
+        standbys=standbys,
         on_working=health.ready,
         on_waiting=health.waiting,
         on_progress=health.beat,

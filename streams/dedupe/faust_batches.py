@@ -34,6 +34,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types.tuples import TP, ConsumerMessage
 
+from streams.dedupe.fence import LOST
 from streams.dedupe.log_loss import (
     LOSS_CONFIRM_SECONDS,
     ReadPosition,
@@ -71,7 +72,8 @@ NO_PARTITION = TP("", -1)
 class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     """Fetches a batch at a time, and notes when the coordinator last answered a heartbeat.
 
-    `last_heard` is the moment at which that heartbeat was sent.
+    `last_heard` is the moment at which that heartbeat was sent; -LOST once the coordinator has
+    answered that this worker is no member, until it is one again.
     """
 
     last_heard: float = 0.0
@@ -88,6 +90,8 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             answered: bool = await heartbeat()
             if answered:
                 self.last_heard = sent
+            elif not coordinator.member_id:  # aiokafka forgets it when the group does not know it
+                self.last_heard = -LOST
             return answered
 
         coordinator._do_heartbeat = noted
@@ -177,7 +181,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def seconds_unheard(self) -> float:
-        """Seconds since the coordinator last received a heartbeat of this process."""
+        """Seconds since the coordinator last received a heartbeat of this process, or LOST."""
         return elapsed() - float(self._thread.last_heard)
 
     def reading(self) -> dict[TP, ReadPosition]:
@@ -424,8 +428,8 @@ class BatchTable(faust.Table):  # type: ignore[misc]
     """A table of bytes in memory, by partition.
 
     The agent adds entries with `remember` once their changelog is acknowledged. The entries of a
-    lost partition are dropped at once. A million entries are restored in seconds, so no disk is
-    used.
+    lost partition are dropped at once, unless this worker keeps a standby copy of it. A million
+    entries are restored in seconds, so no disk is used.
     """
 
     def __init__(self, app: "App", name: str, changelog: str, partitions: int) -> None:
@@ -438,9 +442,12 @@ class BatchTable(faust.Table):  # type: ignore[misc]
             key_type=bytes,
             value_type=bytes,
             recovery_buffer_size=QUEUED_BATCHES,
+            standby_buffer_size=1,
         )
         self._die: Die = app.die
         self._entries: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        # By partition, the last offset of the changelog that was read into the entries.
+        self._read: dict[int, int] = {}
         app.tables.add(self)
 
     def entries(self, partition: int) -> Mapping[bytes, bytes]:
@@ -455,6 +462,14 @@ class BatchTable(faust.Table):  # type: ignore[misc]
         """The number of entries of all partitions of this worker."""
         return sum(map(len, list(self._entries.values())))
 
+    def persisted_offset(self, tp: TP) -> int | None:
+        """From where Faust reads a changelog that becomes active or standby; None for its start.
+
+        Stock Faust reads a table in memory from the start of its changelog, also when the worker
+        has a standby copy of it.
+        """
+        return self._read.get(tp.partition)
+
     def apply_changelog_batch(self, events: Iterable[Any]) -> None:
         try:
             for event in events:
@@ -464,15 +479,20 @@ class BatchTable(faust.Table):  # type: ignore[misc]
                         entries.pop(record.key, None)
                     else:
                         entries[record.key] = record.value
-            self.app.on_progress()
+                self._read[event.message.partition] = event.message.offset
+            if self.app.in_recovery:  # a standby copy that follows is no progress of the agent
+                self.app.on_progress()
         except Exception as error:  # noqa: BLE001
             # Faust would log it, and go on with a table that lacks entries.
             self._die(ExitCode.UNREADABLE_STATE, f"the changelog cannot be read: {where(error)}")
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         ours = {tp.partition for tp in active_tps}
-        for partition in self._entries.keys() - ours:
+        kept = ours | {tp.partition for tp in standby_tps}
+        for partition in self._entries.keys() - kept:
             del self._entries[partition]
+        for partition in self._read.keys() - kept:
+            del self._read[partition]
         log.info("table restored", partitions=sorted(ours), entries=self.size())
 
     async def on_start(self) -> None:
@@ -531,6 +551,7 @@ class App(faust.App):  # type: ignore[misc]
     One agent, one table, nothing on disk, no web server, no leader. `on_working` is called after a
     rebalance and its recovery, `on_waiting` with the reason when a rebalance begins, `on_progress`
     for each batch of a recovery. `commit_notes` is the metadata of each commit, by topic.
+    `standbys` are the other workers that keep a copy of each partition of the table.
     """
 
     def __init__(
@@ -542,6 +563,7 @@ class App(faust.App):  # type: ignore[misc]
         on_waiting: Callable[[str], None] = lambda reason: None,
         on_progress: Callable[[], None] = lambda: None,
         commit_notes: Mapping[str, str] | None = None,
+        standbys: int = 0,
         **options: Any,
     ) -> None:
         self.die = die
@@ -552,7 +574,7 @@ class App(faust.App):  # type: ignore[misc]
             TableManager=BatchTables,
             stream_buffer_maxsize=QUEUED_BATCHES,
             stream_wait_empty=True,
-            table_standby_replicas=0,
+            table_standby_replicas=standbys,
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,

@@ -33,12 +33,15 @@ SOURCES: dict[str, str] = {
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._seek_wait": "9d221e816d94",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit": "932852ce7a23",
     "faust.transport.drivers.aiokafka:Consumer._new_consumer_thread": "0870ec53dea7",
+    "faust.tables.recovery:Recovery._add": "1584a197b11b",
+    "faust.tables.recovery:Recovery._seek_offsets": "19598ca63d94",
     "faust.tables.recovery:Recovery.on_rebalance": "aa4d997a1795",
     "faust.tables.recovery:Recovery._restart_recovery": "6bd8a8558a2d",
     "faust.tables.recovery:Recovery._slurp_changelogs": "7825c7e50f76",
     "faust.tables.recovery:Recovery.on_recovery_completed": "6ef567acf072",
     "faust.tables.manager:TableManager.recovery": "f0bf5de78b4c",
     "faust.tables.manager:TableManager._update_channels": "88e3941facc9",
+    "faust.tables.base:Collection.persisted_offset": "d473d3ab3fd6",
     "faust.tables.base:Collection.apply_changelog_batch": "b980a78d3ae9",
     "faust.tables.base:Collection.on_start": "daddcc354ad0",
     "faust.app.base:App._new_transport": "42db531312dd",
@@ -57,6 +60,7 @@ SOURCES: dict[str, str] = {
     "aiokafka.consumer.fetcher:FetchResult.getall": "3e717e30de50",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat": "dc1d6632aaa6",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._heartbeat_routine": "61d010289522",
+    "aiokafka.consumer.group_coordinator:GroupCoordinator.reset_generation": "537aa37c531b",
 }
 
 

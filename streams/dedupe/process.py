@@ -39,6 +39,10 @@ log = structlog.get_logger()
 # slowest batch takes.
 STALLED_SECONDS = 120.0
 
+# Beyond the delivery time-out, until the producer has reported every record: librdkafka looks for
+# expired records and requests every second, on cores that may be busy.
+REPORT_SECONDS = 5.0
+
 # An orderly stop. Kubernetes' default grace period is 30 s.
 STOP_SECONDS = 20.0
 
@@ -88,11 +92,11 @@ async def _serve(
         topic: null_terminated(commit_metadata(topic_id))
         for topic, topic_id in watch.topic_ids.items()
     }
-    app = make_app(kafka, group(kafka, "dedupe"), session, health, notes)
+    app = make_app(kafka, group(kafka, "dedupe"), session, health, notes, settings.standby_copies)
     table = BatchTable(app, "seen", changelog, events.partitions)
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
-    producer = AcknowledgedProducer(config, session / 2 + 1, fence.check)
+    producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
     planner = DedupePlanner(fields, names)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)

@@ -6,10 +6,12 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.dedupe.fence import ELECTION_SECONDS
 from streams.dedupe.planner import Output
 from streams.kafka.publisher import REMEDY
 from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.watchdog import elapsed
 
 log = structlog.get_logger()
 
@@ -24,12 +26,20 @@ _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class AcknowledgedProducer:
     """Publishes records and returns once they are acknowledged, or ends the process.
 
-    `seconds` bound the wait for the acknowledgements; they are longer than the delivery time-out in
-    `config`, so that the producer reports a failure first. `check` is called before each record.
+    Records that Kafka did not acknowledge within the delivery time-out of `config` are published
+    again for up to ELECTION_SECONDS, because their partition may have no leader for as long.
+    `seconds` bound the wait for the reports of one attempt; they are longer than the delivery
+    time-out. `check` is called before each record, also before it is published again: it returns
+    only while the partitions are those of this worker.
     """
 
     def __init__(
-        self, config: dict[str, Any], seconds: float, check: Callable[[], None], die: Die = die
+        self,
+        config: dict[str, Any],
+        seconds: float,
+        check: Callable[[], None],
+        die: Die = die,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         # Only failures are reported: a callback for each record would cost as much as publishing.
         reporting = {"delivery.report.only.error": True, "on_delivery": self._failed}
@@ -40,6 +50,8 @@ class AcknowledgedProducer:
         self._seconds = seconds
         self._check = check
         self._die = die
+        self._clock = clock
+        self._timed_out: KafkaError | None = None
         self._error: KafkaError | None = None
 
     def publish(self, outputs: Sequence[Output]) -> None:
@@ -55,14 +67,22 @@ class AcknowledgedProducer:
     def _deliver(self, records: Sequence[_Arguments]) -> None:
         """Sends records, and those of a batch that is refused as too large again in smaller ones.
 
-        Of their keys all records are sent again, so that the newest comes last as before.
+        Of their keys all records are sent again, so that the newest comes last as before. After a
+        time-out everything is sent again, which repeats what was acknowledged, as a crash would.
         """
+        until = self._clock() + ELECTION_SECONDS
         while True:
             producer = self._split.suited(self._usual, (record[0] for record, _ in records))
             for record, more in records:
                 self._hand_over(producer, *record, **more)
             self._flush(producer)
             refused, self._too_large = self._too_large, {}
+            timed_out, self._timed_out = self._timed_out, None
+            if timed_out is not None:
+                if self._clock() > until:
+                    self._die(ExitCode.NOT_ACKNOWLEDGED, timed_out.str())
+                log.warning("Kafka did not acknowledge a batch in time; it is published again")
+                continue
             if not refused:
                 return
             self._split_from_now_on(producer, refused.values())
@@ -107,5 +127,7 @@ class AcknowledgedProducer:
     def _failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._too_large[message.key()] = message
+        elif error is not None and error.code() == KafkaError._MSG_TIMED_OUT:
+            self._timed_out = error
         else:
             self._error = self._error or error

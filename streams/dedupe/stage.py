@@ -11,7 +11,7 @@ its agent fails.
 Three fences keep a process from writing to a partition that may belong to another worker. Within
 half of the session time-out it must not have been paused, and the group's coordinator must have
 received its heartbeat (`HeartbeatFence`); and its producer drops a record that was not sent within
-another half.
+another half. While a broker's successor is elected, the worker waits and publishes the batch again.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
 
-# One batch. Its waits are bounded by the session time-out; the rest is computing.
+# One step of a batch: the wait for the coordinator, the outputs, the changelog. Each waits for at
+# most some ELECTION_SECONDS (streams/dedupe/fence.py); the rest is computing.
 BATCH_SECONDS = 120.0
 
 
@@ -80,8 +81,10 @@ class Dedupe:
         """Works on one batch of one partition until everything is acknowledged. Blocks."""
         partition = records[0].partition
         self._wait_until_heard()
+        self.in_flight.step()
         plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
         self._producer.publish(plan.outputs)
+        self.in_flight.step()
         self._producer.publish_to(self._changelog, partition, plan.entries)
         self._table.remember(partition, plan.entries)
         self._count(len(records), plan)

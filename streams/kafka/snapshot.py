@@ -17,6 +17,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.kafka.clients import ErrorLog, client_config
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
+from streams.runtime.current_work import waiting_on_purpose
+from streams.runtime.ops import WorkInFlight
 from streams.settings import KafkaSettings
 
 ResultT = TypeVar("ResultT")
@@ -28,6 +30,10 @@ STALL_SECONDS = 60.0
 OFFSETS_REQUEST_SECONDS = 10.0
 
 RECORDS_AT_ONCE = 500
+
+# Between two batches of records of a reading by `Snapshots`, or for what is made of the last one.
+# Without records it ends after STALL_SECONDS.
+READING_SECONDS = 300.0
 
 # How long the consumer waits for records. It waits that long once, at the end of the topic, where
 # fewer than RECORDS_AT_ONCE are left.
@@ -195,15 +201,25 @@ def _ends(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int
     return ends
 
 
+def _stepping(records: Iterator[KafkaRecord], work: WorkInFlight) -> Iterator[KafkaRecord]:
+    """The same records; each RECORDS_AT_ONCE of them are a step of the work."""
+    for number, record in enumerate(records):
+        if number % RECORDS_AT_ONCE == 0:
+            work.step()
+        yield record
+
+
 class Snapshots:
     """Reads topics to their end in a thread, one at a time however many callers there are.
 
-    Each reading takes memory and a core. An asynchronous context manager.
+    Each reading takes memory and a core. An asynchronous context manager. `in_flight` is the work
+    that a reading is a piece of; its bound should be READING_SECONDS.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, in_flight: WorkInFlight | None = None) -> None:
         self._kafka = kafka
         self._thread = ThreadPoolExecutor(1, "snapshots")
+        self._in_flight = in_flight or WorkInFlight("readings of a topic", READING_SECONDS)
 
     async def __aenter__(self) -> "Snapshots":
         return self
@@ -229,12 +245,16 @@ class Snapshots:
         stopped = threading.Event()
 
         def work() -> ResultT:
-            with closing(
-                read_to_end(self._kafka, topic, offset=offset, stopped=stopped.is_set)
-            ) as records:
-                return function(records)
+            with (
+                closing(
+                    read_to_end(self._kafka, topic, offset=offset, stopped=stopped.is_set)
+                ) as records,
+                self._in_flight,
+            ):
+                return function(_stepping(records, self._in_flight))
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            with waiting_on_purpose():  # the reading is watched by itself
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             stopped.set()

@@ -1,11 +1,12 @@
 """What every part of the active reader needs: where to publish, when, and what to count."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ReaderMetrics
 from streams.reader.gate import Gate
+from streams.reader.work import ReaderWork
 from streams.topics import Topics
 
 Publish = Callable[[Sequence[KafkaRecord]], Awaitable[None]]
@@ -20,3 +21,4 @@ class ReaderContext:
     publish: Publish
     gate: Gate
     metrics: ReaderMetrics
+    work: ReaderWork = field(default_factory=ReaderWork)

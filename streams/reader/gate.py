@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
+from streams.runtime.current_work import waiting_on_purpose
+
 # How long a measured lag is relied on. At the speed of the reader only a few pages pass in a
 # second, little beside the bound.
 LAG_CHECK_SECONDS = 1.0
@@ -32,6 +34,10 @@ class Gate:
         Records that were let through since the last check count as lag. The wait has no deadline:
         live changes go first for as long as they take. Callers are let through in their order.
         """
+        with waiting_on_purpose():
+            await self._wait(records)
+
+    async def _wait(self, records: int) -> None:
         async with self._lock:
             while not (self._room > 0 and time.monotonic() - self._checked_at < LAG_CHECK_SECONDS):
                 try:

@@ -16,6 +16,7 @@ from streams.reader.context import ReaderContext
 from streams.reader.grant_events import GrantAction, GrantEvent, GrantTable, parse_grant_event
 from streams.reader.run_writer import RunWriter
 from streams.runs import Run, RunKind, run_id_at
+from streams.runtime.current_work import doing
 from streams.settings import KafkaSettings
 from streams.topics import group
 
@@ -65,7 +66,8 @@ class GrantFollower:
                     await source.commit(source.position)
                     unfinished, commits.committed = OffsetTracker(), source.committed
                     continue
-                await self.take(records, source.committed, unfinished)
+                with doing(self._context.work.grant_events):
+                    await self.take(records, source.committed, unfinished)
                 for status, count in self._grants.count().items():
                     self._context.metrics.grants.labels(status).set(count)
                 if source.at_end:

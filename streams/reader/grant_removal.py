@@ -20,7 +20,8 @@ from streams.reader.grant_events import GrantEvent
 from streams.reader.grant_verification import deletion_time
 from streams.reader.records import deletion_record
 from streams.reader.retries import until_broker_answers, until_snapshot_read
-from streams.runtime.ops import Health
+from streams.runtime.current_work import doing, waiting_on_purpose
+from streams.runtime.ops import Health, WorkInFlight
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -161,8 +162,10 @@ class DeletedGrants:
         is_idle: Callable[[str], bool],
         dedupe: DedupeBarrier,
         remover: GrantRemover,
+        work: WorkInFlight,
     ) -> None:
         self._is_idle, self._dedupe, self._remover = is_idle, dedupe, remover
+        self._work = work
         # One entry for each grant, so that it holds no more than the table of grants does.
         self._pending: dict[str, PendingDeletion] = {}
         self._added = asyncio.Event()
@@ -190,7 +193,8 @@ class DeletedGrants:
             await self._added.wait()
             idle = [grant for grant in self._pending if self._is_idle(grant)]
             if idle:
-                await self._remove({grant: self._pending.pop(grant) for grant in idle})
+                with doing(self._work):
+                    await self._remove({grant: self._pending.pop(grant) for grant in idle})
             if not self._pending:
                 self._added.clear()
             elif not idle:
@@ -198,7 +202,8 @@ class DeletedGrants:
 
     async def _remove(self, pending: Mapping[str, PendingDeletion]) -> None:
         deletions = {grant: each.deletion for grant, each in pending.items()}
-        await self._dedupe.wait()
+        with waiting_on_purpose():
+            await self._dedupe.wait()
         contacts = await until_snapshot_read(lambda: self._remover.remove_contacts(deletions))
         for each in pending.values():
             for on_removed in each.on_removed:

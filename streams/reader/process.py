@@ -31,12 +31,15 @@ from streams.reader.run_writer import RunWriter
 from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
+from streams.reader.work import ReaderWork
 from streams.runs import RunLog
+from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import end_when_overdue
 from streams.runtime.signals import stop_asked
+from streams.runtime.wall_clock import ClockWatch
 from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
 from streams.topics import Topics, group, topics
 
@@ -117,10 +120,12 @@ async def _serve_until(
     publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
     publisher.open()
     health.watch(publisher.in_flight)
+    in_flight = ReaderWork()
+    in_flight.watch(health)
     publish = retrying_publish(publisher, health)
 
     async def work(run_log: RunLog) -> None:
-        await _read_address_books(settings, names, publish, metrics, health, run_log)
+        await _read_address_books(settings, names, publish, metrics, health, in_flight, run_log)
 
     session_timeout = settings.reader.session_timeout
     config = consumer_config(kafka, group(kafka, "reader"), session_timeout=session_timeout)
@@ -161,15 +166,21 @@ async def _read_address_books(
     publish: Publish,
     metrics: ReaderMetrics,
     health: Health,
+    in_flight: ReaderWork,
     run_log: RunLog,
 ) -> None:
     """The work of the active reader, until it is cancelled."""
     kafka = settings.kafka
     lags = LagReader(client_config(kafka))
-    context = ReaderContext(names, publish, _gate(settings, names, lags, metrics), metrics)
+    gate = _gate(settings, names, lags, metrics)
+    context = ReaderContext(names, publish, gate, metrics, in_flight)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
     client = _client(settings.nylas, metrics)
-    async with Snapshots(kafka) as snapshots, client, asyncio.TaskGroup() as tasks:
+    async with (
+        Snapshots(kafka, in_flight.readings) as snapshots,
+        client,
+        asyncio.TaskGroup() as tasks,
+    ):
         scanner = Scanner(context, client, settings.reader.concurrent_grants)
         reoffer = Reoffer(context, snapshots)
         remover = GrantRemover(context, client, snapshots)
@@ -184,7 +195,7 @@ async def _read_address_books(
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
-        deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover)
+        deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover, in_flight.deletions)
         follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(scanner.run())
@@ -195,7 +206,9 @@ async def _read_address_books(
         tasks.create_task(deleted_grants.run())
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
-        scheduler = RunScheduler(run_log, runs, executor, settings.reader.reconcile_every)
+        scheduler = RunScheduler(
+            run_log, runs, executor, settings.reader.reconcile_every, in_flight.runs
+        )
         tasks.create_task(scheduler.run())
 
 
@@ -213,12 +226,15 @@ def _gate(settings: Settings, names: Topics, lags: LagReader, metrics: ReaderMet
 def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:
     def on_call(kind: str, status: int | None, _seconds: float) -> None:
         metrics.calls.labels(kind, _status_class(status)).inc()
+        step_current_work()
 
     return NylasClient(
         nylas.api_url,
         nylas.api_key.get_secret_value(),
         on_call=on_call,
         on_wait=lambda reason: metrics.waits.labels(reason).inc(),
+        on_date=ClockWatch("Nylas", metrics.clock_ahead).on_date,
+        waiting=waiting_on_purpose,
     )
 
 

@@ -26,6 +26,7 @@ from streams.reader.grant_events import GrantTable
 from streams.reader.records import deletion_record, page_records
 from streams.reader.refetch_queue import RefetchQueue, RefetchRequest
 from streams.reader.run_writer import RunWriter
+from streams.runtime.current_work import doing
 from streams.runtime.logs import reference
 from streams.settings import KafkaSettings
 from streams.topics import group
@@ -89,7 +90,8 @@ class Refetcher:
             if request is None:
                 await asyncio.sleep(DUE_CHECK_SECONDS)
             else:
-                await self._answer(queue, request)
+                with doing(self._context.work.refetches):
+                    await self._answer(queue, request)
 
     async def _answer(self, queue: RefetchQueue, request: RefetchRequest) -> None:
         grant, _, contact_id = request.key.decode().partition("/")

@@ -16,6 +16,7 @@ from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled
 from streams.reader.context import Publish
+from streams.runtime.current_work import waiting_on_purpose
 from streams.runtime.ops import Health
 
 log = structlog.get_logger()
@@ -40,10 +41,15 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
 
     The process is reported as not ready meanwhile. Raises PublishFailed when the broker refuses a
     record itself: a topic is not as `contactstream topics check` wants it. Raises it as well when
-    the producer cannot publish any more. Both end the process.
+    the producer cannot publish any more. Both end the process. The wait is one on purpose: the
+    publisher's own work is watched.
     """
 
     async def publish(records: Sequence[KafkaRecord]) -> None:
+        with waiting_on_purpose():
+            await until_acknowledged(records)
+
+    async def until_acknowledged(records: Sequence[KafkaRecord]) -> None:
         while True:
             try:
                 await publisher.publish(records)
@@ -66,7 +72,8 @@ async def until_broker_answers(question: Callable[[], ResultT], health: Health) 
             return await asyncio.to_thread(question)
         except KafkaException as error:
             health.waiting(f"the broker does not answer: {error}")
-            await asyncio.sleep(BROKER_RETRY_SECONDS)
+            with waiting_on_purpose():
+                await asyncio.sleep(BROKER_RETRY_SECONDS)
 
 
 async def until_snapshot_read(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -80,7 +87,8 @@ async def until_snapshot_read(work: Callable[[], Awaitable[ResultT]]) -> ResultT
                 seconds=SNAPSHOT_RETRY_SECONDS,
                 error=str(error),
             )
-            await asyncio.sleep(SNAPSHOT_RETRY_SECONDS)
+            with waiting_on_purpose():
+                await asyncio.sleep(SNAPSHOT_RETRY_SECONDS)
 
 
 async def until_nylas_answers(call: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -94,4 +102,5 @@ async def until_nylas_answers(call: Callable[[], Awaitable[ResultT]]) -> ResultT
                 seconds=GRANT_LISTING_RETRY_SECONDS,
                 fault=str(fault),
             )
-            await asyncio.sleep(GRANT_LISTING_RETRY_SECONDS)
+            with waiting_on_purpose():
+                await asyncio.sleep(GRANT_LISTING_RETRY_SECONDS)

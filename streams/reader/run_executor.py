@@ -16,6 +16,7 @@ from streams.reader.retries import until_snapshot_read
 from streams.reader.run_writer import RunWriter
 from streams.reader.scan import ScanJob, Scanner, job_for
 from streams.runs import FINAL, Progress, Run, RunKind, RunLog, RunState, cancelled, finished
+from streams.runtime.current_work import waiting_on_purpose
 
 # A reconcile compares its complete listings with contacts.changes once they hold so many contacts.
 # Their hashes take 2 MB, and the topic is read once for all of them.
@@ -178,7 +179,10 @@ class RunExecutor:
         to_compare: list[ScanJob] = []
         waiting = set(jobs)
         while waiting:
-            await asyncio.wait([job.done for job in waiting], return_when=asyncio.FIRST_COMPLETED)
+            with waiting_on_purpose():  # the listings are watched themselves
+                await asyncio.wait(
+                    [job.done for job in waiting], return_when=asyncio.FIRST_COMPLETED
+                )
             ended = [job for job in waiting if job.done.done()]
             waiting.difference_update(ended)
             for job in ended:
@@ -246,4 +250,5 @@ class RunExecutor:
 async def _until_done(jobs: Sequence[ScanJob]) -> None:
     unfinished = [job.done for job in jobs if not job.done.done()]
     if unfinished:
-        await asyncio.wait(unfinished)
+        with waiting_on_purpose():
+            await asyncio.wait(unfinished)

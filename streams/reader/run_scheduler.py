@@ -10,6 +10,8 @@ from streams.reader.run_executor import RunExecutor
 from streams.reader.run_writer import RunWriter
 from streams.reader.schedule import next_runs, reconcile_due, reconcile_owed
 from streams.runs import FINAL, FINISHED_RUN_KEPT_SECONDS, Run, RunKind, RunLog, RunState
+from streams.runtime.current_work import doing
+from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
 
@@ -39,9 +41,11 @@ class RunScheduler:
         runs: RunWriter,
         executor: RunExecutor,
         reconcile_every_seconds: float,
+        work: WorkInFlight,
     ) -> None:
         self._log, self._runs, self._executor = run_log, runs, executor
         self._reconcile_every_seconds = reconcile_every_seconds
+        self._work = work
         self._handled: set[str] = set()
         """IDs of runs that were started, merged or cancelled."""
         self._active: set[str] = set()
@@ -126,7 +130,8 @@ class RunScheduler:
 
     async def _execute(self, run_id: str, run: Run) -> None:
         log.info("run started", run=run_id, kind=run.kind.value, by=run.by)
-        ended = await self._executor.execute(run_id, run)
+        with doing(self._work):
+            ended = await self._executor.execute(run_id, run)
         await self._runs.write(run_id, ended)
         self._log.runs[run_id] = ended
         self._active.discard(run_id)

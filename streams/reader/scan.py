@@ -29,6 +29,7 @@ from streams.reader.scan_progress import (
     next_listing,
 )
 from streams.runs import FINAL, Progress, Run, RunKind, RunState, progress_record
+from streams.runtime.current_work import doing
 
 log = structlog.get_logger()
 
@@ -170,19 +171,22 @@ class Scanner:
                 continue
             job.control.in_progress = True
             try:
-                await self._list(job)
-            except Passing as fault:
-                await self._retry_later(job, fault)
-            except NotFound:
-                await self._fail(
-                    job, "Nylas does not know this grant; see `contactstream grants list`"
-                )
-            except NylasError as fault:
-                await self._fail(job, str(fault))
+                with doing(self._context.work.listings):
+                    await self._list_or_fail(job)
             finally:
                 job.control.in_progress = False
                 if job.control.stopped and not job.done.done():
                     job.done.set_result(None)
+
+    async def _list_or_fail(self, job: ScanJob) -> None:
+        try:
+            await self._list(job)
+        except Passing as fault:
+            await self._retry_later(job, fault)
+        except NotFound:
+            await self._fail(job, "Nylas does not know this grant; see `contactstream grants list`")
+        except NylasError as fault:
+            await self._fail(job, str(fault))
 
     async def _list(self, job: ScanJob) -> None:
         while job.progress.state not in FINAL and job.progress.state is not RunState.SCANNED:
@@ -195,6 +199,7 @@ class Scanner:
             if page is None:
                 return
             await self._take(job, page)
+            self._context.work.listings.step()
         job.state.complete = True
         job.state.check.forget()
         job.done.set_result(None)

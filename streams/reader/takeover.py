@@ -24,6 +24,7 @@ from streams.kafka.snapshot import Snapshots, SnapshotStalled
 from streams.reader.context import ReaderContext
 from streams.reader.outcome_records import WITHOUT_OWN_RECORD, parse_outcome
 from streams.reader.reoffer import Reoffer
+from streams.runtime.current_work import doing
 from streams.settings import KafkaSettings
 from streams.topics import group
 
@@ -163,7 +164,8 @@ class Takeover:
                     search_at = max(search_at, time.monotonic() + OUTCOME_SETTLE_SECONDS)
                 if pending and time.monotonic() >= search_at:
                     try:
-                        seconds = await self._offer_successors(pending)
+                        with doing(self._context.work.successors):
+                            seconds = await self._offer_successors(pending)
                     except (SnapshotStalled, KafkaException) as error:
                         log.warning(
                             "searching for successors of released records failed; it is repeated",

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     PAUSED_TOO_LONG = 70
     """The process was paused for so long that its partitions may belong to another process."""
     NOT_ACKNOWLEDGED = 71
-    """Kafka did not acknowledge a record in time."""
+    """Kafka did not acknowledge a batch of dedupe for longer than a leader election takes."""
     UNEXPECTED_ERROR = 72
     """A batch failed with an error that the code does not handle; the log has it."""
     RECORDS_MISSING = 73
@@ -35,8 +35,8 @@ class ExitCode(IntEnum):
     CRASHED = 76
     """A part of the process failed with an error; the log has it."""
     NO_HEARTBEAT = 77
-    """Kafka has not received a heartbeat for so long that the partitions may belong to another
-    process.
+    """The group's coordinator did not answer a worker of dedupe for longer than a leader election
+    takes, or does not count it as a member any more.
     """
     UNREADABLE_STATE = 78
     """The changelog of dedupe's table has an entry that this version cannot read."""

@@ -1,5 +1,6 @@
 """Bounds that do not grow with a backlog: memory, the time to stop, the time to restore a table."""
 
+import itertools
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local.broker import Broker, free_ports
@@ -20,7 +22,7 @@ from streams.reader.refetch import MAX_PENDING
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.process import OVERDUE_SECONDS
 from tests.faults.harness.load import BASE, GRANT
-from tests.faults.harness.scenario import Scenario, change, event
+from tests.faults.harness.scenario import SESSION_SECONDS, Scenario, change, event
 from tests.support.children import child_command
 from tests.support.kafka import Kafka
 from tests.support.paths import ROOT
@@ -45,6 +47,13 @@ REFETCH_REQUESTS = 120_000
 SENDERS = 16
 ENDS_WITHOUT_A_BROKER = (ExitCode.STOP_OVERDUE, ExitCode.NOT_ACKNOWLEDGED, ExitCode.NO_HEARTBEAT)
 DRAIN_SECONDS = 300.0
+MILLION = 1_000_000
+# Of half a million entries, on cores that the broker and both workers share.
+RESTORE_SECONDS = 15.0
+# Until two workers have shared the partitions and restored them.
+READY_SECONDS = 240.0
+# So many contacts that each of the partitions has some.
+TAKEOVER_CONTACTS = 64
 
 
 @pytest.fixture
@@ -412,13 +421,10 @@ def test_a_full_disk_does_not_stop_a_dedupe_worker(scenario: Scenario) -> None:
     assert sorted(versions) == [2] * 100 + [3] * 100
 
 
-@pytest.mark.storm
-@pytest.mark.timeout(600)
-def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(
-    scenario: Scenario,
-) -> None:
-    for start in range(0, 1_000_000, 100_000):
-        entry = encode(DedupeState(BASE, BASE, bytes(16), bytes(4), (bytes(8),)))
+def fill_table(scenario: Scenario, contacts: int) -> None:
+    """Writes entries of so many contacts to the changelog of dedupe's table."""
+    entry = encode(DedupeState(BASE, BASE, bytes(16), bytes(4), (bytes(8),)))
+    for start in range(0, contacts, 100_000):
         keys = [
             f"{GRANT}/known-{number}-{'x' * 30}".encode()
             for number in range(start, start + 100_000)
@@ -426,6 +432,25 @@ def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(
         scenario.kafka.produce(
             "contactstream-dedupe-seen-changelog", [(key, entry) for key in keys]
         )
+
+
+def processor_seconds(process: Process) -> float:
+    """The processor time that a process has taken."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def table_entries(worker: Process) -> int:
+    """How many entries a worker holds, as of its last batch."""
+    return int(worker.metric("contactstream_dedupe_table_entries"))
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(600)
+def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(
+    scenario: Scenario,
+) -> None:
+    fill_table(scenario, MILLION)
     scenario.send([event(1, 1, "first")])
     began = time.monotonic()
     worker = scenario.start("dedupe")
@@ -436,7 +461,55 @@ def test_a_table_of_a_million_contacts_is_restored_within_thirty_seconds(
         f"{worker.rss // 2**20} MB"
     )
     wait_until(
-        lambda: worker.metric("contactstream_dedupe_table_entries") == 1_000_001,
+        lambda: table_entries(worker) == MILLION + 1,
         "the new contact is remembered too",
     )
     assert took < 30.0
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("copies", [0, 1])
+def test_a_takeover_with_a_million_contacts_takes_the_session_and_the_restore(
+    kafka: Kafka, processes: Processes, tmp_path: Path, copies: int
+) -> None:
+    """Two workers share the partitions, one is killed, and the other takes them over."""
+    with Scenario(kafka, processes, tmp_path, partitions=4) as scenario:
+        versions = itertools.count(1)
+
+        def send() -> None:
+            version = next(versions)
+            scenario.send(
+                [event(number, version, f"v{version}") for number in range(TAKEOVER_CONTACTS)]
+            )
+
+        def forwarded() -> bool:
+            return scenario.end("contacts.changes") == scenario.end_of_all("contacts.events")
+
+        scenario.set_up(org=False)
+        fill_table(scenario, MILLION)
+        environ = {"DEDUPE_STANDBY_COPIES": str(copies)}
+        workers = [scenario.start("dedupe", environ=environ) for _ in range(2)]
+        for worker in workers:
+            worker.wait_ready(READY_SECONDS)
+        held = (1 + copies) * (MILLION + TAKEOVER_CONTACTS)
+
+        def whole() -> bool:
+            send()  # with each batch a worker reports its entries
+            wait_until(forwarded, "the events are forwarded", 60.0)
+            return sum(map(table_entries, workers)) == held
+
+        wait_until(whole, f"the workers hold {held} entries", READY_SECONDS)
+        sizes = " and ".join(f"{worker.rss // 2**20} MB" for worker in workers)
+        began, busy = time.monotonic(), processor_seconds(workers[1])
+        workers[0].kill()
+        send()
+        wait_until(forwarded, "the other worker has forwarded an event of each partition", 120.0)
+        took = time.monotonic() - began
+        print(
+            f"dedupe: a table of 1,000,000 contacts, two workers of {sizes}, {copies} standby "
+            f"copies: taken over {took:.1f} s after kill -9, with "
+            f"{processor_seconds(workers[1]) - busy:.1f} s of processor; "
+            f"{workers[1].rss // 2**20} MB then"
+        )
+        assert took < SESSION_SECONDS + 5 + RESTORE_SECONDS

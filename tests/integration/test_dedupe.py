@@ -227,7 +227,7 @@ def test_a_stop_under_load_is_orderly_and_repeats_nothing(
     assert found.duplicates == 0
 
 
-def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
+def test_a_broker_that_stays_away_ends_the_worker_and_loses_nothing(
     own_broker: Broker, processes: Processes, tmp_path: Path
 ) -> None:
     kafka = Kafka(own_broker.bootstrap, "a.")
@@ -239,7 +239,7 @@ def test_a_broker_that_does_not_acknowledge_ends_the_worker_and_loses_nothing(
     worker = processes.start(
         "dedupe",
         command=(sys.executable, "-m", "tests.faults.harness.variants", "whole"),
-        environ=given,
+        environ=given | {"FAULTS_ELECTION_SECONDS": "3"},
     )
     wait_until(
         (tmp_path / "before_outputs.reached").exists, "the worker is in the middle of a batch", 60.0

@@ -219,6 +219,7 @@ HEALTHY = [
         "lag of dedupe",
     ),
     *("offsets of sink", "lag of sink", "Nylas key"),
+    *("clock, by Nylas", "clock, by Salesforce"),
 ]
 
 

@@ -61,11 +61,19 @@ MAX_PAGES = 5_000
 _CLOSED_CONNECTION = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
-def http_client() -> httpx.AsyncClient:
+OnDate = Callable[[str | None], None]
+"""Called with the Date header of each answer, of logins too, when it has just come."""
+
+
+def http_client(on_date: OnDate = lambda _date: None) -> httpx.AsyncClient:
     """An httpx client with timeouts and connection limits that fit Salesforce.
 
     The SalesforceClient that gets it closes it.
     """
+
+    async def tell_date(response: httpx.Response) -> None:
+        on_date(response.headers.get("date"))
+
     return httpx.AsyncClient(
         # the read time-out covers one gap; the whole call is bounded by CALL_SECONDS
         timeout=httpx.Timeout(CALL_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
@@ -80,6 +88,7 @@ def http_client() -> httpx.AsyncClient:
             "Accept-Encoding": "gzip, deflate",
         },
         follow_redirects=False,  # another host must not be handed the token
+        event_hooks={"response": [tell_date]},
     )
 
 

@@ -20,8 +20,10 @@ from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
 from connectors.salesforce.schema import schema
+from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.org import credentials, mapping, policy
+from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
 
 # One question to the org: a describe of many fields takes two or three seconds.
@@ -64,13 +66,14 @@ async def examine_org(deployment: Deployment) -> list[CheckupFinding]:
             not_examined("the org", "log in first"),
         ]
     rules, allowed, findings = _load_policy(settings, deployment)
-    http = http_client()
+    clock = ClockWatch("Salesforce")
+    http = http_client(clock.on_date)
     session = Session(login, http)
     async with SalesforceClient(
         session, http, settings.api_version, answer_seconds=ORG_ANSWER_SECONDS
     ) as client:
         logged_in, login_findings = await _log_in(session, settings)
-        findings += login_findings
+        findings += [*login_findings, *clock_findings(clock)]
         if not logged_in:
             return [*findings, not_examined("the org", "log in first")]
         findings += await _OrgQuestions(client).ask_all(settings, rules, allowed)

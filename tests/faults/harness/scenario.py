@@ -210,6 +210,10 @@ class Scenario:
         """The end offset of a partition."""
         return self._observer("observer", topic).end(partition)
 
+    def end_of_all(self, topic: str) -> int:
+        """The sum of the end offsets of a topic with as many partitions as contacts.events."""
+        return sum(self.end(topic, partition) for partition in range(self.partitions))
+
     def wait_committed(
         self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS
     ) -> None:

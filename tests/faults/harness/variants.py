@@ -40,6 +40,7 @@ BOUNDS = {
     "FAULTS_STALLED_SECONDS": "STALLED_SECONDS",
     "FAULTS_LAG_SECONDS": "LAG_SECONDS",
     "FAULTS_OVERDUE_SECONDS": "OVERDUE_SECONDS",
+    "FAULTS_ELECTION_SECONDS": "ELECTION_SECONDS",
 }
 """By environment variable, the bound of dedupe or the sink that its value in seconds replaces.
 
@@ -379,7 +380,11 @@ def open_windows() -> None:
 
 
 def no_watchdog() -> None:
-    """Dedupe does not notice that it was paused, nor that no heartbeat was answered."""
+    """Dedupe does not notice that it was paused, nor that no heartbeat was answered.
+
+    It publishes no batch again, which it may do only with these fences.
+    """
+    from streams.dedupe import producer
     from streams.dedupe.fence import HeartbeatFence
     from streams.runtime.watchdog import Watchdog
 
@@ -387,6 +392,7 @@ def no_watchdog() -> None:
         replace(Watchdog, method, lambda self: None)
     for method in ("check", "wait"):
         replace(HeartbeatFence, method, lambda self: None)
+    replace(producer, "ELECTION_SECONDS", 0.0)
 
 
 def no_delivery_timeout() -> None:

@@ -1,6 +1,7 @@
 """How dedupe's Faust application ends: by a signal, by a fault, or without a broker."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import aiokafka
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 
 from deploy.local.broker import free_ports
 from streams.dedupe.faust_app import failure, make_app, run_until_stopped
-from streams.dedupe.faust_batches import BatchTable
+from streams.dedupe.faust_batches import App, BatchTable
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.watchdog import Watchdog
@@ -111,3 +112,36 @@ async def test_the_log_says_when_the_table_is_restored_and_the_worker_is_ready()
     assert [line["event"] for line in logged] == ["table restored", "ready"]
     assert (logged[0]["partitions"], logged[0]["entries"]) == ([0, 2], 0)
     assert not health.waiting_for
+
+
+def changelog(partition: int, first: int, *keys: bytes) -> Any:
+    """What Faust hands on of a changelog: one event, whose value is a batch of records."""
+    message = SimpleNamespace(partition=partition, offset=first + len(keys) - 1)
+    records = [SimpleNamespace(key=key, value=b"entry") for key in keys]
+    return SimpleNamespace(message=message, value=records)
+
+
+async def test_a_standby_copy_is_kept_and_read_on_from_where_it_is_when_it_becomes_active() -> None:
+    health = Health(60.0)
+    app = make_app(load(KafkaSettings, {}), "contactstream-dedupe", 10.0, health, {}, standbys=1)
+    assert app.conf.table_standby_replicas == 1
+    table = BatchTable(app, "seen", "changelog", 4)
+    active, standby, foreign = (TP("changelog", partition) for partition in range(3))
+    table.apply_changelog_batch([changelog(0, 10, b"a", b"b"), changelog(1, 5, b"c")])
+    table.apply_changelog_batch([changelog(2, 7, b"d")])
+    assert [table.persisted_offset(tp) for tp in (active, standby, foreign)] == [11, 5, 7]
+    await table.on_recovery_completed({active}, {standby})
+    assert (dict(table.entries(1)), dict(table.entries(2))) == ({b"c": b"entry"}, {})
+    assert table.persisted_offset(standby) == 5
+    assert table.persisted_offset(foreign) is None, "a lost partition is read from its start again"
+
+
+async def test_a_standby_copy_that_follows_is_no_progress_of_the_worker() -> None:
+    beats = []
+    app = App("group", on_progress=lambda: beats.append(1), broker="kafka://127.0.0.1:1")
+    table = BatchTable(app, "seen", "changelog", 1)
+    app.in_recovery = True
+    table.apply_changelog_batch([changelog(0, 0, b"a")])
+    app.in_recovery = False
+    table.apply_changelog_batch([changelog(0, 1, b"b")])
+    assert len(beats) == 1

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from streams.dedupe.fence import ELECTION_SECONDS
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.runtime.exit_codes import ExitCode
-from tests.support.death import Died, die
+from tests.support.death import Clock, Died, die
 
+CLOCK = Clock()
+ATTEMPT_SECONDS = 5.0  # until a record counts as not acknowledged
 FATAL = KafkaError(KafkaError._FATAL, "sequence lost", fatal=True)
 
 
@@ -43,6 +46,8 @@ class FakeProducer:
     produced: list[Any] = field(default_factory=list)
     left: int = 0
     fail: bool = False
+    times_out: int = 0
+    """How many flushes report a record that was not acknowledged in time."""
     room: int = 100
     acknowledged: int = 0
     fatal_at: str = ""
@@ -74,6 +79,10 @@ class FakeProducer:
                 error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
                 self.config["on_delivery"](error, Refused(topic, value, key))
         if self.fail:
+            self.config["on_delivery"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+        if self.times_out > 0:
+            self.times_out -= 1
+            CLOCK.now += ATTEMPT_SECONDS
             self.config["on_delivery"](KafkaError(KafkaError._MSG_TIMED_OUT), None)
         return self.left
 
@@ -101,7 +110,7 @@ def wire(
 
     monkeypatch.setattr("streams.dedupe.producer.Producer", make)
     monkeypatch.setattr("streams.kafka.sizes.Producer", make)
-    return Wired(AcknowledgedProducer({}, 1.0, check, die), made)
+    return Wired(AcknowledgedProducer({}, 1.0, check, die, CLOCK), made)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +130,35 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
     assert died.value.args[0] is ExitCode.NOT_ACKNOWLEDGED
     with pytest.raises(Died):
         producer.publish_to("t", 0, {b"k": b"v"})
+
+
+def test_a_batch_without_an_acknowledgement_is_published_again_in_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+
+    wired = wire(monkeypatch, check, times_out=3)
+    outputs: list[Any] = [("t", b"v1", b"k", []), ("t", b"v2", b"k", [])]
+    wired.stage.publish(outputs)
+    assert [value for _, value, _ in wired.fake.produced] == [b"v1", b"v2"] * 4
+    assert checks == 8, "the partitions are those of this worker before every record"
+    wired.stage.publish_to("t", 0, {b"k": b"v"})
+    assert len(wired.fake.produced) == 9
+
+
+def test_a_worker_without_an_acknowledgement_for_longer_than_an_election_ends_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wired = wire(monkeypatch, times_out=100)
+    began = CLOCK.now
+    with pytest.raises(Died) as died:
+        wired.stage.publish([("t", b"v", b"k", [])])
+    assert died.value.args[0] is ExitCode.NOT_ACKNOWLEDGED
+    assert 0 < CLOCK.now - began - ELECTION_SECONDS <= ATTEMPT_SECONDS
 
 
 @pytest.mark.parametrize("fatal_at", ["produce", "flush", "report"])

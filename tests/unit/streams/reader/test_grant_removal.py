@@ -65,7 +65,10 @@ class Harness:
         context = ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry()))
         remover = GrantRemover(context, NylasClient("http://nowhere.example", "k"), self.snapshots)
         self.deleted = DeletedGrants(
-            lambda grant: grant not in self.busy, cast(DedupeBarrier, FakeBarrier()), remover
+            lambda grant: grant not in self.busy,
+            cast(DedupeBarrier, FakeBarrier()),
+            remover,
+            context.work.deletions,
         )
         runs = RunWriter(self.log, publish, TOPICS)
         self.follower = GrantFollower(KAFKA, context, GrantTable(), runs, self.deleted.add)

@@ -114,7 +114,7 @@ class Harness:
             GrantRemover(context, self.nylas, snapshots),
             RunDefaults(("address_book",), 0.2),
         )
-        self.scheduler = RunScheduler(self.log, self.runs, executor, 0.0)
+        self.scheduler = RunScheduler(self.log, self.runs, executor, 0.0, context.work.runs)
 
     def note(self, record: KafkaRecord) -> None:
         key = record.key or b""

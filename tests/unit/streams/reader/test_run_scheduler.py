@@ -11,6 +11,7 @@ from streams.kafka.records import KafkaRecord
 from streams.reader.run_executor import RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
+from streams.reader.work import ReaderWork
 from streams.runs import FINISHED_RUN_KEPT_SECONDS, Run, RunKind, RunLog, RunState
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -57,7 +58,7 @@ class Harness:
 
         self.runs = RunWriter(self.log, publish, TOPICS)
         self.scheduler = RunScheduler(
-            self.log, self.runs, cast(RunExecutor, self.executor), every_seconds
+            self.log, self.runs, cast(RunExecutor, self.executor), every_seconds, ReaderWork().runs
         )
 
     @asynccontextmanager
