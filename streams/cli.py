@@ -178,8 +178,8 @@ def doctor(*, as_json: bool) -> None:
 )
 @click.option(
     "--since",
-    help="Plan the records of contacts.changes from this time on (2026-01-31T12:00Z), "
-    "or from so long ago (90m, 36h, 7d).",
+    help="Plan the records of contacts.changes that were received from this time on "
+    "(2026-01-31T12:00Z), or from so long ago (90m, 36h, 7d).",
 )
 @_JSON
 def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
