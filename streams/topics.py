@@ -21,7 +21,8 @@ ERASURE_DAYS = 14
 READER_AWAY_DAYS = 7
 
 # A gap between two heartbeats on reader.runs shows only while both are there. A reader that was
-# away for longer than a day reconciles everything by its schedule. The second day is the gap's own.
+# away for longer than a day reconciles everything by its schedule (READER_RECONCILE_EVERY). The
+# second day is the gap's own. Longer would slow each takeover: a reader reads all of the topic.
 HEARTBEAT_DAYS = 2
 
 # The sink tells an older change that follows a newer one by the versions of the two, so the newer

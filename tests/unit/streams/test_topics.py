@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from streams.commands import topics as command
 from streams.kafka.admin import refusal
@@ -243,6 +245,53 @@ def test_topics_check_exits_as_a_stage_that_cannot_start_with_the_partitions(
     monkeypatch.setattr(command, "AdminClient", lambda _config: None)
     monkeypatch.setattr(command, "check", lambda *_: compare(wanted, found, {}))
     assert command.check_topics(load(KafkaSettings, {})) == code
+
+
+MILLISECONDS = st.integers(0, 40 * DAY_MS).map(str)
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "cleanup.policy": st.sampled_from(["compact", "delete", "compact,delete"]),
+        "min.insync.replicas": st.integers(1, 4).map(str),
+        "unclean.leader.election.enable": st.sampled_from(["true", "false"]),
+        "message.timestamp.type": st.sampled_from(["CreateTime", "LogAppendTime"]),
+        "retention.bytes": st.sampled_from(["-1", "0", "1000"]),
+        "retention.ms": MILLISECONDS | st.just("-1"),
+        **dict.fromkeys(
+            (
+                "segment.ms",
+                "min.compaction.lag.ms",
+                "max.compaction.lag.ms",
+                "delete.retention.ms",
+                "max.message.bytes",
+            ),
+            MILLISECONDS,
+        ),
+    },
+)
+
+
+@given(st.sampled_from(topics(load(KafkaSettings, {})).all()), st.integers(1, 4), CONFIGS)
+def test_alter_ends_what_it_may_end_in_one_go_and_never_deletes(
+    topic: Topic, copies: int, found: dict[str, str]
+) -> None:
+    if "min.compaction.lag.ms" in found and "max.compaction.lag.ms" in found:
+        shortest, longest = found["min.compaction.lag.ms"], found["max.compaction.lag.ms"]
+        assume(int(shortest) <= int(longest))  # Kafka has no other topic
+    before = compare(topic, [copies] * topic.partitions, found)
+    after = found | {each.change.name: each.change.wanted for each in before if each.change}
+    left = compare(topic, [copies] * topic.partitions, after)
+    assert left == [each for each in before if each.change is None]
+    if "delete" in after.get("cleanup.policy", ""):
+        assert "delete" in found["cleanup.policy"]
+    if "retention.ms" in found:
+        assert int(after["retention.ms"]) >= int(found["retention.ms"])
+    if "min.insync.replicas" in found and after != found:
+        unchanged = after["min.insync.replicas"] == found["min.insync.replicas"]
+        assert unchanged or int(after["min.insync.replicas"]) <= copies
+    if "min.compaction.lag.ms" in found and "max.compaction.lag.ms" in found:
+        shortest, longest = after["min.compaction.lag.ms"], after["max.compaction.lag.ms"]
+        assert int(shortest) <= int(longest), "Kafka would refuse it"
 
 
 class FakeAdmin:
