@@ -178,8 +178,8 @@ def doctor(*, as_json: bool) -> None:
 )
 @click.option(
     "--since",
-    help="Plan the records of contacts.changes from this time on (2026-01-31T12:00Z), "
-    "or from so long ago (90m, 36h, 7d).",
+    help="Plan the records of contacts.changes that were received from this time on "
+    "(2026-01-31T12:00Z), or from so long ago (90m, 36h, 7d).",
 )
 @_JSON
 def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
@@ -516,7 +516,7 @@ def grants_list() -> None:
 
 @main.group()
 def topics() -> None:
-    """Creates the Kafka topics, or checks their policies."""
+    """Creates the Kafka topics, checks their policies, or alters them to match."""
 
 
 @topics.command(name="create")
@@ -537,6 +537,20 @@ def topics_check() -> None:
     from streams.commands.topics import check_topics
 
     sys.exit(check_topics(_load(settings.KafkaSettings)))
+
+
+@topics.command(name="alter")
+@click.option("--dry-run", is_flag=True, help="Print what would be changed, and change nothing.")
+def topics_alter(*, dry_run: bool) -> None:
+    """Changes settings that differ from the policies; each is printed, old value -> new value.
+
+    What may lose records, and partitions, replicas and missing topics, are not changed: they are
+    printed with what to do. The exit code is 0 when nothing else is left, else that of `check`.
+    --dry-run exits as the same command without it would.
+    """
+    from streams.commands.topics import alter_topics
+
+    sys.exit(alter_topics(_load(settings.KafkaSettings), dry_run=dry_run))
 
 
 @main.group()

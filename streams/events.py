@@ -127,6 +127,17 @@ def happened_at(claimed: int | None, received_ms: int) -> int | None:
     return min(claimed, received_ms // 1000 + CLOCK_DIFFERENCE_SECONDS)
 
 
+def received_at(header_value: bytes | None, timestamp_ms: int) -> int:
+    """When a record's event entered contactstream, in epoch milliseconds; 0 if that is unknown.
+
+    The one rule for the time of a record, for every version, filter and metric: its header
+    `received_ms`, here `header_value`. Kafka's timestamp is when the broker appended the record
+    (LogAppendTime), which is later by a backlog, and anew for each stage. So it counts only for a
+    record without a usable header, which another program wrote.
+    """
+    return number(header_value) or max(0, timestamp_ms)
+
+
 def event_headers(origin: Origin, received_ms: int) -> Headers:
     """Headers of a record of contacts.events."""
     return [("origin", origin.value.encode()), ("received_ms", b"%d" % received_ms)]

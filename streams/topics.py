@@ -3,11 +3,46 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from streams.kafka.admin import Topic
 from streams.kafka.clients import MAX_MESSAGE_BYTES
+from streams.kafka.topic_policy import Topic
 from streams.settings import KafkaSettings
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+# What Nylas said of a person before stays for no longer, dead letters aside. contacts.events
+# deletes by age, so it decides the bound. A compacted topic removes a record at the latest so long
+# after another one replaced it; only a topic that gets no further record keeps it.
+ERASURE_DAYS = 14
+
+# The reader acts once on each record of grants.events and contacts.outcomes, so it must find each
+# of them after it was away. Kafka forgets the offset of a group without members after 7 days
+# (offsets.retention.minutes); then the reader reads from the start and reconciles everything.
+READER_AWAY_DAYS = 7
+
+# A gap between two heartbeats on reader.runs shows only while both are there. A reader that was
+# away for longer than a day reconciles everything by its schedule (READER_RECONCILE_EVERY). The
+# second day is the gap's own. Longer would slow each takeover: a reader reads all of the topic.
+HEARTBEAT_DAYS = 2
+
+# The sink tells an older change that follows a newer one by the versions of the two, so the newer
+# one must be there when the sink has been away for a weekend.
+SINK_AWAY_DAYS = 3
+
+# Of these topics only the newest record of each key counts.
+NOBODY_DAYS = 0
+
+# A record that erases another one is kept for so long. Whoever knows the other one must find it:
+# a sink reads sink.accounts again from the start after half of that.
+TOMBSTONE_DAYS = 1
+
+# A segment takes records for so long. Kafka neither compacts nor deletes it meanwhile, so a record
+# may stay for so much longer than its age says.
+SEGMENT_MS = DAY_MS
+
+# A worker of dedupe reads its part of the changelog before it works, and so every record that is
+# not compacted yet.
+CHANGELOG_SEGMENT_MS = HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +107,25 @@ class Topics:
 
 def topics(kafka: KafkaSettings) -> Topics:
     """The topics of a deployment with their policies."""
-    compact = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+
+    def compact(shortest_days: int, segment_ms: int = SEGMENT_MS) -> dict[str, str]:
+        """Keeps the newest record of each key, and every record for so many days."""
+        return {
+            "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": "0.1",
+            "min.compaction.lag.ms": str(shortest_days * DAY_MS),
+            "max.compaction.lag.ms": str(ERASURE_DAYS * DAY_MS),
+            "delete.retention.ms": str(TOMBSTONE_DAYS * DAY_MS),
+            "segment.ms": str(segment_ms),
+        }
 
     def kept(days: int) -> dict[str, str]:
-        return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+        """Keeps every record for so many days."""
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(days * DAY_MS),
+            "segment.ms": str(SEGMENT_MS),
+        }
 
     # These topics hold signed notifications of up to 1 MB with our headers. Kafka and librdkafka
     # would refuse them by default, because their limit is 1 MB for the whole record.
@@ -87,26 +137,38 @@ def topics(kafka: KafkaSettings) -> Topics:
     # A record counts as acknowledged only when two brokers have it, if there are two. With two
     # replicas a topic therefore takes no records while one of them is down. The bridge answers 503
     # meanwhile and Nylas sends again, whereas nothing restores a record that was on a lost disk.
-    acknowledged = {"min.insync.replicas": str(min(2, replicas))}
+    # A cluster's defaults may elect a leader that lacks acknowledged records, or delete records
+    # before their time by the size of the log. The age of a record is that by the broker's clock:
+    # with a producer's wrong clock, Kafka would delete records at once, or never.
+    durable = {
+        "min.insync.replicas": str(min(2, replicas)),
+        "unclean.leader.election.enable": "false",
+        "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
+    }
 
     def topic(name: str, partitions: int, config: Mapping[str, str]) -> Topic:
-        return Topic(name, partitions, {**config, **acknowledged}, replicas)
+        return Topic(name, partitions, {**config, **durable}, replicas)
 
     return Topics(
-        events=topic(prefix + "contacts.events", kafka.events_partitions, kept(14) | large),
-        changes=topic(prefix + "contacts.changes", 1, compact | large),
+        events=topic(
+            prefix + "contacts.events", kafka.events_partitions, kept(ERASURE_DAYS) | large
+        ),
+        changes=topic(prefix + "contacts.changes", 1, compact(SINK_AWAY_DAYS) | large),
         refetch=topic(prefix + "contacts.refetch", 1, kept(7) | small),
-        outcomes=topic(prefix + "contacts.outcomes", 1, compact | small),
+        outcomes=topic(prefix + "contacts.outcomes", 1, compact(READER_AWAY_DAYS) | small),
         # Some 100 bytes for each Account. A reload writes all of them again.
-        accounts=topic(prefix + "sink.accounts", 1, compact | small),
+        accounts=topic(prefix + "sink.accounts", 1, compact(NOBODY_DAYS) | small),
         dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
-        deleted_records=topic(prefix + "sink.deleted-records", 1, compact | small),
-        grants=topic(prefix + "grants.events", 1, compact | small),
-        runs=topic(prefix + "reader.runs", 1, compact | small),
+        deleted_records=topic(prefix + "sink.deleted-records", 1, compact(NOBODY_DAYS) | small),
+        grants=topic(prefix + "grants.events", 1, compact(READER_AWAY_DAYS) | small),
+        runs=topic(prefix + "reader.runs", 1, compact(HEARTBEAT_DAYS) | small),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
-        # partition that its event came from.
+        # partition that its event came from. It never creates the topic, nor checks it.
         seen_changelog=topic(
-            f"{group(kafka, 'dedupe')}-seen-changelog", kafka.events_partitions, compact | small
+            f"{group(kafka, 'dedupe')}-seen-changelog",
+            kafka.events_partitions,
+            compact(NOBODY_DAYS, CHANGELOG_SEGMENT_MS) | small,
         ),
     )
 

@@ -11,7 +11,14 @@ from confluent_kafka import KafkaException
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import contact_key, has_content, parse_json, parse_notification
 from connectors.salesforce.outcome import ContactVersion
-from streams.events import Kind, UnreadableRecord, parse_change
+from streams.events import (
+    CLOCK_DIFFERENCE_SECONDS,
+    Kind,
+    UnreadableRecord,
+    parse_change,
+    received_at,
+)
+from streams.kafka.records import header
 from streams.kafka.snapshot import read_to_end
 from streams.settings import KafkaSettings
 from streams.topics import topics
@@ -109,16 +116,23 @@ def _envelope(contact: dict[str, object], now: int) -> bytes:
 
 
 def read_since(kafka: KafkaSettings, since: float) -> PlanInput:
-    """The newest change of each contact on contacts.changes from `since` (epoch seconds) to now.
+    """The newest change of each contact that was received since `since` (epoch seconds).
 
-    Blocks for up to READ_SECONDS. Raises PlanError.
+    Reads contacts.changes. Blocks for up to READ_SECONDS. Raises PlanError.
     """
     found = PlanInput()
     erased: dict[str, None] = {}  # in the order of the topic
+    since_ms = int(since * 1000)
     try:
         for record in read_to_end(
-            kafka, topics(kafka).changes.name, since=since, within=READ_SECONDS
+            kafka,
+            topics(kafka).changes.name,
+            # A change is appended after its receipt, but the broker's clock may be behind.
+            since=since - CLOCK_DIFFERENCE_SECONDS,
+            within=READ_SECONDS,
         ):
+            if received_at(header(record.headers, "received_ms"), record.timestamp_ms) < since_ms:
+                continue
             name = (record.key or b"").decode(errors="replace")
             try:
                 change = parse_change(record.key, record.value, record.headers)
@@ -133,7 +147,7 @@ def read_since(kafka: KafkaSettings, since: float) -> PlanInput:
             found.add(ContactVersion(change.key, change.version, contact))
             erased.pop(name, None)
     except TimeoutError as error:
-        raise PlanError(f"{error}: choose a later moment for --since") from error
+        raise PlanError(f"{error}: choose a later moment for --since, or plan a FILE") from error
     except KafkaException as error:
         raise PlanError(
             f"contacts.changes cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}\n"

@@ -26,9 +26,10 @@ def seconds_left(timestamp_ms: int, retention_ms: int, now_ms: float) -> float:
 class ExpiryWatch:
     """Sets a gauge, by partition, to the seconds until its oldest unread record expires.
 
-    `timestamp_ms` returns the time of the record at an offset of a partition, None if it cannot be
-    read now. `retention_ms` returns the retention in force. Both block, and may raise
-    KafkaException. A partition that is read to its end has all of the retention left.
+    `timestamp_ms` returns Kafka's timestamp of the record at an offset of a partition, None if it
+    cannot be read now. Kafka deletes by this time, not by that of the record's receipt.
+    `retention_ms` returns the retention in force. Both block, and may raise KafkaException. A
+    partition that is read to its end has all of the retention left.
     """
 
     def __init__(

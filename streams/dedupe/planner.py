@@ -32,7 +32,7 @@ from streams.events import (
     dead_letter_headers,
     happened_at,
     known_origin,
-    number,
+    received_at,
     refetch_headers,
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
@@ -121,9 +121,7 @@ class DedupePlanner:
             raise UnreadableBody("not_a_contact")
         if key != _key(contact):
             raise UnreadableBody("wrong_key")
-        received = number(headers.get("received_ms"))
-        if received is None:
-            received = max(0, record.timestamp)
+        received = received_at(headers.get("received_ms"), record.timestamp)
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         event = self._event(notification, time, deleted, headers.get("origin") in FORCED)

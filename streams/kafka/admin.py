@@ -1,53 +1,35 @@
-"""Creates topics and compares existing ones with how they have to be."""
+"""Creates topics, compares existing ones with how they have to be, and changes their settings."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     NewTopic,
     ResourceType,
 )
 
-# The largest batch of records that a topic takes, in bytes. By default it is the broker's
-# `message.max.bytes`.
-LIMIT = "max.message.bytes"
+from streams.kafka.topic_policy import Topic, TopicFinding, compare, missing
 
 # One admin request. While the controller moves to another broker, an answer takes long.
 ADMIN_REQUEST_SECONDS = 30.0
 
-# Until a new topic is in the broker's metadata; usually well below a second.
+# Until a new topic is in the broker's metadata, or a changed setting in force; usually well below a
+# second.
 TOPIC_VISIBLE_SECONDS = 10.0
 
-# Between two checks whether a new topic is in the broker's metadata.
+# Between two checks of that.
 TOPIC_VISIBLE_CHECK_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as it has to be.
-
-    `config` holds only the settings that matter; the cluster's defaults decide the others.
-    """
-
-    name: str
-    partitions: int
-    config: Mapping[str, str]
-    replicas: int
-
-
-@dataclass(frozen=True, slots=True)
-class TopicFinding:
-    """A problem of a topic, and the command or the setting that fixes it; for an operator."""
-
-    topic: str
-    problem: str
-    remedy: str
-    stops_stages: bool = False
-    """Whether the stages that read the topic refuse to start: its number of partitions is wrong."""
+def absent(admin: AdminClient, wanted: Iterable[Topic]) -> list[Topic]:
+    """The topics that do not exist. Blocks. Raises KafkaException without an answer."""
+    existing = admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics
+    return [topic for topic in wanted if topic.name not in existing]
 
 
 def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
@@ -58,9 +40,8 @@ def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
 
     Raises KafkaException when the broker refuses one; `refusal` turns it into a message.
     """
-    existing = admin.list_topics(timeout=ADMIN_REQUEST_SECONDS).topics
-    missing = [topic for topic in wanted if topic.name not in existing]
-    if not missing:
+    missing_topics = absent(admin, wanted)
+    if not missing_topics:
         return []
     new = [
         NewTopic(
@@ -69,7 +50,7 @@ def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
             replication_factor=topic.replicas,
             config=dict(topic.config),
         )
-        for topic in missing
+        for topic in missing_topics
     ]
     created = []
     for name, future in admin.create_topics(new, request_timeout=ADMIN_REQUEST_SECONDS).items():
@@ -80,7 +61,7 @@ def create(admin: AdminClient, wanted: Sequence[Topic]) -> list[str]:
             # Another process may have created it since.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    _wait_until_visible(admin, {topic.name for topic in missing})
+    _wait_until_visible(admin, {topic.name for topic in missing_topics})
     return created
 
 
@@ -110,7 +91,8 @@ REMEDIES = {
         "or have the topics created by hand"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (
-        "grant our user Create, Describe and DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX"
+        "grant our user Create, Describe and DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX, "
+        "and AlterConfigs for contactstream topics alter"
     ),
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
         "grant our user Create on the cluster, or on the topics of KAFKA_TOPIC_PREFIX"
@@ -120,7 +102,7 @@ REMEDIES = {
 
 
 def refusal(error: KafkaException) -> str:
-    """Why the broker refused to create or to describe topics, and what to do; for an operator."""
+    """Why the broker refused to create, describe or change topics, and what to do; for people."""
     fault: KafkaError = error.args[0]
     remedy = REMEDIES.get(fault.code(), "see what contactstream doctor finds")
     return f"the broker refuses: {fault.str()}\n{remedy}"
@@ -143,9 +125,7 @@ def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
     findings = []
     for topic in wanted:
         if topic.name not in existing:
-            findings.append(
-                TopicFinding(topic.name, "does not exist", "contactstream topics create")
-            )
+            findings.append(missing(topic))
             continue
         config = {name: entry.value for name, entry in described[topic.name].items()}
         copies = [len(partition.replicas) for partition in existing[topic.name].partitions.values()]
@@ -153,62 +133,47 @@ def check(admin: AdminClient, wanted: Sequence[Topic]) -> list[TopicFinding]:
     return findings
 
 
-def compare(topic: Topic, copies: Sequence[int], config: Mapping[str, str]) -> list[TopicFinding]:
-    """Compares a topic with the existing one of this name.
+def alter(admin: AdminClient, findings: Iterable[TopicFinding]) -> dict[str, KafkaException]:
+    """Makes the changes of these findings; returns the topics whose changes are refused. Blocks.
 
-    `copies` are the numbers of replicas of the existing partitions. `config` is the configuration
-    that is in force, of which a broker's own settings are a part.
+    Kafka makes the changes of a topic together or not at all.
     """
-    findings = []
-    if len(copies) != topic.partitions:
-        findings.append(
-            TopicFinding(
-                topic.name,
-                f"has {len(copies)} partitions instead of {topic.partitions}",
-                _partitions_remedy(topic.partitions),
-                stops_stages=True,
+    changes: dict[str, list[ConfigEntry]] = {}
+    for finding in findings:
+        if change := finding.change:
+            entry = ConfigEntry(
+                change.name, change.wanted, incremental_operation=AlterConfigOpType.SET
             )
-        )
-    fewest = min(copies, default=topic.replicas)
-    if fewest < topic.replicas:
-        findings.append(
-            TopicFinding(
-                topic.name,
-                f"has {fewest} of {topic.replicas} copies",
-                f"kafka-reassign-partitions with {topic.replicas} replicas for each of its "
-                f"partitions, or set KAFKA_REPLICATION_FACTOR={fewest} if so many are meant",
-            )
-        )
-    for name, value in topic.config.items():
-        if name in config and not _as_wanted(name, config[name], value, fewest):
-            findings.append(
-                TopicFinding(
-                    topic.name,
-                    f"{name} is {config[name]} instead of "
-                    f"{'at least ' if name == LIMIT else ''}{value}",
-                    f"kafka-configs --alter --topic {topic.name} --add-config {name}={value}",
-                )
-            )
-    return findings
+            changes.setdefault(finding.topic, []).append(entry)
+    if not changes:
+        return {}
+    resources = [
+        ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        for topic, entries in changes.items()
+    ]
+    answers = admin.incremental_alter_configs(resources, request_timeout=ADMIN_REQUEST_SECONDS)
+    refused = {}
+    for resource, future in answers.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            refused[str(resource.name)] = error
+    return refused
 
 
-def _partitions_remedy(wanted: int) -> str:
-    if wanted == 1:
-        return (
-            "it must have one partition, and Kafka cannot take partitions away: stop the stages, "
-            "start with a new KAFKA_TOPIC_PREFIX, and run contactstream backfill --all"
-        )
-    return (
-        "never repartition a live topic: set KAFKA_EVENTS_PARTITIONS to what it has, "
-        "or start with a new KAFKA_TOPIC_PREFIX"
-    )
+def check_until_altered(
+    admin: AdminClient, wanted: Sequence[Topic], refused: Container[str]
+) -> list[TopicFinding]:
+    """What still differs after `alter`, as `check` finds it. Blocks.
 
-
-def _as_wanted(name: str, found: str, wanted: str, copies: int) -> bool:
-    if name == LIMIT:
-        return int(found) >= int(wanted)
-    # More in-sync replicas are safer still. More than there are copies, and no record would ever be
-    # acknowledged.
-    if name == "min.insync.replicas":
-        return int(wanted) <= int(found) <= copies or found == wanted
-    return found == wanted
+    A broker may answer with settings that are older than the change, because it hears of it from
+    the controller. So it is asked until every change has been made, except those of the topics in
+    `refused`, for up to TOPIC_VISIBLE_SECONDS.
+    """
+    until = time.monotonic() + TOPIC_VISIBLE_SECONDS
+    while True:
+        findings = check(admin, wanted)
+        waiting = any(each.change and each.topic not in refused for each in findings)
+        if not waiting or time.monotonic() > until:
+            return findings
+        time.sleep(TOPIC_VISIBLE_CHECK_SECONDS)

@@ -58,7 +58,10 @@ class LagReader:
         return self._ranges(topic, range(partitions))
 
     def timestamp_ms(self, topic: str, partition: int, offset: int) -> int | None:
-        """The time of the record at an offset; None if it cannot be read within the time."""
+        """Kafka's timestamp of the record at an offset, by which Kafka deletes it.
+
+        None if the record cannot be read within LAG_REQUEST_SECONDS.
+        """
         client = self._client(
             f"{self._config['client.id']}-peek",
             {"fetch.message.max.bytes": PEEK_BYTES, "queued.min.messages": 1},

@@ -14,7 +14,9 @@ own clients do.
 class KafkaRecord:
     """A Kafka record that was read or is to be published.
 
-    Publishing ignores `partition`, `offset` and `timestamp_ms`.
+    Publishing ignores `partition`, `offset` and `timestamp_ms`. The last is Kafka's, in epoch
+    milliseconds: when the broker appended the record. It is not the time of what the record is
+    about; `streams.events.received_at` is.
     """
 
     topic: str

@@ -11,7 +11,8 @@ from typing import Any
 from confluent_kafka import KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from streams.kafka.admin import LIMIT, topic_setting
+from streams.kafka.admin import topic_setting
+from streams.kafka.topic_policy import LIMIT
 
 # Of a batch, besides its records: the header has 61 bytes, and librdkafka counts it in part.
 BATCH_HEADER_BYTES = 100

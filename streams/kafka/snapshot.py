@@ -12,7 +12,14 @@ from contextlib import closing
 from types import TracebackType
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from streams.kafka.clients import ErrorLog, client_config
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
@@ -102,8 +109,8 @@ def read_to_end(
     A compacted topic may still yield older records of a key. Joins no group and commits nothing.
 
     By default it reads partition 0 from its start. `offset` starts there instead; `last` starts so
-    many offsets before the end. `since` (epoch seconds) reads every partition, from its first
-    record that is not older.
+    many offsets before the end. `since` (epoch seconds) reads every partition, from a record before
+    which the broker has appended none since then; earlier ones may be among them.
 
     Raises SnapshotStopped within RECORDS_WAIT_SECONDS once `stopped` says so.
 
@@ -126,11 +133,11 @@ def read_to_end(
     try:
         if since is None:
             starts = [TopicPartition(topic, 0, offset if last is None else OFFSET_TAIL - last)]
-            ends = dict[int, int]()
+            ends, whole = dict[int, int](), False
         else:
-            starts = _offsets_since(consumer, topic, since)
+            starts, whole = _offsets_since(consumer, topic, since)
             ends = _ends(consumer, starts)
-        yield from _read(consumer, topic, starts, ends, on_error, within, stopped)
+        yield from _read(consumer, topic, starts, ends, on_error, _Deadline(within, whole), stopped)
     finally:
         consumer.close()
 
@@ -141,12 +148,12 @@ def _read(
     starts: list[TopicPartition],
     ends: dict[int, int],
     on_error: Callable[[KafkaError], None],
-    within: float | None,
+    deadline: "_Deadline",
     stopped: Callable[[], bool],
 ) -> Iterator[KafkaRecord]:
     """Yields each partition's records up to its offset in `ends`, or else to its end."""
     errors = ConsumerErrors(on_error)
-    started = heard = time.monotonic()
+    heard = time.monotonic()
     consumer.assign(starts)
     unfinished = {start.partition for start in starts}
     while unfinished:
@@ -166,8 +173,7 @@ def _read(
             heard = time.monotonic()
         if stopped():
             raise SnapshotStopped(topic)
-        if within is not None and time.monotonic() - started > within:
-            raise SnapshotStalled(f"{topic} was not read to its end within {within:.0f} s")
+        deadline.check(topic)
         if time.monotonic() - heard > STALL_SECONDS:
             raise SnapshotStalled(f"{topic}: no record for {STALL_SECONDS:.0f} s")
 
@@ -176,19 +182,71 @@ def _raise(error: KafkaError) -> None:
     raise KafkaException(error)
 
 
-def _offsets_since(consumer: Consumer, topic: str, since: float) -> list[TopicPartition]:
-    """The first offset of each partition that is not older than `since`.
+class _Deadline:
+    """How long a reading may take, `within` seconds from now; None for no bound.
 
-    Partitions without such a record are left out.
+    `whole`: a partition is read from its start although only its end is asked for.
+    """
+
+    def __init__(self, within: float | None, whole: bool) -> None:
+        self._within, self._whole = within, whole
+        self._started = time.monotonic()
+
+    def check(self, topic: str) -> None:
+        """Raises SnapshotStalled when the time is over."""
+        if self._within is None or time.monotonic() - self._started <= self._within:
+            return
+        reason = (
+            "; it is read from its start, because its oldest records have the clocks of their "
+            "producers (message.timestamp.type was CreateTime)"
+        )
+        raise SnapshotStalled(
+            f"{topic} was not read to its end within {self._within:.0f} s"
+            f"{reason if self._whole else ''}"
+        )
+
+
+def _offsets_since(
+    consumer: Consumer, topic: str, since: float
+) -> tuple[list[TopicPartition], bool]:
+    """For each partition an offset before which no record was appended since `since`.
+
+    Partitions without a record since then are left out. The second value is whether one is to be
+    read from its start.
+
+    This is the one place that searches by time. Kafka's search is binary: it skips records where
+    timestamps go back. By LogAppendTime they do not, by the clocks of producers (CreateTime) they
+    may; and a topic that was altered keeps the timestamps of its older records. So a partition is
+    searched only if its oldest record has LogAppendTime, as all have where the topic had it from
+    its creation. Any other is read from its start.
     """
     known = consumer.list_topics(topic, timeout=OFFSETS_REQUEST_SECONDS).topics[topic]
     if known.error is not None:
         raise KafkaException(known.error)
+    searched = [each for each in known.partitions if _has_append_times(consumer, topic, each)]
+    whole = [TopicPartition(topic, each, 0) for each in known.partitions if each not in searched]
     # A negative one would be a special timestamp of Kafka's protocol.
     at_ms = max(0, int(since * 1000))
-    asked = [TopicPartition(topic, partition, at_ms) for partition in known.partitions]
-    found = consumer.offsets_for_times(asked, timeout=OFFSETS_REQUEST_SECONDS)
-    return [partition for partition in found if partition.offset >= 0]
+    asked = [TopicPartition(topic, partition, at_ms) for partition in searched]
+    found = consumer.offsets_for_times(asked, timeout=OFFSETS_REQUEST_SECONDS) if asked else []
+    return [*(each for each in found if each.offset >= 0), *whole], bool(whole)
+
+
+def _has_append_times(consumer: Consumer, topic: str, partition: int) -> bool:
+    """Whether the oldest record of a partition has LogAppendTime; True without a record. Blocks.
+
+    Raises KafkaException for an error, and SnapshotStalled without an answer in
+    OFFSETS_REQUEST_SECONDS.
+    """
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+    for message in consumer.consume(1, OFFSETS_REQUEST_SECONDS):
+        error = message.error()
+        if error is None:
+            return bool(message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        return True
+    raise SnapshotStalled(f"{topic}: no record for {OFFSETS_REQUEST_SECONDS:.0f} s")
 
 
 def _ends(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int]:

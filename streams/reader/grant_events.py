@@ -16,7 +16,7 @@ import orjson
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.grants import Grant
 from connectors.nylas.model import parse_json, parse_time
-from streams.events import happened_at, number
+from streams.events import happened_at, received_at
 from streams.kafka.records import KafkaRecord, header
 from streams.topics import Topics
 
@@ -79,7 +79,7 @@ def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:
     grant = grant_object.get("grant_id") or (record.key or b"").decode(errors="replace")
     if not isinstance(grant, str) or not grant:
         return None
-    received_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
+    received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
     envelope_time = happened_at(parse_time(envelope.get("time")), received_ms)
     event_id = envelope.get("id")
     if not event_id:
@@ -89,7 +89,7 @@ def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:
         grant=grant,
         type=event_type if event_type in EVENT_TYPES else "other",
         id=str(event_id),
-        time=record.timestamp_ms // 1000 if envelope_time is None else envelope_time,
+        time=received_ms // 1000 if envelope_time is None else envelope_time,
         action=action,
         status=status,
     )

@@ -3,7 +3,7 @@
 import heapq
 from dataclasses import dataclass, field
 
-from streams.events import number
+from streams.events import number, received_at
 from streams.kafka.offsets import OffsetTracker
 from streams.kafka.records import KafkaRecord, header
 
@@ -77,9 +77,7 @@ class RefetchQueue:
         )
         request = self._requests.get(key)
         if request is None:
-            received_ms = number(header(record.headers, "received_ms"))
-            if received_ms is None:
-                received_ms = now * 1000
+            received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
             reason = (header(record.headers, "reason") or b"").decode(errors="replace")
             request = RefetchRequest(key, reason, not_before, received_ms, now)
             self._requests[key] = request

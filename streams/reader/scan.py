@@ -50,6 +50,10 @@ class RepeatedCursor(NylasError):
     """Nylas returned a cursor of a listing for the second time; following it would never end."""
 
 
+class LostCursor(NylasError):
+    """Nylas lost the cursor of a listing once more after MAX_RESTARTS restarts."""
+
+
 @dataclass(slots=True)
 class ScanState:
     """What a listing has found so far, and how it went."""
@@ -224,11 +228,25 @@ class Scanner:
             job.control.page_timeout = None
 
     async def _recover(self, job: ScanJob, fault: Refused | NotFound) -> bool:
-        """Continues after a lost cursor or a refused source; False if neither is the case."""
+        """Continues after a lost cursor or a refused source; False if neither is the case.
+
+        Raises LostCursor when the listing has started again often enough.
+        """
         cursor, source = job.progress.cursor, job.progress.source
-        if _is_lost_cursor(fault, cursor) and job.state.restarts < MAX_RESTARTS:
-            log.warning("cursor lost, the grant starts again", run=job.run_id, grant=job.grant.id)
+        if _is_lost_cursor(fault, cursor):
+            if job.state.restarts >= MAX_RESTARTS:
+                raise LostCursor(
+                    f"Nylas lost the place in the listing of the source {source} "
+                    f"{MAX_RESTARTS + 1} times ({fault}); {_try_later(job)}"
+                )
             _restart(job)
+            log.warning(
+                "Nylas lost the place in a listing; the grant starts again by itself",
+                run=job.run_id,
+                grant=job.grant.id,
+                restart=f"{job.state.restarts} of {MAX_RESTARTS}",
+                error=str(fault),
+            )
             return True
         another_source_left = len(job.state.refused) + 1 < len(job.sources)
         if _is_refused_source(fault, cursor) and another_source_left:
@@ -254,7 +272,7 @@ class Scanner:
         ):
             raise RepeatedCursor(
                 f"Nylas repeated a cursor of this listing (source {job.progress.source}); "
-                "report it to Nylas"
+                f"{_try_later(job)}"
             )
         fresh, repeated = page, state.check.listings > 0
         if _is_checked(job):
@@ -351,6 +369,14 @@ def _restart(job: ScanJob) -> None:
     job.progress = replace(
         first_progress(job.sources, job.progress.expected, time.time()),
         started_at=job.progress.started_at,
+    )
+
+
+def _try_later(job: ScanJob) -> str:
+    """What an operator can do about a listing that Nylas does not let end."""
+    return (
+        f"run `contactstream {job.run.kind.value} --grant {job.grant.id}` later, and report it to "
+        "the support of Nylas if it fails again"
     )
 
 

@@ -149,9 +149,7 @@ def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecor
 def _outcome_record(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange
 ) -> KafkaRecord:
-    return KafkaRecord(
-        names.outcomes.name, record.key, outcome_value(outcome, change), [], timestamp_ms=now_ms()
-    )
+    return KafkaRecord(names.outcomes.name, record.key, outcome_value(outcome, change), [])
 
 
 def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:

@@ -62,14 +62,17 @@ def test_a_record_larger_than_one_fetch_is_read(
     assert len(large) > FETCH_BYTES
 
 
-def test_every_partition_is_read_from_a_moment(kafka: Kafka) -> None:
-    name = kafka.create("contacts.changes", 3)
+@pytest.mark.parametrize(("times", "after_the_last"), [("LogAppendTime", 0), ("CreateTime", 20)])
+def test_every_partition_is_read_from_a_moment_or_whole_if_its_times_are_the_producers(
+    kafka: Kafka, times: str, after_the_last: int
+) -> None:
+    name = kafka.create("contacts.changes", 3, {"message.timestamp.type": times})
     settings = load(KafkaSettings, kafka.environ)
     kafka.produce("contacts.changes", [(b"k%d" % number, b"") for number in range(20)])
     found = list(read_to_end(settings, name, since=0.0, within=30.0))
     assert {record.key for record in found} == {b"k%d" % number for number in range(20)}
     moment = max(record.timestamp_ms for record in found) / 1000 + 1
-    assert list(read_to_end(settings, name, since=moment, within=30.0)) == []
+    assert len(list(read_to_end(settings, name, since=moment, within=30.0))) == after_the_last
 
 
 def test_a_topic_that_does_not_exist_cannot_be_read_from_a_moment(kafka: Kafka) -> None:

@@ -77,6 +77,65 @@ def test_the_commands_create_topics_and_exit_with_1_when_one_differs(kafka: Kafk
         assert problem in different.output
 
 
+# One of each kind for every policy that a cluster's own defaults, or a hand, may undo.
+ALTERATIONS = (
+    ("contacts.events", "unclean.leader.election.enable", "true", "false"),
+    ("contacts.events", "retention.bytes", "1000000", "-1"),
+    ("contacts.events", "message.timestamp.type", "CreateTime", "LogAppendTime"),
+    ("contacts.events", "segment.ms", "604800000", "at most 86400000"),
+    ("contacts.events", "retention.ms", "3600000", "1209600000"),
+    ("contacts.changes", "cleanup.policy", "delete", "compact"),
+    ("contacts.outcomes", "min.compaction.lag.ms", "0", "at least 604800000"),
+    ("sink.accounts", "delete.retention.ms", "1000", "at least 86400000"),
+    ("grants.events", "max.message.bytes", "1000", "at least 1048588"),
+    ("reader.runs", "max.compaction.lag.ms", "9223372036854775807", "at most 1209600000"),
+    ("contactstream-dedupe-seen-changelog", "segment.ms", "86400000", "at most 3600000"),
+)
+
+
+def test_alter_mends_what_loses_nothing_and_a_dry_run_only_says_it(kafka: Kafka) -> None:
+    command(kafka, "create")
+    for topic, name, value, _ in ALTERATIONS:
+        alter(kafka, topic, name, value)
+    found = command(kafka, "check")
+    assert found.exit_code == 1
+    for topic, name, value, wanted in ALTERATIONS:
+        assert (
+            f"{kafka.name(topic)} {name} is {value} instead of {wanted}\n"
+            "    contactstream topics alter, or " in found.output
+        )
+
+    planned = command(kafka, "alter", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    changes = {
+        f"{kafka.name(topic)} {name}: {value} -> {wanted.split()[-1]}"
+        for topic, name, value, wanted in ALTERATIONS
+    }
+    assert changes <= set(planned.output.splitlines())
+    assert command(kafka, "check").output == found.output
+
+    mended = command(kafka, "alter")
+    assert mended.exit_code == 0, mended.output
+    assert set(mended.output.splitlines()) == changes | {"every topic matches its policy"}
+    assert command(kafka, "check").exit_code == 0
+    assert command(kafka, "alter").output == "every topic matches its policy\n"
+
+
+def test_alter_leaves_partitions_and_what_may_lose_records(kafka: Kafka) -> None:
+    command(kafka, "create")
+    alter(kafka, "contacts.dead-letter", "retention.ms", "-1")
+    alter(kafka, "contacts.refetch", "segment.ms", "604800000")
+    for words in (("alter", "--dry-run"), ("alter",)):
+        left = command(kafka, *words, KAFKA_EVENTS_PARTITIONS="8")
+        assert left.exit_code == ExitCode.PARTITION_COUNT_MISMATCH
+        assert f"{kafka.name('contacts.events')} has 4 partitions instead of 8: not changed" in (
+            left.output
+        )
+        assert "retention.ms is -1 instead of 7776000000: not changed" in left.output
+        assert "does not shorten a retention" in left.output
+        assert f"{kafka.name('contacts.refetch')} segment.ms: 604800000 -> 86400000" in left.output
+
+
 def test_topics_with_too_few_copies_are_found(kafka: Kafka) -> None:
     command(kafka, "create")
     found = command(kafka, "check", KAFKA_REPLICATION_FACTOR="3")
@@ -93,7 +152,7 @@ def test_more_replicas_than_brokers_are_refused_with_a_remedy_and_no_traceback(
     assert "set KAFKA_REPLICATION_FACTOR to no more than the brokers" in refused.output
 
 
-@pytest.mark.parametrize("words", [("create",), ("create", "--dry-run"), ("check",)])
+@pytest.mark.parametrize("words", [("create",), ("create", "--dry-run"), ("check",), ("alter",)])
 def test_without_a_broker_the_command_reports_it_and_what_to_do(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:

@@ -25,7 +25,8 @@ from streams.settings import KafkaSettings, load, reference
 from streams.topics import topics
 from tests.support.paths import ROOT
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +61,41 @@ def write_block(document: str, mark: str, new: str) -> None:
 def topic_policies() -> str:
     """The table of the topics' policies, with the default settings."""
     lines = [
-        "| topic | partitions | policy | kept for | largest record | `min.insync.replicas` |",
-        "|---|---|---|---|---|---|",
+        "| topic | partitions | policy | kept for | a replaced record stays | `segment.ms` | "
+        "largest record | `min.insync.replicas` |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     kafka = load(KafkaSettings, {})
     for topic in topics(kafka).all():
         config = topic.config
         many = topic.partitions == kafka.events_partitions
-        kept = "the newest record of each key"
         if config["cleanup.policy"] == "delete":
-            kept = f"{int(config['retention.ms']) // DAY_MS} days"
+            kept, replaced = _duration(config["retention.ms"]), ""
+        else:
+            kept = "the newest record of each key"
+            shortest, longest = config["min.compaction.lag.ms"], config["max.compaction.lag.ms"]
+            from_then = "up" if shortest == "0" else _duration(shortest)
+            replaced = f"{from_then} to {_duration(longest)}"
         largest = config.get("max.message.bytes")
         cells = (
             f"`{topic.name}`",
             "`KAFKA_EVENTS_PARTITIONS`" if many else str(topic.partitions),
             config["cleanup.policy"],
             kept,
+            replaced,
+            _duration(config["segment.ms"]),
             f"{int(largest) // 1024**2} MB" if largest else "the cluster's default",
             config["min.insync.replicas"],
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _duration(milliseconds: str) -> str:
+    """A setting in milliseconds in days, or in hours if it is less than a day."""
+    days, rest = divmod(int(milliseconds), DAY_MS)
+    number, unit = (int(milliseconds) // HOUR_MS, "hour") if rest else (days, "day")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def metrics_reference() -> str:

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_CREATE_TIME,
+    TIMESTAMP_LOG_APPEND_TIME,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 TIMESTAMP_MS = 1_700_000_000_000
 
@@ -16,6 +23,7 @@ class FakeMessage:
     at: int
     fault: KafkaError | None = None
     of: int = 3
+    time_type: int = TIMESTAMP_CREATE_TIME
 
     def error(self) -> KafkaError | None:
         return self.fault
@@ -39,14 +47,15 @@ class FakeMessage:
         return [("name", b"value")]
 
     def timestamp(self) -> tuple[int, int]:
-        return 1, TIMESTAMP_MS
+        return self.time_type, TIMESTAMP_MS
 
 
 @dataclass
 class FakeConsumer:
     """Returns one of `answers` for each call of `consume`, and then nothing.
 
-    `ends` are the end offsets of the partitions that exist; each begins at 0.
+    `ends` are the end offsets of the partitions that exist; each begins at 0. Read alone from its
+    beginning, a partition returns its oldest record.
     """
 
     answers: list[list[FakeMessage]]
@@ -56,10 +65,22 @@ class FakeConsumer:
     closed: bool = False
     away: bool = False
     """Whether no broker answers a request."""
+    producers_clocks: frozenset[int] = frozenset()
+    """Partitions whose oldest record carries the time of its producer (CreateTime)."""
 
     def consume(self, limit: int, seconds: float) -> list[FakeMessage]:
         self.asked.append((limit, seconds))
+        if [each.offset for each in self.assigned] == [OFFSET_BEGINNING]:
+            return [self._oldest(self.assigned[0].partition)]
         return self.answers.pop(0) if self.answers else []
+
+    def _oldest(self, partition: int) -> FakeMessage:
+        if self.ends[partition] == 0:
+            return FakeMessage(0, KafkaError(KafkaError._PARTITION_EOF), partition)
+        own = partition in self.producers_clocks
+        return FakeMessage(
+            0, None, partition, TIMESTAMP_CREATE_TIME if own else TIMESTAMP_LOG_APPEND_TIME
+        )
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned = partitions
@@ -73,9 +94,9 @@ class FakeConsumer:
     def offsets_for_times(
         self, asked: list[TopicPartition], timeout: float
     ) -> list[TopicPartition]:
-        """The start of each partition; -1 of an empty one, as the broker answers."""
+        """The last record of each partition; -1 of an empty one, as the broker answers."""
         return [
-            TopicPartition(each.topic, each.partition, 0 if self.ends[each.partition] else -1)
+            TopicPartition(each.topic, each.partition, self.ends[each.partition] - 1)
             for each in asked
         ]
 

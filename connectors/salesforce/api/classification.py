@@ -366,7 +366,32 @@ def raise_for(
         case Action.REFRESH_TOKEN:
             raise OrgUnavailable("login", retry_after or PAUSE_SECONDS["login"], detail)
         case _:
-            raise RequestRejected(status, parse_errors(body), verdict)
+            errors = parse_errors(body)
+            remedy = "" if inside_composite else _remedy(status, errors)
+            raise RequestRejected(status, errors, verdict, remedy)
+
+
+_ANOTHER_VERSION = (
+    "set SALESFORCE_API_VERSION to one that the org lists at /services/data, or remove the setting"
+)
+
+
+def _remedy(status: int, errors: Sequence[RowError]) -> str:
+    """What to do about a request that was refused whole; "" where nothing is known.
+
+    Salesforce answers 410 to a version of its REST API that it no longer has, and 404 NOT_FOUND to
+    one that it does not have yet, as to every other path that it does not know.
+    """
+    codes = {error.code for error in errors}
+    if status == 410 or "UNSUPPORTED_API_VERSION" in codes:
+        return f"the org no longer has this version of the REST API; {_ANOTHER_VERSION}"
+    if status == 404 and "NOT_FOUND" in codes:
+        return (
+            "the org does not know the path of the request, most often because it does not have "
+            f"this version of the REST API: {_ANOTHER_VERSION}. If it has the version, the user "
+            "lacks the object: contactstream doctor names it"
+        )
+    return ""
 
 
 # Reasons of refused requests that one unusual value causes as well as a wrong configuration. Only

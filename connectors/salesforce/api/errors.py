@@ -107,30 +107,27 @@ class OrgUnavailable(SalesforceError):
         self.detail = detail
 
 
-# What to do about a code, for the operator.
-REMEDIES = {
-    "UNSUPPORTED_API_VERSION": "the org does not have this version of the REST API; set "
-    "SALESFORCE_API_VERSION to one that it lists at /services/data, or remove the setting"
-}
-
-
 class RequestRejected(SalesforceError):
     """A request, or a subrequest of a Composite, was refused whole for its data or configuration.
 
     `verdict.action` says what may help: BISECT, HALVE, STRIP_FIELD (with `verdict.fields`) or STOP.
+    `remedy` says what an operator can do, if that is known.
     """
 
     def __init__(
-        self, status: int, errors: Sequence[RowError], verdict: Verdict | None = None
+        self,
+        status: int,
+        errors: Sequence[RowError],
+        verdict: Verdict | None = None,
+        remedy: str = "",
     ) -> None:
         self.status = status
         self.errors = tuple(errors)
         self.verdict = verdict or Verdict(Action.STOP, "rejected")
         codes = ", ".join(error.code for error in self.errors)
-        remedy = "".join(
-            f": {REMEDIES[each.code]}" for each in self.errors if each.code in REMEDIES
+        super().__init__(
+            f"HTTP {status} {codes} ({self.verdict.reason}){': ' if remedy else ''}{remedy}"
         )
-        super().__init__(f"HTTP {status} {codes} ({self.verdict.reason}){remedy}")
 
 
 class UnexpectedAnswer(SalesforceError):

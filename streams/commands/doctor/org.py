@@ -12,7 +12,7 @@ from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.composite import Subrequest, parse_query, query_page
 from connectors.salesforce.api.describe import parse_describe
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
-from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus, fail, ok, warn
 from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.field_values import bind
@@ -129,14 +129,18 @@ class _OrgQuestions:
         """The findings of every question.
 
         The questions are asked at the same time, so that an org that does not answer costs one
-        time-out instead of one for each question.
+        time-out instead of one for each question. Without the version of the REST API that the
+        settings name, the org would refuse every other question.
         """
-        sharing, sees_setup = await self._sharing()
+        (sharing, sees_setup), (version, served) = await asyncio.gather(
+            self._sharing(), self._api_version(settings.api_version)
+        )
+        if not served:
+            return [*version, not_examined("the org", "set a version that the org serves first")]
         without_accounts = allowed is not None and not allowed.creation.uses_accounts
         objects = WRITTEN_OBJECTS if without_accounts else OBJECTS
         described = {name: asyncio.ensure_future(self._describe(name)) for name in objects}
-        questions = [self._api_version(settings.api_version)]
-        questions += [
+        questions = [
             self._fields(sobject, answer, rules, allowed) for sobject, answer in described.items()
         ]
         questions.append(self._full_lookup(described, rules))
@@ -144,17 +148,24 @@ class _OrgQuestions:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
-        findings = [one for answer in await asyncio.gather(*questions) for one in answer]
+        findings = [*version]
+        findings += [one for answer in await asyncio.gather(*questions) for one in answer]
         for sobject in objects:
             findings += checkup.visibility(sobject, sharing)
         return [*findings, await self._daily_calls(settings.call_reserve)]
 
-    def _api_version(self, wanted: str) -> Awaitable[list[CheckupFinding]]:
-        return self._ask(
-            "API version",
-            self._client.get("/services/data", "versions"),
-            lambda versions: [checkup.api_version(versions, wanted)],
-        )
+    async def _api_version(self, wanted: str) -> tuple[list[CheckupFinding], bool]:
+        """The findings about the version, and False if the org says that it does not serve it."""
+        served = True
+
+        def judge(versions: Any) -> list[CheckupFinding]:
+            nonlocal served
+            finding = checkup.api_version(versions, wanted)
+            served = finding.status is not CheckupStatus.FAIL
+            return [finding]
+
+        asked = self._client.get("/services/data", "versions")
+        return await self._ask("API version", asked, judge), served
 
     async def _describe(self, sobject: str) -> Any:
         return await self._client.get(f"/sobjects/{sobject}/describe", "describe")

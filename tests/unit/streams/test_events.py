@@ -15,6 +15,7 @@ from streams.events import (
     dead_letter_headers,
     number,
     parse_change,
+    received_at,
 )
 from streams.kafka.records import Headers, KafkaRecord, header
 
@@ -55,6 +56,24 @@ def test_a_record_that_is_no_change_is_unreadable(
 ) -> None:
     with pytest.raises(UnreadableRecord, match="not_a_change"):
         parse_change(key, value, headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "timestamp_ms", "expected"),
+    [
+        (b"7000", 9000, 7000),  # appended later
+        (b"7000", 5000, 7000),  # or by a broker whose clock is behind
+        (None, 9000, 9000),
+        (b"0", 9000, 9000),
+        (b"soon", 9000, 9000),
+        (b"9" * 5000, 9000, 9000),
+        (None, -1, 0),  # Kafka's "no timestamp"
+    ],
+)
+def test_the_time_of_a_record_is_that_of_its_receipt(
+    given: bytes | None, timestamp_ms: int, expected: int
+) -> None:
+    assert received_at(given, timestamp_ms) == expected
 
 
 HEADERS = st.lists(

@@ -1,10 +1,12 @@
-"""What `contactstream doctor` finds out about lookups of full size, against a simulated org."""
+"""What `contactstream doctor` says of a simulated org: its version, and lookups of full size."""
 
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
 
+from connectors.salesforce.api.client import Fence, SalesforceClient, no_fence
+from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.checkup import CheckupFinding, CheckupStatus
 from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.simulator.server import app
@@ -16,12 +18,13 @@ from streams.settings import SalesforceSettings, load
 CHECK = "full-size lookup"
 
 
-async def examined(world: World) -> dict[str, CheckupFinding]:
+async def examined(world: World, **further: str) -> dict[str, CheckupFinding]:
     async with TestServer(app(world)) as server:
         environ = {
             "SALESFORCE_CLIENT_ID": "id",
             "SALESFORCE_CLIENT_SECRET": "secret",
             "SALESFORCE_LOGIN_URL": str(server.make_url("")).rstrip("/"),
+            **further,
         }
         settings = load(SalesforceSettings, environ)
         return {one.check: one for one in await examine_org(Deployment(None, settings, None, None))}
@@ -75,3 +78,34 @@ async def test_what_another_finding_reports_is_not_reported_again(
     found = await examined(World(world))
     assert found[check].status is CheckupStatus.FAIL
     assert CHECK not in found
+
+
+@pytest.mark.parametrize("version", ["99.0", "20.0"])
+async def test_a_version_that_the_org_lacks_is_the_one_failure_and_says_what_to_set(
+    version: str,
+) -> None:
+    found = await examined(World(), SALESFORCE_API_VERSION=version)
+    failed = [one for one in found.values() if one.status is CheckupStatus.FAIL]
+    assert [one.check for one in failed] == ["API version"]
+    assert failed[0].finding == f"the org does not serve {version}"
+    assert "set SALESFORCE_API_VERSION to " in failed[0].remedy
+    assert found["the org"].finding == "not examined"
+
+
+async def test_an_org_that_does_not_list_its_versions_is_examined_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    get = SalesforceClient.get
+
+    async def without_versions(
+        self: SalesforceClient, path: str, kind: str = "get", fence: Fence = no_fence
+    ) -> Any:
+        if kind == "versions":
+            raise OrgUnavailable("maintenance")
+        return await get(self, path, kind, fence)
+
+    monkeypatch.setattr(SalesforceClient, "get", without_versions)
+    found = await examined(World())
+    assert found["API version"].status is CheckupStatus.FAIL
+    assert "SALESFORCE_API_VERSION" not in found["API version"].remedy
+    assert found[CHECK].status is CheckupStatus.OK

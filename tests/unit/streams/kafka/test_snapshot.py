@@ -111,6 +111,30 @@ def test_every_partition_is_read_from_a_moment_to_the_end_that_it_had_then(
     found = [(each.partition, each.offset) for each in read_to_end(kafka, "t", since=1.0)]
     assert found == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert [each.partition for each in fake.assigned] == [0, 1], "2 has no record since then"
+    assert [each.offset for each in fake.assigned] == [1, 2], "where the search led"
+
+
+def test_only_a_log_whose_oldest_record_has_the_brokers_time_is_searched_by_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Producers' times may go back, also where the topic was altered later: records were missed."""
+    fake = FakeConsumer(
+        [[record(0, 1), record(1, 0), record(1, 1)]],
+        ends={0: 2, 1: 2},
+        producers_clocks=frozenset({1}),
+    )
+    kafka = use(monkeypatch, fake)
+    found = [(each.partition, each.offset) for each in read_to_end(kafka, "t", since=1.0)]
+    assert found == [(0, 1), (1, 0), (1, 1)]
+    assert [(each.partition, each.offset) for each in fake.assigned] == [(0, 1), (1, 0)]
+
+
+def test_a_log_that_is_read_whole_for_its_producers_times_says_so_when_it_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeConsumer([[record(0, 0)]], ends={0: 5}, producers_clocks=frozenset({0}))
+    with pytest.raises(SnapshotStalled, match=r"within 0 s.*clocks of their producers"):
+        list(read_to_end(use(monkeypatch, fake), "t", since=1.0, within=0.0))
 
 
 def test_a_passing_error_fails_the_command_that_reads_from_a_moment_and_no_other_reader(

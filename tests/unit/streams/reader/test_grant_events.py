@@ -75,6 +75,14 @@ def test_a_grant_event_without_id_or_time_takes_both_from_its_record() -> None:
     assert event.id == again.id
 
 
+def test_the_time_of_a_grant_event_is_when_it_was_received_not_when_the_broker_got_it() -> None:
+    headers: Headers = [("received_ms", b"7000")]
+    late = KafkaRecord("grants.events", b"g", b'{"type": "grant.deleted"}', headers, 0, 0, 90_000)
+    event = parse_grant_event(late)
+    assert event is not None
+    assert event.time == 7
+
+
 def test_a_listing_shows_changed_and_missing_grants() -> None:
     table = GrantTable()
     for record in (

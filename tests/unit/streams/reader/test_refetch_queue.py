@@ -163,6 +163,15 @@ def test_the_committed_offset_never_passes_an_unanswered_request(
     assert len(queue) == 0
 
 
+def test_a_request_without_its_time_of_receipt_has_the_time_of_its_record() -> None:
+    """A reader that starts again must not take the request for a new one."""
+    queue = RefetchQueue()
+    queue.add(KafkaRecord("contacts.refetch", b"g/a", b"", [], 0, 0, (NOW - 900) * 1000), NOW)
+    request = queue.take_due(NOW)
+    assert request is not None
+    assert request.received_ms == (NOW - 900) * 1000
+
+
 @given(st.binary(max_size=40) | st.none() | st.sampled_from([b"9" * 25, b"9" * 5000]))
 def test_unreadable_headers_of_a_request_ask_for_a_reading_now(value: bytes | None) -> None:
     queue = RefetchQueue()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page
@@ -212,6 +213,45 @@ class MovingBook:
         number = int(cursor or 0)
         more = str(number + 1) if number + 1 < len(pages) else None
         return Page([{"id": one} for one in pages[number]], more, 1000, "r")
+
+
+LOST = Refused(400, '{"error": {"message": "Invalid page token"}}')
+
+
+async def test_a_lost_cursor_says_that_nothing_has_to_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = 0
+
+    def answer(_source: str, cursor: str | None) -> Page:
+        nonlocal lost
+        if cursor is not None and lost < 1:
+            lost += 1
+            raise LOST
+        return page(1, None if cursor else "next")
+
+    with capture_logs() as logs:
+        job = await ScanHarness(monkeypatch, answer).read("address_book")
+    assert job.progress.state is RunState.SCANNED
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    assert warning["event"] == "Nylas lost the place in a listing; the grant starts again by itself"
+    assert (warning["grant"], warning["restart"], warning["error"]) == ("g", "1 of 3", str(LOST))
+
+
+async def test_a_cursor_that_is_lost_again_and_again_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(_source: str, cursor: str | None) -> Page:
+        if cursor is not None:
+            raise LOST
+        return page(1, "next")
+
+    job = await ScanHarness(monkeypatch, answer).read("address_book", run=ONE)
+    assert job.progress.state is RunState.FAILED
+    error = job.progress.error or ""
+    assert "lost the place in the listing of the source address_book 4 times" in error
+    assert "contactstream backfill --grant g" in error
+    assert "Invalid page token" in error
 
 
 def contact_ids(harness: ScanHarness) -> list[str]:

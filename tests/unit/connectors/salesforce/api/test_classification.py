@@ -822,7 +822,22 @@ def test_a_refusal_for_the_configuration_is_never_a_rows_fault(
     assert possible_row_fault(raised.value) == maybe
 
 
-def test_a_version_that_the_org_does_not_have_names_its_setting() -> None:
-    error = RowError("UNSUPPORTED_API_VERSION", "")
-    assert "set SALESFORCE_API_VERSION" in str(RequestRejected(404, [error]))
-    assert "SALESFORCE_API_VERSION" not in str(RequestRejected(400, [RowError("OTHER", "")]))
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "NOT_FOUND"), (410, "UNSUPPORTED_API_VERSION"), (410, "GONE"), (404, "GONE")],
+)
+def test_a_version_that_the_org_does_not_have_names_its_setting(status: int, code: str) -> None:
+    """Salesforce answers NOT_FOUND to a version that it has not yet, and 410 to a retired one."""
+    body = [{"errorCode": code, "message": "The requested resource does not exist"}]
+    with pytest.raises(RequestRejected) as raised:
+        raise_for(status, body)
+    assert ("set SALESFORCE_API_VERSION to one" in str(raised.value)) == (
+        status == 410 or code == "NOT_FOUND"
+    )
+
+
+def test_a_record_that_a_composite_does_not_find_says_nothing_of_the_version() -> None:
+    body = [{"errorCode": "NOT_FOUND", "message": "The requested resource does not exist"}]
+    with pytest.raises(RequestRejected) as raised:
+        raise_for(404, body, inside_composite=True)
+    assert "SALESFORCE_API_VERSION" not in str(raised.value)
