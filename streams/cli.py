@@ -230,6 +230,28 @@ def review(*, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("subject")
+@_JSON
+def explain(*, subject: str, as_json: bool) -> None:
+    """Shows what became of a contact, an address or a record.
+
+    SUBJECT is a contact key (grant_id/contact_id), an email address, or the ID of a Salesforce
+    record. The timeline comes from the topics: each event and why it was forwarded or not, each
+    change, outcome and dead letter, and the runs of the grant. For an address it shows every
+    contact that carries it, and which of them owns the record.
+
+    The exit code is 1 when no topic holds anything of it; then it says why that may be.
+    """
+    from streams.commands.explain.command import run
+    from streams.org import policy
+
+    org = _load(settings.SalesforceSettings)
+    with _report_unusable_settings():
+        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+    sys.exit(run(_load(settings.KafkaSettings), allowed, org.login_url, subject, as_json=as_json))
+
+
+@main.command()
 @click.argument("file", type=click.File())
 @click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
 def suppress(*, file: TextIO, dry_run: bool) -> None:
