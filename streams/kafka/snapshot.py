@@ -85,6 +85,7 @@ def read_to_end(
     kafka: KafkaSettings,
     topic: str,
     *,
+    partition: int = 0,
     offset: int = 0,
     last: int | None = None,
     since: float | None = None,
@@ -95,9 +96,9 @@ def read_to_end(
 
     A compacted topic may still yield older records of a key. Joins no group and commits nothing.
 
-    By default it reads partition 0 from its start. `offset` starts there instead; `last` starts so
-    many offsets before the end. `since` (epoch seconds) reads every partition, from its first
-    record that is not older.
+    By default it reads partition 0 from its start; `partition` names another one. `offset` starts
+    there instead; `last` starts so many offsets before the end. `since` (epoch seconds) reads every
+    partition, from its first record that is not older.
 
     Raises SnapshotStopped within RECORDS_WAIT_SECONDS once `stopped` says so.
 
@@ -119,7 +120,8 @@ def read_to_end(
         on_error = _raise
     try:
         if since is None:
-            starts = [TopicPartition(topic, 0, offset if last is None else OFFSET_TAIL - last)]
+            start = offset if last is None else OFFSET_TAIL - last
+            starts = [TopicPartition(topic, partition, start)]
             ends = dict[int, int]()
         else:
             starts = _offsets_since(consumer, topic, since)
@@ -217,9 +219,13 @@ class Snapshots:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(
-        self, topic: str, function: Callable[[Iterator[KafkaRecord]], ResultT], offset: int = 0
+        self,
+        topic: str,
+        function: Callable[[Iterator[KafkaRecord]], ResultT],
+        offset: int = 0,
+        partition: int = 0,
     ) -> ResultT:
-        """Returns what `function` makes of the records of partition 0 from `offset` on.
+        """Returns what `function` makes of the records of a partition from `offset` on.
 
         `function` runs in the thread and may leave records unread. When the task that waits is
         cancelled, the thread gives the reading up: the end of a large topic is minutes away, and
@@ -230,7 +236,13 @@ class Snapshots:
 
         def work() -> ResultT:
             with closing(
-                read_to_end(self._kafka, topic, offset=offset, stopped=stopped.is_set)
+                read_to_end(
+                    self._kafka,
+                    topic,
+                    partition=partition,
+                    offset=offset,
+                    stopped=stopped.is_set,
+                )
             ) as records:
                 return function(records)
 
