@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil
 
@@ -156,7 +156,10 @@ def run(
     ends = _ends(kafka, names, source)
     records = topic_records(kafka, _topic(names, source), since=0.0)
     found = preview(source, selection, selected, records, ends, mapping_hash)
-    (print_json if as_json else print_text)(found, selection)
+    if as_json:
+        print_json(found)
+    else:
+        print_text(found, selection)
     reasons = objections(found, selection, expected=expected, agreed=agreed)
     if not execute:
         for reason in reasons:
@@ -202,10 +205,21 @@ def _ends(kafka: KafkaSettings, names: Topics, source: ReplaySource) -> tuple[in
         consumer.close()
 
 
-def print_json(found: Preview, selection: Selection) -> None:
+def print_json(found: Preview) -> None:
     """Prints one JSON object on stdout."""
-    estimate = {"salesforce_calls_at_most": found.calls, "minutes": found.minutes}
-    click.echo(json.dumps(asdict(found) | estimate, indent=2))
+    body = {
+        "source": found.source,
+        "records": found.records,
+        "contacts": found.contacts,
+        "salesforce_calls_at_most": found.calls,
+        "minutes": found.minutes,
+        "by_grant": dict(found.by_grant),
+        "by_day": dict(sorted(found.by_day.items())),
+        "ends": found.ends,
+        "oldest_ms": found.oldest_ms,
+        "other_mapping": found.other_mapping,
+    }
+    click.echo(json.dumps(body, indent=2))
 
 
 def print_text(found: Preview, selection: Selection) -> None:
