@@ -5,6 +5,7 @@ A command imports the code that does its work when it runs, so that `--help` is 
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,6 +230,132 @@ def review(*, as_json: bool) -> None:
     run(_load(settings.KafkaSettings), as_json=as_json)
 
 
+_ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")
+_GRANT = click.option(
+    "--grant", "grants", multiple=True, help="A grant, by its ID or address; may be repeated."
+)
+_SOURCE = click.option(
+    "--source", "sources", multiple=True, help="address_book, inbox or domain; may be repeated."
+)
+_WAIT = click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Show the progress until the run is over.",
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count only, and publish nothing.")
+
+
+@main.command()
+@click.argument("source", type=click.Choice(["events", "changes"]))
+@click.option(
+    "--since", metavar="TIME", help="Received at or after: 2026-01-31T12:00Z, or 36h ago."
+)
+@click.option("--until", metavar="TIME", help="Received before.")
+@click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
+@click.option("--key", "keys", multiple=True, help="A contact key; may be repeated.")
+@click.option("--email", "addresses", multiple=True, help="With this address; may be repeated.")
+@click.option("--domain", "domains", multiple=True, help="With an address of it; may be repeated.")
+@click.option("--kind", "kinds", multiple=True, help="updated or deleted.")
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    help="Whose last outcome is this: failed, or skipped:role_address; may be repeated.",
+)
+@click.option("--execute", is_flag=True, help="Publish it; otherwise it is only counted.")
+@click.option("--yes", "agreed", is_flag=True, help="Replay everything, where nothing limits it.")
+@click.option("--expect", "expected", type=int, help="Refuse more records than this, plus 5 %.")
+@click.option("--rate", type=click.FloatRange(min=0.1), help="Records a second at most.")
+@_WAIT
+@_JSON
+def replay(
+    *,
+    source: str,
+    since: str | None,
+    until: str | None,
+    grants: tuple[str, ...],
+    keys: tuple[str, ...],
+    addresses: tuple[str, ...],
+    domains: tuple[str, ...],
+    kinds: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    execute: bool,
+    agreed: bool,
+    expected: int | None,
+    rate: float | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Publishes records of a topic to contacts.events again.
+
+    SOURCE is `events`, what Nylas said in the last two weeks, or `changes`, the newest state of
+    every contact. Without --execute it only counts. Dedupe drops what is older than the newest
+    that it knows of a contact, so that a replay never makes Salesforce older.
+
+    The reader carries it out: see `contactstream runs`. Live changes go first.
+    """
+    from streams.commands.plan_input import PlanError, parse_moment
+    from streams.commands.replay import run
+    from streams.org import mapping
+    from streams.runs import ReplaySource
+    from streams.selection import UnusableSelection, make_selection
+
+    now = time.time()
+    try:
+        selection = make_selection(
+            now_ms=int(now * 1000),
+            since_ms=None if since is None else int(parse_moment(since, now) * 1000),
+            until_ms=None if until is None else int(parse_moment(until, now) * 1000),
+            grants=grants,
+            keys=keys,
+            addresses=addresses,
+            domains=domains,
+            kinds=kinds,
+            outcomes=outcomes,
+        )
+    except (UnusableSelection, PlanError) as error:
+        raise click.UsageError(str(error)) from error
+    with _report_unusable_settings():
+        mapping_hash = mapping(_load(settings.SalesforceSettings)).hash
+    sys.exit(
+        run(
+            _load(settings.KafkaSettings),
+            ReplaySource(source),
+            selection,
+            mapping_hash,
+            execute=execute,
+            agreed=agreed,
+            expected=expected,
+            rate=rate,
+            wait=wait,
+            as_json=as_json,
+        )
+    )
+
+
+@main.command()
+@click.argument("subject")
+@_JSON
+def explain(*, subject: str, as_json: bool) -> None:
+    """Shows what became of a contact, an address or a record.
+
+    SUBJECT is a contact key (grant_id/contact_id), an email address, or the ID of a Salesforce
+    record. The timeline comes from the topics: each event and why it was forwarded or not, each
+    change, outcome and dead letter, and the runs of the grant. For an address it shows every
+    contact that carries it, and which of them owns the record.
+
+    The exit code is 1 when no topic holds anything of it; then it says why that may be.
+    """
+    from streams.commands.explain.command import run
+    from streams.org import policy
+
+    org = _load(settings.SalesforceSettings)
+    with _report_unusable_settings():
+        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+    sys.exit(run(_load(settings.KafkaSettings), allowed, org.login_url, subject, as_json=as_json))
+
+
 @main.command()
 @click.argument("file", type=click.File())
 @click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
@@ -289,22 +416,6 @@ def deletions_lift(*, key: str | None, email: str | None, execute: bool) -> None
     from streams.commands.deletions import lift
 
     lift(_load(settings.KafkaSettings), key, email, execute=execute)
-
-
-_ALL = click.option("--all", "everything", is_flag=True, help="Every grant of the application.")
-_GRANT = click.option(
-    "--grant", "grants", multiple=True, help="A grant, by its ID or address; may be repeated."
-)
-_SOURCE = click.option(
-    "--source", "sources", multiple=True, help="address_book, inbox or domain; may be repeated."
-)
-_WAIT = click.option(
-    "--wait/--no-wait",
-    default=True,
-    show_default=True,
-    help="Show the progress until the run is over.",
-)
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count only, and publish nothing.")
 
 
 @main.command()

@@ -1,13 +1,14 @@
 """The record formats of reader.runs, and the state of runs as plain data.
 
-A run is a request to read address books: a backfill or a reconcile. The command, the schedule and
-the bridge write runs, the active reader carries them out. The topic is compacted and has one
-partition. The values are JSON.
+A run is a request to read address books, a backfill or a reconcile, or to replay a topic. The
+command, the schedule and the bridge write runs, the active reader carries them out. The topic is
+compacted and has one partition. The values are JSON.
 
 | key | value |
 |---|---|
 | `run_id` | the run and its state; after the request, only the active reader writes it |
 | `run_id/grant_id` | the progress of a grant in the run; a new active reader continues there |
+| `run_id/partition-N` | the progress of a partition in a replay |
 | `cancel/run_id` | a request to cancel the run; the key `run_id` belongs to the reader |
 | `bridge/heartbeat` | the newest heartbeat of the bridges; see streams/heartbeats.py |
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -24,6 +26,7 @@ from connectors.nylas.contacts import SOURCES
 from streams.events import UnreadableRecord, now_ms, parse_object
 from streams.heartbeats import HEARTBEAT_KEY, Heartbeats, parse_heartbeat
 from streams.kafka.records import KafkaRecord
+from streams.selection import Selection, encode_selection, parse_selection
 from streams.topics import Topics
 
 # How long a finished run stays in the topic. `contactstream runs` shows it, and the next run of a
@@ -36,10 +39,35 @@ CANCEL = "cancel"
 
 
 class RunKind(StrEnum):
-    """A backfill publishes whole address books. A reconcile also finds what was deleted."""
+    """A backfill publishes whole address books. A reconcile also finds what was deleted.
+
+    A replay publishes records of a topic again, without asking Nylas.
+    """
 
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
+    REPLAY = "replay"
+
+
+class ReplaySource(StrEnum):
+    """The topic whose records a replay publishes again."""
+
+    EVENTS = "events"
+    """What Nylas said: contacts.events."""
+    CHANGES = "changes"
+    """The newest state of each contact: contacts.changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay publishes again."""
+
+    source: ReplaySource
+    selection: Selection
+    ends: tuple[int, ...]
+    """The offset of each partition of the source at which the replay ends: that of its preview."""
+    rate: float | None = None
+    """Records a second at most; None for no bound but the lag of dedupe and the sink."""
 
 
 class RunState(StrEnum):
@@ -86,6 +114,8 @@ class Run:
     finished_at: int | None = None
     not_before: int = 0
     """The run does not start before this moment."""
+    replay: Replay | None = None
+    """What a replay publishes; None for the other kinds."""
 
     @property
     def reconciles_everything(self) -> bool:
@@ -136,7 +166,10 @@ def run_id_at(kind: RunKind, moment: float, suffix: str) -> str:
 
 def encode(value: Run | Progress) -> bytes:
     """The value of a record of reader.runs."""
-    return orjson.dumps(asdict(value))
+    data = asdict(value)
+    if isinstance(value, Run) and value.replay is not None:
+        data["replay"]["selection"] = encode_selection(value.replay.selection)
+    return orjson.dumps(data)
 
 
 def run_key(run_id: str) -> bytes:
@@ -152,6 +185,11 @@ def progress_key(run_id: str, grant: str) -> bytes:
 def run_record(topics: Topics, run_id: str, run: Run) -> KafkaRecord:
     """A run as a record of reader.runs; writing one is how to ask for a run."""
     return KafkaRecord(topics.runs.name, run_key(run_id), encode(run), [])
+
+
+def partition_name(partition: int) -> str:
+    """How the progress of a replay names a partition of its source."""
+    return f"partition-{partition}"
 
 
 def progress_record(topics: Topics, run_id: str, grant: str, progress: Progress) -> KafkaRecord:
@@ -188,9 +226,22 @@ def parse_run(value: bytes) -> Run:
             error=str(data.get("error") or ""),
             finished_at=data.get("finished_at"),
             not_before=int(data.get("not_before") or 0),
+            replay=_parse_replay(data.get("replay")),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise UnreadableRecord("not_a_run", str(error)) from error
+
+
+def _parse_replay(data: Any) -> Replay | None:
+    if data is None:
+        return None
+    rate = data["rate"]
+    return Replay(
+        ReplaySource(data["source"]),
+        parse_selection(data["selection"]),
+        tuple(int(end) for end in data["ends"]),
+        None if rate is None else float(rate),
+    )
 
 
 def parse_progress(value: bytes) -> Progress:

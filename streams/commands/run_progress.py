@@ -106,13 +106,17 @@ def _estimated_sizes(grants: int) -> str:
     return f" (size of {grants} grant{'' if grants == 1 else 's'} estimated)"
 
 
+def _parts(run: Run) -> str:
+    return "partitions" if run.kind is RunKind.REPLAY else "grants"
+
+
 def run_line(run: Run, sums: Totals, seconds_left: float | None) -> str:
     """A run in one line, with the time left when it can be estimated."""
     running = run.state not in FINAL
     of_about = f" of about {sums.expected}" if sums.expected and running else ""
     parts = [
         f"{run.kind.value} {run.state.value}",
-        f"{sums.finished} of {sums.grants} grants",
+        f"{sums.finished} of {sums.grants} {_parts(run)}",
         f"{sums.contacts} contacts{of_about}",
         f"{sums.pages} pages",
     ]

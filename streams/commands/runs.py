@@ -109,11 +109,15 @@ def run_row(
     if grants:
         sums = totals(grants)
         of_about = f" of about {sums.expected}" if sums.expected and not over else ""
-        progress = f"{sums.finished} of {sums.grants} grants, {sums.contacts} contacts{of_about}"
+        parts = "partitions" if run.kind is RunKind.REPLAY else "grants"
+        progress = f"{sums.finished} of {sums.grants} {parts}, {sums.contacts} contacts{of_about}"
     return run_id, _what(run), run.by, state, progress, run.error or "-"
 
 
 def _what(run: Run) -> str:
+    if run.replay is not None:
+        limited = "" if run.replay.selection.takes_everything else ", selected"
+        return f"{run.kind.value} of contacts.{run.replay.source.value}{limited}"
     if run.grants is None:
         scope = "everything"
     else:

@@ -18,18 +18,19 @@ def topic_records(
     kafka: KafkaSettings,
     name: str,
     *,
+    since: float | None = None,
     within: float | None = None,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[KafkaRecord]:
     """The records of a topic from its start to its present end. Blocks.
 
-    `within` is as for `read_to_end`; `waiting` is called with what is waited for. Raises
-    click.ClickException, with the remedy, when the broker or the topic is not there.
+    `since` and `within` are as for `read_to_end`; `waiting` is called with what is waited for.
+    Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
     try:
         wait_for_broker(
             kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
         )
-        yield from read_to_end(kafka, name, within=within)
+        yield from read_to_end(kafka, name, since=since, within=within)
     except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
         raise click.ClickException(str(error)) from error

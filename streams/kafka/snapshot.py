@@ -98,6 +98,7 @@ def read_to_end(
     kafka: KafkaSettings,
     topic: str,
     *,
+    partition: int = 0,
     offset: int = 0,
     last: int | None = None,
     since: float | None = None,
@@ -108,9 +109,10 @@ def read_to_end(
 
     A compacted topic may still yield older records of a key. Joins no group and commits nothing.
 
-    By default it reads partition 0 from its start. `offset` starts there instead; `last` starts so
-    many offsets before the end. `since` (epoch seconds) reads every partition, from a record before
-    which the broker has appended none since then; earlier ones may be among them.
+    By default it reads partition 0 from its start; `partition` names another one. `offset` starts
+    there instead; `last` starts so many offsets before the end. `since` (epoch seconds) reads every
+    partition, from a record before which the broker has appended none since then; earlier ones may
+    be among them.
 
     Raises SnapshotStopped within RECORDS_WAIT_SECONDS once `stopped` says so.
 
@@ -132,7 +134,8 @@ def read_to_end(
         on_error = _raise
     try:
         if since is None:
-            starts = [TopicPartition(topic, 0, offset if last is None else OFFSET_TAIL - last)]
+            start = offset if last is None else OFFSET_TAIL - last
+            starts = [TopicPartition(topic, partition, start)]
             ends, whole = dict[int, int](), False
         else:
             starts, whole = _offsets_since(consumer, topic, since)
@@ -291,9 +294,13 @@ class Snapshots:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(
-        self, topic: str, function: Callable[[Iterator[KafkaRecord]], ResultT], offset: int = 0
+        self,
+        topic: str,
+        function: Callable[[Iterator[KafkaRecord]], ResultT],
+        offset: int = 0,
+        partition: int = 0,
     ) -> ResultT:
-        """Returns what `function` makes of the records of partition 0 from `offset` on.
+        """Returns what `function` makes of the records of a partition from `offset` on.
 
         `function` runs in the thread and may leave records unread. When the task that waits is
         cancelled, the thread gives the reading up: the end of a large topic is minutes away, and
@@ -303,12 +310,10 @@ class Snapshots:
         stopped = threading.Event()
 
         def work() -> ResultT:
-            with (
-                closing(
-                    read_to_end(self._kafka, topic, offset=offset, stopped=stopped.is_set)
-                ) as records,
-                self._in_flight,
-            ):
+            reading = read_to_end(
+                self._kafka, topic, partition=partition, offset=offset, stopped=stopped.is_set
+            )
+            with closing(reading) as records, self._in_flight:
                 return function(_stepping(records, self._in_flight))
 
         try:

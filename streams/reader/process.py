@@ -24,6 +24,7 @@ from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemo
 from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
+from streams.reader.replay import Replayer
 from streams.reader.retries import retrying_publish
 from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import RunScheduler
@@ -192,6 +193,7 @@ async def _read_address_books(
             scanner,
             Reconciler(context, client, snapshots, reoffer),
             remover,
+            Replayer(context, snapshots, runs, run_log),
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)

@@ -1,4 +1,4 @@
-"""Carries out one run: lists its grants, has them read, and applies what the listings show."""
+"""Carries out one run: has its grants read and applies what the listings show, or replays."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
 from streams.reader.grant_selection import GrantSelection, select_grants
 from streams.reader.reconcile import Reconciler
+from streams.reader.replay import Replayer
 from streams.reader.retries import until_snapshot_read
 from streams.reader.run_writer import RunWriter
 from streams.reader.scan import ScanJob, Scanner, job_for
@@ -85,10 +86,12 @@ class RunExecutor:
         scanner: Scanner,
         reconciler: Reconciler,
         remover: GrantRemover,
+        replayer: Replayer,
         defaults: RunDefaults,
     ) -> None:
         self._log, self._runs, self._listing = run_log, runs, listing
         self._scanner, self._reconciler, self._remover = scanner, reconciler, remover
+        self._replayer = replayer
         self._defaults = defaults
         self._jobs: dict[str, dict[str, ScanJob]] = {}
         """Jobs of the runs in progress, by run ID and grant ID."""
@@ -101,6 +104,8 @@ class RunExecutor:
         try:
             async with timeout:
                 self._timeouts[run_id] = timeout
+                if run.kind is RunKind.REPLAY:
+                    return await self._replayer.execute(run_id, run)
                 return await self._read_grants(run_id, run)
         except NylasError as error:
             # Nylas refuses the listing of the grants: the API key or the region is wrong.

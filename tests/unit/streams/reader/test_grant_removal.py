@@ -37,7 +37,11 @@ class FakeSnapshots(Snapshots):
         self.changes, self.readings, self.may_end = changes, 0, asyncio.Event()
 
     async def read(
-        self, topic: str, function: Callable[[Iterator[KafkaRecord]], Any], offset: int = 0
+        self,
+        topic: str,
+        function: Callable[[Iterator[KafkaRecord]], Any],
+        offset: int = 0,
+        partition: int = 0,
     ) -> Any:
         self.readings += 1
         await self.may_end.wait()

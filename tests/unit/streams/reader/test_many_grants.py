@@ -21,6 +21,7 @@ from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
 from streams.reader.reconcile import Reconciler
 from streams.reader.reoffer import Reoffer
+from streams.reader.replay import Replayer
 from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import MAX_RUNS_AT_WORK, RunScheduler
 from streams.reader.run_writer import RunWriter
@@ -112,6 +113,7 @@ class Harness:
             self.scanner,
             Reconciler(context, self.nylas, snapshots, Reoffer(context, snapshots)),
             GrantRemover(context, self.nylas, snapshots),
+            Replayer(context, snapshots, self.runs, self.log),
             RunDefaults(("address_book",), 0.2),
         )
         self.scheduler = RunScheduler(self.log, self.runs, executor, 0.0, context.work.runs)

@@ -36,7 +36,11 @@ class FakeSnapshots(Snapshots):
         self.changes = changes
 
     async def read(
-        self, topic: str, function: Callable[[Iterator[KafkaRecord]], Any], offset: int = 0
+        self,
+        topic: str,
+        function: Callable[[Iterator[KafkaRecord]], Any],
+        offset: int = 0,
+        partition: int = 0,
     ) -> Any:
         return function(iter(self.changes if topic == TOPICS.changes.name else ()))
 

@@ -1,0 +1,1 @@
+"""The command explain: what became of a contact, an address or a record; `command` runs it."""

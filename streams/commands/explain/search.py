@@ -1,0 +1,133 @@
+"""Finds the records of contacts in the topics. Reads through a function, so it knows no Kafka."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from connectors.nylas.errors import UnreadableBody
+from connectors.nylas.model import parse_notification
+from connectors.salesforce.emails import addresses
+from streams.commands.explain.question import SHORT_ID_LENGTH, Question, Subject
+from streams.commands.explain.timeline import ContactRecords
+from streams.events import number
+from streams.kafka.records import KafkaRecord, header
+from streams.reader.grant_events import GrantTable, parse_grant_event
+from streams.topics import Topics
+
+# Of one address or record. A shared mailbox may be in every address book.
+MAX_CONTACTS = 50
+
+# Of one contact, the newest. A contact that changes every minute has 20,000 events in two weeks.
+MAX_RECORDS = 1_000
+
+Read = Callable[[str], Iterable[KafkaRecord]]
+"""Reads a topic from its start to its present end; each partition by its offsets."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the topics hold about a question."""
+
+    contacts: dict[str, ContactRecords] = field(default_factory=dict)
+    """By contact key."""
+    more_contacts: int = 0
+    """How many contacts were left out beyond MAX_CONTACTS."""
+    oldest_event_ms: int | None = None
+    """When the oldest event that is still kept was received, in epoch milliseconds."""
+    grants: GrantTable = field(default_factory=GrantTable)
+
+
+def find(question: Question, read: Read, topics: Topics) -> Found:
+    """Everything that the topics hold about a question. Blocks as `read` does.
+
+    For an address or a record the topics that may name it are read first, for the contact keys.
+    Raises what `read` raises.
+    """
+    found = Found()
+    keys = _keys(question, read, topics)
+    kept = sorted(keys)[:MAX_CONTACTS]
+    found.more_contacts = len(keys) - len(kept)
+    found.contacts = {key: ContactRecords() for key in kept}
+    for record in read(topics.grants.name):
+        if event := parse_grant_event(record):
+            found.grants.apply(event)
+    if kept:
+        _collect(found, read, topics)
+    return found
+
+
+def _keys(question: Question, read: Read, topics: Topics) -> set[str]:
+    if question.subject is Subject.CONTACT:
+        return {question.value}
+    if question.subject is Subject.RECORD:
+        return {
+            _key(record)
+            for record in read(topics.outcomes.name)
+            if question.may_mention(record.value) and _names_record(record, question.value)
+        }
+    keys = {
+        _key(record)
+        for record in read(topics.changes.name)
+        if question.may_mention(record.value) and question.value in addresses(_object(record.value))
+    }
+    return keys | {
+        _key(record)
+        for record in read(topics.events.name)
+        if question.may_mention(record.value) and question.value in _event_addresses(record)
+    }
+
+
+def _collect(found: Found, read: Read, topics: Topics) -> None:
+    by_topic: Mapping[str, Callable[[ContactRecords], list[KafkaRecord]]] = {
+        topics.events.name: lambda contact: contact.events,
+        topics.changes.name: lambda contact: contact.changes,
+        topics.refetch.name: lambda contact: contact.refetch,
+        topics.outcomes.name: lambda contact: contact.outcomes,
+        topics.dead_letter.name: lambda contact: contact.dead_letters,
+    }
+    keys = {key.encode(): contact for key, contact in found.contacts.items()}
+    for topic, records_of in by_topic.items():
+        is_events = topic == topics.events.name
+        for record in read(topic):
+            if is_events:
+                found.oldest_event_ms = _older(found.oldest_event_ms, record)
+            contact = keys.get(record.key or b"")
+            if contact is not None:
+                records = records_of(contact)
+                records.append(record)
+                if len(records) > MAX_RECORDS:
+                    del records[0]
+                    contact.left_out += 1
+
+
+def _older(before: int | None, record: KafkaRecord) -> int:
+    at_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
+    return at_ms if before is None else min(before, at_ms)
+
+
+def _key(record: KafkaRecord) -> str:
+    return (record.key or b"").decode(errors="replace")
+
+
+def _object(value: bytes | None) -> Mapping[str, Any]:
+    try:
+        found = orjson.loads(value or b"null")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names_record(record: KafkaRecord, record_id: str) -> bool:
+    outcome = _object(record.value)
+    candidates = outcome.get("candidates")
+    named = [outcome.get("id"), *(candidates if isinstance(candidates, list) else ())]
+    return any(str(each or "")[:SHORT_ID_LENGTH] == record_id for each in named)
+
+
+def _event_addresses(record: KafkaRecord) -> Iterator[str]:
+    try:
+        yield from addresses(parse_notification(record.value or b"").object)
+    except UnreadableBody:
+        return

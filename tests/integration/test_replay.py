@@ -1,0 +1,132 @@
+"""Replays on a real Kafka, with a real reader and a real dedupe worker."""
+
+import json
+import signal
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.support.kafka import Found, Kafka
+from tests.support.processes import Process, Processes
+from tests.support.reader_harness import Headers, ReaderHarness, Start
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kafka
+
+BASE = 1_760_000_000
+CONTACTS = 300
+NO_GATE = "1000000"
+
+
+@pytest.fixture
+def start(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
+    return lambda world: ReaderHarness(kafka, processes, tmp_path, world)
+
+
+def write_events(
+    harness: ReaderHarness, version: int, first: int = 0, last: int = CONTACTS
+) -> None:
+    headers: Headers = [("origin", b"webhook"), ("received_ms", b"%d" % ((BASE + version) * 1000))]
+    records = []
+    for number in range(first, last):
+        contact = {
+            "grant_id": "g",
+            "id": f"c{number}",
+            "object": "contact",
+            "given_name": f"v{version}",
+            "emails": [{"email": f"p{number}@acme{number % 2}.example"}],
+        }
+        body = {
+            "type": "contact.updated",
+            "id": f"n{version}-{number}",
+            "time": BASE + version,
+            "data": {"object": contact},
+        }
+        records.append((f"g/c{number}".encode(), json.dumps(body).encode()))
+    harness.kafka.produce("contacts.events", records, headers)
+
+
+def changes(harness: ReaderHarness) -> dict[str, list[int]]:
+    """The versions of each contact in contacts.changes, by their offsets."""
+    versions: dict[str, list[int]] = defaultdict(list)
+    for found in harness.kafka.read("contacts.changes"):
+        versions[(found.key or b"").decode()].append(int(found.headers["version"]) - BASE)
+    return versions
+
+
+def replayed(harness: ReaderHarness) -> list[Found]:
+    return [found for found in harness.events() if found.headers["origin"] == b"replay"]
+
+
+def with_versions(start: Start) -> tuple[ReaderHarness, Process]:
+    """A dedupe worker that has forwarded versions 1 to 3 of every contact, and a reader."""
+    harness = start({"grants": []})
+    for version in (1, 2, 3):
+        write_events(harness, version)
+    harness.processes.start("dedupe")
+    reader = harness.reader(READER_RECONCILE_EVERY="0", READER_MAX_LAG=NO_GATE)
+    wait_until(
+        lambda: sum(map(len, changes(harness).values())) == 3 * CONTACTS, "all is forwarded", 120
+    )
+    return harness, reader
+
+
+def test_a_replay_of_events_forwards_each_contact_once_in_its_newest_version(start: Start) -> None:
+    harness, _ = with_versions(start)
+    looked = harness.command("replay", "events", "--domain", "acme1.example", "--json")
+    assert '"records": 450' in looked
+    assert "Nothing is published" in looked
+    assert not replayed(harness)
+    done = harness.command("replay", "events", "--domain", "acme1.example", "--execute")
+    assert "replay done" in done
+    assert len(replayed(harness)) == 450
+    write_events(harness, 4, 0, 20)
+    odd = {f"g/c{number}" for number in range(1, CONTACTS, 2)}
+    expected = {
+        f"g/c{number}": [1, 2, 3]
+        + ([3] if f"g/c{number}" in odd else [])
+        + ([4] if number < 20 else [])
+        for number in range(CONTACTS)
+    }
+    wait_until(lambda: changes(harness) == expected, "the newest are forwarded once more", 90)
+
+
+def test_a_replay_of_changes_sends_every_contact_once_and_never_an_older_one_after_a_newer(
+    start: Start,
+) -> None:
+    harness, _ = with_versions(start)
+    refused = harness.command("replay", "changes", "--execute", expect=1)
+    assert "nothing limits the selection; add --yes" in refused
+    run_id = harness.command("replay", "changes", "--execute", "--yes", "--no-wait").split()[-1]
+    write_events(harness, 5, 100, 200)  # live changes meanwhile
+    harness.command("runs", "follow", run_id)
+    assert "replay of contacts.changes" in harness.command("runs")
+
+    def settled() -> bool:
+        found = changes(harness)
+        newest = [found[f"g/c{number}"][-1] for number in range(CONTACTS)]
+        return newest == [3] * 100 + [5] * 100 + [3] * 100 and all(
+            len(found[f"g/c{number}"]) >= 4 for number in range(CONTACTS)
+        )
+
+    wait_until(settled, "every contact is sent again in its newest version", 90)
+    assert all(versions == sorted(versions) for versions in changes(harness).values())
+
+
+def test_a_replay_that_is_interrupted_goes_on_where_it_was(start: Start) -> None:
+    harness, reader = with_versions(start)
+    run_id = harness.command(
+        "replay", "events", "--grant", "g", "--execute", "--rate", "200", "--no-wait"
+    ).split()[-1]
+    for _ in range(3):
+        published = len(replayed(harness))
+        wait_until(lambda seen=published: len(replayed(harness)) > seen, "it publishes", 60)  # type: ignore[misc]
+        reader.send(signal.SIGKILL)
+        reader.popen.wait(10)
+        reader = harness.reader(READER_RECONCILE_EVERY="0", READER_MAX_LAG=NO_GATE)
+    harness.command("runs", "follow", run_id, seconds=120)
+    ids = [json.loads(found.value or b"")["id"] for found in replayed(harness)]
+    assert len(set(ids)) == 3 * CONTACTS, "every event is published again"
+    _, partitions = harness.last_run()
+    assert sum(each["contacts"] for each in partitions.values()) == 3 * CONTACTS
