@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from tests.mutants.planting import COPY, Change, Fault, modules, nearest_tests, plant
 from tests.mutants.session import FaultSession, Verdict
+from tests.support.paths import ROOT
 
 BAR_PERCENT = 90.0
 ACCEPTED = Path(__file__).parent / "accepted.toml"
@@ -27,19 +28,21 @@ ACCEPTED = Path(__file__).parent / "accepted.toml"
 SEED = 1
 PROGRESS_FAULTS = 100
 # Without the plugins that would keep results, or run tests in other processes.
-PYTEST = ("--rootdir=.", "-q", "--capture=no", "-p", "no:cacheprovider", "-p", "no:xdist")
-PYTEST += ("--hypothesis-profile", "mutants")
+PYTEST = (
+    *("--rootdir=.", "-q", "--capture=no", "-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("--hypothesis-profile", "mutants"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleResult:
-    """The faults of one module by what became of them; `missed` with what they change."""
+    """The faults of one module by what became of them."""
 
     module: str
     faults: int
     caught: int
     accepted: int
-    missed: tuple[Change, ...]
+    missed: int
     unused: tuple[Change, ...]
     """Accepted faults that were caught, or are no longer there."""
 
@@ -72,40 +75,32 @@ def summarize(
     """Counts the verdicts on the faults of a module."""
     own = {fault: verdict for fault, verdict in verdicts.items() if fault.module == module}
     left = [fault.change() for fault, verdict in own.items() if verdict is not Verdict.CAUGHT]
-    missed = tuple(change for change in left if change not in accepted)
+    missed = sum(change not in accepted for change in left)
     return ModuleResult(
         module,
         faults=len(own),
         caught=len(own) - len(left),
-        accepted=len(left) - len(missed),
+        accepted=len(left) - missed,
         missed=missed,
         unused=tuple(change for change in accepted if change not in left),
     )
 
 
-def lines(results: Sequence[ModuleResult]) -> list[str]:
-    """The report: the faults that no test caught, then a table."""
-    found: list[str] = []
-    for result in results:
-        for title, changes in (
-            ("no test catches", result.missed),
-            ("accepted.toml need not name", result.unused),
-        ):
-            for change in changes:
-                found += [
-                    f"{title}, in {result.module}, {change.function}:",
-                    f"  - {change.before}",
-                    f"  + {change.after}",
-                ]
-    found.append(
-        f"{'module':40} {'faults':>7} {'caught':>7} {'accepted':>9} {'missed':>7} {'%':>6}"
-    )
-    found += [
-        f"{result.module:40} {result.faults:7} {result.caught:7} {result.accepted:9} "
-        f"{len(result.missed):7} {result.percent:9.1f}"
-        for result in results
+def described(title: str, module: str, change: Change) -> str:
+    """A fault as text of three lines."""
+    return f"{title}, in {module}, {change.function}:\n  - {change.before}\n  + {change.after}"
+
+
+def table(results: Sequence[ModuleResult]) -> list[str]:
+    """The report: a line for each module."""
+    return [
+        f"{'module':40}  faults  caught  accepted  missed  caught %",
+        *(
+            f"{result.module:40} {result.faults:7} {result.caught:7} {result.accepted:9} "
+            f"{result.missed:7} {result.percent:9.1f}"
+            for result in results
+        ),
     ]
-    return found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -126,15 +121,18 @@ def main(arguments: Sequence[str]) -> int:
     if given.sample:
         faults = _sample(faults, chosen, given.sample)
         print(f"a sample of {len(faults)} of {planted} faults, chosen with seed {SEED}")
-    session = FaultSession(faults, given.workers, _progress(len(faults)))
+    accepted = read_accepted()
+    session = FaultSession(faults, given.workers, _Progress(len(faults), accepted))
     with contextlib.chdir(COPY):
         pytest.main([*PYTEST, *map(nearest_tests, chosen)], plugins=[session])
     if not session.passed:
         print("a test fails without any fault; see `make test-fast`", file=sys.stderr)
         return 2
-    accepted = read_accepted()
     results = [summarize(path, session.verdicts, accepted.get(path, set())) for path in chosen]
-    print(*lines(results), sep="\n")
+    for result in results if not given.sample else ():
+        for change in result.unused:
+            print(described("accepted.toml need not name", result.module, change))
+    print(*table(results), sep="\n")
     if all(result.good for result in results):
         return 0
     print(f"fewer than {BAR_PERCENT:.0f} % of a module's faults were caught", file=sys.stderr)
@@ -150,12 +148,24 @@ def _sample(faults: Sequence[Fault], chosen: Sequence[str], most: int) -> list[F
     return found
 
 
-def _progress(faults: int) -> Callable[[int], None]:
-    def show(done: int) -> None:
-        if done % PROGRESS_FAULTS == 0:
-            print(f"{done} of {faults} faults tried", file=sys.stderr)
+class _Progress:
+    """Prints each fault that no test catches when it is found, and how far the run has come."""
 
-    return show
+    def __init__(self, faults: int, accepted: Mapping[str, Collection[Change]]) -> None:
+        self._faults = faults
+        self._accepted = accepted
+        self._done = 0
+
+    def __call__(self, fault: Fault, verdict: Verdict) -> None:
+        self._done += 1
+        if self._done % PROGRESS_FAULTS == 0:
+            print(f"{self._done} of {self._faults} faults tried", file=sys.stderr)
+        if verdict is Verdict.CAUGHT:
+            return
+        with contextlib.chdir(ROOT):
+            change = fault.change()
+        if change not in self._accepted.get(fault.module, ()):
+            print(described("no test catches", fault.module, change), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ PRODUCT = ("streams.", "connectors.")
 # A fault may make a loop endless. Its tests may take so much more processor time than without it;
 # the constant is for tests that take nearly none.
 TIMES_AS_LONG, MORE_SECONDS = 4.0, 5.0
-# Of a process that waits, which takes no processor time. No chosen test takes a tenth of it.
-WAITING_SECONDS = 120
+# Of a process that waits, which takes no processor time: long, because a process that has to share
+# the processors with many others is not to be taken for one that waits.
+WAITING_SECONDS = 1800
 # An endless loop may also fill the memory.
 MEMORY_BYTES = 2 * 1024**3
 SURVIVED, CAUGHT = 0, 1
@@ -45,7 +46,9 @@ class FaultSession:
     `passed` is false if a test fails without a fault; then there are no verdicts.
     """
 
-    def __init__(self, faults: Sequence[Fault], workers: int, done: Callable[[int], None]) -> None:
+    def __init__(
+        self, faults: Sequence[Fault], workers: int, done: Callable[[Fault, Verdict], None]
+    ) -> None:
         self.verdicts: dict[Fault, Verdict] = {}
         self.passed = False
         self._faults = faults
@@ -102,7 +105,7 @@ class FaultSession:
 
     def _decide(self, fault: Fault, verdict: Verdict) -> None:
         self.verdicts[fault] = verdict
-        self._done(len(self.verdicts))
+        self._done(fault, verdict)
 
 
 def _passes(item: pytest.Item) -> bool:
