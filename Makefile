@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check docs faults bench lock clean
+.PHONY: help demo test test-fast check docs faults mutants bench lock clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
@@ -45,6 +45,11 @@ faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 		|| failed=1; \
 	exit $$failed
 
+# Without ARGS every module takes its turn; ARGS="merge packing" takes some, and ARGS="--sample 50"
+# so many faults of each, chosen by chance.
+mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests must catch 90 %
+	$(BIN)/python -m tests.mutants.report $(ARGS)
+
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
@@ -54,7 +59,7 @@ lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/req
 		--output-file deploy/requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment, the fetched broker and every cache
-	rm -rf $(VENV) .local dist
+	rm -rf $(VENV) .local dist mutants
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

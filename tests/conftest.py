@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from deploy.local.broker import Broker, Served, make_broker, serve
 from tests.support.kafka import Kafka
@@ -22,6 +22,15 @@ settings.register_profile(
 )
 # For `make test-fast`, which chooses it with --hypothesis-profile.
 settings.register_profile("fast", settings.get_profile("shared cores"), max_examples=15)
+# For `make mutants`: a planted fault is caught in every run or in none, and its example is not made
+# smaller, because nobody reads it.
+settings.register_profile(
+    "mutants",
+    settings.get_profile("shared cores"),
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+)
 settings.load_profile("shared cores")
 
 

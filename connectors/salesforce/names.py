@@ -311,14 +311,12 @@ def _compare_words(one: _ParsedName, other: _ParsedName) -> NameComparison:
         as_written = _verdict(next(_readings(one)), next(_readings(other)))
         if as_written >= NameComparison.COMPATIBLE:
             return as_written
+    # never empty: the first readings of two names always fit
     return max(
-        (
-            _verdict(mine, theirs)
-            for mine in _readings(one)
-            for theirs in _readings(other)
-            if _fit(mine, theirs)
-        ),
-        default=NameComparison.CONTRADICTS,
+        _verdict(mine, theirs)
+        for mine in _readings(one)
+        for theirs in _readings(other)
+        if _fit(mine, theirs)
     )
 
 

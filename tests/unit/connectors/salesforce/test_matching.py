@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.accounts import AccountDirectory
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.mapping_file import parse_mapping
+from connectors.salesforce.matching import accepts, best_tier, compare_person, covers
+from connectors.salesforce.names import NameComparison, PersonName
 from connectors.salesforce.outcome import OutcomeStatus
+from connectors.salesforce.person import Person
+from connectors.salesforce.planner import person_of
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.sobject_record import SObjectRecord
 from tests.support.plain_org import EMAILS, KEY, VERSION, PlainOrg, change, gone, only
 
 ACCOUNT = "001000000000001AAA"
@@ -495,3 +502,212 @@ def test_a_nameless_entry_of_the_same_address_book_is_the_same_person() -> None:
     outcome = org.sync(change("g/2", "ada@acme.com", first="Ada", last="Lovelace"))["g/2"]
     assert outcome.status is OutcomeStatus.FILLED
     assert (only(org)["FirstName"], only(org)["LastName"]) == ("Ada", "Lovelace")
+
+
+# What one record is to one contact
+
+
+def person(*emails: str, **fields: Any) -> Person:
+    found = person_of(change("g/1", *emails, **fields), Policy(), AccountDirectory())
+    assert isinstance(found, Person)
+    return found
+
+
+def record(sobject: str = "Contact", **fields: Any) -> SObjectRecord:
+    return SObjectRecord(sobject, "003", fields, dict(fields))
+
+
+ADA = {"FirstName": "Ada", "LastName": "Lovelace"}
+A_LOVELACE = {"FirstName": "A.", "LastName": "Lovelace"}
+NAMELESS = {"LastName": "[not provided]"}
+BOB = {"FirstName": "Bob", "LastName": "Jones"}
+PRIMARY, FURTHER, OTHER = (f"{name}@acme.com" for name in ("ada", "two", "other"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "accepted", "covered"),
+    [
+        ({**ADA, "Email": PRIMARY}, True, False),
+        ({**ADA, "Nylas_Email_2__c": FURTHER}, True, False),
+        ({**A_LOVELACE, "Nylas_Email_3__c": FURTHER}, True, False),
+        ({**ADA, "Email": OTHER}, False, False),
+        ({**ADA}, False, False),
+        ({**NAMELESS, "Email": PRIMARY}, True, False),
+        ({**NAMELESS, "Nylas_Email_2__c": PRIMARY}, True, False),
+        ({**NAMELESS, "Email": FURTHER}, False, False),
+        ({**BOB, "Email": PRIMARY}, False, True),
+        ({**BOB, "Nylas_Email_2__c": PRIMARY}, False, True),
+        ({**BOB, "Email": FURTHER}, False, False),
+        ({**BOB, "Email": OTHER}, False, False),
+    ],
+)
+def test_a_record_is_accepted_or_covers_by_name_and_address_however_it_was_found(
+    fields: dict[str, str], accepted: bool, covered: bool
+) -> None:
+    ada = person(PRIMARY, FURTHER, first="Ada", last="Lovelace")
+    assert accepts(record(**fields), ada) is accepted
+    assert covers(record(**fields), ada) is covered
+
+
+def test_a_record_that_stands_for_an_address_without_holding_it_is_accepted() -> None:
+    ada = person(PRIMARY, FURTHER, first="Ada", last="Lovelace")
+    for fields, address, accepted in (
+        (ADA, PRIMARY, True),
+        (ADA, FURTHER, True),
+        (NAMELESS, PRIMARY, True),
+        (NAMELESS, FURTHER, False),
+        (BOB, PRIMARY, False),
+    ):
+        standing = record(**fields)
+        standing.people.add(address)
+        assert accepts(standing, ada) is accepted
+        assert not covers(standing, ada), "it does not hold the address"
+
+
+def test_a_contact_without_an_address_is_no_record_and_is_covered_by_none() -> None:
+    ada = person(first="Ada", last="Lovelace")
+    for fields in (ADA, BOB, NAMELESS):
+        assert not accepts(record(**fields), ada)
+        assert not covers(record(**fields), ada)
+
+
+def test_the_person_with_the_better_record_comes_first() -> None:
+    ada = person(PRIMARY, FURTHER, first="Ada", last="Lovelace")
+    ranked = [
+        # the name counts within a tier, and never more than the tier
+        {**ADA, "Email": PRIMARY},
+        {**A_LOVELACE, "Email": PRIMARY},
+        {**ADA, "Email": FURTHER},
+        {**A_LOVELACE, "Nylas_Email_2__c": PRIMARY},
+        {**NAMELESS, "Email": PRIMARY},
+        {**NAMELESS, "Nylas_Email_2__c": PRIMARY},
+        {**BOB, "Email": PRIMARY},
+    ]
+    found = []
+    for fields in ranked:
+        alone = CandidateIndex()
+        alone.add_rows("Contact", [{"Id": "003000000000001AAA", **fields}])
+        found.append(best_tier(alone, ada))
+        several = CandidateIndex()
+        several.add_rows(
+            "Contact",
+            [
+                {"Id": f"00300000000000{number}AAA", **each}
+                for number, each in enumerate(ranked[ranked.index(fields) :])
+            ],
+        )
+        assert best_tier(several, ada) == found[-1], "the best of several records counts"
+    assert found == sorted(set(found))
+    assert best_tier(CandidateIndex(), ada) == found[-1], "as if it had none"
+
+
+@pytest.mark.parametrize(
+    ("name", "company", "joined", "expected"),
+    [
+        ({**ADA}, None, [], NameComparison.SAME),
+        ({**A_LOVELACE}, None, [], NameComparison.COMPATIBLE),
+        ({**NAMELESS}, None, [], NameComparison.UNKNOWN),
+        ({**BOB}, None, [("Ada", "Lovelace")], NameComparison.CONTRADICTS),
+        # those whom an incomplete name stands for in this batch
+        ({**NAMELESS}, None, [("Bob", "Jones")], NameComparison.CONTRADICTS),
+        ({**NAMELESS}, None, [("Ada", "Lovelace")], NameComparison.UNKNOWN),
+        ({**NAMELESS}, None, [(None, "Jones")], NameComparison.CONTRADICTS),
+        ({**A_LOVELACE}, None, [("Anna", "Lovelace")], NameComparison.CONTRADICTS),
+        ({**A_LOVELACE}, None, [("Ada", "Lovelace")], NameComparison.COMPATIBLE),
+        ({**A_LOVELACE}, None, [("B.", "Lovelace")], NameComparison.COMPATIBLE),
+        # a company is no name
+        ({"LastName": "Engines"}, "Engines", [], NameComparison.UNKNOWN),
+        ({"LastName": "Acme"}, None, [], NameComparison.UNKNOWN),
+        ({"LastName": "Engines"}, None, [], NameComparison.CONTRADICTS),
+        ({**NAMELESS}, "Jones", [(None, "Jones")], NameComparison.UNKNOWN),
+    ],
+)
+def test_a_record_with_an_incomplete_name_is_compared_by_those_whom_it_stands_for(
+    name: dict[str, str],
+    company: str | None,
+    joined: list[tuple[str | None, str]],
+    expected: NameComparison,
+) -> None:
+    ada = person(PRIMARY, first="Ada", last="Lovelace", company="Acme")
+    lead = record("Lead", **name, Company=company)
+    lead.joined.update(PersonName(*each) for each in joined)
+    assert compare_person(lead, ada) is expected
+
+
+def test_a_name_that_fits_two_people_is_ambiguous_also_beside_a_third_one() -> None:
+    org = PlainOrg()
+    ids = [
+        org.add("Contact", FirstName=first, LastName=last, Email="j.smith@x.example")
+        for first, last in (("John", "Smith"), ("Jane", "Smith"), ("Bob", "Jones"))
+    ]
+    org.records[ids[1]]["LastActivityDate"] = "2026-01-01"
+    outcome = org.sync(change("g/1", "j.smith@x.example", first="J.", last="Smith"))["g/1"]
+    assert (outcome.status, outcome.candidates) == ("ambiguous", (ids[1], ids[0]))
+
+
+def test_the_contact_that_a_keyed_lead_became_covers_before_another_holder_of_the_address() -> None:
+    org = PlainOrg()
+    taken = {KEY: "h/1", VERSION: 1}
+    contact = org.add("Contact", FirstName="Bob", LastName="Jones", Email="b@x.example", **taken)
+    org.add("Contact", FirstName="Carl", LastName="Brown", Email="a@x.example")
+    lead = org.add("Lead", LastName="Lovelace", Company="x", Email="l@x.example", **{KEY: "g/1"})
+    org.convert(lead, contact)
+    outcome = org.sync(change("g/1", "a@x.example", first="Ada", last="Lovelace"))["g/1"]
+    assert (outcome.status, outcome.candidates) == ("covered", (contact,))
+
+
+@pytest.mark.parametrize("key", [None, "g/1"])
+def test_a_keyed_leads_contact_that_no_other_contact_has_is_followed_whatever_its_name(
+    key: str | None,
+) -> None:
+    org = PlainOrg()
+    contact = org.add("Contact", FirstName="Bob", LastName="Jones", **{KEY: key, VERSION: 1})
+    lead = org.add("Lead", LastName="Lovelace", Company="x", Email="a@x.example", **{KEY: "g/1"})
+    org.convert(lead, contact)
+    outcome = org.sync(change("g/1", "a@x.example", first="Ada", last="Lovelace"))["g/1"]
+    assert (outcome.status, outcome.record_id) == ("updated", contact)
+
+
+@pytest.mark.parametrize(
+    ("name", "emails", "status"),
+    [
+        (ADA, ("ada@acme.com",), "updated"),
+        (ADA, ("x@acme.com", "ada@acme.com"), "updated"),
+        (NAMELESS, ("ada@acme.com",), "updated"),
+        (NAMELESS, ("x@acme.com", "ada@acme.com"), "created"),
+        (BOB, ("ada@acme.com",), "created"),
+    ],
+)
+def test_a_converted_leads_address_leads_to_its_contact_as_far_as_the_name_allows(
+    name: dict[str, str], emails: tuple[str, ...], status: str
+) -> None:
+    org = PlainOrg()
+    contact = org.add("Contact", **name, Email="new@acme.com")
+    org.convert(org.add("Lead", **name, Company="x", Email="ada@acme.com"), contact)
+    outcome = org.sync(change("g/1", *emails, first="Ada", last="Lovelace"))["g/1"]
+    assert outcome.status == status
+    if status == "created":
+        made = org.of("Lead")[-1]
+        held = [made.get(field) for field in EMAILS if made.get(field)]
+        assert held == list(emails), "an old address of another person is dropped by nobody"
+
+
+def test_of_a_living_record_and_one_that_a_lead_became_the_primary_address_in_email_decides() -> (
+    None
+):
+    org = PlainOrg()
+    contact = org.add("Contact", **ADA, Email="new@acme.com", LastActivityDate="2026-02-01")
+    org.convert(org.add("Lead", **ADA, Company="x", Email="ada@acme.com"), contact)
+    living = org.add("Lead", **ADA, Company="x", Email="ada@acme.com")
+    outcome = org.sync(change("g/1", "ada@acme.com", first="Ada", last="Lovelace"))["g/1"]
+    assert (outcome.record_id, outcome.matched) == (living, "email")
+
+
+def test_a_contact_is_free_to_get_the_key_that_a_converted_lead_holds() -> None:
+    org = PlainOrg()
+    held = {KEY: "g/1"}
+    org.convert(org.add("Lead", **ADA, Company="x", Email="old@acme.com", **held), None)
+    contact = org.add("Contact", **ADA, Email="ada@acme.com")
+    outcome = org.sync(change("g/1", "ada@acme.com", first="Ada", last="Lovelace"))["g/1"]
+    assert (outcome.status, outcome.record_id) == ("updated", contact)
+    assert org.records[contact][KEY] == "g/1"

@@ -18,7 +18,17 @@ from connectors.salesforce.policy import Policy
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.sobject_record import SObjectRecord
 from tests.support.markers import marker_of
-from tests.support.plain_org import EMAILS, KEY, MARKER, PlainOrg, change, gone, only, schemas
+from tests.support.plain_org import (
+    EMAILS,
+    KEY,
+    MARKER,
+    VERSION,
+    PlainOrg,
+    change,
+    gone,
+    only,
+    schemas,
+)
 
 EMAIL_2: dict[str, Any] = {"Nylas_Email_2__c": "two@acme.com"}
 
@@ -431,6 +441,209 @@ def test_a_field_for_which_the_marker_has_no_room_is_not_written_and_is_counted(
     assert org.written == written
     org.sync(ada(version=200, **OTHER))
     assert (only(org)["LastName"], only(org)["Company"]) == ("Byron", "Other")
+
+
+# What one contact would change in one record
+
+
+def merged(
+    fields: dict[str, Any],
+    made: Any,
+    policy: Policy | None = None,
+    *,
+    owner: bool = True,
+    sobject: str = "Lead",
+    new: bool = False,
+    locked: tuple[str, ...] = (),
+    counts: list[tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    """The changes without the marker. `locked` fields can be written only where they are not."""
+    policy = policy or Policy()
+    known = schemas(policy)[sobject]
+    described = dict(known.described.fields)
+    for name in locked:
+        described[name] = replace(described[name], createable=not new, updateable=new)
+    known = replace(known, described=replace(known.described, fields=described))
+    record = SObjectRecord(sobject, None if new else "00Q", fields, dict(fields))
+    someone = person_of(made, policy, AccountDirectory({"acme.com": ACCOUNT}))
+    assert isinstance(someone, Person)
+    seen = [] if counts is None else counts
+    changed = merge_fields(
+        record, someone, known, owner=owner, count=lambda what, where: seen.append((what, where))
+    )
+    return {name: value for name, value in changed.items() if name != MARKER}
+
+
+def ours(**values: Any) -> dict[str, Any]:
+    """Fields of a record, all of them as we left them."""
+    return {**values, MARKER: marker_of(**values)}
+
+
+ACCOUNT = "001000000000001AAA"
+OWNED: dict[str, Any] = {KEY: "g/1", VERSION: 100}
+NAMED: dict[str, Any] = {**OWNED, "LastName": "Lovelace", "Company": "E", "Email": "ada@acme.com"}
+BLANK, OURS = {"Title": None}, ours(Title="Old")
+TYPED_TITLE = {"Title": "Typed"}
+CORRECTED = {**OURS, "Title": "Typed"}
+CLEARED = {**OURS, "Title": None}
+
+
+@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize(
+    ("policy", "written", "by_owner"),
+    [
+        # the standing values over which the policy writes: any contact's, and the owner's
+        ("overwrite", [BLANK], [BLANK, OURS]),
+        ("always", [BLANK], [BLANK, OURS, TYPED_TITLE, CORRECTED, CLEARED]),
+        ("fill", [BLANK], [BLANK]),
+        ("create", [], []),
+    ],
+)
+def test_each_policy_writes_over_the_values_that_it_names_and_over_no_other(
+    policy: str, written: list[Any], by_owner: list[Any], owner: bool
+) -> None:
+    rules = Policy(mapping=parse_mapping(f"[lead]\nTitle = {{ policy = '{policy}' }}"))
+    made = change("g/1", "ada@acme.com", last="Lovelace", company="E", title="New")
+    for stored in (BLANK, OURS, TYPED_TITLE, CORRECTED, CLEARED):
+        changed = merged({**NAMED, **stored}, made, rules, owner=owner)
+        expected = stored in (by_owner if owner else written)
+        assert changed == ({"Title": "New"} if expected else {})
+    assert merged({}, made, rules, new=True)["Title"] == "New"
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_field_that_our_user_may_not_write_is_left_out_and_the_others_are_written(
+    new: bool,
+) -> None:
+    made = ada(emails=("ada@acme.com", "two@acme.com"))
+    stored = {} if new else {**OWNED, "LastName": "Lovelace"}
+    free = merged(stored, made, sobject="Contact", new=new)
+    names = {"FirstName", "Title", "Email", "Nylas_Email_2__c", "AccountId"}
+    assert names <= free.keys()
+    for name in names - {"Email"}:
+        rest = merged(stored, made, sobject="Contact", new=new, locked=(name,))
+        assert name not in rest
+        assert rest.keys() | {"Nylas_Email_3__c"} >= free.keys() - {name}
+    # the addresses move on to the fields that can be written
+    assert "Email" not in merged(stored, made, sobject="Contact", new=new, locked=("Email",))
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({}, {KEY: "g/1", VERSION: 100}),
+        # released: the version of the contact that had it stays, and the next owner's replaces it
+        ({VERSION: 500}, {KEY: "g/1", VERSION: 100}),
+        ({KEY: "g/1"}, {VERSION: 100}),
+        ({KEY: "g/1", VERSION: 99}, {VERSION: 100}),
+        ({KEY: "g/1", VERSION: 100}, {}),
+        ({KEY: "g/1", VERSION: 101}, {}),
+    ],
+)
+def test_an_owner_writes_its_key_once_and_a_version_that_is_newer(
+    stored: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    made = change("g/1", "ada@acme.com", last="Lovelace", company="E", version=100)
+    fields = NAMED | {KEY: None, VERSION: None} | stored
+    assert merged(fields, made) == expected
+    assert merged(fields, made, owner=False) == {}
+
+
+def test_the_mark_of_a_deleted_contact_goes_when_its_owner_is_back() -> None:
+    made = change("g/1", "ada@acme.com", last="Lovelace", company="E")
+    flagging = Policy(flag_field="Gone__c")
+    assert merged(NAMED | {"Gone__c": True}, made, flagging) == {"Gone__c": False}
+    assert merged(NAMED | {"Gone__c": True}, made, flagging, owner=False) == {}
+    assert merged(NAMED | {"Gone__c": False}, made, flagging) == {}
+    assert merged(NAMED | {"Gone__c": True}, made) == {}, "a checkbox that is not ours"
+
+
+def test_an_account_is_filled_in_and_neither_moved_nor_emptied() -> None:
+    stored = {**NAMED, "FirstName": "Ada"}
+    at_acme = change("g/1", "ada@acme.com", first="Ada", last="Lovelace")
+    elsewhere = change("g/1", "ada@x.example", first="Ada", last="Lovelace")
+    assert merged(stored, at_acme, sobject="Contact") == {"AccountId": ACCOUNT}
+    other = {"AccountId": "001000000000002AAA"}
+    assert merged(stored | other, at_acme, sobject="Contact") == {}
+    assert "AccountId" not in merged(stored, elsewhere, sobject="Contact")
+    assert "AccountId" not in merged(stored | other, elsewhere, sobject="Contact")
+    assert merged(stored, at_acme) == {}, "a Lead has no Account"
+
+
+def test_a_text_that_is_cut_to_its_field_is_counted() -> None:
+    counts: list[tuple[str, str]] = []
+    made = change("g/1", "ada@acme.com", last="Lovelace", company="E", title="T" * 200)
+    assert merged(NAMED, made, counts=counts) == {"Title": "T" * 128}
+    assert counts == [("truncated", "Lead.Title")]
+
+
+@pytest.mark.parametrize(
+    ("stored", "contact", "expected"),
+    [
+        # a part that nobody filled in is filled, also beside one that the contact does not know
+        ({"LastName": "Smith"}, {"first": "Ada"}, {"FirstName": "Ada"}),
+        ({"LastName": "Smith"}, {"first": "Ada", "last": "SMITH"}, {"FirstName": "Ada"}),
+        ({"LastName": " Smith "}, {"first": "Ada", "last": "smith"}, {"FirstName": "Ada"}),
+        ({"LastName": "Smith"}, {"first": "Ada", "last": "Jones"}, {}),
+        # ... and what we left stays beside another's part
+        (ours(FirstName="Ada") | {"LastName": "Smith"}, {"first": "Bob"}, {}),
+        (ours(FirstName="Ada") | {"LastName": "Smith"}, {"first": "Bob", "last": "Jones"}, {}),
+        (
+            ours(FirstName="Ada") | {"LastName": "Smith"},
+            {"first": "Bob", "last": "Smith"},
+            {"FirstName": "Bob"},
+        ),
+        # a last name that stands in for one is none
+        (
+            ours(FirstName="Ada") | {"LastName": "ada"},
+            {"first": "Bob", "last": "Jones"},
+            {"FirstName": "Bob"},
+        ),
+    ],
+)
+def test_a_first_name_is_written_only_beside_the_last_name_of_the_same_person(
+    stored: dict[str, Any], contact: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    made = change("g/1", "ada@acme.com", company="E", **contact)
+    fields = {**OWNED, "Company": "E", "Email": "ada@acme.com", **stored}
+    assert merged(fields, made) == expected
+
+
+def test_a_part_of_a_name_follows_alone_where_the_mapping_says_so() -> None:
+    made = change("g/1", "ada@acme.com", first="Bob", last="Jones", company="E")
+    fields = NAMED | {"LastName": "Smith"} | ours(FirstName="Ada")
+    assert merged(fields, made) == {}
+    mirrored = Policy(mapping=parse_mapping("[lead]\nFirstName = { policy = 'always' }"))
+    assert merged(fields, made, mirrored) == {"FirstName": "Bob"}
+    alone = Policy(mapping=parse_mapping("[lead]\nLastName = false"))
+    assert merged(fields, made, alone) == {"FirstName": "Bob"}
+
+
+def test_addresses_go_where_the_policy_of_email_allows() -> None:
+    made = ada(emails=("new@acme.com", "two@acme.com"))
+    values = {"FirstName": "Ada", "LastName": "Lovelace", "Company": "Engines"}
+    stored = {**OWNED, **values, "Title": "Engineer", "Phone": "1", "MobilePhone": "2"}
+    blank = stored | {"Email": None}
+    left = stored | ours(Email="old@acme.com")
+    both = {"Nylas_Email_2__c": "new@acme.com", "Nylas_Email_3__c": "two@acme.com"}
+    filled = {"Email": "new@acme.com", "Nylas_Email_2__c": "two@acme.com"}
+    for text, of_blank, of_ours in (
+        ("Email = false", both, both),
+        ("Email = { policy = 'create' }", both, both),
+        ("Email = { policy = 'fill' }", filled, both),
+        ("", filled, filled | {"Nylas_Email_3__c": "old@acme.com"}),
+    ):
+        policy = Policy(mapping=parse_mapping(f"[lead]\n{text}"))
+        assert merged(blank, made, policy) == of_blank, text
+        assert merged(left, made, policy) == of_ours, text
+        assert merged(left, made, policy, owner=False) == both, text
+        created = merged({}, made, policy, new=True)
+        assert created.get("Email") == (None if "false" in text else "new@acme.com"), text
+
+
+def test_a_contact_without_an_address_takes_none_away() -> None:
+    stored = {**NAMED, **ours(Email="ada@acme.com", Nylas_Email_2__c="two@acme.com")}
+    assert merged(stored, change("g/1", last="Lovelace", company="E")) == {}
 
 
 # People and contacts, one after the other

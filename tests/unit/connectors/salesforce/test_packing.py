@@ -201,6 +201,84 @@ def test_collections_of_several_sizes_go_in_one_call() -> None:
     assert sorted(len(part.rows) for part in call) == [1, 1, 2, 2]
 
 
+def part_of(size: int, number: int) -> tuple[Call, ...]:
+    """A group of one call with `size` collections."""
+    return (
+        tuple(
+            Collection("Lead", "upsert", (row(100 * number + place, "Lead"),))
+            for place in range(size)
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls"),
+    [
+        ([1, 1, 1, 1, 1], [5]),
+        ([1, 1, 1, 1, 1, 1], [1, 5]),
+        # taken as they come, two of two would leave no room for either of three
+        ([2, 2, 3, 3], [5, 5]),
+        ([4, 2, 1], [2, 5]),
+        ([5, 5], [5, 5]),
+        ([], []),
+    ],
+)
+def test_calls_that_share_nothing_are_merged_into_as_few_as_have_room(
+    sizes: list[int], calls: list[int]
+) -> None:
+    merged = merge_groups(part_of(size, number) for number, size in enumerate(sizes))
+    assert [len(group) for group in merged] == [1] * len(calls)
+    assert sorted(len(call) for (call,) in merged) == calls
+
+
+def test_calls_are_merged_within_the_limit_that_is_given() -> None:
+    merged = merge_groups([part_of(1, number) for number in range(4)], 2)
+    assert sorted(len(call) for (call,) in merged) == [2, 2]
+
+
+def test_calls_of_one_group_stay_one_after_the_other_beside_merged_ones() -> None:
+    (pair,) = pack([row(number, account="001") for number in range(3)], PackLimits(1, 2)).groups
+    assert len(pair) == 2
+    merged = merge_groups([part_of(1, 1), pair, part_of(2, 2)])
+    assert pair in merged
+    assert sorted(len(call) for group in merged if group != pair for call in group) == [3]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        WriteRow("Lead", "upsert", {KEY_FIELD: "g/1"}, tag=2),
+        WriteRow("Contact", "update", {"Id": "other", KEY_FIELD: "g/1"}, tag=2),
+        WriteRow("Contact", "update", {"Id": "record"}, tag=2),
+        WriteRow("Contact", "upsert", {KEY_FIELD: "g/2"}, "001", tag=2),
+        WriteRow("Contact", "upsert", {KEY_FIELD: "g/2"}, None, frozenset({"ada@x.example"}), 2),
+    ],
+)
+def test_rows_of_one_key_record_account_or_person_are_never_in_flight_together(
+    second: WriteRow,
+) -> None:
+    first = WriteRow(
+        "Contact",
+        "update",
+        {"Id": "record", KEY_FIELD: "g/1"},
+        "001",
+        frozenset({"ada@x.example", "g/1"}),
+        1,
+    )
+    free = WriteRow("Contact", "upsert", {KEY_FIELD: "g/9"}, "009", frozenset({"b@x.example"}), 3)
+    for rows in ([first, second, free], [second, free, first]):
+        groups = pack(rows, PackLimits(collections=1, rows=1)).groups
+        found = [{r.tag for call in group for part in call for r in part.rows} for group in groups]
+        assert sorted(found, key=len) == [{3}, {1, 2}]
+    # a key, an Account and a person of the same text are three things
+    alike = [
+        WriteRow("Lead", "upsert", {KEY_FIELD: "x"}),
+        WriteRow("Lead", "upsert", {KEY_FIELD: "y"}, "x"),
+        WriteRow("Lead", "upsert", {KEY_FIELD: "z"}, None, frozenset({"x"})),
+    ]
+    assert len(pack(alike, PackLimits(collections=1, rows=1)).groups) == 3
+
+
 @settings(max_examples=50)
 @given(rows_of_any_kind)
 def test_whatever_is_packed_can_be_sent(made: list[Any]) -> None:

@@ -1,5 +1,8 @@
 """The subrequest of a collection of rows."""
 
+import pytest
+
+from connectors.salesforce.api.composite import WRITE_HEADERS, Subrequest
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 from connectors.salesforce.rows import Collection, Op, WriteRow, collection_subrequest
 from tests.support.markers import marker_of
@@ -16,13 +19,22 @@ def row(
     return WriteRow(sobject, op, identity, account, frozenset(people), number)
 
 
-def test_a_collection_of_updates_goes_by_id_and_one_of_upserts_by_key() -> None:
-    assert (
-        collection_subrequest(Collection("Lead", "update", (row(1, "Lead", "update"),)), "a").url
-        == "/composite/sobjects"
+@pytest.mark.parametrize(
+    ("op", "url"),
+    [("update", "/composite/sobjects"), ("upsert", f"/composite/sobjects/Lead/{KEY_FIELD}")],
+)
+def test_a_collection_of_updates_goes_by_id_and_one_of_upserts_by_key(op: Op, url: str) -> None:
+    collection = Collection("Lead", op, (row(1, "Lead", op), row(2, "Lead", op)))
+    body = {
+        "allOrNone": False,
+        "records": [{"attributes": {"type": "Lead"}, **each.fields} for each in collection.rows],
+    }
+    assert collection_subrequest(collection, "a") == Subrequest(
+        "PATCH", url, "a", body, WRITE_HEADERS
     )
-    assert collection_subrequest(Collection("Lead", "upsert", (row(1, "Lead"),)), "a").url.endswith(
-        f"/Lead/{KEY_FIELD}"
+    headers = {"Sforce-Duplicate-Rule-Header": "allowSave=false"}
+    assert collection_subrequest(collection, "b", headers) == Subrequest(
+        "PATCH", url, "b", body, headers
     )
 
 

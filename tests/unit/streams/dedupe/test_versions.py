@@ -198,6 +198,38 @@ def test_a_damaged_state_is_refused_or_is_a_state(state: DedupeState, data: st.D
         assert encode(decode(damaged)) == damaged
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (b"", "0 bytes, the first of them missing"),
+        (b"\x01" + bytes(35), "36 bytes, the first of them 01"),
+        (b"\x01" + bytes(40), "41 bytes, the first of them 01"),
+        (b"\xff" + bytes(36), "37 bytes, the first of them ff"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_described(entry: bytes, said: str) -> None:
+    with pytest.raises(UnreadableState) as refused:
+        decode(entry)
+    assert str(refused.value) == said
+
+
+def test_the_hashes_have_the_sizes_of_the_table_and_tell_texts_apart() -> None:
+    assert [len(hash_id(text)) for text in ("", "n1", "n" * 1000, "\ud800")] == [8] * 4
+    assert [len(mapping_tag(text)) for text in ("", "old", "m" * 1000)] == [4] * 3
+    assert len({hash_id(text) for text in ("", "n1", "n2", "\ud800")}) == 4
+    assert len({mapping_tag(text) for text in ("", "old", "new")}) == 3
+
+
+def test_the_table_and_the_ids_of_an_earlier_release_are_understood() -> None:
+    state = DedupeState(258, 257, b"F" * 16, b"MAPP", (b"12345678", b"abcdefgh"))
+    entry = (
+        b"\x01" + b"\x02\x01" + bytes(6) + b"\x01\x01" + bytes(6) + b"F" * 16
+        + b"MAPP" + b"12345678" + b"abcdefgh"
+    )  # fmt: skip
+    assert encode(state) == entry
+    assert decode(entry) == state
+
+
 @dataclass
 class Naive:
     """The rules, applied by searching the whole history of a contact."""

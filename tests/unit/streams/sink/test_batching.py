@@ -131,3 +131,107 @@ def test_no_suspected_row_is_in_a_larger_batch_than_it_may_be(
         assert len(batch) <= min(size, *(limit or size for limit in allowed), size)
         assert len({limit is None for limit in allowed}) == 1
     assert taken == len(limits)
+
+
+def test_a_contact_that_waits_already_is_told_and_counts_once() -> None:
+    waiting = PendingChanges()
+    assert not waiting.add(row("a", 1, 0))
+    assert not waiting.add(row("b", 1, 1))
+    assert waiting.add(row("a", 2, 2))
+    assert waiting.add(row("a", 1, 3))
+    assert len(waiting) == 2
+
+
+def test_two_changes_of_a_contact_go_when_the_first_of_them_is_due() -> None:
+    for first, second in ((102.0, 105.0), (105.0, 102.0)):
+        waiting = PendingChanges()
+        waiting.add(row("a", 1, 0, due=first))
+        waiting.add(row("a", 2, 1, due=second))
+        assert waiting.next_batch((), 101.9, 5) == []
+        assert [one.offsets for one in waiting.next_batch((), 102.0, 5)] == [[0, 1]]
+
+
+def test_an_older_change_that_comes_late_changes_nothing_but_what_is_finished_with_it() -> None:
+    waiting = PendingChanges()
+    newer = row("a", 2, 0, addresses=("new@acme.example",))
+    newer.row_attempts = RowAttempts(3, 1.0, "unable_to_lock_row", 3)
+    waiting.add(newer)
+    waiting.add(row("a", 1, 1, addresses=("old@acme.example",)))
+    assert waiting.next_batch({"new@acme.example"}, 10, 5) == [], "its people are claimed"
+    (taken,) = waiting.next_batch({"old@acme.example"}, 10, 5)
+    assert (taken.change.version, taken.record.offset, taken.offsets) == (2, 0, [0, 1])
+    assert taken.row_attempts == RowAttempts(3, 1.0, "unable_to_lock_row", 3)
+
+
+def test_a_newer_change_claims_its_own_people() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("a", 1, 0, addresses=("old@acme.example",)))
+    waiting.add(row("a", 2, 1, addresses=("new@acme.example",)))
+    assert waiting.next_batch({"new@acme.example"}, 10, 5) == []
+    (taken,) = waiting.next_batch({"old@acme.example"}, 10, 5)
+    assert claims_of([taken, row("b", 1, 2)]) == {"a", "new@acme.example", "b"}
+
+
+def test_unfinished_rows_go_before_those_that_came_since() -> None:
+    waiting = PendingChanges()
+    for offset, key in enumerate("abcd"):
+        waiting.add(row(key, 1, offset))
+    taken = waiting.next_batch((), 10, 2)
+    waiting.add(row("b", 2, 4))
+    waiting.put_back(taken)
+    found = waiting.next_batch((), 10, 5)
+    assert [(one.key, one.change.version) for one in found] == [
+        ("a", 1),
+        ("b", 2),
+        ("c", 1),
+        ("d", 1),
+    ]
+    assert [one.offsets for one in found][1] == [1, 4]
+
+
+def test_nothing_waits_after_the_partition_is_gone() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("a", 1, 0))
+    waiting.clear()
+    assert len(waiting) == 0
+    assert waiting.next_batch((), 10, 5) == []
+
+
+def test_a_row_that_is_due_takes_those_along_that_are_not() -> None:
+    waiting = PendingChanges()
+    for offset, (key, due) in enumerate([("a", 200.0), ("b", 100.0), ("c", 300.0)]):
+        waiting.add(row(key, 1, offset, due=due))
+    assert waiting.next_batch((), 99.9, 5) == []
+    assert [one.key for one in waiting.next_batch((), 100.0, 5)] == ["a", "b", "c"]
+
+
+def test_rows_that_share_a_person_may_go_in_one_batch() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("g1/x", 1, 0, addresses=("ada@acme.example",)))
+    waiting.add(row("g2/y", 1, 1, addresses=("ada@acme.example",)))
+    assert len(waiting.next_batch((), 10, 5)) == 2
+
+
+def test_a_row_goes_from_its_time_on() -> None:
+    waiting = PendingChanges()
+    failed = row("a", 1, 0)
+    failed.not_before = 50.0
+    waiting.put_back([failed])
+    assert waiting.next_batch((), 49.9, 1) == []
+    assert [one.key for one in waiting.next_batch((), 50.0, 1)] == ["a"]
+
+
+def test_suspected_rows_that_fill_their_batch_do_not_wait() -> None:
+    def suspects(count: int) -> PendingChanges:
+        waiting = PendingChanges()
+        for offset in range(count):
+            one = row(f"g{offset}", 1, offset, due=100.0)
+            one.batch_failures = BatchFailures(3, max_rows=2)
+            waiting.add(one)
+        return waiting
+
+    assert suspects(1).next_batch((), 1, 5) == [], "another suspect may come yet"
+    assert len(suspects(2).next_batch((), 1, 2)) == 2
+    three = suspects(3)
+    assert [one.key for one in three.next_batch((), 1, 5)] == ["g0", "g1"]
+    assert len(three) == 1

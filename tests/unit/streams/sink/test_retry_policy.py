@@ -1,5 +1,6 @@
 """A contact is dead-lettered for a batch's failure only alone, while others are written."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from streams.sink.retry_policy import (
     backoff,
     failed_attempt,
     failures_after_split,
+    longest_backoff,
     may_retry,
     next_step,
 )
@@ -134,6 +136,74 @@ def test_attempts_remember_the_first_failure_and_count_equal_reasons() -> None:
     for now, reason in ((0.0, "a"), (1.0, "a"), (2.0, "b"), (3.0, "b")):
         attempts = failed_attempt(attempts, reason, now)
     assert attempts == RowAttempts(4, 0.0, "b", 2)
+
+
+def test_a_row_that_failed_long_ago_is_given_up_after_its_time_and_not_before() -> None:
+    attempts = RowAttempts(RETRY_ATTEMPTS, 1000.0, "unable_to_lock_row", RETRY_ATTEMPTS)
+    assert may_retry(attempts, 1000.0 + RETRY_SECONDS - 1)
+    assert not may_retry(attempts, 1000.0 + RETRY_SECONDS)
+
+
+def test_the_first_failure_of_a_row_is_when_it_first_failed() -> None:
+    first = failed_attempt(NO_ROW_ATTEMPTS, "a", 7.0)
+    assert first == RowAttempts(1, 7.0, "a", 1)
+    assert failed_attempt(first, "a", 9.0) == RowAttempts(2, 7.0, "a", 2)
+
+
+def test_a_contact_alone_starts_anew_and_its_first_failure_is_counted_from_then() -> None:
+    fresh = [BatchFailures(0, "server_error", 1, 5)]
+    assert failing(fresh, "server_error", 7).rows == (BatchFailures(1, "server_error", 1, 7),)
+    again = [BatchFailures(1, "server_error", 1, 5)]
+    assert failing(again, "server_error", 7).rows == (BatchFailures(2, "server_error", 1, 5),)
+
+
+def test_the_org_works_only_if_others_were_written_beside_each_row_of_a_suspected_batch() -> None:
+    suspected = BatchFailures(1, "server_error", 2, 5)
+    for other, works in (
+        (suspected, True),
+        (BatchFailures(1, "server_error", None, 5), False),  # it was in the batches of all
+        (BatchFailures(1, "server_error", 2, 6), False),
+        (BatchFailures(1, "network", 2, 5), False),
+    ):
+        assert failing([suspected, other], "server_error", 6).org_works is works
+        assert failing([other, suspected], "server_error", 6).org_works is works
+
+
+def test_a_batch_has_failed_as_often_as_the_row_that_failed_most() -> None:
+    rows = [BatchFailures(1, "server_error", 2, 5), BatchFailures(4, "server_error", 2, 5)]
+    assert failing(rows, "server_error", 6).failures == 5
+    assert failing(rows, "", 6).failures == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "half", "failures"), [(2, 1, 0), (3, 2, 2), (5, 3, 2), (1000, 500, 2)]
+)
+def test_a_suspected_batch_is_halved_and_each_half_is_split_again_at_its_next_failure(
+    size: int, half: int, failures: int
+) -> None:
+    rows = [BatchFailures(SUSPECT_FAILURES - 1, "server_error", None, 5)] * size
+    decided = failing(rows, "server_error", 9)
+    assert decided.next is Next.SPLIT
+    assert decided.failures == SUSPECT_FAILURES
+    assert decided.rows == (BatchFailures(failures, "server_error", half, 9),) * size
+
+
+@pytest.mark.parametrize(
+    ("attempt", "shortest", "longest"),
+    [(0, 0.5, 1.0), (1, 1.0, 2.0), (3, 4.0, 8.0), (5, 16.0, 32.0), (6, 30.0, 60.0), (99, 30, 60)],
+)
+def test_the_wait_doubles_with_each_attempt_and_jitter_takes_up_to_half_of_it(
+    attempt: int, shortest: float, longest: float
+) -> None:
+    assert backoff(attempt, lambda: 0.0) == shortest
+    assert backoff(attempt, lambda: 0.5) == (shortest + longest) / 2
+    assert backoff(attempt, lambda: 1.0) == longest == longest_backoff(attempt)
+
+
+def test_the_first_wait_and_the_longest_are_chosen_by_the_caller() -> None:
+    waits = [backoff(attempt, lambda: 1.0, 3.0, 20.0) for attempt in range(5)]
+    assert waits == [3.0, 6.0, 12.0, 20.0, 20.0]
+    assert waits == [longest_backoff(attempt, 3.0, 20.0) for attempt in range(5)]
 
 
 @given(attempt=st.integers(0, 10_000), jitter=st.floats(0, 1))
