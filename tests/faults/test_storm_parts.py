@@ -14,10 +14,19 @@ from tests.faults.harness import nylas_faults, salesforce_faults, supervisor
 from tests.faults.harness.evidence import Verdict
 from tests.faults.harness.load import AddressBook, notifications
 from tests.faults.harness.process_faults import CLOCK_JUMPS, restart
-from tests.faults.harness.report import EXPECTED_EXITS, MIN_KILLS, Report
-from tests.faults.harness.schedule import TARGETS, Fault, first_pass, schedule
+from tests.faults.harness.report import EXPECTED_EXITS, MIN_KILLS, Report, unexpected_exits
+from tests.faults.harness.schedule import (
+    CLUSTER_FAULTS,
+    EARLY_FAULTS,
+    ONE_NODE_FAULTS,
+    TARGETS,
+    Fault,
+    first_pass,
+    schedule,
+)
 from tests.faults.harness.settings import StormSettings
 from tests.faults.harness.supervisor import Replica, Supervisor
+from tests.faults.harness.topic_faults import LIMITS
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -46,9 +55,17 @@ def test_a_schedule_goes_through_every_fault_before_it_repeats_itself(seed: int)
     assert steps == schedule(seed, 300.0, 4.0)
 
 
-def test_a_cluster_gets_no_faults_of_the_proxy() -> None:
-    faults = {fault for fault, _ in first_pass(proxy=False)}
-    assert faults == set(Fault) - {Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET}
+def test_every_fault_comes_in_a_storm_of_one_broker_or_of_three() -> None:
+    one, three = ({fault for fault, _ in first_pass(nodes=nodes)} for nodes in (1, 3))
+    assert one | three == set(Fault)
+    assert one - three == set(ONE_NODE_FAULTS)
+    assert three - one == set(CLUSTER_FAULTS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_the_load_makes_good_comes_early(seed: int) -> None:
+    faults = [step.fault for step in schedule(seed, 300.0, 4.0) if step.in_first_pass]
+    assert all(faults.index(fault) <= len(faults) / 4 for fault in EARLY_FAULTS)
 
 
 def test_every_target_has_its_fault() -> None:
@@ -56,6 +73,7 @@ def test_every_target_has_its_fault() -> None:
     assert set(TARGETS[Fault.ORG]) == salesforce_faults.FAULTS.keys() | several
     assert set(TARGETS[Fault.NYLAS]) == nylas_faults.FAULTS.keys()
     assert set(TARGETS[Fault.CLOCK]) == CLOCK_JUMPS.keys()
+    assert set(TARGETS[Fault.LIMIT]) == LIMITS.keys()
 
 
 def good_report(settings: StormSettings) -> Report:
@@ -91,6 +109,15 @@ def test_a_report_is_good_only_when_everything_was_done() -> None:
 )
 def test_an_exit_code_that_no_fault_explains_is_not_expected(code: int) -> None:
     assert code not in EXPECTED_EXITS
+
+
+def test_a_fault_explains_only_its_own_exits() -> None:
+    exits = {"sink": {0: 3, ExitCode.KAFKA_REFUSED: 1}, "reader": {ExitCode.TOPIC_REPLACED: 2}}
+    assert unexpected_exits(exits, {Fault.LOST_END, Fault.TOPIC_ANEW}) == []
+    assert unexpected_exits(exits, {Fault.LOST_END}) == [
+        "reader ended 2 times with 84 (topic_replaced)"
+    ]
+    assert unexpected_exits({"dedupe": {ExitCode.KAFKA_REFUSED: 1}}, {Fault.LOST_END}) != []
 
 
 def test_the_same_seed_makes_the_same_load() -> None:

@@ -35,7 +35,7 @@ from tests.faults.harness.report import (
     unexpected_exits,
     unexpected_statuses,
 )
-from tests.faults.harness.schedule import PROXY_FAULTS, Fault, Step, schedule
+from tests.faults.harness.schedule import Fault, Step, impossible, schedule
 from tests.faults.harness.settings import StormSettings
 from tests.faults.harness.supervisor import Replica
 from tests.faults.harness.verifier import verify
@@ -93,7 +93,7 @@ async def run(settings: StormSettings, folder: Path) -> Report:
         unexpected=[
             *unexpected_statuses(recorded.sender.unexpected_statuses),
             *recorded.actions.background.failures,
-            *unexpected_exits(exits),
+            *unexpected_exits(exits, recorded.actions.kinds),
         ],
     )
 
@@ -107,7 +107,7 @@ def _steps(settings: StormSettings, load: Load) -> Sequence[Step]:
         seconds,
         settings.fault_interval,
         settings.only_faults,
-        proxy=settings.nodes == 1,
+        nodes=settings.nodes,
     )
 
 
@@ -115,8 +115,8 @@ async def _record(
     environment: Environment, load: Load, steps: Sequence[Step], began: float
 ) -> _Recorded:
     """Load and faults together, then the faults alone, then nothing until every stage is idle."""
-    actions, driver = FaultActions(environment), AddressBookDriver(environment)
-    sender = Sender(environment.bridge_urls)
+    driver, sender = AddressBookDriver(environment), Sender(environment.bridge_urls)
+    actions = FaultActions(environment, lambda: len(sender.acknowledged) / len(load.queue))
     samples: list[Sample] = []
     loaded = asyncio.Event()
     sampling = asyncio.create_task(sample_until_cancelled(environment, samples))
@@ -139,6 +139,7 @@ async def _record(
         acknowledged=sender.acknowledged,
         samples=samples,
         least_samples=least_samples,
+        lost_outcomes=actions.lost_outcomes,
     )
     replicas = [*environment.stages.replicas, *environment.stages.retired]
     return _Recorded(actions, sender, evidence, replicas, runs, left_to_do)
@@ -178,9 +179,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="for logs; default: a new temporary folder")
     options = parser.parse_args()
     only = [Fault[name] for name in options.only]
-    refused = [fault.name for fault in only if fault in PROXY_FAULTS]
-    if options.nodes > 1 and refused:
-        parser.error(f"--nodes {options.nodes} has no proxy, which {', '.join(refused)} needs")
+    refused = [fault.name for fault in only if fault in impossible(options.nodes)]
+    if refused:
+        parser.error(f"not with --nodes {options.nodes}: {', '.join(refused)}")
     good = True
     for seed in options.seed:
         top = options.folder or Path(tempfile.mkdtemp(prefix="contactstream-storm-"))
