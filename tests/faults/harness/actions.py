@@ -18,7 +18,7 @@ from tests.faults.harness import (
 from tests.faults.harness.environment import Environment
 from tests.faults.harness.evidence import StoredRecord
 from tests.faults.harness.process_faults import BackgroundTasks, ProcessFaults
-from tests.faults.harness.schedule import Fault, Step
+from tests.faults.harness.schedule import Fault, Step, fault_name
 from tests.faults.harness.settings import READY_SECONDS
 
 # A fault that cannot be done now, because no process is there or no worker has left yet, is tried
@@ -69,6 +69,21 @@ class FaultActions:
             await self._carry_out_or_retry(step)
         await self.background.wait()
         await self._end_faults()
+
+    async def run_last(self) -> list[str]:
+        """Carries out the faults that stop stages for good; returns what did not follow.
+
+        Only where the first pass was to be complete.
+        """
+        settings = self._environment.settings
+        wanted = not settings.only_faults or Fault.GROW in settings.only_faults
+        if not (settings.complete_first_pass and settings.fault_interval and wanted):
+            return []
+        problems = await topic_faults.grow(self._environment)
+        self.kinds.add(Fault.GROW)
+        self.done.update(fault_name(Fault.GROW, topic) for topic in topic_faults.GROWN)
+        self._environment.log.note(Fault.GROW.value)
+        return problems
 
     async def _carry_out_or_retry(self, step: Step) -> None:
         """Steps of the first pass are tried again until they can be done; others are skipped."""

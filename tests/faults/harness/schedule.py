@@ -31,6 +31,7 @@ class Fault(StrEnum):
     LATE_CALLS = "calls of a killed sink applied late"
     TERM_AWAY = "SIGTERM while the broker is away"
     TERM_ORG = "SIGTERM while Salesforce hangs"
+    GROW = "partitions are added at the end"
     POISON = "poison"
     ORG = "Salesforce"
     NYLAS = "Nylas"
@@ -47,6 +48,7 @@ TARGETS: dict[Fault, Sequence[str]] = {
     Fault.TERM_AWAY: STAGES,
     # Nobody's data: what a run had done is asked for again by the next run.
     Fault.TOPIC_ANEW: ("reader.runs",),
+    Fault.GROW: ("contacts.events", "contacts.changes"),
     Fault.LIMIT: (
         "contacts.events",
         "contacts.changes",
@@ -104,6 +106,9 @@ ONE_NODE_FAULTS = (*PROXY_FAULTS, Fault.LOST_END, Fault.TERM_AWAY)
 CLUSTER_FAULTS = (Fault.REASSIGN, Fault.LOST_DISK)
 """These need three brokers."""
 
+LAST_FAULTS = (Fault.GROW,)
+"""These stop stages for good, so that they are no steps: each comes once, when all work is done."""
+
 EARLY_FAULTS = (Fault.LOST_END,)
 """These come early in the first pass, because the load that follows makes their loss good."""
 
@@ -130,6 +135,7 @@ WEIGHTS: dict[Fault, int] = {
     Fault.LATE_CALLS: 4,
     Fault.TERM_AWAY: 3,
     Fault.TERM_ORG: 3,
+    Fault.GROW: 0,
     Fault.POISON: 8,
     Fault.ORG: 12,
     Fault.NYLAS: 6,
@@ -189,7 +195,7 @@ def schedule(
     First the first pass in a random order, then faults at random by their weights.
     """
     choose = random.Random(seed)
-    first = first_pass(only, nodes=nodes)
+    first = [one for one in first_pass(only, nodes=nodes) if one[0] not in LAST_FAULTS]
     choose.shuffle(first)
     for step in [one for one in first if one[0] in EARLY_FAULTS]:
         first.remove(step)
@@ -201,7 +207,7 @@ def schedule(
     kinds = sorted({fault for fault, _ in first}, key=list(WEIGHTS).index)
     steps: list[Step] = []
     at = 3.0
-    while at < seconds or len(steps) < len(first):
+    while first and (at < seconds or len(steps) < len(first)):
         if len(steps) < len(first):
             fault, target = first[len(steps)]
         else:

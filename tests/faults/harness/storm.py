@@ -59,6 +59,8 @@ class _Recorded:
     replicas: Sequence[Replica]
     runs: Counter[str]
     left_to_do: str
+    unmoved: Sequence[str]
+    """Processes that went on although a fault should have stopped them."""
 
 
 async def run(settings: StormSettings, folder: Path) -> Report:
@@ -93,6 +95,7 @@ async def run(settings: StormSettings, folder: Path) -> Report:
         unexpected=[
             *unexpected_statuses(recorded.sender.unexpected_statuses),
             *recorded.actions.background.failures,
+            *recorded.unmoved,
             *unexpected_exits(exits, recorded.actions.kinds),
         ],
     )
@@ -132,6 +135,7 @@ async def _record(
     least_samples = int((time.monotonic() - began) / MAX_SAMPLE_INTERVAL_SECONDS)
     await _cancel(sampling)
     runs = Counter((await asyncio.to_thread(run_states, environment.kafka)).values())
+    unmoved = await actions.run_last()
     await environment.stages.end()
     evidence = await collect(
         environment,
@@ -142,7 +146,7 @@ async def _record(
         lost_outcomes=actions.lost_outcomes,
     )
     replicas = [*environment.stages.replicas, *environment.stages.retired]
-    return _Recorded(actions, sender, evidence, replicas, runs, left_to_do)
+    return _Recorded(actions, sender, evidence, replicas, runs, left_to_do, unmoved)
 
 
 async def _wait_for(task: asyncio.Task[None], *others: asyncio.Task[None]) -> None:

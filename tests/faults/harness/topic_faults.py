@@ -1,6 +1,7 @@
 """The faults of topics: one loses its end, one is made anew, one takes only small batches."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -8,15 +9,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     ResourceType,
 )
 
+from streams.runtime.exit_codes import ExitCode
 from tests.faults.harness.environment import Environment, create_topics
 from tests.faults.harness.evidence import StoredRecord
 from tests.faults.harness.log_files import cut, find_end
 from tests.faults.harness.process_faults import BackgroundTasks
 from tests.faults.harness.schedule import Step
-from tests.support.kafka import REQUEST_SECONDS
+from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.waiting import until
 
 LATEST_LOSS = 0.6
@@ -24,6 +27,9 @@ LATEST_LOSS = 0.6
 
 A lost outcome may have said that a record was released, or that a contact waits for one.
 """
+
+GROWN = {"contacts.events": "dedupe", "contacts.changes": "sink"}
+"""By topic, the stage that must not go on when it has more partitions."""
 
 LIMIT_NAME = "max.message.bytes"
 LIMITS = {
@@ -101,6 +107,38 @@ async def limit(environment: Environment, step: Step) -> bool:
     finally:
         await asyncio.to_thread(_set_limit, admin, topic, before)
     return True
+
+
+async def grow(environment: Environment) -> list[str]:
+    """Adds a partition to each topic of GROWN; returns a line for each process that goes on."""
+    admin, stages = environment.kafka.admin(), environment.stages
+    running = [
+        (replica, replica.process)
+        for stage in GROWN.values()
+        for replica in stages.of(stage)
+        if replica.process is not None and replica.process.returncode is None
+    ]
+    await asyncio.to_thread(_add_partitions, admin, environment.kafka)
+
+    def ended() -> bool:
+        return all(process.returncode is not None for _, process in running)
+
+    with contextlib.suppress(AssertionError):
+        await until(ended, "dedupe and the sink end", NOTICED_SECONDS)
+    return [
+        f"{replica.stage}-{replica.number} ended with {process.returncode} after partitions were "
+        "added"
+        for replica, process in running
+        if process.returncode != ExitCode.PARTITION_COUNT_MISMATCH
+    ]
+
+
+def _add_partitions(admin: AdminClient, kafka: Kafka) -> None:
+    for topic in GROWN:
+        name = kafka.name(topic)
+        now = len(admin.list_topics(name, timeout=REQUEST_SECONDS).topics[name].partitions)
+        for future in admin.create_partitions([NewPartitions(name, now + 1)]).values():
+            future.result()
 
 
 def _limit(admin: AdminClient, topic: str) -> str:
