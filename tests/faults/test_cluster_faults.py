@@ -3,15 +3,16 @@
 An unclean election gives up what only the dead leader had, and that includes acknowledged events.
 """
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from deploy.local.broker import Cluster, start_cluster
 from streams.runtime.exit_codes import ExitCode
+from tests.faults.harness.cluster_requests import Election, elect
 from tests.faults.harness.scenario import Scenario, event
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.processes import Processes
@@ -87,9 +88,7 @@ def test_events_that_an_unclean_election_gives_up_stop_dedupe(
     # The policy of the topics: no broker that lacks acknowledged events becomes the leader.
     wait_until(lambda: partition()[0] == -1, "contacts.events has no leader", ELECTED_SECONDS)
     assert worker.exit_code is None
-    admin.elect_leaders(
-        ElectionType.UNCLEAN, [TopicPartition(name, 0)], request_timeout=REQUEST_SECONDS
-    ).result()
+    asyncio.run(elect(cluster.bootstrap, Election.UNCLEAN, [(name, 0)]))
     wait_until(lambda: partition()[0] == 2, "broker 2 leads", ELECTED_SECONDS)
     assert worker.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
     assert "lost its end" in worker.log

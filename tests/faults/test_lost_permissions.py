@@ -6,6 +6,7 @@ The broker's only user is anonymous. It may do everything that no rule forbids.
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -55,7 +56,7 @@ def send(scenario: Scenario, version: int) -> None:
     scenario.send([event(number, version, f"v{version}") for number in range(CONTACTS)])
 
 
-def rule(kind: ResourceType, name: str, operation: AclOperation) -> dict[str, object]:
+def rule(kind: ResourceType, name: str, operation: AclOperation) -> dict[str, Any]:
     return {
         "restype": kind,
         "name": name,
@@ -67,14 +68,14 @@ def rule(kind: ResourceType, name: str, operation: AclOperation) -> dict[str, ob
     }
 
 
-def forbid(kafka: Kafka, **denied: object) -> None:
+def forbid(kafka: Kafka, **denied: Any) -> None:
     admin = kafka.admin()
     made = admin.create_acls([AclBinding(**denied)], request_timeout=REQUEST_SECONDS)
     for future in made.values():
         future.result()
 
 
-def permit(kafka: Kafka, **denied: object) -> None:
+def permit(kafka: Kafka, **denied: Any) -> None:
     admin = kafka.admin()
     gone = admin.delete_acls([AclBindingFilter(**denied)], request_timeout=REQUEST_SECONDS)
     for future in gone.values():

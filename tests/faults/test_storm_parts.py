@@ -168,7 +168,10 @@ def test_an_exit_code_that_no_fault_explains_is_not_expected(code: int) -> None:
 
 
 def test_a_fault_explains_only_its_own_exits() -> None:
-    exits = {"sink": {0: 3, ExitCode.KAFKA_REFUSED: 1}, "reader": {ExitCode.TOPIC_REPLACED: 2}}
+    exits: dict[str, dict[int, int]] = {
+        "sink": {0: 3, ExitCode.KAFKA_REFUSED: 1},
+        "reader": {ExitCode.TOPIC_REPLACED: 2},
+    }
     assert unexpected_exits(exits, {Fault.LOST_END, Fault.TOPIC_ANEW}) == []
     assert unexpected_exits(exits, {Fault.LOST_END}) == [
         "reader ended 2 times with 84 (topic_replaced)"

@@ -45,7 +45,7 @@ class FaultActions:
         self.lost_outcomes: list[StoredRecord] = []
         """Records of contacts.outcomes that were acknowledged, and that a fault has removed."""
         self._environment = environment
-        self._actions = {
+        self._actions: dict[Fault, Action] = {
             **_actions(environment, self.processes),
             Fault.LOST_END: partial(
                 topic_faults.lose_end, environment, self.lost_outcomes, load_share

@@ -2,14 +2,13 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 
-from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
-from confluent_kafka import ElectionType, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, PartitionMetadata  # type: ignore[attr-defined]
 
 from deploy.local.broker import Broker
+from tests.faults.harness.cluster_requests import Election, Replicas, elect
+from tests.faults.harness.cluster_requests import reassign as move_to
 from tests.faults.harness.environment import Environment
 from tests.faults.harness.schedule import Step
 from tests.support.kafka import REQUEST_SECONDS, Kafka
@@ -18,9 +17,6 @@ from tests.support.waiting import until
 # The replicas of all topics of a storm copy some MB.
 COPIED_SECONDS = 120.0
 
-Replicas = Mapping[tuple[str, int], Sequence[int]]
-"""By topic and partition, the brokers that hold it. The first is the preferred leader."""
-
 
 async def reassign(environment: Environment, step: Step) -> bool:
     """Every partition leaves one broker, and comes back to it, with another leader."""
@@ -28,12 +24,18 @@ async def reassign(environment: Environment, step: Step) -> bool:
     brokers = [broker.node.id for broker in environment.brokers]
     gone = int(step.draw * len(brokers))
     around = [*brokers[gone + 1 :], *brokers[:gone]]
-    partitions = list(await asyncio.to_thread(_replicas, kafka.admin(), kafka.prefix))
-    await move(kafka, dict.fromkeys(partitions, around))
+    partitions = await asyncio.to_thread(_our_partitions, kafka)
+    await _move(kafka, dict.fromkeys(partitions, around))
     back = [*around[1:], brokers[gone], around[0]]
-    await move(kafka, dict.fromkeys(partitions, back))
-    await asyncio.to_thread(_elect_preferred, kafka.admin(), partitions)
+    await _move(kafka, dict.fromkeys(partitions, back))
+    await elect(kafka.bootstrap, Election.PREFERRED, partitions)
     return True
+
+
+async def _move(kafka: Kafka, wanted: Replicas) -> None:
+    """Moves partitions; returns once the brokers that are to hold them have everything."""
+    await move_to(kafka.bootstrap, wanted)
+    await until_in_sync(kafka, wanted)
 
 
 async def lose_disk(environment: Environment, step: Step) -> bool:
@@ -53,40 +55,15 @@ def _start_empty(broker: Broker) -> None:
     broker.start()
 
 
-async def move(kafka: Kafka, wanted: Replicas) -> None:
-    """Moves partitions to other brokers; returns once all of these hold everything."""
-    topics = [(topic, [(number, list(ids), {})], {}) for (topic, number), ids in wanted.items()]
-    client = AIOKafkaClient(bootstrap_servers=kafka.bootstrap)
-    await client.bootstrap()
-    try:
-        request = AlterPartitionReassignmentsRequest(int(REQUEST_SECONDS * 1000), topics, {})
-        answer = await client.send(client.get_random_node(), request)
-    finally:
-        await client.close()
-    refused = [
-        (topic, code)
-        for topic, partitions, _ in answer.responses
-        for _, code, _, _ in partitions
-        if code
-    ]
-    if answer.error_code or refused:
-        raise RuntimeError(f"partitions were not moved: {answer.error_code} {refused[:3]}")
-    await until_in_sync(kafka, wanted)
-
-
 async def until_in_sync(kafka: Kafka, wanted: Replicas | None = None) -> None:
     """Waits until every replica of our partitions is in sync, and is one of those wanted."""
     admin = kafka.admin()
 
     def in_sync() -> bool:
-        topics = admin.list_topics(timeout=REQUEST_SECONDS).topics.values()
         return all(
-            set(partition.isrs)
-            == set(partition.replicas if wanted is None else wanted[topic.topic, number])
+            set(partition.isrs) == set(wanted[key] if wanted is not None else partition.replicas)
             and len(partition.isrs) == len(partition.replicas)
-            for topic in topics
-            if topic.topic.startswith(kafka.prefix)
-            for number, partition in topic.partitions.items()
+            for key, partition in _partitions(admin, kafka.prefix)
         )
 
     async def check() -> bool:
@@ -95,15 +72,16 @@ async def until_in_sync(kafka: Kafka, wanted: Replicas | None = None) -> None:
     await until(check, "every replica is in sync", COPIED_SECONDS)
 
 
-def _replicas(admin: AdminClient, prefix: str) -> Replicas:
-    return {
-        (topic.topic, number): partition.replicas
-        for topic in admin.list_topics(timeout=REQUEST_SECONDS).topics.values()
-        if topic.topic.startswith(prefix)
-        for number, partition in topic.partitions.items()
-    }
+def _partitions(
+    admin: AdminClient, prefix: str
+) -> Iterator[tuple[tuple[str, int], PartitionMetadata]]:
+    """Our partitions, by topic and number."""
+    for name, topic in admin.list_topics(timeout=REQUEST_SECONDS).topics.items():
+        if name.startswith(prefix):
+            for number, partition in topic.partitions.items():
+                yield (name, number), partition
 
 
-def _elect_preferred(admin: AdminClient, partitions: Sequence[tuple[str, int]]) -> None:
-    asked = [TopicPartition(topic, number) for topic, number in partitions]
-    admin.elect_leaders(ElectionType.PREFERRED, asked, request_timeout=REQUEST_SECONDS).result()
+def _our_partitions(kafka: Kafka) -> list[tuple[str, int]]:
+    admin = kafka.admin()
+    return [key for key, _ in _partitions(admin, kafka.prefix)]
