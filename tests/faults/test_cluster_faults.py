@@ -18,7 +18,8 @@ from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.storm]  # a cluster takes long to start
+# A cluster takes long to start.
+pytestmark = [pytest.mark.kafka, pytest.mark.storm, pytest.mark.timeout(900)]
 
 CONTACTS = 50
 # Brokers stop and start for longer than a usual session; the worker stays in its group.

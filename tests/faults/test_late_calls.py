@@ -16,7 +16,8 @@ from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.storm]  # two takeovers, and a call that outlives both
+# Two takeovers, and a call that outlives both.
+pytestmark = [pytest.mark.kafka, pytest.mark.storm, pytest.mark.timeout(600)]
 
 # Two sessions and two group joins on shared cores. The org has ended every call a little later.
 LATE_SECONDS = 30.0
