@@ -3,7 +3,10 @@
 Each stops the stage that would lose records, with a code that says why, or is done without.
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from deploy.local.broker import Broker
 from streams.runtime.exit_codes import ExitCode
+from tests.faults.harness.log_files import End, batches, cut
 from tests.faults.harness.scenario import REACH_SECONDS, Scenario, change, event
 from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.processes import Process, Processes
@@ -29,6 +33,9 @@ CONTACTS = 200
 ENDS_SECONDS = 60.0
 # Of stages that are paused while their topics are made anew.
 PAUSE_SESSION_SECONDS = 60.0
+# Two looks at the topics, and a record that is produced meanwhile.
+UNMENDED_SECONDS = 30.0
+WHOLE = {"dedupe": "whole", "sink": "whole"}
 READER = {"NYLAS_API_KEY": "test", "NYLAS_API_URL": "http://127.0.0.1:1"}
 
 
@@ -42,36 +49,49 @@ def send(scenario: Scenario, version: int) -> None:
     scenario.send([event(number, version, f"v{version}") for number in range(CONTACTS)])
 
 
-def keep_batches(directory: Path, batches: int) -> None:
+def keep_batches(directory: Path, count: int) -> None:
     """Cuts a partition's log behind so many batches, as a power cut does before a flush."""
     (log,) = directory.glob("*.log")
-    data, at = log.read_bytes(), 0
-    for _ in range(batches):
-        at += 12 + int.from_bytes(data[at + 8 : at + 12], "big")
-    assert at < len(data), "there is nothing to lose"
-    log.write_bytes(data[:at])
-    for name in ("*.index", "*.timeindex", "*.snapshot"):
-        for file in directory.glob(name):
-            file.unlink()
+    kept, *lost = list(batches(log.read_bytes()))[count - 1 :]
+    assert lost, "there is nothing to lose"
+    cut(End(log, kept.end, ()))
+
+
+def topics_lose_their_end(
+    scenario: Scenario, broker: Broker, variants: Mapping[str, str]
+) -> list[Process]:
+    """A broker without a second copy loses power: the last events and outcomes are gone.
+
+    Then more events come. Returns dedupe and the sink, which still run.
+    """
+    scenario.set_up()
+    stages = [scenario.start(stage, variants[stage]).wait_ready() for stage in ("dedupe", "sink")]
+    for version in (1, 2, 3):
+        send(scenario, version)
+        scenario.wait_until_idle()
+    broker.kill()
+    for topic in ("contacts.events", "contacts.outcomes"):
+        keep_batches(broker.directory / "data" / f"t.{topic}-0", 1)
+    broker.start()
+    send(scenario, 4)
+    return stages
+
+
+def end_by_themselves(stages: Sequence[Process], seconds: float) -> list[int | None]:
+    """The exit codes of processes after so many seconds; None of those that still run."""
+    ends = time.monotonic() + seconds
+    for stage in stages:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            stage.popen.wait(max(0.0, ends - time.monotonic()))
+    return [stage.exit_code for stage in stages]
 
 
 def test_stages_whose_topics_lost_their_end_stop_and_name_it(
     own_broker: Broker, processes: Processes, tmp_path: Path
 ) -> None:
-    """A broker without a second copy loses power: the last events and outcomes are gone."""
     with Scenario(Kafka(own_broker.bootstrap, "t."), processes, tmp_path) as scenario:
-        scenario.set_up()
-        dedupe, sink = scenario.start("dedupe").wait_ready(), scenario.start("sink").wait_ready()
-        for version in (1, 2, 3):
-            send(scenario, version)
-            scenario.wait_until_idle()
-        own_broker.kill()
-        for topic in ("contacts.events", "contacts.outcomes"):
-            keep_batches(tmp_path / "broker" / "data" / f"t.{topic}-0", 1)
-        own_broker.start()
-
+        dedupe, sink = topics_lose_their_end(scenario, own_broker, WHOLE)
         # The producer's sequence goes on where the broker's was cut off, which is fatal for it.
-        send(scenario, 4)
         assert dedupe.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
         assert "lost its end" in dedupe.log
         assert "contactstream reconcile --all" in dedupe.log
@@ -80,6 +100,21 @@ def test_stages_whose_topics_lost_their_end_stop_and_name_it(
         assert sink.popen.wait(ENDS_SECONDS) == ExitCode.KAFKA_REFUSED
         scenario.start("sink")
         scenario.wait_committed("sink", "contacts.changes", scenario.end("contacts.changes"))
+
+
+@pytest.mark.storm
+def test_without_the_mends_stages_skip_or_hang_after_topics_lost_their_end(
+    own_broker: Broker, processes: Processes, tmp_path: Path
+) -> None:
+    with Scenario(Kafka(own_broker.bootstrap, "t."), processes, tmp_path) as scenario:
+        variants = {"dedupe": "no_log_watch", "sink": "deaf_publisher"}
+        stages = topics_lose_their_end(scenario, own_broker, variants)
+        before = scenario.committed("sink", "contacts.changes")
+        record, headers = change(CONTACTS, 1, "new")
+        scenario.kafka.produce("contacts.changes", [record], headers)
+        assert end_by_themselves(stages, UNMENDED_SECONDS) == [None, None]
+        assert scenario.committed("sink", "contacts.changes") == before, "the sink hangs"
+        assert "change_differs" in scenario.verdict().violations, "dedupe has skipped events"
 
 
 def make_anew(scenario: Scenario, topics: Mapping[str, int]) -> None:
@@ -97,10 +132,11 @@ def make_anew(scenario: Scenario, topics: Mapping[str, int]) -> None:
         scenario.kafka.create(topic, partitions)
 
 
-def test_stages_whose_topics_are_made_anew_stop_and_name_it(scenario: Scenario) -> None:
-    dedupe = scenario.start("dedupe", session=PAUSE_SESSION_SECONDS)
-    sink = scenario.start("sink", session=PAUSE_SESSION_SECONDS)
-    stages = [dedupe, sink, scenario.start("reader", environ=READER)]
+def topics_are_made_anew(scenario: Scenario, variant: str) -> list[Process]:
+    """Under dedupe, sink and reader, which still run."""
+    dedupe = scenario.start("dedupe", variant, session=PAUSE_SESSION_SECONDS)
+    sink = scenario.start("sink", variant, session=PAUSE_SESSION_SECONDS)
+    stages = [dedupe, sink, scenario.start("reader", variant, READER)]
     for stage in stages:
         stage.wait_ready()
     scenario.send([event(0, 1, "first")])
@@ -114,17 +150,28 @@ def test_stages_whose_topics_are_made_anew_stop_and_name_it(scenario: Scenario) 
     scenario.kafka.produce("contacts.changes", [one for one, _ in records], records[0][1])
     dedupe.resume()
     sink.resume()
-    for stage in stages:
+    return stages
+
+
+def test_stages_whose_topics_are_made_anew_stop_and_name_it(scenario: Scenario) -> None:
+    for stage in topics_are_made_anew(scenario, "whole"):
         assert stage.popen.wait(ENDS_SECONDS) == ExitCode.TOPIC_REPLACED
         assert "was deleted" in stage.log
 
 
-def test_partitions_that_a_stage_does_not_expect_stop_it_at_once_and_at_its_start(
+@pytest.mark.storm
+def test_without_the_watch_stages_go_on_with_topics_that_were_made_anew(
     scenario: Scenario,
 ) -> None:
+    stages = topics_are_made_anew(scenario, "no_topic_watch")
+    assert None in end_by_themselves(stages, UNMENDED_SECONDS)
+
+
+def topics_grow(scenario: Scenario, variant: str) -> dict[str, Process]:
+    """contacts.events and contacts.changes get a second partition; dedupe and sink, by topic."""
     stages = {
-        "contacts.events": scenario.start("dedupe"),
-        "contacts.changes": scenario.start("sink"),
+        "contacts.events": scenario.start("dedupe", variant),
+        "contacts.changes": scenario.start("sink", variant),
     }
     admin = scenario.kafka.admin()
     for topic, stage in stages.items():
@@ -132,7 +179,19 @@ def test_partitions_that_a_stage_does_not_expect_stop_it_at_once_and_at_its_star
         grown = [NewPartitions(scenario.kafka.name(topic), 2)]
         for future in admin.create_partitions(grown).values():
             future.result()
-    for topic, stage in stages.items():
+    return stages
+
+
+@pytest.mark.storm
+def test_without_the_watch_nobody_says_that_a_topic_has_grown(scenario: Scenario) -> None:
+    stages = list(topics_grow(scenario, "no_topic_watch").values())
+    assert ExitCode.PARTITION_COUNT_MISMATCH not in end_by_themselves(stages, UNMENDED_SECONDS)
+
+
+def test_partitions_that_a_stage_does_not_expect_stop_it_at_once_and_at_its_start(
+    scenario: Scenario,
+) -> None:
+    for topic, stage in topics_grow(scenario, "whole").items():
         assert stage.popen.wait(ENDS_SECONDS) == ExitCode.PARTITION_COUNT_MISMATCH
         assert f"{topic} has 2 partitions instead of 1" in stage.log
     again = scenario.start("sink")
@@ -152,14 +211,25 @@ def limit(scenario: Scenario, topic: str, size: int) -> None:
         future.result()
 
 
-def test_batches_that_a_topic_refuses_as_too_large_are_split(scenario: Scenario) -> None:
-    # Some records fit, a batch does not.
+def topics_take_small_batches(scenario: Scenario, variant: str) -> list[Process]:
+    """Some records fit, a batch does not. Returns dedupe and the sink, which got work."""
     limit(scenario, "contacts.changes", 5000)
     limit(scenario, "contacts.outcomes", 1000)
-    stages: list[Process] = [scenario.start("dedupe"), scenario.start("sink")]
+    stages = [scenario.start("dedupe", variant), scenario.start("sink", variant)]
     for stage in stages:
         stage.wait_ready()
     send(scenario, 1)
+    return stages
+
+
+@pytest.mark.storm
+def test_without_splitting_a_limit_stops_the_stages(scenario: Scenario) -> None:
+    dedupe, _ = topics_take_small_batches(scenario, "no_split")
+    assert dedupe.popen.wait(ENDS_SECONDS) == ExitCode.KAFKA_REFUSED
+
+
+def test_batches_that_a_topic_refuses_as_too_large_are_split(scenario: Scenario) -> None:
+    stages = topics_take_small_batches(scenario, "whole")
     scenario.wait_until_idle()
     assert [stage.exit_code for stage in stages] == [None, None]
     assert all("a batch was refused as too large; it is split" in stage.log for stage in stages)

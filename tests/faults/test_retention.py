@@ -3,6 +3,7 @@
 The stage ends with an error instead of skipping them silently.
 """
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.kafka
 
 RECORDS = 20
 ENDS_SECONDS = 40.0  # a start on shared cores
+PAUSE_SESSION_SECONDS = 60.0  # so that the worker is still in its group after the pause
 
 
 @pytest.fixture
@@ -52,6 +54,27 @@ def test_events_that_expired_unread_stop_dedupe(scenario: Scenario) -> None:
     assert "below the start of the log" in second.log
     assert scenario.committed("dedupe", "contacts.events") == {0: RECORDS}
     assert scenario.end("contacts.changes") == RECORDS
+
+
+@pytest.mark.storm  # a worker believes the second of two looks, ten seconds apart
+@pytest.mark.parametrize("variant", ["whole", "no_log_watch"])
+def test_events_that_expire_under_a_worker_stop_it_before_the_next_event(
+    scenario: Scenario, variant: str
+) -> None:
+    worker = scenario.start("dedupe", variant, session=PAUSE_SESSION_SECONDS).wait_ready()
+    scenario.send([event(number, 1, "first") for number in range(RECORDS)])
+    scenario.wait_committed("dedupe", "contacts.events", RECORDS)
+    worker.pause()
+    for version in (2, 3):  # a fetch in flight is answered with the first of them
+        scenario.send([event(number, version, f"v{version}") for number in range(RECORDS)])
+    expire(scenario, "contacts.events", 3 * RECORDS)
+    worker.resume()
+    if variant == "whole":
+        assert worker.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
+        assert "expired unread" in worker.log
+    else:
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.popen.wait(ENDS_SECONDS)
 
 
 def test_changes_that_expired_unread_stop_the_sink(scenario: Scenario) -> None:

@@ -303,5 +303,6 @@ def test_any_one_check_of_versions_is_enough(
 
 def test_every_variant_has_a_test() -> None:
     elsewhere = {"no_version_check", "no_fences", "no_watchdog", "range_assignor", "whole"}
-    elsewhere |= {"first_window_alone", "second_window_alone", "takes_nothing"}
+    elsewhere |= {"first_window_alone", "second_window_alone", "takes_nothing", "no_wait"}
+    elsewhere |= {"deaf_publisher", "no_topic_watch", "no_log_watch", "no_split"}
     assert {name for name, _ in VARIANTS} == SCENARIOS.keys() | elsewhere

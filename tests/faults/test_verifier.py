@@ -438,6 +438,14 @@ def test_a_sink_that_commits_before_the_outcome_is_found() -> None:
     assert verdict.examples["commit_ahead"] == [f"sink: {KEY} version {BASE + 3} had no outcome"]
 
 
+def test_an_outcome_that_a_fault_has_removed_was_there_before() -> None:
+    lost = replace(GOOD, outcomes=[], samples=[Sample({0: 2}, 2, 2, 0, 0, 0)])
+    assert verify(lost).violations["commit_ahead"] == 2
+    assert "commit_ahead" not in verify(replace(lost, lost_outcomes=GOOD.outcomes)).violations
+    older = replace(lost, lost_outcomes=[outcome(1, 1)])
+    assert verify(older).violations["commit_ahead"] == 1
+
+
 def test_each_commit_is_judged_by_the_sample_that_saw_it_first() -> None:
     late = replace(GOOD, samples=[Sample({0: 3}, 2, 1, 1, 0, 0), Sample({0: 3}, 2, 2, 2, 0, 0)])
     assert verify(late).violations == {"commit_ahead": 2}

@@ -7,10 +7,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from tests.faults.harness import broker_faults, nylas_faults, salesforce_faults
+from tests.faults.harness import (
+    broker_faults,
+    cluster_faults,
+    compound_faults,
+    nylas_faults,
+    salesforce_faults,
+    topic_faults,
+)
 from tests.faults.harness.environment import Environment
+from tests.faults.harness.evidence import StoredRecord
 from tests.faults.harness.process_faults import BackgroundTasks, ProcessFaults
-from tests.faults.harness.schedule import Fault, Step
+from tests.faults.harness.schedule import Fault, Step, fault_name
 from tests.faults.harness.settings import READY_SECONDS
 
 # A fault that cannot be done now, because no process is there or no worker has left yet, is tried
@@ -22,15 +30,28 @@ Action = Callable[[Step], Awaitable[bool]]
 
 
 class FaultActions:
-    """Carries out the steps of a schedule on a running system."""
+    """Carries out the steps of a schedule on a running system.
 
-    def __init__(self, environment: Environment) -> None:
+    `load_share` returns how much of the load has been sent, from 0 to 1.
+    """
+
+    def __init__(self, environment: Environment, load_share: Callable[[], float]) -> None:
         self.background = BackgroundTasks()
         self.processes = ProcessFaults(environment.settings, environment.stages, self.background)
         self.done: Counter[str] = Counter()
         """How often each fault was carried out, by the step's name."""
+        self.kinds: set[Fault] = set()
+        """The faults that were carried out."""
+        self.lost_outcomes: list[StoredRecord] = []
+        """Records of contacts.outcomes that were acknowledged, and that a fault has removed."""
         self._environment = environment
-        self._actions = _actions(environment, self.processes)
+        self._actions: dict[Fault, Action] = {
+            **_actions(environment, self.processes),
+            Fault.LOST_END: partial(
+                topic_faults.lose_end, environment, self.lost_outcomes, load_share
+            ),
+            Fault.TOPIC_ANEW: partial(topic_faults.make_anew, environment, self.background),
+        }
 
     async def run(self, steps: Sequence[Step], loaded: asyncio.Event) -> None:
         """Goes through the steps until the load has ended, and then ends every fault.
@@ -49,6 +70,21 @@ class FaultActions:
         await self.background.wait()
         await self._end_faults()
 
+    async def run_last(self) -> list[str]:
+        """Carries out the faults that stop stages for good; returns what did not follow.
+
+        Only where the first pass was to be complete.
+        """
+        settings = self._environment.settings
+        wanted = not settings.only_faults or Fault.GROW in settings.only_faults
+        if not (settings.complete_first_pass and settings.fault_interval and wanted):
+            return []
+        problems = await topic_faults.grow(self._environment)
+        self.kinds.add(Fault.GROW)
+        self.done.update(fault_name(Fault.GROW, topic) for topic in topic_faults.GROWN)
+        self._environment.log.note(Fault.GROW.value)
+        return problems
+
     async def _carry_out_or_retry(self, step: Step) -> None:
         """Steps of the first pass are tried again until they can be done; others are skipped."""
         ends = time.monotonic() + READY_SECONDS
@@ -61,6 +97,7 @@ class FaultActions:
         done = await self._actions[step.fault](step)
         if done:
             self.done[step.name] += 1
+            self.kinds.add(step.fault)
             self._environment.log.note(f"{step.name}, {time.time() - began:.1f} s", began)
         return done
 
@@ -91,6 +128,12 @@ def _actions(environment: Environment, processes: ProcessFaults) -> Mapping[Faul
         Fault.BLACK_HOLE: partial(broker_faults.black_hole, environment),
         Fault.DELAY: partial(broker_faults.delay, environment),
         Fault.RESET: partial(broker_faults.reset, environment),
+        Fault.LIMIT: partial(topic_faults.limit, environment),
+        Fault.REASSIGN: partial(cluster_faults.reassign, environment),
+        Fault.LOST_DISK: partial(cluster_faults.lose_disk, environment),
+        Fault.LATE_CALLS: partial(compound_faults.kill_with_late_calls, environment, processes),
+        Fault.TERM_AWAY: partial(compound_faults.terminate_without_broker, environment, processes),
+        Fault.TERM_ORG: partial(compound_faults.terminate_without_org, environment, processes),
         Fault.POISON: partial(broker_faults.poison, environment),
         Fault.ORG: inject_salesforce,
         Fault.NYLAS: partial(nylas_faults.inject, environment.nylas),

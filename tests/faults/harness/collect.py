@@ -39,6 +39,7 @@ async def collect(
     acknowledged: Sequence[str],
     samples: Sequence[Sample],
     least_samples: int,
+    lost_outcomes: Sequence[StoredRecord] = (),
 ) -> Evidence:
     """The evidence of a storm, whose topics were read already."""
     salesforce = environment.salesforce
@@ -51,6 +52,7 @@ async def collect(
         events=topics["events"],
         changes=topics["changes"],
         outcomes=topics["outcomes"],
+        lost_outcomes=lost_outcomes,
         refetch=topics["refetch"],
         dead_letters=topics["dead-letter"],
         writes=writes_from(await salesforce.get("/_sim/writes")),

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from sys import maxsize
 from typing import Generic, TypeVar
 
 from tests.faults.harness.evidence import Evidence, Sample, StoredRecord, Verdict
@@ -134,6 +135,7 @@ class _SinkCheck:
     ) -> None:
         self._letters = letters
         self._outcomes = VersionIndex(_outcome_versions(evidence.outcomes))
+        self._lost = VersionIndex(_outcome_versions(evidence.lost_outcomes))
         self._dead_lettered = VersionIndex(_letter_versions(evidence.dead_letters))
         self._queue = _Queue[ReadChange | StoredRecord]((*changes, *poison), lambda one: one.offset)
 
@@ -147,9 +149,12 @@ class _SinkCheck:
 
     def _has_result(self, change: ReadChange, sample: Sample) -> bool:
         key, version = change.key, change.version
-        return self._outcomes.is_below(
-            sample.outcomes_end, key, version
-        ) or self._dead_lettered.is_below(sample.dead_letter_end, key, version)
+        return (
+            self._outcomes.is_below(sample.outcomes_end, key, version)
+            or self._dead_lettered.is_below(sample.dead_letter_end, key, version)
+            # It was there before the fault, which may be older than the first sample of the commit.
+            or self._lost.is_below(maxsize, key, version)
+        )
 
 
 class _ReaderCheck:

@@ -15,6 +15,7 @@ from deploy.local.broker import Broker, free_ports, make_broker, start_cluster
 from tests.faults.harness.load import BOOK_GRANT, SECRET, AddressBook, Load
 from tests.faults.harness.nylas_faults import RANDOM_FAULTS
 from tests.faults.harness.settings import (
+    LONGEST_CALL_SECONDS,
     NYLAS_AHEAD_SECONDS,
     PARTITIONS,
     SESSION_SECONDS,
@@ -85,8 +86,8 @@ async def start_environment(
         env = _stage_environment(settings, brokers, salesforce, nylas)
         stages = Supervisor(folder, env, {"reader": NYLAS_AHEAD_SECONDS})
         stack.push_async_callback(stages.end)
-        direct = ",".join(broker.direct for broker in brokers)
-        await _create_topics({**stages.env, "KAFKA_BOOTSTRAP_SERVERS": direct})
+        direct = _direct(brokers)
+        await create_topics(stages.env, brokers)
         book = AddressBook(settings.seed, settings.book_contacts)
         await _prepare_nylas(nylas, settings, book)
         ports = free_ports(settings.bridges)
@@ -137,8 +138,7 @@ def _stage_environment(
         "SALESFORCE_CLIENT_SECRET": "storm",
         "DEDUPE_SESSION_TIMEOUT": session,
         "SINK_SESSION_TIMEOUT": session,
-        # longer than any call of the simulated org takes
-        "SALESFORCE_LONGEST_CALL": "10",
+        "SALESFORCE_LONGEST_CALL": str(LONGEST_CALL_SECONDS),
         "READER_SESSION_TIMEOUT": session,
         "SINK_LINGER": "0.3",
         "SINK_BULK_LINGER": "0.3",
@@ -146,11 +146,16 @@ def _stage_environment(
     }
 
 
-async def _create_topics(env: Mapping[str, str]) -> None:
+def _direct(brokers: Sequence[Broker]) -> str:
+    return ",".join(broker.direct for broker in brokers)
+
+
+async def create_topics(env: Mapping[str, str], brokers: Sequence[Broker]) -> None:
+    """Creates the topics that are missing, around the proxy. `env` is that of the stages."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streams.cli", "topics", "create"),
         stdout=asyncio.subprocess.DEVNULL,
-        env=env,
+        env={**env, "KAFKA_BOOTSTRAP_SERVERS": _direct(brokers)},
         cwd=ROOT,
     )
     if await child.wait() != 0:

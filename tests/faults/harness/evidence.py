@@ -71,6 +71,10 @@ class Evidence:
     writes: Sequence[Write]
     org: Sequence[Mapping[str, Any]]
     """The Contacts and Leads of the org at the end, with their Id, the standard fields and ours."""
+    lost_outcomes: Sequence[StoredRecord] = ()
+    """Records of contacts.outcomes that a fault has removed: they were there when the samples
+    before the fault were taken.
+    """
     samples: Sequence[Sample] = ()
     least_samples: int = 0
     grants: Collection[str] = ()

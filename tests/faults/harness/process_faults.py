@@ -84,6 +84,23 @@ class ProcessFaults:
         replica = self._replica(step)
         return replica is not None and self._count_kill(replica.terminate())
 
+    def terminate_one(self, step: Step) -> asyncio.subprocess.Process | None:
+        """SIGTERM; returns the process that it was sent to, None when none could get it."""
+        replica = self._replica(step)
+        if replica is None or not self._count_kill(replica.terminate()):
+            return None
+        return replica.process
+
+    def terminate_all(self, stage: str) -> int:
+        """SIGTERM of every replica of a stage; returns how many got it."""
+        return sum(self._count_kill(replica.terminate()) for replica in self._stages.of(stage))
+
+    def kill_all(self, stage: str) -> int:
+        """SIGKILL of every replica of a stage; returns how many got it."""
+        return sum(
+            self._count_kill(replica.signal(signal.SIGKILL)) for replica in self._stages.of(stage)
+        )
+
     async def freeze(self, step: Step) -> bool:
         """SIGSTOP for longer than the session, so that another process takes over; then SIGCONT."""
         replica = self._replica(step)

@@ -23,6 +23,15 @@ class Fault(StrEnum):
     BLACK_HOLE = "connections black-holed"
     DELAY = "connections delayed"
     RESET = "connections reset"
+    LOST_END = "contacts.outcomes loses its end"  # as by a power cut of a broker without a replica
+    TOPIC_ANEW = "topic deleted and made anew"
+    LIMIT = "topic takes only small batches"
+    REASSIGN = "partitions move to other brokers"
+    LOST_DISK = "a broker loses its disk"
+    LATE_CALLS = "calls of a killed sink applied late"
+    TERM_AWAY = "SIGTERM while the broker is away"
+    TERM_ORG = "SIGTERM while Salesforce hangs"
+    GROW = "partitions are added at the end"
     POISON = "poison"
     ORG = "Salesforce"
     NYLAS = "Nylas"
@@ -36,6 +45,16 @@ TARGETS: dict[Fault, Sequence[str]] = {
     Fault.ROLLING: STAGES,
     Fault.CLOCK: STAGES,
     Fault.FREEZE: ("dedupe", "sink"),
+    Fault.TERM_AWAY: STAGES,
+    # Nobody's data: what a run had done is asked for again by the next run.
+    Fault.TOPIC_ANEW: ("reader.runs",),
+    Fault.GROW: ("contacts.events", "contacts.changes"),
+    Fault.LIMIT: (
+        "contacts.events",
+        "contacts.changes",
+        "contacts.outcomes",
+        "contactstream-dedupe-seen-changelog",
+    ),
     # The table's changelog is left out: an entry that cannot be read ends dedupe whenever it is
     # read, by design (test_changelog_poison.py).
     Fault.POISON: (
@@ -81,6 +100,18 @@ TARGETS: dict[Fault, Sequence[str]] = {
 PROXY_FAULTS = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
 """These need the proxy, which a cluster does not have."""
 
+ONE_NODE_FAULTS = (*PROXY_FAULTS, Fault.LOST_END, Fault.TERM_AWAY)
+"""These need a single broker: the others of a cluster go on without it."""
+
+CLUSTER_FAULTS = (Fault.REASSIGN, Fault.LOST_DISK)
+"""These need three brokers."""
+
+LAST_FAULTS = (Fault.GROW,)
+"""These stop stages for good, so that they are no steps: each comes once, when all work is done."""
+
+EARLY_FAULTS = (Fault.LOST_END,)
+"""These come early in the first pass, because the load that follows makes their loss good."""
+
 WEIGHTS: dict[Fault, int] = {
     Fault.KILL: 30,
     Fault.TERM: 15,
@@ -96,6 +127,15 @@ WEIGHTS: dict[Fault, int] = {
     Fault.BLACK_HOLE: 4,
     Fault.DELAY: 4,
     Fault.RESET: 6,
+    Fault.LOST_END: 2,
+    Fault.TOPIC_ANEW: 2,
+    Fault.LIMIT: 4,
+    Fault.REASSIGN: 4,
+    Fault.LOST_DISK: 2,
+    Fault.LATE_CALLS: 4,
+    Fault.TERM_AWAY: 3,
+    Fault.TERM_ORG: 3,
+    Fault.GROW: 0,
     Fault.POISON: 8,
     Fault.ORG: 12,
     Fault.NYLAS: 6,
@@ -131,30 +171,35 @@ def fault_name(fault: Fault, target: str) -> str:
     return f"{fault.value}: {target}" if target else fault.value
 
 
-def first_pass(only: Sequence[Fault] = (), *, proxy: bool = True) -> list[tuple[Fault, str]]:
+def impossible(nodes: int) -> Sequence[Fault]:
+    """The faults that need another number of brokers."""
+    return CLUSTER_FAULTS if nodes == 1 else ONE_NODE_FAULTS
+
+
+def first_pass(only: Sequence[Fault] = (), *, nodes: int = 1) -> list[tuple[Fault, str]]:
     """Every fault on every target once, and kill -9 twice.
 
     With the second kill -9, a pass kills or terminates at least twenty processes.
     """
-    faults = [
-        fault
-        for fault in WEIGHTS
-        if (not only or fault in only) and (proxy or fault not in PROXY_FAULTS)
-    ]
+    without = impossible(nodes)
+    faults = [fault for fault in WEIGHTS if (not only or fault in only) and fault not in without]
     once = [(fault, target) for fault in faults for target in TARGETS.get(fault, ("",))]
     return once + [(fault, target) for fault, target in once if fault is Fault.KILL]
 
 
 def schedule(
-    seed: int, seconds: float, every: float, only: Sequence[Fault] = (), *, proxy: bool = True
+    seed: int, seconds: float, every: float, only: Sequence[Fault] = (), *, nodes: int = 1
 ) -> list[Step]:
     """A fault every so many seconds on average.
 
     First the first pass in a random order, then faults at random by their weights.
     """
     choose = random.Random(seed)
-    first = first_pass(only, proxy=proxy)
+    first = [one for one in first_pass(only, nodes=nodes) if one[0] not in LAST_FAULTS]
     choose.shuffle(first)
+    for step in [one for one in first if one[0] in EARLY_FAULTS]:
+        first.remove(step)
+        first.insert(choose.randint(0, len(first) // 4), step)
     joins, leaves = (Fault.JOIN, ""), (Fault.LEAVE, "")
     if joins in first and leaves in first:  # only a worker that joined can leave
         one, other = sorted((first.index(joins), first.index(leaves)))
@@ -162,7 +207,7 @@ def schedule(
     kinds = sorted({fault for fault, _ in first}, key=list(WEIGHTS).index)
     steps: list[Step] = []
     at = 3.0
-    while at < seconds or len(steps) < len(first):
+    while first and (at < seconds or len(steps) < len(first)):
         if len(steps) < len(first):
             fault, target = first[len(steps)]
         else:

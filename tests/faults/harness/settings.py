@@ -12,6 +12,12 @@ PARTITIONS = 4
 # The product's default is 10. A shorter session makes more takeovers.
 SESSION_SECONDS = 6.0
 
+LATE_SECONDS = 8.0
+"""After which a late call is applied: another sink has taken over by then."""
+
+LONGEST_CALL_SECONDS = 10.0
+"""Longer than any call of the simulated org takes, the late ones too."""
+
 # A restart under load, with a table to restore.
 READY_SECONDS = 60.0
 

@@ -35,7 +35,7 @@ from tests.faults.harness.report import (
     unexpected_exits,
     unexpected_statuses,
 )
-from tests.faults.harness.schedule import PROXY_FAULTS, Fault, Step, schedule
+from tests.faults.harness.schedule import Fault, Step, impossible, schedule
 from tests.faults.harness.settings import StormSettings
 from tests.faults.harness.supervisor import Replica
 from tests.faults.harness.verifier import verify
@@ -59,6 +59,8 @@ class _Recorded:
     replicas: Sequence[Replica]
     runs: Counter[str]
     left_to_do: str
+    unmoved: Sequence[str]
+    """Processes that went on although a fault should have stopped them."""
 
 
 async def run(settings: StormSettings, folder: Path) -> Report:
@@ -93,7 +95,8 @@ async def run(settings: StormSettings, folder: Path) -> Report:
         unexpected=[
             *unexpected_statuses(recorded.sender.unexpected_statuses),
             *recorded.actions.background.failures,
-            *unexpected_exits(exits),
+            *recorded.unmoved,
+            *unexpected_exits(exits, recorded.actions.kinds),
         ],
     )
 
@@ -107,7 +110,7 @@ def _steps(settings: StormSettings, load: Load) -> Sequence[Step]:
         seconds,
         settings.fault_interval,
         settings.only_faults,
-        proxy=settings.nodes == 1,
+        nodes=settings.nodes,
     )
 
 
@@ -115,8 +118,8 @@ async def _record(
     environment: Environment, load: Load, steps: Sequence[Step], began: float
 ) -> _Recorded:
     """Load and faults together, then the faults alone, then nothing until every stage is idle."""
-    actions, driver = FaultActions(environment), AddressBookDriver(environment)
-    sender = Sender(environment.bridge_urls)
+    driver, sender = AddressBookDriver(environment), Sender(environment.bridge_urls)
+    actions = FaultActions(environment, lambda: len(sender.acknowledged) / len(load.queue))
     samples: list[Sample] = []
     loaded = asyncio.Event()
     sampling = asyncio.create_task(sample_until_cancelled(environment, samples))
@@ -132,6 +135,7 @@ async def _record(
     least_samples = int((time.monotonic() - began) / MAX_SAMPLE_INTERVAL_SECONDS)
     await _cancel(sampling)
     runs = Counter((await asyncio.to_thread(run_states, environment.kafka)).values())
+    unmoved = await actions.run_last()
     await environment.stages.end()
     evidence = await collect(
         environment,
@@ -139,9 +143,10 @@ async def _record(
         acknowledged=sender.acknowledged,
         samples=samples,
         least_samples=least_samples,
+        lost_outcomes=actions.lost_outcomes,
     )
     replicas = [*environment.stages.replicas, *environment.stages.retired]
-    return _Recorded(actions, sender, evidence, replicas, runs, left_to_do)
+    return _Recorded(actions, sender, evidence, replicas, runs, left_to_do, unmoved)
 
 
 async def _wait_for(task: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
@@ -178,9 +183,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="for logs; default: a new temporary folder")
     options = parser.parse_args()
     only = [Fault[name] for name in options.only]
-    refused = [fault.name for fault in only if fault in PROXY_FAULTS]
-    if options.nodes > 1 and refused:
-        parser.error(f"--nodes {options.nodes} has no proxy, which {', '.join(refused)} needs")
+    refused = [fault.name for fault in only if fault in impossible(options.nodes)]
+    if refused:
+        parser.error(f"not with --nodes {options.nodes}: {', '.join(refused)}")
     good = True
     for seed in options.seed:
         top = options.folder or Path(tempfile.mkdtemp(prefix="contactstream-storm-"))

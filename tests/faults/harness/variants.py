@@ -531,6 +531,49 @@ def takes_nothing() -> None:
     replace(SinkConsumer, "_consume", in_vain)
 
 
+def no_wait() -> None:
+    """The sink releases records while a call may still be open."""
+    from connectors.salesforce.unanswered_calls import UnansweredCalls
+
+    replace(UnansweredCalls, "remaining", property(lambda self: 0.0))
+
+
+def deaf_publisher() -> None:
+    """A fatal error ends the producer's thread without a word: what was published waits for ever.
+
+    Librdkafka raises it in `poll`, and no delivery report follows.
+    """
+    from streams.kafka.publisher import Publisher
+
+    replace(Publisher, "_fail", lambda self, reason: None)
+
+
+def no_topic_watch() -> None:
+    """Nobody compares the topics with what they were, or asks whether one is gone."""
+    from streams.kafka.polling import ConsumerErrors
+    from streams.kafka.topic_watch import TopicWatch
+
+    replace(TopicWatch, "start", lambda self, end: None)
+    replace(ConsumerErrors, "raise_if_gone", lambda self, consumer: None)
+
+
+def no_log_watch() -> None:
+    """Dedupe does not look whether its position is still within the log."""
+    from streams.dedupe.log_loss import LossWatch
+
+    replace(LossWatch, "confirmed", lambda self, found: None)
+
+
+def no_split() -> None:
+    """A batch that is refused as too large is not sent again in smaller ones."""
+    from streams.kafka.sizes import SplitProducers, TopicRefusesRecord
+
+    def refuse(self: Any, used: Any, topic: str, record_bytes: int, client_config: Any) -> None:
+        raise TopicRefusesRecord(f"{topic} refuses a batch")
+
+    replace(SplitProducers, "learn", refuse)
+
+
 def nothing() -> None:
     """Breaks nothing."""
 
@@ -554,6 +597,14 @@ VARIANTS: dict[tuple[str, str], Callable[[], None]] = {
     ("no_fences", "sink"): no_fences_sink,
     ("range_assignor", "sink"): range_assignor,
     ("takes_nothing", "sink"): takes_nothing,
+    ("no_wait", "sink"): no_wait,
+    ("deaf_publisher", "sink"): deaf_publisher,
+    ("no_topic_watch", "dedupe"): no_topic_watch,
+    ("no_topic_watch", "sink"): no_topic_watch,
+    ("no_topic_watch", "reader"): no_topic_watch,
+    ("no_log_watch", "dedupe"): no_log_watch,
+    ("no_split", "dedupe"): no_split,
+    ("no_split", "sink"): no_split,
     ("whole", "bridge"): nothing,
     ("whole", "dedupe"): nothing,
     ("whole", "sink"): nothing,
