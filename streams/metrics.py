@@ -389,6 +389,11 @@ class SinkMetrics:
         self.unfinished_rows = _gauge(
             registry, "sink_unfinished_rows", "Changes taken whose outcome is not on a topic yet."
         )
+        self.held_bytes = _gauge(
+            registry,
+            "sink_held_bytes",
+            "Memory of the changes taken and not finished, bounded by SINK_MAX_HELD_BYTES.",
+        )
         self.lag = _gauge(registry, "sink_lag_records", "Changes not yet committed.")
         self.api_used = _gauge(
             registry,

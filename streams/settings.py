@@ -328,10 +328,17 @@ class SinkSettings(SettingsGroup):
         le=20,
         description="batches that are written at the same time; Salesforce allows 25 long requests",
     )
-    max_uncommitted: int = Field(
+    max_unfinished: int = Field(
         10_000,
         ge=1000,
-        description="changes that are read ahead of the oldest unfinished one",
+        description="contacts whose changes are held at once, besides those that wait for a time "
+        "of their own",
+    )
+    max_held_bytes: int = Field(
+        256 * 2**20,
+        ge=16 * 2**20,
+        description="memory of the changes that are held at once; the process takes some 200 MB "
+        "more",
     )
     session_timeout: Positive = Field(
         10.0, description="seconds without a heartbeat after which a standby takes over"

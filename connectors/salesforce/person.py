@@ -12,6 +12,8 @@ from connectors.salesforce.names import PersonName
 from connectors.salesforce.org_fields import MAX_KEY_LENGTH
 from connectors.salesforce.routing import Addresses, Route
 
+# What `person` reads of a contact besides `mapping_rules.ALWAYS_READ`.
+PERSON_READS = ("company_name", "nickname", "suffix")
 # Characters of FirstName and LastName of a Contact and of a Lead.
 MAX_FIRST_NAME, MAX_LAST_NAME = 40, 80
 

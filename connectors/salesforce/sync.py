@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from connectors.salesforce.account_store import AccountStore, NoAccountStore
 from connectors.salesforce.adoption import named_record, plan_adoptions, split_blocked
@@ -45,7 +46,7 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
-from connectors.salesforce.person import Person, record_key
+from connectors.salesforce.person import PERSON_READS, Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
@@ -117,6 +118,7 @@ class Sync:
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
+        self._reads = tuple({*policy.mapping.reads, *PERSON_READS})
         self._counted_fills: dict[int, None] = {}
 
     async def restore(self) -> None:
@@ -138,6 +140,10 @@ class Sync:
         await self._metadata.start(fence)
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
+
+    def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a contact that decides what is written; the rest need not be kept."""
+        return {name: contact[name] for name in self._reads if name in contact}
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         """What a change locks: the contact's key, its addresses, and its future Account.

@@ -83,6 +83,11 @@ class OffsetTracker:
         """The offset after the last record taken; -1 before the first."""
         return self._next
 
+    @property
+    def unfinished(self) -> int:
+        """Records taken and not finished."""
+        return len(self._taken) - len(self._finished)
+
     def take(self, offset: int) -> None:
         """A record was taken. Raises ValueError when its offset is not above the last one's."""
         if offset < self._next:

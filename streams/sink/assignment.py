@@ -5,7 +5,7 @@ An assignment is created when the partition is assigned, and dropped when it is 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,10 +13,13 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from streams.events import Kind
 from streams.kafka.offsets import OffsetTracker
+from streams.kafka.polling import EndOfPartition
+from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.batching import PendingChange, PendingChanges
+from streams.sink.catch_up import CatchUp
 from streams.sink.deletions import Deletions
 from streams.sink.stopping import StopRequest
 
@@ -55,8 +58,8 @@ class Assignment:
     """Topic and number, without an offset."""
     start_offset: int
     """Where reading started."""
-    catch_up_to: int
-    """No batch starts before the log was read up to here; 0 once it was. See `caught_up`."""
+    catch_up: CatchUp | None
+    """What a predecessor may have written; None if nothing, or once all of it was read twice."""
     deletions: Deletions
     progress: ReadProgress
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
@@ -71,6 +74,10 @@ class Assignment:
     """Whether the writer before this assignment may have calls of the org without an answer."""
     calls_announced: bool = False
     """Whether the group's commit says that calls of this assignment may be open."""
+    announced_to: int = 0
+    """The group's commit says that changes up to this offset may be written."""
+    rewind: bool = False
+    """Whether the consumer has to go back to the start: the first reading is over."""
     recall: asyncio.Task[None] | None = None
     """Reads from Kafka what a predecessor knew: what was deleted, and the Accounts."""
 
@@ -87,20 +94,49 @@ class Assignment:
     def reached_end(self, offset: int) -> None:
         """The log was read to its end, which was this offset."""
         self.progress.read_up_to = max(self.progress.read_up_to, offset)
-        self.catch_up_to = 0  # compaction may have left a hole before the end
+        if not self.surveying and self.tracker.position >= 0:
+            self._end_catch_up()
 
-    def caught_up(self, max_uncommitted: int) -> bool:
-        """Whether everything was read that a predecessor may have written to the org already.
+    @property
+    def surveying(self) -> bool:
+        """Whether records are read for the first time of two (see `streams.sink.catch_up`)."""
+        return self.catch_up is not None and not self.catch_up.surveyed
 
-        The predecessor may have written all that lies up to `max_uncommitted` records behind its
-        last commit. If these changes were written again from the start, an older change would meet
-        a record that a newer one has released, and a released record has no version that could
-        refuse the older change. Therefore they are all read first, so that only the newest change
-        of each contact is written.
-        """
-        if self.tracker.position >= self.catch_up_to or len(self.tracker) >= max_uncommitted:
-            self.catch_up_to = 0
-        return self.catch_up_to == 0 and self.recalled
+    def survey(self, events: Sequence[KafkaRecord | EndOfPartition]) -> None:
+        """Records of the first reading: nothing of them is kept but what the second one needs."""
+        catch_up = self.catch_up
+        if catch_up is None:
+            return
+        for event in events:
+            if isinstance(event, EndOfPartition):
+                catch_up.reached_end()
+            else:
+                self.progress.read_up_to = event.offset + 1
+                catch_up.survey(event)
+        if catch_up.surveyed:
+            self.rewind = True
+            self.progress.read_up_to = self.start_offset
+            self.announced_to = catch_up.end
+
+    def is_superseded(self, key: str, offset: int) -> bool:
+        """Whether a change is not written because the first reading saw a newer one."""
+        return self.catch_up is not None and self.catch_up.is_superseded(key, offset)
+
+    def took_all(self) -> None:
+        """All records that were read are taken."""
+        if self.catch_up is not None and self.tracker.position >= self.catch_up.end:
+            self._end_catch_up()
+
+    def _end_catch_up(self) -> None:
+        """All that a predecessor may have written was read twice."""
+        catch_up, self.catch_up = self.catch_up, None
+        for offset in () if catch_up is None else catch_up.finished:
+            self.tracker.finish(offset)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether it is known what a predecessor may have written, and what it knew."""
+        return not self.surveying and self.recalled
 
     @property
     def recalled(self) -> bool:
@@ -117,7 +153,8 @@ class Assignment:
         """The outcomes of these rows are acknowledged: their offsets may be committed."""
         for row in rows:
             for offset in row.offsets:
-                self.tracker.finish(offset)
+                if self.catch_up is None or not self.catch_up.holds_back(offset):
+                    self.tracker.finish(offset)
             if row.change.kind is Kind.DELETED:
                 self.deletions.note(row.key, row.change.version)
 
@@ -142,18 +179,22 @@ class CurrentAssignment:
         self._clock = clock
 
     async def begin(
-        self, start: TopicPartition, end: int, *, predecessor_may_have_calls: bool = False
+        self, start: TopicPartition, written_to: int, *, predecessor_may_have_calls: bool = False
     ) -> None:
-        """The partition was assigned: reading starts at `start`, and its log ends at `end` now."""
+        """The partition was assigned: reading starts at `start`.
+
+        A predecessor may have written changes up to `written_to`.
+        """
         self._drop()
         log.info("assigned")
         assignment = Assignment(
             TopicPartition(start.topic, start.partition),
             start.offset,
-            end if start.offset < end else 0,
+            CatchUp(written_to) if start.offset < written_to else None,
             self._deletions,
             ReadProgress(start.offset),
             predecessor_may_have_calls=predecessor_may_have_calls,
+            announced_to=written_to,
         )
         assignment.recall = asyncio.create_task(self._recall(assignment))
         assignment.recall.add_done_callback(self._stop.request_if_failed)

@@ -5,6 +5,7 @@ No two batches in flight hold the same person.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from streams.events import ContactChange
 from streams.kafka.records import KafkaRecord
@@ -54,6 +55,8 @@ class PendingChange:
     """When the change goes even in a batch that is not full."""
     offsets: list[int] = field(default_factory=list)
     """Of every change that this row stands for. All are finished when the row is."""
+    size: int = 0
+    """The bytes that the row takes in memory."""
     not_before: float = 0.0
     """The row goes into no batch before this time."""
     row_attempts: RowAttempts = NO_ROW_ATTEMPTS
@@ -68,13 +71,23 @@ class PendingChange:
 class PendingChanges:
     """The changes that wait for a batch, by contact, in the order of their arrival.
 
-    Holds no clock and does no I/O: times are handed in, as seconds of any one clock.
+    Rows that may not go before a time of their own are kept apart: they may be many, and wait for
+    minutes. Holds no clock and does no I/O: times are handed in, as seconds of any one clock.
     """
 
     def __init__(self) -> None:
         self._rows: dict[str, PendingChange] = {}
+        self._deferred: dict[str, PendingChange] = {}
+        self._next_time = inf  # of a deferred row
+        self.bytes = 0
+        """The bytes that all rows take in memory."""
 
     def __len__(self) -> int:
+        return len(self._rows) + len(self._deferred)
+
+    @property
+    def ready(self) -> int:
+        """The rows that wait for no time of their own."""
         return len(self._rows)
 
     def add(self, row: PendingChange) -> bool:
@@ -83,15 +96,18 @@ class PendingChanges:
         The change of the higher version stays. Of equal versions the later offset stays, because
         the dedupe stage forwarded it on purpose.
         """
-        other = self._rows.get(row.key)
+        other = self._rows.get(row.key) or self._deferred.get(row.key)
         if other is None:
-            self._rows[row.key] = row
+            self._keep(row)
             return False
         if row.change.version >= other.change.version:
+            self.bytes += row.size - other.size
             other.change, other.record, other.claims = row.change, row.record, row.claims
+            other.size = row.size
             # the failures so far were the older change's
             other.not_before = row.not_before
             other.row_attempts, other.batch_failures = row.row_attempts, row.batch_failures
+            self._place(other)
         other.offsets.extend(row.offsets)
         other.due = min(other.due, row.due)
         return True
@@ -101,28 +117,61 @@ class PendingChanges:
 
         If a change of the same contact came meanwhile, the higher version stays.
         """
-        newer = self._rows
-        self._rows = {}
+        others, self._rows = self._rows, {}
         for row in rows:
-            self._rows[row.key] = row
-        for row in newer.values():
-            self.add(row)
+            newer = others.pop(row.key, None) or self._deferred.pop(row.key, None)
+            self._keep(row)
+            if newer is not None:
+                self.bytes -= newer.size
+                self.add(newer)
+        self._rows |= others
+
+    def _keep(self, row: PendingChange) -> None:
+        self.bytes += row.size
+        self._place(row)
+
+    def _place(self, row: PendingChange) -> None:
+        """Puts a row where its time belongs; it keeps its place if it is there already."""
+        mine, other = self._rows, self._deferred
+        if row.not_before > 0:
+            mine, other = other, mine
+            self._next_time = min(self._next_time, row.not_before)
+        other.pop(row.key, None)
+        mine[row.key] = row
 
     def clear(self) -> None:
         """Drops all rows: the partition is gone."""
         self._rows.clear()
+        self._deferred.clear()
+        self.bytes = 0
 
-    def next_batch(self, claimed: Collection[str], now: float, size: int) -> list[PendingChange]:
+    def next_batch(
+        self, claimed: Collection[str], now: float, size: int, *, hurry: bool = False
+    ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
-        Returns an empty list while fewer than `size` of them wait and none is due. `claimed` must
-        answer `in` quickly. Suspected rows (`batch_failures.max_rows` is set) come after all
-        others, in batches of their own; those whose time came first go first.
+        Returns an empty list while fewer than `size` of them wait and none is due. In a `hurry` all
+        are due, because no more can come. `claimed` must answer `in` quickly. Suspected rows
+        (`batch_failures.max_rows` is set) come after all others, in batches of their own; those
+        whose time came first go first.
         """
-        return self._choose(False, claimed, now, size) or self._choose(True, claimed, now, size)
+        if now >= self._next_time:
+            self._end_deferral(now)
+        due_by = inf if hurry else now
+        return self._choose(False, claimed, now, due_by, size) or self._choose(
+            True, claimed, now, due_by, size
+        )
+
+    def _end_deferral(self, now: float) -> None:
+        """Puts the rows whose time has come before all others."""
+        deferred = self._deferred
+        come = {key: row for key, row in deferred.items() if row.not_before <= now}
+        self._deferred = {key: row for key, row in deferred.items() if key not in come}
+        self._rows = come | self._rows
+        self._next_time = min((row.not_before for row in self._deferred.values()), default=inf)
 
     def _choose(
-        self, suspected: bool, claimed: Collection[str], now: float, size: int
+        self, suspected: bool, claimed: Collection[str], now: float, due_by: float, size: int
     ) -> list[PendingChange]:
         rows: Iterable[PendingChange] = (
             row
@@ -142,7 +191,7 @@ class PendingChanges:
                     due = True
                     break
             chosen.append(row)
-            due = due or row.due <= now
+            due = due or row.due <= due_by
             if len(chosen) == size:
                 due = True
                 break
@@ -150,9 +199,10 @@ class PendingChanges:
             return []
         for row in chosen:
             del self._rows[row.key]
+            self.bytes -= row.size
         return chosen
 
 
-def claims_of(rows: Iterable[PendingChange]) -> set[str]:
+def claims_of(rows: Iterable[PendingChange]) -> frozenset[str]:
     """What a batch of these rows claims while it is in flight."""
-    return {claim for row in rows for claim in row.claims}
+    return frozenset(claim for row in rows for claim in row.claims)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
@@ -22,7 +23,9 @@ from streams.kafka.topic_watch import commit_metadata
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.sink.assignment import Assignment
+from streams.sink.catch_up import written_note
 from streams.sink.fence import WriteFence
+from streams.sink.memory_use import LARGEST_ROW_BYTES, unparsed_bytes
 from streams.sink.open_calls import CALLS_MAY_BE_OPEN
 from streams.sink.stopping import StopRequest
 
@@ -34,10 +37,28 @@ ResultT = TypeVar("ResultT")
 POLL_SECONDS = 0.05
 # One poll: two batches, so that the next is ready when one goes.
 POLL_RECORDS = 2000
+# The same in bytes: these records are held twice for a moment.
+POLL_BYTES = 32 * 2**20
 # Between two checks of the lag.
 LAG_SECONDS = 5.0
 # For the broker to say where a paused partition ends: the poll waits for it.
 LAG_REQUEST_SECONDS = 1.0
+
+
+# One answer of the broker, compressed as the records were written; a larger batch comes alone. All
+# of it is unpacked at once, and contacts may be packed to a hundredth.
+FETCH_BYTES = 256 * 1024
+
+# What the sink's consumer has beside `consumer_config`.
+CONSUMER_CONFIG = {"enable.partition.eof": True, "fetch.message.max.bytes": FETCH_BYTES}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much may be read, in records and in the bytes that they take in memory."""
+
+    records: int
+    bytes: int
 
 
 class StartOutOfRange(OffsetOutOfRange):
@@ -91,9 +112,12 @@ class SinkConsumer:
         )
 
     async def poll(
-        self, assignment: Assignment | None, room: int, *, paused: bool
+        self, assignment: Assignment | None, room: Room, *, paused: bool
     ) -> list[KafkaRecord | EndOfPartition]:
-        """What arrives within POLL_SECONDS, up to `room` records. Nothing of a `paused` partition.
+        """What arrives within POLL_SECONDS and fits in the `room`; of large records, one more.
+
+        Nothing of a `paused` partition. An assignment whose first reading is over is read again
+        from its start.
 
         An error that the client cannot recover from stops the sink. Raises OffsetOutOfRange.
         """
@@ -104,7 +128,10 @@ class SinkConsumer:
         await self._call(lambda: self.commit_now(assignment, offset))
 
     async def announce_calls(self, assignment: Assignment) -> None:
-        """Says in the group's commit that calls may be open; notes it in the assignment."""
+        """Says in the group's commit that calls may be open, which may write all that was taken.
+
+        Notes it in the assignment.
+        """
         await self._call(lambda: self._announce_calls(assignment))
 
     async def close(self) -> None:
@@ -125,17 +152,25 @@ class SinkConsumer:
         `calls` is what the commit says of the calls of the org.
         """
         repeated = offset == assignment.committed and calls == CALLS_MAY_BE_OPEN
-        if assignment.active and not repeated and self._committed(assignment, offset, calls):
+        written_to = assignment.announced_to
+        if (
+            assignment.active
+            and not repeated
+            and self._committed(assignment, offset, calls, written_to)
+        ):
             assignment.committed = offset
 
     def _announce_calls(self, assignment: Assignment) -> None:
         offset = assignment.committed_offset
-        if assignment.active and self._committed(assignment, offset, CALLS_MAY_BE_OPEN):
+        written_to = max(assignment.announced_to, assignment.tracker.position)
+        if assignment.active and self._committed(assignment, offset, CALLS_MAY_BE_OPEN, written_to):
+            assignment.announced_to = written_to
             assignment.calls_announced = True
 
-    def _committed(self, assignment: Assignment, offset: int, calls: str) -> bool:
+    def _committed(self, assignment: Assignment, offset: int, calls: str, written_to: int) -> bool:
         partition = assignment.partition
-        note = " ".join(filter(None, (commit_metadata(self.topic_id), calls)))
+        notes = (commit_metadata(self.topic_id), written_note(written_to), calls)
+        note = " ".join(filter(None, notes))
         where = TopicPartition(partition.topic, partition.partition, offset, note)
         try:
             self._consumer.commit(offsets=[where], asynchronous=False)
@@ -147,20 +182,59 @@ class SinkConsumer:
         return True
 
     def _poll(
-        self, assignment: Assignment | None, room: int, paused: bool
+        self, assignment: Assignment | None, room: Room, paused: bool
     ) -> list[KafkaRecord | EndOfPartition]:
         if assignment is not None and paused != assignment.paused:
             (self._consumer.pause if paused else self._consumer.resume)([assignment.partition])
             assignment.paused = paused
-        events = self._consume(max(1, min(POLL_RECORDS, room)))
+        if assignment is None:
+            events = self._consume(1, POLL_SECONDS)
+        elif assignment.rewind and not self._rewound(assignment):
+            return []
+        else:
+            events = self._consume_within(assignment, room)
         self.fence.polled()
         if assignment is not None and assignment.active:
             self._check_lag(assignment)
         return events
 
-    def _consume(self, limit: int) -> list[KafkaRecord | EndOfPartition]:
+    def _rewound(self, assignment: Assignment) -> bool:
+        partition = assignment.partition
+        start = TopicPartition(partition.topic, partition.partition, assignment.start_offset)
         try:
-            return list(poll(self._consumer, limit, POLL_SECONDS, self._errors))
+            self._consumer.seek(start)
+        except KafkaException as error:
+            log.warning("seek failed", error=error.args[0].name())
+            time.sleep(POLL_SECONDS)
+            return False
+        assignment.rewind = False
+        return True
+
+    def _consume_within(
+        self, assignment: Assignment, room: Room
+    ) -> list[KafkaRecord | EndOfPartition]:
+        """Consumes in steps that fit in the room even if all their records are the largest."""
+        events: list[KafkaRecord | EndOfPartition] = []
+        records, left = min(POLL_RECORDS, room.records), min(POLL_BYTES, room.bytes)
+        seconds, ends = POLL_SECONDS, time.monotonic() + POLL_SECONDS
+        while True:
+            step = max(1, min(records - len(events), left // LARGEST_ROW_BYTES))
+            found = self._consume(step, seconds)
+            if not assignment.active:
+                return found  # what came before belongs to an assignment that is gone
+            events += found
+            left -= sum(
+                unparsed_bytes(event.value) for event in found if isinstance(event, KafkaRecord)
+            )
+            if len(found) < step or len(events) >= records or left <= 0:
+                return events
+            if time.monotonic() > ends:
+                return events
+            seconds = 0.0
+
+    def _consume(self, limit: int, seconds: float) -> list[KafkaRecord | EndOfPartition]:
+        try:
+            return list(poll(self._consumer, limit, seconds, self._errors))
         except StartOutOfRange:
             raise
         except OffsetOutOfRange as error:

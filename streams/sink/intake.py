@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -15,6 +16,10 @@ from streams.metrics import SinkMetrics
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment
 from streams.sink.batching import PendingChange
+from streams.sink.catch_up import SPAN_RECORDS
+from streams.sink.consumer import Room
+from streams.sink.memory_use import row_bytes
+from streams.sink.running_tasks import RunningTasks
 
 log = structlog.get_logger()
 
@@ -26,12 +31,26 @@ class Intake:
 
     A live change is due after `linger`, because a person waits for it. A change that was read in
     bulk is due after `bulk_linger`: it waits longer for a full batch, which costs no more calls.
+
+    Two bounds hold. What is taken and not finished is bounded in rows and in bytes. A row that
+    waits for a time of its own, for up to ten minutes, counts in bytes only: the rows behind it go
+    on. What was taken since the last commit is bounded by SPAN_RECORDS.
     """
 
     def __init__(self, org: Sync, settings: SinkSettings, metrics: SinkMetrics) -> None:
         self._org = org
         self._settings = settings
         self._metrics = metrics
+
+    def room(self, assignment: Assignment, in_flight: RunningTasks) -> Room | None:
+        """How much may be read now; None if nothing."""
+        pending, settings = assignment.pending, self._settings
+        rows = min(
+            settings.max_unfinished - pending.ready - in_flight.rows,
+            SPAN_RECORDS - len(assignment.tracker),
+        )
+        left = settings.max_held_bytes - pending.bytes - in_flight.bytes
+        return Room(rows, left) if rows > 0 and left > 0 else None
 
     def take(
         self, assignment: Assignment, records: Iterable[KafkaRecord], now: float
@@ -50,10 +69,20 @@ class Intake:
             if change is None:  # a tombstone: there is nothing to write
                 assignment.tracker.finish(record.offset)
                 continue
+            if assignment.is_superseded(change.key, record.offset):
+                assignment.tracker.finish(record.offset)
+                self._metrics.coalesced.inc()
+                continue
+            # The whole contact is in the record's value, for a dead letter.
+            change = replace(change, contact=self._org.needed(change.contact))
             due = bulk_due if change.origin in BULK else live_due
-            row = PendingChange(change, record, self._claims(change), due, [record.offset])
+            size = row_bytes(record.value or b"", change.contact)
+            row = PendingChange(
+                change, record, self._claims(change), due, [record.offset], size=size
+            )
             if assignment.pending.add(row):
                 self._metrics.coalesced.inc()
+        assignment.took_all()
         return unreadable
 
     def _claims(self, change: ContactChange) -> frozenset[str]:

@@ -23,6 +23,7 @@ from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
 from streams.sink.account_topic import AccountTopic, follow
+from streams.sink.consumer import CONSUMER_CONFIG
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.fence import WriteFence
@@ -105,7 +106,7 @@ async def _serve(
         config = consumer_config(
             kafka, group(kafka, "sink"), session_timeout=settings.session_timeout
         )
-        consumer = Consumer(config | {"enable.partition.eof": True})
+        consumer = Consumer(config | CONSUMER_CONFIG)
 
         def deleted_before() -> Iterable[tuple[str, int]]:
             return recent_deletions(kafka, names)

@@ -20,6 +20,7 @@ from streams.kafka.polling import OffsetOutOfRange
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.sink.assignment import Assignment, CurrentAssignment
+from streams.sink.catch_up import written_to
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import SinkConsumer, StartOutOfRange
 from streams.sink.open_calls import (
@@ -70,11 +71,11 @@ class RebalanceListener:
         Raises TopicReplaced if it belongs to an older topic of the same name.
         """
         if partitions and (found := self._where_to_start(consumer, partitions)):
-            starting, end, may_have_calls = found
+            starting, up_to, may_have_calls = found
             consumer.incremental_assign(starting)
             consumer.resume(starting)  # librdkafka remembers the pause of a partition that was lost
             self._in_loop(
-                self._current.begin(starting[0], end, predecessor_may_have_calls=may_have_calls)
+                self._current.begin(starting[0], up_to, predecessor_may_have_calls=may_have_calls)
             )
 
     def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -112,10 +113,11 @@ class RebalanceListener:
     def _where_to_start(
         self, consumer: Consumer, partitions: list[TopicPartition]
     ) -> tuple[list[TopicPartition], int, bool] | None:
-        """Each partition at its offset, the end of the log, and whether calls may be open.
+        """Each partition at its offset, and what the last writer left behind.
 
-        None when Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises
-        StartOutOfRange and TopicReplaced.
+        That is up to which offset it may have written, and whether it may have calls. None when
+        Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises StartOutOfRange
+        and TopicReplaced.
         """
         deadline = time.monotonic() + START_OFFSET_SECONDS
         while True:
@@ -138,4 +140,5 @@ class RebalanceListener:
             else:
                 if not self._breaker.is_open:
                     self._health.ready()
-                return starting, end, predecessor_may_have_calls(committed)
+                up_to = written_to(committed, end)
+                return starting, up_to, predecessor_may_have_calls(committed)

@@ -2,9 +2,21 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from streams.sink.stopping import StopRequest
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLoad:
+    """What a task holds until it ends."""
+
+    claims: frozenset[str] = frozenset()
+    """What no other batch may claim meanwhile."""
+    rows: int = 0
+    bytes: int = 0
+    """What its rows take in memory."""
 
 
 class RunningTasks:
@@ -17,30 +29,39 @@ class RunningTasks:
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
-        self._claims: dict[asyncio.Task[None], set[str]] = {}
+        self._loads: dict[asyncio.Task[None], TaskLoad] = {}
         self.claimed: set[str] = set()
         """What the batches in flight claim. No further batch may claim any of it."""
+        self.rows = 0
+        """The rows of all tasks, also those of a partition that is gone."""
+        self.bytes = 0
+        """What these rows take in memory."""
 
     def __len__(self) -> int:
-        return len(self._claims)
+        return len(self._loads)
 
-    def start(self, work: Coroutine[Any, Any, None], claims: set[str]) -> None:
-        """Starts a task that holds `claims` until it ends."""
-        self.claimed |= claims
+    def start(self, work: Coroutine[Any, Any, None], load: TaskLoad) -> None:
+        """Starts a task that holds `load` until it ends."""
+        self.claimed |= load.claims
+        self.rows += load.rows
+        self.bytes += load.bytes
         task = asyncio.get_running_loop().create_task(work)
-        self._claims[task] = claims
+        self._loads[task] = load
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self.claimed -= self._claims.pop(task)
+        load = self._loads.pop(task)
+        self.claimed -= load.claims
+        self.rows -= load.rows
+        self.bytes -= load.bytes
         self._stop.request_if_failed(task)
 
     async def wait(self, seconds: float) -> None:
         """Returns once all tasks have ended, or after so many seconds."""
-        if self._claims:
-            await asyncio.wait(self._claims, timeout=seconds)
+        if self._loads:
+            await asyncio.wait(self._loads, timeout=seconds)
 
     def cancel(self) -> None:
         """Cancels the tasks that have not ended."""
-        for task in self._claims:
+        for task in self._loads:
             task.cancel()

@@ -33,16 +33,17 @@ from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import SinkSettings
-from streams.sink.assignment import CurrentAssignment
+from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
-from streams.sink.batching import claims_of
+from streams.sink.batching import PendingChange, claims_of
 from streams.sink.circuit_breaker import CircuitBreaker
-from streams.sink.consumer import SinkConsumer
+from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
+from streams.sink.memory_use import unparsed_bytes
 from streams.sink.rebalance import RebalanceListener
-from streams.sink.running_tasks import RunningTasks
+from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.stopping import Stop, StopRequest
 from streams.topics import Topics
 
@@ -50,6 +51,8 @@ log = structlog.get_logger()
 
 # For batches in flight at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace.
 STOP_SECONDS = 20.0
+# What is read while nothing of it is kept, and what is asked for while nothing may come.
+FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
@@ -130,7 +133,7 @@ class Sink:
         while self._stop.stop is None:
             self._take(await self._poll())
             await self._announce_calls()
-            self._start_batches()
+            await self._start_batches()
             await self._commit()
             self._report()
         if keeping is not None:
@@ -150,23 +153,27 @@ class Sink:
 
     async def _poll(self) -> list[KafkaRecord | EndOfPartition]:
         assignment = self._current.assignment
-        if assignment is None:
-            return await self._consumer.poll(None, self._settings.max_uncommitted, paused=False)
-        room = self._settings.max_uncommitted - len(assignment.tracker)
+        if assignment is None or assignment.surveying:
+            return await self._consumer.poll(assignment, FULL_ROOM, paused=False)
+        room = self._intake.room(assignment, self._in_flight)
         # An org that is away is probed with a batch, so one has to be there.
-        full = room <= 0 or (
+        full = room is None or (
             self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size
         )
-        return await self._consumer.poll(assignment, room, paused=full)
+        return await self._consumer.poll(assignment, room or NO_ROOM, paused=full)
 
     def _take(self, events: Sequence[KafkaRecord | EndOfPartition]) -> None:
         assignment = self._current.assignment
         if assignment is None:
             return  # revoked while the poll returned: the new owner reads these records
+        if assignment.surveying:
+            assignment.survey(events)
+            return
         records = [event for event in events if isinstance(event, KafkaRecord)]
         unreadable = self._intake.take(assignment, records, self._clock())
         for record, error in unreadable:
-            self._in_flight.start(self._runner.dead_letter(assignment, record, error), set())
+            load = TaskLoad(rows=1, bytes=unparsed_bytes(record.value))
+            self._in_flight.start(self._runner.dead_letter(assignment, record, error), load)
         if len(records) < len(events):
             for event in events:
                 if isinstance(event, EndOfPartition):
@@ -190,25 +197,43 @@ class Sink:
             )
         await self._while_beating(self._consumer.announce_calls(assignment))
 
-    def _start_batches(self) -> None:
+    async def _start_batches(self) -> None:
         assignment = self._current.assignment
         if (
             assignment is None
             or not assignment.calls_announced
             or self._consumer.fence.in_doubt
-            or not assignment.caught_up(self._settings.max_uncommitted)
+            or not assignment.may_write
         ):
             return
-        now = self._clock()
-        most = self._breaker.most_in_flight(len(self._in_flight), self._settings.in_flight)
-        while len(self._in_flight) < most:
-            rows = assignment.pending.next_batch(
-                self._in_flight.claimed, now, self._settings.batch_size
-            )
-            if not rows:
+        while rows := self._next_batch(assignment):
+            if not await self._announced(assignment, rows):
+                assignment.put_back(rows)
                 return
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
-            self._in_flight.start(self._runner.run(batch), claims_of(rows))
+            load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))
+            self._in_flight.start(self._runner.run(batch), load)
+
+    def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
+        """The rows of a batch that may start now; none if none may."""
+        in_flight = len(self._in_flight)
+        if in_flight >= self._breaker.most_in_flight(in_flight, self._settings.in_flight):
+            return []
+        # Large changes may fill the memory before they fill a batch.
+        hurry = in_flight == 0 and self._intake.room(assignment, self._in_flight) is None
+        return assignment.pending.next_batch(
+            self._in_flight.claimed, self._clock(), self._settings.batch_size, hurry=hurry
+        )
+
+    async def _announced(self, assignment: Assignment, rows: Sequence[PendingChange]) -> bool:
+        """Whether the group's commit says that these rows may be written; says it first."""
+
+        def said() -> bool:
+            return all(row.record.offset < assignment.announced_to for row in rows)
+
+        if not said():
+            await self._while_beating(self._consumer.announce_calls(assignment))
+        return said()
 
     async def _commit(self) -> None:
         assignment = self._current.assignment
@@ -234,7 +259,10 @@ class Sink:
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
             self._health.beat()
-        self._metrics.unfinished_rows.set(0 if assignment is None else len(assignment.tracker))
+        unfinished = 0 if assignment is None else assignment.tracker.unfinished
+        pending_bytes = 0 if assignment is None else assignment.pending.bytes
+        self._metrics.unfinished_rows.set(unfinished)
+        self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
 async def _recall(org: Sync, keeper: DeletionKeeper | None) -> None:

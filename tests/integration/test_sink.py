@@ -219,7 +219,7 @@ def test_a_sink_that_was_paused_when_it_lost_its_partition_goes_on_when_it_has_i
     running: Product,
 ) -> None:
     running.stages["sink"].stop()
-    short = {"SINK_SESSION_TIMEOUT": "2", "SINK_MAX_UNCOMMITTED": "1000", "SINK_BATCH_SIZE": "200"}
+    short = {"SINK_SESSION_TIMEOUT": "2", "SINK_MAX_UNFINISHED": "1000", "SINK_BATCH_SIZE": "200"}
     sink = running.stages["sink"] = running.processes.start("sink", environ=short).wait_ready()
     change(running, "first", 1)
     running.outcome("first", 1)

@@ -84,6 +84,7 @@ class Kafka:
         topic: str,
         records: Sequence[tuple[bytes | None, bytes | None]],
         headers: list[tuple[str, str | bytes | None]] | None = None,
+        compression: str = "none",
     ) -> None:
         """Writes (key, value) pairs and waits for every acknowledgement.
 
@@ -96,6 +97,7 @@ class Kafka:
                 "partitioner": "murmur2_random",
                 "delivery.timeout.ms": int(REQUEST_SECONDS * 1000),
                 "message.max.bytes": 4_000_000,
+                "compression.type": compression,
                 "log_level": 3,
             }
         )

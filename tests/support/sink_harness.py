@@ -123,6 +123,9 @@ class FakeConsumer:
             ),
         ]
 
+    def seek(self, partition: TopicPartition) -> None:
+        self.position = partition.offset
+
     def list_topics(self, _topic: str, timeout: float) -> Any:
         """No topic: it was deleted."""
         return SimpleNamespace(topics={})
@@ -261,7 +264,9 @@ async def running_sink(
 
     consumer, publisher, metrics = FakeConsumer(), FakePublisher(), SinkMetrics(CollectorRegistry())
     health = Health(60.0)
-    wanted = SinkSettings(**{"linger": 0.01, "bulk_linger": 0.01, **settings})
+    # The copy is not checked: a test may want bounds that are too small for production.
+    short: dict[str, Any] = {"linger": 0.01, "bulk_linger": 0.01}
+    wanted = SinkSettings(**short).model_copy(update=settings)
     sink = Sink(
         consumer,  # type: ignore[arg-type]
         publisher,  # type: ignore[arg-type]

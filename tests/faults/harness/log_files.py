@@ -94,4 +94,4 @@ def _records(data: bytes) -> Iterator[StoredRecord]:
             headers = {
                 name: (value or b"").decode(errors="replace") for name, value in record.headers
             }
-            yield StoredRecord(0, record.offset, key, record.value, headers, record.timestamp)
+            yield StoredRecord(0, record.offset, key, record.value, headers)

@@ -18,6 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from deploy.local.broker import free_ports
+from streams.kafka.clients import MAX_MESSAGE_BYTES
 from tests.faults.harness.collect import read_topics, writes_from
 from tests.faults.harness.evidence import Evidence, Sample, Verdict
 from tests.faults.harness.load import BASE, GRANT, SECRET, contact, envelope
@@ -106,7 +107,8 @@ class Scenario:
         self.kafka.create(
             "contactstream-dedupe-seen-changelog", self.partitions, {"cleanup.policy": "compact"}
         )
-        for name in ("changes", "refetch", "outcomes", "dead-letter"):
+        self.kafka.create("contacts.changes", 1, {"max.message.bytes": str(MAX_MESSAGE_BYTES)})
+        for name in ("refetch", "outcomes", "dead-letter"):
             self.kafka.create(f"contacts.{name}")
         self.kafka.create("grants.events")
         self.kafka.create("reader.runs")

@@ -524,8 +524,8 @@ def takes_nothing() -> None:
 
     consume = SinkConsumer._consume
 
-    def in_vain(self: Any, limit: int) -> list[Any]:
-        consume(self, limit)
+    def in_vain(self: Any, limit: int, seconds: float) -> list[Any]:
+        consume(self, limit, seconds)
         return []
 
     replace(SinkConsumer, "_consume", in_vain)

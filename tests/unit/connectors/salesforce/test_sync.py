@@ -1,6 +1,7 @@
 """A batch against a simulated org: two calls, an outcome for each row, changes made meanwhile."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,43 @@ async def test_a_first_sync_takes_two_calls_for_a_batch() -> None:
         again = await org.all(*changes)
         assert {outcome.status for outcome in again.values()} == {OutcomeStatus.UNCHANGED}
         assert (org.calls["composite_query"], org.calls["composite_write"]) == (2, 1)
+
+
+class ReadContact(dict[str, Any]):
+    """A contact that notes which of its fields are read."""
+
+    def __init__(self, contact: Mapping[str, Any]) -> None:
+        super().__init__(contact)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+async def test_nothing_is_read_of_a_contact_but_what_is_kept_of_it() -> None:
+    leads = [{"LastName": "Lovelace", "Company": "x", "Email": "ada@else.example"}]
+    async with simulated_org({"leads": leads}) as org:
+        contact = ReadContact(
+            {
+                "emails": [{"email": "ada@else.example"}],
+                "given_name": "Ada",
+                "surname": "Lovelace",
+                "nickname": "A",
+                "suffix": "Jr.",
+                "company_name": "Else",
+                "job_title": "Analyst",
+                "notes": "x" * 1000,
+            }
+        )
+        await one(org, ContactVersion("g/ada", 100, contact))
+        kept = org.sync.needed(dict.fromkeys(contact.read, "x") | {"notes": "x"})
+        assert kept.keys() == contact.read
+        assert {"nickname", "suffix", "job_title"} <= kept.keys()
 
 
 async def test_a_batch_mixes_creations_and_updates_of_both_objects() -> None:

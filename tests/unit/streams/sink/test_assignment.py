@@ -4,10 +4,12 @@ import asyncio
 
 from confluent_kafka import TopicPartition
 
-from streams.events import ContactChange, Kind
+from streams.events import ContactChange, Kind, change_headers
+from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.sink.assignment import Assignment, ReadProgress
 from streams.sink.batching import PendingChange
+from streams.sink.catch_up import CatchUp
 from streams.sink.deletions import Deletions
 
 
@@ -17,7 +19,11 @@ async def nothing() -> None:
 
 async def assigned(catch_up_to: int) -> Assignment:
     made = Assignment(
-        TopicPartition("contacts.changes", 0), 0, catch_up_to, Deletions(), ReadProgress(0)
+        TopicPartition("contacts.changes", 0),
+        0,
+        CatchUp(catch_up_to) if catch_up_to else None,
+        Deletions(),
+        ReadProgress(0),
     )
     made.recall = asyncio.create_task(nothing())
     await made.recall
@@ -30,35 +36,67 @@ def deletion(offset: int) -> PendingChange:
     return PendingChange(change, record, frozenset(), 0.0, [offset])
 
 
-async def test_batches_wait_until_the_log_was_read_to_its_former_end() -> None:
+def record(offset: int, contact: str = "x", version: int = 1) -> KafkaRecord:
+    headers = change_headers(Kind.UPDATED, version, "", "", b"webhook", b"0")
+    return KafkaRecord("contacts.changes", f"g/{contact}".encode(), b"{}", headers, 0, offset)
+
+
+async def test_batches_wait_until_all_was_read_that_a_predecessor_may_have_written() -> None:
     partition = await assigned(2)
-    partition.took(0)
-    assert not partition.caught_up(100)
-    partition.took(1)
-    assert partition.caught_up(100)
+    partition.survey([record(0)])
+    assert not partition.may_write
+    partition.survey([record(1)])
+    assert partition.may_write
+    assert partition.rewind
+    assert (partition.progress.read_up_to, len(partition.tracker)) == (0, 0)
 
 
 async def test_the_end_of_the_log_counts_though_compaction_left_a_hole_before_it() -> None:
     partition = await assigned(10)
+    partition.survey([record(0), EndOfPartition("contacts.changes", 0, 9)])
+    assert partition.may_write
+
+
+async def test_what_the_first_reading_found_is_dropped_once_it_was_read_again() -> None:
+    partition = await assigned(1)
+    partition.survey([record(0)])
+    assert not partition.is_superseded("g/x", 0)
     partition.took(0)
-    partition.reached_end(10)
-    assert partition.caught_up(100)
-    assert partition.progress.read_up_to == 10
+    partition.took_all()
+    assert partition.catch_up is None
 
 
-async def test_batches_start_once_nothing_more_may_be_taken_ahead() -> None:
-    partition = await assigned(10)
-    for offset in range(3):
+async def test_a_change_before_an_older_one_is_finished_once_both_were_read_again() -> None:
+    partition = await assigned(2)
+    partition.survey([record(0, "a", 2), record(1, "a", 1)])
+    newer, older = (partition.is_superseded("g/a", offset) for offset in (0, 1))
+    assert (newer, older) == (False, True)
+    partition.took(0)
+    partition.finish([deletion(0)])
+    assert partition.tracker.committable() == 0
+    partition.took(1)
+    partition.tracker.finish(1)
+    partition.took_all()
+    assert partition.tracker.committable() == 2
+
+
+async def test_a_hole_at_the_end_of_what_was_read_twice_holds_nothing_back() -> None:
+    partition = await assigned(9)
+    partition.survey([record(0, "a", 2), record(1, "a", 1), record(8, "b", 1)])
+    partition.is_superseded("g/a", 0)
+    for offset in range(2):
         partition.took(offset)
-    assert partition.caught_up(3)
-    assert partition.caught_up(100), "it stays so"
+    partition.finish([deletion(0)])
+    partition.tracker.finish(1)
+    partition.reached_end(9)
+    assert partition.tracker.committable() == 2
 
 
 async def test_batches_wait_for_the_deletions_of_a_predecessor() -> None:
     partition = await assigned(0)
-    assert partition.caught_up(100)
+    assert partition.may_write
     partition.recall = asyncio.create_task(asyncio.sleep(60))
-    assert not partition.caught_up(100)
+    assert not partition.may_write
     partition.recall.cancel()
 
 

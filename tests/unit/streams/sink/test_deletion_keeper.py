@@ -93,7 +93,7 @@ class Harness:
             lambda: self.now,
         )
         self.assignment = Assignment(
-            TopicPartition("contacts.changes", 0), 0, 0, Deletions(), ReadProgress(0)
+            TopicPartition("contacts.changes", 0), 0, None, Deletions(), ReadProgress(0)
         )
 
     def fence(self) -> BatchFence:

@@ -17,7 +17,7 @@ class Clock:
 
 
 def assignment() -> Assignment:
-    return Assignment(TopicPartition("contacts.changes", 0), 0, 0, Deletions(), ReadProgress(0))
+    return Assignment(TopicPartition("contacts.changes", 0), 0, None, Deletions(), ReadProgress(0))
 
 
 def test_a_process_that_polls_may_write() -> None:

@@ -1,7 +1,7 @@
 """The sink's own logic, without a broker: its fence, its retries, and its records on each topic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -112,6 +112,9 @@ class PlainOrg:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.claims_fail = ""
         self.unanswered = UnansweredCalls()
+
+    def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(contact)
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         if change.key == self.claims_fail:

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
@@ -32,6 +33,9 @@ class Org:
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.unanswered = UnansweredCalls()
+
+    def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(contact)
 
     def claims(self, change: ContactVersion) -> frozenset[str]:
         return frozenset((change.key,))
