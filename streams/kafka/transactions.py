@@ -36,6 +36,12 @@ log = structlog.get_logger()
 # is the writer, and which then has to be started again. Kafka allows 15 minutes by default.
 TRANSACTION_SECONDS = 300.0
 
+# The producer's delivery time-out: an outage that is shorter changes nothing. After it the
+# transaction is aborted, which Kafka refuses if it never heard of the transaction; then the process
+# has to be started again (https://github.com/confluentinc/librdkafka/issues/3297). librdkafka wants
+# it below TRANSACTION_SECONDS.
+DELIVERY_SECONDS = 240.0
+
 # What goes into one transaction, so that librdkafka, which copies it, holds little. A larger group
 # is a transaction of its own.
 TRANSACTION_BYTES = 16 * 1024 * 1024
@@ -43,7 +49,12 @@ TRANSACTION_BYTES = 16 * 1024 * 1024
 # One attempt to commit or abort. Short, so that a stop is noticed soon.
 ATTEMPT_SECONDS = 1.0
 
-# Between two attempts, where librdkafka reports a passing error at once.
+# Transactions that are aborted for a reason of the producer, which is none of their records: it
+# begins a new epoch after a batch that was refused. After so many the callers repeat it, more
+# slowly.
+MAX_ATTEMPTS = 5
+
+# Between two attempts to commit or abort, where librdkafka reports a passing error at once.
 ATTEMPT_PAUSE_SECONDS = 0.1
 
 # How long an idle thread waits until it serves the producer's error callback.
@@ -72,6 +83,16 @@ def transactional(config: Mapping[str, Any], transactional_id: str) -> dict[str,
     }
 
 
+def is_displaced(error: BaseException) -> bool:
+    """Whether the error means that another process has taken over, or that Kafka excluded us."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _DISPLACED
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, for an operator."""
+    return str(error.args[0].str()) if isinstance(error, KafkaException) else repr(error)
+
+
 def may_pass(error: KafkaError) -> bool:
     """Whether an operation that failed so is to be tried again."""
     return not error.fatal() and (error.retriable() or error.code() in _AWAY)
@@ -95,32 +116,31 @@ class _Group:
             self.failure = publish_failure(error, message)
 
 
-class _Ended(Exception):
+class _GivenUp(Exception):
     """The partition went, and what the broker has of the transaction is not known."""
 
 
 class TransactionWorker:
     """Works with one producer in a thread: what waits goes into one transaction after the other.
 
-    `answer` is called in the thread with groups that ended, `failed` with the error that ended the
-    thread. The producer was initialized.
+    `failed` is called in the thread with the error that ended it. The producer was initialized.
     """
 
     def __init__(
         self,
         producer: Producer,
         slices: RecordSlices,
-        delivery_seconds: float,
         failed: Callable[["TransactionWorker", BaseException], None],
     ) -> None:
-        self._producer: Producer | None = producer
         self._slices = slices
-        self._delivery_seconds = delivery_seconds
         self._failed = failed
         self._waiting: SimpleQueue[_Group | None] = SimpleQueue()
         self._ending = threading.Event()
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="transactions", daemon=True)
+        self._ended: PublishFailed | None = None
+        # The thread alone holds the producer, so that it also closes it.
+        self._thread = threading.Thread(
+            target=self._run, args=(producer,), name="transactions", daemon=True
+        )
 
     def start(self) -> None:
         """Starts the thread."""
@@ -134,8 +154,8 @@ class TransactionWorker:
     def submit(self, group: _Group) -> None:
         """Resolves the future of the group once it is committed, or with PublishFailed."""
         self._waiting.put(group)
-        if self._ended:
-            self._refuse_waiting()
+        if self._ended is not None:
+            self._refuse_waiting(self._ended)
 
     def end(self) -> None:
         """Begins no further transaction. One that is being committed may still succeed."""
@@ -148,34 +168,34 @@ class TransactionWorker:
 
     # In the thread.
 
-    def _run(self) -> None:
-        assert self._producer is not None
+    def _run(self, producer: Producer) -> None:
         groups: list[_Group] = []
         failure: BaseException | None = None
+        ended = PublishFailed("the partition went before the records were committed")
         try:
             while not self._ending.is_set():
-                groups = self._next(self._producer)
-                if groups:
-                    self._publish(self._producer, groups)
-        except _Ended:
+                groups = self._next(producer)
+                if groups and not self._ending.is_set():
+                    self._publish(producer, groups)
+        except _GivenUp:
             pass
         except BaseException as error:  # noqa: BLE001  the thread must not end without a word
             failure = error
-        self._ended = True
-        _answer(groups, PublishFailed("its producer ended"))
-        self._refuse_waiting()
+            ended = PublishFailed(reason_of(error), fatal=not is_displaced(error))
+        self._ended = ended
+        _answer(groups, ended)
+        self._refuse_waiting(ended)
         if failure is not None:
             self._failed(self, failure)
-        self._producer = None  # closes it, which may take a moment
 
-    def _refuse_waiting(self) -> None:
+    def _refuse_waiting(self, failure: PublishFailed) -> None:
         while True:
             try:
                 group = self._waiting.get_nowait()
             except Empty:
                 return
             if group is not None:
-                _answer([group], PublishFailed("its producer ended"))
+                _answer([group], failure)
 
     def _next(self, producer: Producer) -> list[_Group]:
         """The groups that go into the next transaction; empty when none came for a while."""
@@ -196,16 +216,19 @@ class TransactionWorker:
         return groups
 
     def _publish(self, producer: Producer, groups: Sequence[_Group]) -> None:
-        """Publishes the groups. Raises _Ended, and KafkaException for a producer that failed."""
-        while True:
+        """Publishes the groups. Raises _GivenUp, and KafkaException for a producer that failed."""
+        reason = ""
+        for _ in range(MAX_ATTEMPTS):
             error = self._transact(producer, groups)
             if error is None:
                 _answer(groups, None)
                 return
-            if not self._slice_from_now_on(groups):
+            reason = error.str()
+            log.info("a transaction was aborted", reason=reason)
+            if not self._slice_from_now_on(groups) and any(each.failure for each in groups):
                 break
         for group in groups:
-            _answer([group], group.failure or PublishFailed(error.str()))
+            _answer([group], group.failure or PublishFailed(reason))
 
     def _transact(self, producer: Producer, groups: Iterable[_Group]) -> KafkaError | None:
         """One transaction; the error for which it was aborted, or None when it was committed."""
@@ -229,10 +252,12 @@ class TransactionWorker:
                 try:
                     self._give(producer, record, group)
                 except KafkaException as error:
-                    group.failure = refused_record(error.args[0], record)
+                    refused = refused_record(error.args[0], record)
+                    if refused.permanent:  # otherwise the transaction failed already
+                        group.failure = refused
                     raise
             if limited:
-                producer.flush(self._delivery_seconds)  # what follows goes into another batch
+                self._flush(producer)  # what follows goes into another batch
 
     def _give(self, producer: Producer, record: KafkaRecord, group: _Group) -> None:
         while True:
@@ -244,15 +269,21 @@ class TransactionWorker:
                     headers=record.headers,
                     on_delivery=group.delivered,
                 )
-            except BufferError:  # the queue is full; by its delivery time-out it empties
-                producer.poll(ATTEMPT_PAUSE_SECONDS)
+            except BufferError:  # the queue is full
+                self._flush(producer)
             else:
                 return
+
+    def _flush(self, producer: Producer) -> None:
+        """Waits until no record is in flight, by the delivery time-out. Raises _GivenUp."""
+        while producer.flush(ATTEMPT_SECONDS):
+            if self._ending.is_set():
+                raise _GivenUp
 
     def _until_done(self, attempt: Callable[[float], object]) -> None:
         """Commits or aborts, however long no broker answers.
 
-        Raises _Ended when the partition goes meanwhile, KafkaException for any other error.
+        Raises _GivenUp when the partition goes meanwhile, KafkaException for any other error.
         """
         while True:
             try:
@@ -261,23 +292,26 @@ class TransactionWorker:
                 if not may_pass(error.args[0]) or error.args[0].txn_requires_abort():
                     raise
                 if self._ending.wait(ATTEMPT_PAUSE_SECONDS):
-                    raise _Ended from error
+                    raise _GivenUp from error
             else:
                 return
 
     def _slice_from_now_on(self, groups: Iterable[_Group]) -> bool:
         """Whether a batch was too large, and smaller ones may succeed. May block for a request."""
-        found = [group for group in groups if isinstance(group.failure, BatchTooLarge)]
-        for group in found:
-            assert isinstance(group.failure, BatchTooLarge)
-            topic, size = group.failure.topic, group.failure.record_bytes
-            try:
-                self._slices.learn(topic, size)
-            except TopicRefusesRecord as error:
-                group.failure = PublishFailed(str(error), permanent=True)
-                return False
-            log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
-            return True
+        for group in groups:
+            refused = group.failure
+            if isinstance(refused, BatchTooLarge):
+                try:
+                    self._slices.learn(refused.topic, refused.record_bytes)
+                except TopicRefusesRecord as error:
+                    group.failure = PublishFailed(str(error), permanent=True)
+                    return False
+                log.warning(
+                    "a batch was refused as too large; it is split",
+                    topic=refused.topic,
+                    remedy=REMEDY,
+                )
+                return True
         return False
 
 
@@ -300,9 +334,8 @@ class TransactionalPublisher:
         """Set once the publisher cannot publish any more."""
         self.failure: str | None = None
         """Why it cannot."""
-        self._delivery_seconds = config["delivery.timeout.ms"] / 1000
         # A group may wait for the transaction before its own.
-        self._publish_seconds = 2 * self._delivery_seconds
+        self._publish_seconds = 2 * config["delivery.timeout.ms"] / 1000
         self.in_flight = WorkInFlight(
             "records that wait for Kafka's acknowledgement",
             self._publish_seconds + DELIVERY_MARGIN_SECONDS,
@@ -342,10 +375,10 @@ class TransactionalPublisher:
                 fatal=True,
             ) from error
         producer, self._starting = self._starting, None
-        worker = TransactionWorker(producer, self._slices, self._delivery_seconds, self._ended)
+        worker = TransactionWorker(producer, self._slices, self._report)
         self._workers = [each for each in self._workers if each.alive] + [worker]
+        self._current = worker  # before the thread can report that it failed
         worker.start()
-        self._current = worker
 
     def release(self) -> None:
         """This process does not own the ID any more: what is not committed yet fails.
@@ -392,7 +425,7 @@ class TransactionalPublisher:
         for worker in self._workers:
             await asyncio.to_thread(worker.join, seconds)
 
-    def _ended(self, worker: TransactionWorker, error: BaseException) -> None:
+    def _report(self, worker: TransactionWorker, error: BaseException) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._worker_failed, worker, error)
 
@@ -400,9 +433,8 @@ class TransactionalPublisher:
         """In the event loop."""
         if worker is not self._current:
             return  # it was released: others may exclude it
-        fault = error.args[0] if isinstance(error, KafkaException) else None
-        reason = repr(error) if fault is None else fault.str()
-        if fault is None or fault.code() not in _DISPLACED:
+        reason = reason_of(error)
+        if not is_displaced(error):
             self._fail(worker, reason)
             return
         log.warning("the producer was excluded: another process has taken over", error=reason)
