@@ -210,6 +210,10 @@ class Scenario:
         """The end offset of a partition."""
         return self._observer("observer", topic).end(partition)
 
+    def records(self, topic: str) -> int:
+        """How many records a topic holds; markers of transactions, which take offsets, are none."""
+        return len(self.kafka.read(topic))
+
     def wait_committed(
         self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS
     ) -> None:
