@@ -106,14 +106,26 @@ class _Group:
     future: asyncio.Future[None]
     failure: PublishFailed | None = None
     """Of its own records: the reason why the transaction was aborted."""
+    attempt: int = 0
+    """How many transactions it was in."""
 
     @property
     def size(self) -> int:
         return sum(map(published_bytes, self.records))
 
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self.failure is None and error.code() not in _PURGED:
-            self.failure = publish_failure(error, message)
+    def begin(self) -> Callable[[KafkaError | None, Message], None]:
+        """It goes into a further transaction; returns what takes the delivery reports of that."""
+        self.failure = None
+        self.attempt += 1
+        attempt = self.attempt
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            # Reports of an aborted transaction may come during the next.
+            current = attempt == self.attempt and self.failure is None
+            if error is not None and current and error.code() not in _PURGED:
+                self.failure = publish_failure(error, message)
+
+        return delivered
 
 
 class _GivenUp(Exception):
@@ -235,7 +247,6 @@ class TransactionWorker:
         producer.begin_transaction()
         try:
             for group in groups:
-                group.failure = None
                 self._produce(producer, group)
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
@@ -247,10 +258,11 @@ class TransactionWorker:
 
     def _produce(self, producer: Producer, group: _Group) -> None:
         """Gives the records to the producer. Raises KafkaException."""
+        delivered = group.begin()
         for part, limited in self._slices.of(group.records):
             for record in part:
                 try:
-                    self._give(producer, record, group)
+                    self._give(producer, record, delivered)
                 except KafkaException as error:
                     refused = refused_record(error.args[0], record)
                     if refused.permanent:  # otherwise the transaction failed already
@@ -259,7 +271,12 @@ class TransactionWorker:
             if limited:
                 self._flush(producer)  # what follows goes into another batch
 
-    def _give(self, producer: Producer, record: KafkaRecord, group: _Group) -> None:
+    def _give(
+        self,
+        producer: Producer,
+        record: KafkaRecord,
+        delivered: Callable[[KafkaError | None, Message], None],
+    ) -> None:
         while True:
             try:
                 producer.produce(
@@ -267,7 +284,7 @@ class TransactionWorker:
                     record.value,
                     record.key,
                     headers=record.headers,
-                    on_delivery=group.delivered,
+                    on_delivery=delivered,
                 )
             except BufferError:  # the queue is full
                 self._flush(producer)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -293,13 +294,13 @@ async def test_a_commit_that_is_not_answered_is_given_up_with_the_partition(
 
 
 async def test_an_aborted_transaction_fails_its_groups_and_the_next_one_works(log: Log) -> None:
-    log.faults = [abortable()]
+    log.faults = [abortable()] * (transactions.MAX_ATTEMPTS + 1)
     async with owning() as publisher:
         with pytest.raises(PublishFailed, match="to be aborted") as raised:
             await published(publisher, record("a"))
         assert not raised.value.fatal
         assert not raised.value.permanent
-        await published(publisher, record("a"))
+        await published(publisher, record("a"))  # the first attempt is aborted once more
     assert log.transactions == [["a"]]
 
 
@@ -316,6 +317,32 @@ async def test_a_batch_that_is_refused_as_too_large_is_published_in_slices(
         assert raised.value.permanent
         await published(publisher, record("g"))
     assert log.keys == ["a", "b", "c", "d", "e", "f", "g"]
+
+
+async def test_a_late_report_of_an_aborted_transaction_says_nothing_about_the_next(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Callable[[], None]] = []
+    flush, aborted = Producer.flush, threading.Event()
+
+    def flush_late(self: Producer, seconds: float) -> int:
+        if log.transactions == [] and not aborted.is_set():
+            aborted.set()
+            for one, on_delivery in self.batch:
+                error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+                late.append(partial(on_delivery, error, one))
+            late.pop(0)()
+            self.failed = abortable(KafkaError.MSG_SIZE_TOO_LARGE)
+            return 0
+        while late:
+            late.pop(0)()
+        return flush(self, seconds)
+
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 1000)
+    monkeypatch.setattr(Producer, "flush", flush_late)
+    async with owning() as publisher:
+        await published(publisher, *(record(key, 400) for key in "abc"))
+    assert log.transactions == [["a", "b", "c"]]
 
 
 async def test_a_group_that_nobody_waits_for_any_more_is_left_out(
