@@ -98,6 +98,10 @@ def may_pass(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.code() in _AWAY)
 
 
+Delivered = Callable[[KafkaError | None, Message], None]
+"""What takes delivery reports."""
+
+
 @dataclass(slots=True, eq=False)
 class _Group:
     """Records that are published together, and who waits for them."""
@@ -113,7 +117,7 @@ class _Group:
     def size(self) -> int:
         return sum(map(published_bytes, self.records))
 
-    def begin(self) -> Callable[[KafkaError | None, Message], None]:
+    def begin(self) -> Delivered:
         """It goes into a further transaction; returns what takes the delivery reports of that."""
         self.failure = None
         self.attempt += 1
@@ -244,10 +248,11 @@ class TransactionWorker:
 
     def _transact(self, producer: Producer, groups: Iterable[_Group]) -> KafkaError | None:
         """One transaction; the error for which it was aborted, or None when it was committed."""
+        begun = [(group, group.begin()) for group in groups]
         producer.begin_transaction()
         try:
-            for group in groups:
-                self._produce(producer, group)
+            for group, delivered in begun:
+                self._produce(producer, group, delivered)
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
             if error.args[0].fatal():
@@ -256,9 +261,8 @@ class TransactionWorker:
             return KafkaError(error.args[0].code(), error.args[0].str())
         return None
 
-    def _produce(self, producer: Producer, group: _Group) -> None:
+    def _produce(self, producer: Producer, group: _Group, delivered: Delivered) -> None:
         """Gives the records to the producer. Raises KafkaException."""
-        delivered = group.begin()
         for part, limited in self._slices.of(group.records):
             for record in part:
                 try:
@@ -271,12 +275,7 @@ class TransactionWorker:
             if limited:
                 self._flush(producer)  # what follows goes into another batch
 
-    def _give(
-        self,
-        producer: Producer,
-        record: KafkaRecord,
-        delivered: Callable[[KafkaError | None, Message], None],
-    ) -> None:
+    def _give(self, producer: Producer, record: KafkaRecord, delivered: Delivered) -> None:
         while True:
             try:
                 producer.produce(
