@@ -176,3 +176,8 @@ def topics(kafka: KafkaSettings) -> Topics:
 def group(kafka: KafkaSettings, stage: str) -> str:
     """The consumer group of a stage."""
     return f"{kafka.topic_prefix}contactstream-{stage}"
+
+
+def transactional_id(kafka: KafkaSettings, stage: str) -> str:
+    """The transactional ID of what a stage writes for its one partition."""
+    return f"{group(kafka, stage)}-0"

@@ -58,7 +58,7 @@ class AssignedPartition:
         self.committed = 0
         """The group's committed offset at the start; 0 without one."""
         self.position = 0
-        """The offset behind the last record consumed."""
+        """The offset behind everything consumed."""
         self.at_end = False
         """Whether the end of the partition was reached."""
 
@@ -129,6 +129,9 @@ class AssignedPartition:
             for event in poll(self._open, RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS, self._errors):
                 if isinstance(event, EndOfPartition):
                     self.at_end = True
+                    # Behind the last record may be the marker of a transaction, or a hole of
+                    # compaction. Without this the lag would never be 0.
+                    self.position = max(self.position, event.offset)
                 else:
                     self.position = event.offset + 1
                     records.append(event)

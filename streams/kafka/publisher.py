@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -41,6 +41,13 @@ class BatchTooLarge(PublishFailed):
         """The size of one of its records."""
 
 
+class RecordPublisher(Protocol):
+    """What stages need of a publisher."""
+
+    async def publish(self, records: Sequence[KafkaRecord]) -> None:
+        """Returns once every record is acknowledged. Raises PublishFailed."""
+
+
 # How long the producer's thread waits for callbacks at a time. They are served as they come; only
 # `close` waits for the thread.
 CALLBACK_POLL_SECONDS = 0.1
@@ -58,17 +65,18 @@ REMEDY = "contactstream topics check"
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
 
 
-def _failure(error: KafkaError, message: Message | None = None) -> PublishFailed:
+def publish_failure(error: KafkaError, message: Message | None = None) -> PublishFailed:
+    """What the error of a delivery report, or of the producer, means for the caller."""
     fatal = error.fatal() or error.code() == KafkaError._FATAL
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message is not None:
         return BatchTooLarge(error.str(), message.topic() or "", record_bytes(message))
     return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
 
 
-def _refused(error: KafkaError, record: KafkaRecord) -> PublishFailed:
+def refused_record(error: KafkaError, record: KafkaRecord) -> PublishFailed:
     """The failure of a record that the producer did not even take."""
     if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-        return _failure(error)
+        return publish_failure(error)
     size = len(record.key or b"") + len(record.value or b"")
     return PublishFailed(
         f"a record of {size} bytes for {record.topic} is larger than {MAX_MESSAGE_BYTES} bytes, "
@@ -210,7 +218,7 @@ class Publisher:
                 # The records before this one are still reported, to a group that never completes
                 # and that no caller waits for.
                 if isinstance(error, KafkaException):
-                    raise _refused(error.args[0], record) from error
+                    raise refused_record(error.args[0], record) from error
                 raise PublishFailed(str(error)) from error
 
     async def close(self, seconds: float) -> int:
@@ -269,4 +277,4 @@ def _resolve(groups: Sequence[_Group]) -> None:
         if group.error is None:
             group.future.set_result(None)
         else:
-            group.future.set_exception(_failure(group.error, group.message))
+            group.future.set_exception(publish_failure(group.error, group.message))

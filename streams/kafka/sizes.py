@@ -5,17 +5,21 @@ batch of records. A batch of small records is refused as a whole, and librdkafka
 https://github.com/confluentinc/librdkafka/issues/1716.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from streams.kafka.admin import topic_setting
+from streams.kafka.records import KafkaRecord
 from streams.kafka.topic_policy import LIMIT
 
 # Of a batch, besides its records: the header has 61 bytes, and librdkafka counts it in part.
 BATCH_HEADER_BYTES = 100
+
+# Of a record, and of each of its headers: lengths, times and offsets, each at its longest.
+RECORD_FRAMING_BYTES, HEADER_FRAMING_BYTES = 40, 10
 
 
 def topic_limit(config: Mapping[str, Any], topic: str) -> int | None:
@@ -59,11 +63,7 @@ class SplitProducers:
         # Where no broker says the limit, each record is sent alone.
         most = max(1, (limit or 0) - BATCH_HEADER_BYTES)
         if any(one is used and below <= most for below, one in self._by_limit.items()):
-            raise TopicRefusesRecord(
-                f"{topic} refuses a record of {record_bytes} bytes, because its {LIMIT} is "
-                f"{limit or 'too low'}. Run `contactstream topics check`, which names the limit "
-                "that the topic has to have"
-            )
+            raise _refused(topic, record_bytes, limit)
         self._limits[topic] = most
         if most not in self._by_limit:
             # librdkafka applies it from the second record of a batch on: a larger one goes alone.
@@ -75,6 +75,66 @@ class SplitProducers:
             return usual
         limits = [self._limits[topic] for topic in set(topics) if topic in self._limits]
         return self._by_limit[min(limits)] if limits else usual
+
+
+class RecordSlices:
+    """The same for a single producer, for which there is no second one: a transactional one.
+
+    Records for a topic that refused a batch are sent in slices, each of which is a batch: the
+    producer is flushed after each. `client_config` serves to ask for a topic's limit.
+    """
+
+    def __init__(self, client_config: Mapping[str, Any]) -> None:
+        self._client_config = {
+            name: value
+            for name, value in client_config.items()
+            if not name.startswith("transaction")
+        }
+        self._limits: dict[str, int] = {}
+
+    def learn(self, topic: str, record_bytes: int) -> None:
+        """A topic refused a batch, of which one record has so many bytes. Blocks for a request.
+
+        Raises TopicRefusesRecord when the batches were below the limit already.
+        """
+        limit = topic_limit(self._client_config, topic)
+        # Where no broker says the limit, each record is sent alone.
+        most = max(1, (limit or 0) - BATCH_HEADER_BYTES)
+        if self._limits.get(topic, most + 1) <= most:
+            raise _refused(topic, record_bytes, limit)
+        self._limits[topic] = most
+
+    def of(self, records: Sequence[KafkaRecord]) -> Iterator[tuple[Sequence[KafkaRecord], bool]]:
+        """The records in slices, and whether the producer has to be flushed after each."""
+        limits = [self._limits[each.topic] for each in records if each.topic in self._limits]
+        if not limits:  # the usual case, which must cost nothing
+            yield records, False
+            return
+        part, size = list[KafkaRecord](), 0
+        for record in records:
+            added = published_bytes(record)
+            if part and size + added > min(limits):
+                yield part, True
+                part, size = [], 0
+            part.append(record)
+            size += added
+        yield part, True
+
+
+def _refused(topic: str, record_bytes: int, limit: int | None) -> TopicRefusesRecord:
+    return TopicRefusesRecord(
+        f"{topic} refuses a record of {record_bytes} bytes, because its {LIMIT} is "
+        f"{limit or 'too low'}. Run `contactstream topics check`, which names the limit "
+        "that the topic has to have"
+    )
+
+
+def published_bytes(record: KafkaRecord) -> int:
+    """What a record takes of a batch at most, uncompressed."""
+    size = RECORD_FRAMING_BYTES + len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += HEADER_FRAMING_BYTES + len(name.encode()) + len(value or b"")
+    return size
 
 
 def record_bytes(message: Message) -> int:

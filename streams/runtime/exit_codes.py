@@ -45,9 +45,13 @@ class ExitCode(IntEnum):
     has more than one.
     """
     KAFKA_REFUSED = 80
-    """Kafka refused the login or a record, or its client reported a fatal error."""
+    """Kafka refused the login, a record or a transactional ID, or its client reported a fatal
+    error. Such an error is also that Kafka excluded the producer, after an outage.
+    """
     NO_COORDINATOR = 81
-    """Kafka assigned a partition, and did not answer at which offset to start."""
+    """Kafka assigned a partition, and did not exclude its last writer, or did not answer at which
+    offset to start.
+    """
     INCOMPATIBLE = 82
     """The installed Faust is not the version that this program requires."""
     BROKER_UNAVAILABLE = 83

@@ -34,7 +34,7 @@ from connectors.salesforce.account_table import (
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.domains import MAX_HOST
 from connectors.salesforce.sequences import batched
-from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings
@@ -43,8 +43,11 @@ from streams.sink.retry_policy import backoff
 log = structlog.get_logger()
 
 CURSOR_KEY = b"cursor"
-# Records that are read, or published, in one go: some 5 ms of the event loop.
+# Records that are read, or encoded, in one go: some 5 ms of the event loop.
 RECORDS_AT_ONCE = 250
+# Rows that are published together: what the org answers at once. Each publication waits for a
+# transaction, of which a load of a million Accounts should not have thousands.
+ROWS_PUBLISHED_AT_ONCE = 2000
 # Kafka keeps tombstones of a compacted topic for a day. A reader that was away for longer may have
 # missed some, and reads from the start.
 REREAD_SECONDS = 12 * 3600.0
@@ -170,7 +173,7 @@ class AccountTopic(AccountTopicReader):
         self,
         kafka: KafkaSettings,
         topic: str,
-        publisher: Publisher,
+        publisher: RecordPublisher,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(kafka, topic, clock)
@@ -183,8 +186,12 @@ class AccountTopic(AccountTopicReader):
 
         Raises AccountStoreUnavailable, and WriterFenced where the fence does.
         """
-        for part in batched(rows, RECORDS_AT_ONCE):
-            await self._publish([(row.id.encode(), encode_row(row)) for row in part], fence)
+        for together in batched(rows, ROWS_PUBLISHED_AT_ONCE):
+            pairs = list[tuple[bytes, bytes | None]]()
+            for part in batched(together, RECORDS_AT_ONCE):
+                pairs += [(row.id.encode(), encode_row(row)) for row in part]
+                await asyncio.sleep(0)
+            await self._publish(pairs, fence)
         if cursor is not None:
             await self._publish([(CURSOR_KEY, encode_cursor(cursor))], fence)
 

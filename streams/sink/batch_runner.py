@@ -17,7 +17,7 @@ from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from connectors.salesforce.sync import Sync
 from streams.events import UnreadableRecord
-from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
@@ -68,7 +68,7 @@ class BatchRunner:
     def __init__(
         self,
         org: Sync,
-        publisher: Publisher,
+        publisher: RecordPublisher,
         names: Topics,
         metrics: SinkMetrics,
         health: Health,

@@ -18,7 +18,7 @@ from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.deleted_records import MAX_DELETED_RECORDS, DeletedRecords
 from connectors.salesforce.sequences import batched
 from connectors.salesforce.sync import Sync
-from streams.kafka.publisher import Publisher, PublishFailed
+from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.metrics import SinkMetrics
@@ -86,7 +86,7 @@ class DeletionKeeper:
     def __init__(
         self,
         org: Sync,
-        publisher: Publisher,
+        publisher: RecordPublisher,
         names: Topics,
         metrics: SinkMetrics,
         topic: DeletedRecordsLog,

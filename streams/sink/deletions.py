@@ -20,6 +20,8 @@ from streams.topics import Topics
 REMEMBERED = 100_000
 # Outcomes that a new writer reads: all that the workers of dedupe can have in flight at once.
 RECENT = 20_000
+# Offsets that an outcome takes at most: its own, and that of the marker of its transaction.
+OFFSETS_OF_AN_OUTCOME = 2
 
 
 class Deletions:
@@ -44,11 +46,12 @@ class Deletions:
 
 
 def recent_deletions(kafka: KafkaSettings, names: Topics) -> list[tuple[str, int]]:
-    """Contact keys and versions of the deletions in the last RECENT outcomes.
+    """Contact keys and versions of the deletions in the last RECENT outcomes, or in some more.
 
     Blocks. Raises SnapshotStalled, KafkaException.
     """
-    return list(deletions_of(read_to_end(kafka, names.outcomes.name, last=RECENT)))
+    last = RECENT * OFFSETS_OF_AN_OUTCOME
+    return list(deletions_of(read_to_end(kafka, names.outcomes.name, last=last)))
 
 
 def deletions_of(outcomes: Iterable[KafkaRecord]) -> Iterator[tuple[str, int]]:

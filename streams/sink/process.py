@@ -13,8 +13,12 @@ from prometheus_client import CollectorRegistry
 from connectors.salesforce.policy import Policy
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.polling import OffsetOutOfRange
-from streams.kafka.publisher import Publisher
 from streams.kafka.topic_watch import look_until_answered, topic_watch
+from streams.kafka.transactions import (
+    DELIVERY_SECONDS,
+    TransactionalPublisher,
+    transactional,
+)
 from streams.metrics import SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -28,13 +32,10 @@ from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.fence import WriteFence
 from streams.sink.stage import Sink
-from streams.topics import group, topics
+from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
 
-# For the producer to get an outcome acknowledged. The sink repeats what was not, so that the
-# producer need not try for the default five minutes.
-DELIVERY_SECONDS = 30.0
 # For the producer to close. All outcomes were awaited: something is left only if the broker is
 # away.
 CLOSE_SECONDS = 5.0
@@ -96,7 +97,8 @@ async def _serve(
         log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
         return problem.code
     async with AsyncExitStack() as stack:
-        publisher = Publisher(producer_config(kafka, delivery_timeout=DELIVERY_SECONDS))
+        config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
+        publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
         org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, accounts))
         stack.callback(ops.stop)
@@ -165,7 +167,7 @@ async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
     _end_if_overdue()
 
 
-async def _stop_on_failure(publisher: Publisher, sink: Sink) -> None:
+async def _stop_on_failure(publisher: TransactionalPublisher, sink: Sink) -> None:
     """Ends the sink when its producer failed for good, also while it has nothing to publish."""
     await publisher.failed.wait()
     sink.stop(f"the Kafka producer failed for good: {publisher.failure}", ExitCode.KAFKA_REFUSED)

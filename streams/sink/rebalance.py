@@ -17,6 +17,8 @@ from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.offsets import starting_offsets
 from streams.kafka.polling import OffsetOutOfRange
+from streams.kafka.publisher import PublishFailed
+from streams.kafka.transactions import TransactionalPublisher
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.sink.assignment import Assignment, CurrentAssignment
@@ -50,6 +52,7 @@ class RebalanceListener:
         self,
         consumer: SinkConsumer,
         current: CurrentAssignment,
+        publisher: TransactionalPublisher,
         in_flight: RunningTasks,
         breaker: CircuitBreaker,
         health: Health,
@@ -59,6 +62,7 @@ class RebalanceListener:
         self._loop = asyncio.get_running_loop()
         self._consumer = consumer
         self._current = current
+        self._publisher = publisher
         self._in_flight = in_flight
         self._breaker = breaker
         self._health = health
@@ -66,8 +70,9 @@ class RebalanceListener:
         self._unanswered = unanswered
 
     def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Starts at the group's commit. Raises StartOutOfRange if that is outside of the log.
+        """Excludes the last writer of outcomes, and starts at the group's commit.
 
+        Raises StartOutOfRange if that is outside of the log.
         Raises TopicReplaced if it belongs to an older topic of the same name.
         """
         if partitions and (found := self._where_to_start(consumer, partitions)):
@@ -86,11 +91,15 @@ class RebalanceListener:
         offset, calls = self._in_loop(self._finish_in_flight(assignment))
         if assignment is not None and offset is not None:
             self._consumer.commit_now(assignment, offset, calls)
-        self._in_loop(self._current.end("revoked"))
+        self._in_loop(self._end("revoked"))
 
     def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another process has the partition already: nothing may be committed any more."""
-        self._in_loop(self._current.end("lost"))
+        self._in_loop(self._end("lost"))
+
+    async def _end(self, why: str) -> None:
+        await self._current.end(why)
+        self._publisher.release()
 
     async def _finish_in_flight(self, assignment: Assignment | None) -> tuple[int | None, str]:
         """Waits for the batches in flight.
@@ -115,19 +124,26 @@ class RebalanceListener:
     ) -> tuple[list[TopicPartition], int, bool] | None:
         """Each partition at its offset, and what the last writer left behind.
 
-        That is up to which offset it may have written, and whether it may have calls. None when
-        Kafka did not say it within START_OFFSET_SECONDS, and the sink stops. Raises StartOutOfRange
-        and TopicReplaced.
+        That is up to which offset it may have written, and whether it may have calls. Before it
+        asks, it takes over what the sink writes: what is read of a predecessor from now on is
+        final. None when Kafka did not say it within START_OFFSET_SECONDS, and the sink stops.
+
+        Raises StartOutOfRange and TopicReplaced.
         """
         deadline = time.monotonic() + START_OFFSET_SECONDS
+        self._publisher.release()  # each assignment has a producer of its own
         while True:
             try:
+                self._publisher.take_over(METADATA_SECONDS)
                 topic_ids = {one.topic: self._consumer.topic_id for one in partitions}
                 starting = starting_offsets(consumer, partitions, topic_ids)
                 (committed,) = consumer.committed(partitions[:1], timeout=METADATA_SECONDS)
                 _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
             except OffsetOutOfRange as error:
                 raise StartOutOfRange(str(error)) from error
+            except PublishFailed as error:
+                self._stop.request(f"Kafka refuses the producer: {error}", ExitCode.KAFKA_REFUSED)
+                return None
             except KafkaException as error:
                 reason = f"kafka did not say at which offset to start: {error.args[0].str()}"
                 log.warning("start offset not known", error=error.args[0].str())

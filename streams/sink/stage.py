@@ -5,7 +5,8 @@ The promise depends on this order:
 1. A batch is taken out of the pending changes: each contact once, at its highest version
    (`batching`).
 2. `Sync` looks up who is in the org and writes what differs. Every row gets its own outcome.
-3. The broker acknowledges the outcomes, or the dead letters (`batch_runner`).
+3. The broker commits the outcomes, or the dead letters, in a transaction of the process that has
+   the partition (`batch_runner`, `streams.kafka.transactions`).
 4. Only then are the batch's offsets finished, and the end of the unbroken run of finished offsets
    is committed.
 
@@ -28,8 +29,8 @@ from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
 from streams.kafka.polling import EndOfPartition
-from streams.kafka.publisher import Publisher
 from streams.kafka.records import KafkaRecord
+from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import SinkSettings
@@ -63,7 +64,7 @@ class Sink:
     def __init__(
         self,
         consumer: Consumer,
-        publisher: Publisher,
+        publisher: TransactionalPublisher,
         org: Sync,
         names: Topics,
         settings: SinkSettings,
@@ -90,6 +91,7 @@ class Sink:
         recall = partial(_recall, org, keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
+        self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
             consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
@@ -121,6 +123,7 @@ class Sink:
         listener = RebalanceListener(
             self._consumer,
             self._current,
+            self._publisher,
             self._in_flight,
             self._breaker,
             self._health,

@@ -25,13 +25,15 @@ from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import Sync
 from streams.kafka.clients import producer_config
-from streams.kafka.publisher import Publisher
+from streams.kafka.transactions import DELIVERY_SECONDS, TransactionalPublisher, transactional
 from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.settings import KafkaSettings, load
 from streams.sink.account_topic import AccountTopic
-from streams.topics import topics
+from streams.topics import topics, transactional_id
 
 TICK_SECONDS = 0.002
+# A broker that has just started creates the topic of its transactions first.
+TAKE_OVER_SECONDS = 60.0
 
 
 def resident_mb() -> float:
@@ -81,8 +83,10 @@ async def measure(url: str) -> dict[str, float]:
     store: AccountStore = NoAccountStore()
     if "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
         kafka = load(KafkaSettings, dict(os.environ))
-        publisher = Publisher(producer_config(kafka, delivery_timeout=30.0))
+        config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
+        publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         publisher.open()
+        await asyncio.to_thread(publisher.take_over, TAKE_OVER_SECONDS)
         store = AccountTopic(kafka, topics(kafka).accounts.name, publisher)
     http = http_client()
     session = Session(ClientCredentials("id", "secret", url), http, on_call)

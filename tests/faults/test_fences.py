@@ -45,12 +45,12 @@ def takeover(scenario: Scenario, stage: str, active: Process) -> tuple[float, Pr
         if active.metric("contactstream_dedupe_events_total") == before:
             active, standby = standby, active
     topic = "contacts.outcomes" if stage == "sink" else "contacts.changes"
-    end = scenario.end(topic)
+    before = scenario.records(topic)
     killed = time.time()
     active.kill()
     scenario.send([event(1, version + 1, f"v{version + 1}")])
-    wait_until(lambda: scenario.end(topic) > end, f"the standby's first record on {topic}")
-    took = scenario.kafka.read(topic)[end].timestamp_ms / 1000 - killed
+    wait_until(lambda: scenario.records(topic) > before, f"the standby's first record on {topic}")
+    took = scenario.kafka.read(topic)[before].timestamp_ms / 1000 - killed
     print(
         f"{stage}: taken over {took:.1f} s after kill -9, with a session of {SESSION_SECONDS:.0f} s"
     )

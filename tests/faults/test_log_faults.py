@@ -233,5 +233,5 @@ def test_batches_that_a_topic_refuses_as_too_large_are_split(scenario: Scenario)
     scenario.wait_until_idle()
     assert [stage.exit_code for stage in stages] == [None, None]
     assert all("a batch was refused as too large; it is split" in stage.log for stage in stages)
-    assert scenario.end("contacts.outcomes") == CONTACTS
+    assert scenario.records("contacts.outcomes") == CONTACTS
     assert scenario.verdict().good

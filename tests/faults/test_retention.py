@@ -89,7 +89,7 @@ def test_changes_that_expired_unread_stop_the_sink(scenario: Scenario) -> None:
     assert second.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
     assert "below the start of the log" in second.log
     assert scenario.committed("sink", "contacts.changes") == {0: RECORDS}
-    assert scenario.end("contacts.outcomes") == RECORDS
+    assert scenario.records("contacts.outcomes") == RECORDS
 
 
 def test_changes_that_expire_while_the_sink_is_paused_stop_it(scenario: Scenario) -> None:
@@ -117,4 +117,4 @@ def test_a_log_that_ends_before_the_committed_offset_stops_the_sink(scenario: Sc
     assert sink.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
     assert "the topic was deleted and created again" in sink.log
     assert "reset the offset of the group" in sink.log
-    assert scenario.end("contacts.outcomes") == 0
+    assert scenario.records("contacts.outcomes") == 0

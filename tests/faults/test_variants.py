@@ -141,7 +141,8 @@ def sink_is_killed_with_a_gap(scenario: Scenario, variant: str) -> Verdict:
     wait_until(lambda: scenario.org_state()["faults"].get("hang"), "the first batch hangs", 60.0)
     scenario.send([event(number, 1, "first") for number in range(2, CONTACTS)])
     wait_until(
-        lambda: scenario.end("contacts.outcomes") == CONTACTS - 2, "the second batch is finished"
+        lambda: scenario.records("contacts.outcomes") == CONTACTS - 2,
+        "the second batch is finished",
     )
     wait_for_violation(has_committed(scenario, "sink", "contacts.changes"), variant)
     scenario.sample()

@@ -199,7 +199,14 @@ class GroupObserver:
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
         self._topic = kafka.name(topic)
         self._consumer = Consumer(
-            {"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 3}
+            {
+                "bootstrap.servers": kafka.bootstrap,
+                "group.id": group,
+                # The end of the log: a transaction is acknowledged a moment before readers of what
+                # is committed may pass it.
+                "isolation.level": "read_uncommitted",
+                "log_level": 3,
+            }
         )
         self._partitions: list[TopicPartition] = []
 

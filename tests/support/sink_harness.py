@@ -165,6 +165,19 @@ class FakePublisher:
     def __init__(self) -> None:
         self.records: list[KafkaRecord] = []
         self.refuse = 0
+        self.owners: list[str] = []
+        """What the sink said about who owns its outcomes."""
+        self.refuse_take_over: list[Exception] = []
+        """The next calls of `take_over` raise these."""
+
+    def take_over(self, _seconds: float) -> None:
+        if self.refuse_take_over:
+            raise self.refuse_take_over.pop(0)
+        if self.owners[-1:] != ["taken over"]:
+            self.owners.append("taken over")
+
+    def release(self) -> None:
+        self.owners.append("released")
 
     async def publish(self, records: Iterable[KafkaRecord]) -> None:
         await asyncio.sleep(0)

@@ -37,6 +37,9 @@ class OffsetsReader:
                     "bootstrap.servers": bootstrap,
                     "group.id": f"{TOPIC_PREFIX}contactstream-{name}",
                     "enable.auto.commit": False,
+                    # The end of the log: a transaction is acknowledged a moment before readers of
+                    # what is committed may pass it.
+                    "isolation.level": "read_uncommitted",
                     "log_level": 0,
                 }
             )

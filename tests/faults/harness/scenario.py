@@ -216,6 +216,10 @@ class Scenario:
         """The sum of the end offsets of a topic with as many partitions as contacts.events."""
         return sum(self.end(topic, partition) for partition in range(self.partitions))
 
+    def records(self, topic: str) -> int:
+        """How many records a topic holds; markers of transactions, which take offsets, are none."""
+        return len(self.kafka.read(topic))
+
     def wait_committed(
         self, stage: str, topic: str, records: int, seconds: float = REACH_SECONDS
     ) -> None:

@@ -79,7 +79,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 def store(log: Log, now: list[float] | None = None) -> AccountTopic:
     clock = now or [0.0]
-    return AccountTopic(KAFKA, "sink.accounts", log, lambda: clock[0])  # type: ignore[arg-type]
+    return AccountTopic(KAFKA, "sink.accounts", log, lambda: clock[0])
 
 
 async def pages(loading: AsyncIterator[StoredPage]) -> list[StoredPage]:
@@ -236,7 +236,7 @@ async def test_no_batch_starts_before_the_accounts_are_restored(topic: Log) -> N
                 async for page in super().load():
                     yield page
 
-        slow = Slow(KAFKA, "sink.accounts", topic)  # type: ignore[arg-type]
+        slow = Slow(KAFKA, "sink.accounts", topic)
         async with running_sink(org.new_sync(org.client, org.sync.policy, slow)) as sink:
             sink.offer("g/1", 1, person(1))
             await sink.until_polled(5)

@@ -86,7 +86,7 @@ class Harness:
         self.now = org.world.now().timestamp()
         self.keeper = DeletionKeeper(
             org.sync,
-            self.publisher,  # type: ignore[arg-type]
+            self.publisher,
             NAMES,
             self.metrics,
             self.topic,  # type: ignore[arg-type]

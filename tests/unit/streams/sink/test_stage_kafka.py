@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from structlog.testing import capture_logs
 
 from connectors.salesforce.api.client import Fence
@@ -215,6 +215,52 @@ async def test_a_broker_that_holds_a_commit_for_long_does_not_make_the_sink_look
         await sink.until(lambda: len(reported) > 2, "it reports that it is alive")
         answered.set()
         await sink.until_committed()
+
+
+async def test_a_sink_excludes_the_last_writer_before_it_reads_what_that_one_left() -> None:
+    read: list[list[str]] = []
+
+    def deleted_before() -> Iterable[tuple[str, int]]:
+        read.append(list(sink.publisher.owners))
+        return ()
+
+    org = Org()
+    org.open.set()
+    async with running_sink(org, deleted_before=deleted_before) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        assert [each[-1] for each in read] == ["taken over"]
+        sink.consumer.between_polls += [sink.consumer.lose]
+        await sink.until_polled(2)
+        assert sink.publisher.owners[-1] == "released"
+        sink.consumer.between_polls += [sink.consumer.assign]
+        sink.offer("g/bob", 1, {})
+        await sink.until_committed()
+        assert sink.publisher.owners[-2:] == ["released", "taken over"]
+        sink.consumer.between_polls += [sink.consumer.revoke]
+        await sink.until(lambda: sink.publisher.owners[-1] == "released", "it is released")
+
+
+async def test_a_transaction_coordinator_that_does_not_answer_is_waited_for() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        sink.publisher.refuse_take_over = [away, away]
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        assert sink.publisher.refuse_take_over == []
+
+
+async def test_a_transactional_id_that_kafka_refuses_ends_the_sink() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.publisher.refuse_take_over = [PublishFailed("not authorized", fatal=True)]
+        assert sink.running is not None
+        stop = await asyncio.wait_for(sink.running, DEADLINE)
+    assert stop.status is ExitCode.KAFKA_REFUSED
+    assert "not authorized" in stop.reason
 
 
 async def test_a_producer_that_failed_for_good_ends_the_sink(
