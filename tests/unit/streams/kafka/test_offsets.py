@@ -1,5 +1,6 @@
 """Where a group continues; and the offset to commit never passes an unfinished record."""
 
+import time
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -8,7 +9,6 @@ from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka import offsets as offsets_module
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.offsets import (
     LOG_END_CHECK_SECONDS,
@@ -16,8 +16,8 @@ from streams.kafka.offsets import (
     OffsetTracker,
     starting_offsets,
 )
-from streams.kafka.polling import OffsetOutOfRange
-from streams.kafka.topic_watch import TopicReplaced, commit_metadata
+from streams.kafka.polling import OffsetOutOfRange, TopicReplaced
+from streams.kafka.topic_watch import commit_metadata
 
 
 @given(
@@ -119,7 +119,7 @@ class Log:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr(offsets_module.time, "sleep", found.append)
+    monkeypatch.setattr(time, "sleep", found.append)
     return found
 
 
