@@ -49,8 +49,19 @@ LAG_REQUEST_SECONDS = 1.0
 # of it is unpacked at once, and contacts may be packed to a hundredth.
 FETCH_BYTES = 256 * 1024
 
+# What librdkafka holds ready for a poll, unpacked; it stops fetching above that.
+QUEUED_BYTES = 16 * 2**20
+
+# With the answer that came last, unpacked to a hundred times FETCH_BYTES. One call of `consume`
+# that does not wait returns no more than that.
+MOST_QUEUED_BYTES = QUEUED_BYTES + 100 * FETCH_BYTES
+
 # What the sink's consumer has beside `consumer_config`.
-CONSUMER_CONFIG = {"enable.partition.eof": True, "fetch.message.max.bytes": FETCH_BYTES}
+CONSUMER_CONFIG = {
+    "enable.partition.eof": True,
+    "fetch.message.max.bytes": FETCH_BYTES,
+    "queued.max.messages.kbytes": QUEUED_BYTES // 1024,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +224,16 @@ class SinkConsumer:
     def _consume_within(
         self, assignment: Assignment, room: Room
     ) -> list[KafkaRecord | EndOfPartition]:
-        """Consumes in steps that fit in the room even if all their records are the largest."""
+        """Consumes what is ready, in steps that fit in the room whatever its records' sizes are.
+
+        While the room takes all that librdkafka holds ready, that is one step. Later the steps are
+        as small as if all records were the largest.
+        """
         events: list[KafkaRecord | EndOfPartition] = []
-        records, left = min(POLL_RECORDS, room.records), min(POLL_BYTES, room.bytes)
-        seconds, ends = POLL_SECONDS, time.monotonic() + POLL_SECONDS
+        records, left = min(POLL_RECORDS, room.records), room.bytes
+        ends = time.monotonic() + POLL_SECONDS
+        step, seconds = 1, POLL_SECONDS
         while True:
-            step = max(1, min(records - len(events), left // LARGEST_ROW_BYTES))
             found = self._consume(step, seconds)
             if not assignment.active:
                 return found  # what came before belongs to an assignment that is gone
@@ -226,11 +241,12 @@ class SinkConsumer:
             left -= sum(
                 unparsed_bytes(event.value) for event in found if isinstance(event, KafkaRecord)
             )
-            if len(found) < step or len(events) >= records or left <= 0:
+            if len(found) < step or len(events) >= records or room.bytes - left >= POLL_BYTES:
                 return events
-            if time.monotonic() > ends:
+            if left <= 0 or time.monotonic() > ends:
                 return events
-            seconds = 0.0
+            fit = records if left >= MOST_QUEUED_BYTES else left // LARGEST_ROW_BYTES
+            step, seconds = max(1, min(records - len(events), fit)), 0.0
 
     def _consume(self, limit: int, seconds: float) -> list[KafkaRecord | EndOfPartition]:
         try:

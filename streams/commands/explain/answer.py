@@ -103,8 +103,8 @@ def _absence(question: Question, found: Found) -> Sequence[str]:
     lines = ["No topic holds anything of it."]
     if question.subject is Subject.RECORD:
         lines.append(
-            "No outcome that is still kept names the record: contactstream did not write "
-            "it, or the contact was erased."
+            "No outcome that is still kept names the record: nothing was written to it, or the "
+            "contact was erased."
         )
         return lines
     if found.oldest_event_ms is not None:
@@ -115,7 +115,7 @@ def _absence(question: Question, found: Found) -> Sequence[str]:
         grant = grant_of(question.value)
         status = found.grants.status.get(grant)
         if status is None:
-            lines.append(f"The grant {grant} is not known; contactstream grants lists all.")
+            lines.append(f"The grant {grant} is not known. See: contactstream grants list")
         elif status != "valid":
             since = moment(found.grants.since[grant] * 1000)
             lines.append(f"The grant {grant} is {status} since {since}: Nylas sends nothing of it.")
@@ -134,7 +134,7 @@ def _reasons(question: Question, policy: Policy) -> Iterable[str]:
     if question.subject is Subject.RECORD:
         return
     if policy.suppression.holds([question.value]):
-        yield "It is on the suppression list: contactstream never writes it."
+        yield "It is on the suppression list, so that it is never written."
     if question.subject is not Subject.ADDRESS:
         return
     _, reason = policy.exclusions.usable([question.value])

@@ -1,4 +1,4 @@
-"""What `contactstream explain` is asked about: a contact key, an address, or a record's ID."""
+"""What the command explain is asked about: a contact key, an address, or a record's ID."""
 
 import re
 from dataclasses import dataclass

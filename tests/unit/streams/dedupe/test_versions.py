@@ -174,6 +174,36 @@ def test_the_ids_of_a_second_are_bounded() -> None:
     assert len(state.ids) == REMEMBERED_IDS
 
 
+def test_of_a_second_with_too_many_notifications_the_first_is_forgotten() -> None:
+    events = [event(10, A, f"n{number}") for number in range(REMEMBERED_IDS + 1)]
+    assert outcome(*events, *events[1:])[len(events) :] == ["retry"] * REMEMBERED_IDS
+    assert outcome(*events, events[0])[-1] == "duplicate"
+
+
+def test_what_was_forwarded_is_remembered_over_events_that_are_not() -> None:
+    for between, reason in ((event(20, b""), "bodyless"), (event(20, A), "duplicate")):
+        assert outcome(event(10, A), between, event(30, A)) == ["forwarded", reason, "duplicate"]
+        for replayed, expected in (
+            (event(10, A, forced=True), "forwarded"),
+            (event(10, B, forced=True), "stale"),
+            (event(10, B, forced=True, mapping=NEW), "forwarded"),
+        ):
+            assert outcome(event(10, A), between, replayed)[-1] == expected
+
+
+def test_a_replay_under_another_mapping_is_what_was_forwarded_last() -> None:
+    before = (event(10, A), event(20, A), event(10, B, forced=True, mapping=NEW))
+    assert outcome(*before) == ["forwarded", "duplicate", "forwarded"]
+    for after, expected in (
+        (event(30, B, mapping=NEW), "duplicate"),
+        (event(30, A, mapping=NEW), "forwarded"),
+        (event(15, C, mapping=NEW), "stale"),
+        (event(10, C, forced=True, mapping=NEW), "stale"),
+        (event(10, C, forced=True, mapping=OLD), "forwarded"),
+    ):
+        assert outcome(*before, after)[-1] == expected
+
+
 STATES = st.builds(
     DedupeState,
     newest=st.integers(-1, 2**62),

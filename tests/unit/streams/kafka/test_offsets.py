@@ -1,5 +1,6 @@
 """Where a group continues; and the offset to commit never passes an unfinished record."""
 
+import time
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -118,7 +119,7 @@ class Log:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("streams.kafka.offsets.time.sleep", found.append)
+    monkeypatch.setattr(time, "sleep", found.append)
     return found
 
 
