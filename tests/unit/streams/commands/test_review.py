@@ -83,7 +83,8 @@ def test_an_empty_list_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_reads_the_outcomes_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reading(kafka: object, topic: str, *, within: None) -> Iterator[KafkaRecord]:
+    def reading(kafka: object, topic: str, **options: None) -> Iterator[KafkaRecord]:
+        assert not any(options.values()), "from the start to the end"
         assert topic == "x.contacts.outcomes"
         return iter(OUTCOMES)
 
