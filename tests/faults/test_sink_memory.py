@@ -14,7 +14,7 @@ from tests.support.memory_limit import memory_limit
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.storm]
 
 GIGABYTE = 2**30
 CHANGES = 12_000

@@ -230,7 +230,7 @@ def test_an_address_on_the_record_of_a_namesake_is_not_written_to_another_record
     st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2, unique=True), max_size=3),
 )
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_random_batches_make_no_duplicate_and_never_put_older_over_newer(
     batches: list[list[ContactVersion]], typed: list[list[str]]
 ) -> None:
