@@ -91,15 +91,20 @@ def test_stages_whose_topics_lost_their_end_stop_and_name_it(
 ) -> None:
     with Scenario(Kafka(own_broker.bootstrap, "t."), processes, tmp_path) as scenario:
         dedupe, sink = topics_lose_their_end(scenario, own_broker, WHOLE)
-        # The producer's sequence goes on where the broker's was cut off, which is fatal for it.
         assert dedupe.popen.wait(ENDS_SECONDS) == ExitCode.OFFSET_OUT_OF_RANGE
         assert "lost its end" in dedupe.log
         assert "contactstream reconcile --all" in dedupe.log
         record, headers = change(CONTACTS, 1, "new")
         scenario.kafka.produce("contacts.changes", [record], headers)
-        assert sink.popen.wait(ENDS_SECONDS) == ExitCode.KAFKA_REFUSED
-        scenario.start("sink")
-        scenario.wait_committed("sink", "contacts.changes", scenario.end("contacts.changes"))
+        # The producer's sequence goes on where the broker's was cut off, which is fatal for it. If
+        # the sink has lost the partition meanwhile, it has another producer, and works on.
+        end = scenario.end("contacts.changes")
+        with contextlib.suppress(AssertionError):
+            scenario.wait_committed("sink", "contacts.changes", end, ENDS_SECONDS)
+        if sink.exit_code is not None:
+            assert sink.exit_code == ExitCode.KAFKA_REFUSED
+            scenario.start("sink")
+        scenario.wait_committed("sink", "contacts.changes", end)
 
 
 @pytest.mark.storm
