@@ -29,6 +29,7 @@ from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.sink.batching import PendingChange
 from streams.sink.circuit_breaker import RETRY_AFTER_LONGEST_SECONDS
+from streams.sink.consumer import POLL_RECORDS
 from streams.sink.retry_policy import DEAD_LETTER_MOST, LONE_FAILURES, RETRY_ATTEMPTS
 from streams.sink.stage import STOP_SECONDS
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
@@ -389,6 +390,20 @@ async def test_the_time_that_the_org_is_away_is_no_attempt() -> None:
         await sink.until_committed(skip=5)
         assert sink.dead_letters() == []
         assert sink.outcomes()["g/ada"]["outcome"] == "created"
+
+
+async def test_a_partition_that_comes_back_while_the_org_is_away_is_worked_off_later() -> None:
+    org = PlainOrg()
+    org.all_broken = OrgUnavailable("network", 1.0)
+    async with running_sink(org) as sink:
+        for number in range(POLL_RECORDS + 500):  # a sink that is away reads no second poll
+            sink.offer(f"g/{number}", 1, person(f"p{number}"))
+        await sink.until(lambda: len(org.batches) >= 2, "it finds the org away", skip=1)
+        sink.consumer.between_polls += [sink.consumer.lose, sink.consumer.assign]
+        await sink.until_polled(5)
+        org.all_broken = None
+        await sink.until_committed(skip=1)
+        assert len(sink.outcomes()) == POLL_RECORDS + 500
 
 
 async def test_a_value_that_a_hidden_record_holds_is_dead_lettered_at_the_second_refusal() -> None:
