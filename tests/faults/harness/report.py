@@ -27,7 +27,11 @@ EXPECTED_EXITS = (
 FAULT_EXITS: Mapping[Fault, Collection[tuple[str, int]]] = {
     # The producer's sequence goes on where the broker's was cut off, which is fatal for it.
     Fault.LOST_END: {("sink", ExitCode.KAFKA_REFUSED)},
-    Fault.TOPIC_ANEW: {("reader", ExitCode.TOPIC_REPLACED)},
+    # The first, where the new topic is shorter than what was read of the old one.
+    Fault.TOPIC_ANEW: {
+        ("reader", ExitCode.OFFSET_OUT_OF_RANGE),
+        ("reader", ExitCode.TOPIC_REPLACED),
+    },
     Fault.TERM_AWAY: {(stage, ExitCode.STOP_OVERDUE) for stage in ("dedupe", "sink", "reader")},
 }
 """By fault, the stages that may end by it, and with which exit code."""

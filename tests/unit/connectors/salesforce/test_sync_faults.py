@@ -321,7 +321,7 @@ def compare(story: Story, sink: SinkHarness, org: SimulatedOrg) -> None:
     assert org.methods.keys() <= {"GET", "POST", "PATCH"}, "Salesforce is never asked to delete"
 
 
-@settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(story=stories)
 def test_an_org_full_of_faults_ends_as_a_plain_model_predicts(story: Story) -> None:
     async def run() -> None:
