@@ -116,6 +116,7 @@ def sink_is_paused(scenario: Scenario, variant: str) -> Verdict:
     return scenario.verdict()
 
 
+@pytest.mark.storm
 def test_a_paused_dedupe_worker_without_fences_is_noticed(scenario: Scenario) -> None:
     verdict, ended = dedupe_is_paused(scenario, "no_fences", "before_outputs")
     assert ended is None
@@ -128,6 +129,7 @@ def test_a_paused_dedupe_worker_ends_itself(scenario: Scenario) -> None:
     assert verdict.good, verdict.examples
 
 
+@pytest.mark.storm
 def test_late_records_of_a_producer_without_fences_are_noticed(scenario: Scenario) -> None:
     verdict, ended = dedupe_is_paused(scenario, "no_fences", "unsent")
     assert ended is None
@@ -142,6 +144,7 @@ def test_the_delivery_timeout_alone_stops_late_records_of_a_producer(
     assert verdict.good, verdict.examples
 
 
+@pytest.mark.storm
 def test_a_paused_sink_without_fences_is_noticed(scenario: Scenario) -> None:
     scenario.version_rule = False
     assert "went_backwards" in sink_is_paused(scenario, "no_fences").violations

@@ -231,6 +231,7 @@ SCENARIOS: dict[str, tuple[Callable[[Scenario, str], Verdict], str]] = {
 }
 
 
+@pytest.mark.storm  # they test the verifier, in minutes
 @pytest.mark.parametrize("variant", SCENARIOS)
 def test_a_broken_promise_is_noticed(scenario: Scenario, variant: str) -> None:
     play, violation = SCENARIOS[variant]
