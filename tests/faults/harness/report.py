@@ -32,6 +32,9 @@ FAULT_EXITS: Mapping[Fault, Collection[tuple[str, int]]] = {
         ("reader", ExitCode.OFFSET_OUT_OF_RANGE),
         ("reader", ExitCode.TOPIC_REPLACED),
     },
+    Fault.GROW: {
+        (stage, ExitCode.PARTITION_COUNT_MISMATCH) for stage in ("dedupe", "sink", "reader")
+    },
     Fault.TERM_AWAY: {(stage, ExitCode.STOP_OVERDUE) for stage in ("dedupe", "sink", "reader")},
 }
 """By fault, the stages that may end by it, and with which exit code."""
