@@ -19,8 +19,9 @@ from streams.commands.topic_records import topic_records
 from streams.events import UnreadableRecord, parse_change
 from streams.kafka.clients import METADATA_SECONDS, client_config
 from streams.kafka.records import KafkaRecord
+from streams.reader.records import contact_hash
 from streams.reader.replay import contacts_of_outcomes
-from streams.reader.replay_page import SelectedContacts, candidate_of, hash_key
+from streams.reader.replay_page import SelectedContacts, candidate_of
 from streams.runs import Replay, ReplaySource, Run, RunKind
 from streams.selection import Selection
 from streams.settings import KafkaSettings
@@ -76,7 +77,7 @@ def preview(
 ) -> Preview:
     """Counts what a replay would publish. `records` is the source from its start."""
     found = Preview(source.value, ends=ends)
-    contacts: set[int] = set()  # hashes: a million take some 60 MB
+    contacts: set[int] = set()  # hashes: a million take some 70 MB
     for record in records:
         if record.offset >= ends[record.partition]:
             continue  # it came after the ends were read
@@ -88,7 +89,7 @@ def preview(
         if not selection.takes(candidate) or candidate.key not in selected:
             continue
         found.records += 1
-        contacts.add(hash_key(candidate.key))
+        contacts.add(contact_hash(candidate.key))
         found.by_grant[grant_of(candidate.key)] += 1
         found.by_day[_day(candidate.at_ms)] += 1
         if source is ReplaySource.CHANGES:

@@ -11,7 +11,8 @@ import orjson
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
 from streams.reader.context import ReaderContext
-from streams.reader.replay_page import ReplayPage, SelectedContacts, hash_key, next_page
+from streams.reader.records import contact_hash
+from streams.reader.replay_page import ReplayPage, SelectedContacts, next_page
 from streams.reader.retries import until_snapshot_read
 from streams.reader.run_writer import RunWriter
 from streams.runs import (
@@ -130,7 +131,7 @@ def contacts_of_outcomes(selection: Selection, records: Iterator[KafkaRecord]) -
         outcome = value if isinstance(value, dict) else {}
         status, reason = str(outcome.get("outcome")), str(outcome.get("reason"))
         if selection.takes_outcome(status, reason):
-            hashes.add(hash_key(key))
+            hashes.add(contact_hash(key))
         else:
-            hashes.discard(hash_key(key))
+            hashes.discard(contact_hash(key))
     return SelectedContacts(frozenset(hashes))
