@@ -43,7 +43,7 @@ LIMITS = {
 # A stage compares its topics every ten seconds, and believes two comparisons. Some of this is for
 # a process that is stopped meanwhile.
 NOTICED_SECONDS = 60.0
-GONE_SECONDS = 30.0
+READY_SECONDS = 1.0
 
 
 async def lose_end(
@@ -75,8 +75,14 @@ async def make_anew(environment: Environment, background: BackgroundTasks, step:
     """The topic is deleted and created again. The readers must notice it and end.
 
     What stood in it is lost, and with it the state of runs: the next run reads everything.
+    A reader that is not ready has not looked at the topic yet: it may begin with the new one.
     """
-    readers = [one.process for one in environment.stages.of("reader")]
+    replicas = environment.stages.of("reader")
+    before = [one.process for one in replicas]
+    ready = await asyncio.gather(*(one.ready(READY_SECONDS) for one in replicas))
+    readers = [process for process, is_ready in zip(before, ready, strict=True) if is_ready]
+    if not readers:
+        return False
     await asyncio.to_thread(_delete, environment.kafka.admin(), environment.kafka.name(step.target))
     await create_topics(environment.stages.env, environment.brokers)
 
