@@ -9,13 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 import structlog
 
 from streams import settings
+from streams.commands.selection_options import selection_options
 from streams.runtime import logs
+
+if TYPE_CHECKING:
+    from streams.selection import Selection
 
 GroupT = TypeVar("GroupT", bound=settings.SettingsGroup)
 log = structlog.get_logger()
@@ -332,6 +336,133 @@ def replay(
             as_json=as_json,
         )
     )
+
+
+_EXECUTE = click.option("--execute", is_flag=True, help="Do it; otherwise it is only shown.")
+_ACTOR = click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
+_WHY = click.option("--why", default="", metavar="TEXT", help="Why you do it, for the audit.")
+_YES = click.option("--yes", "agreed", is_flag=True, help="All of them, where nothing limits it.")
+_EXPECT = click.option(
+    "--expect", "expected", type=int, help="Refuse more letters than this, plus 5 %."
+)
+
+
+@main.group(name="dead-letters", invoke_without_command=True)
+@selection_options
+@_JSON
+@click.pass_context
+def dead_letters(context: click.Context, *, selection: "Selection", as_json: bool) -> None:
+    """Shows what could not be processed, and redrives or discards it.
+
+    Without a subcommand it groups the open dead letters by their reason, with an example and what
+    to do. No name and no address is printed.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.dead_letters.command import Choice, summary
+
+        summary(_load(settings.KafkaSettings), Choice(selection, as_json))
+    elif not selection.takes_everything or as_json:
+        subcommand = context.invoked_subcommand
+        raise click.UsageError(f"give the options after `{subcommand}`, not before it")
+
+
+@dead_letters.command(name="list")
+@selection_options
+@_JSON
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout.")
+def dead_letters_list(*, selection: "Selection", as_json: bool, as_csv: bool) -> None:
+    """Lists open dead letters one by one, with their IDs."""
+    from streams.commands.dead_letters.command import Choice, list_letters
+
+    list_letters(_load(settings.KafkaSettings), Choice(selection, as_json, as_csv))
+
+
+@dead_letters.command(name="show")
+@click.argument("letter_id", metavar="ID")
+@click.option("--reveal", is_flag=True, help="Print the contact and the error; the audit notes it.")
+@_ACTOR
+@_JSON
+def dead_letters_show(*, letter_id: str, reveal: bool, actor: str | None, as_json: bool) -> None:
+    """Shows everything about one dead letter."""
+    from streams.commands.dead_letters.command import show
+
+    show(
+        _load(settings.KafkaSettings),
+        letter_id,
+        reveal=reveal,
+        given_actor=actor,
+        as_json=as_json,
+    )
+
+
+@dead_letters.command(name="redrive")
+@selection_options
+@_EXECUTE
+@_YES
+@_EXPECT
+@_ACTOR
+@_WHY
+@_JSON
+def dead_letters_redrive(
+    *,
+    selection: "Selection",
+    execute: bool,
+    agreed: bool,
+    expected: int | None,
+    actor: str | None,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Publishes dead letters to contacts.events again, and closes them.
+
+    Dedupe decides about each as about any other event, so that nothing becomes older. A letter
+    whose contact has a newer outcome is left open: see `discard --superseded`.
+
+    The exit code is 1 when a letter could not be redriven; it stays open.
+    """
+    from streams.commands.dead_letters.command import Choice, Order, redrive
+
+    bridge = _load(settings.BridgeSettings)
+    order = Order(execute, agreed, expected, actor, why)
+    kafka = _load(settings.KafkaSettings)
+    sys.exit(redrive(kafka, Choice(selection, as_json), order, bridge.body_limit))
+
+
+@dead_letters.command(name="discard")
+@selection_options
+@click.option("--superseded", is_flag=True, help="Only those whose contact has a newer outcome.")
+@_EXECUTE
+@_YES
+@_EXPECT
+@_ACTOR
+@_WHY
+@_JSON
+def dead_letters_discard(
+    *,
+    selection: "Selection",
+    superseded: bool,
+    execute: bool,
+    agreed: bool,
+    expected: int | None,
+    actor: str | None,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Closes dead letters for good: also those of a person who is to be erased (--email)."""
+    from streams.commands.dead_letters.command import Choice, Order, discard
+
+    order = Order(execute, agreed, expected, actor, why)
+    kafka = _load(settings.KafkaSettings)
+    discard(kafka, Choice(selection, as_json), order, only_superseded=superseded)
+
+
+@main.command()
+@_JSON
+def audit(*, as_json: bool) -> None:
+    """Lists who did what by a command, when and why. It is kept for 400 days."""
+    from streams.commands.audit import run
+
+    run(_load(settings.KafkaSettings), as_json=as_json)
 
 
 @main.command()

@@ -8,20 +8,21 @@ The key of every record is the contact key, `grant_id/contact_id`.
 | contacts.changes | the contact object; only its two IDs if it was deleted | `change_headers` |
 | contacts.refetch | empty | reason, not_before, received_ms |
 | contacts.outcomes | the outcome as JSON (streams/sink/outcomes.py) | none |
-| contacts.dead-letter | the value of the failed record, unchanged | its own, and `dlq.*` |
+| contacts.dead-letter | a failed record (streams/dead_letters.py) | its own, and `dlq.*` |
 
-A replayed event also carries the header `replay.id`.
+A replayed event also carries the header `replay.id`, a redriven one `redrive.*`. A change that
+follows from such an event carries them on.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
-from streams.kafka.records import Headers, KafkaRecord, header
+from streams.kafka.records import Headers, header
 
 # The version of a page is its `Date` less this margin. Nylas asks Google for changes every five
 # minutes (`/google/contacts/incremental`), so a page may not show a change yet whose notification
@@ -32,13 +33,12 @@ PAGE_MARGIN_SECONDS = 600
 # by far less than a second; two bridges that differ by more than this would reorder events.
 CLOCK_DIFFERENCE_SECONDS = 60
 
+# Headers that dedupe hands on from an event to the change that follows from it.
+HANDED_ON = frozenset({"replay.id", "redrive.id", "redrive.attempts", "redrive.first_failed_ms"})
+
 # Digits of a number in a header. 15 digits hold milliseconds until the year 33658 and stay far
 # inside the 64 bits that JSON is written with.
 MAX_NUMBER_DIGITS = 15
-
-# Characters of an error's text that a dead letter carries: enough to act on, and small beside the
-# record.
-MAX_DETAIL_CHARACTERS = 1000
 
 
 class Origin(StrEnum):
@@ -168,10 +168,15 @@ def page_envelope(
     )
 
 
+def handed_on(headers: Iterable[tuple[str, str | bytes | None]]) -> Headers:
+    """The headers of an event that the change which follows from it carries as well."""
+    return [each for each in headers if each[0] in HANDED_ON]
+
+
 def change_headers(
     kind: Kind, version: int, fingerprint: str, mapping: str, origin: bytes, received_ms: bytes
 ) -> Headers:
-    """Headers of a record of contacts.changes."""
+    """Headers of a record of contacts.changes, beside those that are `handed_on`."""
     return [
         ("kind", kind.value.encode()),
         ("version", b"%d" % version),
@@ -227,42 +232,6 @@ def refetch_headers(reason: str, not_before: int, received_ms: int) -> Headers:
         ("not_before", b"%d" % not_before),
         ("received_ms", b"%d" % received_ms),
     ]
-
-
-def dead_letter_headers(
-    record: KafkaRecord, stage: str, reason: str, detail: str = "", attempts: int = 1
-) -> Headers:
-    """Headers of a dead letter: the record's own, and `dlq.*` headers that say why it failed.
-
-    `reason` is a word of a closed set. `detail` is free text for a person. It may quote the
-    contact, as messages of Salesforce do: the value of the dead letter holds the contact anyway.
-    Never copy `detail` to a log. A record that fails a second time keeps its first origin:
-    `dlq.original.*` and `dlq.first_failed_ms` are never overwritten.
-    """
-    now = b"%d" % now_ms()
-    kept = {
-        name
-        for name, _ in record.headers
-        if name.startswith(("dlq.original.", "dlq.first_failed_ms"))
-    }
-    old = [
-        (name, value)
-        for name, value in record.headers
-        if not name.startswith("dlq.") or name in kept
-    ]
-    new: Headers = [
-        ("dlq.stage", stage.encode()),
-        ("dlq.reason", reason.encode()),
-        ("dlq.detail", detail[:MAX_DETAIL_CHARACTERS].encode(errors="replace")),
-        ("dlq.attempts", b"%d" % attempts),
-        ("dlq.last_failed_ms", now),
-        ("dlq.original.topic", record.topic.encode()),
-        ("dlq.original.partition", b"%d" % record.partition),
-        ("dlq.original.offset", b"%d" % record.offset),
-        ("dlq.original.timestamp_ms", b"%d" % record.timestamp_ms),
-        ("dlq.first_failed_ms", now),
-    ]
-    return old + [(name, value) for name, value in new if name not in kept]
 
 
 def now_ms() -> int:

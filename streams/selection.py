@@ -38,7 +38,8 @@ class Selection:
     """All conditions must hold; a condition with several values holds for any of them.
 
     Times are epoch milliseconds; `until_ms` is exclusive. `outcomes` are `status` or
-    `status:reason` of the contact's last outcome.
+    `status:reason` of the contact's last outcome. `reasons` are those of dead letters, or of the
+    last outcome.
     """
 
     since_ms: int | None = None
@@ -49,6 +50,7 @@ class Selection:
     domains: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def takes_everything(self) -> bool:
@@ -74,7 +76,13 @@ class Selection:
 
     def takes_outcome(self, status: str, reason: str) -> bool:
         """Whether a last outcome is one of those asked for; any is when none is asked for."""
-        return not self.outcomes or bool({status, f"{status}:{reason}"} & {*self.outcomes})
+        wanted = not self.outcomes or bool({status, f"{status}:{reason}"} & {*self.outcomes})
+        return wanted and (not self.reasons or reason in self.reasons)
+
+    @property
+    def needs_outcomes(self) -> bool:
+        """Whether the last outcomes of contacts decide."""
+        return bool(self.outcomes or self.reasons)
 
 
 def make_selection(
@@ -88,6 +96,7 @@ def make_selection(
     domains: Collection[str] = (),
     kinds: Collection[str] = (),
     outcomes: Collection[str] = (),
+    reasons: Collection[str] = (),
 ) -> Selection:
     """A selection from the options of a command.
 
@@ -109,6 +118,7 @@ def make_selection(
         tuple(dict.fromkeys(map(_domain, domains))),
         tuple(dict.fromkeys(_known("--kind", kind, Kind) for kind in kinds)),
         tuple(dict.fromkeys(map(_outcome, outcomes))),
+        tuple(dict.fromkeys(reasons)),
     )
 
 
@@ -134,13 +144,20 @@ def _outcome(text: str) -> str:
     return text
 
 
-def _known(option: str, text: str, words: type[StrEnum]) -> str:
-    known = [word.value for word in words]
+def known_word(option: str, text: str, known: Collection[str]) -> str:
+    """The text, if it is one of the known words.
+
+    Raises UnusableSelection, with the closest word or all of them.
+    """
     if text in known:
         return text
     close = get_close_matches(text, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"it may be {', '.join(known)}"
+    hint = f"did you mean {close[0]}?" if close else f"it may be {', '.join(sorted(known))}"
     raise UnusableSelection(f"{option} {text}: unknown; {hint}")
+
+
+def _known(option: str, text: str, words: type[StrEnum]) -> str:
+    return known_word(option, text, [word.value for word in words])
 
 
 def encode_selection(selection: Selection) -> dict[str, Any]:

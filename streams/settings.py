@@ -182,6 +182,8 @@ class DedupeSettings(SettingsGroup):
     prefix = "DEDUPE"
     session_timeout: Positive = Field(
         10.0,
+        # Faust does not start with a longer one than its request time-out, which is 90 seconds.
+        le=90.0,
         description="seconds without a heartbeat after which another worker takes over; a worker "
         "without an answer from the broker for half of it publishes nothing until it has one",
     )

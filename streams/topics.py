@@ -10,7 +10,7 @@ from streams.settings import KafkaSettings
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
-# What Nylas said of a person before stays for no longer, dead letters aside. contacts.events
+# What Nylas said of a person before stays for no longer, open dead letters aside. contacts.events
 # deletes by age, so it decides the bound. A compacted topic removes a record at the latest so long
 # after another one replaced it; only a topic that gets no further record keeps it.
 ERASURE_DAYS = 14
@@ -28,6 +28,13 @@ HEARTBEAT_DAYS = 2
 # The sink tells an older change that follows a newer one by the versions of the two, so the newer
 # one must be there when the sink has been away for a weekend.
 SINK_AWAY_DAYS = 3
+
+# A person needs some weeks to notice a letter and to mend what caused it. The address book still
+# holds the contact afterwards.
+DEAD_LETTER_DAYS = 30
+
+# Who did what is asked about for more than a year.
+AUDIT_DAYS = 400
 
 # Of these topics only the newest record of each key counts.
 NOBODY_DAYS = 0
@@ -77,7 +84,16 @@ class Topics:
     it.
     """
     dead_letter: Topic
-    """contacts.dead-letter: records that a stage could not process, with the reason in headers."""
+    """contacts.dead-letter: records that a stage could not process; see streams/dead_letters.py.
+
+    A letter that was redriven, discarded or erased gets a tombstone. Written by every stage and by
+    `contactstream dead-letters`.
+    """
+    audit: Topic
+    """contactstream.audit: who did what by a command, when and why; see streams/audit.py.
+
+    Written and read by commands.
+    """
     deleted_records: Topic
     """sink.deleted-records: what people deleted or merged in Salesforce; see
     streams/sink/deleted_topic.py.
@@ -159,7 +175,16 @@ def topics(kafka: KafkaSettings) -> Topics:
         outcomes=topic(prefix + "contacts.outcomes", 1, compact(READER_AWAY_DAYS) | small),
         # Some 100 bytes for each Account. A reload writes all of them again.
         accounts=topic(prefix + "sink.accounts", 1, compact(NOBODY_DAYS) | small),
-        dead_letter=topic(prefix + "contacts.dead-letter", 1, kept(90) | large),
+        # Compacted, so that a tombstone removes its letter; and deleted by age.
+        dead_letter=topic(
+            prefix + "contacts.dead-letter",
+            1,
+            compact(NOBODY_DAYS)
+            | kept(DEAD_LETTER_DAYS)
+            | {"cleanup.policy": "compact,delete"}
+            | large,
+        ),
+        audit=topic(prefix + "contactstream.audit", 1, kept(AUDIT_DAYS) | small),
         deleted_records=topic(prefix + "sink.deleted-records", 1, compact(NOBODY_DAYS) | small),
         grants=topic(prefix + "grants.events", 1, compact(READER_AWAY_DAYS) | small),
         runs=topic(prefix + "reader.runs", 1, compact(HEARTBEAT_DAYS) | small),

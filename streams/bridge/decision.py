@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from connectors.nylas.errors import UnreadableBody, UnsupportedEncoding
 from connectors.nylas.model import contact_key, parse_notification
 from connectors.nylas.webhook import inflate
-from streams.events import Origin, dead_letter_headers, event_headers
+from streams.dead_letters import dead_letter
+from streams.events import Origin, event_headers
 from streams.kafka.records import KafkaRecord
 from streams.metrics import NOTIFICATIONS
 from streams.topics import Topics
+
+WEBHOOK = "webhook"
+"""Stands for the topic of a body that never was in Kafka."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,6 @@ def _dead(
     headers = event_headers(Origin.WEBHOOK, received_ms)
     if encoding:
         headers.append(("content_encoding", encoding.encode(errors="replace")))
-    original = KafkaRecord("webhook", None, body, headers, timestamp_ms=received_ms)
-    record = KafkaRecord(
-        names.dead_letter.name, None, body, dead_letter_headers(original, "bridge", reason)
-    )
+    original = KafkaRecord(WEBHOOK, None, body, headers, timestamp_ms=received_ms)
+    record = dead_letter(names.dead_letter.name, original, "bridge", reason)
     return BridgeDecision(status, outcome, record=record, reason=reason)

@@ -18,7 +18,8 @@ from connectors.nylas.webhook import signature_matches
 from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.decision import BridgeDecision, decide
 from streams.bridge.reader_notice import ReaderNotice
-from streams.events import dead_letter_headers, now_ms
+from streams.dead_letters import dead_letter
+from streams.events import now_ms
 from streams.heartbeats import NYLAS_RETRY_SECONDS
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
@@ -178,10 +179,8 @@ class NotificationIntake:
                     if not error.permanent or decision.reason:
                         raise
                     # Nylas would send it twice more, for nothing.
-                    headers = dead_letter_headers(record, "bridge", "refused_by_broker", str(error))
-                    dead = KafkaRecord(
-                        self._names.dead_letter.name, record.key, record.value, headers
-                    )
+                    topic = self._names.dead_letter.name
+                    dead = dead_letter(topic, record, "bridge", "refused_by_broker", str(error))
                     await self._publisher.publish([dead])
                     decision = BridgeDecision(
                         200, "dead_lettered", record=dead, reason="refused_by_broker"

@@ -15,7 +15,8 @@ import click
 from connectors.salesforce.deleted_records import DeletedRecord, DeletedRecords
 from connectors.salesforce.emails import normalise
 from connectors.salesforce.person import record_key
-from streams.commands.run_requests import ACKNOWLEDGE_SECONDS, NotAcknowledged, write_record
+from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
+from streams.commands.run_requests import write_record
 from streams.commands.topic_records import topic_records
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from connectors.salesforce.person import grant_of
 from streams.commands.follow import follow
-from streams.commands.run_requests import NotAcknowledged, request_run
+from streams.commands.publishing import NotAcknowledged
+from streams.commands.run_requests import request_run
 from streams.commands.topic_records import topic_records
 from streams.events import UnreadableRecord, parse_change
 from streams.kafka.clients import METADATA_SECONDS, client_config
@@ -152,7 +153,7 @@ def run(
     """
     names = topics(kafka)
     selected = SelectedContacts()
-    if selection.outcomes:
+    if selection.needs_outcomes:
         selected = contacts_of_outcomes(selection, topic_records(kafka, names.outcomes.name))
     ends = _ends(kafka, names, source)
     records = topic_records(kafka, _topic(names, source), since=0.0)

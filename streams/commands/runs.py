@@ -7,13 +7,9 @@ from collections.abc import Mapping
 import click
 
 from streams.commands.follow import apply_readable, follow, watch
+from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
 from streams.commands.run_progress import run_line, totals
-from streams.commands.run_requests import (
-    ACKNOWLEDGE_SECONDS,
-    NotAcknowledged,
-    request_run,
-    write_record,
-)
+from streams.commands.run_requests import request_run, write_record
 from streams.commands.tables import print_table
 from streams.commands.topic_records import topic_records
 from streams.runs import (

@@ -1,6 +1,6 @@
 """Reads a topic for a command, and tells its user what is wrong if it cannot be read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import click
 from confluent_kafka import KafkaException
@@ -18,11 +18,12 @@ def topic_records(
     kafka: KafkaSettings,
     name: str,
     *,
+    offset: int = 0,
     since: float | None = None,
     within: float | None = None,
     waiting: Callable[[str], None] = lambda _: None,
-) -> Iterator[KafkaRecord]:
-    """The records of a topic from its start to its present end. Blocks.
+) -> Generator[KafkaRecord, None, None]:
+    """The records of a topic from its start, or from `offset`, to its present end. Blocks.
 
     `since` and `within` are as for `read_to_end`; `waiting` is called with what is waited for.
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
@@ -31,6 +32,6 @@ def topic_records(
         wait_for_broker(
             kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
         )
-        yield from read_to_end(kafka, name, since=since, within=within)
+        yield from read_to_end(kafka, name, offset=offset, since=since, within=within)
     except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
         raise click.ClickException(str(error)) from error

@@ -10,7 +10,8 @@ import click
 
 from connectors.nylas.administration import TRIGGERS, Destination, Secret, check
 from streams.commands.nylas_application import administration, call
-from streams.commands.run_requests import NotAcknowledged, request_run
+from streams.commands.publishing import NotAcknowledged
+from streams.commands.run_requests import request_run
 from streams.commands.tables import print_table
 from streams.runs import Run, RunKind
 from streams.settings import KafkaSettings, NylasSettings

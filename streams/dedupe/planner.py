@@ -6,7 +6,7 @@ Without I/O; `stage` carries the plan out.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import orjson
@@ -15,6 +15,7 @@ from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
 from connectors.salesforce.fingerprint import fingerprint
 from connectors.salesforce.mapping_rules import FieldMapping
+from streams.dead_letters import dead_letter
 from streams.dedupe.versions import (
     DELETED,
     ContactEvent,
@@ -29,7 +30,7 @@ from streams.events import (
     Kind,
     Origin,
     change_headers,
-    dead_letter_headers,
+    handed_on,
     happened_at,
     known_origin,
     received_at,
@@ -144,6 +145,7 @@ class DedupePlanner:
                 known_origin(headers.get("origin")).encode(),
                 b"%d" % received,
             )
+            written += handed_on(record.headers)
             plan.outputs.append((self._changes, value, key, written))
             plan.forwarded[kind.value] += 1
         elif refetch is None:
@@ -186,12 +188,10 @@ class DedupePlanner:
         # It came compressed; our topics accept no larger ones.
         if value is not None and len(value) > MAX_CHANGE_BYTES:
             value, detail = b"", f"{detail}: {len(value)} bytes; the value is left out"
-        return (
-            self._dead_letter,
-            value,
-            record.key,
-            dead_letter_headers(read, STAGE, error.reason, detail),
+        letter = dead_letter(
+            self._dead_letter, replace(read, value=value), STAGE, error.reason, detail
         )
+        return letter.topic, letter.value, letter.key, letter.headers
 
 
 def _key(contact: Mapping[str, Any]) -> bytes:

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from connectors.nylas.model import contact_key, usable_id
+from streams.dead_letters import dead_letter
 from streams.events import (
     PAGE_MARGIN_SECONDS,
     Origin,
-    dead_letter_headers,
     event_headers,
     now_ms,
     page_envelope,
@@ -113,5 +112,4 @@ def deletion_record(
 
 
 def _dead_letter(topics: Topics, record: KafkaRecord, reason: str, detail: str) -> KafkaRecord:
-    headers = dead_letter_headers(record, "reader", reason, detail)
-    return replace(record, topic=topics.dead_letter.name, headers=headers)
+    return dead_letter(topics.dead_letter.name, record, "reader", reason, detail, once_for_key=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 
 import structlog
 
@@ -10,10 +9,10 @@ from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import Reading, get_contact
 from connectors.nylas.errors import NotFound, Passing, Refused
 from connectors.nylas.model import has_content
+from streams.dead_letters import dead_letter
 from streams.events import (
     PAGE_MARGIN_SECONDS,
     Origin,
-    dead_letter_headers,
     now_ms,
     refetch_headers,
 )
@@ -148,9 +147,9 @@ class Refetcher:
         self._count("no_content")
 
     async def _dead_letter(self, record: KafkaRecord, reason: str, detail: str) -> None:
-        headers = dead_letter_headers(record, "reader", reason, detail)
         topic = self._context.topics.dead_letter.name
-        await self._context.publish([replace(record, topic=topic, headers=headers)])
+        letter = dead_letter(topic, record, "reader", reason, detail, once_for_key=True)
+        await self._context.publish([letter])
 
     async def _not_found(
         self, queue: RefetchQueue, request: RefetchRequest, error: NotFound

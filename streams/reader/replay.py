@@ -64,7 +64,7 @@ class Replayer:
         return finished(run, progress, time.time())
 
     async def _selected_contacts(self, selection: Selection) -> SelectedContacts:
-        if not selection.outcomes:
+        if not selection.needs_outcomes:
             return SelectedContacts()
         topic = self._context.topics.outcomes.name
         return await self._snapshots.read(topic, partial(contacts_of_outcomes, selection))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
-from streams.events import ContactChange, UnreadableRecord, dead_letter_headers, now_ms
+from streams.dead_letters import dead_letter
+from streams.events import ContactChange, UnreadableRecord, now_ms
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.sink.batching import NO_BATCH_FAILURES, PendingChange
@@ -132,18 +133,22 @@ def dead_letter_records(
     detail: str,
 ) -> list[KafkaRecord]:
     """The dead letter, and the outcome that reports it in the compacted topic."""
-    headers = dead_letter_headers(record, STAGE, outcome.reason, detail, attempts)
     ids = dict.fromkeys(match.record_id for error in outcome.errors for match in error.duplicates)
-    if ids:
-        headers.append(("dlq.duplicates", " ".join(ids).encode()))
-    letter = KafkaRecord(names.dead_letter.name, record.key, record.value, headers)
+    letter = dead_letter(
+        names.dead_letter.name,
+        record,
+        STAGE,
+        outcome.reason,
+        detail,
+        attempts=attempts,
+        duplicates=" ".join(ids),
+    )
     return [letter, _outcome_record(names, outcome, record, change)]
 
 
 def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecord) -> KafkaRecord:
     """The dead letter of a record that holds no change."""
-    headers = dead_letter_headers(record, STAGE, error.reason, str(error))
-    return KafkaRecord(names.dead_letter.name, record.key, record.value, headers)
+    return dead_letter(names.dead_letter.name, record, STAGE, error.reason, str(error))
 
 
 def _outcome_record(

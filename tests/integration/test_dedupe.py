@@ -21,6 +21,7 @@ from tests.support.dedupe_load import (
     wait_done,
 )
 from tests.support.kafka import REQUEST_SECONDS, Kafka
+from tests.support.letters import failed_found
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
@@ -54,7 +55,7 @@ def test_changes_are_forwarded_and_other_events_counted(kafka: Kafka, processes:
     wait_done(kafka, len(sent))
 
     assert account(kafka.read("contacts.changes")).versions == {key: [1, 2]}
-    (dead,) = kafka.read("contacts.dead-letter")
+    (dead,) = map(failed_found, kafka.read("contacts.dead-letter"))
     assert (dead.key, dead.value, dead.headers["dlq.reason"]) == (b"poison", b"{", b"not_json")
     (asked,) = kafka.read("contacts.refetch")
     assert (asked.key, asked.headers["reason"]) == (b"g0/b", b"bodyless")

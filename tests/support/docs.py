@@ -73,6 +73,8 @@ def topic_policies() -> str:
             kept, replaced = _duration(config["retention.ms"]), ""
         else:
             kept = "the newest record of each key"
+            if "delete" in config["cleanup.policy"]:
+                kept += f", for {_duration(config['retention.ms'])}"
             shortest, longest = config["min.compaction.lag.ms"], config["max.compaction.lag.ms"]
             from_then = "up" if shortest == "0" else _duration(shortest)
             replaced = f"{from_then} to {_duration(longest)}"

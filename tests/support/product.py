@@ -14,6 +14,7 @@ from streams.kafka.admin import create
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.kafka import Found, Kafka
+from tests.support.letters import failed_found
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -67,7 +68,8 @@ class Product:
         return wait_until(found, f"an outcome of {contact_id} at {version}", SECONDS) or {}
 
     def dead_letters(self) -> list[Found]:
-        return self.kafka.read("contacts.dead-letter")
+        """The records that could not be processed, as they were."""
+        return [failed_found(found) for found in self.kafka.read("contacts.dead-letter")]
 
     def count(self, stage: str, sample: str, **labels: str) -> float:
         """A counter of a stage."""

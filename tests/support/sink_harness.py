@@ -24,6 +24,7 @@ from streams.sink.open_calls import CALLS_ENDED
 from streams.sink.stage import Sink
 from streams.sink.stopping import Stop
 from streams.topics import topics
+from tests.support.letters import failed_record
 
 NAMES = topics(
     KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1)
@@ -228,7 +229,9 @@ class SinkHarness:
 
     def dead_letters(self) -> list[KafkaRecord]:
         return [
-            record for record in self.publisher.records if record.topic == NAMES.dead_letter.name
+            failed_record(record)
+            for record in self.publisher.records
+            if record.topic == NAMES.dead_letter.name
         ]
 
     @property

@@ -111,6 +111,12 @@ _ROW_ACTIONS: Mapping[str, Action] = MappingProxyType(
     }
 )
 
+ROW_REASONS = frozenset(
+    {"unknown_code", "unexplained", "unable_to_lock_row", "entity_is_locked", "apex_limit"}
+    | {code.lower() for code, action in _ROW_ACTIONS.items() if action is not Action.PAUSE}
+)
+"""Every reason with which a row can fail by itself."""
+
 _REQUEST_ACTIONS: Mapping[str, Action] = MappingProxyType(
     {
         **dict.fromkeys(_RETRY_ROW, Action.RETRY_ROW),
@@ -405,6 +411,9 @@ _AMBIGUOUS_REJECTIONS = frozenset(
     }
 )
 _AMBIGUOUS_PAUSES = frozenset({"server_error", "not_json", "network", "maintenance"})
+
+LONE_ROW_REASONS = frozenset({*_AMBIGUOUS_PAUSES, "rejected", "unexpected_answer", "unforeseen"})
+"""Every reason that `possible_row_fault` returns."""
 
 
 def possible_row_fault(error: Exception) -> str:

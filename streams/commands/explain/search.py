@@ -11,7 +11,8 @@ from connectors.nylas.model import parse_notification
 from connectors.salesforce.emails import addresses
 from streams.commands.explain.question import SHORT_ID_LENGTH, Question, Subject
 from streams.commands.explain.timeline import ContactRecords
-from streams.events import number
+from streams.dead_letters import parse_dead_letter
+from streams.events import UnreadableRecord, number
 from streams.kafka.records import KafkaRecord, header
 from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.topics import Topics
@@ -93,13 +94,23 @@ def _collect(found: Found, read: Read, topics: Topics) -> None:
         for record in read(topic):
             if is_events:
                 found.oldest_event_ms = _older(found.oldest_event_ms, record)
-            contact = keys.get(record.key or b"")
+            contact = keys.get(_contact_key(record, topics))
             if contact is not None:
                 records = records_of(contact)
                 records.append(record)
                 if len(records) > MAX_RECORDS:
                     del records[0]
                     contact.left_out += 1
+
+
+def _contact_key(record: KafkaRecord, topics: Topics) -> bytes:
+    if record.topic != topics.dead_letter.name:
+        return record.key or b""
+    try:
+        letter = parse_dead_letter(record)
+    except UnreadableRecord:
+        return b""
+    return b"" if letter is None else letter.contact_key.encode()
 
 
 def _older(before: int | None, record: KafkaRecord) -> int:

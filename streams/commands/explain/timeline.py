@@ -9,6 +9,7 @@ import orjson
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import has_content, parse_notification
 from connectors.salesforce.mapping_rules import FieldMapping
+from streams.dead_letters import parse_dead_letter
 from streams.dedupe.planner import Consumed, DedupePlanner
 from streams.events import UnreadableRecord, happened_at, known_origin, number, parse_change
 from streams.kafka.records import KafkaRecord, header
@@ -68,7 +69,7 @@ def timeline(records: ContactRecords, mapping: FieldMapping, topics: Topics) -> 
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
-        *map(_dead_letter, records.dead_letters),
+        *filter(None, map(_dead_letter, records.dead_letters)),
     ]
     return sorted(entries, key=lambda entry: entry.at_ms)
 
@@ -183,18 +184,22 @@ def _outcome(record: KafkaRecord) -> Entry | None:
     )
 
 
-def _dead_letter(record: KafkaRecord) -> Entry:
-    def text(name: str) -> str:
-        return (header(record.headers, f"dlq.{name}") or b"").decode(errors="replace")
-
+def _dead_letter(record: KafkaRecord) -> Entry | None:
+    try:
+        letter = parse_dead_letter(record)
+    except UnreadableRecord:
+        return None
+    if letter is None:
+        return None
     details = {
-        "stage": text("stage"),
-        "attempts": number(header(record.headers, "dlq.attempts")),
-        "first_failed_ms": number(header(record.headers, "dlq.first_failed_ms")),
+        "stage": letter.stage,
+        "attempts": letter.attempts,
+        "first_failed_ms": letter.first_failed_ms,
     }
-    at_ms = number(header(record.headers, "dlq.last_failed_ms")) or record.timestamp_ms
-    version = number(header(record.headers, "version"))
-    return Entry(at_ms, "dead_letter", text("reason"), version, details, _where(record))
+    version = number(header(letter.failed.headers, "version"))
+    return Entry(
+        letter.last_failed_ms, "dead_letter", letter.reason, version, details, _where(record)
+    )
 
 
 def _where(record: KafkaRecord) -> str:

@@ -17,14 +17,22 @@ from tests.faults.harness.evidence import (
 from tests.faults.harness.load import BOOK_GRANT, GRANT, SECOND_GRANT
 from tests.faults.harness.salesforce_faults import REFUSAL_CODE, REFUSAL_MESSAGE
 from tests.support.kafka import Found, Kafka
+from tests.support.letters import failed_found
 
 TOPICS = ("events", "changes", "outcomes", "refetch", "dead-letter")
 """Of contacts: those that the verifier reads."""
 
 
 def read_topics(kafka: Kafka) -> dict[str, list[StoredRecord]]:
-    """Every record of the topics in TOPICS, by the topic's name there. Blocks."""
-    return {name: _stored(kafka.read(f"contacts.{name}")) for name in TOPICS}
+    """Every record of the topics in TOPICS, by the topic's name there. Blocks.
+
+    A dead letter has the key and the value of the record that failed.
+    """
+    found = {name: kafka.read(f"contacts.{name}") for name in TOPICS}
+    found["dead-letter"] = [
+        failed_found(one) if "dlq.schema" in one.headers else one for one in found["dead-letter"]
+    ]
+    return {name: _stored(records) for name, records in found.items()}
 
 
 def writes_from(answer: Sequence[dict[str, Any]]) -> list[Write]:

@@ -11,7 +11,13 @@ from tests.faults.harness.settings import TOPIC_PREFIX
 
 Headers = list[tuple[str, str | bytes | None]]
 
-COMPACTED = ("contacts.changes", "contacts.outcomes", "grants.events", "reader.runs")
+COMPACTED = (
+    "contacts.changes",
+    "contacts.outcomes",
+    "contacts.dead-letter",
+    "grants.events",
+    "reader.runs",
+)
 """In these topics the broker refuses a record without a key."""
 
 ABSURD_NUMBERS = (b"1" + b"0" * 30, b"9" * 5000, b"\xff")

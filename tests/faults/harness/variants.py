@@ -539,13 +539,19 @@ def no_wait() -> None:
 
 
 def deaf_publisher() -> None:
-    """A fatal error ends the producer's thread without a word: what was published waits for ever.
+    """A fatal error ends the producer's thread without a word: who publishes waits for ever."""
+    from streams.kafka import transactions
 
-    Librdkafka raises it in `poll`, and no delivery report follows.
-    """
-    from streams.kafka.publisher import Publisher
+    replace(transactions, "_answer", _answer_successes(transactions._answer))
+    replace(transactions.TransactionalPublisher, "_fail", lambda self, worker, reason: None)
 
-    replace(Publisher, "_fail", lambda self, reason: None)
+
+def _answer_successes(answer: Callable[..., None]) -> Callable[..., None]:
+    def only_successes(groups: Any, failure: Any) -> None:
+        if failure is None:
+            answer(groups, failure)
+
+    return only_successes
 
 
 def no_topic_watch() -> None:

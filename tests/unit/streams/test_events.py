@@ -12,12 +12,11 @@ from streams.events import (
     Origin,
     UnreadableRecord,
     change_headers,
-    dead_letter_headers,
     number,
     parse_change,
     received_at,
 )
-from streams.kafka.records import Headers, KafkaRecord, header
+from streams.kafka.records import Headers
 
 
 @given(
@@ -122,21 +121,3 @@ def test_a_number_in_a_header_has_at_most_15_digits(
 
 def test_a_tombstone_is_no_change() -> None:
     assert parse_change(b"g/c", None, []) is None
-
-
-def test_a_record_that_is_dead_lettered_twice_keeps_its_first_origin() -> None:
-    record = KafkaRecord(
-        "contacts.changes", b"k", b"v", [("version", b"7")], 3, 41, 1_700_000_000_000
-    )
-    first = dead_letter_headers(
-        record, "sink", "required_field_missing", "REQUIRED_FIELD_MISSING: LastName"
-    )
-    again = KafkaRecord("contacts.changes", b"k", b"v", first, 0, 99)
-    second = dead_letter_headers(again, "sink", "string_too_long", "", attempts=2)
-    assert header(second, "dlq.original.offset") == b"41"
-    assert header(second, "dlq.original.partition") == b"3"
-    assert header(second, "dlq.first_failed_ms") == header(first, "dlq.first_failed_ms")
-    assert header(second, "dlq.reason") == b"string_too_long"
-    assert header(second, "dlq.attempts") == b"2"
-    assert header(second, "version") == b"7"
-    assert len(second) == len({name for name, _ in second}), "no header is repeated"

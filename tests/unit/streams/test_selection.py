@@ -72,7 +72,7 @@ def test_an_outcome_is_selected_by_its_status_or_with_its_reason(
         ({"domains": ["no domain"]}, "--domain no domain: no domain"),
         ({"outcomes": ["skiped"]}, "did you mean skipped?"),
         ({"outcomes": ["skipped:role_adress"]}, "did you mean role_address?"),
-        ({"kinds": ["x"]}, "it may be updated, deleted"),
+        ({"kinds": ["x"]}, "it may be deleted, updated"),
     ],
 )
 def test_a_condition_that_cannot_hold_is_refused_with_the_remedy(

@@ -38,7 +38,7 @@ def test_a_change_that_cannot_be_offered_again_does_not_stop_the_others() -> Non
     ]
     found = list(reoffer_records(changes, TOPICS, {"g/a": 0, "g/b": 1, "g/c": 2}))
     assert [(record.topic, record.key) for record in found] == [
-        (TOPICS.dead_letter.name, b"g/a"),
+        (TOPICS.dead_letter.name, b"contacts.events/-/-/g/a"),
         (TOPICS.events.name, b"g/c"),
     ]
     assert header(found[0].headers, "dlq.reason") == b"too_deep"

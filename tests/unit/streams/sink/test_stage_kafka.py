@@ -104,7 +104,7 @@ async def test_an_unexpected_error_has_its_exit_code(
 ) -> None:
     async with running_sink(Org()) as sink:
         assert sink.running is not None
-        monkeypatch.setattr("streams.sink.outcomes.dead_letter_headers", lambda *_: 1 / 0)
+        monkeypatch.setattr("streams.sink.outcomes.dead_letter", lambda *_, **__: 1 / 0)
         sink.offer("no key of a contact", 1, {})
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is ExitCode.UNEXPECTED_ERROR

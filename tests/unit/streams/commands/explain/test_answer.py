@@ -16,8 +16,9 @@ from streams.commands.explain.command import print_text
 from streams.commands.explain.question import parse_question
 from streams.commands.explain.search import find
 from streams.commands.explain.timeline import consumed
+from streams.dead_letters import dead_letter
 from streams.dedupe.planner import DedupePlanner
-from streams.events import Origin, dead_letter_headers, event_headers, page_envelope
+from streams.events import Origin, event_headers, page_envelope
 from streams.kafka.records import Headers, KafkaRecord
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 from streams.settings import KafkaSettings, load
@@ -146,8 +147,10 @@ def test_a_dead_letter_shows_its_reason_and_how_often_it_failed() -> None:
     world = World()
     world.event(10, emails=mail("ada@acme.example"))
     failed = world.topics[TOPICS.changes.name][0]
-    headers = dead_letter_headers(failed, "sink", "FIELD_CUSTOM_VALIDATION_EXCEPTION", "", 3)
-    world.put(TOPICS.dead_letter.name, "g/1", failed.value, headers, 20)
+    record = dead_letter(
+        TOPICS.dead_letter.name, failed, "sink", "FIELD_CUSTOM_VALIDATION_EXCEPTION", attempts=3
+    )
+    world.put(record.topic, (record.key or b"").decode(), record.value, record.headers, 20)
     letter = world.explain("g/1").contacts[0].entries[-1]
     assert (letter.what, letter.result) == ("dead_letter", "FIELD_CUSTOM_VALIDATION_EXCEPTION")
     assert (letter.details["stage"], letter.details["attempts"]) == ("sink", 3)

@@ -1,0 +1,346 @@
+"""The command dead-letters: reads the topics, shows what is open, and redrives or discards it."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from secrets import token_hex
+
+import click
+
+from streams.audit import AuditEntry, AuditState, audit_record
+from streams.commands.actor import actor
+from streams.commands.dead_letters import report
+from streams.commands.dead_letters.open_letters import (
+    LastOutcomes,
+    LetterScan,
+    OpenLetter,
+    masked_contact,
+    scan,
+)
+from streams.commands.dead_letters.redrive import NotRedrivable, redriven
+from streams.commands.dead_letters.remedies import REASONS
+from streams.commands.publishing import CommandPublisher, NotAcknowledged
+from streams.commands.topic_records import topic_records
+from streams.dead_letters import DeadLetter, parse_dead_letter
+from streams.events import UnreadableRecord, now_ms
+from streams.kafka.records import KafkaRecord
+from streams.selection import Selection, UnusableSelection, encode_selection, known_word
+from streams.settings import KafkaSettings
+from streams.topics import Topics, topics
+
+# Letters that are read, published and closed together, and so held in memory.
+PAGE_LETTERS = 200
+
+# By how much the selection may have grown since the preview whose number `--expect` names.
+GROWTH_ALLOWED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters a command acts on, and how its user wants to see them."""
+
+    selection: Selection
+    as_json: bool = False
+    as_csv: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An action that changes something, and who wants it."""
+
+    execute: bool
+    agreed: bool
+    expected: int | None
+    given_actor: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The selected letters, as far as the command needs them."""
+
+    found: LetterScan
+    letters: Sequence[OpenLetter]
+    superseded: frozenset[str]
+    """IDs of the letters whose contact has a newer outcome."""
+
+    @property
+    def current(self) -> list[OpenLetter]:
+        """Those that are not superseded."""
+        return [each for each in self.letters if each.letter_id not in self.superseded]
+
+
+def summary(kafka: KafkaSettings, choice: Choice) -> None:
+    """Prints the letters grouped by reason. Blocks. Raises click.ClickException."""
+    read = _letters(kafka, choice.selection)
+    found = report.groups(_limited(read), read.superseded)
+    if choice.as_json:
+        report.print_json(report.groups_json(found))
+    else:
+        report.print_groups(found)
+
+
+def list_letters(kafka: KafkaSettings, choice: Choice) -> None:
+    """Prints every selected letter. Blocks. Raises click.ClickException."""
+    read = _letters(kafka, choice.selection)
+    if choice.as_csv:
+        report.print_csv(read.letters, read.superseded)
+    elif choice.as_json:
+        rows = [
+            report.letter_row(each, superseded=each.letter_id in read.superseded)
+            for each in read.letters
+        ]
+        report.print_json(rows)
+    else:
+        report.print_letters(read.letters, read.superseded)
+        click.echo(f"{len(read.letters):,} letters", err=True)
+
+
+def show(
+    kafka: KafkaSettings, letter_id: str, *, reveal: bool, given_actor: str | None, as_json: bool
+) -> None:
+    """Prints one letter. With `reveal`, which the audit notes, it prints the contact as well.
+
+    Blocks. Raises click.ClickException and click.UsageError.
+    """
+    names = topics(kafka)
+    read = _letters(kafka, Selection())
+    wanted = next((each for each in read.letters if each.letter_id == letter_id), None)
+    if wanted is None:
+        raise click.ClickException(
+            f"{letter_id}: no open letter has this ID; see contactstream dead-letters list"
+        )
+    (letter,) = _whole(kafka, names, [wanted])
+    if reveal:
+        entry = AuditEntry(
+            _action_id(),
+            AuditState.ENDED,
+            now_ms(),
+            actor(given_actor),
+            "dead-letters show --reveal",
+            "",
+            {"id": letter_id},
+            1,
+        )
+        _publish(kafka, [audit_record(names.audit.name, entry)])
+    facts = report.letter_facts(
+        letter,
+        contact=masked_contact(letter, names),
+        superseded=letter_id in read.superseded,
+        reveal=reveal,
+    )
+    (report.print_json if as_json else report.print_facts)(facts)
+
+
+def redrive(kafka: KafkaSettings, choice: Choice, order: Order, body_limit: int) -> int:
+    """Publishes the selected letters to contacts.events and closes them; returns the exit code.
+
+    Letters that something newer has superseded stay open. A letter is closed once its event is
+    acknowledged, so that an interruption loses none; one may be redriven twice, which dedupe
+    notices. Blocks. Raises click.ClickException and click.UsageError.
+    """
+    read = _letters(kafka, choice.selection)
+    names = topics(kafka)
+    action_id = _action_id()
+    refused: Counter[str] = Counter()
+
+    def events_of(page: Sequence[OpenLetter]) -> Iterator[tuple[OpenLetter, KafkaRecord]]:
+        whole = _whole(kafka, names, page)
+        for opened, letter in zip(page, whole, strict=True):
+            try:
+                yield opened, redriven(names, letter, action_id, now_ms(), body_limit)
+            except NotRedrivable as error:
+                refused[str(error)] += 1
+
+    if read.superseded:
+        click.echo(
+            f"{len(read.superseded):,} are superseded by something newer and stay open; "
+            "`discard` closes them",
+            err=True,
+        )
+    done = _act(kafka, "redrive", read, read.current, choice, order, action_id, events_of)
+    for reason, count in refused.items():
+        click.echo(f"{count:,} not redriven: {reason}", err=True)
+    return 0 if done is None or not refused else 1
+
+
+def discard(kafka: KafkaSettings, choice: Choice, order: Order, *, only_superseded: bool) -> None:
+    """Closes the selected letters for good. Blocks. Raises as `redrive` does."""
+    read = _letters(kafka, choice.selection)
+    chosen = [
+        each for each in read.letters if not only_superseded or each.letter_id in read.superseded
+    ]
+    _act(kafka, "discard", read, chosen, choice, order, _action_id(), None)
+
+
+EventsOf = Callable[[Sequence[OpenLetter]], Iterator[tuple[OpenLetter, KafkaRecord]]]
+
+
+def _act(
+    kafka: KafkaSettings,
+    action: str,
+    read: Letters,
+    chosen: Sequence[OpenLetter],
+    choice: Choice,
+    order: Order,
+    action_id: str,
+    events_of: EventsOf | None,
+) -> int | None:
+    """Previews the action and, when it is to be executed, carries it out page by page.
+
+    Returns how many letters it closed, or None if it only previewed.
+    """
+    shown = {each.letter_id for each in chosen}
+    limited = replace_letters(read.found, shown)
+    if choice.as_json:
+        report.print_json(
+            {"letters": len(chosen), "groups": report.groups_json(report.groups(limited, ()))}
+        )
+    else:
+        report.print_groups(report.groups(limited, ()))
+    reasons = _objections(len(chosen), choice.selection, order)
+    if not order.execute:
+        for reason in reasons:
+            click.echo(f"with --execute it would be refused: {reason}", err=True)
+        click.echo(f"Nothing is changed; {action} them with --execute.", err=True)
+        return None
+    if reasons:
+        raise click.ClickException("; ".join(reasons))
+    audit = AuditEntry(
+        action_id,
+        AuditState.BEGUN,
+        now_ms(),
+        actor(order.given_actor),
+        f"dead-letters {action}",
+        order.why,
+        encode_selection(choice.selection),
+        len(chosen),
+    )
+    return _carry_out(kafka, chosen, audit, events_of)
+
+
+def _carry_out(
+    kafka: KafkaSettings,
+    chosen: Sequence[OpenLetter],
+    audit: AuditEntry,
+    events_of: EventsOf | None,
+) -> int:
+    names, done = topics(kafka), 0
+    began = time.monotonic()
+    with CommandPublisher(kafka) as publisher:
+        try:
+            publisher.publish([audit_record(names.audit.name, audit)])
+            for start in range(0, len(chosen), PAGE_LETTERS):
+                page = chosen[start : start + PAGE_LETTERS]
+                closed: Sequence[OpenLetter] = page
+                if events_of is not None:
+                    pairs = list(events_of(page))
+                    publisher.publish([event for _, event in pairs])
+                    closed = [letter for letter, _ in pairs]
+                publisher.publish(
+                    KafkaRecord(names.dead_letter.name, letter.key, None, [])
+                    for letter in closed
+                    if letter.key is not None
+                )
+                done += len(closed)
+                _progress(done, len(chosen), began)
+            ended = replace(audit, state=AuditState.ENDED, at_ms=now_ms(), count=done)
+            publisher.publish([audit_record(names.audit.name, ended)])
+        except NotAcknowledged as error:
+            raise click.ClickException(
+                f"{error}\n{done:,} of {len(chosen):,} are done; run the command again"
+            ) from error
+    return done
+
+
+def _progress(done: int, all_letters: int, began: float) -> None:
+    seconds = time.monotonic() - began
+    left = (all_letters - done) * seconds / done if done else 0.0
+    click.echo(f"{done:,} of {all_letters:,} letters, about {left:.0f} s left", err=True)
+
+
+def _objections(count: int, selection: Selection, order: Order) -> list[str]:
+    reasons = []
+    if not count:
+        reasons.append("no open letter is selected")
+    if selection.takes_everything and not order.agreed:
+        reasons.append("nothing limits the selection; add --yes for all of them")
+    if order.expected is not None and count > order.expected * (1 + GROWTH_ALLOWED):
+        reasons.append(
+            f"the selection has grown from {order.expected:,} to {count:,} letters since the "
+            "preview; look at it again"
+        )
+    return reasons
+
+
+def _letters(kafka: KafkaSettings, selection: Selection) -> Letters:
+    """The selected letters that are open, and which of them are superseded. Blocks."""
+    names = topics(kafka)
+    found = scan(topic_records(kafka, names.dead_letter.name), selection, names)
+    if found.unreadable:
+        click.echo(
+            f"{found.unreadable:,} records of {names.dead_letter.name} are no dead letters of "
+            "this version; they are left alone",
+            err=True,
+        )
+    for reason in selection.reasons:
+        if reason not in found.reasons:
+            try:
+                known_word("--reason", reason, REASONS | found.reasons)
+            except UnusableSelection as error:
+                raise click.UsageError(str(error)) from error
+    keys = frozenset(each.contact_key for each in found.letters.values() if each.contact_key)
+    outcomes = LastOutcomes(topic_records(kafka, names.outcomes.name) if keys else (), keys)
+    letters = [each for each in found.in_order if outcomes.takes(selection, each.contact_key)]
+    superseded = frozenset(each.letter_id for each in letters if outcomes.supersedes(each))
+    return Letters(found, letters, superseded)
+
+
+def _limited(read: Letters) -> LetterScan:
+    return replace_letters(read.found, {each.letter_id for each in read.letters})
+
+
+def replace_letters(found: LetterScan, kept: set[str]) -> LetterScan:
+    """The scan with only the letters of these IDs."""
+    letters = {
+        identity: letter for identity, letter in found.letters.items() if letter.letter_id in kept
+    }
+    return replace(found, letters=letters)
+
+
+def _whole(kafka: KafkaSettings, names: Topics, letters: Sequence[OpenLetter]) -> list[DeadLetter]:
+    """The letters with their values, in the order of their offsets. Blocks."""
+    wanted = {each.offset for each in letters}
+    found: list[DeadLetter] = []
+    records = topic_records(kafka, names.dead_letter.name, offset=min(wanted))
+    for record in records:
+        if record.offset in wanted:
+            try:
+                letter = parse_dead_letter(record)
+            except UnreadableRecord:
+                letter = None
+            if letter is not None:
+                found.append(letter)
+            if len(found) == len(wanted):
+                break
+    records.close()
+    if len(found) < len(wanted):
+        raise click.ClickException(
+            "a dead letter has gone while the command ran: it expired, or another command closed "
+            "it. Run the command again"
+        )
+    return found
+
+
+def _publish(kafka: KafkaSettings, records: Sequence[KafkaRecord]) -> None:
+    with CommandPublisher(kafka) as publisher:
+        try:
+            publisher.publish(records)
+        except NotAcknowledged as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _action_id() -> str:
+    """Unique, and sorted by time."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{token_hex(3)}"
