@@ -10,6 +10,7 @@ from functools import partial
 from tests.faults.harness import (
     broker_faults,
     cluster_faults,
+    command_faults,
     compound_faults,
     nylas_faults,
     salesforce_faults,
@@ -49,6 +50,10 @@ class FaultActions:
             **_actions(environment, self.processes),
             Fault.LOST_END: partial(
                 topic_faults.lose_end, environment, self.lost_outcomes, load_share
+            ),
+            **dict.fromkeys(
+                command_faults.COMMANDS,
+                partial(command_faults.run_command, environment, self.background),
             ),
             Fault.TOPIC_ANEW: partial(topic_faults.make_anew, environment, self.background),
         }

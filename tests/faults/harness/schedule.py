@@ -35,6 +35,8 @@ class Fault(StrEnum):
     POISON = "poison"
     ORG = "Salesforce"
     NYLAS = "Nylas"
+    REDRIVE = "dead letters redriven"
+    DISCARD = "superseded dead letters discarded"
 
 
 STAGES = ("bridge", "dedupe", "sink", "reader")
@@ -139,9 +141,19 @@ WEIGHTS: dict[Fault, int] = {
     Fault.POISON: 8,
     Fault.ORG: 12,
     Fault.NYLAS: 6,
+    Fault.REDRIVE: 4,
+    Fault.DISCARD: 2,
 }
 
-QUICK_FAULTS = (Fault.POISON, Fault.ORG, Fault.NYLAS, Fault.CLOCK, Fault.RESET)
+QUICK_FAULTS = (
+    Fault.POISON,
+    Fault.ORG,
+    Fault.NYLAS,
+    Fault.CLOCK,
+    Fault.RESET,
+    Fault.REDRIVE,
+    Fault.DISCARD,
+)
 """Over at once, or active while the next one comes: the next fault follows twice as fast."""
 
 
