@@ -183,3 +183,12 @@ def test_a_commit_below_the_start_of_the_log_is_refused_with_what_to_do(
 def test_a_commit_to_an_older_topic_of_the_same_name_is_refused() -> None:
     with pytest.raises(TopicReplaced, match="the topic t was deleted and created again"):
         continues(7, metadata=commit_metadata("ID-before"))
+
+
+def test_nothing_is_unfinished_when_everything_is_committed() -> None:
+    tracker = OffsetTracker()
+    for offset in range(3):
+        tracker.take(offset)
+        tracker.finish(offset)
+        assert tracker.committable() == offset + 1
+        assert tracker.unfinished == 0

@@ -235,3 +235,15 @@ def test_suspected_rows_that_fill_their_batch_do_not_wait() -> None:
     three = suspects(3)
     assert [one.key for one in three.next_batch((), 1, 5)] == ["g0", "g1"]
     assert len(three) == 1
+
+
+def test_rows_that_wait_for_their_time_are_counted_in_rows_and_bytes() -> None:
+    waiting = PendingChanges()
+    assert (len(waiting), waiting.bytes) == (0, 0)
+    ready, deferred = row("a", 1, 0), row("b", 1, 1)
+    ready.size, deferred.size, deferred.not_before = 100, 30, 0.5
+    waiting.add(ready)
+    waiting.put_back([deferred])
+    assert (len(waiting), waiting.ready, waiting.bytes) == (2, 1, 130)
+    assert [one.key for one in waiting.next_batch((), 0.4, 1)] == ["a"]
+    assert (len(waiting), waiting.ready, waiting.bytes) == (1, 0, 30)

@@ -210,3 +210,9 @@ def test_the_first_wait_and_the_longest_are_chosen_by_the_caller() -> None:
 def test_the_wait_between_attempts_grows_and_stays_bounded(attempt: int, jitter: float) -> None:
     wait = backoff(attempt, lambda: jitter)
     assert min(60.0, 2.0 ** min(attempt, 30)) / 2 <= wait <= 60.0
+
+
+def test_a_contact_that_fails_alone_again_and_again_is_suspected_alone() -> None:
+    rows = [BatchFailures(SUSPECT_FAILURES - 1, "server_error", None, 5)]
+    (row,) = failing(rows, "server_error", 5).rows
+    assert (row.count, row.max_rows) == (SUSPECT_FAILURES, 1)
