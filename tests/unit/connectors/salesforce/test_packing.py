@@ -311,6 +311,9 @@ def test_halving_isolates_a_poison_row_and_loses_none(
     steps = 0
     while sum(len(part.rows) for part in call) > 1:
         halves = halve(call)
+        if len(call) > 1:
+            first, second = map(len, halves)
+            assert first - second in (0, 1)
         assert [r for half in halves for part in half for r in part.rows] == [
             r for part in call for r in part.rows
         ]
