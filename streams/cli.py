@@ -176,6 +176,20 @@ def doctor(*, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until Ctrl-C.")
+@_JSON
+def status(*, watch: bool, as_json: bool) -> None:
+    """Shows how everything is now: stages, lag, outcomes, calls, dead letters and runs.
+
+    What needs a person comes first, with what to do. The exit code is 1 when something does, so
+    that a scheduled job can tell somebody.
+    """
+    from streams.commands.status.command import run
+
+    sys.exit(run(_load(settings.KafkaSettings), watch=watch, json_lines=as_json))
+
+
+@main.command()
 @click.argument(
     "file",
     required=False,

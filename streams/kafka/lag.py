@@ -6,6 +6,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.kafka.records import KafkaRecord, to_record
+
 # One request. The callers ask again, so it may be short.
 LAG_REQUEST_SECONDS = 10.0
 
@@ -57,10 +59,30 @@ class LagReader:
         """The start and the end offset of each partition."""
         return self._ranges(topic, range(partitions))
 
+    def lags(self, group: str, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+        """By partition, where the group goes on and how many records it has not committed."""
+        committed = self._committed(group, topic, range(partitions))
+        start, end = self._ranges(topic, range(partitions))
+        return {
+            each: (
+                max(committed.get(each, -1), start[each]),
+                lag(committed, start, {each: end[each]}),
+            )
+            for each in end
+        }
+
     def timestamp_ms(self, topic: str, partition: int, offset: int) -> int | None:
         """Kafka's timestamp of the record at an offset, by which Kafka deletes it.
 
         None if the record cannot be read within LAG_REQUEST_SECONDS.
+        """
+        record = self.peek(topic, partition, offset)
+        return record.timestamp_ms if record is not None and record.offset == offset else None
+
+    def peek(self, topic: str, partition: int, offset: int) -> KafkaRecord | None:
+        """The record at an offset, or the first after it where the topic is compacted.
+
+        None if none can be read within LAG_REQUEST_SECONDS.
         """
         client = self._client(
             f"{self._config['client.id']}-peek",
@@ -69,8 +91,8 @@ class LagReader:
         try:
             client.assign([TopicPartition(topic, partition, offset)])
             for message in client.consume(1, LAG_REQUEST_SECONDS):
-                if message.error() is None and message.offset() == offset:
-                    return int(message.timestamp()[1])
+                if message.error() is None:
+                    return to_record(message)
             return None
         finally:
             client.unassign()

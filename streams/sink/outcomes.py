@@ -167,6 +167,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
+            "first": outcome.first,
             "version": change.version,
             "kind": change.kind.value,
             "origin": change.origin,

@@ -1,0 +1,1 @@
+"""The command status: how everything is now, on one page of a terminal."""

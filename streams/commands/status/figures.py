@@ -1,0 +1,191 @@
+"""The figures of `contactstream status`, and what of them needs a person: plain data."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from connectors.salesforce.outcome import OutcomeStatus
+from streams.kafka.records import KafkaRecord
+
+# A lag of more seconds is no burst any more: contacts are not in Salesforce when a mail arrives.
+LATE_SECONDS = 900.0
+
+# Before records expire unread, there has to be time for a person to act: a weekend.
+EXPIRY_SECONDS = 3 * 86_400.0
+
+# A letter that nobody has looked at for so long is forgotten, not new.
+OLD_LETTER_SECONDS = 86_400.0
+
+# Of the day's calls. What is left may be needed by others.
+LOW_BUDGET_SHARE = 0.1
+
+# Failures among so few contacts say nothing.
+LEAST_CONTACTS = 100
+HIGH_ERROR_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class StageFigures:
+    """A stage now. None where a figure does not apply, or could not be measured."""
+
+    stage: str
+    workers: int | None = None
+    """Members of its consumer group."""
+    lag_records: int | None = None
+    oldest_unread_ms: int | None = None
+    """When the oldest record that it has not finished entered contactstream, in epoch ms."""
+    expires_ms: int | None = None
+    """When that record may expire, in epoch milliseconds."""
+    rate: float | None = None
+    """Records a second that it finished lately."""
+
+    def lag_seconds(self, now_ms: int) -> float | None:
+        """The age of the oldest unfinished record; 0 without one."""
+        if self.lag_records == 0:
+            return 0.0
+        if self.oldest_unread_ms is None:
+            return None
+        return max(0.0, (now_ms - self.oldest_unread_ms) / 1000)
+
+
+@dataclass(slots=True)
+class OutcomeFigures:
+    """The newest outcomes, by status, without those of replays."""
+
+    since_ms: int = 0
+    """The time of the oldest of them; 0 if there are none."""
+    by_status: Counter[str] = field(default_factory=Counter)
+    found: int = 0
+    """Contacts that were looked up for the first time, and found."""
+    created: int = 0
+    """The same, but created."""
+
+    @property
+    def contacts(self) -> int:
+        """How many there are."""
+        return self.by_status.total()
+
+    @property
+    def match_rate(self) -> float | None:
+        """The share of first lookups that found somebody; None without one."""
+        looked_up = self.found + self.created
+        return self.found / looked_up if looked_up else None
+
+    @property
+    def error_rate(self) -> float | None:
+        """The share of failures; None without an outcome."""
+        failed = self.by_status[OutcomeStatus.FAILED.value]
+        return failed / self.contacts if self.contacts else None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFigures:
+    """The org's calls of 24 hours."""
+
+    left: int
+    """Without the reserve."""
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFigures:
+    """The open dead letters."""
+
+    by_reason: Mapping[str, int]
+    oldest_ms: int | None = None
+    """The last failure of the oldest, in epoch milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `contactstream status` shows."""
+
+    now_ms: int
+    stages: Sequence[StageFigures]
+    outcomes: OutcomeFigures
+    calls: CallFigures | None
+    """None without a login, or without an answer."""
+    paused: Sequence[str]
+    """What is stopped, and why."""
+    letters: LetterFigures
+    runs: Sequence[str]
+    """A line for each run at work."""
+
+
+def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
+    """Counts records of contacts.outcomes. A record that is no outcome is left out."""
+    figures = OutcomeFigures()
+    for record in records:
+        try:
+            value = orjson.loads(record.value or b"null")
+        except orjson.JSONDecodeError:
+            continue
+        if not isinstance(value, dict) or not isinstance(value.get("at_ms"), int):
+            continue
+        if value.get("origin") == "replay":
+            continue
+        figures.since_ms = min(value["at_ms"], figures.since_ms or value["at_ms"])
+        figures.by_status[str(value.get("outcome"))] += 1
+        if value.get("first"):
+            figures.found += value.get("matched") is not None
+            figures.created += value.get("matched") is None
+    return figures
+
+
+def needs_a_person(status: Status) -> list[str]:
+    """What an operator has to do something about, a sentence each; empty if nothing."""
+    return [
+        *(line for stage in status.stages for line in _stage_problems(stage, status.now_ms)),
+        *_outcome_problems(status.outcomes),
+        *_call_problems(status.calls),
+        *(f"{reason}; see contactstream breakers" for reason in status.paused),
+        *_letter_problems(status.letters, status.now_ms),
+    ]
+
+
+def _stage_problems(stage: StageFigures, now_ms: int) -> Iterable[str]:
+    if stage.workers == 0:
+        yield f"no {stage.stage} runs; start one: contactstream {stage.stage}"
+    lag = stage.lag_seconds(now_ms)
+    if lag is not None and lag > LATE_SECONDS:
+        yield f"{stage.stage} is {duration(lag)} behind; see contactstream doctor"
+    if stage.expires_ms is not None:
+        left = (stage.expires_ms - now_ms) / 1000
+        if left < EXPIRY_SECONDS:
+            yield (
+                f"records that {stage.stage} has not read expire in {duration(max(0.0, left))}: "
+                "raise retention.ms of the topic now"
+            )
+
+
+def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
+    rate = outcomes.error_rate
+    if rate is not None and outcomes.contacts >= LEAST_CONTACTS and rate > HIGH_ERROR_SHARE:
+        yield f"{rate:.1%} of the newest contacts failed; see contactstream dead-letters"
+
+
+def _call_problems(calls: CallFigures | None) -> Iterable[str]:
+    if calls is not None and calls.left < calls.allowed * LOW_BUDGET_SHARE:
+        yield f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
+
+
+def _letter_problems(letters: LetterFigures, now_ms: int) -> Iterable[str]:
+    if letters.oldest_ms is not None:
+        age = (now_ms - letters.oldest_ms) / 1000
+        if age > OLD_LETTER_SECONDS:
+            yield f"a dead letter is {duration(age)} old; see contactstream dead-letters"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two largest units that it has: 12 s, 3 min, 2 h 5 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 1:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"
