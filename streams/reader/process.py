@@ -104,7 +104,8 @@ async def _serve_until(
     stopping: asyncio.Event, settings: Settings, metrics: ReaderMetrics, health: Health
 ) -> int:
     kafka, names = settings.kafka, topics(settings.kafka)
-    wanted = [topic.name for topic in names.all() if topic is not names.seen_changelog]
+    others = (names.seen_changelog, names.audit)  # topics of dedupe and of commands
+    wanted = [topic.name for topic in names.all() if topic not in others]
     ready = await asyncio.to_thread(
         wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
     )
