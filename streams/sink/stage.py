@@ -14,8 +14,9 @@ A crash between any two steps repeats work, which the org answers with `unchange
 whole org finishes nothing: the batch waits again and the consumer is paused, still a member of its
 group (`circuit_breaker`). A contact that breaks every call that it is in looks the same at first:
 after some failures for one reason, other contacts go first. If those are written, the batch is
-split (`retry_policy`). One replica works, a second one is a hot standby: what is known of the
-partition is an `Assignment`, which ends when the partition goes.
+split (`retry_policy`). Too many contacts that fail for one reason stop bulk runs, or all writing,
+until an operator releases the breaker (`failure_breakers`). One replica works, a second one is a
+hot standby: what is known of the partition is an `Assignment`, which ends when the partition goes.
 """
 
 import asyncio
@@ -25,21 +26,26 @@ from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.polling import EndOfPartition
+from streams.kafka.endings import ending
+from streams.kafka.followed import FollowedTopic
+from streams.kafka.polling import EndOfPartition, TopicReplaced
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
 from streams.sink.batching import PendingChange, claims_of
+from streams.sink.breaker_status import BreakerStatus
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.deletion_keeper import DeletionKeeper
+from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.memory_use import unparsed_bytes
@@ -54,6 +60,9 @@ log = structlog.get_logger()
 STOP_SECONDS = 20.0
 # What is read while nothing of it is kept, and what is asked for while nothing may come.
 FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
+# For the end of contactstream.control, which holds a record for each reason of failures. A broker
+# that takes longer is asked again (`assignment.RECALL_SECONDS`).
+CONTROL_SECONDS = 10.0
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
@@ -75,11 +84,14 @@ class Sink:
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
+        failures: FailureBreakers | None = None,
+        control: FollowedTopic | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
-        `topic_id` is that of contacts.changes, where the broker has IDs.
+        `topic_id` is that of contacts.changes, where the broker has IDs. `control` gives the
+        records of contactstream.control to `failures`; without it a restart closes every breaker.
         """
         self._settings = settings
         self._metrics = metrics
@@ -88,7 +100,10 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        recall = partial(_recall, org, keeper)
+        self._failures = failures or FailureBreakers()
+        self._breaker_status = BreakerStatus(self._failures, self._breaker, metrics, health)
+        self._control = control
+        recall = partial(_recall, org, keeper, self._failures, control)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._publisher = publisher
@@ -98,7 +113,15 @@ class Sink:
         )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(
-            org, publisher, names, metrics, health, self._breaker, self._stop, clock
+            org,
+            publisher,
+            names,
+            metrics,
+            health,
+            self._breaker,
+            self._failures,
+            self._stop,
+            clock,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -132,6 +155,7 @@ class Sink:
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
+        following = self._start_following()
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
@@ -139,8 +163,9 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        if keeping is not None:
-            keeping.cancel()
+        for task in (keeping, following):
+            if task is not None:
+                task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._consumer.close()
@@ -154,14 +179,23 @@ class Sink:
         task.add_done_callback(self._stop.request_if_failed)
         return task
 
+    def _start_following(self) -> asyncio.Task[None] | None:
+        if self._control is None:
+            return None
+        task = asyncio.create_task(_follow(self._control, self._stop))
+        task.add_done_callback(self._stop.request_if_failed)
+        return task
+
     async def _poll(self) -> list[KafkaRecord | EndOfPartition]:
         assignment = self._current.assignment
         if assignment is None or assignment.surveying:
             return await self._consumer.poll(assignment, FULL_ROOM, paused=False)
         room = self._intake.room(assignment, self._in_flight)
         # An org that is away is probed with a batch, so one has to be there.
-        full = room is None or (
-            self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size
+        full = (
+            room is None
+            or self._failures.stops_all is not None
+            or (self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size)
         )
         return await self._consumer.poll(assignment, room or NO_ROOM, paused=full)
 
@@ -174,6 +208,9 @@ class Sink:
             return
         records = [event for event in events if isinstance(event, KafkaRecord)]
         unreadable = self._intake.take(assignment, records, self._clock())
+        if self._failures.stops_all is None and assignment.held_unreadable:
+            unreadable = [*assignment.held_unreadable, *unreadable]
+            assignment.held_unreadable.clear()
         for record, error in unreadable:
             load = TaskLoad(rows=1, bytes=unparsed_bytes(record.value))
             self._in_flight.start(self._runner.dead_letter(assignment, record, error), load)
@@ -210,7 +247,8 @@ class Sink:
         ):
             return
         while rows := self._next_batch(assignment):
-            if not await self._announced(assignment, rows):
+            announced = await self._announced(assignment, rows)
+            if not announced or self._failures.stops_all is not None:
                 assignment.put_back(rows)
                 return
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
@@ -220,6 +258,8 @@ class Sink:
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""
         in_flight = len(self._in_flight)
+        if self._failures.stops_all is not None:
+            return []
         if in_flight >= self._breaker.most_in_flight(in_flight, self._settings.in_flight):
             return []
         # Large changes may fill the memory before they fill a batch.
@@ -262,14 +302,32 @@ class Sink:
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
             self._health.beat()
+        self._breaker_status.report(is_writer=assignment is not None)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
         self._metrics.unfinished_rows.set(unfinished)
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(org: Sync, keeper: DeletionKeeper | None) -> None:
-    """Reads from Kafka what a predecessor knew of the Accounts and of deletions in the org."""
+async def _recall(
+    org: Sync,
+    keeper: DeletionKeeper | None,
+    failures: FailureBreakers,
+    control: FollowedTopic | None,
+) -> None:
+    """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
+    if control is not None:
+        await control.catch_up(CONTROL_SECONDS)
+        failures.forget_unpublished()
     await org.restore()
     if keeper is not None:
         await keeper.load()
+
+
+async def _follow(control: FollowedTopic, stop: StopRequest) -> None:
+    """Follows contactstream.control. An error that no retry helps against stops the sink."""
+    try:
+        await control.run()
+    except (KafkaException, TopicReplaced) as error:
+        code, reason = ending(error) or (ExitCode.KAFKA_REFUSED, str(error))
+        stop.request(reason, code)
