@@ -97,7 +97,8 @@ async def until_stopped(sink: SinkHarness) -> None:
 
 
 def open_breakers(sink: SinkHarness, stops: Stops) -> float:
-    return sink.metrics.breakers_open.labels(stops.value)._value.get()
+    (metric,) = sink.metrics.breakers_open.collect()
+    return {one.labels["stops"]: one.value for one in metric.samples}[stops.value]
 
 
 def release(failures: FailureBreakers, sink: SinkHarness) -> None:
