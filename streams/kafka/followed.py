@@ -24,6 +24,8 @@ class FollowedTopic:
     ) -> None:
         self._topic, self._take = topic, take
         self._source = AssignedPartition(kafka, topic, group_id, lambda: None)
+        self.caught_up = asyncio.Event()
+        """Set once the topic was read to its end for the first time."""
         self._progress = asyncio.Condition()
         self._taken_to = -1  # the offset behind everything taken
 
@@ -44,6 +46,8 @@ class FollowedTopic:
                     continue
                 for record in records:
                     self._take(record)
+                if source.at_end:
+                    self.caught_up.set()
                 async with self._progress:
                     self._taken_to = source.position
                     self._progress.notify_all()

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 from confluent_kafka import Consumer
@@ -28,7 +27,7 @@ from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
 from streams.reader.replay import Replayer
-from streams.reader.retries import retrying_publish, until_snapshot_read
+from streams.reader.retries import retrying_publish
 from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
@@ -58,9 +57,6 @@ DELIVERY_SECONDS = 20.0
 
 # For records in flight when the process stops. What is not acknowledged by then is read again.
 CLOSE_SECONDS = 5.0
-
-# For the end of contactstream.control, which holds a record for each reason of failures.
-CONTROL_SECONDS = 10.0
 
 # For all of an orderly stop: the work in progress, the records in flight, leaving the group. Where
 # no broker answers, each of them takes minutes. Kubernetes ends the process after 30 seconds.
@@ -217,7 +213,7 @@ async def _read_address_books(
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(following.run())
         # Before anything is read in bulk: a failure breaker may be open.
-        await until_snapshot_read(partial(following.catch_up, CONTROL_SECONDS))
+        await following.caught_up.wait()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())

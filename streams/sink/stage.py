@@ -26,22 +26,20 @@ from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.endings import ending
 from streams.kafka.followed import FollowedTopic
-from streams.kafka.polling import EndOfPartition, TopicReplaced
+from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
-from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
 from streams.sink.batching import PendingChange, claims_of
-from streams.sink.breaker_status import BreakerStatus
+from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.deletion_keeper import DeletionKeeper
@@ -60,9 +58,6 @@ log = structlog.get_logger()
 STOP_SECONDS = 20.0
 # What is read while nothing of it is kept, and what is asked for while nothing may come.
 FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
-# For the end of contactstream.control, which holds a record for each reason of failures. A broker
-# that takes longer is asked again (`assignment.RECALL_SECONDS`).
-CONTROL_SECONDS = 10.0
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
@@ -90,8 +85,8 @@ class Sink:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
-        `topic_id` is that of contacts.changes, where the broker has IDs. `control` gives the
-        records of contactstream.control to `failures`; without it a restart closes every breaker.
+        `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
+        `control` see BreakerKeeper.
         """
         self._settings = settings
         self._metrics = metrics
@@ -101,9 +96,10 @@ class Sink:
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
         self._failures = failures or FailureBreakers()
-        self._breaker_status = BreakerStatus(self._failures, self._breaker, metrics, health)
-        self._control = control
-        recall = partial(_recall, org, keeper, self._failures, control)
+        self._breaker_keeper = BreakerKeeper(
+            self._failures, control, self._breaker, metrics, health
+        )
+        recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._publisher = publisher
@@ -179,10 +175,8 @@ class Sink:
         task.add_done_callback(self._stop.request_if_failed)
         return task
 
-    def _start_following(self) -> asyncio.Task[None] | None:
-        if self._control is None:
-            return None
-        task = asyncio.create_task(_follow(self._control, self._stop))
+    def _start_following(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._breaker_keeper.follow(self._stop))
         task.add_done_callback(self._stop.request_if_failed)
         return task
 
@@ -302,32 +296,16 @@ class Sink:
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
             self._health.beat()
-        self._breaker_status.report(is_writer=assignment is not None)
+        self._breaker_keeper.report(is_writer=assignment is not None)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
         self._metrics.unfinished_rows.set(unfinished)
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(
-    org: Sync,
-    keeper: DeletionKeeper | None,
-    failures: FailureBreakers,
-    control: FollowedTopic | None,
-) -> None:
+async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
     """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
-    if control is not None:
-        await control.catch_up(CONTROL_SECONDS)
-        failures.forget_unpublished()
+    await breaker_keeper.load()
     await org.restore()
     if keeper is not None:
         await keeper.load()
-
-
-async def _follow(control: FollowedTopic, stop: StopRequest) -> None:
-    """Follows contactstream.control. An error that no retry helps against stops the sink."""
-    try:
-        await control.run()
-    except (KafkaException, TopicReplaced) as error:
-        code, reason = ending(error) or (ExitCode.KAFKA_REFUSED, str(error))
-        stop.request(reason, code)

@@ -22,6 +22,7 @@ class FakePartition:
         self.lost = False
         self.failure: Exception | None = None
         self.starts = 0
+        self.at_end = False
 
     async def __aenter__(self) -> "FakePartition":
         return self
@@ -55,6 +56,7 @@ class FakePartition:
             if offset >= self.position
         ][:2]
         self.position += len(new)
+        self.at_end = self.position == len(self.log)
         return new
 
 
@@ -72,7 +74,7 @@ async def test_what_is_there_is_taken_and_then_what_is_added(partition: FakePart
     with pytest.raises(SnapshotStalled):
         await topic.catch_up(0.01)  # nobody reads it
     running = asyncio.create_task(topic.run())
-    await topic.catch_up(5)
+    await asyncio.wait_for(topic.caught_up.wait(), 5)
     assert taken == [b"1", b"2", b"3"]
     partition.log.append(b"4")
     await topic.catch_up(5)
