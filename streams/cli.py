@@ -677,6 +677,43 @@ def runs_cancel(*, run_id: str) -> None:
     sys.exit(cancel_run(_load(settings.KafkaSettings), run_id))
 
 
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def breakers(context: click.Context, *, as_json: bool) -> None:
+    """Lists the failure breakers that are open, and releases one.
+
+    A breaker opens when too many contacts fail for one reason, so that a bad deploy or a new rule
+    in Salesforce does not turn every change into a dead letter. It stops bulk runs (backfill,
+    reconcile, replay), or all writing. Nothing is lost: what was not written waits in Kafka.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.breakers import list_breakers
+
+        list_breakers(_load(settings.KafkaSettings), as_json=as_json)
+
+
+@breakers.command(name="release")
+@click.argument("reason", metavar="REASON")
+@click.option(
+    "--for",
+    "accepted_for",
+    default="1h",
+    show_default=True,
+    help="How long bulk runs may fail for this reason without being stopped again: 30m, 6h, 2d.",
+)
+@click.option("--actor", help="Who releases it; the default is the user of the operating system.")
+def breakers_release(*, reason: str, accepted_for: str, actor: str | None) -> None:
+    """Lets go on what the breaker of REASON stops, within 5 seconds.
+
+    Correct the cause first. Counting starts anew; the limit for all changes counts at once, and the
+    limit for bulk runs after the time of --for.
+    """
+    from streams.commands.breakers import release
+
+    release(_load(settings.KafkaSettings), reason, accepted_for, actor)
+
+
 @main.group()
 def webhooks() -> None:
     """The webhook destinations at Nylas, and their secrets."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from connectors.nylas.errors import UNREADABLE
+from streams.control import Stops
 
 # Otherwise every counter would have a second series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -172,7 +173,7 @@ class ReaderMetrics:
             registry,
             "reader_waits",
             "Waits of the reader, by reason.",
-            reason=("rate_limited", "transient_error", "sink_lag"),
+            reason=("rate_limited", "transient_error", "sink_lag", "breaker"),
         )
         self.deleted = _counter(
             registry,
@@ -380,6 +381,20 @@ class SinkMetrics:
             registry=registry,
         )
         self.paused = _gauge(registry, "sink_paused", "1 while the sink waits for the org.")
+        self.breakers_open = _gauge(
+            registry,
+            "sink_breakers_open",
+            "Open failure breakers, by what they stop: bulk runs, or all writing.",
+            "stops",
+        )
+        for stops in Stops:
+            self.breakers_open.labels(stops.value)
+        self.breaker_openings = Counter(
+            "contactstream_sink_breaker_openings",
+            "Times that a failure breaker opened, by the reason of the failures and what it stops.",
+            ("reason", "stops"),
+            registry=registry,
+        )
         self.kafka_errors = Counter(
             "contactstream_sink_kafka_errors",
             "Errors of the sink's consumer that the Kafka client retries by itself, by code.",

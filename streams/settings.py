@@ -342,6 +342,20 @@ class SinkSettings(SettingsGroup):
         description="memory of the changes that are held at once; the process takes some 200 MB "
         "more",
     )
+    breaker_bulk_share: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="share of the contacts of bulk runs, 0 to 1; when more fail for one reason, of "
+        "at least 500, backfills, reconciles and replays pause until an operator releases them",
+    )
+    breaker_all_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="share of all contacts, 0 to 1; when more fail for one reason, of at least "
+        "500, or 1,000 fail in a row, nothing is written until an operator releases it",
+    )
     session_timeout: Positive = Field(
         10.0, description="seconds without a heartbeat after which a standby takes over"
     )

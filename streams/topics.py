@@ -113,6 +113,13 @@ class Topics:
     It also carries the heartbeats of the bridges. It is compacted. The consumer group of the
     readers assigns its one partition to one reader, which is then the active one.
     """
+    control: Topic
+    """contactstream.control: what stops a part of the flow until people let it go, compacted; see
+    streams/control.py.
+
+    Written by the sink, which opens failure breakers, and by `contactstream breakers`. Read by the
+    sink, the reader and commands.
+    """
     seen_changelog: Topic
     """The changelog of dedupe's table of versions, compacted."""
 
@@ -188,6 +195,8 @@ def topics(kafka: KafkaSettings) -> Topics:
         deleted_records=topic(prefix + "sink.deleted-records", 1, compact(NOBODY_DAYS) | small),
         grants=topic(prefix + "grants.events", 1, compact(READER_AWAY_DAYS) | small),
         runs=topic(prefix + "reader.runs", 1, compact(HEARTBEAT_DAYS) | small),
+        # One record for each reason of failures.
+        control=topic(prefix + "contactstream.control", 1, compact(NOBODY_DAYS) | small),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
         # partition that its event came from. It never creates the topic, nor checks it.
         seen_changelog=topic(

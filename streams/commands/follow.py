@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from streams.commands.run_progress import Pace, run_line, time_left, totals
+from streams.control import ControlTable, open_breakers
 from streams.events import UnreadableRecord
 from streams.kafka.clients import ErrorLog, client_config
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, TopicReplaced, poll
@@ -68,7 +69,8 @@ def watch(
     """Reads reader.runs until a run is over, calling `show` as it goes. Blocks.
 
     A run takes as long as Nylas takes, so only `within` (seconds) bounds the wait: after it the run
-    is returned as it is then. `hint` gets a text for the user when no reader has started the run.
+    is returned as it is then. `hint` gets a text for the user when no reader has started the run,
+    and when a failure breaker pauses it or lets it go on.
     Raises click.ClickException for an error that the Kafka client cannot recover from.
     """
     try:
@@ -98,18 +100,27 @@ def _watch(
             "error_cb": log_error,
         }
     )
-    run_log, started, at_end, hinted = RunLog(), time.monotonic(), False, False
+    names = topics(kafka)
+    followed = {names.runs.name, names.control.name}
+    run_log, control, started, hinted = RunLog(), ControlTable(), time.monotonic(), False
+    paused_by, to_end = "", set[str]()
     try:
-        consumer.assign([TopicPartition(topics(kafka).runs.name, 0, OFFSET_BEGINNING)])
+        consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING) for name in followed])
         while True:
             for event in poll(consumer, BATCH, POLL_SECONDS, errors):
                 if isinstance(event, EndOfPartition):
-                    at_end = True
+                    to_end.add(event.topic)
+                elif event.topic == names.control.name:
+                    control.apply(event)
                 else:
                     apply_readable(run_log, event)
             run = run_log.runs.get(run_id)
-            if run is None or not at_end:
+            if run is None or to_end != followed:
                 continue
+            now_by = paused_by if run.state in FINAL or run.dry_run else pausing_reason(control)
+            if now_by != paused_by:
+                paused_by = now_by
+                hint(pause_hint(paused_by))
             elapsed = time.monotonic() - started
             show(run, run_log.progress(run_id), elapsed)
             if run.state in FINAL or (within is not None and elapsed > within):
@@ -122,6 +133,25 @@ def _watch(
                 hinted = True
     finally:
         consumer.close()
+
+
+def pausing_reason(control: ControlTable) -> str:
+    """The reason of the failure breaker that pauses runs; empty if none does."""
+    opened = open_breakers(control.breakers.values())
+    return opened[0].reason if opened else ""
+
+
+def pause_hint(reason: str) -> str:
+    """What to tell who waits for a run when a failure breaker opens, or the last one is released.
+
+    `reason` is that of the breaker, or empty.
+    """
+    if not reason:
+        return "the run goes on: the failure breaker was released"
+    return (
+        f"the run is paused: too many contacts fail with {reason}. "
+        "What to do is in: contactstream breakers"
+    )
 
 
 def apply_readable(run_log: RunLog, record: KafkaRecord) -> None:

@@ -26,7 +26,7 @@ from streams.topics import topics
 # Some hundred thousand changes are read in a minute, and nobody reads a longer plan.
 READ_SECONDS = 300.0
 
-_AGO = re.compile(r"(\d{1,9})\s*([smhd])")
+_DURATION = re.compile(r"(\d{1,9})\s*([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -52,13 +52,20 @@ class PlanInput:
             self.changes[change.key] = change
 
 
+def parse_duration(text: str) -> int | None:
+    """Seconds of a duration such as 90m, 36h or 7d; None if it is none."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    return int(found[1]) * _UNIT_SECONDS[found[2]] if found else None
+
+
 def parse_moment(text: str, now: float) -> float:
     """Epoch seconds of an ISO 8601 date and time, or of a time ago (90m, 36h, 7d).
 
     A date and time without a zone is in UTC. Raises PlanError.
     """
-    if ago := _AGO.fullmatch(text.strip().lower()):
-        return now - int(ago[1]) * _UNIT_SECONDS[ago[2]]
+    ago = parse_duration(text)
+    if ago is not None:
+        return now - ago
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:

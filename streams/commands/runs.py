@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import click
 
-from streams.commands.follow import apply_readable, follow, watch
+from streams.commands.breakers import read_control
+from streams.commands.follow import apply_readable, follow, pausing_reason, watch
 from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
 from streams.commands.run_progress import run_line, totals
 from streams.commands.run_requests import request_run, write_record
@@ -72,6 +73,7 @@ def list_runs(kafka: KafkaSettings) -> None:
     """Prints the runs of the last two weeks, the newest last. Raises click.ClickException."""
     run_log = read_run_log(kafka)
     now = time.time()
+    paused_by = pausing_reason(read_control(kafka))
     in_order = sorted(run_log.runs.items(), key=lambda item: (item[1].requested_at, item[0]))
     print_table(
         ("id", "what", "asked by", "state", "progress", "error"),
@@ -82,6 +84,7 @@ def list_runs(kafka: KafkaSettings) -> None:
                 run_log.progress(run_id),
                 cancel_requested=run_id in run_log.cancelled,
                 now=now,
+                paused_by=paused_by,
             )
             for run_id, run in in_order
         ],
@@ -89,11 +92,17 @@ def list_runs(kafka: KafkaSettings) -> None:
 
 
 def run_row(
-    run_id: str, run: Run, grants: Mapping[str, Progress], *, cancel_requested: bool, now: float
+    run_id: str,
+    run: Run,
+    grants: Mapping[str, Progress],
+    *,
+    cancel_requested: bool,
+    now: float,
+    paused_by: str = "",
 ) -> tuple[str, ...]:
     """A run's row in the list: its ID, what it reads, who asked, its state, progress and error.
 
-    `now` is in epoch seconds.
+    `now` is in epoch seconds. `paused_by` is the reason of the failure breaker that is open.
     """
     over = run.state in FINAL
     state = run.state.value
@@ -101,6 +110,8 @@ def run_row(
         state += ", being cancelled"
     elif run.state is RunState.WAITING and run.not_before > now:
         state += time.strftime(" until %H:%M:%S", time.localtime(run.not_before))
+    elif not over and paused_by and not run.dry_run:
+        state += f", paused: {paused_by}; see contactstream breakers"
     progress = "-"
     if grants:
         sums = totals(grants)

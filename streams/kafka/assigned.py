@@ -10,7 +10,13 @@ from types import TracebackType
 from typing import TypeVar
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
 from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
@@ -110,6 +116,21 @@ class AssignedPartition:
         self.at_end = False
         self._error = None
         await self._assign(OFFSET_BEGINNING)
+
+    async def end(self) -> int:
+        """The offset behind the last record that is committed now.
+
+        Raises KafkaException when no broker answers within METADATA_SECONDS.
+        """
+        found = await self._call(
+            lambda: self._open.get_watermark_offsets(
+                TopicPartition(self._topic, 0), timeout=METADATA_SECONDS
+            )
+        )
+        # Seen while a broker started: neither an error nor an offset.
+        if found is None or min(found) < 0:
+            raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
+        return int(found[1])
 
     async def consume(self) -> list[KafkaRecord]:
         """The next records; an empty list when none came within RECORDS_WAIT_SECONDS.

@@ -1,4 +1,7 @@
-"""Holds back bulk reading while dedupe or the sink lags behind, so that live changes go first."""
+"""Holds back bulk reading while dedupe or the sink lags behind, so that live changes go first.
+
+Also while a failure breaker is open: what is read now would only become dead letters.
+"""
 
 import asyncio
 import time
@@ -14,16 +17,21 @@ LAG_CHECK_SECONDS = 1.0
 
 
 class Gate:
-    """Lets bulk reading through while the lag is at most `bound` records.
+    """Lets bulk reading through while the lag is at most `bound` records and nothing stops it.
 
-    `read_lag` blocks and may raise KafkaException. `on_wait` is called each time that the gate is
-    found closed.
+    `read_lag` blocks and may raise KafkaException. `is_stopped`: whether a failure breaker is open.
+    `on_wait` is called each time that the gate is found closed, with the reason.
     """
 
     def __init__(
-        self, read_lag: Callable[[], int], bound: int, on_wait: Callable[[], None]
+        self,
+        read_lag: Callable[[], int],
+        bound: int,
+        on_wait: Callable[[str], None],
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._read_lag, self._bound, self._on_wait = read_lag, bound, on_wait
+        self._is_stopped = is_stopped
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._room = 0
@@ -32,14 +40,19 @@ class Gate:
         """Returns when `records` more records may be published.
 
         Records that were let through since the last check count as lag. The wait has no deadline:
-        live changes go first for as long as they take. Callers are let through in their order.
+        live changes go first for as long as they take, and a breaker waits for an operator. Callers
+        are let through in their order.
         """
         with waiting_on_purpose():
             await self._wait(records)
 
     async def _wait(self, records: int) -> None:
         async with self._lock:
-            while not (self._room > 0 and time.monotonic() - self._checked_at < LAG_CHECK_SECONDS):
+            while self._is_stopped() or not self._has_room():
+                if self._is_stopped():
+                    self._on_wait("breaker")
+                    await asyncio.sleep(LAG_CHECK_SECONDS)
+                    continue
                 try:
                     self._room = self._bound - await asyncio.to_thread(self._read_lag)
                 except KafkaException:
@@ -47,6 +60,9 @@ class Gate:
                     self._room = 0
                 self._checked_at = time.monotonic()
                 if self._room <= 0:
-                    self._on_wait()
+                    self._on_wait("sink_lag")
                     await asyncio.sleep(LAG_CHECK_SECONDS)
             self._room -= records
+
+    def _has_room(self) -> bool:
+        return self._room > 0 and time.monotonic() - self._checked_at < LAG_CHECK_SECONDS

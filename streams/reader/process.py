@@ -8,8 +8,10 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
+from streams.control import ControlTable, open_breakers
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
 from streams.kafka.endings import ending
+from streams.kafka.followed import FollowedTopic
 from streams.kafka.lag import LagReader
 from streams.kafka.publisher import Publisher
 from streams.kafka.snapshot import Snapshots
@@ -112,7 +114,14 @@ async def _serve_until(
     if not ready:
         return 0
     # The active reader asks for exactly one partition of each.
-    read = (names.runs, names.refetch, names.grants, names.outcomes, names.changes)
+    read = (
+        names.runs,
+        names.refetch,
+        names.grants,
+        names.outcomes,
+        names.changes,
+        names.control,
+    )
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
@@ -174,7 +183,9 @@ async def _read_address_books(
     """The work of the active reader, until it is cancelled."""
     kafka = settings.kafka
     lags = LagReader(client_config(kafka))
-    gate = _gate(settings, names, lags, metrics)
+    control = ControlTable()
+    gate = _gate(settings, names, lags, metrics, control)
+    following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
     context = ReaderContext(names, publish, gate, metrics, in_flight)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
     client = _client(settings.nylas, metrics)
@@ -201,6 +212,9 @@ async def _read_address_books(
         deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover, in_flight.deletions)
         follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
+        tasks.create_task(following.run())
+        # Before anything is read in bulk: a failure breaker may be open.
+        await following.caught_up.wait()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
@@ -215,7 +229,13 @@ async def _read_address_books(
         tasks.create_task(scheduler.run())
 
 
-def _gate(settings: Settings, names: Topics, lags: LagReader, metrics: ReaderMetrics) -> Gate:
+def _gate(
+    settings: Settings,
+    names: Topics,
+    lags: LagReader,
+    metrics: ReaderMetrics,
+    control: ControlTable,
+) -> Gate:
     kafka = settings.kafka
     dedupe, sink = group(kafka, "dedupe"), group(kafka, "sink")
 
@@ -223,7 +243,12 @@ def _gate(settings: Settings, names: Topics, lags: LagReader, metrics: ReaderMet
         dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
         return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
 
-    return Gate(read_lag, settings.reader.max_lag, metrics.waits.labels("sink_lag").inc)
+    return Gate(
+        read_lag,
+        settings.reader.max_lag,
+        lambda reason: metrics.waits.labels(reason).inc(),
+        lambda: bool(open_breakers(control.breakers.values())),
+    )
 
 
 def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:

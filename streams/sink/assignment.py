@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
 
-from streams.events import Kind
+from streams.events import Kind, UnreadableRecord
 from streams.kafka.offsets import OffsetTracker
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
@@ -78,6 +78,10 @@ class Assignment:
     """The group's commit says that changes up to this offset may be written."""
     rewind: bool = False
     """Whether the consumer has to go back to the start: the first reading is over."""
+    held_unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = field(default_factory=list)
+    """Records that hold no change, read while everything is stopped: no dead letters yet. They are
+    of the poll in which that was decided, since nothing is read afterwards.
+    """
     recall: asyncio.Task[None] | None = None
     """Reads from Kafka what a predecessor knew: what was deleted, and the Accounts."""
 

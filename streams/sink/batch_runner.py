@@ -16,6 +16,7 @@ from connectors.salesforce.api.client import CALL_SECONDS
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from connectors.salesforce.sync import Sync
+from streams.control import breaker_record
 from streams.events import UnreadableRecord
 from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
@@ -30,6 +31,7 @@ from streams.sink.circuit_breaker import (
     CircuitBreaker,
     pause_reason,
 )
+from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import BatchFence
 from streams.sink.intake import contact_version
 from streams.sink.outcomes import (
@@ -73,6 +75,7 @@ class BatchRunner:
         metrics: SinkMetrics,
         health: Health,
         breaker: CircuitBreaker,
+        failures: FailureBreakers,
         stop: StopRequest,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,6 +85,7 @@ class BatchRunner:
         self._metrics = metrics
         self._health = health
         self._breaker = breaker
+        self._failures = failures
         self._stop = stop
         self._clock = clock
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
@@ -94,7 +98,14 @@ class BatchRunner:
         self._metrics.batch_rows.observe(len(batch.rows))
         try:
             outcomes = await self._sync(batch)
-            plan = plan_outcomes(self._names, outcomes, batch.rows, self._clock(), random.random)
+            plan = plan_outcomes(
+                self._names,
+                outcomes,
+                batch.rows,
+                self._clock(),
+                random.random,
+                self._failures.holds,
+            )
         except WriterFenced as error:
             log.warning("batch ended at its write fence", error=str(error))
             batch.assignment.put_back(batch.rows)
@@ -106,7 +117,14 @@ class BatchRunner:
     async def dead_letter(
         self, assignment: Assignment, record: KafkaRecord, error: UnreadableRecord
     ) -> None:
-        """Dead-letters a record that holds no change, and finishes its offset."""
+        """Dead-letters a record that holds no change, and finishes its offset.
+
+        While everything is stopped, the record waits in the assignment instead.
+        """
+        key = (record.key or b"").decode(errors="replace")
+        if self._failures.holds(Outcome(key, OutcomeStatus.FAILED, reason=error.reason), ""):
+            assignment.held_unreadable.append((record, error))
+            return
         self._metrics.dead_lettered.labels(error.reason).inc()
         letter = unreadable_record(self._names, record, error)
         if await self._acknowledged([letter], assignment):
@@ -136,7 +154,7 @@ class BatchRunner:
         if await self._acknowledged(plan.records, batch.assignment):
             batch.assignment.finish(plan.finished)
             count_finished(self._metrics, plan.finished)
-            batch.assignment.put_back(plan.retries)
+            batch.assignment.put_back([*plan.held, *plan.retries])
 
     async def _failed(self, batch: Batch, error: Exception) -> None:
         """The batch failed as a whole: the org is away, or a row breaks the calls that it is in."""
@@ -164,7 +182,6 @@ class BatchRunner:
         if not batch.assignment.active:
             return
         if decision.next is Next.DEAD_LETTER:
-            self._dead_letters.add(now)
             await self._dead_letter_row(batch, reason, error, decision.failures)
             return
         # Next.RETRY and Next.SPLIT differ in what is known of the rows from now on.
@@ -183,13 +200,17 @@ class BatchRunner:
         self, batch: Batch, reason: str, error: Exception, failures: int
     ) -> None:
         """Dead-letters the only contact of a batch: the same calls pass without it."""
-        log.warning("a contact breaks every call that it is in; it is dead-lettered", reason=reason)
         (row,) = batch.rows
+        outcome = Outcome(row.key, OutcomeStatus.FAILED, reason=reason)
+        if self._failures.holds(outcome, row.change.origin):
+            batch.assignment.put_back([row])
+            return
+        self._dead_letters.add(self._clock())
+        log.warning("a contact breaks every call that it is in; it is dead-lettered", reason=reason)
         detail = (
             "alone in its calls, which fail beside others that pass: "
             f"{type(error).__name__}: {error}"
         )
-        outcome = Outcome(row.key, OutcomeStatus.FAILED, reason=reason)
         count_outcome(self._metrics, outcome)
         records = dead_letter_records(
             self._names, outcome, row.record, row.change, failures, detail
@@ -199,12 +220,16 @@ class BatchRunner:
             count_finished(self._metrics, [row])
 
     async def _acknowledged(self, records: Sequence[KafkaRecord], assignment: Assignment) -> bool:
-        """True once the broker has all records.
+        """True once the broker has all records, and those of breakers that opened, in one piece.
 
         False when the partition is gone, whose offsets are the new owner's then. False also when
         the broker refuses a record, or the producer cannot publish any more; both stop the sink.
         """
         attempt = 0
+        opened = self._failures.take_unpublished()
+        records = [*records, *(breaker_record(self._names, one) for one in opened)]
+        for one in opened:
+            self._metrics.breaker_openings.labels(one.reason, one.stops.value).inc()
         while assignment.active:
             try:
                 await self._publisher.publish(records)

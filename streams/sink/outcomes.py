@@ -34,6 +34,11 @@ HELD_SECONDS = 0.25
 WRITTEN = frozenset({OutcomeStatus.CREATED, OutcomeStatus.UPDATED, OutcomeStatus.RELEASED})
 
 
+def never_held(_outcome: Outcome, _origin: str) -> bool:
+    """For callers without failure breakers: every outcome is final."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomePlan:
     """What follows from the outcomes of a batch."""
@@ -48,6 +53,8 @@ class OutcomePlan:
     """For contacts.outcomes and contacts.dead-letter."""
     finished: list[PendingChange] = field(default_factory=list)
     """The rows with a final outcome: finished once the records are acknowledged."""
+    held: list[PendingChange] = field(default_factory=list)
+    """Rows that failed while everything is stopped: they wait again, and are no dead letters."""
 
     @property
     def anything_written(self) -> bool:
@@ -61,8 +68,12 @@ def plan_outcomes(
     rows: Sequence[PendingChange],
     now: float,
     jitter: Callable[[], float],
+    holds: Callable[[Outcome, str], bool] = never_held,
 ) -> OutcomePlan:
-    """Decides what follows from the outcomes of the batch of these rows. Changes nothing.
+    """Decides what follows from the outcomes of the batch of these rows. Changes no row.
+
+    `holds` is called with each final outcome, in their order, and with the origin of its change; it
+    says whether the row has to wait (`FailureBreakers.holds`).
 
     Raises RuntimeError when a row has no outcome, KeyError for the outcome of another contact.
     """
@@ -94,6 +105,9 @@ def plan_outcomes(
                 plan.retry_reasons.append(outcome.reason)
                 continue
             final = exhausted(outcome)
+        if holds(final, row.change.origin):
+            plan.held.append(row)
+            continue
         plan.outcomes.append(final)
         plan.records.extend(outcome_records(names, final, row.record, row.change, attempts.count))
         plan.finished.append(row)

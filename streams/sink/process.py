@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
+from streams.kafka.followed import FollowedTopic
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.kafka.transactions import (
@@ -30,6 +31,8 @@ from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.consumer import CONSUMER_CONFIG
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
+from streams.sink.failure_breakers import FailureBreakers
+from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
@@ -85,13 +88,15 @@ async def _serve(
         names.accounts.name,
         names.dead_letter.name,
         names.deleted_records.name,
+        names.control.name,
     ]
     found = await asyncio.to_thread(
         wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
     )
     if not found:
         return 0
-    watch = topic_watch(kafka, {names.changes.name: names.changes.partitions})
+    read = (names.changes, names.control)
+    watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
         log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
@@ -116,6 +121,10 @@ async def _serve(
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log)
+        failures = FailureBreakers(
+            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
+        )
+        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
         sink = Sink(
             consumer,
             publisher,
@@ -128,6 +137,8 @@ async def _serve(
             deleted_before,
             keeper=keeper,
             topic_id=watch.topic_ids.get(names.changes.name, ""),
+            failures=failures,
+            control=control,
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -14,8 +14,9 @@ A crash between any two steps repeats work, which the org answers with `unchange
 whole org finishes nothing: the batch waits again and the consumer is paused, still a member of its
 group (`circuit_breaker`). A contact that breaks every call that it is in looks the same at first:
 after some failures for one reason, other contacts go first. If those are written, the batch is
-split (`retry_policy`). One replica works, a second one is a hot standby: what is known of the
-partition is an `Assignment`, which ends when the partition goes.
+split (`retry_policy`). Too many contacts that fail for one reason stop bulk runs, or all writing,
+until an operator releases the breaker (`failure_breakers`). One replica works, a second one is a
+hot standby: what is known of the partition is an `Assignment`, which ends when the partition goes.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
+from streams.kafka.followed import FollowedTopic
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
@@ -37,9 +39,11 @@ from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
 from streams.sink.batching import PendingChange, claims_of
+from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.deletion_keeper import DeletionKeeper
+from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.memory_use import unparsed_bytes
@@ -75,11 +79,14 @@ class Sink:
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
+        failures: FailureBreakers | None = None,
+        control: FollowedTopic | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
-        `topic_id` is that of contacts.changes, where the broker has IDs.
+        `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
+        `control` see BreakerKeeper.
         """
         self._settings = settings
         self._metrics = metrics
@@ -88,7 +95,11 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        recall = partial(_recall, org, keeper)
+        self._failures = failures or FailureBreakers()
+        self._breaker_keeper = BreakerKeeper(
+            self._failures, control, self._breaker, metrics, health
+        )
+        recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._publisher = publisher
@@ -98,7 +109,15 @@ class Sink:
         )
         self._intake = Intake(org, settings, metrics)
         self._runner = BatchRunner(
-            org, publisher, names, metrics, health, self._breaker, self._stop, clock
+            org,
+            publisher,
+            names,
+            metrics,
+            health,
+            self._breaker,
+            self._failures,
+            self._stop,
+            clock,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -132,6 +151,7 @@ class Sink:
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
+        following = self._start_following()
         self._health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
@@ -139,8 +159,9 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        if keeping is not None:
-            keeping.cancel()
+        for task in (keeping, following):
+            if task is not None:
+                task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._consumer.close()
@@ -154,14 +175,21 @@ class Sink:
         task.add_done_callback(self._stop.request_if_failed)
         return task
 
+    def _start_following(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._breaker_keeper.follow(self._stop))
+        task.add_done_callback(self._stop.request_if_failed)
+        return task
+
     async def _poll(self) -> list[KafkaRecord | EndOfPartition]:
         assignment = self._current.assignment
         if assignment is None or assignment.surveying:
             return await self._consumer.poll(assignment, FULL_ROOM, paused=False)
         room = self._intake.room(assignment, self._in_flight)
         # An org that is away is probed with a batch, so one has to be there.
-        full = room is None or (
-            self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size
+        full = (
+            room is None
+            or self._failures.stops_all is not None
+            or (self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size)
         )
         return await self._consumer.poll(assignment, room or NO_ROOM, paused=full)
 
@@ -174,6 +202,9 @@ class Sink:
             return
         records = [event for event in events if isinstance(event, KafkaRecord)]
         unreadable = self._intake.take(assignment, records, self._clock())
+        if self._failures.stops_all is None and assignment.held_unreadable:
+            unreadable = [*assignment.held_unreadable, *unreadable]
+            assignment.held_unreadable.clear()
         for record, error in unreadable:
             load = TaskLoad(rows=1, bytes=unparsed_bytes(record.value))
             self._in_flight.start(self._runner.dead_letter(assignment, record, error), load)
@@ -210,7 +241,8 @@ class Sink:
         ):
             return
         while rows := self._next_batch(assignment):
-            if not await self._announced(assignment, rows):
+            announced = await self._announced(assignment, rows)
+            if not announced or self._failures.stops_all is not None:
                 assignment.put_back(rows)
                 return
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
@@ -220,6 +252,8 @@ class Sink:
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""
         in_flight = len(self._in_flight)
+        if self._failures.stops_all is not None:
+            return []
         if in_flight >= self._breaker.most_in_flight(in_flight, self._settings.in_flight):
             return []
         # Large changes may fill the memory before they fill a batch.
@@ -262,14 +296,16 @@ class Sink:
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
             self._health.beat()
+        self._breaker_keeper.report(is_writer=assignment is not None)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
         self._metrics.unfinished_rows.set(unfinished)
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(org: Sync, keeper: DeletionKeeper | None) -> None:
-    """Reads from Kafka what a predecessor knew of the Accounts and of deletions in the org."""
+async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
+    """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
+    await breaker_keeper.load()
     await org.restore()
     if keeper is not None:
         await keeper.load()

@@ -218,7 +218,7 @@ HEALTHY = [
         "offsets of dedupe",
         "lag of dedupe",
     ),
-    *("offsets of sink", "lag of sink", "Nylas key"),
+    *("offsets of sink", "lag of sink", "breakers", "Nylas key"),
     *("clock, by Nylas", "clock, by Salesforce"),
 ]
 

@@ -19,6 +19,7 @@ from streams.kafka.records import Headers, KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, SinkSettings
+from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.open_calls import CALLS_ENDED
 from streams.sink.stage import Sink
@@ -234,6 +235,10 @@ class SinkHarness:
             if record.topic == NAMES.dead_letter.name
         ]
 
+    def control_records(self) -> list[KafkaRecord]:
+        """What is published to contactstream.control."""
+        return [record for record in self.publisher.records if record.topic == NAMES.control.name]
+
     @property
     def committed(self) -> int:
         return self.consumer.commits[-1] if self.consumer.commits else 0
@@ -265,13 +270,15 @@ async def running_sink(
     skipped: list[float] | None = None,
     deleted_before: Callable[[], Iterable[tuple[str, int]]] = tuple,
     topic_id: str = "id-1",
+    failures: FailureBreakers | None = None,
+    control: Any = None,
     **settings: Any,
 ) -> AsyncIterator[SinkHarness]:
     """A running Sink.
 
     `org` is a Sync, or a stand-in for one. `skipped` holds the seconds that the sink's clock is
     ahead of the machine's. `deleted_before` returns what a predecessor deleted. `topic_id` is that
-    of contacts.changes.
+    of contacts.changes. `control` stands in for the FollowedTopic that feeds `failures`.
     """
     skipped = [0.0] if skipped is None else skipped
 
@@ -295,6 +302,8 @@ async def running_sink(
         deleted_before,
         clock,
         topic_id=topic_id,
+        failures=failures,
+        control=control,
     )
     one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())

@@ -9,7 +9,7 @@ from secrets import token_hex
 import click
 
 from streams.audit import AuditEntry, AuditState, audit_record
-from streams.commands.actor import actor
+from streams.commands.actor import actor_name
 from streams.commands.dead_letters import report
 from streams.commands.dead_letters.open_letters import (
     LastOutcomes,
@@ -117,7 +117,7 @@ def show(
             _action_id(),
             AuditState.ENDED,
             now_ms(),
-            actor(given_actor),
+            actor_name(given_actor),
             "dead-letters show --reveal",
             "",
             {"id": letter_id},
@@ -211,7 +211,7 @@ def _act(
         action_id,
         AuditState.BEGUN,
         now_ms(),
-        actor(order.given_actor),
+        actor_name(order.given_actor),
         f"dead-letters {action}",
         order.why,
         encode_selection(choice.selection),

@@ -1,4 +1,4 @@
-"""The Kafka checks of `contactstream doctor`: broker, topics, and the groups' offsets and lag."""
+"""The Kafka checks of `contactstream doctor`: broker, topics, groups, and failure breakers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,11 @@ from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.commands.doctor.deployment import not_examined
+from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.kafka.admin import check
 from streams.kafka.clients import client_config
 from streams.kafka.lag import lag
+from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
 
@@ -55,7 +57,36 @@ def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
             findings += _examine_group(config, stage, group(kafka, stage), topic.name, partitions)
         else:
             findings.append(not_examined(f"group of {stage}", "contactstream topics create"))
+    if wanted.control.name in cluster.topics:
+        findings += _examine_breakers(kafka, wanted.control.name)
     return findings
+
+
+def _examine_breakers(kafka: KafkaSettings, topic: str) -> list[CheckupFinding]:
+    table = ControlTable()
+    try:
+        for record in read_to_end(kafka, topic, within=COMMITTED_SECONDS):
+            table.apply(record)
+    except (KafkaException, SnapshotStalled) as error:
+        return [
+            fail(
+                "breakers", f"cannot be read: {error}", f"grant our user Read on the topic {topic}"
+            )
+        ]
+    return breaker_findings(open_breakers(table.breakers.values()))
+
+
+def breaker_findings(opened: Sequence[FailureBreaker]) -> list[CheckupFinding]:
+    """A finding for each open failure breaker; a failure where nothing is written."""
+    return [
+        (fail if one.stops is Stops.ALL else warn)(
+            "breakers",
+            f"too many contacts fail with {one.reason}: "
+            + ("nothing is written" if one.stops is Stops.ALL else "bulk runs are paused"),
+            "contactstream breakers",
+        )
+        for one in opened
+    ] or [ok("breakers", "none is open")]
 
 
 def _examine_topics(admin: AdminClient, kafka: KafkaSettings) -> list[CheckupFinding]:

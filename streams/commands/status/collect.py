@@ -1,7 +1,7 @@
 """Collects the figures of a status from Kafka and Salesforce. Joins no consumer group."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -12,7 +12,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from streams.commands.breakers import STOPS, read_control
 from streams.commands.dead_letters.open_letters import scan
+from streams.commands.dead_letters.report import moment
 from streams.commands.run_progress import run_line, totals
 from streams.commands.runs import read_run_log
 from streams.commands.status.figures import (
@@ -24,6 +26,7 @@ from streams.commands.status.figures import (
     outcome_figures,
 )
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
+from streams.control import open_breakers
 from streams.events import received_at
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.lag import LagReader
@@ -93,9 +96,7 @@ class StatusCollector:
         except (BrokerUnavailable, KafkaException) as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
 
-    def status(
-        self, before: Sample, now: Sample, calls: CallFigures | None, paused: Sequence[str]
-    ) -> Status:
+    def status(self, before: Sample, now: Sample, calls: CallFigures | None) -> Status:
         """The status at the second of two samples."""
         try:
             return Status(
@@ -103,7 +104,7 @@ class StatusCollector:
                 self._stages(before, now),
                 self._outcomes(),
                 calls,
-                paused,
+                self._paused(),
                 self._letters(),
                 self._runs(),
             )
@@ -190,6 +191,12 @@ class StatusCollector:
         return outcome_figures(
             read_to_end(self._kafka, self._names.outcomes.name, last=OUTCOME_OFFSETS)
         )
+
+    def _paused(self) -> list[str]:
+        opened = open_breakers(read_control(self._kafka).breakers.values())
+        return [
+            f"{STOPS[one.stops]}, for {one.reason}, since {moment(one.opened_ms)}" for one in opened
+        ]
 
     def _letters(self) -> LetterFigures:
         records = topic_records(self._kafka, self._names.dead_letter.name)

@@ -41,4 +41,4 @@ def run(kafka: KafkaSettings, *, watch: bool, json_lines: bool) -> int:
 
 def _next(collector: StatusCollector, before: Sample) -> tuple[Sample, Status]:
     now = collector.sample()
-    return now, collector.status(before, now, None, ())
+    return now, collector.status(before, now, None)

@@ -140,7 +140,7 @@ def needs_a_person(status: Status) -> list[str]:
         *(line for stage in status.stages for line in _stage_problems(stage, status.now_ms)),
         *_outcome_problems(status.outcomes),
         *_call_problems(status.calls),
-        *(f"{reason}; see contactstream breakers" for reason in status.paused),
+        *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
     ]
 

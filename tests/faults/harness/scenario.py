@@ -114,6 +114,7 @@ class Scenario:
         self.kafka.create("reader.runs")
         self.kafka.create("sink.accounts")
         self.kafka.create("sink.deleted-records")
+        self.kafka.create("contactstream.control", 1, {"cleanup.policy": "compact"})
         if org:
             (port,) = free_ports(1)
             self.org = f"http://127.0.0.1:{port}"

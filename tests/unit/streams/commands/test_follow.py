@@ -181,3 +181,12 @@ def test_the_list_shows_what_a_run_reads_who_asked_and_its_progress() -> None:
         "2 of 3 grants, 400 contacts",
         "cancelled; 1 of 3 grants were not finished",
     )
+
+
+def test_a_run_that_a_breaker_pauses_is_shown_as_paused() -> None:
+    def state(run: Run) -> str:
+        return run_row("r1", run, {}, cancel_requested=False, now=0, paused_by="too_long")[3]
+
+    assert state(RUN) == "running, paused: too_long; see contactstream breakers"
+    assert state(replace(RUN, dry_run=True)) == "running", "a dry run publishes nothing"
+    assert state(replace(RUN, state=RunState.DONE)) == "done"

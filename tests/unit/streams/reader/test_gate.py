@@ -23,12 +23,12 @@ def _frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_gate_stays_closed_while_the_lag_is_above_the_bound() -> None:
-    lag_now, waits = [500], []
-    gate = Gate(lambda: lag_now[0], 300, lambda: waits.append(1))
+    lag_now, waits = [500], list[str]()
+    gate = Gate(lambda: lag_now[0], 300, waits.append)
     passing = asyncio.create_task(gate.wait(200))
     done, _ = await asyncio.wait([passing], timeout=0.1)
     assert not done
-    assert waits
+    assert set(waits) == {"sink_lag"}
     lag_now[0] = 10
     await asyncio.wait_for(passing, 5)
 
@@ -38,7 +38,7 @@ async def test_records_that_were_let_through_count_before_they_show_as_lag(
 ) -> None:
     monkeypatch.setattr(gate_module, "LAG_CHECK_SECONDS", 60.0)
     checks: list[int] = []
-    gate = Gate(lambda: checks.append(1) or 0, 300, lambda: None)  # type: ignore[func-returns-value]
+    gate = Gate(lambda: checks.append(1) or 0, 300, lambda _: None)  # type: ignore[func-returns-value]
     for _ in range(4):
         await gate.wait(200)
     assert len(checks) == 2, "the lag is measured again once the bound was let through"
@@ -53,5 +53,22 @@ async def test_a_broker_that_does_not_answer_is_waited_for() -> None:
             raise answer
         return answer
 
-    await asyncio.wait_for(Gate(read, 10, lambda: None).wait(1), 5)
+    await asyncio.wait_for(Gate(read, 10, lambda _: None).wait(1), 5)
     assert not answers
+
+
+async def test_the_gate_stays_closed_while_a_breaker_is_open_although_nothing_lags() -> None:
+    stopped, waits = [True], list[str]()
+    gate = Gate(lambda: 0, 300, waits.append, lambda: stopped[0])
+    passing = asyncio.create_task(gate.wait(200))
+    done, _ = await asyncio.wait([passing], timeout=0.1)
+    assert not done
+    assert set(waits) == {"breaker"}
+    stopped[0] = False
+    await asyncio.wait_for(passing, 5)
+    stopped[0] = True
+    passing = asyncio.create_task(gate.wait(1))
+    done, _ = await asyncio.wait([passing], timeout=0.1)
+    assert not done, "a breaker that opens counts at once, whatever room was measured"
+    stopped[0] = False
+    await asyncio.wait_for(passing, 5)

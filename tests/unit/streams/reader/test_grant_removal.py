@@ -65,7 +65,7 @@ class Harness:
             self.published += records
             self.acknowledgements += 1
 
-        gate = Gate(lambda: 0, 10**6, lambda: None)
+        gate = Gate(lambda: 0, 10**6, lambda _: None)
         context = ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry()))
         remover = GrantRemover(context, NylasClient("http://nowhere.example", "k"), self.snapshots)
         self.deleted = DeletedGrants(

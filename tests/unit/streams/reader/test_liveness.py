@@ -85,7 +85,7 @@ class Part:
         )
         self.work.watch(self.health)
         publish = retrying_publish(cast(Publisher, self.broker), self.health)
-        gate = Gate(self.read_lag, 1, lambda: None)
+        gate = Gate(self.read_lag, 1, lambda _: None)
         metrics = ReaderMetrics(CollectorRegistry())
         self.context = ReaderContext(TOPICS, publish, gate, metrics, self.work)
 

@@ -101,7 +101,7 @@ class Harness:
                 elif record.topic == TOPICS.events.name:
                     self.contacts.append((record.key or b"").decode())
 
-        gate = Gate(lambda: 0, 10**9, lambda: None)
+        gate = Gate(lambda: 0, 10**9, lambda _: None)
         context = ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry()))
         snapshots = Snapshots(KAFKA)
         self.runs = RunWriter(self.log, publish, TOPICS)

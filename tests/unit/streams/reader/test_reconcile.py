@@ -60,7 +60,7 @@ async def test_missing_contacts_are_deleted_part_by_part_if_all_together_pass_th
     monkeypatch.setattr(reconcile, "get_contact", get_contact)
     monkeypatch.setattr(reconcile, "compare", partial(compare, most=12))
     metrics = ReaderMetrics(CollectorRegistry())
-    context = ReaderContext(TOPICS, publish, Gate(lambda: 0, 10**6, lambda: None), metrics)
+    context = ReaderContext(TOPICS, publish, Gate(lambda: 0, 10**6, lambda _: None), metrics)
     snapshots = FakeSnapshots([change(f"g/{number}", 1, number) for number in range(missing)])
     client = NylasClient("http://nowhere.example", "key")
     reconciler = Reconciler(context, client, snapshots, Reoffer(context, snapshots))

@@ -42,7 +42,7 @@ class RefetchHarness:
         self.published: list[KafkaRecord] = []
         self.metrics, self.grants = ReaderMetrics(CollectorRegistry()), GrantTable()
         client = NylasClient("http://nowhere.example", "key")
-        gate = Gate(lambda: 0, 1, lambda: None)
+        gate = Gate(lambda: 0, 1, lambda _: None)
         context = ReaderContext(TOPICS, publish, gate, self.metrics)
         self.refetcher = Refetcher(context, client, self.grants)
 

@@ -73,7 +73,7 @@ async def test_changes_are_read_in_batches_and_nothing_is_open_while_the_gate_is
     async def publish(records: Sequence[KafkaRecord]) -> None:
         published.append([record.key for record in records])
 
-    gate = Watched(lambda: 0, 1, lambda: None)
+    gate = Watched(lambda: 0, 1, lambda _: None)
     reoffer = Reoffer(
         ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry())),
         cast(Snapshots, readings),

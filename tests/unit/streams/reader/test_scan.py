@@ -96,7 +96,7 @@ class ScanHarness:
 
         monkeypatch.setattr(scan, "list_contacts", list_contacts)
         monkeypatch.setattr(scan, "time", self.clock)
-        gate = Held(lambda: 0, 1, lambda: None)
+        gate = Held(lambda: 0, 1, lambda _: None)
         client = NylasClient("http://nowhere.example", "key")
         metrics = ReaderMetrics(CollectorRegistry())
         self.scanner = scan.Scanner(
@@ -344,7 +344,7 @@ class StoppableScan:
         monkeypatch.setattr(scan, "list_contacts", list_contacts)
         client = NylasClient("https://nylas.example", "key")
         metrics = ReaderMetrics(CollectorRegistry())
-        gate = Gate(lambda: self.behind, 1000, lambda: None)
+        gate = Gate(lambda: self.behind, 1000, lambda _: None)
         self.scanner = Scanner(ReaderContext(TOPICS, self._publish, gate, metrics), client, 1)
 
     async def _publish(self, records: Sequence[KafkaRecord]) -> None:

@@ -1,0 +1,86 @@
+"""Keeps the failure breakers in step with their topic, and tells people that one is open."""
+
+from collections import Counter
+
+from confluent_kafka import KafkaException
+
+from streams.control import Stops
+from streams.kafka.endings import ending
+from streams.kafka.followed import FollowedTopic
+from streams.kafka.polling import TopicReplaced
+from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.ops import Health
+from streams.sink.circuit_breaker import CircuitBreaker
+from streams.sink.failure_breakers import FailureBreakers
+from streams.sink.stopping import StopRequest
+
+# For the end of contactstream.control, which holds a record for each reason of failures. A broker
+# that takes longer is asked again (`assignment.RECALL_SECONDS`).
+CONTROL_SECONDS = 10.0
+
+
+class BreakerKeeper:
+    """The failure breakers of this process, its topic and its readiness.
+
+    `control` gives the records of contactstream.control to `failures`. Without it, as in tests, a
+    restart closes every breaker.
+    """
+
+    def __init__(
+        self,
+        failures: FailureBreakers,
+        control: FollowedTopic | None,
+        org_breaker: CircuitBreaker,
+        metrics: SinkMetrics,
+        health: Health,
+    ) -> None:
+        self._failures = failures
+        self._control = control
+        self._org_breaker = org_breaker
+        self._metrics = metrics
+        self._health = health
+        self._waits = False
+
+    async def load(self) -> None:
+        """Returns once everything is known that the topic says, before this sink writes.
+
+        Raises SnapshotStalled, KafkaException.
+        """
+        if self._control is not None:
+            await self._control.catch_up(CONTROL_SECONDS)
+            self._failures.forget_unpublished()
+
+    async def follow(self, stop: StopRequest) -> None:
+        """Follows the topic until it is cancelled.
+
+        An error that no retry helps against stops the sink.
+        """
+        if self._control is None:
+            return
+        try:
+            await self._control.run()
+        except (KafkaException, TopicReplaced) as error:
+            code, reason = ending(error) or (ExitCode.KAFKA_REFUSED, str(error))
+            stop.request(reason, code)
+
+    def report(self, *, is_writer: bool) -> None:
+        """Sets the metric and the readiness; to be called in each round of the loop.
+
+        While all writing is stopped, the writer is not ready, but alive: no restart would help. A
+        standby is ready whatever is open.
+        """
+        counts = Counter(each.stops for each in self._failures.open)
+        for stops in Stops:
+            self._metrics.breakers_open.labels(stops.value).set(counts[stops])
+        breaker = self._failures.stops_all
+        if breaker is not None and is_writer:
+            self._waits = True
+            self._health.waiting(
+                f"too many contacts fail with {breaker.reason}, so nothing is written until an "
+                "operator releases it; see: contactstream breakers"
+            )
+        elif self._waits:
+            self._waits = False
+            if not self._org_breaker.is_open:
+                self._health.ready()
