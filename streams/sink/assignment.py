@@ -79,8 +79,8 @@ class Assignment:
     rewind: bool = False
     """Whether the consumer has to go back to the start: the first reading is over."""
     held_unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = field(default_factory=list)
-    """Records that hold no change, read while everything is stopped: no dead letters yet. They are
-    of the poll in which that was decided, since nothing is read afterwards.
+    """Records that hold no change and are no dead letters yet: all writing is stopped, or it is not
+    known yet whether it is. They are of one poll, since nothing is read while there are any.
     """
     recall: asyncio.Task[None] | None = None
     """Reads from Kafka what a predecessor knew: what was deleted, and the Accounts."""

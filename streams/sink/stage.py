@@ -186,8 +186,9 @@ class Sink:
             return await self._consumer.poll(assignment, FULL_ROOM, paused=False)
         room = self._intake.room(assignment, self._in_flight)
         # An org that is away is probed with a batch, so one has to be there.
-        full = (
+        full = bool(
             room is None
+            or assignment.held_unreadable
             or self._failures.stops_all is not None
             or (self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size)
         )
@@ -201,17 +202,24 @@ class Sink:
             assignment.survey(events)
             return
         records = [event for event in events if isinstance(event, KafkaRecord)]
-        unreadable = self._intake.take(assignment, records, self._clock())
-        if self._failures.stops_all is None and assignment.held_unreadable:
-            unreadable = [*assignment.held_unreadable, *unreadable]
-            assignment.held_unreadable.clear()
-        for record, error in unreadable:
-            load = TaskLoad(rows=1, bytes=unparsed_bytes(record.value))
-            self._in_flight.start(self._runner.dead_letter(assignment, record, error), load)
+        assignment.held_unreadable += self._intake.take(assignment, records, self._clock())
+        self._dead_letter_unreadable(assignment)
         if len(records) < len(events):
             for event in events:
                 if isinstance(event, EndOfPartition):
                     assignment.reached_end(event.offset)
+
+    def _dead_letter_unreadable(self, assignment: Assignment) -> None:
+        """Records that hold no change go to the dead letters, unless a breaker holds them back.
+
+        Which breakers are open has to be known first. Nothing more is read until these have gone.
+        """
+        if not assignment.recalled or self._failures.stops_all is not None:
+            return
+        unreadable, assignment.held_unreadable = assignment.held_unreadable, []
+        for record, error in unreadable:
+            load = TaskLoad(rows=1, bytes=unparsed_bytes(record.value))
+            self._in_flight.start(self._runner.dead_letter(assignment, record, error), load)
 
     async def _announce_calls(self) -> None:
         """Before the first call of an assignment: the group's commit says that calls may be open.

@@ -208,17 +208,29 @@ async def test_a_standby_is_ready_while_a_breaker_is_open() -> None:
         await sink.until(lambda: not sink.health.waiting_for, "the standby is ready")
 
 
+def offer_unreadable(sink: SinkHarness, count: int) -> None:
+    with sink.consumer.lock:
+        for offset in range(count):
+            sink.consumer.log.append(
+                KafkaRecord(NAMES.changes.name, b"g/%d" % offset, b"new format", [], 0, offset)
+            )
+
+
 async def test_changes_that_a_bad_deploy_cannot_read_stay_on_the_topic_as_well() -> None:
     org, failures = Org(), FailureBreakers(LIMITS)
     async with running_sink(org, failures=failures) as sink:
-        with sink.consumer.lock:
-            for offset in range(100):
-                sink.consumer.log.append(
-                    KafkaRecord(NAMES.changes.name, b"g/%d" % offset, b"new format", [], 0, offset)
-                )
+        offer_unreadable(sink, 100)
         await until_stopped(sink)
         await sink.until_polled(3)
         assert len(sink.dead_letters()) == LIMITS.min_outcomes
         assert sink.committed == LIMITS.min_outcomes
+        log = sink.control_records()
         release(failures, sink)
         await sink.until(lambda: len(sink.dead_letters()) > LIMITS.min_outcomes, "it goes on")
+    failures = FailureBreakers(LIMITS)
+    async with running_sink(org, failures=failures, control=Topic(failures, log)) as successor:
+        offer_unreadable(successor, 100)
+        await until_stopped(successor)
+        await successor.until_polled(3)
+        assert successor.dead_letters() == [], "not one more before it knows what is open"
+        assert successor.committed == 0
