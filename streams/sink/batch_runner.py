@@ -190,7 +190,7 @@ class BatchRunner:
             f"{type(error).__name__}: {error}"
         )
         outcome = Outcome(row.key, OutcomeStatus.FAILED, reason=reason)
-        count_outcome(self._metrics, outcome)
+        count_outcome(self._metrics, outcome, row.change.origin)
         records = dead_letter_records(
             self._names, outcome, row.record, row.change, failures, detail
         )
