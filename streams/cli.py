@@ -263,9 +263,44 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count only, an
     multiple=True,
     help="Whose last outcome is this: failed, or skipped:role_address; may be repeated.",
 )
+@click.option(
+    "--offsets",
+    metavar="PARTITION:FROM-TO",
+    multiple=True,
+    help="At these offsets of SOURCE, without TO; may be repeated.",
+)
+@click.option(
+    "--restore",
+    metavar="FIELDS",
+    multiple=True,
+    help="Write these mapped fields over anybody's value: Title,Phone. Only with `changes`.",
+)
+@click.option(
+    "--to-prefix",
+    metavar="PREFIX",
+    help="Publish to the deployment with this KAFKA_TOPIC_PREFIX, in the same cluster.",
+)
+@click.option(
+    "--sandbox/--production",
+    "is_sandbox",
+    default=None,
+    help="What the org of --to-prefix is; one of them must be given.",
+)
 @click.option("--execute", is_flag=True, help="Publish it; otherwise it is only counted.")
 @click.option("--yes", "agreed", is_flag=True, help="Replay everything, where nothing limits it.")
-@click.option("--expect", "expected", type=int, help="Refuse more records than this, plus 5 %.")
+@click.option(
+    "--expect",
+    "expected",
+    type=click.IntRange(min=0),
+    help="The records of the preview; more than --growth above it are refused.",
+)
+@click.option(
+    "--growth",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="Share by which the selection may have grown since the preview.",
+)
 @click.option("--rate", type=click.FloatRange(min=0.1), help="Records a second at most.")
 @_WAIT
 @_JSON
@@ -280,9 +315,14 @@ def replay(
     domains: tuple[str, ...],
     kinds: tuple[str, ...],
     outcomes: tuple[str, ...],
+    offsets: tuple[str, ...],
+    restore: tuple[str, ...],
+    to_prefix: str | None,
+    is_sandbox: bool | None,
     execute: bool,
     agreed: bool,
     expected: int | None,
+    growth: float,
     rate: float | None,
     wait: bool,
     as_json: bool,
@@ -293,45 +333,61 @@ def replay(
     every contact. Without --execute it only counts. Dedupe drops what is older than the newest
     that it knows of a contact, so that a replay never makes Salesforce older.
 
+    --restore claims fields after a bad import, also where somebody else's value stands; without
+    --execute it counts these values, and asks the org for that once for each 1,000 contacts.
+
     The reader carries it out: see `contactstream runs`. Live changes go first.
     """
     from streams.commands.plan_input import PlanError, parse_moment
-    from streams.commands.replay import run
-    from streams.org import mapping
+    from streams.commands.replay.command import ReplayOptions, run
+    from streams.commands.replay.restore import parse_restore
+    from streams.org import mapping, policy
     from streams.runs import ReplaySource
     from streams.selection import UnusableSelection, make_selection
 
+    org = _load(settings.SalesforceSettings)
+    with _report_unusable_settings():
+        rules = mapping(org)
+    if restore and (source != ReplaySource.CHANGES or to_prefix is not None):
+        raise click.UsageError(
+            "--restore goes with `replay changes`, which holds the newest state of each contact, "
+            "and in the deployment whose org is restored: without --to-prefix"
+        )
+    if is_sandbox is not None and to_prefix is None:
+        raise click.UsageError("--sandbox and --production say what the org of --to-prefix is")
     now = time.time()
     try:
         selection = make_selection(
             now_ms=int(now * 1000),
             since_ms=None if since is None else int(parse_moment(since, now) * 1000),
-            until_ms=None if until is None else int(parse_moment(until, now) * 1000),
+            until_ms=None if until is None else int(parse_moment(until, now, "--until") * 1000),
             grants=grants,
             keys=keys,
             addresses=addresses,
             domains=domains,
             kinds=kinds,
             outcomes=outcomes,
+            offsets=offsets,
         )
-    except (UnusableSelection, PlanError) as error:
-        raise click.UsageError(str(error)) from error
-    with _report_unusable_settings():
-        mapping_hash = mapping(_load(settings.SalesforceSettings)).hash
-    sys.exit(
-        run(
-            _load(settings.KafkaSettings),
-            ReplaySource(source),
-            selection,
-            mapping_hash,
+        options = ReplayOptions(
+            source=ReplaySource(source),
+            restore=parse_restore(restore, rules),
+            to_prefix=to_prefix,
+            is_sandbox=is_sandbox,
+            rate=rate,
             execute=execute,
             agreed=agreed,
             expected=expected,
-            rate=rate,
+            growth=growth,
             wait=wait,
             as_json=as_json,
         )
-    )
+    except (UnusableSelection, PlanError) as error:
+        raise click.UsageError(str(error)) from error
+    kafka, people = _load(settings.KafkaSettings), _load(settings.PeopleSettings)
+    sources = _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        sys.exit(run(kafka, org, rules, lambda: policy(org, people, sources), selection, options))
 
 
 @main.command()

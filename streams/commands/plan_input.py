@@ -52,10 +52,10 @@ class PlanInput:
             self.changes[change.key] = change
 
 
-def parse_moment(text: str, now: float) -> float:
+def parse_moment(text: str, now: float, option: str = "--since") -> float:
     """Epoch seconds of an ISO 8601 date and time, or of a time ago (90m, 36h, 7d).
 
-    A date and time without a zone is in UTC. Raises PlanError.
+    A date and time without a zone is in UTC. Raises PlanError, which names the option.
     """
     if ago := _AGO.fullmatch(text.strip().lower()):
         return now - int(ago[1]) * _UNIT_SECONDS[ago[2]]
@@ -63,7 +63,7 @@ def parse_moment(text: str, now: float) -> float:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise PlanError(
-            f"--since {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h"
+            f"{option} {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h"
         ) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 

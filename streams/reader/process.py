@@ -1,7 +1,7 @@
 """The reader process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from confluent_kafka import Consumer
@@ -33,7 +33,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.reader.work import ReaderWork
-from streams.runs import RunLog
+from streams.runs import ReplayTarget, RunLog
 from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
@@ -176,6 +176,13 @@ async def _read_address_books(
     gate = _gate(settings, names, lags, metrics)
     context = ReaderContext(names, publish, gate, metrics, in_flight)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
+
+    def deployment(target: ReplayTarget) -> ReaderContext:
+        update = {"topic_prefix": target.prefix, "events_partitions": target.partitions}
+        other = replace(settings, kafka=kafka.model_copy(update=update))
+        theirs = topics(other.kafka)
+        return replace(context, topics=theirs, gate=_gate(other, theirs, lags, metrics))
+
     client = _client(settings.nylas, metrics)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
@@ -193,7 +200,7 @@ async def _read_address_books(
             scanner,
             Reconciler(context, client, snapshots, reoffer),
             remover,
-            Replayer(context, snapshots, runs, run_log),
+            Replayer(context, snapshots, runs, run_log, deployment),
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
