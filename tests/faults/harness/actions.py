@@ -12,6 +12,7 @@ from tests.faults.harness import (
     cluster_faults,
     compound_faults,
     nylas_faults,
+    replays,
     salesforce_faults,
     topic_faults,
 )
@@ -137,6 +138,7 @@ def _actions(environment: Environment, processes: ProcessFaults) -> Mapping[Faul
         Fault.POISON: partial(broker_faults.poison, environment),
         Fault.ORG: inject_salesforce,
         Fault.NYLAS: partial(nylas_faults.inject, environment.nylas),
+        Fault.REPLAY: partial(replays.ask, environment),
     }
 
 

@@ -35,6 +35,7 @@ class Fault(StrEnum):
     POISON = "poison"
     ORG = "Salesforce"
     NYLAS = "Nylas"
+    REPLAY = "a replay is asked for"
 
 
 STAGES = ("bridge", "dedupe", "sink", "reader")
@@ -95,6 +96,7 @@ TARGETS: dict[Fault, Sequence[str]] = {
         "cursor lost",
         "pages that shift",
     ),
+    Fault.REPLAY: ("events", "changes"),
 }
 
 PROXY_FAULTS = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
@@ -139,9 +141,17 @@ WEIGHTS: dict[Fault, int] = {
     Fault.POISON: 8,
     Fault.ORG: 12,
     Fault.NYLAS: 6,
+    Fault.REPLAY: 3,
 }
 
-QUICK_FAULTS = (Fault.POISON, Fault.ORG, Fault.NYLAS, Fault.CLOCK, Fault.RESET)
+QUICK_FAULTS = (
+    Fault.POISON,
+    Fault.ORG,
+    Fault.NYLAS,
+    Fault.CLOCK,
+    Fault.RESET,
+    Fault.REPLAY,
+)
 """Over at once, or active while the next one comes: the next fault follows twice as fast."""
 
 
