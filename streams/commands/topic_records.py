@@ -7,6 +7,7 @@ from confluent_kafka import KafkaException
 
 from streams.kafka.clients import BrokerUnavailable, wait_for_broker
 from streams.kafka.records import KafkaRecord
+from streams.kafka.scan import Wanted, scan
 from streams.kafka.snapshot import (
     LogRange,
     SnapshotStalled,
@@ -38,6 +39,30 @@ def topic_records(
             kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
         )
         yield from read_to_end(kafka, name, since=since, within=within)
+    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def topic_scan(
+    kafka: KafkaSettings,
+    name: str,
+    wanted: Wanted,
+    count: Callable[[int], None],
+    within: float,
+) -> Iterator[KafkaRecord]:
+    """The wanted records of every partition, as `scan` yields them. Blocks.
+
+    Raises click.ClickException, with the remedy, when the broker or the topic is not there.
+    """
+    try:
+        wait_for_broker(
+            kafka,
+            [name],
+            stopped=lambda: False,
+            waiting=lambda _: None,
+            deadline=BROKER_WAIT_SECONDS,
+        )
+        yield from scan(kafka, name, wanted, count, within)
     except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
         raise click.ClickException(str(error)) from error
 

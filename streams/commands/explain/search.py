@@ -1,6 +1,6 @@
 """Finds the records of contacts in the topics. Reads through a function, so it knows no Kafka."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,16 @@ MAX_CONTACTS = 50
 # Of one contact, the newest. A contact that changes every minute has 20,000 events in two weeks.
 MAX_RECORDS = 1_000
 
-Read = Callable[[str], Iterable[KafkaRecord]]
-"""Reads a topic from its start to its present end; each partition by its offsets."""
+Values = Sequence[bytes | None]
+
+Wanted = Callable[[Values, Values], Iterable[int]]
+"""The places of the records that are looked for, given the keys and the values of some records."""
+
+Read = Callable[[str, Wanted], Iterable[KafkaRecord]]
+"""Reads a topic from its start to its present end; each partition by its offsets.
+
+Returns the records that are wanted, and of each partition the oldest one in any case.
+"""
 
 
 @dataclass(slots=True)
@@ -46,11 +54,11 @@ def find(question: Question, read: Read, topics: Topics) -> Found:
     Raises what `read` raises.
     """
     found = Found()
-    keys = _keys(question, read, topics)
+    keys = _keys(question, read, topics, found)
     kept = sorted(keys)[:MAX_CONTACTS]
     found.more_contacts = len(keys) - len(kept)
     found.contacts = {key: ContactRecords() for key in kept}
-    for record in read(topics.grants.name):
+    for record in read(topics.grants.name, everything):
         if event := parse_grant_event(record):
             found.grants.apply(event)
     if kept:
@@ -58,25 +66,35 @@ def find(question: Question, read: Read, topics: Topics) -> Found:
     return found
 
 
-def _keys(question: Question, read: Read, topics: Topics) -> set[str]:
+def everything(keys: Values, _values: Values) -> Iterable[int]:
+    """Wants every record."""
+    return range(len(keys))
+
+
+def _keys(question: Question, read: Read, topics: Topics, found: Found) -> set[str]:
     if question.subject is Subject.CONTACT:
         return {question.value}
+    mention = question.mention()
+
+    def wanted(_keys: Values, values: Values) -> Iterable[int]:
+        return mention.places(values)
+
     if question.subject is Subject.RECORD:
         return {
             _key(record)
-            for record in read(topics.outcomes.name)
-            if question.may_mention(record.value) and _names_record(record, question.value)
+            for record in read(topics.outcomes.name, wanted)
+            if _names_record(record, question.value)
         }
     keys = {
         _key(record)
-        for record in read(topics.changes.name)
-        if question.may_mention(record.value) and question.value in addresses(_object(record.value))
+        for record in read(topics.changes.name, wanted)
+        if question.value in addresses(_object(record.value))
     }
-    return keys | {
-        _key(record)
-        for record in read(topics.events.name)
-        if question.may_mention(record.value) and question.value in _event_addresses(record)
-    }
+    for record in read(topics.events.name, wanted):
+        found.oldest_event_ms = _older(found.oldest_event_ms, record)
+        if question.value in _event_addresses(record):
+            keys.add(_key(record))
+    return keys
 
 
 def _collect(found: Found, read: Read, topics: Topics) -> None:
@@ -88,9 +106,15 @@ def _collect(found: Found, read: Read, topics: Topics) -> None:
         topics.dead_letter.name: lambda contact: contact.dead_letters,
     }
     keys = {key.encode(): contact for key, contact in found.contacts.items()}
+
+    def wanted(some: Values, _values: Values) -> Iterable[int]:
+        if keys.keys().isdisjoint(some):
+            return ()
+        return [place for place, key in enumerate(some) if key in keys]
+
     for topic, records_of in by_topic.items():
         is_events = topic == topics.events.name
-        for record in read(topic):
+        for record in read(topic, wanted):
             if is_events:
                 found.oldest_event_ms = _older(found.oldest_event_ms, record)
             contact = keys.get(record.key or b"")

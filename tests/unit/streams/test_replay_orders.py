@@ -117,7 +117,7 @@ def play(steps: Sequence[Any], deleted: frozenset[tuple[int, int]]) -> None:
         elif isinstance(step[0], ReplaySource):
             product.replay(*step)
         else:
-            event = live(*step, step in deleted)
+            event = live(step[0], step[1], step in deleted)
             product.events.append(event)
             product.happen(event)
             newest[step[0]] = max(newest.get(step[0], (0, False)), (step[1], step in deleted))

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.simulator.server import app
@@ -45,7 +45,7 @@ def records() -> list[KafkaRecord]:
     return [*older, *newer]
 
 
-def org_settings(server: TestServer) -> SalesforceSettings:
+def org_settings(server: BaseTestServer) -> SalesforceSettings:
     environ = {"LOGIN_URL": str(server.make_url("")), "CLIENT_ID": "t", "CLIENT_SECRET": "t"}
     return load(SalesforceSettings, {f"SALESFORCE_{name}": v for name, v in environ.items()})
 
