@@ -16,7 +16,7 @@ compacted and has one partition. The values are JSON.
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -253,6 +253,9 @@ def parse_run(value: bytes) -> Run:
 def _parse_replay(data: Any) -> Replay | None:
     if data is None:
         return None
+    if unknown := data.keys() - {each.name for each in fields(Replay)}:
+        # Leaving one out would publish something else, or elsewhere.
+        raise ValueError(f"a replay of another version: {', '.join(sorted(unknown))}")
     rate, target = data["rate"], data.get("target")
     return Replay(
         ReplaySource(data["source"]),
