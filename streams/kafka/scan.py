@@ -29,10 +29,11 @@ _CONFIG: dict[str, str | int | bool] = {
     "auto.offset.reset": "earliest",
     "enable.partition.eof": True,
     "isolation.level": "read_committed",
-    # Much in flight, because the search waits for nothing else: together some 100 MB at most.
-    "fetch.message.max.bytes": 4 * 1024 * 1024,
-    "fetch.max.bytes": 16 * 1024 * 1024,
-    "queued.max.messages.kbytes": 16 * 1024,
+    # Much in flight, because the search waits for nothing else: the next records are there while
+    # these are looked at. Some 200 MB at most, for the minute that a command runs.
+    "fetch.message.max.bytes": 16 * 1024 * 1024,
+    "fetch.max.bytes": 64 * 1024 * 1024,
+    "queued.max.messages.kbytes": 64 * 1024,
     "queued.min.messages": 100_000,
     "fetch.queue.backoff.ms": 10,
     "fetch.wait.max.ms": 10,
@@ -49,9 +50,9 @@ def scan(
 ) -> Generator[KafkaRecord, None, None]:
     """Yields the wanted records, and of each partition the oldest one in any case.
 
-    Reads every partition from its start to the end that it has now, or a little further. `count`
-    is called with the number of records looked at since the last call. Blocks; joins no group and
-    commits nothing.
+    Reads every partition from its start until its end is reached, which moves on while it is
+    written to. `count` is called with the number of records looked at since the last call. Blocks;
+    joins no group and commits nothing.
 
     Raises SnapshotStalled when no record comes for STALL_SECONDS, or when the end is not reached
     `within` so many seconds, and KafkaException for every other error.
@@ -61,38 +62,37 @@ def scan(
     quiet = {"error_cb": lambda _error: None}
     consumer = Consumer(client_config(kafka) | _CONFIG | helper | quiet)
     try:
-        ends = _assign(consumer, topic)
-        yield from _scan(consumer, topic, ends, wanted, count, within)
+        partitions = _assign(consumer, topic)
+        yield from _scan(consumer, topic, partitions, wanted, count, within)
     finally:
         consumer.close()
 
 
-def _assign(consumer: Consumer, topic: str) -> dict[int, int]:
-    """Assigns every partition that has records, from its start; returns where each ends now."""
+def _assign(consumer: Consumer, topic: str) -> set[int]:
+    """Assigns every partition that has records, from its start; returns them."""
     known = consumer.list_topics(topic, timeout=OFFSETS_REQUEST_SECONDS).topics[topic]
     if known.error is not None:
         raise KafkaException(known.error)
-    starts, ends = [], {}
+    starts = []
     for partition in known.partitions:
         first, end = consumer.get_watermark_offsets(
             TopicPartition(topic, partition), timeout=OFFSETS_REQUEST_SECONDS
         )
         if first < end:
             starts.append(TopicPartition(topic, partition, first))
-            ends[partition] = end
     consumer.assign(starts)
-    return ends
+    return {start.partition for start in starts}
 
 
 def _scan(
     consumer: Consumer,
     topic: str,
-    ends: dict[int, int],
+    partitions: set[int],
     wanted: Wanted,
     count: Callable[[int], None],
     within: float,
 ) -> Generator[KafkaRecord, None, None]:
-    unfinished, unseen = {*ends}, {*ends}
+    unfinished, unseen = {*partitions}, {*partitions}
     began = heard = time.monotonic()
     while unfinished:
         messages = consumer.consume(RECORDS_AT_ONCE, RECORDS_WAIT_SECONDS)
@@ -101,9 +101,6 @@ def _scan(
             unfinished -= _ended(messages)
         yield from map(to_record, _chosen(records, wanted, unseen))
         count(len(records))
-        # The last offset of each partition: those of a partition come in their order.
-        last = {message.partition(): message.offset() or 0 for message in records}
-        unfinished -= {each for each in unfinished if last.get(each, -1) + 1 >= ends[each]}
         now = time.monotonic()
         heard = now if messages else heard
         if now - heard > STALL_SECONDS:

@@ -33,8 +33,7 @@ def test_what_is_wanted_and_the_oldest_of_each_partition_are_returned(
     fake = FakeConsumer(
         [
             [record(0, 0), record(2, 4), record(0, 1)],
-            # Partition 0 is written to on and on; 2 ends with an offset without a record.
-            [record(0, 2), record(0, 3), record(2, 5), end(2, 7), record(0, 4)],
+            [record(0, 2), record(0, 3), record(2, 5), end(2, 7), record(0, 4), end(0, 5)],
         ],
         ends={0: 4, 1: 0, 2: 7},
     )
