@@ -30,10 +30,10 @@ _CONFIG: dict[str, str | int | bool] = {
     "enable.partition.eof": True,
     "isolation.level": "read_committed",
     # Much in flight, because the search waits for nothing else: the next records are there while
-    # these are looked at. Some 200 MB at most, for the minute that a command runs.
-    "fetch.message.max.bytes": 16 * 1024 * 1024,
-    "fetch.max.bytes": 64 * 1024 * 1024,
-    "queued.max.messages.kbytes": 64 * 1024,
+    # these are looked at. Of each partition so much, and the records of one answer, uncompressed.
+    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "fetch.max.bytes": 16 * 1024 * 1024,
+    "queued.max.messages.kbytes": 16 * 1024,
     "queued.min.messages": 100_000,
     "fetch.queue.backoff.ms": 10,
     "fetch.wait.max.ms": 10,

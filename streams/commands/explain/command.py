@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from textwrap import fill
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from connectors.salesforce.policy import Policy
+from streams.commands.explain.ahead import ScanAhead
 from streams.commands.explain.answer import Answer, ContactAnswer, answer, moment
 from streams.commands.explain.question import UnusableQuestion, parse_question
 from streams.commands.explain.search import Wanted, everything, find
@@ -48,12 +49,21 @@ def run(kafka: KafkaSettings, policy: Policy, login_url: str, text: str, *, as_j
     began = time.monotonic()
     counter = _Counter(click.echo if sys.stderr.isatty() else lambda *_, **__: None)
 
+    ahead = ScanAhead(kafka, TOPIC_SECONDS)
+
     def read(topic: str, wanted: Wanted) -> Iterator[KafkaRecord]:
         counter.begin(topic)
-        return topic_scan(kafka, topic, wanted, counter.count, TOPIC_SECONDS)
+        if not ahead.has(topic):
+            yield from topic_scan(kafka, topic, wanted, counter.count, TOPIC_SECONDS)
+            return
+        for found in ahead.take(topic):
+            if isinstance(found, int):
+                counter.count(found)
+            else:
+                yield from found
 
-    with _no_garbage_collection():
-        found = find(question, read, names)
+    with _no_garbage_collection(), closing(ahead):
+        found = find(question, read, names, ahead.begin)
     runs = _run_log(read(names.runs.name, everything)) if found.contacts else RunLog()
     result = answer(question, found, runs, policy, names)
     (print_json if as_json else print_text)(result, login_url)
