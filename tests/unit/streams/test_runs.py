@@ -49,7 +49,7 @@ def test_a_replay_is_read_as_it_was_written_and_one_of_another_version_is_refuse
     run = Run(RunKind.REPLAY, None, 1, "command", replay=replay)
     assert parse_run(encode(run)) == run
     # One that the last version wrote.
-    before = {"source": "events", "selection": {}, "ends": [9], "rate": None}
+    before: dict[str, object] = {"source": "events", "selection": {}, "ends": [9], "rate": None}
     body = orjson.loads(encode(run)) | {"replay": before}
     assert parse_run(orjson.dumps(body)).replay == Replay(ReplaySource.EVENTS, Selection(), (9,))
     for changed in ({"faster": True}, {"selection": {"faster": True}}):
