@@ -5,7 +5,6 @@ A command imports the code that does its work when it runs, so that `--help` is 
 
 import asyncio
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,10 @@ import click
 import structlog
 
 from streams import settings
-from streams.commands.selection_options import selection_options
+from streams.commands.selection_options import (
+    selection_options,
+    selection_options_with_offsets,
+)
 from streams.runtime import logs
 
 if TYPE_CHECKING:
@@ -261,47 +263,65 @@ _WAIT = click.option(
     show_default=True,
     help="Show the progress until the run is over.",
 )
+_ACTOR = click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
+_WHY = click.option("--why", default="", metavar="TEXT", help="Why you do it, for the audit.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Read and count only, and publish nothing.")
 
 
 @main.command()
 @click.argument("source", type=click.Choice(["events", "changes"]))
+@selection_options_with_offsets
 @click.option(
-    "--since", metavar="TIME", help="Received at or after: 2026-01-31T12:00Z, or 36h ago."
-)
-@click.option("--until", metavar="TIME", help="Received before.")
-@click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
-@click.option("--key", "keys", multiple=True, help="A contact key; may be repeated.")
-@click.option("--email", "addresses", multiple=True, help="With this address; may be repeated.")
-@click.option("--domain", "domains", multiple=True, help="With an address of it; may be repeated.")
-@click.option("--kind", "kinds", multiple=True, help="updated or deleted.")
-@click.option(
-    "--outcome",
-    "outcomes",
+    "--restore",
+    metavar="FIELDS",
     multiple=True,
-    help="Whose last outcome is this: failed, or skipped:role_address; may be repeated.",
+    help="Write these mapped fields over anybody's value: Title,Phone. Only with `changes`.",
+)
+@click.option(
+    "--to-prefix",
+    metavar="PREFIX",
+    help="Publish to the deployment with this KAFKA_TOPIC_PREFIX, in the same cluster.",
+)
+@click.option(
+    "--sandbox/--production",
+    "is_sandbox",
+    default=None,
+    help="What the org of --to-prefix is; one of them must be given.",
 )
 @click.option("--execute", is_flag=True, help="Publish it; otherwise it is only counted.")
 @click.option("--yes", "agreed", is_flag=True, help="Replay everything, where nothing limits it.")
-@click.option("--expect", "expected", type=int, help="Refuse more records than this, plus 5 %.")
+@click.option(
+    "--expect",
+    "expected",
+    type=click.IntRange(min=0),
+    help="The records of the preview; more than --growth above it are refused.",
+)
+@click.option(
+    "--growth",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="Share by which the selection may have grown since the preview.",
+)
 @click.option("--rate", type=click.FloatRange(min=0.1), help="Records a second at most.")
+@_ACTOR
+@_WHY
 @_WAIT
 @_JSON
 def replay(
     *,
     source: str,
-    since: str | None,
-    until: str | None,
-    grants: tuple[str, ...],
-    keys: tuple[str, ...],
-    addresses: tuple[str, ...],
-    domains: tuple[str, ...],
-    kinds: tuple[str, ...],
-    outcomes: tuple[str, ...],
+    selection: "Selection",
+    restore: tuple[str, ...],
+    to_prefix: str | None,
+    is_sandbox: bool | None,
     execute: bool,
     agreed: bool,
     expected: int | None,
+    growth: float,
     rate: float | None,
+    actor: str | None,
+    why: str,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -311,50 +331,52 @@ def replay(
     every contact. Without --execute it only counts. Dedupe drops what is older than the newest
     that it knows of a contact, so that a replay never makes Salesforce older.
 
+    --restore claims fields after a bad import, also where somebody else's value stands; without
+    --execute it counts these values, and asks the org for that once for each 1,000 contacts.
+
     The reader carries it out: see `contactstream runs`. Live changes go first.
     """
-    from streams.commands.plan_input import PlanError, parse_moment
-    from streams.commands.replay import run
-    from streams.org import mapping
+    from streams.commands.replay.command import ReplayOptions, run
+    from streams.commands.replay.restore import parse_restore
+    from streams.org import mapping, policy
     from streams.runs import ReplaySource
-    from streams.selection import UnusableSelection, make_selection
+    from streams.selection import UnusableSelection
 
-    now = time.time()
-    try:
-        selection = make_selection(
-            now_ms=int(now * 1000),
-            since_ms=None if since is None else int(parse_moment(since, now) * 1000),
-            until_ms=None if until is None else int(parse_moment(until, now) * 1000),
-            grants=grants,
-            keys=keys,
-            addresses=addresses,
-            domains=domains,
-            kinds=kinds,
-            outcomes=outcomes,
-        )
-    except (UnusableSelection, PlanError) as error:
-        raise click.UsageError(str(error)) from error
+    org = _load(settings.SalesforceSettings)
     with _report_unusable_settings():
-        mapping_hash = mapping(_load(settings.SalesforceSettings)).hash
-    sys.exit(
-        run(
-            _load(settings.KafkaSettings),
-            ReplaySource(source),
-            selection,
-            mapping_hash,
+        rules = mapping(org)
+    if restore and (source != ReplaySource.CHANGES or to_prefix is not None):
+        raise click.UsageError(
+            "--restore goes with `replay changes`, which holds the newest state of each contact, "
+            "and in the deployment whose org is restored: without --to-prefix"
+        )
+    if is_sandbox is not None and to_prefix is None:
+        raise click.UsageError("--sandbox and --production say what the org of --to-prefix is")
+    try:
+        options = ReplayOptions(
+            source=ReplaySource(source),
+            restore=parse_restore(restore, rules),
+            to_prefix=to_prefix,
+            is_sandbox=is_sandbox,
+            rate=rate,
             execute=execute,
             agreed=agreed,
             expected=expected,
-            rate=rate,
+            growth=growth,
             wait=wait,
             as_json=as_json,
+            actor=actor,
+            why=why,
         )
-    )
+    except UnusableSelection as error:
+        raise click.UsageError(str(error)) from error
+    kafka, people = _load(settings.KafkaSettings), _load(settings.PeopleSettings)
+    sources = _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        sys.exit(run(kafka, org, rules, lambda: policy(org, people, sources), selection, options))
 
 
 _EXECUTE = click.option("--execute", is_flag=True, help="Do it; otherwise it is only shown.")
-_ACTOR = click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
-_WHY = click.option("--why", default="", metavar="TEXT", help="Why you do it, for the audit.")
 _YES = click.option("--yes", "agreed", is_flag=True, help="All of them, where nothing limits it.")
 _EXPECT = click.option(
     "--expect", "expected", type=int, help="Refuse more letters than this, plus 5 %."

@@ -10,12 +10,12 @@ The key of every record is the contact key, `grant_id/contact_id`.
 | contacts.outcomes | the outcome as JSON (streams/sink/outcomes.py) | none |
 | contacts.dead-letter | a failed record (streams/dead_letters.py) | its own, and `dlq.*` |
 
-A replayed event also carries the header `replay.id`, a redriven one `redrive.*`. A change that
-follows from such an event carries them on.
+A replayed event also carries the header `replay.id`, and `restore` where it restores fields; a
+redriven one carries `redrive.*`. A change that follows from such an event carries them on.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -39,6 +39,14 @@ HANDED_ON = frozenset({"replay.id", "redrive.id", "redrive.attempts", "redrive.f
 # Digits of a number in a header. 15 digits hold milliseconds until the year 33658 and stay far
 # inside the 64 bits that JSON is written with.
 MAX_NUMBER_DIGITS = 15
+
+# Of the header `restore`: the names of a hundred fields, however long. A longer one is ignored.
+MAX_RESTORE_BYTES = 4096
+
+RESTORE = "restore"
+"""Name of the header with the fields that a replay restores: see `ContactChange.restore`."""
+
+NO_FIELDS: frozenset[str] = frozenset()
 
 
 class Origin(StrEnum):
@@ -84,6 +92,8 @@ class ContactChange:
     """
     contact: dict[str, Any]
     """The contact object of Nylas."""
+    restore: frozenset[str] = NO_FIELDS
+    """Fields of Salesforce that the owner of the record writes even over somebody else's value."""
 
 
 class UnreadableRecord(ValueError):
@@ -173,8 +183,26 @@ def handed_on(headers: Iterable[tuple[str, str | bytes | None]]) -> Headers:
     return [each for each in headers if each[0] in HANDED_ON]
 
 
+def restored_fields(value: bytes | None) -> frozenset[str]:
+    """The names in the header `restore`; none where it is missing, or larger than it may be."""
+    if not value or len(value) > MAX_RESTORE_BYTES:
+        return NO_FIELDS
+    return frozenset(filter(None, value.decode(errors="replace").split(",")))
+
+
+def restore_header(names: Collection[str]) -> Headers:
+    """The header `restore` with these fields; no header without any."""
+    return [(RESTORE, ",".join(sorted(names)).encode())] if names else []
+
+
 def change_headers(
-    kind: Kind, version: int, fingerprint: str, mapping: str, origin: bytes, received_ms: bytes
+    kind: Kind,
+    version: int,
+    fingerprint: str,
+    mapping: str,
+    origin: bytes,
+    received_ms: bytes,
+    restore: Collection[str] = (),
 ) -> Headers:
     """Headers of a record of contacts.changes, beside those that are `handed_on`."""
     return [
@@ -184,6 +212,7 @@ def change_headers(
         ("mapping", mapping.encode()),
         ("origin", origin),
         ("received_ms", received_ms),
+        *restore_header(restore),
     ]
 
 
@@ -219,6 +248,7 @@ def parse_change(
         origin=known_origin(header(headers, "origin")),
         received_ms=number(header(headers, "received_ms")) or 0,
         contact=contact,
+        restore=restored_fields(header(headers, RESTORE)),
     )
 
 

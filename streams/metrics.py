@@ -6,11 +6,13 @@ one of them does not exist.
 """
 
 from collections.abc import Iterable
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from connectors.nylas.errors import UNREADABLE
 from streams.control import Stops
+from streams.events import Origin
 
 # Otherwise every counter would have a second series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -24,9 +26,8 @@ WEBHOOK_ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8
 
 def _counter(registry: CollectorRegistry, name: str, text: str, **labels: Iterable[str]) -> Counter:
     counter = Counter(f"contactstream_{name}", text, tuple(labels), registry=registry)
-    if len(labels) == 1:
-        for value in next(iter(labels.values())):
-            counter.labels(value)
+    for values in product(*labels.values()) if labels else ():
+        counter.labels(*values)
     return counter
 
 
@@ -48,6 +49,7 @@ NOTIFICATIONS = (
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
 REFETCHES = ("same_second", "bodyless", "no_time")
+ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",
     "stale", "skipped", "released", "failed",
@@ -273,7 +275,8 @@ class SinkMetrics:
 
     Match rate: first_resolutions{result="found"} over all of first_resolutions. Contacts that are
     covered or ambiguous are neither found nor created: rows counts them. Error rate:
-    rows{outcome="failed"} over all of rows.
+    rows{outcome="failed"} over all of rows. Both leave origin="replay" out, as does the latency: a
+    replay says nothing about how fresh or how well matched the live contacts are.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -289,7 +292,11 @@ class SinkMetrics:
             "Changes replaced by a newer one of the same contact in the same batch.",
         )
         self.rows = _counter(
-            registry, "sink_rows", "Contacts by their outcome in Salesforce.", outcome=OUTCOMES
+            registry,
+            "sink_rows",
+            "Contacts by their outcome in Salesforce, and by where the event came from.",
+            outcome=OUTCOMES,
+            origin=ORIGINS,
         )
         self.skipped = Counter(
             "contactstream_sink_skipped",
@@ -302,12 +309,15 @@ class SinkMetrics:
             "sink_matched",
             "Contacts found in Salesforce, by how they were found.",
             by=("key", "email", "converted_lead", "merged", "duplicate_rule"),
+            origin=ORIGINS,
         )
         self.first_resolutions = _counter(
             registry,
             "sink_first_resolutions",
-            "Contacts looked up for the first time; the match rate is found / (found + created).",
+            "Contacts looked up for the first time; the match rate is found / (found + created), "
+            'without origin="replay".',
             result=("found", "created"),
+            origin=ORIGINS,
         )
         self.several_matched = _counter(
             registry,

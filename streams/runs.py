@@ -16,7 +16,7 @@ compacted and has one partition. The values are JSON.
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -59,6 +59,16 @@ class ReplaySource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayTarget:
+    """Another deployment in the same cluster, whose contacts.events a replay fills."""
+
+    prefix: str
+    """Its KAFKA_TOPIC_PREFIX."""
+    partitions: int
+    """Of its contacts.events."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What a replay publishes again."""
 
@@ -68,6 +78,14 @@ class Replay:
     """The offset of each partition of the source at which the replay ends: that of its preview."""
     rate: float | None = None
     """Records a second at most; None for no bound but the lag of dedupe and the sink."""
+    starts: tuple[int, ...] = ()
+    """The offset of each partition before which nothing is selected; empty: read all of it."""
+    expected: tuple[int, ...] = ()
+    """Records of each partition that the preview has counted, for the progress."""
+    restore: tuple[str, ...] = ()
+    """Mapped fields that are written even over somebody else's value."""
+    target: ReplayTarget | None = None
+    """Where it publishes; None for this deployment."""
 
 
 class RunState(StrEnum):
@@ -235,12 +253,19 @@ def parse_run(value: bytes) -> Run:
 def _parse_replay(data: Any) -> Replay | None:
     if data is None:
         return None
-    rate = data["rate"]
+    if unknown := data.keys() - {each.name for each in fields(Replay)}:
+        # Leaving one out would publish something else, or elsewhere.
+        raise ValueError(f"a replay of another version: {', '.join(sorted(unknown))}")
+    rate, target = data["rate"], data.get("target")
     return Replay(
         ReplaySource(data["source"]),
         parse_selection(data["selection"]),
         tuple(int(end) for end in data["ends"]),
         None if rate is None else float(rate),
+        tuple(int(start) for start in data.get("starts") or ()),
+        tuple(int(count) for count in data.get("expected") or ()),
+        tuple(str(name) for name in data.get("restore") or ()),
+        None if target is None else ReplayTarget(str(target["prefix"]), int(target["partitions"])),
     )
 
 

@@ -4,6 +4,7 @@ The preview and the action apply the same selection, so that they find the same 
 plain data, which a run carries in reader.runs.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -17,9 +18,24 @@ from connectors.salesforce.person import grant_of
 from connectors.salesforce.skip_reasons import SkipReason
 from streams.events import Kind
 
+# Partitions and offsets of Kafka fit into 32 and 64 bits.
+_OFFSETS = re.compile(r"(\d{1,9}):(\d{1,18})-(\d{1,18})")
+
 
 class UnusableSelection(ValueError):
     """An option names something that does not exist, or a range that holds nothing."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OffsetRange:
+    """Offsets of a partition of the topic that is read; `end` is exclusive."""
+
+    partition: int
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.start}-{self.end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,8 @@ class Candidate:
     kind: Kind
     addresses: Sequence[str]
     """Of the contact in the record, normalised."""
+    partition: int = -1
+    offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +57,7 @@ class Selection:
 
     Times are epoch milliseconds; `until_ms` is exclusive. `outcomes` are `status` or
     `status:reason` of the contact's last outcome. `reasons` are those of dead letters, or of the
-    last outcome.
+    last outcome. `offsets` are of the topic that is read, in order.
     """
 
     since_ms: int | None = None
@@ -51,6 +69,7 @@ class Selection:
     kinds: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    offsets: tuple[OffsetRange, ...] = ()
 
     @property
     def takes_everything(self) -> bool:
@@ -68,6 +87,12 @@ class Selection:
             and (not self.kinds or candidate.kind.value in self.kinds)
             and (not self.addresses or any(each in self.addresses for each in candidate.addresses))
             and (not self.domains or self._in_domains(candidate.addresses))
+            and (not self.offsets or self._in_offsets(candidate.partition, candidate.offset))
+        )
+
+    def _in_offsets(self, partition: int, offset: int) -> bool:
+        return any(
+            each.partition == partition and each.start <= offset < each.end for each in self.offsets
         )
 
     def _in_domains(self, addresses: Iterable[str]) -> bool:
@@ -97,6 +122,7 @@ def make_selection(
     kinds: Collection[str] = (),
     outcomes: Collection[str] = (),
     reasons: Collection[str] = (),
+    offsets: Collection[str] = (),
 ) -> Selection:
     """A selection from the options of a command.
 
@@ -104,6 +130,8 @@ def make_selection(
     """
     if since_ms is not None and since_ms > now_ms:
         raise UnusableSelection("--since lies in the future: there is nothing to select yet")
+    if until_ms is not None and until_ms > now_ms:
+        raise UnusableSelection("--until lies in the future: leave it out to select up to now")
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise UnusableSelection("--since is not before --until: the range is empty or reversed")
     for key in keys:
@@ -119,7 +147,20 @@ def make_selection(
         tuple(dict.fromkeys(_known("--kind", kind, Kind) for kind in kinds)),
         tuple(dict.fromkeys(map(_outcome, outcomes))),
         tuple(dict.fromkeys(reasons)),
+        tuple(sorted({*map(_offset_range, offsets)})),
     )
+
+
+def _offset_range(text: str) -> OffsetRange:
+    found = _OFFSETS.fullmatch(text.strip())
+    if found is None:
+        raise UnusableSelection(
+            f"--offsets {text}: not PARTITION:FROM-TO, such as 0:1200-1300 (without offset 1300)"
+        )
+    partition, start, end = map(int, found.groups())
+    if start >= end:
+        raise UnusableSelection(f"--offsets {text}: the range is empty or reversed")
+    return OffsetRange(partition, start, end)
 
 
 def _address(text: str) -> str:
@@ -177,5 +218,11 @@ def parse_selection(data: Mapping[str, Any]) -> Selection:
     values: dict[str, Any] = {
         name: tuple(map(str, value)) if isinstance(value, list) else value
         for name, value in data.items()
+        if name != "offsets"
     }
+    if ranges := data.get("offsets"):
+        values["offsets"] = tuple(
+            OffsetRange(int(each["partition"]), int(each["start"]), int(each["end"]))
+            for each in ranges
+        )
     return Selection(**values)

@@ -1,7 +1,8 @@
 """Which fields of its record a person would change.
 
 A field is written only if nobody but us has written it, as `field_hashes` says. The owner of the
-record's key may then overwrite; everybody else only fills blanks.
+record's key may then overwrite; everybody else only fills blanks. A restore is the exception: it
+names fields that the owner writes over anybody's value, after a bad import for instance.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ class _Merge:
     record: SObjectRecord
     schema: Schema
     owner: bool
+    restored: frozenset[str] = frozenset()
+    """Fields that are written over anybody's value. Only an owner has any, so that two contacts of
+    one record do not take turns.
+    """
 
     @cached_property
     def hashes(self) -> FieldHashes:
@@ -76,7 +81,7 @@ def merge_fields(
     The marker is among them if any value is. `owner`: the record has the person's key, or gets it.
     Then the caller has checked that the person's version is not older.
     """
-    merge = _Merge(record, schema, owner)
+    merge = _Merge(record, schema, owner, person.restore if owner else frozenset())
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
     changed = _mapped_values(merge, values)
     changed |= _addresses(merge, person)
@@ -143,6 +148,8 @@ def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, An
 
 def _may_write(merge: _Merge, name: str, field: FieldValue) -> bool:
     """Whether the rule of the marker and the mapping's policy let the field be written."""
+    if name in merge.restored and not field.fallback:
+        return True
     if not merge.new and (field.policy is FieldPolicy.CREATE or field.fallback):
         return False
     if merge.may_fill(name):
@@ -187,6 +194,8 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
         return {}  # nearly always
     policy = merge.schema.mapped.email_policy
+    if policy is not None and PRIMARY_EMAIL in merge.restored:
+        policy = FieldPolicy.ALWAYS
     fields = [name for name in merge.schema.emails if merge.schema.writable(name, new=merge.new)]
     if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
         fields = [name for name in fields if name != PRIMARY_EMAIL]

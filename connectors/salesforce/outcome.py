@@ -13,12 +13,14 @@ class ContactVersion:
     """A contact as of its last change. At most one for each key in a batch.
 
     `key` is `grant_id/contact_id`. `version` is in seconds since the epoch. `contact` is the Nylas
-    object, or None if the contact was deleted.
+    object, or None if the contact was deleted. `restore` are fields that the owner of the record
+    writes even where somebody else's value stands.
     """
 
     key: str
     version: int
     contact: Mapping[str, Any] | None
+    restore: frozenset[str] = frozenset()
 
 
 class OutcomeStatus(StrEnum):

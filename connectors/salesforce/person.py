@@ -45,7 +45,7 @@ class Person:
     """A changed contact with everything by which its record is found or created.
 
     `found_by` are its addresses, `target` is what it would be created as. `name` is empty where the
-    contact has none, `company` is its company.
+    contact has none, `company` is its company. `restore` are fields to write over anybody's value.
     """
 
     key: str
@@ -56,6 +56,7 @@ class Person:
     record_key: str
     name: PersonName
     company: str | None = None
+    restore: frozenset[str] = frozenset()
 
     @property
     def addresses(self) -> tuple[str, ...]:

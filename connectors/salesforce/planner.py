@@ -131,7 +131,8 @@ def person_of(
         return SkipReason.SUPPRESSED
     if isinstance(found_by, SkipReason):
         return found_by
-    return person(change.key, change.version, change.contact, found_by, route(found_by, accounts))
+    found = person(change.key, change.version, change.contact, found_by, route(found_by, accounts))
+    return replace(found, restore=change.restore) if change.restore else found
 
 
 def is_suppressed(change: ContactVersion, suppression: Suppression | SuppressionFile) -> bool:

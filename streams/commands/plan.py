@@ -8,8 +8,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.counting import CountCallback, count_nothing
 from connectors.salesforce.org_fields import MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.planned_records import MAX_PLANNED_RECORDS, PlannedRecords
@@ -76,7 +78,7 @@ def run(
     given = _read_input(kafka, file, since)
     changes = list(given.changes.values())
     # A plan of a file works without Kafka; then the Accounts are read from the org.
-    accounts = None if file is not None else _known_accounts(kafka)
+    accounts = None if file is not None else known_accounts(kafka)
     entries, notes = asyncio.run(plan_changes(settings, allowed, changes, accounts))
     entries += [
         PlanEntry(key, OutcomeStatus.FAILED.value, reason=reason)
@@ -102,7 +104,7 @@ def _read_input(kafka: KafkaSettings, file: Path | None, since: str | None) -> P
     return read_lines(file.read_bytes().splitlines(), int(now))
 
 
-def _known_accounts(kafka: KafkaSettings) -> AccountTopicReader | None:
+def known_accounts(kafka: KafkaSettings) -> AccountTopicReader | None:
     """What the sink knows of the Accounts; None if it has no topic for them yet. Blocks."""
     topic = topics(kafka).accounts.name
     try:
@@ -128,32 +130,51 @@ async def plan_changes(
     def count(what: str, where: str) -> None:
         notes[f"{what} {where}".strip()] += 1
 
-    http = http_client()
-    session = Session(credentials(settings), http)
     entries: list[PlanEntry] = []
-    async with SalesforceClient(
-        session, http, settings.api_version, budget=Budget(settings.call_reserve)
-    ) as client:
-        planned = PlannedRecords()
-        sync = Sync(client, allowed, count, planned=planned, accounts=accounts)
-        try:
-            await sync.restore()
-        except (SnapshotStalled, KafkaException):
-            sync = Sync(client, allowed, count, planned=planned)
-        waiting = list(changes)
-        while waiting:
-            plan = await sync.resolve(waiting[:MAX_BATCH])
-            entries += plan_entries(plan, planned)
-            planned.add(plan.decisions)
-            if len(plan.leftovers) >= min(len(waiting), MAX_BATCH):
-                raise PlanError("a contact has more addresses than fit into one query")
-            waiting = [*plan.leftovers, *waiting[MAX_BATCH:]]
+    planned = PlannedRecords()
+    async for plan in planned_batches(settings, allowed, iter(changes), planned, accounts, count):
+        entries += plan_entries(plan, planned)
     if planned.forgotten:
         notes[f"planned records beyond {MAX_PLANNED_RECORDS}, so that some people count twice"] = (
             planned.forgotten
         )
     position = {change.key: number for number, change in enumerate(changes)}
     return sorted(entries, key=lambda entry: position[entry.key]), notes
+
+
+async def planned_batches(
+    settings: SalesforceSettings,
+    allowed: Policy,
+    changes: Iterator[ContactVersion],
+    planned: PlannedRecords,
+    accounts: AccountTopicReader | None = None,
+    count: CountCallback = count_nothing,
+) -> AsyncIterator[WritePlan]:
+    """The plan of each batch, as the sink would make it; nothing is written.
+
+    Each batch is planned as if those before were written: `planned` holds what they change. Of two
+    changes of a contact in one batch the later one counts. Raises PlanError, SettingsError,
+    SalesforceError.
+    """
+    http = http_client()
+    session = Session(credentials(settings), http)
+    async with SalesforceClient(
+        session, http, settings.api_version, budget=Budget(settings.call_reserve)
+    ) as client:
+        sync = Sync(client, allowed, count, planned=planned, accounts=accounts)
+        try:
+            await sync.restore()
+        except (SnapshotStalled, KafkaException):
+            sync = Sync(client, allowed, count, planned=planned)
+        waiting = list(islice(changes, MAX_BATCH))
+        while waiting:
+            plan = await sync.resolve(waiting)
+            yield plan
+            planned.add(plan.decisions)
+            if len(plan.leftovers) >= len(waiting):
+                raise PlanError("a contact has more addresses than fit into one query")
+            more = islice(changes, MAX_BATCH - len(plan.leftovers))
+            waiting = list({each.key: each for each in (*plan.leftovers, *more)}.values())
 
 
 def plan_entries(plan: WritePlan, planned: PlannedRecords) -> list[PlanEntry]:

@@ -58,10 +58,10 @@ def parse_duration(text: str) -> int | None:
     return int(found[1]) * _UNIT_SECONDS[found[2]] if found else None
 
 
-def parse_moment(text: str, now: float) -> float:
+def parse_moment(text: str, now: float, option: str = "--since") -> float:
     """Epoch seconds of an ISO 8601 date and time, or of a time ago (90m, 36h, 7d).
 
-    A date and time without a zone is in UTC. Raises PlanError.
+    A date and time without a zone is in UTC. Raises PlanError, which names the option.
     """
     ago = parse_duration(text)
     if ago is not None:
@@ -70,7 +70,7 @@ def parse_moment(text: str, now: float) -> float:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise PlanError(
-            f"--since {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h"
+            f"{option} {text}: neither a date and time like 2026-01-31T12:00Z nor a time like 36h"
         ) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 

@@ -124,7 +124,10 @@ def run_row(
 def _what(run: Run) -> str:
     if run.replay is not None:
         limited = "" if run.replay.selection.takes_everything else ", selected"
-        return f"{run.kind.value} of contacts.{run.replay.source.value}{limited}"
+        restoring = f", restoring {', '.join(run.replay.restore)}" if run.replay.restore else ""
+        target = f" to {run.replay.target.prefix}" if run.replay.target else ""
+        source = run.replay.source.value
+        return f"{run.kind.value} of contacts.{source}{target}{limited}{restoring}"
     if run.grants is None:
         scope = "everything"
     else:

@@ -4,7 +4,7 @@ What makes the selection is imported when a command runs, so that `--help` is qu
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +35,39 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options to a command, which gets them as one argument, `selection`."""
+_OFFSETS = click.option(
+    "--offsets",
+    metavar="PARTITION:FROM-TO",
+    multiple=True,
+    help="At these offsets of SOURCE, without TO; may be repeated.",
+)
+_NAMES = (
+    *("since", "until", "grants", "keys", "addresses", "domains", "kinds", "outcomes"),
+    "reasons",
+)
 
+Command = Callable[..., Any]
+
+
+def selection_options(command: Command) -> Command:
+    """Adds the options to a command, which gets them as one argument, `selection`."""
+    return _with_options(command, _OPTIONS, _NAMES)
+
+
+def selection_options_with_offsets(command: Command) -> Command:
+    """The same for a command that reads one topic, whose offsets can be given."""
+    return _with_options(command, (*_OPTIONS, _OFFSETS), (*_NAMES, "offsets"))
+
+
+def _with_options(
+    command: Command, options: Sequence[Callable[[Any], Any]], names: Sequence[str]
+) -> Command:
     @wraps(command)
     def with_selection(**values: Any) -> Any:
-        names = ("since", "until", "grants", "keys", "addresses", "domains", "kinds", "outcomes")
-        given = {name: values.pop(name) for name in (*names, "reasons")}
+        given = {name: values.pop(name) for name in names}
         return command(selection=_selection(given), **values)
 
-    return reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), with_selection)
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), with_selection)
 
 
 def _selection(given: dict[str, Any]) -> "Selection":
@@ -54,11 +77,12 @@ def _selection(given: dict[str, Any]) -> "Selection":
 
     now = time.time()
 
-    def moment_ms(text: str | None) -> int | None:
-        return None if text is None else int(parse_moment(text, now) * 1000)
+    def moment_ms(option: str) -> int | None:
+        text = given.pop(option)
+        return None if text is None else int(parse_moment(text, now, f"--{option}") * 1000)
 
     try:
-        since_ms, until_ms = moment_ms(given.pop("since")), moment_ms(given.pop("until"))
+        since_ms, until_ms = moment_ms("since"), moment_ms("until")
         return make_selection(now_ms=int(now * 1000), since_ms=since_ms, until_ms=until_ms, **given)
     except (UnusableSelection, PlanError) as error:
         raise click.UsageError(str(error)) from error

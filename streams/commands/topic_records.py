@@ -1,13 +1,20 @@
 """Reads a topic for a command, and tells its user what is wrong if it cannot be read."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import click
 from confluent_kafka import KafkaException
 
 from streams.kafka.clients import BrokerUnavailable, wait_for_broker
 from streams.kafka.records import KafkaRecord
-from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.kafka.scan import Wanted, scan
+from streams.kafka.snapshot import (
+    LogRange,
+    SnapshotStalled,
+    log_ranges,
+    read_ranges,
+    read_to_end,
+)
 from streams.settings import KafkaSettings
 
 # A person waits for the command, but a broker that is just starting should be reached.
@@ -34,4 +41,56 @@ def topic_records(
         )
         yield from read_to_end(kafka, name, offset=offset, since=since, within=within)
     except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def topic_scan(
+    kafka: KafkaSettings,
+    name: str,
+    wanted: Wanted,
+    count: Callable[[int], None],
+    within: float,
+) -> Iterator[KafkaRecord]:
+    """The wanted records of every partition, as `scan` yields them. Blocks.
+
+    Raises click.ClickException, with the remedy, when the broker or the topic is not there.
+    """
+    try:
+        wait_for_broker(
+            kafka,
+            [name],
+            stopped=lambda: False,
+            waiting=lambda _: None,
+            deadline=BROKER_WAIT_SECONDS,
+        )
+        yield from scan(kafka, name, wanted, count, within)
+    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def topic_log(kafka: KafkaSettings, name: str, since: float | None = None) -> dict[int, LogRange]:
+    """The offsets of each partition, as `log_ranges` returns them. Blocks.
+
+    Raises click.ClickException, with the remedy, when the broker or the topic is not there.
+    """
+    try:
+        wait_for_broker(
+            kafka,
+            [name],
+            stopped=lambda: False,
+            waiting=lambda _: None,
+            deadline=BROKER_WAIT_SECONDS,
+        )
+        return log_ranges(kafka, name, since)
+    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def topic_ranges(
+    kafka: KafkaSettings, name: str, ranges: Mapping[int, tuple[int, int]]
+) -> Iterator[KafkaRecord]:
+    """The records of these offsets, by partition. Blocks. Raises click.ClickException."""
+    try:
+        yield from read_ranges(kafka, name, ranges)
+    except (SnapshotStalled, KafkaException) as error:
         raise click.ClickException(str(error)) from error

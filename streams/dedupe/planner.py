@@ -27,6 +27,8 @@ from streams.dedupe.versions import (
     mapping_tag,
 )
 from streams.events import (
+    NO_FIELDS,
+    RESTORE,
     Kind,
     Origin,
     change_headers,
@@ -35,6 +37,7 @@ from streams.events import (
     known_origin,
     received_at,
     refetch_headers,
+    restored_fields,
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import Headers, KafkaRecord
@@ -84,6 +87,7 @@ class DedupePlanner:
     def __init__(self, mapping: FieldMapping, topics: Topics) -> None:
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
+        self._fields = frozenset(rule.field for rule in (*mapping.contact, *mapping.lead))
         self._changes = topics.changes.name
         self._refetch = topics.refetch.name
         self._dead_letter = topics.dead_letter.name
@@ -125,7 +129,8 @@ class DedupePlanner:
         received = received_at(headers.get("received_ms"), record.timestamp)
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
-        event = self._event(notification, time, deleted, headers.get("origin") in FORCED)
+        forced = headers.get("origin") in FORCED
+        event = self._event(notification, time, deleted, forced)
 
         if key in states:
             known = states[key]
@@ -137,6 +142,8 @@ class DedupePlanner:
         if forward and event.version is not None:
             value = _change(contact, deleted)
             kind = Kind.DELETED if deleted else Kind.UPDATED
+            # Only mapped fields: so the header is as small as the mapping.
+            restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
             written = change_headers(
                 kind,
                 event.version,
@@ -144,6 +151,7 @@ class DedupePlanner:
                 self._mapping.hash,
                 known_origin(headers.get("origin")).encode(),
                 b"%d" % received,
+                restore,
             )
             written += handed_on(record.headers)
             plan.outputs.append((self._changes, value, key, written))

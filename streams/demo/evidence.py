@@ -54,14 +54,21 @@ class Evidence:
 
 
 def parse_samples(text: str) -> dict[tuple[str, str], float]:
-    """The counters of a `/metrics` page; the values of several labels are joined by a slash."""
+    """The counters of a `/metrics` page; the values of several labels are joined by a slash.
+
+    The label `origin` beside others is summed over: it says which contacts a replay brought.
+    """
     found: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name.endswith(("_bucket", "_sum")):
                 continue
             name = sample.name.removeprefix("contactstream_").removesuffix("_total")
-            found[name, "/".join(sample.labels.values())] = sample.value
+            labels = dict(sample.labels)
+            if len(labels) > 1:
+                labels.pop("origin", None)
+            key = name, "/".join(labels.values())
+            found[key] = found.get(key, 0.0) + sample.value
     return found
 
 

@@ -6,9 +6,10 @@ So a compacted topic serves as a table, and a command reads what a topic holds.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -94,6 +95,81 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """The offsets of a partition: the first that is kept, the end, and where reading may begin."""
+
+    oldest: int
+    start: int
+    """Before it the broker has appended no record since the moment that was asked for."""
+    end: int
+
+
+def log_ranges(kafka: KafkaSettings, topic: str, since: float | None = None) -> dict[int, LogRange]:
+    """By partition, its offsets now, and from which one on to read for `since` (epoch seconds).
+
+    Blocks for a few requests. Raises KafkaException, also for a topic that does not exist.
+    """
+    consumer = _command_consumer(kafka)
+    try:
+        known = consumer.list_topics(topic, timeout=OFFSETS_REQUEST_SECONDS).topics[topic]
+        if known.error is not None:
+            raise KafkaException(known.error)
+        marks = {
+            partition: consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=OFFSETS_REQUEST_SECONDS
+            )
+            for partition in sorted(known.partitions)
+        }
+        if since is None:
+            starts = {partition: oldest for partition, (oldest, _) in marks.items()}
+        else:
+            starts = {
+                each.partition: each.offset for each in _offsets_since(consumer, topic, since)[0]
+            }
+    finally:
+        consumer.close()
+    return {
+        partition: LogRange(oldest, max(oldest, starts.get(partition, end)), end)
+        for partition, (oldest, end) in marks.items()
+    }
+
+
+def read_ranges(
+    kafka: KafkaSettings,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    within: float | None = None,
+) -> Generator[KafkaRecord, None, None]:
+    """Yields the records of these offsets, by partition: from the first, before the second.
+
+    Blocks. Raises what `read_to_end` raises with `since`.
+    """
+    consumer = _command_consumer(kafka)
+    read = {partition: offsets for partition, offsets in ranges.items() if offsets[0] < offsets[1]}
+    try:
+        starts = [TopicPartition(topic, partition, start) for partition, (start, _) in read.items()]
+        ends = {partition: end for partition, (_, end) in read.items()}
+        for record in _read(
+            consumer, topic, starts, ends, _raise, _Deadline(within, whole=False), never
+        ):
+            if record.offset < ends[record.partition]:
+                yield record
+    finally:
+        consumer.close()
+
+
+def _helper(kafka: KafkaSettings) -> dict[str, str]:
+    # librdkafka demands a group.id; the group is never joined.
+    return {"group.id": f"{kafka.topic_prefix}contactstream-snapshot"}
+
+
+def _command_consumer(kafka: KafkaSettings) -> Consumer:
+    # Errors are raised, so librdkafka and its callback need not log them as well.
+    quiet = {"log_level": 0, "error_cb": lambda _error: None}
+    return Consumer(client_config(kafka) | _CONFIG | _helper(kafka) | quiet)
+
+
 def read_to_end(
     kafka: KafkaSettings,
     topic: str,
@@ -122,15 +198,11 @@ def read_to_end(
     error, also that the topic does not exist or that no broker answers: somebody waits for the
     result of a command.
     """
-    # librdkafka demands a group.id; the group is never joined.
-    helper = {"group.id": f"{kafka.topic_prefix}contactstream-snapshot"}
     if since is None:
-        consumer = Consumer(client_config(kafka) | _CONFIG | helper)
+        consumer = Consumer(client_config(kafka) | _CONFIG | _helper(kafka))
         on_error: Callable[[KafkaError], None] = ErrorLog()
     else:
-        # Errors are raised, so librdkafka and its callback need not log them as well.
-        quiet = {"log_level": 0, "error_cb": lambda _error: None}
-        consumer = Consumer(client_config(kafka) | _CONFIG | helper | quiet)
+        consumer = _command_consumer(kafka)
         on_error = _raise
     try:
         if since is None:

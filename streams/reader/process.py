@@ -1,7 +1,7 @@
 """The reader process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from confluent_kafka import Consumer
@@ -35,7 +35,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.reader.work import ReaderWork
-from streams.runs import RunLog
+from streams.runs import ReplayTarget, RunLog
 from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
@@ -188,6 +188,15 @@ async def _read_address_books(
     following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
     context = ReaderContext(names, publish, gate, metrics, in_flight)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
+
+    def deployment(target: ReplayTarget) -> ReaderContext:
+        update = {"topic_prefix": target.prefix, "events_partitions": target.partitions}
+        other = replace(settings, kafka=kafka.model_copy(update=update))
+        theirs = topics(other.kafka)
+        # Its failure breakers are its own reader's. What stops all of its writing shows as lag.
+        gate = _gate(other, theirs, lags, metrics, ControlTable())
+        return replace(context, topics=theirs, gate=gate)
+
     client = _client(settings.nylas, metrics)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
@@ -205,7 +214,7 @@ async def _read_address_books(
             scanner,
             Reconciler(context, client, snapshots, reoffer),
             remover,
-            Replayer(context, snapshots, runs, run_log),
+            Replayer(context, snapshots, runs, run_log, deployment),
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +12,12 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
 from streams.reader.context import ReaderContext
 from streams.reader.records import contact_hash
-from streams.reader.replay_page import ReplayPage, SelectedContacts, next_page
+from streams.reader.replay_page import (
+    ReplayPage,
+    SelectedContacts,
+    TooManyContacts,
+    next_page,
+)
 from streams.reader.retries import until_snapshot_read
 from streams.reader.run_writer import RunWriter
 from streams.runs import (
@@ -20,6 +25,7 @@ from streams.runs import (
     Progress,
     Replay,
     ReplaySource,
+    ReplayTarget,
     Run,
     RunLog,
     RunState,
@@ -27,6 +33,9 @@ from streams.runs import (
     partition_name,
 )
 from streams.selection import Selection
+
+# A hash of each: 140 MB, of a container of 1 GB.
+MAX_SELECTED_CONTACTS = 2_000_000
 
 
 class Replayer:
@@ -37,10 +46,17 @@ class Replayer:
     """
 
     def __init__(
-        self, context: ReaderContext, snapshots: Snapshots, runs: RunWriter, run_log: RunLog
+        self,
+        context: ReaderContext,
+        snapshots: Snapshots,
+        runs: RunWriter,
+        run_log: RunLog,
+        deployment: Callable[[ReplayTarget], ReaderContext],
     ) -> None:
+        """`deployment` is the context of another deployment: its topics, and a gate for its lag."""
         self._context, self._snapshots = context, snapshots
         self._runs, self._log = runs, run_log
+        self._deployment = deployment
 
     async def execute(self, run_id: str, run: Run) -> Run:
         """Carries out a replay to its end; returns the run in its final state.
@@ -48,18 +64,24 @@ class Replayer:
         It goes on where its progress in reader.runs ends, and so repeats at most one page.
         """
         if run.replay is None:
-            now = int(time.time())
-            return replace(run, state=RunState.FAILED, error="names no topic", finished_at=now)
+            return _failed(run, "names no topic")
         await self._runs.write(run_id, replace(run, state=RunState.RUNNING))
         known = self._log.progress(run_id)
-        selected = await until_snapshot_read(partial(self._selected_contacts, run.replay.selection))
+        try:
+            selected = await until_snapshot_read(
+                partial(self._selected_contacts, run.replay.selection)
+            )
+        except TooManyContacts as error:
+            return _failed(run, str(error))
+        target = run.replay.target
+        context = self._context if target is None else self._deployment(target)
         progress: dict[str, Progress] = {}
         for partition in range(len(run.replay.ends)):
             name = partition_name(partition)
-            progress[name] = known.get(name) or _begin()
+            progress[name] = known.get(name) or _begin(run.replay, partition)
             if progress[name].state not in FINAL:
                 progress[name] = await self._replay_partition(
-                    run_id, run.replay, partition, selected, progress[name]
+                    run_id, run.replay, partition, selected, progress[name], context
                 )
         return finished(run, progress, time.time())
 
@@ -76,9 +98,11 @@ class Replayer:
         partition: int,
         selected: SelectedContacts,
         progress: Progress,
+        context: ReaderContext,
     ) -> Progress:
-        topics, name = self._context.topics, partition_name(partition)
-        source = topics.events if run.source is ReplaySource.EVENTS else topics.changes
+        """Publishes a partition page by page; `context` is of the deployment to publish to."""
+        own, name = self._context.topics, partition_name(partition)
+        source = own.events if run.source is ReplaySource.EVENTS else own.changes
         progress = replace(progress, state=RunState.RUNNING)
         end = run.ends[partition]
         began, published = time.monotonic(), 0
@@ -86,7 +110,7 @@ class Replayer:
             start = int(progress.cursor or 0)
 
             def read(records: Iterator[KafkaRecord], start: int = start) -> ReplayPage:
-                return next_page(topics, run_id, run, selected, records, start, end)
+                return next_page(context.topics, run_id, run, selected, records, start, end)
 
             page = ReplayPage(next_offset=end, done=True)
             if start < end:
@@ -94,8 +118,8 @@ class Replayer:
                     partial(self._snapshots.read, source.name, read, start, partition)
                 )
             if page.records:
-                await self._context.gate.wait(len(page.records))
-                await self._context.publish(page.records)
+                await context.gate.wait(len(page.records))
+                await context.publish(page.records)
             published += len(page.records)
             progress = replace(
                 progress,
@@ -111,15 +135,24 @@ class Replayer:
         return progress
 
 
-def _begin() -> Progress:
+def _failed(run: Run, error: str) -> Run:
+    return replace(run, state=RunState.FAILED, error=error, finished_at=int(time.time()))
+
+
+def _begin(run: Replay, partition: int) -> Progress:
+    """The progress of a partition before its first page."""
     now = int(time.time())
-    return Progress(RunState.WAITING, started_at=now, updated_at=now)
+    start = run.starts[partition] if run.starts else 0
+    expected = run.expected[partition] if run.expected else None
+    return Progress(
+        RunState.WAITING, cursor=str(start), expected=expected, started_at=now, updated_at=now
+    )
 
 
 def contacts_of_outcomes(selection: Selection, records: Iterator[KafkaRecord]) -> SelectedContacts:
     """The contacts whose last outcome is selected. `records` is contacts.outcomes from its start.
 
-    An unreadable outcome counts as none.
+    An unreadable outcome counts as none. Raises TooManyContacts.
     """
     hashes: set[int] = set()
     for record in records:
@@ -132,6 +165,11 @@ def contacts_of_outcomes(selection: Selection, records: Iterator[KafkaRecord]) -
         status, reason = str(outcome.get("outcome")), str(outcome.get("reason"))
         if selection.takes_outcome(status, reason):
             hashes.add(contact_hash(key))
+            if len(hashes) > MAX_SELECTED_CONTACTS:
+                raise TooManyContacts(
+                    f"more than {MAX_SELECTED_CONTACTS:,} contacts have this outcome, which is "
+                    "more than fits into memory: replay without --outcome, grant by grant"
+                )
         else:
             hashes.discard(contact_hash(key))
     return SelectedContacts(frozenset(hashes))

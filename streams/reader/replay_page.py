@@ -12,6 +12,7 @@ from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import parse_notification
 from connectors.salesforce.emails import addresses
 from streams.events import (
+    RESTORE,
     Kind,
     Origin,
     UnreadableRecord,
@@ -19,6 +20,7 @@ from streams.events import (
     now_ms,
     number,
     parse_change,
+    restore_header,
 )
 from streams.kafka.records import KafkaRecord, header
 from streams.reader.records import contact_hash, contact_record, deletion_record
@@ -36,6 +38,10 @@ SCANNED_RECORDS = 100_000
 
 REPUBLISHED = frozenset({Origin.REPLAY.value, Origin.REDRIVE.value})
 """Origins of events that were published again. Their first publication is replayed, not they."""
+
+
+REPLAY_HEADERS = frozenset({"origin", "replay.id", RESTORE})
+"""Headers of an event that a replay writes itself."""
 
 
 @dataclass(slots=True)
@@ -64,26 +70,35 @@ def candidate_of(source: ReplaySource, record: KafkaRecord) -> Candidate | None:
             return None
         at_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
         kind = Kind.DELETED if notification.type.startswith("contact.deleted") else Kind.UPDATED
-        return Candidate(key, at_ms, kind, addresses(notification.object))
+        return Candidate(
+            key, at_ms, kind, addresses(notification.object), record.partition, record.offset
+        )
     try:
         change = parse_change(record.key, record.value, record.headers)
     except UnreadableRecord:
         return None
     if change is None:
         return None
-    return Candidate(key, change.received_ms, change.kind, addresses(change.contact))
+    return Candidate(
+        key,
+        change.received_ms,
+        change.kind,
+        addresses(change.contact),
+        record.partition,
+        record.offset,
+    )
 
 
-def replayed(topics: Topics, run_id: str, source: ReplaySource, record: KafkaRecord) -> KafkaRecord:
-    """The event that a replay publishes for a record of its source.
+def replayed(topics: Topics, run_id: str, replay: Replay, record: KafkaRecord) -> KafkaRecord:
+    """The event that a replay publishes for a record of its source; `topics` are the target's.
 
     A change that no event can carry becomes a dead letter. Raises UnreadableRecord for a record of
     contacts.changes that `candidate_of` leaves out.
     """
-    mark = ("replay.id", run_id.encode())
-    if source is ReplaySource.EVENTS:
-        kept = [each for each in record.headers if each[0] not in ("origin", "replay.id")]
-        headers = [("origin", Origin.REPLAY.value.encode()), *kept, mark]
+    marks = [("replay.id", run_id.encode()), *restore_header(replay.restore)]
+    if replay.source is ReplaySource.EVENTS:
+        kept = [each for each in record.headers if each[0] not in REPLAY_HEADERS]
+        headers = [("origin", Origin.REPLAY.value.encode()), *kept, *marks]
         return KafkaRecord(topics.events.name, record.key, record.value, headers)
     change = parse_change(record.key, record.value, record.headers)
     if change is None:
@@ -102,7 +117,7 @@ def replayed(topics: Topics, run_id: str, source: ReplaySource, record: KafkaRec
             change.contact,
             now_ms(),
         )
-    event.headers.append(mark)
+    event.headers.extend(marks)
     return event
 
 
@@ -115,7 +130,10 @@ def next_page(
     start: int,
     end: int,
 ) -> ReplayPage:
-    """The next page of a partition, whose records are read from `start` and end before `end`."""
+    """The next page of a partition, whose records are read from `start` and end before `end`.
+
+    `topics` are those of the deployment that the page is published to.
+    """
     page = ReplayPage(next_offset=start)
     size = 0
     for read, record in enumerate(records):
@@ -129,10 +147,14 @@ def next_page(
             continue
         if candidate.key not in selected:
             continue
-        page.records.append(replayed(topics, run_id, replay.source, record))
+        page.records.append(replayed(topics, run_id, replay, record))
         size += len(record.value or b"")
     page.next_offset, page.done = end, True
     return page
+
+
+class TooManyContacts(ValueError):
+    """More contacts have the outcome than a process may hold."""
 
 
 class SelectedContacts:

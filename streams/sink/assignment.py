@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
 
-from streams.events import Kind, UnreadableRecord
+from streams.events import NO_FIELDS, Kind, UnreadableRecord
 from streams.kafka.offsets import OffsetTracker
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
@@ -125,6 +125,12 @@ class Assignment:
     def is_superseded(self, key: str, offset: int) -> bool:
         """Whether a change is not written because the first reading saw a newer one."""
         return self.catch_up is not None and self.catch_up.is_superseded(key, offset)
+
+    def restored(self, key: str) -> frozenset[str]:
+        """The fields that changes of the contact restore which the first reading saw."""
+        if self.catch_up is None:
+            return NO_FIELDS
+        return self.catch_up.restored.get(key, NO_FIELDS)
 
     def took_all(self) -> None:
         """All records that were read are taken."""

@@ -211,7 +211,7 @@ class BatchRunner:
             "alone in its calls, which fail beside others that pass: "
             f"{type(error).__name__}: {error}"
         )
-        count_outcome(self._metrics, outcome)
+        count_outcome(self._metrics, outcome, row.change.origin)
         records = dead_letter_records(
             self._names, outcome, row.record, row.change, failures, detail
         )

@@ -4,7 +4,7 @@ No two batches in flight hold the same person.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from streams.events import ContactChange
@@ -94,12 +94,14 @@ class PendingChanges:
         """Adds a change. True when the contact had one already: one of the two is never written.
 
         The change of the higher version stays. Of equal versions the later offset stays, because
-        the dedupe stage forwarded it on purpose.
+        the dedupe stage forwarded it on purpose. The fields that either of them restores are
+        restored by the one that stays.
         """
         other = self._rows.get(row.key) or self._deferred.get(row.key)
         if other is None:
             self._keep(row)
             return False
+        restore = row.change.restore | other.change.restore
         if row.change.version >= other.change.version:
             self.bytes += row.size - other.size
             other.change, other.record, other.claims = row.change, row.record, row.claims
@@ -108,6 +110,8 @@ class PendingChanges:
             other.not_before = row.not_before
             other.row_attempts, other.batch_failures = row.row_attempts, row.batch_failures
             self._place(other)
+        if restore != other.change.restore:
+            other.change = replace(other.change, restore=restore)
         other.offsets.extend(row.offsets)
         other.due = min(other.due, row.due)
         return True

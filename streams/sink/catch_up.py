@@ -57,6 +57,8 @@ class CatchUp:
         # Version and offset of each contact's newest change, and the offset of its last one.
         self._newest: dict[str, tuple[int, int, int]] = {}
         self._held_back: set[int] = set()
+        self.restored: dict[str, frozenset[str]] = {}
+        """By contact, the fields that its changes restore: of all, whichever is written."""
         self.finished: list[int] = []
         """Offsets that may be finished once all was read again."""
 
@@ -84,6 +86,10 @@ class CatchUp:
             return  # the second reading dead-letters it
         if change is None:
             return
+        if change.restore:
+            self.restored[change.key] = self.restored.get(change.key, change.restore) | (
+                change.restore
+            )
         known = self._newest.get(change.key)
         if known is None or change.version >= known[0]:
             self._newest[change.key] = (change.version, record.offset, record.offset)

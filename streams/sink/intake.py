@@ -74,7 +74,11 @@ class Intake:
                 self._metrics.coalesced.inc()
                 continue
             # The whole contact is in the record's value, for a dead letter.
-            change = replace(change, contact=self._org.needed(change.contact))
+            change = replace(
+                change,
+                contact=self._org.needed(change.contact),
+                restore=change.restore | assignment.restored(change.key),
+            )
             due = bulk_due if change.origin in BULK else live_due
             size = row_bytes(record.value or b"", change.contact)
             row = PendingChange(
@@ -103,4 +107,4 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    return ContactVersion(change.key, change.version, contact)
+    return ContactVersion(change.key, change.version, contact, change.restore)

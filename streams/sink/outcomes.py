@@ -52,7 +52,9 @@ class OutcomePlan:
     records: list[KafkaRecord] = field(default_factory=list)
     """For contacts.outcomes and contacts.dead-letter."""
     finished: list[PendingChange] = field(default_factory=list)
-    """The rows with a final outcome: finished once the records are acknowledged."""
+    """The rows with a final outcome, in the order of `outcomes`: finished once the records are
+    acknowledged.
+    """
     held: list[PendingChange] = field(default_factory=list)
     """Rows that failed while everything is stopped: they wait again, and are no dead letters."""
 
@@ -195,22 +197,22 @@ def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
     """Counts the final outcomes and the retries of a batch."""
     for reason in plan.retry_reasons:
         metrics.retried.labels(reason).inc()
-    for outcome in plan.outcomes:
-        count_outcome(metrics, outcome)
+    for outcome, row in zip(plan.outcomes, plan.finished, strict=True):
+        count_outcome(metrics, outcome, row.change.origin)
 
 
-def count_outcome(metrics: SinkMetrics, outcome: Outcome) -> None:
-    """Counts one final outcome."""
-    metrics.rows.labels(outcome.status.value).inc()
+def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
+    """Counts one final outcome of a change that came from `origin`."""
+    metrics.rows.labels(outcome.status.value, origin).inc()
     if outcome.status is OutcomeStatus.FAILED:
         metrics.dead_lettered.labels(outcome.reason).inc()
     if outcome.status is OutcomeStatus.SKIPPED:
         metrics.skipped.labels(outcome.reason).inc()
     if outcome.matched is not None:
-        metrics.matched.labels(outcome.matched).inc()
+        metrics.matched.labels(outcome.matched, origin).inc()
     if outcome.first:
         result = "found" if outcome.matched is not None else "created"
-        metrics.first_resolutions.labels(result).inc()
+        metrics.first_resolutions.labels(result, origin).inc()
     if outcome.several_matched:
         metrics.several_matched.inc()
 

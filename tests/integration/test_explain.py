@@ -50,3 +50,21 @@ def test_a_contact_is_explained_by_its_key_by_its_address_and_by_its_record(kafk
     assert "No topic holds anything of it." in ended.stdout
     assert "searched 16 records" in ended.stderr
     assert names.events.partitions == 3
+
+
+def test_a_topic_that_is_scanned_in_another_process_is_found_the_same(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.commands.explain.ahead.WORTH", 1)
+    environ = {**kafka.environ, "KAFKA_EVENTS_PARTITIONS": "1"}
+    assert CliRunner().invoke(main, ["topics", "create"], env=environ).exit_code == 0
+    contact = {"grant_id": "g", "id": "c", "emails": [{"email": "ada@acme.example"}]}
+    written = change_headers(Kind.UPDATED, BASE, "", "", b"backfill", b"%d" % (BASE * 1000))
+    kafka.produce("contacts.changes", [(b"g/c", json.dumps(contact).encode())] * 1200, written)
+    kafka.produce("contacts.outcomes", [(b"g/c", b'{"outcome": "created"}')])
+    ended = CliRunner().invoke(main, ["explain", "ada@acme.example", "--json"], env=environ)
+    assert ended.exit_code == 0, ended.output
+    (found,) = json.loads(ended.stdout)["contacts"]
+    assert found["left_out"] == 200, "the newest thousand are shown"
+    assert found["last"] == "created"
+    assert "searched 2,40" in ended.stderr

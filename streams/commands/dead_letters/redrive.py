@@ -15,6 +15,7 @@ from streams.dead_letters import (
     DeadLetter,
 )
 from streams.events import (
+    RESTORE,
     Kind,
     Origin,
     UnreadableRecord,
@@ -85,7 +86,8 @@ def _from_change(
     )
     if record.topic != topics.events.name:
         raise NotRedrivable("no event can carry it: it is too large")
-    return record
+    restored = [each for each in failed.headers if each[0] == RESTORE]
+    return replace(record, headers=[*record.headers, *restored])
 
 
 def _from_webhook(topics: Topics, failed: KafkaRecord, at_ms: int, body_limit: int) -> KafkaRecord:

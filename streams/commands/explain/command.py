@@ -1,9 +1,11 @@
 """The command explain: a timeline of what became of a contact, an address or a record."""
 
+import gc
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from textwrap import fill
 from typing import Any
@@ -11,11 +13,12 @@ from typing import Any
 import click
 
 from connectors.salesforce.policy import Policy
+from streams.commands.explain.ahead import ScanAhead
 from streams.commands.explain.answer import Answer, ContactAnswer, answer, moment
 from streams.commands.explain.question import UnusableQuestion, parse_question
-from streams.commands.explain.search import find
+from streams.commands.explain.search import Wanted, everything, find
 from streams.commands.explain.timeline import Entry
-from streams.commands.topic_records import topic_records
+from streams.commands.topic_records import topic_scan
 from streams.events import UnreadableRecord
 from streams.kafka.records import KafkaRecord
 from streams.runs import RunLog
@@ -26,7 +29,7 @@ from streams.topics import topics
 COLUMNS = 80
 
 # Records from one line of progress to the next: about a second.
-PROGRESS_RECORDS = 100_000
+PROGRESS_RECORDS = 500_000
 
 # For one topic. A person waits, and a topic that takes longer is better searched by its key.
 TOPIC_SECONDS = 120.0
@@ -46,18 +49,43 @@ def run(kafka: KafkaSettings, policy: Policy, login_url: str, text: str, *, as_j
     began = time.monotonic()
     counter = _Counter(click.echo if sys.stderr.isatty() else lambda *_, **__: None)
 
-    def read(topic: str) -> Iterator[KafkaRecord]:
-        # `since` reads every partition; only contacts.events has several.
-        since = 0.0 if topic == names.events.name else None
-        return counter.count(topic, topic_records(kafka, topic, since=since, within=TOPIC_SECONDS))
+    ahead = ScanAhead(kafka, TOPIC_SECONDS)
 
-    found = find(question, read, names)
-    runs = _run_log(read(names.runs.name)) if found.contacts else RunLog()
+    def read(topic: str, wanted: Wanted) -> Iterator[KafkaRecord]:
+        counter.begin(topic)
+        if not ahead.has(topic):
+            yield from topic_scan(kafka, topic, wanted, counter.count, TOPIC_SECONDS)
+            return
+        for found in ahead.take(topic):
+            if isinstance(found, int):
+                counter.count(found)
+            else:
+                yield from found
+
+    with _no_garbage_collection(), closing(ahead):
+        found = find(question, read, names, ahead.begin)
+    runs = _run_log(read(names.runs.name, everything)) if found.contacts else RunLog()
     result = answer(question, found, runs, policy, names)
     (print_json if as_json else print_text)(result, login_url)
     seconds = time.monotonic() - began
     click.echo(f"searched {counter.records:,} records in {seconds:.1f} s", err=True)
     return 0 if result.contacts else 1
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Without the search for reference cycles, of which a search through topics makes none.
+
+    Millions of records are made and dropped, and looking for cycles among them takes a third of the
+    time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Counter:
@@ -66,14 +94,18 @@ class _Counter:
     def __init__(self, say: Callable[..., None]) -> None:
         self.records = 0
         self._say = say
+        self._topic, self._of_topic = "", 0
 
-    def count(self, topic: str, records: Iterable[KafkaRecord]) -> Iterator[KafkaRecord]:
-        """The same records."""
-        for number, record in enumerate(records, 1):
-            self.records += 1
-            if number % PROGRESS_RECORDS == 0:
-                self._say(f"{topic}: {number:,} records", err=True)
-            yield record
+    def begin(self, topic: str) -> None:
+        """The records that are counted next are of this topic."""
+        self._topic, self._of_topic = topic, 0
+
+    def count(self, records: int) -> None:
+        """So many more were read."""
+        before, self._of_topic = self._of_topic, self._of_topic + records
+        self.records += records
+        if self._of_topic // PROGRESS_RECORDS > before // PROGRESS_RECORDS:
+            self._say(f"{self._topic}: {self._of_topic:,} records", err=True)
 
 
 def _run_log(records: Iterable[KafkaRecord]) -> RunLog:

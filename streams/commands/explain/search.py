@@ -1,6 +1,6 @@
 """Finds the records of contacts in the topics. Reads through a function, so it knows no Kafka."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import orjson
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import parse_notification
 from connectors.salesforce.emails import addresses
-from streams.commands.explain.question import SHORT_ID_LENGTH, Question, Subject
+from streams.commands.explain.question import SHORT_ID_LENGTH, Mention, Question, Subject
 from streams.commands.explain.timeline import ContactRecords
 from streams.dead_letters import parse_dead_letter
 from streams.events import UnreadableRecord, number
@@ -23,8 +23,16 @@ MAX_CONTACTS = 50
 # Of one contact, the newest. A contact that changes every minute has 20,000 events in two weeks.
 MAX_RECORDS = 1_000
 
-Read = Callable[[str], Iterable[KafkaRecord]]
-"""Reads a topic from its start to its present end; each partition by its offsets."""
+Values = Sequence[bytes | None]
+
+Wanted = Callable[[Values, Values], Iterable[int]]
+"""The places of the records that are looked for, given the keys and the values of some records."""
+
+Read = Callable[[str, Wanted], Iterable[KafkaRecord]]
+"""Reads a topic from its start to its present end; each partition by its offsets.
+
+Returns the records that are wanted, and of each partition the oldest one in any case.
+"""
 
 
 @dataclass(slots=True)
@@ -40,47 +48,84 @@ class Found:
     grants: GrantTable = field(default_factory=GrantTable)
 
 
-def find(question: Question, read: Read, topics: Topics) -> Found:
+Begin = Callable[[str, Wanted], None]
+"""Begins to read a topic beside the others; `read` returns its records later."""
+
+
+def begin_nothing(_topic: str, _wanted: Wanted) -> None:
+    """For a caller that reads one topic after the other."""
+
+
+def find(question: Question, read: Read, topics: Topics, begin: Begin = begin_nothing) -> Found:
     """Everything that the topics hold about a question. Blocks as `read` does.
 
     For an address or a record the topics that may name it are read first, for the contact keys.
     Raises what `read` raises.
     """
     found = Found()
-    keys = _keys(question, read, topics)
+    keys = _keys(question, read, begin, topics, found)
     kept = sorted(keys)[:MAX_CONTACTS]
     found.more_contacts = len(keys) - len(kept)
     found.contacts = {key: ContactRecords() for key in kept}
-    for record in read(topics.grants.name):
+    for record in read(topics.grants.name, everything):
         if event := parse_grant_event(record):
             found.grants.apply(event)
     if kept:
-        _collect(found, read, topics)
+        _collect(found, read, begin, topics)
     return found
 
 
-def _keys(question: Question, read: Read, topics: Topics) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class WantedMention:
+    """Wants records whose value may name an address or a Salesforce record."""
+
+    mention: Mention
+
+    def __call__(self, _keys: Values, values: Values) -> Iterable[int]:
+        return self.mention.places(values)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedKeys:
+    """Wants the records of some contacts."""
+
+    keys: frozenset[bytes | None]
+
+    def __call__(self, keys: Values, _values: Values) -> Iterable[int]:
+        if self.keys.isdisjoint(keys):
+            return ()
+        return [place for place, key in enumerate(keys) if key in self.keys]
+
+
+def everything(keys: Values, _values: Values) -> Iterable[int]:
+    """Wants every record."""
+    return range(len(keys))
+
+
+def _keys(question: Question, read: Read, begin: Begin, topics: Topics, found: Found) -> set[str]:
     if question.subject is Subject.CONTACT:
         return {question.value}
+    wanted = WantedMention(question.mention())
     if question.subject is Subject.RECORD:
         return {
             _key(record)
-            for record in read(topics.outcomes.name)
-            if question.may_mention(record.value) and _names_record(record, question.value)
+            for record in read(topics.outcomes.name, wanted)
+            if _names_record(record, question.value)
         }
-    keys = {
-        _key(record)
-        for record in read(topics.changes.name)
-        if question.may_mention(record.value) and question.value in addresses(_object(record.value))
-    }
+    begin(topics.changes.name, wanted)
+    keys = set()
+    for record in read(topics.events.name, wanted):
+        found.oldest_event_ms = _older(found.oldest_event_ms, record)
+        if question.value in _event_addresses(record):
+            keys.add(_key(record))
     return keys | {
         _key(record)
-        for record in read(topics.events.name)
-        if question.may_mention(record.value) and question.value in _event_addresses(record)
+        for record in read(topics.changes.name, wanted)
+        if question.value in addresses(_object(record.value))
     }
 
 
-def _collect(found: Found, read: Read, topics: Topics) -> None:
+def _collect(found: Found, read: Read, begin: Begin, topics: Topics) -> None:
     by_topic: Mapping[str, Callable[[ContactRecords], list[KafkaRecord]]] = {
         topics.events.name: lambda contact: contact.events,
         topics.changes.name: lambda contact: contact.changes,
@@ -89,9 +134,11 @@ def _collect(found: Found, read: Read, topics: Topics) -> None:
         topics.dead_letter.name: lambda contact: contact.dead_letters,
     }
     keys = {key.encode(): contact for key, contact in found.contacts.items()}
+    wanted = WantedKeys(frozenset(keys))
+    begin(topics.outcomes.name, wanted)
     for topic, records_of in by_topic.items():
         is_events = topic == topics.events.name
-        for record in read(topic):
+        for record in read(topic, wanted):
             if is_events:
                 found.oldest_event_ms = _older(found.oldest_event_ms, record)
             contact = keys.get(_contact_key(record, topics))

@@ -13,6 +13,7 @@ from tests.faults.harness import (
     command_faults,
     compound_faults,
     nylas_faults,
+    replays,
     salesforce_faults,
     topic_faults,
 )
@@ -142,6 +143,7 @@ def _actions(environment: Environment, processes: ProcessFaults) -> Mapping[Faul
         Fault.POISON: partial(broker_faults.poison, environment),
         Fault.ORG: inject_salesforce,
         Fault.NYLAS: partial(nylas_faults.inject, environment.nylas),
+        Fault.REPLAY: partial(replays.ask, environment),
     }
 
 

@@ -14,7 +14,7 @@ CHANGE_SECONDS = 1.5  # between two changes of the address book
 RUN_SECONDS = 6.0  # between two requests to read it
 FLUSH_SECONDS = 1.0  # the broker may be away: the producer sends the request when it is back
 
-RUN_KINDS = ("backfill", "reconcile")
+RUN_KINDS = ("backfill", "reconcile", "replay")
 
 
 class AddressBookDriver:

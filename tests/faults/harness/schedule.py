@@ -37,6 +37,7 @@ class Fault(StrEnum):
     NYLAS = "Nylas"
     REDRIVE = "dead letters redriven"
     DISCARD = "superseded dead letters discarded"
+    REPLAY = "a replay is asked for"
 
 
 STAGES = ("bridge", "dedupe", "sink", "reader")
@@ -97,6 +98,7 @@ TARGETS: dict[Fault, Sequence[str]] = {
         "cursor lost",
         "pages that shift",
     ),
+    Fault.REPLAY: ("events", "changes"),
 }
 
 PROXY_FAULTS = (Fault.BLACK_HOLE, Fault.DELAY, Fault.RESET)
@@ -143,6 +145,7 @@ WEIGHTS: dict[Fault, int] = {
     Fault.NYLAS: 6,
     Fault.REDRIVE: 4,
     Fault.DISCARD: 2,
+    Fault.REPLAY: 3,
 }
 
 QUICK_FAULTS = (
@@ -153,6 +156,7 @@ QUICK_FAULTS = (
     Fault.RESET,
     Fault.REDRIVE,
     Fault.DISCARD,
+    Fault.REPLAY,
 )
 """Over at once, or active while the next one comes: the next fault follows twice as fast."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from streams.events import UnreadableRecord
@@ -9,6 +10,9 @@ from streams.runs import (
     FINAL,
     FINISHED_RUN_KEPT_SECONDS,
     Progress,
+    Replay,
+    ReplaySource,
+    ReplayTarget,
     Run,
     RunKind,
     RunLog,
@@ -24,9 +28,33 @@ from streams.runs import (
     progress_key,
     run_key,
 )
+from streams.selection import OffsetRange, Selection
 
 EVERYTHING = Run(RunKind.RECONCILE, None, 100, "schedule")
 ONE = Run(RunKind.BACKFILL, ("g1",), 100, "command")
+
+
+def test_a_replay_is_read_as_it_was_written_and_one_of_another_version_is_refused() -> None:
+    selection = Selection(grants=("g",), offsets=(OffsetRange(0, 5, 9),))
+    replay = Replay(
+        ReplaySource.CHANGES,
+        selection,
+        (9, 0),
+        12.5,
+        (5, 0),
+        (3, 0),
+        ("Phone", "Title"),
+        ReplayTarget("sandbox.", 4),
+    )
+    run = Run(RunKind.REPLAY, None, 1, "command", replay=replay)
+    assert parse_run(encode(run)) == run
+    # One that the last version wrote.
+    before: dict[str, object] = {"source": "events", "selection": {}, "ends": [9], "rate": None}
+    body = orjson.loads(encode(run)) | {"replay": before}
+    assert parse_run(orjson.dumps(body)).replay == Replay(ReplaySource.EVENTS, Selection(), (9,))
+    for changed in ({"faster": True}, {"selection": {"faster": True}}):
+        with pytest.raises(UnreadableRecord, match="faster"):
+            parse_run(orjson.dumps(body | {"replay": before | changed}))
 
 
 def test_a_run_and_its_progress_are_read_as_they_were_written() -> None:

@@ -511,6 +511,51 @@ def test_each_policy_writes_over_the_values_that_it_names_and_over_no_other(
     assert merged({}, made, rules, new=True)["Title"] == "New"
 
 
+@pytest.mark.parametrize("policy", ["overwrite", "always", "fill", "create"])
+@pytest.mark.parametrize("stored", [BLANK, OURS, TYPED_TITLE, CORRECTED, CLEARED])
+def test_a_restored_field_is_written_over_anybodys_value_by_the_owner_alone(
+    policy: str, stored: dict[str, Any]
+) -> None:
+    rules = Policy(mapping=parse_mapping(f"[lead]\nTitle = {{ policy = '{policy}' }}"))
+    made = change("g/1", "ada@acme.com", last="Lovelace", company="E", title="New")
+    restoring = replace(made, restore=frozenset({"Title"}))
+    assert merged({**NAMED, **stored}, restoring, rules) == {"Title": "New"}
+    others = [merged({**NAMED, **stored}, one, rules, owner=False) for one in (made, restoring)]
+    assert others[0] == others[1], "who does not own the record fills what it did before"
+    absent = replace(
+        change("g/1", "ada@acme.com", last="Lovelace", company="E"), restore=restoring.restore
+    )
+    assert merged({**NAMED, **stored}, absent, rules) == {}, "absent never blanks"
+
+
+def test_a_restore_leaves_every_other_field_to_who_typed_it() -> None:
+    typed = {"Title": "Typed", "Phone": "9", "FirstName": "Ida", "Email": "ida@import.com"}
+    stored = {**NAMED, **typed}
+    assert "Title" not in merged(stored, ada())
+    restoring = replace(ada(), restore=frozenset({"Title", "Email"}))
+    changed = merged(stored, restoring)
+    assert changed["Title"] == "Engineer"
+    assert changed["Email"] == "ada@acme.com"
+    assert not changed.keys() & {"Phone", "FirstName", "LastName", "Company"}
+    assert "ida@import.com" in changed.values(), "an address is never lost while there is room"
+
+
+def test_a_restored_name_keeps_the_parts_of_one_name_together() -> None:
+    typed = {**NAMED, "FirstName": "Ida", "LastName": "Byron"}
+    both, one = (replace(ada(), restore=frozenset(names)) for names in (_NAMES, _NAMES[:1]))
+    assert merged(typed, both).keys() & set(_NAMES) == set(_NAMES)
+    assert not merged(typed, one).keys() & set(_NAMES), "Ada Byron is nobody"
+
+
+def test_a_fallback_is_never_restored() -> None:
+    nameless = change("g/1", "ada@acme.com", company="E")
+    restoring = replace(nameless, restore=frozenset({"LastName"}))
+    assert merged(NAMED, restoring) == {}
+
+
+_NAMES = ("FirstName", "LastName")
+
+
 @pytest.mark.parametrize("new", [True, False])
 def test_a_field_that_our_user_may_not_write_is_left_out_and_the_others_are_written(
     new: bool,

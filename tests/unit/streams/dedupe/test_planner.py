@@ -78,6 +78,30 @@ class Stage:
         return plan
 
 
+@pytest.mark.parametrize(
+    ("origin", "asked", "restored"),
+    [
+        (b"replay", b"Title,Phone", {"Title", "Phone"}),
+        (b"redrive", b"Title", {"Title"}),
+        (b"replay", b"Title,OwnerId,,Nonsense__c", {"Title"}),
+        (b"replay", b"Title," + b"x" * 5000, set()),
+        (b"replay", b"\xff", set()),
+        (b"replay", b"", set()),
+        (b"webhook", b"Title", set()),
+    ],
+)
+def test_a_restore_passes_from_a_replay_alone_and_names_mapped_fields_alone(
+    origin: bytes, asked: bytes, restored: set[str]
+) -> None:
+    headers = [("origin", origin), ("received_ms", b"1700000000123"), ("restore", asked)]
+    plan = Stage().take(Consumed(envelope(), headers=headers))
+    ((_, value, key, written),) = plan.outputs
+    change = parse_change(key, value, written)
+    assert change is not None
+    assert change.restore == restored
+    assert (header(written, "restore") is None) is (not restored)
+
+
 def test_a_change_carries_the_contact_and_its_headers() -> None:
     plan = Stage().take(Consumed(envelope(100)))
     ((topic, value, key, headers),) = plan.outputs

@@ -12,7 +12,15 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.kafka import snapshot
 from streams.kafka.records import KafkaRecord
-from streams.kafka.snapshot import OFFSET_TAIL, Snapshots, SnapshotStalled, read_to_end
+from streams.kafka.snapshot import (
+    OFFSET_TAIL,
+    LogRange,
+    Snapshots,
+    SnapshotStalled,
+    log_ranges,
+    read_ranges,
+    read_to_end,
+)
 from streams.settings import KafkaSettings, load
 from tests.support.fake_consumer import FakeConsumer, FakeMessage
 from tests.support.waiting import until
@@ -193,3 +201,27 @@ async def test_a_reading_ends_with_the_task_that_waits_for_it(
         use(monkeypatch, other)
         assert await snapshots.read("t", lambda records: sum(1 for _ in records)) == 1
     assert fake.polls < 1500
+
+
+def test_the_ranges_of_a_log_say_where_a_moment_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeConsumer([], ends={0: 9, 1: 0, 2: 7}, producers_clocks=frozenset({2}))
+    kafka = use(monkeypatch, fake)
+    assert log_ranges(kafka, "t") == {
+        0: LogRange(0, 0, 9),
+        1: LogRange(0, 0, 0),
+        2: LogRange(0, 0, 7),
+    }
+    assert log_ranges(kafka, "t", since=1.0) == {
+        0: LogRange(0, 8, 9),  # the broker's own clock: it can be searched
+        1: LogRange(0, 0, 0),
+        2: LogRange(0, 0, 7),  # clocks of producers: it is read from its start
+    }
+    assert fake.closed
+
+
+def test_only_the_records_of_a_range_are_yielded(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeConsumer([[record(0, 3), record(0, 4), record(2, 6)], [record(0, 9), end(2, 8)]])
+    found = read_ranges(use(monkeypatch, fake), "t", {0: (3, 6), 1: (5, 5), 2: (6, 8)})
+    assert [(each.partition, each.offset) for each in found] == [(0, 3), (0, 4), (2, 6)]
+    assert [(each.partition, each.offset) for each in fake.assigned] == [(0, 3), (2, 6)]
+    assert fake.closed

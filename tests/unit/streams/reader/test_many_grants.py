@@ -113,7 +113,7 @@ class Harness:
             self.scanner,
             Reconciler(context, self.nylas, snapshots, Reoffer(context, snapshots)),
             GrantRemover(context, self.nylas, snapshots),
-            Replayer(context, snapshots, self.runs, self.log),
+            Replayer(context, snapshots, self.runs, self.log, lambda _target: context),
             RunDefaults(("address_book",), 0.2),
         )
         self.scheduler = RunScheduler(self.log, self.runs, executor, 0.0, context.work.runs)

@@ -1,6 +1,7 @@
 """What a replay publishes for the records of its source."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from streams.topics import topics
 
 TOPICS = topics(load(KafkaSettings, {}))
 BASE = 1_760_000_000
+REPLAY = Replay(ReplaySource.EVENTS, Selection(), (3,))
 
 
 def event(
@@ -94,7 +96,27 @@ def test_a_record_that_was_published_again_or_is_unreadable_is_left_out(
     record: KafkaRecord,
 ) -> None:
     assert candidate_of(ReplaySource.EVENTS, record) is None
-    assert pages([record, event(2)], 3) == [[replayed(TOPICS, "r1", ReplaySource.EVENTS, event(2))]]
+    assert pages([record, event(2)], 3) == [[replayed(TOPICS, "r1", REPLAY, event(2))]]
+
+
+@pytest.mark.parametrize("source", list(ReplaySource))
+def test_a_restore_goes_with_each_event_and_replaces_the_one_of_an_earlier_replay(
+    source: ReplaySource,
+) -> None:
+    replay = Replay(source, Selection(), (9,), restore=("Phone", "Title"))
+    record = change(3, "g/a") if source is ReplaySource.CHANGES else event(3)
+    record.headers.append(("restore", b"Email"))
+    again = replayed(TOPICS, "r1", replay, record)
+    assert [value for name, value in again.headers if name == "restore"] == [b"Phone,Title"]
+    without = replayed(TOPICS, "r1", replace(replay, restore=()), record)
+    assert header(without.headers, "restore") is None
+
+
+def test_another_deployment_gets_the_events_in_its_own_topic() -> None:
+    theirs = topics(load(KafkaSettings, {"KAFKA_TOPIC_PREFIX": "sandbox."}))
+    for record, source in ((change(3, "g/a"), ReplaySource.CHANGES), (event(3), REPLAY.source)):
+        again = replayed(theirs, "r1", replace(REPLAY, source=source), record)
+        assert again.topic == "sandbox.contacts.events"
 
 
 def test_a_tombstone_of_the_changes_is_left_out() -> None:

@@ -1,5 +1,7 @@
 """A batch holds each contact once, at its highest version, and no person of another batch."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,28 @@ def test_every_offset_comes_out_once_and_each_contact_at_its_highest_version(
         assert one.record.offset == last, (
             "of two equal versions the later one, which the dedupe stage let win"
         )
+
+
+@given(
+    arrivals=st.lists(st.tuples(st.integers(0, 3), st.sets(st.sampled_from("xyz"))), max_size=8),
+    put_back=st.booleans(),
+)
+def test_the_change_that_stays_restores_what_any_of_its_contact_was_to_restore(
+    arrivals: list[tuple[int, set[str]]], put_back: bool
+) -> None:
+    waiting, asked = PendingChanges(), set[str]()
+    for offset, (version, fields) in enumerate(arrivals):
+        made = row("a", version, offset)
+        made.change = replace(made.change, restore=frozenset(fields))
+        waiting.add(made)
+        asked |= fields
+        if put_back and offset == len(arrivals) // 2:
+            in_flight = waiting.next_batch((), 10, 1)
+            late = row("a", 4, len(arrivals))
+            waiting.add(late)
+            waiting.put_back(in_flight)
+    for one in waiting.next_batch((), 10, 1):
+        assert one.change.restore == asked
 
 
 def test_a_batch_that_is_not_full_waits_no_longer_than_the_linger_time() -> None:

@@ -1,10 +1,12 @@
 """Which changes of a predecessor's span are not written, because a newer one of the contact is."""
 
+from dataclasses import replace
+
 from confluent_kafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import Kind, change_headers
+from streams.events import Kind, change_headers, restore_header
 from streams.kafka.records import KafkaRecord
 from streams.sink.catch_up import CatchUp, written_note, written_to
 
@@ -55,6 +57,15 @@ def test_what_compaction_leaves_of_a_contact_is_written(
     left = [one for one in records if one.offset >= reached or last[one.key] == one.offset]
     found = written(catch_up, left)
     assert {records[offset].key for offset in found} == {one.key for one in records}
+
+
+def test_the_newest_change_restores_what_a_superseded_one_was_to_restore() -> None:
+    catch_up = CatchUp(9)
+    for offset, fields in enumerate((["Title"], [], ["Phone"], [])):
+        one = record(offset, "a", offset)
+        catch_up.survey(replace(one, headers=[*one.headers, *restore_header(fields)]))
+    catch_up.survey(record(4, "b", 1))
+    assert catch_up.restored == {"g/a": {"Title", "Phone"}}
 
 
 def test_neither_an_unreadable_record_nor_a_tombstone_supersedes_a_change() -> None:

@@ -18,7 +18,13 @@ from streams.sink.batching import (
     PendingChanges,
     RowAttempts,
 )
-from streams.sink.outcomes import HELD_SECONDS, OutcomePlan, count_outcomes, plan_outcomes
+from streams.sink.outcomes import (
+    HELD_SECONDS,
+    OutcomePlan,
+    count_finished,
+    count_outcomes,
+    plan_outcomes,
+)
 from streams.sink.retry_policy import RETRY_ATTEMPTS, RIDE_SECONDS, longest_backoff
 from tests.support.sink_harness import NAMES
 
@@ -62,10 +68,38 @@ def test_a_contact_without_a_record_is_counted_by_itself_and_not_for_the_match_r
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"contactstream_sink_{name}_total", labels)
 
-    assert value("rows", outcome=status.value) == 1
-    assert [value("first_resolutions", result=one) for one in ("found", "created")] == [0, 0]
+    assert value("rows", outcome=status.value, origin="webhook") == 1
+    resolved = [
+        value("first_resolutions", result=one, origin="webhook") for one in ("found", "created")
+    ]
+    assert resolved == [0, 0]
     assert orjson.loads(plan.records[0].value or b"")["candidates"] == ["003x", "003y"]
     assert not plan.anything_written
+
+
+def test_what_a_replay_brings_is_counted_apart_from_live_changes() -> None:
+    registry = CollectorRegistry()
+    ada, bob = row("g/ada"), row("g/bob")
+    bob.change = replace(bob.change, origin="replay", received_ms=1)
+    outcomes = [
+        Outcome("g/bob", OutcomeStatus.UPDATED, "Lead", "00Q2", "email", first=True),
+        Outcome("g/ada", OutcomeStatus.CREATED, "Lead", "00Q1", first=True),
+    ]
+    plan, metrics = planned(outcomes, [ada, bob]), SinkMetrics(registry)
+    count_outcomes(metrics, plan)
+    count_finished(metrics, plan.finished)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"contactstream_{name}", labels)
+
+    first = "sink_first_resolutions_total"
+    assert value(first, result="found", origin="replay") == 1
+    assert value(first, result="created", origin="webhook") == 1
+    assert value(first, result="found", origin="webhook") == 0
+    assert value("sink_matched_total", by="email", origin="replay") == 1
+    assert value("sink_rows_total", outcome="updated", origin="replay") == 1
+    assert value("latency_seconds_count", origin="replay") == 1
+    assert not value("latency_seconds_count", origin="webhook")
 
 
 def test_a_failed_row_is_finished_with_its_outcome_and_a_dead_letter() -> None:

@@ -14,7 +14,7 @@ from streams.commands.explain import search
 from streams.commands.explain.answer import Answer, answer
 from streams.commands.explain.command import print_text
 from streams.commands.explain.question import parse_question
-from streams.commands.explain.search import find
+from streams.commands.explain.search import Wanted, find
 from streams.commands.explain.timeline import consumed
 from streams.dead_letters import dead_letter
 from streams.dedupe.planner import DedupePlanner
@@ -65,9 +65,12 @@ class World:
         value = {"outcome": status, "version": BASE + at, "at_ms": (BASE + at) * 1000, **fields}
         self.put(TOPICS.outcomes.name, key, orjson.dumps(value), [], at)
 
-    def read(self, topic: str) -> Iterable[KafkaRecord]:
+    def read(self, topic: str, wanted: Wanted) -> Iterable[KafkaRecord]:
+        """As the scan does: what is wanted, and the oldest record in any case."""
         self.reads.append(topic)
-        return iter(self.topics[topic])
+        records = self.topics[topic]
+        places = wanted([one.key for one in records], [one.value for one in records])
+        return [records[place] for place in sorted({*places, *range(len(records))[:1]})]
 
     def explain(
         self, text: str, policy: Policy | None = None, runs: RunLog | None = None
@@ -249,3 +252,12 @@ def test_the_text_fits_into_a_terminal(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert f"https://acme.my.salesforce.com/{LEAD}" in "".join(lines)
     assert max(map(len, lines)) <= 80
+
+
+def test_an_address_that_nobody_has_says_since_when_events_are_kept() -> None:
+    world = World()
+    world.event(10, given_name="Ada", emails=mail("ada@acme.example"))
+    result = world.explain("bob@acme.example")
+    assert result.contacts == ()
+    assert any(note.startswith("Events are kept since") for note in result.notes)
+    assert "contacts.events is empty" not in " ".join(result.notes)

@@ -1,7 +1,12 @@
 """What the text behind `contactstream explain` names."""
 
-import pytest
+import json
 
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from connectors.salesforce.emails import addresses, normalise
 from streams.commands.explain.question import (
     Question,
     Subject,
@@ -31,8 +36,33 @@ def test_another_text_is_refused_with_what_it_may_be(text: str) -> None:
 
 
 def test_an_address_is_found_in_any_spelling() -> None:
-    asked = parse_question("ada@acme.example")
-    assert asked.may_mention(b'{"emails":[{"email":"ADA@Acme.example"}]}')
-    assert asked.may_mention(b'{"emails":[{"email":"\\u0061da@acme.example"}]}')
-    assert not asked.may_mention(b'{"emails":[{"email":"bob@acme.example"}]}')
-    assert not asked.may_mention(None)
+    values = [
+        b'{"emails":[{"email":"ADA@Acme.example"}]}',
+        b'{"emails":[{"email":"bob@acme.example"}]}',
+        None,
+        b'{"emails":[{"email":"\\u0061da@acme.example"}]}',
+    ]
+    mention = parse_question("ada@acme.example").mention()
+    assert list(mention.places(values)) == [0, 3]
+    assert list(mention.places(values[1:3])) == []
+    assert list(mention.places([])) == []
+
+
+LETTERS = "ak/`.+Z0"
+
+
+@given(
+    st.text(LETTERS + "\u212a\u1fef", min_size=1, max_size=6),
+    st.sampled_from(["acme.example", "ACME.example", "b\u00fccher.example"]),
+    st.sampled_from(["raw", "ascii", "slash"]),
+)
+def test_the_quick_look_never_misses_an_address_that_is_equal_when_normalised(
+    local: str, domain: str, way: str
+) -> None:
+    typed = f"{local}@{domain}"
+    address = normalise(typed)
+    assume(address is not None)
+    text = json.dumps({"emails": [{"email": typed}]}, ensure_ascii=way == "ascii")
+    value = (text.replace("/", "\\/") if way == "slash" else text).encode()
+    assert address in addresses(json.loads(value))
+    assert 1 in Question(Subject.ADDRESS, address or "").mention().places([b"{}", value])
