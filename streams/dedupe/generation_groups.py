@@ -1,12 +1,12 @@
 """Reads and writes what the groups of dedupe's generations have committed; see `generations`.
 
-Every function blocks, and raises KafkaException when the broker does not answer. Commits are those
+Everything here blocks, and raises KafkaException when the broker does not answer. Commits are those
 of a client without membership: Kafka accepts them only while the group has no members, which makes
 them a fence between a switch and the workers.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -36,28 +36,112 @@ def existing_generations(kafka: KafkaSettings) -> list[int]:
     return sorted({1, kafka.dedupe_generation} | {each for each in found if each is not None})
 
 
-def read_generation(
-    kafka: KafkaSettings, number: int, topic_ids: Mapping[str, str] | None = None
-) -> Generation:
-    """What the group of a generation has committed for contacts.events.
+class GenerationGroup:
+    """The group of a generation, for a client that does not join it. A context manager."""
 
-    With `topic_ids`, the IDs of the topics now, it raises TopicReplaced for a commit that belongs
-    to an older topic of the same name.
-    """
-    events = topics(kafka).events
-    with _client(kafka, number) as client:
-        found = client.committed(
-            [TopicPartition(events.name, partition) for partition in range(events.partitions)],
-            timeout=METADATA_SECONDS,
+    def __init__(self, kafka: KafkaSettings, number: int) -> None:
+        self._number = number
+        self._events = topics(kafka).events
+        self._name = group(of_generation(kafka, number), "dedupe")
+        # Never subscribes. Its errors are raised, so that it logs none.
+        quiet = {"group.id": self._name, "enable.auto.commit": False, "log_level": 0}
+        self._config = client_config(kafka) | quiet
+        self._consumer: Consumer | None = None
+
+    def __enter__(self) -> "GenerationGroup":
+        self._consumer = Consumer(self._config)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+        self._consumer = None
+
+    @property
+    def _open(self) -> Consumer:
+        if self._consumer is None:
+            raise RuntimeError("GenerationGroup is used outside of its `with` block")
+        return self._consumer
+
+    def read(self, topic_ids: Mapping[str, str] = MappingProxyType({})) -> Generation:
+        """What the group has committed for contacts.events.
+
+        `topic_ids` are the IDs of topics now: it raises TopicReplaced for a commit that belongs to
+        an older topic of the same name.
+        """
+        found = self._committed(self._events.name, self._events.partitions)
+        for each in found:
+            raise_if_replaced(each.topic, each.metadata, topic_ids.get(each.topic, ""))
+        handovers = [handover for each in found if (handover := parse_handover(each.metadata))]
+        return Generation(
+            self._number,
+            {each.partition: each.offset for each in found if each.offset >= 0},
+            max(handovers, key=lambda each: each.switch, default=None),
         )
-    for each in found:
-        raise_if_replaced(each.topic, each.metadata, (topic_ids or {}).get(each.topic, ""))
-    handovers = [handover for each in found if (handover := parse_handover(each.metadata))]
-    return Generation(
-        number,
-        {each.partition: each.offset for each in found if each.offset >= 0},
-        max(handovers, key=lambda each: each.switch, default=None),
-    )
+
+    def commit_events(
+        self, offsets: Mapping[int, int], note: str, handover: Handover | None = None
+    ) -> None:
+        """Commits offsets of contacts.events, all of them together.
+
+        `note` is the metadata of every commit (`commit_metadata`). Raises GroupHasMembers.
+        """
+        words = " ".join(filter(None, (note, handover.words if handover else "")))
+        self._commit(self._events.name, offsets, words)
+
+    def copied_up_to(self, source: str, partitions: int, note: str) -> list[int]:
+        """The offset of each partition of `source` up to which the table has its records.
+
+        0 where the commit has another `note`: then one of the two topics was made anew, or nothing
+        was copied yet. Always 0 for an empty note.
+        """
+        return [
+            each.offset if note and each.offset > 0 and each.metadata == note else 0
+            for each in self._committed(source, partitions)
+        ]
+
+    def commit_copied(self, source: str, offsets: Mapping[int, int], note: str) -> None:
+        """Remembers what `copied_up_to` returns. Raises GroupHasMembers."""
+        self._commit(source, offsets, note)
+
+    def _committed(self, topic: str, partitions: int) -> list[TopicPartition]:
+        wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+        return self._open.committed(wanted, timeout=METADATA_SECONDS)
+
+    def _commit(self, topic: str, offsets: Mapping[int, int], words: str) -> None:
+        if not offsets:
+            return
+        partitions = [
+            TopicPartition(topic, partition, offset, words)
+            for partition, offset in sorted(offsets.items())
+        ]
+        try:
+            answers = self._open.commit(offsets=partitions, asynchronous=False)
+        except KafkaException as error:
+            raise self._refusal(error.args[0]) from error
+        for each in answers or []:
+            if each.error is not None:
+                raise self._refusal(each.error)
+
+    def _refusal(self, error: KafkaError) -> Exception:
+        if error.code() in _HAS_MEMBERS:
+            return GroupHasMembers(
+                f"workers of generation {self._number} are in the group {self._name}: stop them, "
+                "then repeat the command"
+            )
+        return KafkaException(error)
+
+
+def read_generation(
+    kafka: KafkaSettings, number: int, topic_ids: Mapping[str, str] = MappingProxyType({})
+) -> Generation:
+    """As `GenerationGroup.read`, once."""
+    with GenerationGroup(kafka, number) as members:
+        return members.read(topic_ids)
 
 
 def why_not_live(kafka: KafkaSettings) -> str | None:
@@ -72,84 +156,3 @@ def why_not_live(kafka: KafkaSettings) -> str | None:
             read_generation(kafka, number) for number in existing_generations(kafka) if number != 1
         ]
     return not_live(own, others)
-
-
-def commit_events(
-    kafka: KafkaSettings,
-    number: int,
-    offsets: Mapping[int, int],
-    note: str,
-    handover: Handover | None = None,
-) -> None:
-    """Commits offsets of contacts.events for a generation, all of them together.
-
-    `note` is the metadata of every commit (`commit_metadata`). Raises GroupHasMembers.
-    """
-    words = " ".join(filter(None, (note, handover.words if handover else "")))
-    _commit(kafka, number, topics(kafka).events.name, offsets, words)
-
-
-def copied_up_to(
-    kafka: KafkaSettings, number: int, source: str, parts: int, note: str
-) -> list[int]:
-    """The offset of each partition of `source` up to which a generation's table has its records.
-
-    0 where the commit has another `note`: then one of the two topics was made anew, or nothing was
-    copied yet. Always 0 for an empty note.
-    """
-    with _client(kafka, number) as client:
-        found = client.committed(
-            [TopicPartition(source, partition) for partition in range(parts)],
-            timeout=METADATA_SECONDS,
-        )
-    return [
-        each.offset if note and each.offset > 0 and each.metadata == note else 0 for each in found
-    ]
-
-
-def commit_copied(
-    kafka: KafkaSettings, number: int, source: str, offsets: Mapping[int, int], note: str
-) -> None:
-    """Remembers what `copied_up_to` returns. Raises GroupHasMembers."""
-    _commit(kafka, number, source, offsets, note)
-
-
-def _commit(
-    kafka: KafkaSettings, number: int, topic: str, offsets: Mapping[int, int], words: str
-) -> None:
-    if not offsets:
-        return
-    partitions = [
-        TopicPartition(topic, partition, offset, words)
-        for partition, offset in sorted(offsets.items())
-    ]
-    with _client(kafka, number) as client:
-        try:
-            answers = client.commit(offsets=partitions, asynchronous=False)
-        except KafkaException as error:
-            raise _refusal(kafka, number, error.args[0]) from error
-    for each in answers or []:
-        if each.error is not None:
-            raise _refusal(kafka, number, each.error)
-
-
-def _refusal(kafka: KafkaSettings, number: int, error: KafkaError) -> Exception:
-    if error.code() in _HAS_MEMBERS:
-        name = group(of_generation(kafka, number), "dedupe")
-        return GroupHasMembers(
-            f"workers of generation {number} are in the group {name}: stop them, then repeat the "
-            "command"
-        )
-    return KafkaException(error)
-
-
-@contextmanager
-def _client(kafka: KafkaSettings, number: int) -> Iterator[Consumer]:
-    """A consumer that never subscribes, so that it joins no group."""
-    name = group(of_generation(kafka, number), "dedupe")
-    config = {"group.id": name, "enable.auto.commit": False, "log_level": 0}
-    consumer = Consumer(client_config(kafka) | config)
-    try:
-        yield consumer
-    finally:
-        consumer.close()

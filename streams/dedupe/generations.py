@@ -169,6 +169,6 @@ def members_refusal(number: int, group: str, members: int, *, leaves: bool) -> s
         else "Stop them: they began before the switch"
     )
     return (
-        f"{members} workers of generation {number} are in the group {group}. {stop}. A worker that "
-        "was killed counts for DEDUPE_SESSION_TIMEOUT seconds more"
+        f"{members} workers of generation {number} are in the group {group}. {stop}. One that was "
+        "killed counts for DEDUPE_SESSION_TIMEOUT seconds more"
     )

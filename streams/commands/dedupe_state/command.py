@@ -4,6 +4,7 @@ See `streams.dedupe.generations` for the order in which a switch writes, and dep
 steps of an operator.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from streams.commands.dedupe_state.entries import (
     entry_of_changelog,
 )
 from streams.dedupe.generation_groups import (
+    GenerationGroup,
     GroupHasMembers,
-    commit_events,
     existing_generations,
     read_generation,
 )
@@ -44,6 +45,14 @@ from streams.topics import Topics, group, of_generation, topics
 
 # A person waits for the command, but a broker that is just starting should be reached.
 BROKER_WAIT_SECONDS = 30.0
+
+# How long a switch waits until workers that ended count as members no more. A killed one counts for
+# its session, and one that was stopped while the group rebalanced for Faust's rebalance time-out,
+# which is 60 s.
+MEMBERS_LEAVE_SECONDS = 90.0
+
+# Between two questions about that.
+MEMBERS_CHECK_SECONDS = 1.0
 
 # One request about the members of a group.
 MEMBERS_SECONDS = 10.0
@@ -103,16 +112,18 @@ def prepare(kafka: KafkaSettings, target: int, made_of: TableSource, *, execute:
         if not source.live:
             raise SwitchRefused(
                 f"a switch from generation {source.number} was begun, and it copies the rest "
-                "itself. Repeat it: contactstream dedupe-state switch"
+                f"itself. Repeat it: contactstream dedupe-state switch --to {target} --execute"
             )
-        copy = _state_copy(kafka, cluster, source, target, made_of, _while_live(kafka, source))
         if reason := _members(kafka, target, leaves=False):
             raise SwitchRefused(reason)
-        if not execute:
-            click.echo(_at_most(kafka, copy, source, target, made_of))
-            click.echo("Nothing is copied; repeat it with --execute.", err=True)
-            return
-        _print_copied(copy.run(_progress()), target)
+        with GenerationGroup(kafka, source.number) as running:
+            check = _while_live(running, source)
+            copy = _state_copy(kafka, cluster, source, target, made_of, check)
+            if not execute:
+                click.echo(_at_most(kafka, copy, source, target, made_of))
+                click.echo("Nothing is copied; repeat it with --execute.", err=True)
+                return
+            _print_copied(copy.run(_progress()), target)
         click.echo(f"generation {source.number} is still the live one")
 
 
@@ -131,8 +142,12 @@ def switch(kafka: KafkaSettings, target: int, made_of: TableSource, *, execute: 
             copy = _state_copy(kafka, cluster, source, target, made_of, lambda: None)
         # Where a switch is taken back, no worker can be in the group.
         groups = () if plan.takes_back else ((source.number, True), (target, False))
-        found = [_members(kafka, number, leaves=leaves) for number, leaves in groups]
-        reasons = [reason for reason in found if reason]
+
+        def refusals() -> list[str]:
+            found = [_members(kafka, number, leaves=leaves) for number, leaves in groups]
+            return [reason for reason in found if reason]
+
+        reasons = _until_empty(refusals) if execute else refusals()
         if not execute:
             _print_plan(kafka, plan, copy, made_of)
             for reason in reasons:
@@ -144,21 +159,34 @@ def switch(kafka: KafkaSettings, target: int, made_of: TableSource, *, execute: 
         _carry_out(kafka, plan, copy, cluster)
 
 
+def _until_empty(refusals: Callable[[], list[str]]) -> list[str]:
+    """The last refusals, once there is none or MEMBERS_LEAVE_SECONDS have passed. Blocks."""
+    until = time.monotonic() + MEMBERS_LEAVE_SECONDS
+    said: list[str] = []
+    while (reasons := refusals()) and time.monotonic() < until:
+        if reasons != said:
+            click.echo(f"waiting until they have left: {'; '.join(reasons)}", err=True)
+        said = reasons
+        time.sleep(MEMBERS_CHECK_SECONDS)
+    return reasons
+
+
 def _carry_out(
     kafka: KafkaSettings, plan: SwitchPlan, copy: StateCopy | None, cluster: Cluster
 ) -> None:
     """The steps of a switch, in the order of `streams.dedupe.generations`."""
     target = plan.target
-    # Read again: its workers may have committed until they ended.
-    source = read_generation(kafka, plan.source.number)
     note = commit_metadata(cluster.states[topics(kafka).events.name].topic_id)
-    commit_events(kafka, source.number, source.offsets, note, plan.handover)
+    with GenerationGroup(kafka, plan.source.number) as old:
+        source = old.read()  # again: its workers may have committed until they ended
+        old.commit_events(source.offsets, note, plan.handover)
     if copy is None:
         click.echo(f"generation {target} is the live one again; start its workers")
         return
     click.echo(f"generation {source.number} gave its work away; its workers do not start any more")
     _print_copied(copy.run(_progress()), target)
-    commit_events(kafka, target, source.offsets, note)
+    with GenerationGroup(kafka, target) as new:
+        new.commit_events(source.offsets, note)
     click.echo(f"generation {target} is the live one; start its workers")
 
 
@@ -241,11 +269,11 @@ def _state_copy(
     return StateCopy(kafka, copied, target, changelog, note, check)
 
 
-def _while_live(kafka: KafkaSettings, source: Generation) -> Callable[[], None]:
+def _while_live(running: GenerationGroup, source: Generation) -> Callable[[], None]:
     """Raises SwitchRefused once a switch has begun: from then on only the switch may copy."""
 
     def check() -> None:
-        if read_generation(kafka, source.number).handover != source.handover:
+        if running.read().handover != source.handover:
             raise SwitchRefused("a switch was begun meanwhile; it copies the rest itself")
 
     return check

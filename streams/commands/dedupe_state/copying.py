@@ -14,14 +14,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.commands.dedupe_state.entries import Entry, EntryOf
-from streams.dedupe.generation_groups import commit_copied, copied_up_to
+from streams.dedupe.generation_groups import GenerationGroup
 from streams.kafka.clients import producer_config
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import read_to_end
 from streams.settings import KafkaSettings
 
-# Some 300 KB of entries. What an interruption repeats at most, and what is held in memory.
-RECORDS_A_BATCH = 2_000
+# Some 700 KB of entries. What an interruption repeats at most, and what is held in memory.
+RECORDS_A_BATCH = 5_000
 
 # Longer than a leader election takes.
 DELIVERY_SECONDS = 60.0
@@ -76,9 +76,11 @@ class StateCopy:
 
     def positions(self) -> list[int]:
         """The offset of each partition of the source from which a copy goes on. Blocks."""
-        return copied_up_to(
-            self._kafka, self._target, self.source.topic, self.source.partitions, self._note
-        )
+        with GenerationGroup(self._kafka, self._target) as group:
+            return self._positions(group)
+
+    def _positions(self, group: GenerationGroup) -> list[int]:
+        return group.copied_up_to(self.source.topic, self.source.partitions, self._note)
 
     def run(self, progress: Callable[[int], None]) -> Copied:
         """Copies up to the present end of every partition. Blocks.
@@ -88,19 +90,27 @@ class StateCopy:
         made again.
         """
         copied = Copied()
-        producer = Producer(producer_config(self._kafka, delivery_timeout=DELIVERY_SECONDS))
-        for partition, position in enumerate(self.positions()):
-            reading = read_to_end(
-                self._kafka, self.source.topic, partition=partition, offset=position
-            )
-            with closing(reading) as records:
-                for batch in _batches(records):
+        config = producer_config(self._kafka, delivery_timeout=DELIVERY_SECONDS)
+        # A callback for each record would cost as much as publishing it.
+        producer = Producer(config | {"delivery.report.only.error": True})
+        with GenerationGroup(self._kafka, self._target) as group:
+            for partition, position in enumerate(self._positions(group)):
+                for batch in self._batches(partition, position):
                     self._check()
-                    self._copy(producer, partition, batch, copied)
+                    self._publish(producer, partition, batch, copied)
+                    after = {partition: batch[-1].offset + 1}
+                    group.commit_copied(self.source.topic, after, self._note)
                     progress(copied.records)
         return copied
 
-    def _copy(
+    def _batches(self, partition: int, position: int) -> Iterator[list[KafkaRecord]]:
+        topic = self.source.topic
+        reading = read_to_end(self._kafka, topic, partition=partition, offset=position)
+        with closing(reading) as records:
+            while batch := list(islice(records, RECORDS_A_BATCH)):
+                yield batch
+
+    def _publish(
         self, producer: Producer, partition: int, batch: Sequence[KafkaRecord], copied: Copied
     ) -> None:
         entries = [entry for record in batch if (entry := self.source.entry_of(record))]
@@ -109,13 +119,6 @@ class StateCopy:
         )
         copied.records += len(batch)
         copied.skipped += len(batch) - len(entries)
-        after = {partition: batch[-1].offset + 1}
-        commit_copied(self._kafka, self._target, self.source.topic, after, self._note)
-
-
-def _batches(records: Iterator[KafkaRecord]) -> Iterator[list[KafkaRecord]]:
-    while batch := list(islice(records, RECORDS_A_BATCH)):
-        yield batch
 
 
 def publish_entries(
@@ -123,7 +126,7 @@ def publish_entries(
 ) -> None:
     """Returns once every entry is acknowledged; partition -1 is that of the key.
 
-    Blocks for up to DELIVERY_SECONDS. Raises NotCopied.
+    The producer reports failures only. Blocks for up to DELIVERY_SECONDS. Raises NotCopied.
     """
     failures: list[KafkaError] = []
 
