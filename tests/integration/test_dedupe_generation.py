@@ -330,3 +330,11 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(
     code, printed = run(old_generation, *words)
     assert code == 1
     assert said in printed
+
+
+def test_settings_of_another_deployment_are_refused(old_generation: KafkaSettings) -> None:
+    other = old_generation.model_copy(update={"events_partitions": PARTITIONS - 1})
+    code, printed = run(other, "switch", "--to", "2", "--from", "changes", "--execute")
+    assert code == 1
+    assert "contacts.events has 4 partitions instead of 3" in printed
+    assert works(old_generation) == [1]

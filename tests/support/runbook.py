@@ -18,8 +18,8 @@ from tests.support.paths import ROOT
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-# One command of contactstream, on cores that workers and a broker use. A switch waits for up to 90 s
-# until workers that ended count as members no more.
+# One command of contactstream, on cores that workers and a broker use. A switch alone waits for up
+# to 90 s until workers that ended count as members no more.
 COMMAND_SECONDS = 240.0
 
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

@@ -39,7 +39,12 @@ from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_bro
 from streams.kafka.lag import LagReader, lag
 from streams.kafka.polling import TopicReplaced
 from streams.kafka.snapshot import SnapshotStalled
-from streams.kafka.topic_watch import TopicState, commit_metadata, describe_topics
+from streams.kafka.topic_watch import (
+    TopicState,
+    commit_metadata,
+    describe_topics,
+    wrong_partitions,
+)
 from streams.settings import KafkaSettings
 from streams.topics import Topics, group, of_generation, topics
 
@@ -217,6 +222,7 @@ def _read_cluster(kafka: KafkaSettings, target: int) -> Cluster:
     )
     names, admin = topics(kafka), AdminClient(client_config(kafka))
     states = describe_topics(admin, [names.events.name, names.changes.name])
+    _check_partitions(states, names.events.name, names.events.partitions)
     ids = {name: state.topic_id for name, state in states.items()}
     unread = {*existing_generations(kafka), target}
     generations: dict[int, Generation] = {}
@@ -229,6 +235,12 @@ def _read_cluster(kafka: KafkaSettings, target: int) -> Cluster:
     changelogs = [_of(kafka, number).seen_changelog.name for number in generations]
     states |= describe_topics(admin, changelogs)
     return Cluster([found for _, found in sorted(generations.items())], states)
+
+
+def _check_partitions(states: Mapping[str, TopicState], name: str, wanted: int) -> None:
+    problem = wrong_partitions(name, states[name].partitions, wanted)
+    if problem is not None:
+        raise SwitchRefused(f"{problem.reason}; KAFKA_EVENTS_PARTITIONS is {wanted}")
 
 
 def _state_copy(
@@ -258,12 +270,7 @@ def _state_copy(
             "contacts.changes: --from changes"
         )
     for name in {changelog, copied.topic} - {names.changes.name}:
-        found = cluster.states[name].partitions
-        if found != partitions:
-            raise SwitchRefused(
-                f"{name} has {found} partitions instead of {partitions}. Examine it with: "
-                "contactstream topics check"
-            )
+        _check_partitions(cluster.states, name, partitions)
     ids = [cluster.states[name].topic_id for name in (copied.topic, changelog)]
     note = f"copied={ids[0]} into={ids[1]}" if all(ids) else ""
     return StateCopy(kafka, copied, target, changelog, note, check)
