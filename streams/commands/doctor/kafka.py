@@ -85,7 +85,7 @@ def _examine_generation(kafka: KafkaSettings) -> CheckupFinding:
     except KafkaException:
         return not_examined(check_name, "see what is found about the group of dedupe")
     if reason is None:
-        return ok(check_name, f"{kafka.dedupe_generation} may work")
+        return ok(check_name, f"no other one has the work of {kafka.dedupe_generation}")
     return fail(check_name, reason, "contactstream dedupe-state shows which one is live")
 
 
