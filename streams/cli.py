@@ -868,6 +868,68 @@ def topics_alter(*, dry_run: bool) -> None:
     sys.exit(alter_topics(_load(settings.KafkaSettings), dry_run=dry_run))
 
 
+@main.group(name="dedupe-state", invoke_without_command=True)
+@click.pass_context
+def dedupe_state(context: click.Context) -> None:
+    """Moves dedupe to another generation: another group with another table.
+
+    Without a subcommand it shows the generations, and which one is live. The steps are in
+    deploy/runbooks/dedupe-generation.md.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.dedupe_state.command import show
+
+        show(_load(settings.KafkaSettings))
+
+
+_TO = click.option(
+    "--to",
+    "target",
+    type=click.IntRange(1, 99),
+    required=True,
+    help="The other generation.",
+)
+_FROM = click.option(
+    "--from",
+    "made_of",
+    type=click.Choice(["changelog", "changes"]),
+    default="changelog",
+    show_default=True,
+    help="Make its table of the old changelog or, if that is lost, of contacts.changes.",
+)
+
+
+@dedupe_state.command(name="prepare")
+@_TO
+@_FROM
+@click.option("--execute", is_flag=True, help="Copy it; otherwise it is only counted.")
+def dedupe_state_prepare(*, target: int, made_of: str, execute: bool) -> None:
+    """Fills the table of another generation, beside the running one.
+
+    It may be repeated, and then copies what was added since. Nothing is written to
+    contacts.changes.
+    """
+    from streams.commands.dedupe_state.command import TableSource, prepare
+
+    prepare(_load(settings.KafkaSettings), target, TableSource(made_of), execute=execute)
+
+
+@dedupe_state.command(name="switch")
+@_TO
+@_FROM
+@click.option("--execute", is_flag=True, help="Switch; otherwise it says what it would do.")
+def dedupe_state_switch(*, target: int, made_of: str, execute: bool) -> None:
+    """Makes another generation the live one. The workers of the present one have to be stopped.
+
+    It copies what is missing in the new table, and gives the new group the offsets of the old one.
+    Workers of the old generation do not start any more. An interrupted switch is repeated, or
+    ended by a switch to the old generation. Nothing is written to contacts.changes.
+    """
+    from streams.commands.dedupe_state.command import TableSource, switch
+
+    switch(_load(settings.KafkaSettings), target, TableSource(made_of), execute=execute)
+
+
 @main.group()
 def simulate() -> None:
     """Simulators of Nylas and Salesforce, for demos and tests."""

@@ -89,6 +89,13 @@ class KafkaSettings(SettingsGroup):
     replication_factor: int = Field(
         3, ge=1, le=9, description="replicas of the topics that `topics create` makes"
     )
+    dedupe_generation: int = Field(
+        1,
+        ge=1,
+        le=99,
+        description="generation of dedupe: its group and its table; `contactstream dedupe-state` "
+        "fills the table of another one and switches to it, and dedupe and the reader then need it",
+    )
 
 
 class ProcessSettings(SettingsGroup):

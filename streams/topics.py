@@ -1,5 +1,6 @@
 """The topics of a deployment: their names, their purposes, and their policies with the reasons."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -208,8 +209,22 @@ def topics(kafka: KafkaSettings) -> Topics:
 
 
 def group(kafka: KafkaSettings, stage: str) -> str:
-    """The consumer group of a stage."""
-    return f"{kafka.topic_prefix}contactstream-{stage}"
+    """The consumer group of a stage; that of dedupe carries its generation, unless that is 1."""
+    name = f"{kafka.topic_prefix}contactstream-{stage}"
+    generation = kafka.dedupe_generation
+    return f"{name}-{generation}" if stage == "dedupe" and generation > 1 else name
+
+
+def of_generation(kafka: KafkaSettings, generation: int) -> KafkaSettings:
+    """The same settings for another generation of dedupe."""
+    return kafka.model_copy(update={"dedupe_generation": generation})
+
+
+def generation_of(kafka: KafkaSettings, topic: str) -> int | None:
+    """The generation of dedupe whose changelog a topic is, None if it is none."""
+    base = re.escape(group(of_generation(kafka, 1), "dedupe"))
+    found = re.fullmatch(rf"{base}(?:-([1-9]\d?))?-seen-changelog", topic)
+    return None if found is None else int(found[1] or 1)
 
 
 def transactional_id(kafka: KafkaSettings, stage: str) -> str:

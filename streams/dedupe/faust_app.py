@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import faust
@@ -29,15 +29,18 @@ def make_app(
     health: Health,
     commit_notes: Mapping[str, str],
     standbys: int = 0,
+    on_commit_note: Callable[[str], None] = lambda note: None,
 ) -> App:
     """The Faust application: its consumer group, its brokers, and its reports to the probes.
 
     `session` is the session time-out in seconds. `commit_notes` is the metadata of each commit, by
     topic. `standbys` are the other workers that keep a copy of each partition of the table.
+    `on_commit_note` gets the metadata of the commits from which the group goes on.
     """
     return App(
         group_id,
         commit_notes=commit_notes,
+        on_commit_note=on_commit_note,
         standbys=standbys,
         on_working=health.ready,
         on_waiting=health.waiting,

@@ -13,7 +13,8 @@ records of one partition, in the order of their offsets. Overridden:
 * `BatchTable`: recovers from batches, keeps the entries of each partition apart, and leaves its
   changelog to be written by the agent.
 * `ConsumerThread`: bounds a fetch by the number of its records and by their uncompressed size;
-  notes when the group's coordinator last answered this process.
+  notes when the group's coordinator last answered this process, and shows the metadata of the
+  commits from which the group goes on.
 
 The guarantee ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
 process instead (`die`). The parts of Faust and aiokafka that this relies on are checked when the
@@ -107,6 +108,16 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
         # Faust commits without metadata, which says here what topic an offset belongs to.
         self._consumer.commit = commit_noted
+        fetch, on_note = coordinator.fetch_committed_offsets, self.app.on_commit_note
+
+        async def fetch_noted(partitions: Iterable[Any]) -> dict[Any, OffsetAndMetadata]:
+            found: dict[Any, OffsetAndMetadata] = await fetch(partitions)
+            for each in found.values():
+                on_note(each.metadata)
+            return found
+
+        # After a join: from then on Kafka refuses a commit of somebody who is no member.
+        coordinator.fetch_committed_offsets = fetch_noted
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.last_heard = elapsed()  # the coordinator has just answered SyncGroup
@@ -551,7 +562,8 @@ class App(faust.App):  # type: ignore[misc]
     One agent, one table, nothing on disk, no web server, no leader. `on_working` is called after a
     rebalance and its recovery, `on_waiting` with the reason when a rebalance begins, `on_progress`
     for each batch of a recovery. `commit_notes` is the metadata of each commit, by topic.
-    `standbys` are the other workers that keep a copy of each partition of the table.
+    `on_commit_note` gets the metadata of each commit that is read after a rebalance. `standbys` are
+    the other workers that keep a copy of each partition of the table.
     """
 
     def __init__(
@@ -563,11 +575,12 @@ class App(faust.App):  # type: ignore[misc]
         on_waiting: Callable[[str], None] = lambda reason: None,
         on_progress: Callable[[], None] = lambda: None,
         commit_notes: Mapping[str, str] | None = None,
+        on_commit_note: Callable[[str], None] = lambda note: None,
         standbys: int = 0,
         **options: Any,
     ) -> None:
         self.die = die
-        self.commit_notes = commit_notes or {}
+        self.commit_notes, self.on_commit_note = commit_notes or {}, on_commit_note
         self.on_working, self.on_waiting, self.on_progress = on_working, on_waiting, on_progress
         super().__init__(
             name,

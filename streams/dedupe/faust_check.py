@@ -54,11 +54,13 @@ SOURCES: dict[str, str] = {
     "faust.streams:Stream._c_aiter": "fa44582a5882",
     "mode.utils.queues:FlowControlEvent.resume": "4dcdc1253fd0",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.commit": "79b057d88220",
+    "aiokafka.consumer.consumer:AIOKafkaConsumer.committed": "d8706147ab15",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.seek_to_committed": "f6cd85c8b70a",
     "aiokafka.consumer.fetcher:Fetcher._get_actions_per_node": "1dab2cf937d1",
     "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b",
     "aiokafka.consumer.fetcher:FetchResult.getall": "3e717e30de50",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat": "dc1d6632aaa6",
+    "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets": "6c049c737916",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._heartbeat_routine": "61d010289522",
     "aiokafka.consumer.group_coordinator:GroupCoordinator.reset_generation": "537aa37c531b",
 }

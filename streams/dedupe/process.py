@@ -19,7 +19,7 @@ from streams.dedupe.liveness import LagWatch
 from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
-from streams.dedupe.start_checks import wait_until_startable
+from streams.dedupe.start_checks import end_if_handed_over, wait_until_startable
 from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
@@ -92,7 +92,15 @@ async def _serve(
         topic: null_terminated(commit_metadata(topic_id))
         for topic, topic_id in watch.topic_ids.items()
     }
-    app = make_app(kafka, group(kafka, "dedupe"), session, health, notes, settings.standby_copies)
+    app = make_app(
+        kafka,
+        group(kafka, "dedupe"),
+        session,
+        health,
+        notes,
+        settings.standby_copies,
+        on_commit_note=lambda note: end_if_handed_over(kafka.dedupe_generation, note),
+    )
     table = BatchTable(app, "seen", changelog, events.partitions)
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)

@@ -3,16 +3,25 @@
 import time
 from collections.abc import Callable, Mapping
 
+import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.dedupe.generation_groups import why_not_live
+from streams.dedupe.generations import Generation, after_handover, parse_handover
 from streams.kafka.clients import client_config, wait_for_broker
 from streams.kafka.offsets import starting_offsets
 from streams.kafka.polling import OffsetOutOfRange, TopicReplaced
 from streams.kafka.topic_watch import TopicWatch
-from streams.runtime.exit_codes import ExitCode, die
+from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings
 from streams.topics import Topics, group
+
+log = structlog.get_logger()
+
+# Between two questions whether this generation is the live one. It is also what a switch adds to
+# the time in which nothing is forwarded.
+LIVE_CHECK_SECONDS = 2.0
 
 # Until a group's coordinator that did not answer is asked again.
 COORDINATOR_RETRY_SECONDS = 1.0
@@ -27,9 +36,12 @@ def wait_until_startable(
 ) -> bool:
     """Blocks until a broker answers and every check holds; False when `stopped()` became true.
 
+    Workers of a generation that is not the live one wait too, and begin after the switch.
+
     Ends the process when partition counts differ, or a committed offset is outside of the log or
     belongs to an older topic of the same name.
     """
+    waits_for_switch = ""
     wanted = [
         topic.name
         for topic in (
@@ -44,6 +56,13 @@ def wait_until_startable(
         try:
             if problem := watch.look():
                 die(problem.code, problem.reason)
+            if reason := why_not_live(kafka):
+                if reason != waits_for_switch:
+                    log.warning("this generation of dedupe is not the live one", reason=reason)
+                waits_for_switch = reason
+                health.waiting(reason)
+                time.sleep(LIVE_CHECK_SECONDS)
+                continue
             check_offsets(kafka, names, watch.topic_ids)
         except OffsetOutOfRange as error:
             die(ExitCode.OFFSET_OUT_OF_RANGE, str(error))
@@ -76,3 +95,18 @@ def check_offsets(kafka: KafkaSettings, names: Topics, topic_ids: Mapping[str, s
         )
     finally:
         consumer.close()
+
+
+def end_if_handed_over(generation: int, metadata: str, die: Die = die) -> None:
+    """Ends the process if a commit of its group says that the work went to another generation.
+
+    A switch may come between the checks of a start and the join of the group.
+    """
+    handover = parse_handover(metadata)
+    if handover is not None:
+        own = Generation(generation, {}, handover)
+        die(
+            ExitCode.GENERATION_REPLACED,
+            f"generation {generation} of dedupe gave its work to another one. "
+            f"{after_handover(own)}",
+        )

@@ -58,6 +58,8 @@ class ExitCode(IntEnum):
     """No broker could be reached when the Kafka clients of dedupe started."""
     TOPIC_REPLACED = 84
     """A topic that the process reads was deleted, or was deleted and created again."""
+    GENERATION_REPLACED = 86
+    """The group of a worker of dedupe gave its work to another generation while it started."""
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:

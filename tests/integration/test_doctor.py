@@ -215,6 +215,7 @@ HEALTHY = [
         "daily API calls",
         "broker",
         "topics",
+        "generation of dedupe",
         "offsets of dedupe",
         "lag of dedupe",
     ),

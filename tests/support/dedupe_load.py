@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -151,12 +151,20 @@ class Load:
 
     It produces at most `rate` events a second.
 
-    A round is the next version of every contact. The one under way at the end of the block is the
-    last; then `sent` and `versions` are what there is in all.
+    A round is the next version of every contact, or what `events_of` makes of the number of
+    contacts and that of the round. The one under way at the end of the block is the last; then
+    `sent` and `versions` are what there is in all.
     """
 
-    def __init__(self, kafka: Kafka, contacts: int, rate: float) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        contacts: int,
+        rate: float,
+        events_of: Callable[[int, int], Iterator[tuple[bytes, bytes]]] = versions_of,
+    ) -> None:
         self._kafka, self._contacts, self._rate = kafka, contacts, rate
+        self._events_of = events_of
         self.sent = 0
         """Events so far."""
         self.versions = 0
@@ -183,7 +191,7 @@ class Load:
         producer = Producer(config)
         began = time.monotonic()
         while not self._enough.is_set():
-            for key, value in versions_of(self._contacts, self.versions):
+            for key, value in self._events_of(self._contacts, self.versions):
                 if self.sent % 100 == 0:
                     time.sleep(max(0.0, self.sent / self._rate - (time.monotonic() - began)))
                 producer.produce(

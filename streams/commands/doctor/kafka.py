@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.commands.doctor.deployment import not_examined
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
+from streams.dedupe.generation_groups import why_not_live
 from streams.kafka.admin import check
 from streams.kafka.clients import client_config
 from streams.kafka.lag import lag
@@ -51,6 +52,8 @@ def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
         *_examine_topics(admin, kafka),
     ]
     wanted = topics(kafka)
+    if wanted.events.name in cluster.topics:
+        findings.append(_examine_generation(kafka))
     for stage, topic in (("dedupe", wanted.events), ("sink", wanted.changes)):
         if topic.name in cluster.topics:
             partitions = sorted(cluster.topics[topic.name].partitions)
@@ -104,6 +107,17 @@ def _examine_topics(admin: AdminClient, kafka: KafkaSettings) -> list[CheckupFin
     if not differences:
         return [ok("topics", f"all {len(wanted)} exist, with their policies and partitions")]
     return [fail(f"topic {one.topic}", one.problem, one.remedy) for one in differences]
+
+
+def _examine_generation(kafka: KafkaSettings) -> CheckupFinding:
+    check_name = "generation of dedupe"
+    try:
+        reason = why_not_live(kafka)
+    except KafkaException:
+        return not_examined(check_name, "see what is found about the group of dedupe")
+    if reason is None:
+        return ok(check_name, f"no other one has the work of {kafka.dedupe_generation}")
+    return fail(check_name, reason, "contactstream dedupe-state shows which one is live")
 
 
 def _examine_group(

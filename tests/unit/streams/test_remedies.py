@@ -18,7 +18,8 @@ from tests.support.paths import ROOT
 NAMED = re.compile(r"contactstream( [a-z][\w-]*(?: [\w.:/={}-]*[\w}])*)")
 """A command in a text, with the words that follow it up to the next punctuation."""
 
-STANDS_FOR = {"FILE": "-", "ID": "an-id", "URL": "https://webhooks.example/nylas", "{}": "an-id"}
+# Of what a text fills in, "1" is an ID as well as a number.
+STANDS_FOR = {"FILE": "-", "ID": "an-id", "URL": "https://webhooks.example/nylas", "{}": "1"}
 
 
 def commands(text: str) -> list[str]:
