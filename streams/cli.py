@@ -188,7 +188,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     """
     from streams.commands.status.command import run
 
-    sys.exit(run(_load(settings.KafkaSettings), watch=watch, json_lines=as_json))
+    org = _load(settings.SalesforceSettings)
+    sys.exit(run(_load(settings.KafkaSettings), org, watch=watch, json_lines=as_json))
 
 
 @main.command()

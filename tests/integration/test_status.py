@@ -45,6 +45,7 @@ def test_the_page_shows_what_the_topics_hold_and_ends_with_1_when_a_stage_is_mis
         assert sum(fine["outcomes"]["by_status"].values()) == 5
         assert fine["outcomes"]["match_rate"] == 0.2
         assert fine["dead_letters"]["by_reason"] == {}
+        assert 0 < fine["salesforce_calls"]["left"] < fine["salesforce_calls"]["allowed"]
 
         sink = running.stages["sink"]
         sink.popen.send_signal(signal.SIGTERM)

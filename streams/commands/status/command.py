@@ -1,30 +1,39 @@
 """The command status: prints the page once, or again and again."""
 
+import asyncio
 import json
 import time
 
 import click
 
-from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
-from streams.commands.status.figures import Status, needs_a_person
+from streams.commands.replay.estimates import ask_calls_left
+from streams.commands.status.collect import SAMPLE_SECONDS, StatusCollector
+from streams.commands.status.figures import CallFigures, needs_a_person
 from streams.commands.status.report import as_json, text
-from streams.settings import KafkaSettings
+from streams.settings import KafkaSettings, SalesforceSettings
 
 # Between two pages of --watch. Each reads the dead letters and the newest outcomes.
 WATCH_SECONDS = 5.0
 
+# Between two questions to the org, because each is a call of the day's limit.
+CALLS_SECONDS = 60.0
 
-def run(kafka: KafkaSettings, *, watch: bool, json_lines: bool) -> int:
+
+def run(kafka: KafkaSettings, org: SalesforceSettings, *, watch: bool, json_lines: bool) -> int:
     """Prints the status; returns 1 when something needs a person.
 
     Blocks; with `watch` until Ctrl-C. Raises click.ClickException.
     """
     collector = StatusCollector(kafka)
     before = collector.sample()
-    time.sleep(SAMPLE_SECONDS)
+    calls, asked = _calls(org), time.monotonic()
+    time.sleep(max(0.0, before.at + SAMPLE_SECONDS - time.monotonic()))
     try:
         while True:
-            now, status = _next(collector, before)
+            if time.monotonic() - asked > CALLS_SECONDS:
+                calls, asked = _calls(org), time.monotonic()
+            now = collector.sample()
+            status = collector.status(before, now, calls)
             if json_lines:
                 click.echo(json.dumps(as_json(status)))
             else:
@@ -39,6 +48,7 @@ def run(kafka: KafkaSettings, *, watch: bool, json_lines: bool) -> int:
         return 130
 
 
-def _next(collector: StatusCollector, before: Sample) -> tuple[Sample, Status]:
-    now = collector.sample()
-    return now, collector.status(before, now, None)
+def _calls(org: SalesforceSettings) -> CallFigures | None:
+    """What the org has left, in a call or two; None without a login or an answer."""
+    found = asyncio.run(ask_calls_left(org))
+    return None if found is None else CallFigures(found.left, found.allowed)

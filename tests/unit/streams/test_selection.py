@@ -98,7 +98,7 @@ selections = st.builds(
     Selection,
     st.none() | st.integers(0, NOW),
     st.none() | st.integers(0, NOW),
-    *[words] * 6,
+    *[words] * 7,
     st.lists(st.builds(OffsetRange, *[st.integers(0, 9)] * 3), max_size=3).map(tuple),
 )
 
