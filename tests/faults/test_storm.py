@@ -12,10 +12,10 @@ from tests.faults.harness.storm import run
 
 pytestmark = pytest.mark.kafka
 
-SEED = 34489
+SEED = 96762
 """Among its first eighteen faults are a kill of a dedupe worker and of a sink, freezes of both,
 late calls of a killed sink, a topic made anew, a kill of the broker that loses outcomes, and a
-replay.
+redrive of dead letters.
 """
 
 

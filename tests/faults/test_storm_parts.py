@@ -134,7 +134,9 @@ def test_a_log_is_cut_before_its_end(tmp_path: Path) -> None:
 
 def good_report(settings: StormSettings) -> Report:
     faults = Counter(fault_name(*step) for step in first_pass())
-    return Report(settings, Verdict(), faults, MIN_KILLS, {}, 1, 1, 1, 0, Counter(), {}, {}, 1.0, 0)
+    return Report(
+        settings, Verdict(), faults, MIN_KILLS, {}, 1, 1, 1, 0, Counter(), Counter(), {}, {}, 1.0, 0
+    )
 
 
 def test_a_report_is_good_only_when_everything_was_done() -> None:

@@ -57,6 +57,8 @@ class Report:
     refused: int
     runs: Counter[str]
     """The reader's runs, by their state."""
+    releases: Counter[str]
+    """Failure breakers that the operator released, by reason."""
     counts: dict[str, int]
     """Records, by kind."""
     peaks: dict[str, int]
@@ -105,6 +107,7 @@ class Report:
                 f"{self.acknowledged:,} answers of 200, {self.refused:,} refused and sent again",
             ),
             _line("reading", ", ".join(runs) or "no runs"),
+            _line("operator", f"released {_counted(self.releases) or 'no breaker'}"),
             _line("topics", _counted(self.counts)),
             _line("restarts", ", ".join(restarts)),
             _line("memory", ", ".join(memory)),

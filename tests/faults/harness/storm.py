@@ -27,6 +27,7 @@ from tests.faults.harness.idle import wait_until_idle
 from tests.faults.harness.load import Load, Sender, notifications
 from tests.faults.harness.nylas_faults import clear
 from tests.faults.harness.offsets_sampler import sample_until_cancelled
+from tests.faults.harness.operator import Operator
 from tests.faults.harness.report import (
     Report,
     exits_by_stage,
@@ -61,6 +62,8 @@ class _Recorded:
     left_to_do: str
     unmoved: Sequence[str]
     """Processes that went on although a fault should have stopped them."""
+    released: Sequence[str]
+    """The reasons of the failure breakers that the operator released."""
 
 
 async def run(settings: StormSettings, folder: Path) -> Report:
@@ -87,6 +90,7 @@ async def run(settings: StormSettings, folder: Path) -> Report:
         acknowledged=len(recorded.sender.acknowledged),
         refused=recorded.sender.refused,
         runs=recorded.runs,
+        releases=Counter(recorded.released),
         counts=record_counts(recorded.evidence),
         peaks=peaks_by_stage(recorded.replicas),
         seconds=time.monotonic() - began,
@@ -124,17 +128,20 @@ async def _record(
     loaded = asyncio.Event()
     sampling = asyncio.create_task(sample_until_cancelled(environment, samples))
     changing = asyncio.create_task(driver.run())
+    operator = Operator(environment)
+    operating = asyncio.create_task(operator.run())
     faults = asyncio.create_task(actions.run(steps, loaded))
     sending = asyncio.create_task(sender.send(load.queue, environment.settings.rate))
-    await _wait_for(sending, faults, changing, sampling)
+    await _wait_for(sending, faults, changing, sampling, operating)
     loaded.set()
-    await _wait_for(faults, changing, sampling)
+    await _wait_for(faults, changing, sampling, operating)
     await _cancel(changing)
     await clear(environment.nylas)
     left_to_do = await wait_until_idle(environment, driver)
     least_samples = int((time.monotonic() - began) / MAX_SAMPLE_INTERVAL_SECONDS)
     await _cancel(sampling)
     runs = Counter((await asyncio.to_thread(run_states, environment.kafka)).values())
+    await _cancel(operating)
     unmoved = await actions.run_last()
     await environment.stages.end()
     evidence = await collect(
@@ -146,7 +153,9 @@ async def _record(
         lost_outcomes=actions.lost_outcomes,
     )
     replicas = [*environment.stages.replicas, *environment.stages.retired]
-    return _Recorded(actions, sender, evidence, replicas, runs, left_to_do, unmoved)
+    return _Recorded(
+        actions, sender, evidence, replicas, runs, left_to_do, unmoved, operator.released
+    )
 
 
 async def _wait_for(task: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
