@@ -527,15 +527,25 @@ def explain(*, subject: str, as_json: bool) -> None:
 @main.command()
 @click.argument("file", type=click.File())
 @click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
-def suppress(*, file: TextIO, dry_run: bool) -> None:
+@click.option(
+    "--without-dead-letters",
+    is_flag=True,
+    help="Leave the dead letters alone, where no broker can be reached from here.",
+)
+@click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
+def suppress(*, file: TextIO, dry_run: bool, without_dead_letters: bool, actor: str | None) -> None:
     """Adds people who must never be written to Salesforce again.
 
     FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line.
     PEOPLE_SUPPRESSION_LIST names the suppression list. It is created when it does not exist, and
     holds only salted hashes. The sink reads a change within a second. Only counts are printed.
+
+    Afterwards it closes the dead letters that hold these people.
     """
     from connectors.salesforce.suppression import SuppressionError
-    from streams.commands.suppress import NotAPerson, add, read
+    from streams.commands.actor import actor_name
+    from streams.commands.dead_letters.command import erase
+    from streams.commands.suppress import NotAPerson, add, read, split
 
     path = _load(settings.PeopleSettings).suppression_list
     if path is None:
@@ -544,9 +554,16 @@ def suppress(*, file: TextIO, dry_run: bool) -> None:
             "for the sink"
         )
     try:
-        click.echo(add(path, read(file), dry_run=dry_run))
+        people = read(file)
+        who = "" if without_dead_letters else actor_name(actor)
+        click.echo(add(path, people, dry_run=dry_run))
     except (NotAPerson, SuppressionError) as error:
         raise click.ClickException(str(error)) from error
+    if without_dead_letters:
+        return
+    addresses, keys = split(people)
+    count = erase(_load(settings.KafkaSettings), addresses, keys, who, dry_run=dry_run)
+    click.echo(f"{count} dead letters {'would be ' if dry_run else ''}erased")
 
 
 @main.group(invoke_without_command=True)

@@ -36,6 +36,16 @@ def read(lines: Iterable[str]) -> list[str]:
     return found
 
 
+def split(people: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The addresses and the contact keys of what `read` returned.
+
+    A contact key whose contact ID is an address is both: an address may hold a slash.
+    """
+    known = list(people)
+    addresses = [each for each in known if normalise(each) == each]
+    return addresses, [each for each in known if all(each.partition("/"))]
+
+
 def add(path: Path, values: Iterable[str], *, dry_run: bool = False) -> str:
     """Adds values to the list; returns a line with the counts. Raises SuppressionError.
 

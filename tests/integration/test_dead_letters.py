@@ -127,7 +127,7 @@ def test_a_letter_that_something_newer_superseded_changes_nothing(running: Produ
 
 
 def test_a_person_is_erased_from_the_dead_letters_and_bad_input_names_the_remedy(
-    running: Product,
+    running: Product, tmp_path: Path
 ) -> None:
     refuse(running, "one@", "two@")
     notify(running, 1, "one", "two")
@@ -142,7 +142,12 @@ def test_a_person_is_erased_from_the_dead_letters_and_bad_input_names_the_remedy
     )
     assert "no open letter has this ID" in command(running, "show", "x", expect=1)
     assert "after `list`" in command(running, "--reason", REASON, "list", expect=2)
-    command(running, "discard", "--email", "one@one.example", "--execute")
+    people = tmp_path / "people"
+    people.write_text("one@one.example\n")
+    running.processes.environ["PEOPLE_SUPPRESSION_LIST"] = str(tmp_path / "list.json")
+    suppress = running.processes.start("suppress", str(people))
+    assert suppress.popen.wait(SECONDS) == 0, suppress.log
+    assert "1 dead letters erased" in suppress.log
     assert [one["contact"] for one in listed(running)] == [f"{GRANT}/two"]
     tombstones = [
         found for found in running.kafka.read("contacts.dead-letter") if found.value is None

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
+from typing import Any
 
 import click
 
@@ -172,6 +173,41 @@ def discard(kafka: KafkaSettings, choice: Choice, order: Order, *, only_supersed
         each for each in read.letters if not only_superseded or each.letter_id in read.superseded
     ]
     _act(kafka, "discard", read, chosen, choice, order, _action_id(), None)
+
+
+def erase(
+    kafka: KafkaSettings,
+    addresses: Sequence[str],
+    keys: Sequence[str],
+    who: str,
+    *,
+    dry_run: bool,
+) -> int:
+    """Closes every letter that holds one of these addresses or contact keys; returns how many.
+
+    The audit notes the number of people, and nothing that names them. Blocks. Raises
+    click.ClickException.
+    """
+    names = topics(kafka)
+    found: dict[str, OpenLetter] = {}
+    for selection in (Selection(addresses=tuple(addresses)), Selection(keys=tuple(keys))):
+        if not selection.takes_everything:
+            letters = scan(topic_records(kafka, names.dead_letter.name), selection, names)
+            found |= {each.letter_id: each for each in letters.in_order}
+    if found and not dry_run:
+        people: dict[str, Any] = {"people": len(addresses) + len(keys)}
+        audit = AuditEntry(
+            _action_id(),
+            AuditState.BEGUN,
+            now_ms(),
+            who,
+            "suppress, dead letters",
+            "",
+            people,
+            len(found),
+        )
+        _carry_out(kafka, list(found.values()), audit, None)
+    return len(found)
 
 
 EventsOf = Callable[[Sequence[OpenLetter]], Iterator[tuple[OpenLetter, KafkaRecord]]]

@@ -17,7 +17,7 @@ from connectors.salesforce.suppression import (
     SuppressionFile,
 )
 from streams.cli import main
-from streams.commands.suppress import NotAPerson, add, read
+from streams.commands.suppress import NotAPerson, add, read, split
 from tests.support.salesforce_org import simulated_org
 
 
@@ -99,7 +99,9 @@ async def test_a_suppressed_person_is_never_written_again(
 
 def suppress(path: Path, text: str, *options: str) -> Any:
     environ = {"PEOPLE_SUPPRESSION_LIST": str(path)}
-    return CliRunner().invoke(main, ["suppress", *options, "-"], input=text, env=environ)
+    return CliRunner().invoke(
+        main, ["suppress", "--without-dead-letters", *options, "-"], input=text, env=environ
+    )
 
 
 def test_the_command_adds_addresses_and_keys_and_prints_neither(tmp_path: Path) -> None:
@@ -140,7 +142,10 @@ def test_an_unreadable_line_is_reported_by_its_number_and_nothing_is_added(tmp_p
 
 def test_a_missing_or_unusable_list_is_reported(tmp_path: Path) -> None:
     ended = CliRunner().invoke(
-        main, ["suppress", "-"], input="ada@acme.example\n", env={"PEOPLE_SUPPRESSION_LIST": ""}
+        main,
+        ["suppress", "--without-dead-letters", "-"],
+        input="ada@acme.example\n",
+        env={"PEOPLE_SUPPRESSION_LIST": ""},
     )
     assert ended.exit_code == 1
     assert "PEOPLE_SUPPRESSION_LIST is not set" in ended.output
@@ -154,3 +159,9 @@ def test_a_missing_or_unusable_list_is_reported(tmp_path: Path) -> None:
     assert path.read_text() == json.dumps({"salt": "x"}), (
         "a list that cannot be read is not written over"
     )
+
+
+def test_addresses_and_contact_keys_are_told_apart() -> None:
+    people = read(["Ada@Acme.example", "g/ada@acme.example", "g/c"])
+    both = "g/ada@acme.example"
+    assert split(people) == (["ada@acme.example", both], [both, "g/c"])
