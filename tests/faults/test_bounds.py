@@ -204,6 +204,38 @@ def test_a_readers_memory_does_not_grow_with_the_contacts_that_wait_to_be_read_a
     assert peaks[1] < peaks[0] * GROWTH
 
 
+REPLAYED = 1_000_000
+"""Events that are replayed in one run."""
+WRITTEN_AT_ONCE = 50_000
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(1800)
+def test_a_readers_memory_does_not_grow_with_what_it_replays(
+    kafka: Kafka, processes: Processes, tmp_path: Path
+) -> None:
+    harness = ReaderHarness(kafka, processes, tmp_path, {"grants": []})
+    # No dedupe and no sink runs, and the reader must not wait for them.
+    reader = harness.reader(READER_RECONCILE_EVERY="0", READER_MAX_LAG=str(10 * REPLAYED))
+    peaks, began = [], time.monotonic()
+    # The second run publishes what was written for the first one, and the rest.
+    for first, last in ((0, REPLAYED // 10), (REPLAYED // 10, REPLAYED)):
+        for start in range(first, last, WRITTEN_AT_ONCE):
+            events = [event(number, 1, "v1") for number in range(start, start + WRITTEN_AT_ONCE)]
+            kafka.produce(
+                "contacts.events",
+                events,
+                [("origin", b"webhook"), ("received_ms", b"%d" % (BASE * 1000))],
+            )
+        words = ("replay", "events", "--yes", "--execute")
+        printed = harness.command(*words, seconds=3 * DRAIN_SECONDS)
+        assert "replay done" in printed
+        peaks.append(settled_peak(reader))
+        print(f"reader: {last} events replayed, {peaks[-1] // 2**20} MB")
+    print(f"{time.monotonic() - began:.0f} s")
+    assert peaks[1] < peaks[0] * GROWTH
+
+
 @pytest.mark.parametrize("stage", ["dedupe", "sink", "bridge"])
 def test_a_stage_stops_within_the_grace_period_under_load(scenario: Scenario, stage: str) -> None:
     (port,) = free_ports(1)
