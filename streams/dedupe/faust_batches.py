@@ -41,8 +41,11 @@ from streams.dedupe.log_loss import (
     RecordIdentity,
     identity,
 )
+from streams.events import received_at
+from streams.kafka.records import header
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.logs import where
+from streams.runtime.unfinished import UnfinishedTimes
 from streams.runtime.watchdog import elapsed
 
 # Not by the name of this module, whose logger Faust's services use too.
@@ -169,6 +172,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._sent_back: dict[TP, int] = {}
         # The last offsets of the batches that the agent has not finished.
         self._handed_out: defaultdict[TP, deque[int]] = defaultdict(deque)
+        # When the oldest record of such a batch was received, by partition and last offset.
+        self._received: dict[tuple[TP, int], int] = {}
         # The offset that may be committed.
         self._finished: dict[TP, int] = {}
         # The partitions of which the fetch in flight may return records.
@@ -258,6 +263,11 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._due[tp] = last + 1
         self._last[tp] = identity(batch[-1])
         self._handed_out[tp].append(last)
+        received_ms = min(
+            received_at(header(record.headers, "received_ms"), record.timestamp) for record in batch
+        )
+        self._received[tp, last] = received_ms
+        self.app.received.begin(received_ms)
         # So that Faust sees no gap, which it would count as acknowledged.
         self._read_offset[tp] = last - 1
         return batch
@@ -317,7 +327,9 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         waiting, acked = self._handed_out[tp], self._acked_index[tp]
         while waiting and waiting[0] in acked:
             acked.discard(waiting[0])
-            self._finished[tp] = waiting.popleft() + 1
+            last = waiting.popleft()
+            self._finished[tp] = last + 1
+            self.app.received.end(self._received.pop((tp, last), 0))
         self._acked[tp][:] = acked
         return self._finished.get(tp)
 
@@ -365,6 +377,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
 
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in list(tps):
+            for last in self._handed_out.get(tp, ()):
+                self.app.received.end(self._received.pop((tp, last), 0))
             for known in (
                 self._handed_out,
                 self._finished,
@@ -568,6 +582,8 @@ class App(faust.App):  # type: ignore[misc]
     ) -> None:
         self.die = die
         self.commit_notes = commit_notes or {}
+        self.received = UnfinishedTimes()
+        """When the oldest record of each batch that is not finished was received."""
         self.on_working, self.on_waiting, self.on_progress = on_working, on_waiting, on_progress
         super().__init__(
             name,
