@@ -130,7 +130,7 @@ def _metric(metric: Any) -> str:
     labels = []
     for label in metric._labelnames:
         values = list(metric._metrics) if len(metric._labelnames) == 1 else []
-        known = ", ".join(f"`{value}`" for (value,) in values)
+        known = ", ".join(f"`{value}`" for (value,) in values if len(values) > 1)
         labels.append(f"`{label}`" + (f": {known}" if known else ""))
     return f"| `{name}` | {metric._type} | {'; '.join(labels)} | {metric._documentation} |"
 

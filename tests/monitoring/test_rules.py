@@ -1,0 +1,197 @@
+"""The rules are what Prometheus accepts, and each alert fires when it should and not just below.
+
+promtool evaluates them. The cases are in tests/monitoring/cases.py.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from streams.metrics import (
+    BridgeMetrics,
+    DedupeMetrics,
+    ProcessMetrics,
+    ReaderMetrics,
+    SinkMetrics,
+)
+from streams.runtime.ops import Health
+from tests.monitoring.cases import CASES, RUNNING, AlertCase
+from tests.support.docs import documents
+from tests.support.paths import ROOT
+
+MONITORING = ROOT / "deploy" / "monitoring"
+RULES = sorted((MONITORING / "rules").glob("*.yml"))
+ALERTMANAGER = MONITORING / "alertmanager.example.yml"
+TEXT = "\n".join(file.read_text() for file in RULES)
+ALERTS = sorted(set(re.findall(r"- alert: (\w+)", TEXT)))
+PAGES = {
+    "ContactstreamWebhookAtRisk",
+    "ContactstreamRecordsMayExpire",
+    "ContactstreamNoProgress",
+}
+# promtool needs a second or two, on two busy processors some more.
+TOOL_SECONDS = 60.0
+# Metrics of the failure breakers of the sink, which streams/metrics.py gets with them.
+BREAKERS = {"contactstream_sink_breakers_open"}
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """What a program of Prometheus or Alertmanager prints; fails the test where it is missing."""
+    package = "prometheus" if name == "promtool" else "prometheus-alertmanager"
+    if shutil.which(name) is None:
+        pytest.fail(f"{name} is missing: install {package} (on Debian: apt-get install {package})")
+    done = subprocess.run(
+        [name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=TOOL_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rule_blocks(kind: str = "alert") -> list[str]:
+    """The text of each rule of a kind, alert or record."""
+    parts = re.split(r"\n(?=      - (?:alert|record): |  - name: |groups:)", TEXT)
+    return [part for part in parts if part.lstrip().startswith(f"- {kind}: ")]
+
+
+def rule_name(block: str) -> str:
+    found = re.search(r"- alert: (\w+)", block)
+    assert found is not None
+    return found[1]
+
+
+def scenario(case: AlertCase, *, fires: bool) -> dict[str, Any]:
+    """A test of promtool: whether the alert fires at a time, given the series."""
+    own = {**RUNNING, **case.fires, **({} if fires else case.below)}
+    firing = {"labels": f'{{alertname="{case.alert}"}}', "value": 1}
+    return {
+        "name": f"{case.alert}: {case.what} ({'fires' if fires else 'just below'})",
+        "interval": case.interval,
+        "input_series": [
+            {"series": name, "values": values} for name, values in own.items() if values
+        ],
+        "promql_expr_test": [
+            {
+                "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+                "eval_time": case.at,
+                "exp_samples": [firing] if fires else [],
+            }
+        ],
+    }
+
+
+def alone(alert: str) -> str:
+    """The rules of one alert, and the recording rules that it needs: promtool takes its time."""
+    own = [block for block in rule_blocks() if rule_name(block) == alert]
+    needed = set(re.findall(r"contactstream:[\w:]+", "".join(own)))
+    recorded = [
+        block
+        for block in rule_blocks("record")
+        if re.search(r"- record: (\S+)", block)[1] in needed  # type: ignore[index]
+    ]
+    return "\n".join(["groups:", "  - name: alone", "    rules:", *recorded, *own]) + "\n"
+
+
+@pytest.mark.slow
+def test_each_alert_fires_and_does_not_fire_just_below(tmp_path: Path) -> None:
+    files = []
+    for alert in ALERTS:
+        cases = [case for case in CASES if case.alert == alert]
+        rules = tmp_path / f"{alert}-rules.yml"
+        rules.write_text(alone(alert))
+        for every in {case.every for case in cases}:
+            tests = {
+                "rule_files": [str(rules)],
+                "evaluation_interval": every,
+                "tests": [
+                    scenario(case, fires=fires)
+                    for case in cases
+                    if case.every == every
+                    for fires in (True, False)
+                ],
+            }
+            files.append(tmp_path / f"{alert}-{every}.yml")
+            files[-1].write_text(json.dumps(tests))  # JSON is YAML
+    tool("promtool", "test", "rules", *files)
+
+
+def test_prometheus_accepts_the_rules() -> None:
+    tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", *RULES)
+
+
+def test_every_alert_has_a_case() -> None:
+    assert sorted({case.alert for case in CASES}) == ALERTS
+
+
+def declared() -> set[str]:
+    """The names of every series that streams/metrics.py declares."""
+    registries = [
+        vars(stage(CollectorRegistry())).values()
+        for stage in (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics)
+    ]
+    process = vars(ProcessMetrics(CollectorRegistry(), "sink", Health(1.0))).values()
+    names: set[str] = set()
+    for metric in (each for values in (*registries, process) for each in values):
+        if isinstance(metric, MetricWrapperBase):
+            endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+            names |= {metric._name + each for each in endings.get(str(metric._type), ("",))}
+    return names
+
+
+def test_every_metric_in_a_rule_exists() -> None:
+    named = set(re.findall(r"\bcontactstream_(?!recording|slo|pages|tickets)\w+", TEXT))
+    assert named - declared() - BREAKERS == set()
+
+
+def test_every_recorded_series_that_an_alert_uses_is_recorded() -> None:
+    recorded = set(re.findall(r"- record: (\S+)", TEXT))
+    assert set(re.findall(r"contactstream:[\w:]+", TEXT)) == recorded
+
+
+@pytest.mark.parametrize("block", rule_blocks(), ids=rule_name)
+def test_an_alert_says_what_happened_with_its_number_and_where_to_read_on(block: str) -> None:
+    severity = re.search(r"severity: (\w+)", block)
+    assert severity is not None
+    assert severity[1] == ("page" if rule_name(block) in PAGES else "ticket")
+    runbook = re.search(r"runbook_url: (\S+)", block)
+    assert runbook is not None
+    page = ROOT / runbook[1]
+    assert page.is_file()
+    assert rule_name(block) in page.read_text(), f"{runbook[1]} does not name {rule_name(block)}"
+    assert "summary: " in block
+    assert "description: " in block
+    expression, _, texts = block.partition("annotations:")
+    # There is no number to say of what is not there.
+    assert ("$value" in texts) == ("absent(" not in expression)
+
+
+def test_every_runbook_belongs_to_an_alert() -> None:
+    linked = set(re.findall(r"runbook_url: (\S+)", TEXT)) | {"deploy/runbooks/pause.md"}
+    assert {name for name in documents() if name.startswith("deploy/runbooks/")} == linked
+
+
+@pytest.mark.parametrize(("severity", "receiver"), [("page", "pager"), ("ticket", "tickets")])
+def test_alertmanager_sends_pages_to_the_pager_and_tickets_to_the_tracker(
+    severity: str, receiver: str
+) -> None:
+    tool("amtool", "check-config", ALERTMANAGER)
+    routed = tool(
+        "amtool",
+        "config",
+        "routes",
+        "test",
+        f"--config.file={ALERTMANAGER}",
+        "alertname=ContactstreamBehind",
+        f"severity={severity}",
+    )
+    assert routed.split() == [receiver]
