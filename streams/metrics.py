@@ -11,6 +11,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from connectors.nylas.errors import UNREADABLE
+from streams.events import Origin
 from streams.runtime.ops import Health
 
 # Otherwise every counter would have a second series.
@@ -426,6 +427,8 @@ class SinkMetrics:
             registry=registry,
             buckets=LATENCY_BUCKETS,
         )
+        for origin in Origin:
+            self.latency.labels(origin.value)
         self.pauses = Counter(
             "contactstream_sink_pauses",
             "Pauses after an error of the whole org, by reason.",

@@ -172,12 +172,12 @@ class NotificationIntake:
             self._notice.notification_lost()
 
     @contextlib.contextmanager
-    def _waiting(self, received_ms: int) -> Iterator[None]:
-        self._received.begin(received_ms)
+    def _waiting(self, record: KafkaRecord, received_ms: int) -> Iterator[None]:
+        self._received.begin(id(record), received_ms)
         try:
             yield
         finally:
-            self._received.end(received_ms)
+            self._received.end(id(record))
 
     async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
         """Publishes the record; a record that the broker always refuses is dead-lettered.
@@ -185,7 +185,7 @@ class NotificationIntake:
         Returns the decision as it was carried out. Raises PublishFailed or TimeoutError.
         """
         received_ms = received_at(header(record.headers, "received_ms"), 0)
-        with self.in_flight, self._waiting(received_ms):
+        with self.in_flight, self._waiting(record, received_ms):
             async with asyncio.timeout(WEBHOOK_ANSWER_SECONDS):
                 try:
                     await self._publisher.publish([record])

@@ -172,8 +172,6 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._sent_back: dict[TP, int] = {}
         # The last offsets of the batches that the agent has not finished.
         self._handed_out: defaultdict[TP, deque[int]] = defaultdict(deque)
-        # When the oldest record of such a batch was received, by partition and last offset.
-        self._received: dict[tuple[TP, int], int] = {}
         # The offset that may be committed.
         self._finished: dict[TP, int] = {}
         # The partitions of which the fetch in flight may return records.
@@ -266,8 +264,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         received_ms = min(
             received_at(header(record.headers, "received_ms"), record.timestamp) for record in batch
         )
-        self._received[tp, last] = received_ms
-        self.app.received.begin(received_ms)
+        self.app.received.begin((tp, last), received_ms)
         # So that Faust sees no gap, which it would count as acknowledged.
         self._read_offset[tp] = last - 1
         return batch
@@ -329,7 +326,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             acked.discard(waiting[0])
             last = waiting.popleft()
             self._finished[tp] = last + 1
-            self.app.received.end(self._received.pop((tp, last), 0))
+            self.app.received.end((tp, last))
         self._acked[tp][:] = acked
         return self._finished.get(tp)
 
@@ -378,7 +375,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in list(tps):
             for last in self._handed_out.get(tp, ()):
-                self.app.received.end(self._received.pop((tp, last), 0))
+                self.app.received.end((tp, last))
             for known in (
                 self._handed_out,
                 self._finished,

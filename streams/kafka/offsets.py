@@ -74,10 +74,8 @@ class OffsetTracker:
         # Finished, and before the oldest unfinished record.
         self._uncommitted: deque[int] = deque()
         self._next = -1
-        # By offset, when an unfinished record was received; without those where it is unknown.
-        self._received: dict[int, int] = {}
         self.received = UnfinishedTimes()
-        """When the unfinished records were received."""
+        """When the unfinished records were received, by offset."""
 
     def __len__(self) -> int:
         """Records taken since the last commit: what a successor may have to repeat."""
@@ -102,14 +100,12 @@ class OffsetTracker:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}")
         self._taken.append(offset)
         self._next = offset + 1
-        if received_ms > 0:
-            self._received[offset] = received_ms
-            self.received.begin(received_ms)
+        self.received.begin(offset, received_ms)
 
     def finish(self, offset: int) -> None:
         """The record needs no more work: what follows from it is acknowledged on a topic."""
         self._finished.add(offset)
-        self.received.end(self._received.pop(offset, 0))
+        self.received.end(offset)
 
     def committable(self) -> int | None:
         """The offset to commit: that of the oldest unfinished record, or the one after the last.

@@ -15,18 +15,18 @@ def times() -> UnfinishedTimes:
 def test_it_is_now_while_nothing_is_unfinished() -> None:
     unfinished = times()
     assert unfinished.oldest_seconds() == NOW
-    unfinished.begin(5_000)
+    unfinished.begin("a", 5_000)
     assert unfinished.oldest_seconds() == 5
-    unfinished.end(5_000)
+    unfinished.end("a")
     assert unfinished.oldest_seconds() == NOW
 
 
 def test_an_unknown_time_counts_for_nothing() -> None:
     unfinished = times()
-    unfinished.begin(0)
+    unfinished.begin("a", 0)
     assert unfinished.oldest_seconds() == NOW
-    unfinished.end(0)
-    unfinished.begin(7_000)
+    unfinished.end("a")
+    unfinished.begin("b", 7_000)
     assert unfinished.oldest_seconds() == 7
 
 
@@ -35,11 +35,11 @@ def test_it_is_the_oldest_of_those_that_have_not_ended(
     received: list[int], data: st.DataObject
 ) -> None:
     unfinished = times()
-    for each in received:
-        unfinished.begin(each)
-    left = list(received)
-    for each in data.draw(st.permutations(received)):
-        assert unfinished.oldest_seconds() == min(left) / 1000
-        unfinished.end(each)
-        left.remove(each)
+    for piece, received_ms in enumerate(received):
+        unfinished.begin(piece, received_ms)
+    left = dict(enumerate(received))
+    for piece in data.draw(st.permutations(range(len(received)))):
+        assert unfinished.oldest_seconds() == min(left.values()) / 1000
+        unfinished.end(piece)
+        del left[piece]
     assert unfinished.oldest_seconds() == NOW
