@@ -294,6 +294,14 @@ CASES = (
         every="5m",
     ),
     AlertCase(
+        "ContactstreamAccountsStale",
+        "200m",
+        {series("sink_warnings_total", warning="accounts_refused", detail="x"): "0+0.05x240"},
+        {series("sink_warnings_total", warning="accounts_refused", detail="x"): "0+0.02x240"},
+        "a refusal every 20 minutes, or one an hour",
+        every="5m",
+    ),
+    AlertCase(
         "ContactstreamVersionSkew",
         "65m",
         {series("build_info", stage="sink", version="2", instance="other"): "1+0x80"},

@@ -6,10 +6,13 @@ promtool evaluates them. The cases are in tests/monitoring/cases.py.
 import json
 import re
 import shutil
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -25,6 +28,7 @@ from streams.runtime.ops import Health
 from tests.monitoring.cases import CASES, RUNNING, AlertCase
 from tests.support.docs import documents
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = sorted((MONITORING / "rules").glob("*.yml"))
@@ -48,6 +52,7 @@ FIRST_SEEN_LATER = {
     "contactstream_reader_calls_total",
     "contactstream_sink_dead_lettered_total",
     "contactstream_sink_retried_total",
+    "contactstream_sink_warnings_total",
 }
 
 
@@ -227,3 +232,77 @@ def test_alertmanager_sends_pages_to_the_pager_and_tickets_to_the_tracker(
         f"severity={severity}",
     )
     assert routed.split() == [receiver]
+
+
+NO_PROGRESS = {"alertname": "ContactstreamNoProgress", "severity": "page", "stage": "sink"}
+EXPIRE = {"alertname": "ContactstreamRecordsMayExpire", "severity": "page", "stage": "dedupe"}
+BEHIND = {"alertname": "ContactstreamBehind", "severity": "ticket", "stage": "sink"}
+BEHIND_TOO = {"alertname": "ContactstreamBehind", "severity": "ticket", "stage": "dedupe"}
+FOREIGN = {"alertname": "NodeDown", "severity": "page"}
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Alertmanager with the example."""
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.fail("alertmanager is missing: install prometheus-alertmanager")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={ALERTMANAGER}",
+            f"--storage.path={tmp_path_factory.mktemp('alertmanager')}",
+            f"--web.listen-address={address}",
+            "--cluster.listen-address=",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://{address}"
+        wait_until(lambda: answers(url), "Alertmanager is ready")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def held_back(url: str) -> list[str]:
+    """The alerts of which Alertmanager sends nothing now, because of others."""
+    return sorted(
+        f"{alert['labels']['alertname']} {alert['labels'].get('stage', '')}".strip()
+        for alert in httpx.get(f"{url}/api/v2/alerts").json()
+        if alert["status"]["inhibitedBy"]
+    )
+
+
+@pytest.mark.slow
+def test_a_pause_holds_back_everything_but_the_loss_by_retention(alertmanager: str) -> None:
+    known = [NO_PROGRESS, EXPIRE, BEHIND, BEHIND_TOO, FOREIGN]
+    sent = [{"labels": labels} for labels in known]
+    httpx.post(f"{alertmanager}/api/v2/alerts", json=sent).raise_for_status()
+    # Without a pause: the page says it all for its own stage.
+    wait_until(lambda: held_back(alertmanager) == ["ContactstreamBehind sink"], "by the page")
+    tool(
+        "amtool",
+        "alert",
+        "add",
+        "ContactstreamPaused",
+        "severity=ticket",
+        f"--alertmanager.url={alertmanager}",
+    )
+    paused = [
+        "ContactstreamBehind dedupe",
+        "ContactstreamBehind sink",
+        "ContactstreamNoProgress sink",
+    ]
+    wait_until(lambda: held_back(alertmanager) == paused, "by the pause")
