@@ -124,11 +124,21 @@ CASES = (
     ),
     AlertCase(
         "ContactstreamRecordsMayExpire",
-        "10m",
-        # the sample's time is at most 600 s here, so that a receipt before 1970 is days ago
-        {series("reader_oldest_unfinished_timestamp_seconds"): "-432001+0x20"},
-        {series("reader_oldest_unfinished_timestamp_seconds"): "-431000+0x20"},
-        "the reader",
+        "294h",
+        {running("dedupe"): ""},
+        {running("dedupe"): "1 1 _x600"},
+        "no dedupe runs for 12 days",
+        interval="6h",
+        every="6h",
+    ),
+    AlertCase(
+        "ContactstreamRecordsMayExpire",
+        "126h",
+        {running("reader"): ""},
+        {running("reader"): "1 1 _x600"},
+        "no reader runs for 5 days",
+        interval="6h",
+        every="6h",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -184,6 +194,13 @@ CASES = (
         "15m",
         {running("reader"): ""},
         {running("reader"): "1+0x60"},
+    ),
+    AlertCase(
+        "ContactstreamBehind",
+        "20m",
+        {series("reader_oldest_unfinished_timestamp_seconds"): f"-{26 * 3600 + 1}+0x30"},
+        {series("reader_oldest_unfinished_timestamp_seconds"): f"-{25 * 3600}+0x30"},
+        "a contact that Nylas refuses is tried for a day",
     ),
     AlertCase(
         "ContactstreamBehind",
