@@ -5,6 +5,7 @@ can know. Every label value starts at zero: an alert on the ratio of two series 
 one of them does not exist.
 """
 
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 
@@ -63,13 +64,18 @@ CALLS = (
 
 
 def _oldest_unfinished(registry: CollectorRegistry, stage: str, what: str) -> Gauge:
-    """Lag in seconds is timestamp(metric) - metric: the scrape's time less the gauge."""
-    return _gauge(
+    """Lag in seconds is timestamp(metric) - metric: the scrape's time less the gauge.
+
+    Until the stage works, and in a standby, nothing is unfinished.
+    """
+    gauge = _gauge(
         registry,
         f"{stage}_oldest_unfinished_timestamp_seconds",
         f"Unix time when the oldest of these was received that is not finished: {what}. "
         "The time of the scrape when all are finished.",
     )
+    gauge.set_function(time.time)
+    return gauge
 
 
 class ProcessMetrics:

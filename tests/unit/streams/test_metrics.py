@@ -5,6 +5,8 @@ A reason that can occur has its series from the start.
 
 import ast
 import re
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -55,6 +57,16 @@ def test_every_process_says_what_it_is_and_whether_it_is_ready() -> None:
 def test_every_stage_says_what_its_process_is(stage: str) -> None:
     process = (STREAMS / stage / "process.py").read_text()
     assert f'ProcessMetrics(registry, "{stage}", health)' in process
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_unfinished_before_a_stage_has_taken_anything(
+    stage: Callable[[CollectorRegistry], object],
+) -> None:
+    registry, began = CollectorRegistry(), time.time()
+    stage(registry)
+    (name,) = (each for each in registry._names_to_collectors if "_oldest_unfinished_" in each)
+    assert began <= (registry.get_sample_value(name) or 0) <= time.time()
 
 
 @pytest.mark.parametrize("status", STATUSES)
