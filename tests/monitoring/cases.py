@@ -74,8 +74,17 @@ def grants(valid: int, expired: int, active: str = "1+0x120") -> dict[str, str]:
     }
 
 
-# One process of each stage runs, unless the case says something else.
-RUNNING = {running(stage): "1+0x600" for stage in ("bridge", "reader", "dedupe", "sink")}
+def ready(stage: str) -> str:
+    """The series that says that a process of a stage can work."""
+    return series("ready", stage=stage, instance=stage)
+
+
+# One process of each stage runs and is ready, unless the case says something else.
+RUNNING = {
+    **{running(stage): "1+0x600" for stage in ("bridge", "reader", "dedupe", "sink")},
+    **{ready(stage): "1+0x600" for stage in ("bridge", "reader", "dedupe", "sink")},
+    "up": "1+0x600",
+}
 
 SINK_WAITS = {
     series("sink_lag_records"): "7+0x60",
@@ -110,10 +119,10 @@ CASES = (
     ),
     AlertCase(
         "ContactstreamWebhookAtRisk",
-        "15m",
-        {running("bridge"): ""},
-        {running("bridge"): "1+0x60"},
-        "no bridge runs",
+        "20m",
+        {ready("bridge"): "1+0x2 _x60"},
+        {ready("bridge"): "1+0x2 0+0x5 1+0x60"},
+        "no bridge is ready",
     ),
     AlertCase(
         "ContactstreamRecordsMayExpire",
@@ -146,6 +155,7 @@ CASES = (
         SINK_WAITS,
         {series("sink_last_processed_timestamp_seconds"): "50+0x30 80+0x30"},
         "the sink finishes nothing",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -153,6 +163,7 @@ CASES = (
         SINK_WAITS,
         {series("sink_lag_records"): "0+0x60"},
         "nothing waits for the sink",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -160,6 +171,7 @@ CASES = (
         SINK_WAITS,
         {series("sink_retried_total", reason="ROW_LOCKED"): "3+0x30 4+0x30"},
         "the only row that waits is tried every 10 minutes",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -167,6 +179,7 @@ CASES = (
         DEDUPE_WAITS,
         {series("dedupe_last_processed_timestamp_seconds"): "50+0x30 80+0x30"},
         "dedupe",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -174,6 +187,7 @@ CASES = (
         RUN_HANGS,
         {series("reader_calls_total", kind="page", outcome="200"): "90+0x40 91+0x40"},
         "the reader asks Nylas for nothing",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
@@ -181,13 +195,23 @@ CASES = (
         RUN_HANGS,
         {series("reader_waits_total", reason="sink_lag"): "2+0x40 3+0x40"},
         "the reader waits for the sink on purpose",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamNoProgress",
-        "35m",
-        {running("sink"): ""},
-        {running("sink"): "1+0x60"},
+        "50m",
+        {ready("sink"): "1+0x5 _x60"},
+        {ready("sink"): "1+0x20 0+0x10 1+0x60"},
         "no sink runs",
+        every="5m",
+    ),
+    AlertCase(
+        "ContactstreamNoProgress",
+        "50m",
+        {ready("dedupe"): "1 stale _x8 1 stale _x8 1 stale _x8 1 stale _x8 1 stale _x8"},
+        {ready("dedupe"): "0+0x20 1+0x60"},
+        "dedupe ends again and again",
+        every="5m",
     ),
     AlertCase(
         "ContactstreamStageAbsent",
@@ -226,8 +250,8 @@ CASES = (
     AlertCase(
         "ContactstreamRecoveryStuck",
         "25m",
-        {series("ready", stage="dedupe", instance="a"): "1+0x2 0+0x40"},
-        {series("ready", stage="dedupe", instance="a"): "1+0x10 0+0x40"},
+        {ready("dedupe"): "1+0x2 0+0x40"},
+        {ready("dedupe"): "1+0x10 0+0x40"},
     ),
     AlertCase(
         "ContactstreamSalesforceAway",
@@ -368,7 +392,7 @@ CASES = (
         },
         "none for four hours",
         interval="30m",
-        every="30m",
+        every="1h",
     ),
     AlertCase(
         "ContactstreamNoWebhooks",
@@ -377,7 +401,7 @@ CASES = (
         {series("bridge_notifications_total", type="contact.updated"): "0+0.1x270 27+0x60"},
         "none for a day, where there was little before",
         interval="30m",
-        every="30m",
+        every="1h",
     ),
     AlertCase(
         "ContactstreamFreshnessBurnsSlowly",
