@@ -5,7 +5,9 @@ can know. Every label value starts at zero: an alert on the ratio of two series 
 one of them does not exist.
 """
 
+import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -13,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from connectors.nylas.errors import UNREADABLE
 from streams.control import Stops
 from streams.events import Origin
+from streams.runtime.ops import Health
 
 # Otherwise every counter would have a second series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -48,6 +51,7 @@ NOTIFICATIONS = (
 )  # fmt: skip
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
+GRANT_STATUSES = ("valid", "expired", "deleted")
 REFETCHES = ("same_second", "bodyless", "no_time")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
@@ -59,6 +63,42 @@ CALLS = (
     "composite_start", "composite_query", "composite_write",
     "other",
 )  # fmt: skip
+
+
+def _oldest_unfinished(registry: CollectorRegistry, stage: str, what: str) -> Gauge:
+    """Lag in seconds is timestamp(metric) - metric: the scrape's time less the gauge.
+
+    Until the stage works, and in a standby, nothing is unfinished.
+    """
+    gauge = _gauge(
+        registry,
+        f"{stage}_oldest_unfinished_timestamp_seconds",
+        f"Unix time when the oldest of these was received that is not finished: {what}. "
+        "The time of the scrape when all are finished.",
+    )
+    gauge.set_function(time.time)
+    return gauge
+
+
+class ProcessMetrics:
+    """Metrics of every process: what it is, and whether it is ready."""
+
+    def __init__(self, registry: CollectorRegistry, stage: str, health: Health) -> None:
+        self.build_info = _gauge(
+            registry,
+            "build_info",
+            "1, with the version that runs and the stage of the process.",
+            "version",
+            "stage",
+        )
+        self.build_info.labels(version("contactstream"), stage).set(1)
+        self.ready = _gauge(
+            registry,
+            "ready",
+            "1 while the process can work, 0 while it waits for what /readyz names.",
+            "stage",
+        )
+        self.ready.labels(stage).set_function(lambda: float(not health.waiting_for))
 
 
 class BridgeMetrics:
@@ -119,6 +159,14 @@ class BridgeMetrics:
             registry,
             "bridge_secret_reload_failures",
             "Failed attempts to reload the webhook secrets; the old ones stay in use.",
+        )
+        self.last_webhook = _gauge(
+            registry,
+            "bridge_last_webhook_timestamp_seconds",
+            "Unix time of the last request with a valid signature; 0 before the first.",
+        )
+        self.oldest_unfinished = _oldest_unfinished(
+            registry, "bridge", "notifications without the broker's acknowledgement"
         )
 
 
@@ -204,6 +252,8 @@ class ReaderMetrics:
         self.grants = _gauge(
             registry, "reader_grants", "Grants by their last known status.", "status"
         )
+        for status in GRANT_STATUSES:
+            self.grants.labels(status)
         self.kafka_errors = Counter(
             "contactstream_reader_kafka_errors",
             "Errors of the reader's consumer that the Kafka client retries by itself, by code.",
@@ -213,6 +263,14 @@ class ReaderMetrics:
         self.active = _gauge(registry, "reader_active", "1 in the active reader, 0 in a standby.")
         self.pending = _gauge(
             registry, "reader_refetch_pending", "Single contacts that wait to be read again."
+        )
+        self.runs_in_progress = _gauge(
+            registry,
+            "reader_runs_in_progress",
+            "Backfills, reconciles and replays that were started and have not ended.",
+        )
+        self.oldest_unfinished = _oldest_unfinished(
+            registry, "reader", "events that made a contact be read again"
         )
 
 
@@ -268,6 +326,7 @@ class DedupeMetrics:
             "dedupe_last_processed_timestamp_seconds",
             "Unix time when the last batch was finished.",
         )
+        self.oldest_unfinished = _oldest_unfinished(registry, "dedupe", "events taken")
 
 
 class SinkMetrics:
@@ -384,6 +443,8 @@ class SinkMetrics:
             registry=registry,
             buckets=LATENCY_BUCKETS,
         )
+        for origin in ORIGINS:
+            self.latency.labels(origin)
         self.pauses = Counter(
             "contactstream_sink_pauses",
             "Pauses after an error of the whole org, by reason.",
@@ -433,3 +494,4 @@ class SinkMetrics:
             "sink_last_processed_timestamp_seconds",
             "Unix time when the last batch was finished.",
         )
+        self.oldest_unfinished = _oldest_unfinished(registry, "sink", "changes taken")

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import structlog
@@ -19,11 +19,12 @@ from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.decision import BridgeDecision, decide
 from streams.bridge.reader_notice import ReaderNotice
 from streams.dead_letters import dead_letter
-from streams.events import now_ms
+from streams.events import now_ms, received_at
 from streams.heartbeats import NYLAS_RETRY_SECONDS
 from streams.kafka.publisher import Publisher, PublishFailed
-from streams.kafka.records import KafkaRecord
+from streams.kafka.records import KafkaRecord, header
 from streams.metrics import NOTIFICATIONS, BridgeMetrics
+from streams.runtime.unfinished import UnfinishedTimes
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -115,6 +116,9 @@ class NotificationIntake:
         self.secrets: Sequence[bytes] = ()
         self.stopping = False
         metrics.in_flight.set_function(lambda: self.in_flight.count)
+        self._received = UnfinishedTimes()
+        metrics.oldest_unfinished.set_function(self._received.oldest_seconds)
+        self._last_webhook = metrics.last_webhook
 
     @property
     def accepting(self) -> bool:
@@ -138,6 +142,7 @@ class NotificationIntake:
         if not signature_matches(self.secrets, raw, signature):
             return 401, "bad_signature"
         on_signed()
+        self._last_webhook.set_to_current_time()
         decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
         # A last attempt would be lost, so it is still published while the bridge stops.
         if self.stopping and not decision.last_attempt:
@@ -166,12 +171,21 @@ class NotificationIntake:
             self._lost.labels("overloaded").inc()
             self._notice.notification_lost()
 
+    @contextlib.contextmanager
+    def _waiting(self, record: KafkaRecord, received_ms: int) -> Iterator[None]:
+        self._received.begin(id(record), received_ms)
+        try:
+            yield
+        finally:
+            self._received.end(id(record))
+
     async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
         """Publishes the record; a record that the broker always refuses is dead-lettered.
 
         Returns the decision as it was carried out. Raises PublishFailed or TimeoutError.
         """
-        with self.in_flight:
+        received_ms = received_at(header(record.headers, "received_ms"), 0)
+        with self.in_flight, self._waiting(record, received_ms):
             async with asyncio.timeout(WEBHOOK_ANSWER_SECONDS):
                 try:
                     await self._publisher.publish([record])

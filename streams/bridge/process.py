@@ -16,7 +16,7 @@ from streams.bridge.server import DRAIN_SECONDS, WebhookServer
 from streams.bridge.watches import use_secrets, watch_broker, watch_connections, watch_secrets
 from streams.kafka.clients import producer_config
 from streams.kafka.publisher import Publisher
-from streams.metrics import BridgeMetrics
+from streams.metrics import BridgeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
@@ -73,6 +73,7 @@ async def _serve(
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = BridgeMetrics(registry), Health(STALLED_SECONDS)
+    ProcessMetrics(registry, "bridge", health)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()

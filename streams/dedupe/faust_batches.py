@@ -42,8 +42,11 @@ from streams.dedupe.log_loss import (
     RecordIdentity,
     identity,
 )
+from streams.events import received_at
+from streams.kafka.records import header
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.logs import where
+from streams.runtime.unfinished import UnfinishedTimes
 from streams.runtime.watchdog import elapsed
 
 # Not by the name of this module, whose logger Faust's services use too.
@@ -269,6 +272,10 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._due[tp] = last + 1
         self._last[tp] = identity(batch[-1])
         self._handed_out[tp].append(last)
+        received_ms = min(
+            received_at(header(record.headers, "received_ms"), record.timestamp) for record in batch
+        )
+        self.app.received.begin((tp, last), received_ms)
         # So that Faust sees no gap, which it would count as acknowledged.
         self._read_offset[tp] = last - 1
         return batch
@@ -328,7 +335,9 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         waiting, acked = self._handed_out[tp], self._acked_index[tp]
         while waiting and waiting[0] in acked:
             acked.discard(waiting[0])
-            self._finished[tp] = waiting.popleft() + 1
+            last = waiting.popleft()
+            self._finished[tp] = last + 1
+            self.app.received.end((tp, last))
         self._acked[tp][:] = acked
         return self._finished.get(tp)
 
@@ -376,6 +385,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
 
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in list(tps):
+            for last in self._handed_out.get(tp, ()):
+                self.app.received.end((tp, last))
             for known in (
                 self._handed_out,
                 self._finished,
@@ -581,6 +592,8 @@ class App(faust.App):  # type: ignore[misc]
     ) -> None:
         self.die = die
         self.commit_notes, self.on_commit_note = commit_notes or {}, on_commit_note
+        self.received = UnfinishedTimes()
+        """When the oldest record of each batch that is not finished was received."""
         self.on_working, self.on_waiting, self.on_progress = on_working, on_waiting, on_progress
         super().__init__(
             name,

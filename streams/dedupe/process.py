@@ -24,7 +24,7 @@ from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
-from streams.metrics import DedupeMetrics
+from streams.metrics import DedupeMetrics, ProcessMetrics
 from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
@@ -75,6 +75,7 @@ async def _serve(
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
+    ProcessMetrics(registry, "dedupe", health)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
@@ -101,6 +102,7 @@ async def _serve(
         settings.standby_copies,
         on_commit_note=lambda note: end_if_handed_over(kafka.dedupe_generation, note),
     )
+    metrics.oldest_unfinished.set_function(app.received.oldest_seconds)
     table = BatchTable(app, "seen", changelog, events.partitions)
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)

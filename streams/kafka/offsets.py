@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import raise_if_replaced
+from streams.runtime.unfinished import UnfinishedTimes
 
 # A new leader may at first report an end of the log that lags behind. So a committed offset beyond
 # the end counts as out of range only when so many requests for the end say so, so far apart.
@@ -73,6 +74,8 @@ class OffsetTracker:
         # Finished, and before the oldest unfinished record.
         self._uncommitted: deque[int] = deque()
         self._next = -1
+        self.received = UnfinishedTimes()
+        """When the unfinished records were received, by offset."""
 
     def __len__(self) -> int:
         """Records taken since the last commit: what a successor may have to repeat."""
@@ -88,16 +91,21 @@ class OffsetTracker:
         """Records taken and not finished."""
         return len(self._taken) - len(self._finished)
 
-    def take(self, offset: int) -> None:
-        """A record was taken. Raises ValueError when its offset is not above the last one's."""
+    def take(self, offset: int, received_ms: int = 0) -> None:
+        """A record was taken, which was received then; 0 if that is unknown.
+
+        Raises ValueError when its offset is not above the last one's.
+        """
         if offset < self._next:
             raise ValueError(f"offset {offset} was taken after {self._next - 1}")
         self._taken.append(offset)
         self._next = offset + 1
+        self.received.begin(offset, received_ms)
 
     def finish(self, offset: int) -> None:
         """The record needs no more work: what follows from it is acknowledged on a topic."""
         self._finished.add(offset)
+        self.received.end(offset)
 
     def committable(self) -> int | None:
         """The offset to commit: that of the oldest unfinished record, or the one after the last.

@@ -16,7 +16,7 @@ from streams.kafka.lag import LagReader
 from streams.kafka.publisher import Publisher
 from streams.kafka.snapshot import Snapshots
 from streams.kafka.topic_watch import look_until_answered, topic_watch
-from streams.metrics import ReaderMetrics
+from streams.metrics import ProcessMetrics, ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
 from streams.reader.gate import Gate
 from streams.reader.grant_events import GrantTable
@@ -83,6 +83,7 @@ def run(
     limit_malloc_arenas()
     registry = CollectorRegistry()
     metrics, health = ReaderMetrics(registry), Health(STALLED_SECONDS)
+    ProcessMetrics(registry, "reader", health)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
@@ -233,7 +234,12 @@ async def _read_address_books(
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
         scheduler = RunScheduler(
-            run_log, runs, executor, settings.reader.reconcile_every, in_flight.runs
+            run_log,
+            runs,
+            executor,
+            settings.reader.reconcile_every,
+            in_flight.runs,
+            metrics.runs_in_progress,
         )
         tasks.create_task(scheduler.run())
 

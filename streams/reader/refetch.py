@@ -245,6 +245,9 @@ class RefetchConsumer:
     async def run(self) -> None:
         """Works until it is cancelled."""
         lost = self._context.metrics.offset_resets.labels("contacts.refetch")
+        self._context.metrics.oldest_unfinished.set_function(
+            lambda: self._refetcher.queue.offsets.received.oldest_seconds()
+        )
         async with AssignedPartition(
             self._kafka,
             self._context.topics.refetch.name,

@@ -67,7 +67,8 @@ class RefetchQueue:
         The offset of such a record counts as finished. A contact that is asked for twice is read at
         the later of the two times, which answers both.
         """
-        self.offsets.take(record.offset)
+        received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
+        self.offsets.take(record.offset, received_ms)
         key = record.key or b""
         if not _is_contact_key(key):
             self.offsets.finish(record.offset)
@@ -77,7 +78,6 @@ class RefetchQueue:
         )
         request = self._requests.get(key)
         if request is None:
-            received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
             reason = (header(record.headers, "reason") or b"").decode(errors="replace")
             request = RefetchRequest(key, reason, not_before, received_ms, now)
             self._requests[key] = request

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import structlog
+from prometheus_client import Gauge
 
 from streams.reader.run_executor import RunExecutor
 from streams.reader.run_writer import RunWriter
@@ -42,10 +43,12 @@ class RunScheduler:
         executor: RunExecutor,
         reconcile_every_seconds: float,
         work: WorkInFlight,
+        in_progress: Gauge,
     ) -> None:
         self._log, self._runs, self._executor = run_log, runs, executor
         self._reconcile_every_seconds = reconcile_every_seconds
         self._work = work
+        self._in_progress = in_progress
         self._handled: set[str] = set()
         """IDs of runs that were started, merged or cancelled."""
         self._active: set[str] = set()
@@ -61,6 +64,7 @@ class RunScheduler:
                 await self._forget_old()
                 await self._cancel_requested()
                 await self._start_waiting(tasks)
+                self._in_progress.set(len(self._active))
                 await asyncio.sleep(REQUEST_CHECK_SECONDS)
 
     async def _request_scheduled(self) -> None:

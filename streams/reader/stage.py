@@ -6,6 +6,7 @@ and contacts.outcomes by assignment: in the group, two members would share those
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -153,6 +154,8 @@ class Reader:
     async def _stop_work(self) -> None:
         task, self._task = self._task, None
         self._metrics.active.set(0)
+        self._metrics.runs_in_progress.set(0)
+        self._metrics.oldest_unfinished.set_function(time.time)
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])

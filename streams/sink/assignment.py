@@ -90,9 +90,9 @@ class Assignment:
         """The offset at which a successor would start now."""
         return self.start_offset if self.committed is None else self.committed
 
-    def took(self, offset: int) -> None:
-        """A record was taken from the log."""
-        self.tracker.take(offset)
+    def took(self, offset: int, received_ms: int = 0) -> None:
+        """A record was taken from the log, which was received then; 0 if that is unknown."""
+        self.tracker.take(offset, received_ms)
         self.progress.read_up_to = offset + 1
 
     def reached_end(self, offset: int) -> None:

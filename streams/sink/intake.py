@@ -10,8 +10,15 @@ from connectors.salesforce.emails import addresses
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
 from connectors.salesforce.sync import Sync
-from streams.events import ContactChange, Kind, Origin, UnreadableRecord, parse_change
-from streams.kafka.records import KafkaRecord
+from streams.events import (
+    ContactChange,
+    Kind,
+    Origin,
+    UnreadableRecord,
+    parse_change,
+    received_at,
+)
+from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment
@@ -59,7 +66,8 @@ class Intake:
         unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = []
         live_due, bulk_due = now + self._settings.linger, now + self._settings.bulk_linger
         for record in records:
-            assignment.took(record.offset)
+            received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
+            assignment.took(record.offset, received_ms)
             self._metrics.taken.inc()
             try:
                 change = parse_change(record.key, record.value, record.headers)

@@ -20,7 +20,7 @@ from streams.kafka.transactions import (
     TransactionalPublisher,
     transactional,
 )
-from streams.metrics import SinkMetrics
+from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
@@ -78,6 +78,7 @@ async def _serve(
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
     health = Health(STALLED_SECONDS)
+    ProcessMetrics(registry, "sink", health)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()

@@ -108,6 +108,7 @@ class Sink:
             consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
         )
         self._intake = Intake(org, settings, metrics)
+        metrics.oldest_unfinished.set_function(self._oldest_unfinished)
         self._runner = BatchRunner(
             org,
             publisher,
@@ -167,6 +168,11 @@ class Sink:
         await self._consumer.close()
         self._in_flight.cancel()
         return self._stop.stop
+
+    def _oldest_unfinished(self) -> float:
+        """For the metric, in any thread."""
+        assignment = self._current.assignment
+        return time.time() if assignment is None else assignment.tracker.received.oldest_seconds()
 
     def _start_keeping(self) -> asyncio.Task[None] | None:
         if self._keeper is None:

@@ -30,6 +30,7 @@ from streams.dedupe.faust_batches import BatchConsumer, BatchTable, ConsumerThre
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.stage import Dedupe
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.unfinished import UnfinishedTimes
 
 EVENTS = TP("events", 0)
 CHANGELOG = TP("changelog", 0)
@@ -215,7 +216,12 @@ def test_the_commit_is_the_end_of_the_unbroken_run_of_finished_batches(
         for size in sizes:
             batch = [
                 SimpleNamespace(
-                    offset=end + each, timestamp=0, timestamp_type=0, key=b"g/c", value=b"{}"
+                    offset=end + each,
+                    timestamp=0,
+                    timestamp_type=0,
+                    key=b"g/c",
+                    value=b"{}",
+                    headers=(),
                 )
                 for each in range(size)
             ]
@@ -336,9 +342,13 @@ async def test_an_end_that_lags_behind_after_an_election_does_not_end_the_proces
 # What reaches the agent
 
 
-def records(*offsets: int, timestamp: int = 0) -> list[Any]:
+def records(
+    *offsets: int, timestamp: int = 0, headers: tuple[tuple[str, bytes], ...] = ()
+) -> list[Any]:
     return [
-        SimpleNamespace(offset=offset, timestamp=timestamp + offset, key=b"g/c", value=b"{}")
+        SimpleNamespace(
+            offset=offset, timestamp=timestamp + offset, key=b"g/c", value=b"{}", headers=headers
+        )
         for offset in offsets
     ]
 
@@ -349,6 +359,20 @@ def reading_from(app: Any, due: int) -> BatchConsumer:
     consumer._open_in = app.rebalancing_count
     consumer._due[EVENTS] = due
     return consumer
+
+
+async def test_the_oldest_unfinished_event_is_known_by_the_time_of_its_receipt(ours: Any) -> None:
+    consumer = reading_from(ours, 10)
+    ours.received = unfinished = UnfinishedTimes(now=lambda: 99.0)
+    old = records(10, headers=(("received_ms", b"7000"),))
+    await consumer._take(EVENTS, old + records(11, headers=(("received_ms", b"9000"),)))
+    await consumer._take(EVENTS, records(12, headers=(("received_ms", b"8000"),)))
+    assert unfinished.oldest_seconds() == 7
+    consumer.ack(message(ours, 11))
+    consumer._new_offset(EVENTS)
+    assert unfinished.oldest_seconds() == 8
+    consumer._forget([EVENTS])  # another worker has the partition now
+    assert unfinished.oldest_seconds() == 99
 
 
 async def test_a_hole_in_the_offsets_ends_the_process(ours: Any) -> None:

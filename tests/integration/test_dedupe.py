@@ -1,6 +1,7 @@
 """The dedupe process on a real broker: what it forwards, where it starts, and how it ends."""
 
 import sys
+import time
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
@@ -51,6 +52,7 @@ def test_changes_are_forwarded_and_other_events_counted(kafka: Kafka, processes:
         (b"g0/b", bare),
     ]
     kafka.produce("contacts.events", sent, WEBHOOK)
+    began = time.time()
     worker = processes.start("dedupe", environ=environ(kafka, 2)).wait_ready()
     wait_done(kafka, len(sent))
 
@@ -69,6 +71,10 @@ def test_changes_are_forwarded_and_other_events_counted(kafka: Kafka, processes:
     assert worker.metric("contactstream_dedupe_dead_lettered_total", reason="not_json") == 1
     assert worker.metric("contactstream_dedupe_refetch_total", reason="bodyless") == 1
     assert worker.metric("contactstream_dedupe_table_entries") == 2
+    wait_until(
+        lambda: worker.metric("contactstream_dedupe_oldest_unfinished_timestamp_seconds") > began,
+        "no event of 2023 is unfinished",
+    )
     assert worker.stop() == 0
     assert "g0" not in worker.log, "no contact key in the log"
 

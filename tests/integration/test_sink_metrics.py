@@ -85,5 +85,9 @@ def test_the_match_rate_the_error_rate_and_the_lag_of_a_running_sink(
         send(running, 3, *known)
         lag = "contactstream_sink_lag_records"
         wait_until(lambda: running.count("sink", lag) == FOUND, "what waits for the org is the lag")
+        oldest = "contactstream_sink_oldest_unfinished_timestamp_seconds"
+        waiting_since = running.count("sink", oldest)
+        assert running.count("sink", oldest) == waiting_since, "the time stands while all wait"
         faults(running)
         wait_until(lambda: running.count("sink", lag) == 0, "nothing waits", 90)
+        assert running.count("sink", oldest) > waiting_since

@@ -20,7 +20,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from rich.console import Console
 
 from streams.demo.report import table
-from streams.metrics import BridgeMetrics, DedupeMetrics, ReaderMetrics, SinkMetrics
+from streams.metrics import (
+    BridgeMetrics,
+    DedupeMetrics,
+    ProcessMetrics,
+    ReaderMetrics,
+    SinkMetrics,
+)
+from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, load, reference
 from streams.topics import topics
 from tests.support.paths import ROOT
@@ -102,7 +109,8 @@ def _duration(milliseconds: str) -> str:
 
 def metrics_reference() -> str:
     """The tables of every metric, one for each stage."""
-    stages = {
+    stages: dict[str, Callable[[CollectorRegistry], object]] = {
+        "every process": lambda registry: ProcessMetrics(registry, "sink", Health(1.0)),
         "bridge": BridgeMetrics,
         "reader": ReaderMetrics,
         "dedupe": DedupeMetrics,
@@ -122,7 +130,7 @@ def _metric(metric: Any) -> str:
     labels = []
     for label in metric._labelnames:
         values = list(metric._metrics) if len(metric._labelnames) == 1 else []
-        known = ", ".join(f"`{value}`" for (value,) in values)
+        known = ", ".join(f"`{value}`" for (value,) in values if len(values) > 1)
         labels.append(f"`{label}`" + (f": {known}" if known else ""))
     return f"| `{name}` | {metric._type} | {'; '.join(labels)} | {metric._documentation} |"
 

@@ -205,12 +205,17 @@ class SinkHarness:
         self.skipped[0] += seconds
 
     def offer(
-        self, key: str, version: int, contact: dict[str, Any] | None, origin: bytes = b"webhook"
+        self,
+        key: str,
+        version: int,
+        contact: dict[str, Any] | None,
+        origin: bytes = b"webhook",
+        received_ms: int = 0,
     ) -> None:
         """A record at the end of contacts.changes; a contact of None is a deletion."""
         kind = Kind.DELETED if contact is None else Kind.UPDATED
         value = json.dumps({"id": key} if contact is None else contact).encode()
-        headers = change_headers(kind, version, "f" * 32, "m", origin, b"0")
+        headers = change_headers(kind, version, "f" * 32, "m", origin, b"%d" % received_ms)
         with self.consumer.lock:
             offset = len(self.consumer.log)
             self.consumer.log.append(

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -423,3 +424,21 @@ def test_a_bridge_without_a_secret_says_at_its_start_what_to_do(tmp_path: Path) 
         use_secrets(cast(Any, intake), metrics, nylas, load(BridgeSettings, {}))
     (line,) = logged
     assert "NYLAS_WEBHOOK_SECRETS_FILE" in line["event"]
+
+
+async def test_the_metrics_say_since_when_a_notification_waits_for_the_broker(
+    bridge: RunningBridge,
+) -> None:
+    began, acknowledged = time.time(), asyncio.Event()
+    assert bridge.metric("last_webhook_timestamp_seconds") == 0
+    assert bridge.metric("oldest_unfinished_timestamp_seconds") >= began
+    bridge.broker.behave = lambda _: acknowledged
+    sending = asyncio.create_task(bridge.post(contact_body("g", "c")))
+    await until(lambda: bridge.in_flight == 1, "the notification waits", 10)
+    waiting_since = bridge.metric("oldest_unfinished_timestamp_seconds")
+    assert began - 0.001 <= waiting_since <= time.time()
+    assert bridge.metric("oldest_unfinished_timestamp_seconds") == waiting_since
+    acknowledged.set()
+    assert (await sending).status == 200
+    assert bridge.metric("oldest_unfinished_timestamp_seconds") > waiting_since
+    assert began <= bridge.metric("last_webhook_timestamp_seconds") <= time.time()

@@ -116,7 +116,9 @@ class Harness:
             Replayer(context, snapshots, self.runs, self.log, lambda _target: context),
             RunDefaults(("address_book",), 0.2),
         )
-        self.scheduler = RunScheduler(self.log, self.runs, executor, 0.0, context.work.runs)
+        self.scheduler = RunScheduler(
+            self.log, self.runs, executor, 0.0, context.work.runs, context.metrics.runs_in_progress
+        )
 
     def note(self, record: KafkaRecord) -> None:
         key = record.key or b""

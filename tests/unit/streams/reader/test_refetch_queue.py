@@ -10,11 +10,10 @@ from streams.reader.refetch_queue import MAX_REQUESTED_WAIT_SECONDS, RefetchQueu
 NOW = 1_700_000_000
 
 
-def asked(key: str | bytes, not_before: int, offset: int) -> KafkaRecord:
+def asked(key: str | bytes, not_before: int, offset: int, received_ms: int = 5) -> KafkaRecord:
     raw = key.encode() if isinstance(key, str) else key
-    return KafkaRecord(
-        "contacts.refetch", raw, b"", refetch_headers("bodyless", not_before, 5), 0, offset
-    )
+    headers = refetch_headers("bodyless", not_before, received_ms)
+    return KafkaRecord("contacts.refetch", raw, b"", headers, 0, offset)
 
 
 def test_a_contact_is_not_due_before_its_time() -> None:
@@ -39,6 +38,22 @@ def test_a_contact_asked_for_twice_is_read_once_at_the_later_time() -> None:
     assert len(queue) == 0
     queue.finish(request)
     assert queue.offsets.committable() == 3
+
+
+def test_the_oldest_unfinished_request_is_known_also_while_it_is_read() -> None:
+    queue = RefetchQueue()
+    queue.add(asked("g/a", NOW, 0, received_ms=7000), NOW)
+    queue.add(asked("g/b", NOW, 1, received_ms=6000), NOW)
+    queue.add(asked("no key", NOW, 2, received_ms=1000), NOW)
+    first = queue.take_due(NOW)
+    assert first is not None
+    assert queue.offsets.received.oldest_seconds() == 6
+    queue.finish(first)
+    second = queue.take_due(NOW)
+    assert second is not None
+    assert queue.offsets.received.oldest_seconds() == second.received_ms / 1000
+    queue.finish(second)
+    assert queue.offsets.received.oldest_seconds() > NOW
 
 
 def test_a_contact_asked_for_while_it_is_read_is_read_once_more() -> None:

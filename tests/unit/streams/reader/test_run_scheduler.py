@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import cast
 
+from prometheus_client import CollectorRegistry
+
 from streams.kafka.records import KafkaRecord
+from streams.metrics import ReaderMetrics
 from streams.reader.run_executor import RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
@@ -51,6 +54,8 @@ class Harness:
 
     def __init__(self, every_seconds: float = 0.0) -> None:
         self.log, self.executor = RunLog(), FakeExecutor()
+        self.registry = CollectorRegistry()
+        self.metrics = ReaderMetrics(self.registry)
 
         async def publish(records: Sequence[KafkaRecord]) -> None:
             for record in records:
@@ -58,7 +63,12 @@ class Harness:
 
         self.runs = RunWriter(self.log, publish, TOPICS)
         self.scheduler = RunScheduler(
-            self.log, self.runs, cast(RunExecutor, self.executor), every_seconds, ReaderWork().runs
+            self.log,
+            self.runs,
+            cast(RunExecutor, self.executor),
+            every_seconds,
+            ReaderWork().runs,
+            self.metrics.runs_in_progress,
         )
 
     @asynccontextmanager
@@ -69,6 +79,9 @@ class Harness:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+    def in_progress(self) -> float | None:
+        return self.registry.get_sample_value("contactstream_reader_runs_in_progress")
 
     async def until(self, condition: Callable[[], object]) -> None:
         await until(condition, "the scheduler does it", 10)
@@ -82,6 +95,16 @@ async def test_a_requested_run_is_started_once_and_written_when_it_ends() -> Non
         harness.executor.may_end.set()
         await harness.until(lambda: harness.log.runs[run_id].state is RunState.DONE)
     assert harness.executor.started == [run_id]
+
+
+async def test_the_metric_says_how_many_runs_are_in_progress() -> None:
+    harness = Harness()
+    assert harness.in_progress() == 0
+    harness.log.runs |= {"r1": BACKFILL, "r2": replace(BACKFILL, grants=("g2",))}
+    async with harness.running():
+        await harness.until(lambda: harness.in_progress() == 2)
+        harness.executor.may_end.set()
+        await harness.until(lambda: harness.in_progress() == 0)
 
 
 async def test_an_event_that_is_handled_again_does_not_ask_for_a_second_run() -> None:

@@ -104,6 +104,23 @@ class Harness:
         await asyncio.wait_for(self.task, 10)
 
 
+async def test_a_reader_that_is_not_active_any_more_has_nothing_unfinished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = Harness(monkeypatch)
+    harness.consumer.assign(RUN, END)
+    await until(lambda: harness.active, "the reader is active", 10)
+    harness.metrics.runs_in_progress.set(2)
+    harness.metrics.oldest_unfinished.set_function(lambda: 7.0)
+    began = time.time()
+    harness.consumer.revoke()
+    await until(lambda: not harness.active, "the reader is not active", 10)
+    assert harness.metrics.runs_in_progress._value.get() == 0
+    (family,) = harness.metrics.oldest_unfinished.collect()
+    assert family.samples[0].value >= began
+    await harness.stop()
+
+
 async def test_a_reader_works_only_after_its_partition_was_read_to_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
