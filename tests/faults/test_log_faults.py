@@ -65,7 +65,10 @@ def topics_lose_their_end(
     Then more events come. Returns dedupe and the sink, which still run.
     """
     scenario.set_up()
-    stages = [scenario.start(stage, variants[stage]).wait_ready() for stage in ("dedupe", "sink")]
+    dedupe = scenario.start("dedupe", variants["dedupe"])
+    # It keeps its partition over the outage, and with it its producer.
+    sink = scenario.start("sink", variants["sink"], session=PAUSE_SESSION_SECONDS)
+    stages = [dedupe.wait_ready(), sink.wait_ready()]
     for version in (1, 2, 3):
         send(scenario, version)
         scenario.wait_until_idle()

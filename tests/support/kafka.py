@@ -24,6 +24,20 @@ class Found:
     timestamp_ms: int
 
 
+def _ends_of(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    """The first and the last offset. A client may not know yet who leads a new partition."""
+    while True:
+        try:
+            found = consumer.get_watermark_offsets(partition, timeout=REQUEST_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                raise
+            consumer.list_topics(partition.topic, timeout=REQUEST_SECONDS)
+        else:
+            assert found is not None
+            return found[0], found[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Kafka:
     """A broker, and a topic prefix that no other test has."""
@@ -151,10 +165,7 @@ class Kafka:
             if metadata.error is not None:
                 raise KafkaException(metadata.error)
             partitions = [TopicPartition(name, number) for number in metadata.partitions]
-            high = {
-                each.partition: consumer.get_watermark_offsets(each, timeout=REQUEST_SECONDS)
-                for each in partitions
-            }
+            high = {each.partition: _ends_of(consumer, each, ends) for each in partitions}
             reading = {number for number, (low, end) in high.items() if end > low}
             consumer.assign([TopicPartition(name, number, high[number][0]) for number in reading])
             while reading:
