@@ -142,6 +142,11 @@ def test_a_person_is_erased_from_the_dead_letters_and_bad_input_names_the_remedy
     )
     assert "no open letter has this ID" in command(running, "show", "x", expect=1)
     assert "after `list`" in command(running, "--reason", REASON, "list", expect=2)
+    running.notify([{"raw": "[1"}])
+    preview = command(running, "redrive", "--reason", "not_json")
+    assert "1 cannot be redriven and stay open: this version cannot read it either" in preview
+    assert "no open letter is selected" in preview
+    command(running, "discard", "--reason", "not_json", "--execute")
     people = tmp_path / "people"
     people.write_text("one@one.example\n")
     running.processes.environ["PEOPLE_SUPPRESSION_LIST"] = str(tmp_path / "list.json")

@@ -131,7 +131,7 @@ def test_alter_leaves_partitions_and_what_may_lose_records(kafka: Kafka) -> None
         assert f"{kafka.name('contacts.events')} has 4 partitions instead of 8: not changed" in (
             left.output
         )
-        assert "retention.ms is -1 instead of 7776000000: not changed" in left.output
+        assert "retention.ms is -1 instead of 2592000000: not changed" in left.output
         assert "does not shorten a retention" in left.output
         assert f"{kafka.name('contacts.refetch')} segment.ms: 604800000 -> 86400000" in left.output
 

@@ -154,16 +154,23 @@ def redrive(kafka: KafkaSettings, choice: Choice, order: Order, body_limit: int)
             except NotRedrivable as error:
                 refused[str(error)] += 1
 
+    # The preview counts only what an execution would redrive.
+    chosen = [opened for page in _pages(read.current) for opened, _ in events_of(page)]
+    for reason, count in refused.items():
+        click.echo(f"{count:,} cannot be redriven and stay open: {reason}", err=True)
     if read.superseded:
         click.echo(
             f"{len(read.superseded):,} are superseded by something newer and stay open; "
             "`discard` closes them",
             err=True,
         )
-    done = _act(kafka, "redrive", read, read.current, choice, order, action_id, events_of)
-    for reason, count in refused.items():
-        click.echo(f"{count:,} not redriven: {reason}", err=True)
+    done = _act(kafka, "redrive", read, chosen, choice, order, action_id, events_of)
     return 0 if done is None or not refused else 1
+
+
+def _pages(letters: Sequence[OpenLetter]) -> Iterator[Sequence[OpenLetter]]:
+    for start in range(0, len(letters), PAGE_LETTERS):
+        yield letters[start : start + PAGE_LETTERS]
 
 
 def discard(kafka: KafkaSettings, choice: Choice, order: Order, *, only_superseded: bool) -> None:
@@ -267,8 +274,7 @@ def _carry_out(
     with CommandPublisher(kafka) as publisher:
         try:
             publisher.publish([audit_record(names.audit.name, audit)])
-            for start in range(0, len(chosen), PAGE_LETTERS):
-                page = chosen[start : start + PAGE_LETTERS]
+            for page in _pages(chosen):
                 closed: Sequence[OpenLetter] = page
                 if events_of is not None:
                     pairs = list(events_of(page))
