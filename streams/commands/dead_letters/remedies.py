@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from connectors.nylas.errors import UNREADABLE
 from connectors.salesforce.api.classification import LONE_ROW_REASONS, ROW_REASONS
 from streams.sink.outcomes import EXHAUSTED
+from streams.sink.outcomes import STAGE as SINK
 
 _ADDRESS_BOOK = "Correct the contact in its address book; the change is read by itself."
 _UNREADABLE = (
@@ -85,19 +86,22 @@ _REMEDIES: Mapping[str, str] = {
     "cannot_update_converted_lead": "The Lead was converted. Redrive: the Contact is looked up.",
     "unknown_code": "See the error with `show`. Mend its cause in Salesforce, then redrive.",
     "unexplained": "Salesforce gave no reason. Redrive once; then look for a flow or a trigger.",
-    **dict.fromkeys(
-        LONE_ROW_REASONS,
-        "Every call with this contact failed while others passed. See the error with `show`, "
-        "correct the contact or the org, then redrive.",
-    ),
 }
 
+_LONE_ROW = (
+    "Every call with this contact failed while others passed. See the error with `show`, correct "
+    "the contact or the org, then redrive."
+)
 _UNKNOWN = "Another version wrote this reason. See the error with `show`."
 
-REASONS = frozenset(_REMEDIES) | {f"{EXHAUSTED}{reason}" for reason in ROW_REASONS}
+REASONS = (
+    frozenset(_REMEDIES) | LONE_ROW_REASONS | {f"{EXHAUSTED}{reason}" for reason in ROW_REASONS}
+)
 """Every reason that a dead letter may have."""
 
 
-def remedy(reason: str) -> str:
-    """What to do about letters of this reason, in a sentence or two."""
+def remedy(reason: str, stage: str) -> str:
+    """What to do about letters of this reason from this stage, in a sentence or two."""
+    if stage == SINK and reason in LONE_ROW_REASONS:
+        return _LONE_ROW
     return _REMEDIES.get(reason.removeprefix(EXHAUSTED), _UNKNOWN)

@@ -67,7 +67,7 @@ def print_groups(found: Sequence[ReasonGroup]) -> None:
             f"first failed {moment(group.first_failed_ms)}, last {moment(group.last_failed_ms)}, "
             f"at most {group.most_attempts} attempts",
             f"for example {group.sample}",
-            remedy(group.reason),
+            *dict.fromkeys(remedy(group.reason, stage) for stage in sorted(group.stages)),
         ]
         if group.superseded:
             lines.insert(0, f"{group.superseded:,} superseded by something newer")
@@ -91,7 +91,11 @@ def _indented(line: str) -> str:
 def groups_json(found: Sequence[ReasonGroup]) -> list[dict[str, Any]]:
     """The groups as JSON takes them."""
     return [
-        {**asdict(group), "stages": sorted(group.stages), "remedy": remedy(group.reason)}
+        {
+            **asdict(group),
+            "stages": sorted(group.stages),
+            "remedies": {stage: remedy(group.reason, stage) for stage in sorted(group.stages)},
+        }
         for group in found
     ]
 
@@ -147,7 +151,7 @@ def letter_facts(
         "id": letter.letter_id,
         "state": "superseded" if superseded else "open",
         "reason": letter.reason,
-        "remedy": remedy(letter.reason),
+        "remedy": remedy(letter.reason, letter.stage),
         "stage": letter.stage,
         "attempts": letter.attempts,
         "first_failed": moment(letter.first_failed_ms),

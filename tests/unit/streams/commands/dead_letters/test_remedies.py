@@ -29,8 +29,14 @@ def test_the_closed_set_of_reasons_is_what_the_stages_write() -> None:
 
 @pytest.mark.parametrize("reason", sorted(WRITTEN))
 def test_a_reason_has_a_remedy(reason: str) -> None:
-    assert "Another version" not in remedy(reason)
+    stages = ("sink",) if reason in LONE_ROW_REASONS else ("sink", "bridge")
+    assert not [stage for stage in stages if "Another version" in remedy(reason, stage)]
+
+
+def test_a_word_of_two_stages_has_a_remedy_for_each() -> None:
+    assert "No stage could read it" in remedy("not_json", "bridge")
+    assert "while others passed" in remedy("not_json", "sink")
 
 
 def test_a_reason_of_another_version_says_so() -> None:
-    assert "Another version" in remedy("something_new")
+    assert "Another version" in remedy("something_new", "sink")
