@@ -64,8 +64,8 @@ def print_groups(found: Sequence[ReasonGroup]) -> None:
     for group in found:
         click.echo(f"{group.count:>8,}  {group.reason}  ({', '.join(sorted(group.stages))})")
         lines = [
-            f"first failed {moment(group.first_failed_ms)}, last {moment(group.last_failed_ms)}, "
-            f"at most {group.most_attempts} attempts",
+            f"failed from {moment(group.first_failed_ms)} to {moment(group.last_failed_ms)}, "
+            f"attempts {group.most_attempts}",
             f"for example {group.sample}",
             *dict.fromkeys(remedy(group.reason, stage) for stage in sorted(group.stages)),
         ]
