@@ -1,6 +1,7 @@
 """Reads a topic for a command, and tells its user what is wrong if it cannot be read."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 from confluent_kafka import KafkaException
@@ -21,6 +22,23 @@ from streams.settings import KafkaSettings
 BROKER_WAIT_SECONDS = 30.0
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Tells the user what is wrong where Kafka cannot be read."""
+    try:
+        yield
+    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _wait_for_topic(
+    kafka: KafkaSettings, name: str, waiting: Callable[[str], None] = lambda _: None
+) -> None:
+    wait_for_broker(
+        kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
+    )
+
+
 def topic_records(
     kafka: KafkaSettings,
     name: str,
@@ -35,13 +53,9 @@ def topic_records(
     `since` and `within` are as for `read_to_end`; `waiting` is called with what is waited for.
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
-    try:
-        wait_for_broker(
-            kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
-        )
+    with _explained():
+        _wait_for_topic(kafka, name, waiting)
         yield from read_to_end(kafka, name, offset=offset, since=since, within=within)
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def topic_scan(
@@ -55,17 +69,9 @@ def topic_scan(
 
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
-    try:
-        wait_for_broker(
-            kafka,
-            [name],
-            stopped=lambda: False,
-            waiting=lambda _: None,
-            deadline=BROKER_WAIT_SECONDS,
-        )
+    with _explained():
+        _wait_for_topic(kafka, name)
         yield from scan(kafka, name, wanted, count, within)
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def topic_log(kafka: KafkaSettings, name: str, since: float | None = None) -> dict[int, LogRange]:
@@ -73,24 +79,14 @@ def topic_log(kafka: KafkaSettings, name: str, since: float | None = None) -> di
 
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
-    try:
-        wait_for_broker(
-            kafka,
-            [name],
-            stopped=lambda: False,
-            waiting=lambda _: None,
-            deadline=BROKER_WAIT_SECONDS,
-        )
+    with _explained():
+        _wait_for_topic(kafka, name)
         return log_ranges(kafka, name, since)
-    except (BrokerUnavailable, SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def topic_ranges(
     kafka: KafkaSettings, name: str, ranges: Mapping[int, tuple[int, int]]
 ) -> Iterator[KafkaRecord]:
     """The records of these offsets, by partition. Blocks. Raises click.ClickException."""
-    try:
+    with _explained():
         yield from read_ranges(kafka, name, ranges)
-    except (SnapshotStalled, KafkaException) as error:
-        raise click.ClickException(str(error)) from error
