@@ -9,7 +9,11 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
+from streams.kafka.lag import LagReader
+from streams.metrics import ReaderMetrics
 from streams.runtime.current_work import waiting_on_purpose
+from streams.settings import KafkaSettings
+from streams.topics import group, topics
 
 # How long a measured lag is relied on. At the speed of the reader only a few pages pass in a
 # second, little beside the bound.
@@ -66,3 +70,21 @@ class Gate:
 
     def _has_room(self) -> bool:
         return self._room > 0 and time.monotonic() - self._checked_at < LAG_CHECK_SECONDS
+
+
+def flow_gate(
+    kafka: KafkaSettings,
+    lags: LagReader,
+    max_lag: int,
+    metrics: ReaderMetrics,
+    is_stopped: Callable[[], bool],
+) -> Gate:
+    """The gate before the flow of a deployment: its dedupe and its sink together may lag so far."""
+    names = topics(kafka)
+    dedupe, sink = group(kafka, "dedupe"), group(kafka, "sink")
+
+    def read_lag() -> int:
+        dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
+        return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
+
+    return Gate(read_lag, max_lag, lambda reason: metrics.waits.labels(reason).inc(), is_stopped)

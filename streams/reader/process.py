@@ -1,7 +1,7 @@
 """The reader process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from confluent_kafka import Consumer
@@ -18,11 +18,12 @@ from streams.kafka.snapshot import Snapshots
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.metrics import ProcessMetrics, ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
-from streams.reader.gate import Gate
+from streams.reader.gate import flow_gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
+from streams.reader.other_deployment import OtherDeployments
 from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
@@ -35,7 +36,7 @@ from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
 from streams.reader.work import ReaderWork
-from streams.runs import ReplayTarget, RunLog
+from streams.runs import RunLog
 from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
@@ -185,19 +186,18 @@ async def _read_address_books(
     kafka = settings.kafka
     lags = LagReader(client_config(kafka))
     control = ControlTable()
-    gate = _gate(settings, names, lags, metrics, control)
+    gate = flow_gate(
+        kafka,
+        lags,
+        settings.reader.max_lag,
+        metrics,
+        lambda: bool(open_breakers(control.breakers.values())),
+    )
     following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
     context = ReaderContext(names, publish, gate, metrics, in_flight)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
 
-    def deployment(target: ReplayTarget) -> ReaderContext:
-        update = {"topic_prefix": target.prefix, "events_partitions": target.partitions}
-        other = replace(settings, kafka=kafka.model_copy(update=update))
-        theirs = topics(other.kafka)
-        # Its failure breakers are its own reader's. What stops all of its writing shows as lag.
-        gate = _gate(other, theirs, lags, metrics, ControlTable())
-        return replace(context, topics=theirs, gate=gate)
-
+    others = OtherDeployments(kafka, context, lags, settings.reader.max_lag)
     client = _client(settings.nylas, metrics)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
@@ -215,7 +215,7 @@ async def _read_address_books(
             scanner,
             Reconciler(context, client, snapshots, reoffer),
             remover,
-            Replayer(context, snapshots, runs, run_log, deployment),
+            Replayer(context, snapshots, runs, run_log, others.open),
             RunDefaults(settings.nylas.sources, max_delete_share),
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
@@ -242,28 +242,6 @@ async def _read_address_books(
             metrics.runs_in_progress,
         )
         tasks.create_task(scheduler.run())
-
-
-def _gate(
-    settings: Settings,
-    names: Topics,
-    lags: LagReader,
-    metrics: ReaderMetrics,
-    control: ControlTable,
-) -> Gate:
-    kafka = settings.kafka
-    dedupe, sink = group(kafka, "dedupe"), group(kafka, "sink")
-
-    def read_lag() -> int:
-        dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
-        return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
-
-    return Gate(
-        read_lag,
-        settings.reader.max_lag,
-        lambda reason: metrics.waits.labels(reason).inc(),
-        lambda: bool(open_breakers(control.breakers.values())),
-    )
 
 
 def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:

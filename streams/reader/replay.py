@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -51,9 +52,9 @@ class Replayer:
         snapshots: Snapshots,
         runs: RunWriter,
         run_log: RunLog,
-        deployment: Callable[[ReplayTarget], ReaderContext],
+        deployment: Callable[[ReplayTarget], AbstractAsyncContextManager[ReaderContext]],
     ) -> None:
-        """`deployment` is the context of another deployment: its topics, and a gate for its lag."""
+        """`deployment` opens another deployment: its topics, and a gate for what it can take."""
         self._context, self._snapshots = context, snapshots
         self._runs, self._log = runs, run_log
         self._deployment = deployment
@@ -74,15 +75,16 @@ class Replayer:
         except TooManyContacts as error:
             return _failed(run, str(error))
         target = run.replay.target
-        context = self._context if target is None else self._deployment(target)
+        here = nullcontext(self._context)
         progress: dict[str, Progress] = {}
-        for partition in range(len(run.replay.ends)):
-            name = partition_name(partition)
-            progress[name] = known.get(name) or _begin(run.replay, partition)
-            if progress[name].state not in FINAL:
-                progress[name] = await self._replay_partition(
-                    run_id, run.replay, partition, selected, progress[name], context
-                )
+        async with here if target is None else self._deployment(target) as context:
+            for partition in range(len(run.replay.ends)):
+                name = partition_name(partition)
+                progress[name] = known.get(name) or _begin(run.replay, partition)
+                if progress[name].state not in FINAL:
+                    progress[name] = await self._replay_partition(
+                        run_id, run.replay, partition, selected, progress[name], context
+                    )
         return finished(run, progress, time.time())
 
     async def _selected_contacts(self, selection: Selection) -> SelectedContacts:

@@ -8,6 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from streams.control import FailureBreaker, FailuresSeen, Stops, breaker_record
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
 from tests.support.kafka import Kafka
 from tests.support.product import GRANT, OTHER_GRANT, Product, person, product
 from tests.support.waiting import wait_until
@@ -17,6 +20,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 BASE = 1_790_000_000
 ALONE, SHARED, GONE = range(10, 40), range(10), range(40, 43)
 SECONDS = 90.0
+REASON = "FIELD_CUSTOM_VALIDATION_EXCEPTION"
 KEY = "Nylas_Contact_Id__c"
 ADDRESSES = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 FIELDS = ("FirstName", "LastName", "Email", "Phone", "Title", "Company", "Nylas_Version__c", KEY)
@@ -94,6 +98,19 @@ def start_second_org(running: Product) -> tuple[Kafka, str]:
     return theirs, org
 
 
+def open_breaker(theirs: Kafka) -> None:
+    """The sink of the second deployment has stopped bulk runs."""
+    names = topics(load(KafkaSettings, theirs.environ))
+    seen = FailuresSeen(10, 500, first_ms=BASE * 1000, last_ms=BASE * 1000)
+    record = breaker_record(names, FailureBreaker(REASON, Stops.BULK, BASE * 1000, seen))
+    theirs.produce("contactstream.control", [(record.key or b"", record.value or b"")])
+
+
+def waits_for_a_breaker(running: Product) -> bool:
+    """Whether the reader counts that it waits for a failure breaker."""
+    return running.count("reader", "contactstream_reader_waits_total", reason="breaker") > 0
+
+
 def test_fields_are_restored_after_an_import_and_an_empty_second_org_is_filled(
     kafka: Kafka, tmp_path: Path
 ) -> None:
@@ -127,8 +144,17 @@ def test_fields_are_restored_after_an_import_and_an_empty_second_org_is_filled(
         fill = ("replay", "changes", "--yes", "--execute", "--to-prefix", theirs.prefix)
         assert "--sandbox" in run(running, *fill, expect=1), "a person says what the target is"
         assert "does not exist" in run(running, *fill[:-1], "nobody.", "--sandbox", expect=2)
-        filled = run(running, *fill, "--sandbox")
-        assert "replay done" in filled
+        open_breaker(theirs)
+        run_id = run(running, *fill, "--sandbox", "--no-wait").split()[-1]
+        wait_until(
+            lambda: waits_for_a_breaker(running), "the replay waits for the release", SECONDS
+        )
+        assert not theirs.read("contacts.events"), "nothing is published while it is open"
+        there = {"KAFKA_TOPIC_PREFIX": theirs.prefix}
+        release = ("breakers", "release", REASON, "--actor", "ada")
+        released = running.processes.start(*release, environ=there)
+        assert released.popen.wait(SECONDS) == 0, released.log
+        assert "replay done" in run(running, "runs", "follow", run_id)
         assert f"to {theirs.prefix}" in run(running, "runs")
         wait_until(lambda: done(theirs), "everything is in the second org", SECONDS)
 

@@ -18,7 +18,7 @@ def check_target(kafka: KafkaSettings, prefix: str, partitions: Mapping[str, int
             f"--to-prefix {prefix or '(empty)'} is this deployment itself: leave the option out"
         )
     theirs = topics(kafka.model_copy(update={"topic_prefix": prefix}))
-    flow = (theirs.events, theirs.changes, theirs.outcomes, theirs.dead_letter)
+    flow = (theirs.events, theirs.changes, theirs.outcomes, theirs.dead_letter, theirs.control)
     if missing := [topic.name for topic in flow if topic.name not in partitions]:
         raise UnusableSelection(
             f"--to-prefix {prefix}: {', '.join(missing)} does not exist in this cluster; create "

@@ -257,7 +257,14 @@ def test_an_unknown_field_of_a_restore_is_refused(text: str, message: str) -> No
 
 
 THEIRS = {
-    f"sandbox.contacts.{name}": 3 for name in ("events", "changes", "outcomes", "dead-letter")
+    f"sandbox.{name}": 3
+    for name in (
+        "contacts.events",
+        "contacts.changes",
+        "contacts.outcomes",
+        "contacts.dead-letter",
+        "contactstream.control",
+    )
 }
 
 
@@ -268,6 +275,9 @@ def test_the_target_is_another_deployment_that_exists() -> None:
     missing = {name: 1 for name in THEIRS if not name.endswith("changes")}
     with pytest.raises(UnusableSelection, match=r"sandbox\.contacts\.changes does not exist"):
         check_target(KAFKA, "sandbox.", missing)
+    older = {name: 1 for name in THEIRS if not name.endswith("control")}
+    with pytest.raises(UnusableSelection, match=r"sandbox\.contactstream\.control does not exist"):
+        check_target(KAFKA, "sandbox.", older)
 
 
 def test_a_person_says_whether_the_target_is_a_sandbox() -> None:

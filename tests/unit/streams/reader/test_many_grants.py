@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
@@ -113,7 +113,7 @@ class Harness:
             self.scanner,
             Reconciler(context, self.nylas, snapshots, Reoffer(context, snapshots)),
             GrantRemover(context, self.nylas, snapshots),
-            Replayer(context, snapshots, self.runs, self.log, lambda _target: context),
+            Replayer(context, snapshots, self.runs, self.log, lambda _target: nullcontext(context)),
             RunDefaults(("address_book",), 0.2),
         )
         self.scheduler = RunScheduler(

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -109,7 +110,11 @@ async def one_reader(broker: Broker, run: Run, theirs: Topics | None = None) -> 
     snapshots: Any = broker
     other = replace(context, topics=theirs or TOPICS)
     replayer = Replayer(
-        context, snapshots, RunWriter(log, broker.publish, TOPICS), log, lambda _target: other
+        context,
+        snapshots,
+        RunWriter(log, broker.publish, TOPICS),
+        log,
+        lambda _target: nullcontext(other),
     )
     return await replayer.execute(RUN_ID, run)
 
