@@ -30,8 +30,9 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED) ## write the tables that are generated from the code into the documents
+docs: $(INSTALLED) ## write what is generated from the code: tables of documents, dashboards
 	@$(BIN)/python -m tests.support.docs --write
+	@$(BIN)/python -m deploy.monitoring.dashboard_source --write
 
 # The storms run even when a test has failed, and then the target fails at the end. They send about
 # 550,000 distinct notifications.

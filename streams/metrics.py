@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from connectors.nylas.errors import UNREADABLE
 from streams.control import Stops
@@ -52,11 +59,17 @@ NOTIFICATIONS = (
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
 DROPS = ("stale", "duplicate", "retry")
 GRANT_STATUSES = ("valid", "expired", "deleted")
+WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
 REFETCHES = ("same_second", "bodyless", "no_time")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",
     "stale", "skipped", "released", "failed",
+)  # fmt: skip
+FIRST_RESOLUTIONS = (
+    ("found", "email"), ("found", "converted_lead"),
+    ("found", "merged"), ("found", "duplicate_rule"),
+    ("created", "contact"), ("created", "lead"),
 )  # fmt: skip
 CALLS = (
     "token", "describe", "limits", "query", "bulk_query",
@@ -81,9 +94,14 @@ def _oldest_unfinished(registry: CollectorRegistry, stage: str, what: str) -> Ga
 
 
 class ProcessMetrics:
-    """Metrics of every process: what it is, and whether it is ready."""
+    """Metrics of every process: what it is, whether it is ready, and what it takes.
+
+    What it takes are the `process_*` metrics of prometheus_client: memory, processor, open files.
+    They exist on Linux.
+    """
 
     def __init__(self, registry: CollectorRegistry, stage: str, health: Health) -> None:
+        ProcessCollector(registry=registry)
         self.build_info = _gauge(
             registry,
             "build_info",
@@ -254,6 +272,15 @@ class ReaderMetrics:
         )
         for status in GRANT_STATUSES:
             self.grants.labels(status)
+        self.webhooks = _gauge(
+            registry,
+            "reader_webhooks",
+            "Webhooks at Nylas that send contacts, by what Nylas says of them; missing is 1 when "
+            "there is none, unknown is 1 before Nylas has said anything.",
+            "state",
+        )
+        for state in WEBHOOK_STATES:
+            self.webhooks.labels(state).set(state == "unknown")
         self.kafka_errors = Counter(
             "contactstream_reader_kafka_errors",
             "Errors of the reader's consumer that the Kafka client retries by itself, by code.",
@@ -370,14 +397,17 @@ class SinkMetrics:
             by=("key", "email", "converted_lead", "merged", "duplicate_rule"),
             origin=ORIGINS,
         )
-        self.first_resolutions = _counter(
-            registry,
-            "sink_first_resolutions",
-            "Contacts looked up for the first time; the match rate is found / (found + created), "
-            'without origin="replay".',
-            result=("found", "created"),
-            origin=ORIGINS,
+        self.first_resolutions = Counter(
+            "contactstream_sink_first_resolutions",
+            "Contacts looked up for the first time, by how they were found (email, converted_lead, "
+            "merged, duplicate_rule) or what was created (contact, lead); the match rate is found "
+            '/ (found + created), without origin="replay".',
+            ("result", "how", "origin"),
+            registry=registry,
         )
+        for result, how in FIRST_RESOLUTIONS:
+            for origin in ORIGINS:
+                self.first_resolutions.labels(result, how, origin)
         self.several_matched = _counter(
             registry,
             "sink_several_matched",

@@ -22,40 +22,18 @@ import requests
 from nylas.models.errors import NylasApiError, NylasSdkTimeoutError
 
 from connectors.nylas.client import REMEDIES, path_part
+from connectors.nylas.destinations import (
+    TRIGGERS,
+    Destination,
+    parse_destination,
+    sends_contacts,
+)
 from connectors.nylas.errors import NotFound, NylasError, Passing, RateLimited, Refused
 from connectors.nylas.grants import PAGE_SIZE, Grant, parse_grant
-
-TRIGGERS = (
-    "contact.updated",
-    "contact.deleted",
-    "grant.created",
-    "grant.updated",
-    "grant.expired",
-    "grant.deleted",
-)
-"""What contactstream listens to. There is no contact.created: a new contact comes as
-contact.updated.
-"""
 
 NYLAS_REQUEST_SECONDS = (
     95  # Nylas itself answers 504 after 90; to create a destination it asks ours first
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A webhook destination.
-
-    `status` is active, pause, failing or failed; `compressed` is None where the answer does not
-    say.
-    """
-
-    id: str
-    url: str
-    status: str
-    triggers: tuple[str, ...]
-    description: str = ""
-    compressed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,32 +192,12 @@ class Administration:
         return answer["data"]
 
 
-def parse_destination(data: Mapping[str, Any]) -> Destination:
-    """A destination from the API's object.
-
-    Every field but the ID may be absent, and any trigger may be there.
-    """
-    triggers, compressed = data.get("trigger_types"), data.get("compressed_delivery")
-    return Destination(
-        id=str(data.get("id") or ""),
-        url=str(data.get("webhook_url") or ""),
-        status=str(data.get("status") or "unknown"),
-        triggers=tuple(str(trigger) for trigger in triggers) if isinstance(triggers, list) else (),
-        description=str(data.get("description") or ""),
-        compressed=compressed if isinstance(compressed, bool) else None,
-    )
-
-
 def check(destinations: Sequence[Destination], url: str | None = None) -> list[WebhookFinding]:
     """Problems of the destinations that contactstream receives contacts through.
 
     These are the destinations at `url`, or without it those with a contact trigger.
     """
-    ours = [
-        one
-        for one in destinations
-        if (one.url == url if url else set(one.triggers) & set(TRIGGERS[:2]))
-    ]
+    ours = [one for one in destinations if (one.url == url if url else sends_contacts(one))]
     if not ours:
         return [
             WebhookFinding(

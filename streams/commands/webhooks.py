@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from connectors.nylas.administration import TRIGGERS, Destination, Secret, check
+from connectors.nylas.administration import Secret, check
+from connectors.nylas.destinations import TRIGGERS, Destination
 from streams.commands.nylas_application import administration, call
 from streams.commands.publishing import NotAcknowledged
 from streams.commands.run_requests import request_run

@@ -53,10 +53,14 @@ class Evidence:
     """Seconds from each accepted live notification to its acknowledged outcome."""
 
 
+SUMMED_OVER = ("origin", "how")
+
+
 def parse_samples(text: str) -> dict[tuple[str, str], float]:
     """The counters of a `/metrics` page; the values of several labels are joined by a slash.
 
-    The label `origin` beside others is summed over: it says which contacts a replay brought.
+    The labels `origin` and `how` beside others are summed over: they say which contacts a replay
+    brought, and how a contact was found.
     """
     found: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
@@ -66,7 +70,7 @@ def parse_samples(text: str) -> dict[tuple[str, str], float]:
             name = sample.name.removeprefix("contactstream_").removesuffix("_total")
             labels = dict(sample.labels)
             if len(labels) > 1:
-                labels.pop("origin", None)
+                labels = {name: each for name, each in labels.items() if name not in SUMMED_OVER}
             key = name, "/".join(labels.values())
             found[key] = found.get(key, 0.0) + sample.value
     return found

@@ -35,6 +35,7 @@ from streams.reader.run_writer import RunWriter
 from streams.reader.scan import Scanner
 from streams.reader.stage import Reader
 from streams.reader.takeover import Takeover
+from streams.reader.webhook_states import watch_webhooks
 from streams.reader.work import ReaderWork
 from streams.runs import RunLog
 from streams.runtime.current_work import step_current_work, waiting_on_purpose
@@ -231,6 +232,7 @@ async def _read_address_books(
         tasks.create_task(Takeover(kafka, context, snapshots, reoffer).run())
         tasks.create_task(follower.run())
         tasks.create_task(deleted_grants.run())
+        tasks.create_task(watch_webhooks(client, metrics.webhooks))
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
         scheduler = RunScheduler(

@@ -19,6 +19,7 @@ from streams.kafka.clients import ErrorLog
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ReaderMetrics
+from streams.reader.webhook_states import show_unknown
 from streams.runs import RunLog
 from streams.runtime.ops import Health
 
@@ -156,6 +157,7 @@ class Reader:
         self._metrics.active.set(0)
         self._metrics.runs_in_progress.set(0)
         self._metrics.oldest_unfinished.set_function(time.time)
+        show_unknown(self._metrics.webhooks)
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])

@@ -211,10 +211,17 @@ def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
     if outcome.matched is not None:
         metrics.matched.labels(outcome.matched, origin).inc()
     if outcome.first:
-        result = "found" if outcome.matched is not None else "created"
-        metrics.first_resolutions.labels(result, origin).inc()
+        result, how = first_resolution(outcome)
+        metrics.first_resolutions.labels(result, how, origin).inc()
     if outcome.several_matched:
         metrics.several_matched.inc()
+
+
+def first_resolution(outcome: Outcome) -> tuple[str, str]:
+    """Whether a contact that was looked up for the first time was found or created, and how."""
+    if outcome.matched is not None:
+        return "found", outcome.matched
+    return "created", (outcome.sobject or "").lower()
 
 
 def count_finished(metrics: SinkMetrics, rows: Iterable[PendingChange]) -> None:

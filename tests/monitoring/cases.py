@@ -74,6 +74,17 @@ def grants(valid: int, expired: int, active: str = "1+0x120") -> dict[str, str]:
     }
 
 
+def webhooks(failing: str, failed: str = "0+0x60", active: str = "1+0x60") -> dict[str, str]:
+    """What a reader was told by Nylas of the webhook."""
+    at = {"job": "contactstream", "instance": "reader"}
+    return {
+        series("reader_webhooks", state="active", **at): "0+0x60",
+        series("reader_webhooks", state="failing", **at): failing,
+        series("reader_webhooks", state="failed", **at): failed,
+        series("reader_active", **at): active,
+    }
+
+
 def ready(stage: str) -> str:
     """The series that says that a process of a stage can work."""
     return series("ready", stage=stage, instance=stage)
@@ -99,6 +110,7 @@ DEDUPE_WAITS = {
 RUN_HANGS = {
     series("reader_runs_in_progress"): "1+0x80",
     series("reader_calls_total", kind="page", outcome="200"): "90+0x80",
+    series("reader_calls_total", kind="list_webhooks", outcome="200"): "5+0.1x80",
     series("reader_waits_total", reason="sink_lag"): "2+0x80",
 }
 
@@ -123,6 +135,20 @@ CASES = (
         {ready("bridge"): "1+0x2 _x60"},
         {ready("bridge"): "1+0x2 0+0x5 1+0x60"},
         "no bridge is ready",
+    ),
+    AlertCase(
+        "ContactstreamWebhookAtRisk",
+        "20m",
+        webhooks(failing="0+0x5 1+0x50"),
+        webhooks(failing="0+0x60"),
+        "Nylas says that it fails",
+    ),
+    AlertCase(
+        "ContactstreamWebhookAtRisk",
+        "20m",
+        webhooks(failing="0+0x60", failed="0+0x5 1+0x50"),
+        webhooks(failing="0+0x60", failed="0+0x5 1+0x50", active="0+0x60"),
+        "Nylas has stopped it, as the active reader was told",
     ),
     AlertCase(
         "ContactstreamRecordsMayExpire",

@@ -22,13 +22,12 @@ from click.testing import CliRunner, Result
 from nylas.models.errors import NylasApiError
 
 from connectors.nylas.administration import (
-    TRIGGERS,
     Administration,
-    Destination,
     SdkMoved,
     Secret,
     check,
 )
+from connectors.nylas.destinations import TRIGGERS, Destination
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused
 from connectors.nylas.simulator import app
 from connectors.nylas.simulator.world import World

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.nylas.administration import (
-    TRIGGERS,
     Administration,
-    Destination,
     Secret,
     check,
 )
+from connectors.nylas.destinations import TRIGGERS, Destination
 from streams.commands import webhooks
 from streams.settings import KafkaSettings, NylasSettings, load, split_secrets
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
 from streams.events import ContactChange, Kind
 from streams.kafka.records import KafkaRecord
-from streams.metrics import SinkMetrics
+from streams.metrics import FIRST_RESOLUTIONS, SinkMetrics
 from streams.sink.batching import (
     NO_BATCH_FAILURES,
     BatchFailures,
@@ -23,6 +23,7 @@ from streams.sink.outcomes import (
     OutcomePlan,
     count_finished,
     count_outcomes,
+    first_resolution,
     plan_outcomes,
 )
 from streams.sink.retry_policy import RETRY_ATTEMPTS, RIDE_SECONDS, longest_backoff
@@ -70,11 +71,28 @@ def test_a_contact_without_a_record_is_counted_by_itself_and_not_for_the_match_r
 
     assert value("rows", outcome=status.value, origin="webhook") == 1
     resolved = [
-        value("first_resolutions", result=one, origin="webhook") for one in ("found", "created")
+        value("first_resolutions", result=result, how=how, origin="webhook")
+        for result, how in FIRST_RESOLUTIONS
     ]
-    assert resolved == [0, 0]
+    assert set(resolved) == {0}
     assert orjson.loads(plan.records[0].value or b"")["candidates"] == ["003x", "003y"]
     assert not plan.anything_written
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome("k", OutcomeStatus.UPDATED, "Lead", "00Q", "email"), ("found", "email")),
+        (Outcome("k", OutcomeStatus.FILLED, "Contact", "003", "merged"), ("found", "merged")),
+        (Outcome("k", OutcomeStatus.CREATED, "Contact", "003"), ("created", "contact")),
+        (Outcome("k", OutcomeStatus.CREATED, "Lead", "00Q"), ("created", "lead")),
+    ],
+)
+def test_a_first_resolution_says_how_the_contact_was_found_or_what_was_created(
+    outcome: Outcome, expected: tuple[str, str]
+) -> None:
+    assert first_resolution(outcome) == expected
+    assert expected in FIRST_RESOLUTIONS
 
 
 def test_what_a_replay_brings_is_counted_apart_from_live_changes() -> None:
@@ -93,9 +111,9 @@ def test_what_a_replay_brings_is_counted_apart_from_live_changes() -> None:
         return registry.get_sample_value(f"contactstream_{name}", labels)
 
     first = "sink_first_resolutions_total"
-    assert value(first, result="found", origin="replay") == 1
-    assert value(first, result="created", origin="webhook") == 1
-    assert value(first, result="found", origin="webhook") == 0
+    assert value(first, result="found", how="email", origin="replay") == 1
+    assert value(first, result="created", how="lead", origin="webhook") == 1
+    assert value(first, result="found", how="email", origin="webhook") == 0
     assert value("sink_matched_total", by="email", origin="replay") == 1
     assert value("sink_rows_total", outcome="updated", origin="replay") == 1
     assert value("latency_seconds_count", origin="replay") == 1
