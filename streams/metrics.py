@@ -5,6 +5,7 @@ can know. Every label value starts at zero: an alert on the ratio of two series 
 one of them does not exist.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -76,6 +77,10 @@ CALLS = (
     "composite_start", "composite_query", "composite_write",
     "other",
 )  # fmt: skip
+COVERAGE_STATES = ("eligible", "with_record", "covered", "ambiguous", "failed")
+GRANT_COVERAGE_STATES = ("eligible", "with_record")
+# Of contactstream_coverage_grant_people: every grant that has no series of its own.
+OTHER_GRANTS = "other"
 
 
 def _oldest_unfinished(registry: CollectorRegistry, stage: str, what: str) -> Gauge:
@@ -525,3 +530,42 @@ class SinkMetrics:
             "Unix time when the last batch was finished.",
         )
         self.oldest_unfinished = _oldest_unfinished(registry, "sink", "changes taken")
+
+
+class ConsoleMetrics:
+    """Metrics of the console: who is in Salesforce, and what waits for a person.
+
+    They follow from topics that the console reads to their end first. Until then coverage is NaN,
+    and no dead letter is open.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.coverage = _gauge(
+            registry,
+            "coverage_people",
+            "Contacts by what became of them, without those that are skipped on purpose or were "
+            "deleted; eligible is the sum of the others. NaN until contacts.outcomes was read.",
+            "state",
+        )
+        for state in COVERAGE_STATES:
+            self.coverage.labels(state).set(math.nan)
+        self.coverage_of_grants = _gauge(
+            registry,
+            "coverage_grant_people",
+            "The same for the grants with the most eligible contacts; grant is a hash of the "
+            "grant's ID, other the sum of the other grants.",
+            "grant",
+            "state",
+        )
+        for state in GRANT_COVERAGE_STATES:
+            self.coverage_of_grants.labels(OTHER_GRANTS, state).set(math.nan)
+        self.open_letters = _gauge(
+            registry, "dead_letters_open", "Open dead letters, by reason.", "reason"
+        )
+        self.oldest_letter = _gauge(
+            registry,
+            "dead_letters_oldest_timestamp_seconds",
+            "Unix time of the last failure of the open dead letter that has waited longest. The "
+            "time of the scrape when none is open.",
+        )
+        self.oldest_letter.set_function(time.time)

@@ -337,6 +337,14 @@ CASES = (
         every="5m",
     ),
     AlertCase(
+        "ContactstreamDeadLettersOld",
+        "25h",
+        {series("dead_letters_oldest_timestamp_seconds"): "2600+0x120"},
+        {series("dead_letters_oldest_timestamp_seconds"): "3700+0x120"},
+        interval="15m",
+        every="15m",
+    ),
+    AlertCase(
         "ContactstreamGrantsExpired",
         "70m",
         grants(valid=26, expired=3),

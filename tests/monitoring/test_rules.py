@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from streams.metrics import (
     BridgeMetrics,
+    ConsoleMetrics,
     DedupeMetrics,
     ProcessMetrics,
     ReaderMetrics,
@@ -149,7 +150,7 @@ def test_every_alert_has_a_case() -> None:
 def all_metrics() -> CollectorRegistry:
     """Every metric of every stage, as it is when a process starts."""
     registry = CollectorRegistry()
-    for stage in (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics):
+    for stage in (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics, ConsoleMetrics):
         stage(registry)
     ProcessMetrics(registry, "sink", Health(1.0))
     return registry
@@ -163,7 +164,7 @@ def declared() -> set[str]:
     """The names of every series that streams/metrics.py declares."""
     registries = [
         vars(stage(CollectorRegistry())).values()
-        for stage in (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics)
+        for stage in (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics, ConsoleMetrics)
     ]
     process = vars(ProcessMetrics(CollectorRegistry(), "sink", Health(1.0))).values()
     names: set[str] = set()

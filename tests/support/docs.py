@@ -22,6 +22,7 @@ from rich.console import Console
 from streams.demo.report import table
 from streams.metrics import (
     BridgeMetrics,
+    ConsoleMetrics,
     DedupeMetrics,
     ProcessMetrics,
     ReaderMetrics,
@@ -115,6 +116,7 @@ def metrics_reference() -> str:
         "reader": ReaderMetrics,
         "dedupe": DedupeMetrics,
         "sink": SinkMetrics,
+        "console": ConsoleMetrics,
     }
     parts = []
     for stage, metrics in stages.items():

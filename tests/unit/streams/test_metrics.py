@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.metrics import (
     BridgeMetrics,
+    ConsoleMetrics,
     DedupeMetrics,
     ProcessMetrics,
     ReaderMetrics,
@@ -26,12 +27,13 @@ from tests.support.paths import ROOT
 
 STREAMS = ROOT / "streams"
 STAGES = (BridgeMetrics, ReaderMetrics, DedupeMetrics, SinkMetrics)
+PROCESSES = (*STAGES, ConsoleMetrics)
 
 
 def declared() -> list[Any]:
     return [
         pytest.param(stage, name, id=f"{stage.__name__}.{name}")
-        for stage in STAGES
+        for stage in PROCESSES
         for name in vars(stage(CollectorRegistry()))
     ]
 
