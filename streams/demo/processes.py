@@ -111,12 +111,13 @@ class ProcessGroup:
         """Waits until every stage is ready. Raises DemoFailed."""
         for name, url in self.ops_urls.items():
             await self.wait_until(
-                partial(self._is_ready, url), START_SECONDS, f"{name} is not ready"
+                partial(self.answers, f"{url}/readyz"), START_SECONDS, f"{name} is not ready"
             )
 
-    async def _is_ready(self, url: str) -> bool:
+    async def answers(self, url: str) -> bool:
+        """Whether a GET is answered with 200."""
         try:
-            return (await self.http.get(f"{url}/readyz")).status_code == 200
+            return (await self.http.get(url)).status_code == 200
         except httpx.TransportError:
             return False
 

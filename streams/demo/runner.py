@@ -29,6 +29,7 @@ from streams.demo.collect import FirstSync, Simulators, collect_evidence
 from streams.demo.processes import REPOSITORY, START_SECONDS, DemoFailed, ProcessGroup
 from streams.demo.report import report, table
 from streams.demo.scenario import API_KEY, assign_roles, initial_data, make_scenario
+from streams.demo.watching import start_watching
 from streams.kafka.admin import create
 from streams.kafka.clients import client_config
 from streams.kafka.lag import LagReader
@@ -230,8 +231,17 @@ async def _wait_quiet(
 
 
 async def _stay(processes: ProcessGroup, print_line: Print) -> None:
-    """Prints where to look, and waits for a signal."""
+    """Starts what there is to look with, prints where it is, and waits for a signal."""
+    seen = await start_watching(processes)
     print_line("\nEverything stays up; Ctrl-C ends it. Where to look:")
+    for name, url in seen.items():
+        print_line(f"  {name:10} {url}/")
+    if "prometheus" not in seen:
+        print_line("  prometheus is not installed on this machine; with it there are alerts")
+    for name, url in processes.ops_urls.items():
+        print_line(f"  {name:10} {url}/metrics")
+    print_line(f"  {'logs':10} {processes.folder}")
+    print_line("For commands beside it:")
     for name in (
         "KAFKA_BOOTSTRAP_SERVERS",
         "KAFKA_TOPIC_PREFIX",
@@ -239,7 +249,4 @@ async def _stay(processes: ProcessGroup, print_line: Print) -> None:
         "SALESFORCE_LOGIN_URL",
     ):
         print_line(f"  {name}={processes.env[name]}")
-    for name, url in processes.ops_urls.items():
-        print_line(f"  {name:8} {url}/metrics")
-    print_line(f"  logs     {processes.folder}")
     await stop_asked().wait()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,11 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
     assert answers(kafka_server.bootstrap, 10.0)
 
 
+def page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
 def test_with_stay_it_prints_where_to_look_and_runs_until_a_signal(
     kafka_server: Served, tmp_path: Path
 ) -> None:
@@ -177,14 +183,27 @@ def test_with_stay_it_prints_where_to_look_and_runs_until_a_signal(
     printed = ""
     for line in process.stdout:  # ends with the demo, whose own bounds are shorter than the test's
         printed += line
-        if line.startswith("  logs "):
+        if line.startswith("  SALESFORCE_LOGIN_URL"):
             break
     assert "every number adds up" in printed
     places = dict(re.findall(r"^  (\w+) +(http\S+/metrics)$", printed, re.MULTILINE))
-    assert places.keys() == {"bridge", "reader", "dedupe", "sink"}, printed
+    assert places.keys() == {"bridge", "reader", "dedupe", "sink", "console"}, printed
     for stage, url in places.items():
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            assert f"contactstream_{stage}_" in answer.read().decode()
+        assert f'stage="{stage}"' in page(url)
+    seen = dict(re.findall(r"^  (console|prometheus) +(http\S+/)$", printed, re.MULTILINE))
+    assert "Nothing is paused." in page(seen["console"])
+    if shutil.which("prometheus"):
+        query = f"{seen['prometheus']}api/v1/query?query=sum(up)"
+        scraped = wait_until(
+            lambda: json.loads(page(query))["data"]["result"], "Prometheus has scraped", 60
+        )
+        assert scraped
+        wait_until(
+            lambda: json.loads(page(query))["data"]["result"][0]["value"][1] == "5",
+            "every process is scraped",
+            60,
+        )
+        assert "ContactstreamNoProgress" in page(f"{seen['prometheus']}api/v1/rules")
     process.send_signal(signal.SIGINT)
     status, _, messages = ended(process, tmp_path)
     assert status == 0, messages
