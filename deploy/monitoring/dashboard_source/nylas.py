@@ -277,7 +277,7 @@ def _skipped_grants() -> Panel:
 
 def _runs_over_time(width: int) -> Panel:
     return graph(
-        "Runs",
+        "Runs over time",
         "Runs in progress, which fill the stages for a while.",
         [query("max(contactstream_reader_runs_in_progress)", "in progress")],
         unit="short",
