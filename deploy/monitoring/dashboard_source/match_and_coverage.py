@@ -329,7 +329,7 @@ def rows() -> list[Row]:
         ),
         Row("Who is found", [_by_week(), _by_how(), _matched()]),
         Row("Who is created, and who is not", [_new_records(), _linked(), _skipped()]),
-        Row("Coverage", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
+        Row("Who is covered", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
         Row("For a person", [_undecided(), _open_letters(), _warnings()]),
         Row("What else changed", [_second_chances()]),
     ]
