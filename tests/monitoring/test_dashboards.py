@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.monitoring.dashboard_source.__main__ import FOLDER, SOURCES, files, stale
 from deploy.monitoring.dashboard_source.grafana import COLUMNS
 from deploy.monitoring.dashboard_source.overview import RUNBOOKS
+from streams.cli import main
 from streams.metrics import (
     BridgeMetrics,
     DedupeMetrics,
@@ -231,6 +233,12 @@ def test_a_panel_says_what_it_shows_and_in_which_unit(shown: Shown) -> None:
         page = re.fullmatch(r"\$\{runbooks\}/([\w-]+\.md)", link["url"])
         assert page is not None
         assert (ROOT / "deploy" / "runbooks" / page[1]).is_file()
+
+
+@each_panel
+def test_a_command_in_a_description_exists(shown: Shown) -> None:
+    for words in re.findall(r"`contactstream ([\w -]+)`", shown.panel["description"]):
+        assert CliRunner().invoke(main, [*words.split(), "--help"]).exit_code == 0, words
 
 
 @each_panel
