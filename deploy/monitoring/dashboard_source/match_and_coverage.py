@@ -295,7 +295,7 @@ def _warnings() -> Panel:
             table=True,
         ),
         {"warning": "Warning", "detail": "Detail", "Value": "Contacts"},
-        width=12,
+        width=8,
         decimals=0,
         exceptions=FIXED_WINDOW,
     )
@@ -314,7 +314,7 @@ def _second_chances() -> Panel:
             ),
         ],
         unit="short",
-        width=12,
+        width=24,
         decimals=0,
         **DAILY,
     )
@@ -329,7 +329,7 @@ def rows() -> list[Row]:
         ),
         Row("Who is found", [_by_week(), _by_how(), _matched()]),
         Row("Who is created, and who is not", [_new_records(), _linked(), _skipped()]),
-        Row("Coverage", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
-        Row("For a person", [_undecided(), _open_letters()]),
-        Row("What else changed", [_warnings(), _second_chances()]),
+        Row("Who is covered", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
+        Row("For a person", [_undecided(), _open_letters(), _warnings()]),
+        Row("What else changed", [_second_chances()]),
     ]

@@ -85,7 +85,7 @@ def _expired() -> Panel:
     return stat(
         "Expired grants",
         "Share of the address books whose owner has to sign in again. "
-        "`contactstream grants list --expired --csv` gives the links.",
+        "`contactstream grants list` names them.",
         [query(f"{expired} / ({all_of_them} > 0)", "expired")],
         unit="percentunit",
         decimals=1,
@@ -277,7 +277,7 @@ def _skipped_grants() -> Panel:
 
 def _runs_over_time(width: int) -> Panel:
     return graph(
-        "Runs",
+        "Runs over time",
         "Runs in progress, which fill the stages for a while.",
         [query("max(contactstream_reader_runs_in_progress)", "in progress")],
         unit="short",

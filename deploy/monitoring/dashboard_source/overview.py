@@ -215,8 +215,8 @@ def _failures() -> Panel:
     stages = ("sink", "dedupe", "bridge")
     return bar_gauge(
         "Why records fail, 24 hours",
-        "Dead letters by their reason. Read them with `contactstream dlq list`; after the cause is "
-        "gone, `contactstream dlq redrive` sends them again.",
+        "Dead letters by their reason. Read them with `contactstream dead-letters list`; after the "
+        "cause is gone, `contactstream dead-letters redrive` sends them again.",
         [
             query(
                 "sort_desc(sum by (reason) ("

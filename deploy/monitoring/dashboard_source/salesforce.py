@@ -261,6 +261,7 @@ def _deleted() -> Panel:
             query("sum(contactstream_sink_deleted_records_forgotten_total)", "forgotten"),
         ],
         unit="short",
+        width=12,
         decimals=0,
         exceptions={
             "target-counter-agg-rule": "how many were forgotten since the start, not how fast"
@@ -279,6 +280,7 @@ def _sweeps() -> Panel:
             )
         ],
         unit="short",
+        width=12,
         decimals=0,
         colors={"failed": RED, "done": GREEN},
         exceptions=FIXED_WINDOW,
@@ -291,6 +293,7 @@ def _clock() -> Panel:
         "Seconds that the clock of the sink's machine is ahead of Salesforce's.",
         [query("max by (instance) (contactstream_sink_clock_ahead_seconds)", "{{instance}}")],
         unit="s",
+        width=12,
         low=None,
     )
 
@@ -306,7 +309,7 @@ def _warnings() -> Panel:
             table=True,
         ),
         {"warning": "Warning", "detail": "Detail", "Value": "Times"},
-        width=8,
+        width=12,
         decimals=0,
         exceptions=FIXED_WINDOW,
         runbook="accounts-stale",
