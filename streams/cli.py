@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 STAGES = ("bridge", "reader", "dedupe", "sink")
 
+# Processes that log instead of printing: the stages, and the console.
+PROCESSES = (*STAGES, "console")
+
 
 class UnusableSetting(click.ClickException):
     """A setting that cannot be used: printed as one line, without a traceback.
@@ -83,8 +86,9 @@ def main(context: click.Context) -> None:
     Look ahead:   contactstream plan FILE
     Run it:       contactstream bridge | reader | dedupe | sink     (one process each)
     Fill it:      contactstream backfill --all
+    See it:       contactstream status, or contactstream console for a browser
     """
-    if context.invoked_subcommand not in STAGES:  # a stage logs it instead
+    if context.invoked_subcommand not in PROCESSES:  # a stage logs it instead
         logs.configure_command()
         for unknown in settings.unknown_variables():
             click.echo(f"warning: {unknown}", err=True)
@@ -155,6 +159,21 @@ def sink() -> None:
         sys.exit(
             run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings))
         )
+
+
+@main.command()
+def console() -> None:
+    """Shows what happens in a browser, and lets operators act there.
+
+    \b
+    contactstream console                              http://127.0.0.1:8765/, on this machine only
+    CONSOLE_TOKEN=generate CONSOLE_LISTEN=0.0.0.0:8765 contactstream console
+    """
+    from streams.console.process import run
+
+    process = _start_stage("console")
+    with _report_unusable_settings():
+        sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.ConsoleSettings)))
 
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for programs.")

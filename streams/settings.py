@@ -368,6 +368,52 @@ class SinkSettings(SettingsGroup):
     )
 
 
+class ConsoleSettings(SettingsGroup):
+    """The operators' web page."""
+
+    prefix = "CONSOLE"
+    listen: Address = Field(
+        "127.0.0.1:8765",
+        description="host:port of the page; another host than this machine needs CONSOLE_TOKEN or "
+        "CONSOLE_IDENTITY_HEADER",
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="what people type to get in, at least 16 characters; `generate` makes one at "
+        "each start and prints it once",
+    )
+    hosts: Listed = Field(
+        (),
+        description="further names by which browsers reach the page, as in the address line, with "
+        "the port if it is shown there",
+    )
+    identity_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="header in which the proxy in front says who a person is; the token then only "
+        "reads",
+    )
+    trusted_proxies: Listed = Field(
+        (),
+        description="addresses or networks of the proxies whose identity header counts, as "
+        "10.1.0.0/16",
+    )
+    actors: Listed = Field(
+        (),
+        description="identities that may act, and not only read; `*` for everybody whom the proxy "
+        "lets in",
+    )
+    prometheus_url: str = Field(
+        "",
+        description="URL of the Prometheus that has the history; without it the page keeps its own",
+    )
+    stages: Listed = Field(
+        (),
+        description="host:port of the operations ports of the stages, for their versions and for "
+        "the history without Prometheus",
+    )
+
+
 GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
@@ -464,6 +510,7 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
     SalesforceSettings,
     PeopleSettings,
     SinkSettings,
+    ConsoleSettings,
 )
 
 

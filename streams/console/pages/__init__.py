@@ -1,0 +1,1 @@
+"""The pages of the console, a module each: what it shows, and what can be done on it."""

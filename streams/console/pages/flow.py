@@ -1,0 +1,129 @@
+"""The page Flow: whether contacts reach Salesforce now, and what is in the way."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from streams.commands.status.figures import (
+    HIGH_ERROR_SHARE,
+    LATE_SECONDS,
+    StageFigures,
+    Status,
+    duration,
+    needs_a_person,
+)
+from streams.console.reading import Reading
+from streams.console.shell import MenuEntry, Shell
+from streams.console.tables import Cell, Column, Table
+
+COLUMNS = (
+    Column("stage", "Stage"),
+    Column("workers", "Workers", number=True),
+    Column("lag_records", "Lag, records", number=True),
+    Column("lag_seconds", "Lag, time", number=True),
+    Column("records_per_second", "Records/s", number=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number with its name."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: str = ""
+
+
+class FlowPage:
+    """Shows the same as `contactstream status`."""
+
+    entry = MenuEntry("flow", "Flow", "/")
+
+    def __init__(self, shell: Shell, status: Reading[Status]) -> None:
+        self._shell, self._status = shell, status
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Its one address."""
+        return [web.get("/", self._show)]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        status = await self._status.get()
+        problems = needs_a_person(status)
+        return self._shell.page(
+            request,
+            "flow.html",
+            "Flow",
+            page="flow",
+            tables=[stage_table(status.stages, status.now_ms)],
+            headline=headline(problems),
+            problems=problems,
+            figures=figures(status),
+            paused=status.paused,
+            at_ms=status.now_ms,
+        )
+
+
+def headline(problems: Sequence[str]) -> str:
+    """The answer of the first second."""
+    if not problems:
+        return "Contacts reach Salesforce; nothing needs a person"
+    return f"{len(problems)} {'thing needs' if len(problems) == 1 else 'things need'} a person"
+
+
+def figures(status: Status) -> list[Figure]:
+    """The most important numbers, the worst news first in each."""
+    outcomes, letters = status.outcomes, sum(status.letters.by_reason.values())
+    lags = [lag for one in status.stages if (lag := one.lag_seconds(status.now_ms)) is not None]
+    lag = max(lags, default=None)
+    error_rate, match_rate = outcomes.error_rate, outcomes.match_rate
+    looked_up = outcomes.found + outcomes.created
+    return [
+        Figure(
+            "Lag",
+            "unknown" if lag is None else duration(lag),
+            "of the oldest unfinished record",
+            "bad" if lag is not None and lag > LATE_SECONDS else "",
+        ),
+        Figure(
+            "Match rate",
+            "–" if match_rate is None else f"{match_rate:.1%}",
+            f"of {looked_up:,} first lookups",
+        ),
+        Figure(
+            "Failed",
+            "–" if error_rate is None else f"{error_rate:.1%}",
+            f"of the newest {outcomes.contacts:,} contacts",
+            "bad" if error_rate is not None and error_rate > HIGH_ERROR_SHARE else "",
+        ),
+        Figure("Open dead letters", f"{letters:,}", "wait for a person", "warn" if letters else ""),
+        Figure("Runs at work", f"{len(status.runs):,}", "backfills, reconciles, replays"),
+    ]
+
+
+def stage_table(stages: Sequence[StageFigures], now_ms: int) -> Table:
+    """A row for each stage."""
+    rows = []
+    for stage in stages:
+        lag = stage.lag_seconds(now_ms)
+        late = lag is not None and lag > LATE_SECONDS
+        missing = stage.workers == 0
+        rows.append(
+            [
+                Cell(stage.stage),
+                Cell(
+                    "–"
+                    if stage.workers is None
+                    else f"{stage.workers} (missing)" * missing or f"{stage.workers}",
+                    tone="bad" if missing else "",
+                ),
+                Cell("–" if stage.lag_records is None else f"{stage.lag_records:,}"),
+                Cell(
+                    "–" if lag is None else f"{duration(lag)} (late)" * late or duration(lag),
+                    tone="bad" if late else "",
+                ),
+                Cell("–" if stage.rate is None else f"{stage.rate:,.1f}"),
+            ]
+        )
+    return Table("stages", "Each stage of the flow, in its order", COLUMNS, rows, "no stage")

@@ -1,0 +1,36 @@
+"""The files of others that the console serves are what their authors published."""
+
+import hashlib
+from collections.abc import Mapping
+
+import pytest
+
+from streams.console.server import static_files
+
+# Of the packages htmx.org 2.0.10 and uplot 1.6.32, unchanged. A new version gets a new name.
+VENDORED = {
+    "htmx-2.0.10.min.js": "71ea67185bfa8c98c39d31717c6fce5d852370fcdfd129db4543774d3145c0de",
+    "uPlot-1.6.32.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uPlot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+}
+LICENSES = {
+    "htmx-2.0.10.LICENSE.txt": "Zero-Clause BSD",
+    "uPlot-1.6.32.LICENSE.txt": "The MIT License",
+}
+
+FILES: Mapping[str, bytes] = static_files()
+
+
+@pytest.mark.parametrize(("name", "digest"), VENDORED.items())
+def test_a_vendored_file_is_unchanged(name: str, digest: str) -> None:
+    assert hashlib.sha256(FILES[name]).hexdigest() == digest
+
+
+@pytest.mark.parametrize(("name", "title"), LICENSES.items())
+def test_its_licence_lies_beside_it(name: str, title: str) -> None:
+    assert title in FILES[name].decode()
+
+
+def test_no_file_of_others_is_without_a_hash() -> None:
+    own = {name for name in FILES if "-" not in name}
+    assert set(FILES) - own == {*VENDORED, *LICENSES}
