@@ -322,12 +322,11 @@ class PeopleState:
 
     def skipped(self) -> dict[str, int]:
         """Skipped contacts by reason, the most frequent first."""
-        found = {
+        return {
             CODES[number].reason: contacts
             for number, contacts in self._codes.most_common()
             if contacts and CODES[number].standing is Standing.SKIPPED
         }
-        return found
 
     def grants(self, largest: int) -> list[GrantCoverage]:
         """The coverage of the grants with the most eligible contacts, and of the `other` ones."""
@@ -338,7 +337,7 @@ class PeopleState:
             (name for name in sizes if name != OTHER),
             key=lambda name: (-sizes[name][1].eligible, name),
         )
-        rest = Counter({standing: 0 for standing in Standing})
+        rest = Counter(dict.fromkeys(Standing, 0))
         for name in (*named[largest:], OTHER):
             rest.update(sizes[name][1].by_standing)
         return [
