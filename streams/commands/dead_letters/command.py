@@ -1,17 +1,24 @@
 """The command dead-letters: reads the topics, shows what is open, and redrives or discards it."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from secrets import token_hex
 from typing import Any
 
 import click
 
-from streams.audit import AuditEntry, AuditState, audit_record
+from streams.audit import AuditEntry, AuditState
 from streams.commands.actor import actor_name
 from streams.commands.dead_letters import report
+from streams.commands.dead_letters.actions import (
+    EventsOf,
+    action_id,
+    carry_out,
+    note_reveal,
+    objections,
+    plan_redrive,
+    whole_letters,
+)
 from streams.commands.dead_letters.open_letters import (
     LastOutcomes,
     LetterScan,
@@ -19,22 +26,12 @@ from streams.commands.dead_letters.open_letters import (
     masked_contact,
     scan,
 )
-from streams.commands.dead_letters.redrive import NotRedrivable, redriven
 from streams.commands.dead_letters.remedies import REASONS
-from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.topic_records import topic_records
-from streams.dead_letters import DeadLetter, parse_dead_letter
-from streams.events import UnreadableRecord, now_ms
-from streams.kafka.records import KafkaRecord
+from streams.events import now_ms
 from streams.selection import Selection, UnusableSelection, encode_selection, known_word
 from streams.settings import KafkaSettings
-from streams.topics import Topics, topics
-
-# Letters that are read, published and closed together, and so held in memory.
-PAGE_LETTERS = 200
-
-# By how much the selection may have grown since the preview whose number `--expect` names.
-GROWTH_ALLOWED = 0.05
+from streams.topics import topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +109,9 @@ def show(
         raise click.ClickException(
             f"{letter_id}: no open letter has this ID; see contactstream dead-letters list"
         )
-    (letter,) = _whole(kafka, names, [wanted])
+    (letter,) = whole_letters(kafka, names, [wanted])
     if reveal:
-        entry = AuditEntry(
-            _action_id(),
-            AuditState.ENDED,
-            now_ms(),
-            actor_name(given_actor),
-            "dead-letters show --reveal",
-            "",
-            {"id": letter_id},
-            1,
-        )
-        _publish(kafka, [audit_record(names.audit.name, entry)])
+        note_reveal(kafka, actor_name(given_actor), letter_id)
     facts = report.letter_facts(
         letter,
         contact=masked_contact(letter, names),
@@ -142,21 +129,8 @@ def redrive(kafka: KafkaSettings, choice: Choice, order: Order, body_limit: int)
     notices. Blocks. Raises click.ClickException and click.UsageError.
     """
     read = _letters(kafka, choice.selection)
-    names = topics(kafka)
-    action_id = _action_id()
-    refused: Counter[str] = Counter()
-
-    def events_of(page: Sequence[OpenLetter]) -> Iterator[tuple[OpenLetter, KafkaRecord]]:
-        whole = _whole(kafka, names, page)
-        for opened, letter in zip(page, whole, strict=True):
-            try:
-                yield opened, redriven(names, letter, action_id, now_ms(), body_limit)
-            except NotRedrivable as error:
-                refused[str(error)] += 1
-
-    # The preview counts only what an execution would redrive.
-    chosen = [opened for page in _pages(read.current) for opened, _ in events_of(page)]
-    for reason, count in refused.items():
+    planned = plan_redrive(kafka, read.current, body_limit)
+    for reason, count in planned.refused.items():
         click.echo(f"{count:,} cannot be redriven and stay open: {reason}", err=True)
     if read.superseded:
         click.echo(
@@ -164,13 +138,17 @@ def redrive(kafka: KafkaSettings, choice: Choice, order: Order, body_limit: int)
             "`discard` closes them",
             err=True,
         )
-    done = _act(kafka, "redrive", read, chosen, choice, order, action_id, events_of)
-    return 0 if done is None or not refused else 1
-
-
-def _pages(letters: Sequence[OpenLetter]) -> Iterator[Sequence[OpenLetter]]:
-    for start in range(0, len(letters), PAGE_LETTERS):
-        yield letters[start : start + PAGE_LETTERS]
+    done = _act(
+        kafka,
+        "redrive",
+        read,
+        planned.chosen,
+        choice,
+        order,
+        planned.action_id,
+        planned.events_of,
+    )
+    return 0 if done is None or not planned.refused else 1
 
 
 def discard(kafka: KafkaSettings, choice: Choice, order: Order, *, only_superseded: bool) -> None:
@@ -179,7 +157,7 @@ def discard(kafka: KafkaSettings, choice: Choice, order: Order, *, only_supersed
     chosen = [
         each for each in read.letters if not only_superseded or each.letter_id in read.superseded
     ]
-    _act(kafka, "discard", read, chosen, choice, order, _action_id(), None)
+    _act(kafka, "discard", read, chosen, choice, order, action_id(), None)
 
 
 def erase(
@@ -204,7 +182,7 @@ def erase(
     if found and not dry_run:
         people: dict[str, Any] = {"people": len(addresses) + len(keys)}
         audit = AuditEntry(
-            _action_id(),
+            action_id(),
             AuditState.BEGUN,
             now_ms(),
             who,
@@ -213,11 +191,8 @@ def erase(
             people,
             len(found),
         )
-        _carry_out(kafka, list(found.values()), audit, None)
+        carry_out(kafka, list(found.values()), audit, None, _progress(len(found)))
     return len(found)
-
-
-EventsOf = Callable[[Sequence[OpenLetter]], Iterator[tuple[OpenLetter, KafkaRecord]]]
 
 
 def _act(
@@ -227,7 +202,7 @@ def _act(
     chosen: Sequence[OpenLetter],
     choice: Choice,
     order: Order,
-    action_id: str,
+    audit_id: str,
     events_of: EventsOf | None,
 ) -> int | None:
     """Previews the action and, when it is to be executed, carries it out page by page.
@@ -242,7 +217,9 @@ def _act(
         )
     else:
         report.print_groups(report.groups(limited, ()))
-    reasons = _objections(len(chosen), choice.selection, order)
+    reasons = objections(
+        len(chosen), choice.selection, agreed=order.agreed, expected=order.expected
+    )
     if not order.execute:
         for reason in reasons:
             click.echo(f"with --execute it would be refused: {reason}", err=True)
@@ -251,7 +228,7 @@ def _act(
     if reasons:
         raise click.ClickException("; ".join(reasons))
     audit = AuditEntry(
-        action_id,
+        audit_id,
         AuditState.BEGUN,
         now_ms(),
         actor_name(order.given_actor),
@@ -260,60 +237,19 @@ def _act(
         encode_selection(choice.selection),
         len(chosen),
     )
-    return _carry_out(kafka, chosen, audit, events_of)
+    return carry_out(kafka, chosen, audit, events_of, _progress(len(chosen)))
 
 
-def _carry_out(
-    kafka: KafkaSettings,
-    chosen: Sequence[OpenLetter],
-    audit: AuditEntry,
-    events_of: EventsOf | None,
-) -> int:
-    names, done = topics(kafka), 0
+def _progress(all_letters: int) -> Callable[[int], None]:
+    """Says how many of the letters are done, and how long the others take."""
     began = time.monotonic()
-    with CommandPublisher(kafka) as publisher:
-        try:
-            publisher.publish([audit_record(names.audit.name, audit)])
-            for page in _pages(chosen):
-                closed: Sequence[OpenLetter] = page
-                if events_of is not None:
-                    pairs = list(events_of(page))
-                    publisher.publish([event for _, event in pairs])
-                    closed = [letter for letter, _ in pairs]
-                publisher.publish(
-                    KafkaRecord(names.dead_letter.name, letter.key, None, [])
-                    for letter in closed
-                    if letter.key is not None
-                )
-                done += len(closed)
-                _progress(done, len(chosen), began)
-            ended = replace(audit, state=AuditState.ENDED, at_ms=now_ms(), count=done)
-            publisher.publish([audit_record(names.audit.name, ended)])
-        except NotAcknowledged as error:
-            raise click.ClickException(
-                f"{error}\n{done:,} of {len(chosen):,} are done; run the command again"
-            ) from error
-    return done
 
+    def say(done: int) -> None:
+        seconds = time.monotonic() - began
+        left = (all_letters - done) * seconds / done if done else 0.0
+        click.echo(f"{done:,} of {all_letters:,} letters, about {left:.0f} s left", err=True)
 
-def _progress(done: int, all_letters: int, began: float) -> None:
-    seconds = time.monotonic() - began
-    left = (all_letters - done) * seconds / done if done else 0.0
-    click.echo(f"{done:,} of {all_letters:,} letters, about {left:.0f} s left", err=True)
-
-
-def _objections(count: int, selection: Selection, order: Order) -> list[str]:
-    reasons = []
-    if not count:
-        reasons.append("no open letter is selected")
-    if selection.takes_everything and not order.agreed:
-        reasons.append("nothing limits the selection; add --yes for all of them")
-    if order.expected is not None and count > order.expected * (1 + GROWTH_ALLOWED):
-        reasons.append(
-            f"the selection has grown from {order.expected:,} to {count:,} letters since the "
-            "preview; look at it again"
-        )
-    return reasons
+    return say
 
 
 def _letters(kafka: KafkaSettings, selection: Selection) -> Letters:
@@ -349,40 +285,3 @@ def replace_letters(found: LetterScan, kept: set[str]) -> LetterScan:
         identity: letter for identity, letter in found.letters.items() if letter.letter_id in kept
     }
     return replace(found, letters=letters)
-
-
-def _whole(kafka: KafkaSettings, names: Topics, letters: Sequence[OpenLetter]) -> list[DeadLetter]:
-    """The letters with their values, in the order of their offsets. Blocks."""
-    wanted = {each.offset for each in letters}
-    found: list[DeadLetter] = []
-    records = topic_records(kafka, names.dead_letter.name, offset=min(wanted))
-    for record in records:
-        if record.offset in wanted:
-            try:
-                letter = parse_dead_letter(record)
-            except UnreadableRecord:
-                letter = None
-            if letter is not None:
-                found.append(letter)
-            if len(found) == len(wanted):
-                break
-    records.close()
-    if len(found) < len(wanted):
-        raise click.ClickException(
-            "a dead letter has gone while the command ran: it expired, or another command closed "
-            "it. Run the command again"
-        )
-    return found
-
-
-def _publish(kafka: KafkaSettings, records: Sequence[KafkaRecord]) -> None:
-    with CommandPublisher(kafka) as publisher:
-        try:
-            publisher.publish(records)
-        except NotAcknowledged as error:
-            raise click.ClickException(str(error)) from error
-
-
-def _action_id() -> str:
-    """Unique, and sorted by time."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{token_hex(3)}"

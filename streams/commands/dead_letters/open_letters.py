@@ -93,6 +93,11 @@ def scan(records: Iterable[KafkaRecord], selection: Selection, topics: Topics) -
     return found
 
 
+def open_letter(record: KafkaRecord, letter: DeadLetter, topics: Topics) -> OpenLetter:
+    """The letter in a record, without its value."""
+    return _open_letter(record, letter, _candidate(letter, topics), topics)
+
+
 def _open_letter(
     record: KafkaRecord, letter: DeadLetter, candidate: Candidate, topics: Topics
 ) -> OpenLetter:
@@ -188,9 +193,16 @@ class LastOutcomes:
 
     def supersedes(self, letter: OpenLetter) -> bool:
         """Whether something newer became of the contact than the letter says."""
-        if letter.version is None or letter.contact_key not in self._last:
+        if letter.contact_key not in self._last:
             return False
         version, status, _ = self._last[letter.contact_key]
-        if version == letter.version:
-            return status != OutcomeStatus.FAILED.value
-        return version > letter.version
+        return supersedes(letter, version, status)
+
+
+def supersedes(letter: OpenLetter, version: int, status: str) -> bool:
+    """Whether an outcome of the letter's contact is newer than what the letter is about."""
+    if letter.version is None:
+        return False
+    if version == letter.version:
+        return status != OutcomeStatus.FAILED.value
+    return version > letter.version

@@ -1,0 +1,97 @@
+"""The grants: their state, their owners, and their last events, from grants.events."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from streams.kafka.records import KafkaRecord
+from streams.reader.grant_events import GrantTable, parse_grant_event
+
+# Some 500 bytes each, so 25 MB.
+MAX_GRANTS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """What the events say of a grant."""
+
+    grant: str
+    status: str
+    """valid, expired or deleted; empty while no event said it."""
+    since: int
+    """When it became so, in epoch seconds; 0 if unknown."""
+    provider: str
+    address: str
+    """Of its owner; empty while no listing named it."""
+    last_event: str
+    last_event_at: int
+    """In epoch seconds."""
+
+
+@dataclass(slots=True)
+class _Described:
+    provider: str = ""
+    address: str = ""
+    last_event: str = ""
+    last_event_at: int = 0
+
+
+class GrantState:
+    """Takes the records of grants.events in their order."""
+
+    def __init__(self, max_grants: int = MAX_GRANTS) -> None:
+        self._max_grants = max_grants
+        self._table = GrantTable()
+        self._described: dict[str, _Described] = {}
+        self._next_offset = 0
+        self.not_held = 0
+        """Events of grants beyond the bound."""
+
+    def take(self, record: KafkaRecord) -> None:
+        """Takes the next record in. One that is no event of a grant is passed over."""
+        if record.offset < self._next_offset:  # the log was lost, and is read again
+            self._table, self._described, self.not_held = GrantTable(), {}, 0
+        self._next_offset = record.offset + 1
+        event = parse_grant_event(record)
+        if event is None:
+            return
+        if event.grant not in self._described and len(self._described) >= self._max_grants:
+            self.not_held += 1
+            return
+        self._table.apply(event)
+        described = self._described.setdefault(event.grant, _Described())
+        described.last_event, described.last_event_at = event.type, event.time
+        provider, address = _owner(record.value)
+        described.provider = provider or described.provider
+        described.address = address or described.address
+
+    def all(self) -> list[GrantFacts]:
+        """Every grant, those that need somebody first, then by ID."""
+        order = {"expired": 0, "": 1, "valid": 2, "deleted": 3}
+        found = [self._facts(grant) for grant in self._described]
+        return sorted(found, key=lambda each: (order.get(each.status, 1), each.grant))
+
+    def get(self, grant: str) -> GrantFacts | None:
+        """One grant; None if no event names it."""
+        return self._facts(grant) if grant in self._described else None
+
+    def _facts(self, grant: str) -> GrantFacts:
+        described = self._described[grant]
+        return GrantFacts(
+            grant,
+            self._table.status.get(grant, ""),
+            self._table.since.get(grant, 0),
+            described.provider,
+            described.address,
+            described.last_event,
+            described.last_event_at,
+        )
+
+
+def _owner(value: bytes | None) -> tuple[str, str]:
+    """Provider and address that an event names; empty where it does not."""
+    try:
+        found = orjson.loads(value or b"null")["data"]["object"]
+        return str(found.get("provider") or ""), str(found.get("email") or "")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return "", ""
