@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from streams.metrics import (
     FIRST_RESOLUTIONS,
@@ -35,6 +35,7 @@ from tests.support.waiting import wait_until
 
 RULES = sorted((ROOT / "deploy" / "monitoring" / "rules").glob("*.yml"))
 JOB = "contactstream"
+PAGE = "ContactstreamWebhookAtRisk"
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 # promtool and the start of Prometheus need about 3 s of a processor, which others may use too.
 TOOL_SECONDS = 120.0
@@ -72,8 +73,9 @@ class ConsoleGauges:
 class Story:
     """The processes, moved through time. Rates are for a company of some hundred address books."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, end: float) -> None:
         self.chance = random.Random(1)
+        self.end = end
         self.now = now
         self.bridge = _process("bridge", "bridge:9100", BridgeMetrics)
         self.reader = _process("reader", "reader-0:9100", ReaderMetrics)
@@ -84,6 +86,7 @@ class Story:
         for process in self.processes:
             process.health.ready()
         self.eligible = 18_000.0
+        self.paged = False
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -97,6 +100,10 @@ class Story:
                 for sample in family.samples:
                     labels = "".join(f',{name}="{value}"' for name, value in sample.labels.items())
                     yield f"{sample.name}{{{own}{labels}}} {sample.value} {self.now:.0f}"
+        if self.paged:
+            # A page takes minutes to fire, which the rules are not evaluated for here.
+            alert = f'alertname="{PAGE}",alertstate="firing",severity="page",stage="bridge"'
+            yield f"ALERTS{{{alert}}} 1 {self.now:.0f}"
 
     def go_on(self, seconds: float, trouble: bool) -> None:
         """Lets time pass."""
@@ -110,15 +117,9 @@ class Story:
         self._dedupe(contacts, trouble)
         self._sink(contacts, seconds, trouble)
         self._coverage(contacts)
+        self.paged = trouble
         if trouble:
             self.standby.health.waiting("a broker")
-        # Some trouble of every kind.
-        for process in (self.bridge, self.reader, self.dedupe, self.sink):
-            for metric in vars(process.metrics).values():
-                if isinstance(metric, Counter) and trouble and metric._labelnames:
-                    for child in metric._metrics.values():
-                        if self.chance.random() < 0.02:
-                            child.inc()
 
     def _bridge(self, contacts: float, trouble: bool) -> None:
         m: BridgeMetrics = self.bridge.metrics
@@ -133,7 +134,11 @@ class Story:
         m.in_flight.set(self.chance.randint(0, 4) + 3 * trouble)
         m.secrets.set(1)
         m.last_webhook.set(self.now - self.chance.uniform(1, 40))
-        m.secret_reload_failures.inc(trouble)
+        if trouble:
+            m.secret_reload_failures.inc()
+            m.lost.labels("overloaded").inc(0.2)
+            m.connections_closed.labels("slow").inc()
+            m.dead_lettered.labels("not_json").inc(0.5)
         self._oldest(m.oldest_unfinished, 0.4 if trouble else 0)
 
     def _reader(self, contacts: float, seconds: float, trouble: bool) -> None:
@@ -162,8 +167,10 @@ class Story:
             m.grants.labels(status).set(number)
         for state in ("active", "failing", "unknown"):
             m.webhooks.labels(state).set(state == ("failing" if trouble else "active"))
-        if trouble and self.chance.random() < 0.1:
-            m.kafka_errors.labels("_TRANSPORT").inc()
+        if trouble:
+            m.kafka_errors.labels("_TRANSPORT").inc(0.1)
+            m.offset_resets.labels("contacts.refetch").inc(0.05)
+            m.grants_skipped.labels("grant_unverified").inc(0.1)
         self._oldest(m.oldest_unfinished, self.chance.uniform(100, 620))
 
     def _dedupe(self, contacts: float, trouble: bool) -> None:
@@ -174,6 +181,8 @@ class Story:
         m.dropped.labels("duplicate").inc(contacts * 0.3)
         m.dropped.labels("stale").inc(contacts * 0.04)
         m.refetch.labels("same_second").inc(contacts * 0.06)
+        if trouble:
+            m.dead_lettered.labels("too_deep").inc(0.2)
         m.table_entries.set(self.eligible * 1.1)
         _observe(m.batch_records, contacts / 10, 30, self.chance)
         for partition in range(4):
@@ -217,7 +226,7 @@ class Story:
             _observe(m.call_seconds.labels(kind), rows * share / 8, 0.3, self.chance)
         _observe(m.latency.labels("webhook"), rows, 40 if trouble else 1.4, self.chance)
         _observe(m.batch_rows, rows / 8, 12, self.chance)
-        m.paused.set(int(trouble and self.now % HOUR < 20 * MINUTE))
+        m.paused.set(int(trouble and (self.end - self.now) % HOUR < 20 * MINUTE))
         m.breakers_open.labels("bulk").set(int(trouble))
         if trouble:
             m.pauses.labels("SERVER_UNAVAILABLE").inc(seconds / HOUR)
@@ -270,14 +279,17 @@ def tell(file: Path, now: float, days: float, step: float, recent: tuple[float, 
     """Writes the story of `days` until `now`: every `step`, and in the last hours more often.
 
     `recent`: how long these last hours are, and the step in them, in seconds. Their last four hours
-    have the trouble.
+    have the trouble. Prometheus takes no sample from before the newest one, also none of its rules:
+    `now` must not lie ahead.
     """
     length, short = recent
-    story = Story(now - days * DAY)
+    before = [now - days * DAY + number * step for number in range(int(days * DAY / step))]
+    times = [at for at in before if at < now - length]
+    times += [now - number * short for number in range(int(length / short), -1, -1)]
+    story = Story(times[0] - step, now)
     with file.open("w") as out:
-        while story.now < now - short:
-            near = story.now >= now - length
-            story.go_on(short if near else step, trouble=story.now > now - 4 * HOUR)
+        for at in times:
+            story.go_on(at - story.now, trouble=at > now - 4 * HOUR)
             out.writelines(f"{line}\n" for line in story.lines())
         out.write("# EOF\n")
 
