@@ -15,6 +15,7 @@ from streams.commands.dead_letters.remedies import remedy
 from streams.commands.dead_letters.report import ReasonGroup, groups, letter_facts, moment
 from streams.console.letter_actions import Acting, AtWork, LetterActions, PlannedAction
 from streams.console.letter_filter import STATES, LetterFilter, UnusableFilter, parse_filter
+from streams.console.pages.revealed import back_to
 from streams.console.reading import NotReadable
 from streams.console.shell import Confirmation, MenuEntry, Shell, require_act
 from streams.console.state.known import Followed
@@ -77,6 +78,7 @@ class DeadLettersPage:
             web.get(PATH, self._list),
             web.get(f"{PATH}/letter", self._letter),
             web.post(f"{PATH}/reveal", self._reveal),
+            web.get(f"{PATH}/reveal", back_to(PATH)),
             web.get(f"{PATH}/{{action:redrive|discard}}", self._preview),
             web.post(f"{PATH}/{{action:redrive|discard}}", self._act),
         ]

@@ -10,6 +10,7 @@ from aiohttp import web
 from streams.commands.dead_letters.open_letters import masked_address
 from streams.console.audit_trail import AuditTrail
 from streams.console.pages.flow import Figure
+from streams.console.pages.revealed import back_to
 from streams.console.shell import MenuEntry, Shell, require_act
 from streams.console.state.grants import GrantFacts, GrantState
 from streams.console.state.known import Followed
@@ -52,6 +53,7 @@ class GrantsPage:
         return [
             web.get(self.entry.path, self._show),
             web.post(f"{self.entry.path}/reveal", self._reveal),
+            web.get(f"{self.entry.path}/reveal", back_to(self.entry.path)),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -80,7 +82,7 @@ class GrantsPage:
             page="grants",
             tables=[grants_table(self._selected(status), self._people, revealed=revealed)],
             figures=figures(counts),
-            status=status,
+            chosen=status,
             statuses=STATUSES,
             revealed=revealed,
             not_held=self._grants.not_held,
