@@ -4,21 +4,26 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import click
 import structlog
 from prometheus_client import CollectorRegistry
 
+from connectors.salesforce.policy import Policy
 from streams.commands.actor import actor_name
 from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
 from streams.commands.status.figures import Status
 from streams.console.access import GENERATE, gatekeeper
 from streams.console.pages.flow import FlowPage
+from streams.console.people_pages import PEOPLE_ENTRIES, people_pages
 from streams.console.reading import Reading
 from streams.console.server import ConsoleServer
 from streams.console.shell import Page, Shell
-from streams.metrics import ProcessMetrics
+from streams.console.state.gauges import ConsoleGauges
+from streams.console.state.known import KnownState
+from streams.metrics import ConsoleMetrics, ProcessMetrics
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import ConsoleSettings, KafkaSettings, ProcessSettings, cannot_listen
@@ -36,15 +41,30 @@ STATUS_KEEP_SECONDS = 5.0
 UNKNOWN_OPERATOR = "console"
 
 
-def run(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the pages need of the settings of the stages."""
+
+    kafka: KafkaSettings
+    org_url: str
+    """Salesforce's, for links to records."""
+    policy: Callable[[], Policy]
+    """About whom is left out, for the page One person."""
+    body_limit: int
+    """Of the bridge, for the inflated body of a webhook, in bytes."""
+
+
+def run(deployment: Deployment, process: ProcessSettings, settings: ConsoleSettings) -> int:
     """Runs `contactstream console`. Returns its exit status.
 
     Raises SettingsError for a port that cannot be bound, and for a page that anybody could open.
     """
-    return asyncio.run(_serve(kafka, process, settings))
+    return asyncio.run(_serve(deployment, process, settings))
 
 
-async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
+async def _serve(
+    deployment: Deployment, process: ProcessSettings, settings: ConsoleSettings
+) -> int:
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
     ProcessMetrics(registry, "console", health)
@@ -55,7 +75,8 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     keeper = gatekeeper(settings, token, operator(), int(port))
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    server = ConsoleServer(keeper, *pages(kafka))
+    known = KnownState(deployment.kafka)
+    server = ConsoleServer(keeper, *pages(deployment, known))
     try:
         await server.listen(host, int(port))
     except (OSError, OverflowError) as error:
@@ -65,21 +86,30 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
         # The only time that it is shown: it is in no log.
         click.echo(f"token of this console: {token}", err=True)
     log.info("listening", address=f"http://{settings.listen}/")
+    following = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))
     health.ready()
-    while not stopping.is_set():
+    while not stopping.is_set() and not following.done():
         health.beat()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
+    following.cancel()
     await server.stop()
     ops.stop()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following  # raises what ended it, if that was no signal
     return 0
 
 
-def pages(kafka: KafkaSettings) -> tuple[Shell, Sequence[Page]]:
+def pages(deployment: Deployment, known: KnownState) -> tuple[Shell, Sequence[Page]]:
     """The frame, and the pages in the order of the menu."""
-    entries = (FlowPage.entry,)
-    shell = Shell(entries)
-    return shell, (FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS)),)
+    kafka = deployment.kafka
+    shell = Shell((FlowPage.entry, *PEOPLE_ENTRIES))
+    return shell, (
+        FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS)),
+        *people_pages(
+            shell, kafka, known, deployment.policy, deployment.org_url, deployment.body_limit
+        ),
+    )
 
 
 def operator() -> str:

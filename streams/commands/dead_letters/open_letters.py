@@ -157,12 +157,21 @@ def masked_contact(letter: DeadLetter, topics: Topics) -> str:
     contact, _ = contact_of(letter, topics)
     if contact is None:
         return f"{len(letter.failed.value or b'')} bytes that cannot be read"
+    return masked(contact)
+
+
+def masked(contact: Mapping[str, object]) -> str:
+    """Name, company and addresses of a contact, of each no more than a letter or two."""
     words = [str(contact.get(name) or "") for name in ("given_name", "surname", "company_name")]
     parts = [f"{word[0]}***" for word in words if word]
-    for address in addresses(contact)[:2]:
-        local, _, domain = address.partition("@")
-        parts.append(f"{local[:1]}***@{domain[:1]}***")
+    parts += map(masked_address, addresses(contact)[:2])
     return " ".join(parts) or "a contact without a name or an address"
+
+
+def masked_address(address: str) -> str:
+    """An address, of which the first letters of its two parts are left."""
+    local, _, domain = address.partition("@")
+    return f"{local[:1]}***@{domain[:1]}***"
 
 
 class LastOutcomes:

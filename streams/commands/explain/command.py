@@ -1,11 +1,9 @@
 """The command explain: a timeline of what became of a contact, an address or a record."""
 
-import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from textwrap import fill
 from typing import Any
@@ -13,26 +11,17 @@ from typing import Any
 import click
 
 from connectors.salesforce.policy import Policy
-from streams.commands.explain.ahead import ScanAhead
-from streams.commands.explain.answer import Answer, ContactAnswer, answer, moment
+from streams.commands.explain.answer import Answer, ContactAnswer, moment
+from streams.commands.explain.investigate import investigate
 from streams.commands.explain.question import UnusableQuestion, parse_question
-from streams.commands.explain.search import Wanted, everything, find
 from streams.commands.explain.timeline import Entry
-from streams.commands.topic_records import topic_scan
-from streams.events import UnreadableRecord
-from streams.kafka.records import KafkaRecord
-from streams.runs import RunLog
 from streams.settings import KafkaSettings
-from streams.topics import topics
 
 # Of a terminal that nobody made wider.
 COLUMNS = 80
 
 # Records from one line of progress to the next: about a second.
 PROGRESS_RECORDS = 500_000
-
-# For one topic. A person waits, and a topic that takes longer is better searched by its key.
-TOPIC_SECONDS = 120.0
 
 
 def run(kafka: KafkaSettings, policy: Policy, login_url: str, text: str, *, as_json: bool) -> int:
@@ -45,47 +34,13 @@ def run(kafka: KafkaSettings, policy: Policy, login_url: str, text: str, *, as_j
         question = parse_question(text)
     except UnusableQuestion as error:
         raise click.UsageError(str(error)) from error
-    names = topics(kafka)
     began = time.monotonic()
     counter = _Counter(click.echo if sys.stderr.isatty() else lambda *_, **__: None)
-
-    ahead = ScanAhead(kafka, TOPIC_SECONDS)
-
-    def read(topic: str, wanted: Wanted) -> Iterator[KafkaRecord]:
-        counter.begin(topic)
-        if not ahead.has(topic):
-            yield from topic_scan(kafka, topic, wanted, counter.count, TOPIC_SECONDS)
-            return
-        for found in ahead.take(topic):
-            if isinstance(found, int):
-                counter.count(found)
-            else:
-                yield from found
-
-    with _no_garbage_collection(), closing(ahead):
-        found = find(question, read, names, ahead.begin)
-    runs = _run_log(read(names.runs.name, everything)) if found.contacts else RunLog()
-    result = answer(question, found, runs, policy, names)
+    result = investigate(kafka, policy, question, counter.count).answer
     (print_json if as_json else print_text)(result, login_url)
     seconds = time.monotonic() - began
     click.echo(f"searched {counter.records:,} records in {seconds:.1f} s", err=True)
     return 0 if result.contacts else 1
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Without the search for reference cycles, of which a search through topics makes none.
-
-    Millions of records are made and dropped, and looking for cycles among them takes a third of the
-    time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Counter:
@@ -96,26 +51,14 @@ class _Counter:
         self._say = say
         self._topic, self._of_topic = "", 0
 
-    def begin(self, topic: str) -> None:
-        """The records that are counted next are of this topic."""
-        self._topic, self._of_topic = topic, 0
-
-    def count(self, records: int) -> None:
-        """So many more were read."""
+    def count(self, topic: str, records: int) -> None:
+        """So many more of a topic were read."""
+        if topic != self._topic:
+            self._topic, self._of_topic = topic, 0
         before, self._of_topic = self._of_topic, self._of_topic + records
         self.records += records
         if self._of_topic // PROGRESS_RECORDS > before // PROGRESS_RECORDS:
             self._say(f"{self._topic}: {self._of_topic:,} records", err=True)
-
-
-def _run_log(records: Iterable[KafkaRecord]) -> RunLog:
-    log = RunLog()
-    for record in records:
-        try:
-            log.apply(record.key or b"", record.value)
-        except UnreadableRecord:
-            continue  # the reader counts it
-    return log
 
 
 def print_json(result: Answer, login_url: str) -> None:
@@ -157,7 +100,7 @@ def _contact_lines(contact: ContactAnswer, login_url: str) -> Iterator[str]:
         yield f"    {contact.left_out:,} older entries are left out"
     for entry in contact.entries:
         yield f"  {moment(entry.at_ms)}  {entry.what:<11} {entry.result}"
-        if text := _details(entry):
+        if text := details_text(entry):
             indent = " " * 24
             yield fill(
                 text,
@@ -169,7 +112,8 @@ def _contact_lines(contact: ContactAnswer, login_url: str) -> Iterator[str]:
             )
 
 
-def _details(entry: Entry) -> str:
+def details_text(entry: Entry) -> str:
+    """The version and the further facts of an entry, in one line."""
     parts = [] if entry.version is None else [f"version {entry.version}"]
     for name, value in entry.details.items():
         if value in (None, "", [], ()):

@@ -1,0 +1,206 @@
+"""The page People: who is in Salesforce, how many were found, and about whom to decide."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from aiohttp import web
+
+from streams.console.pages.flow import Figure
+from streams.console.shell import MenuEntry, Shell
+from streams.console.sparkline import HEIGHT, WIDTH, sparkline
+from streams.console.state.gauges import LARGEST_GRANTS
+from streams.console.state.known import Followed
+from streams.console.state.people import (
+    OTHER,
+    Coverage,
+    GrantCoverage,
+    ListedPerson,
+    MatchDay,
+    PeopleState,
+    Standing,
+)
+from streams.console.tables import Cell, Column, Table
+
+# Records of a person that the table shows. More make a decision no easier; `review` lists all.
+SHOWN_RECORDS = 3
+BLANKS = ("",) * SHOWN_RECORDS
+
+LISTS = {Standing.AMBIGUOUS: "ambiguous", Standing.COVERED: "covered"}
+
+
+class PeoplePage:
+    """Shows coverage, match rate, and the lists of `contactstream review`."""
+
+    entry = MenuEntry("people", "People", "/people")
+
+    def __init__(self, shell: Shell, people: PeopleState, topic: Followed, org_url: str) -> None:
+        self._shell, self._people, self._topic, self._org = shell, people, topic, org_url
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Its one address; the filter is the grant."""
+        return [web.get(self.entry.path, self._show)]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        await self._topic.ready()
+        people, grant = self._people, request.query.get("grant", "").strip()
+        coverage = people.grant(grant) if grant else people.coverage()
+        if coverage is None:
+            coverage = Coverage(dict.fromkeys(Standing, 0))
+        days = people.match_days()
+        lists = {each: people.listed(each, grant) for each in LISTS}
+        tables = [
+            grants_table(people.grants(LARGEST_GRANTS)),
+            skipped_table(people.skipped()),
+            days_table(days),
+            *(
+                people_table(each, lists[each], self._org, missing(coverage, each, lists[each]))
+                for each in LISTS
+            ),
+        ]
+        return self._shell.page(
+            request,
+            "people.html",
+            "People",
+            page="people",
+            tables=tables,
+            grant=grant,
+            figures=figures(coverage, None if grant else days),
+            spark=sparkline([(day.day_ms / 1000, day.rate) for day in days]),
+            spark_size=(WIDTH, HEIGHT),
+            days=len(days),
+            not_counted=people.not_counted,
+            newest_ms=people.newest_ms,
+        )
+
+
+def missing(coverage: Coverage, standing: Standing, listed: Sequence[ListedPerson]) -> int:
+    """People who are counted, and no more listed because newer ones came."""
+    return max(0, coverage.by_standing[standing] - len(listed))
+
+
+def figures(coverage: Coverage, days: Sequence[MatchDay] | None) -> list[Figure]:
+    """The most important numbers; the match rate is of all grants, and left out for one grant."""
+    counts = coverage.by_standing
+    share = coverage.share
+    found = [
+        Figure(
+            "Coverage",
+            "–" if share is None else f"{share:.1%}",
+            f"{coverage.with_record:,} of {coverage.eligible:,} people have a record",
+        ),
+        Figure("Covered", f"{counts[Standing.COVERED]:,}", "another person has their address"),
+        Figure(
+            "Ambiguous",
+            f"{counts[Standing.AMBIGUOUS]:,}",
+            "fit the records of several people",
+            "warn" if counts[Standing.AMBIGUOUS] else "",
+        ),
+        Figure(
+            "Failed",
+            f"{counts[Standing.FAILED]:,}",
+            "see the dead letters",
+            "bad" if counts[Standing.FAILED] else "",
+        ),
+        Figure("Skipped", f"{counts[Standing.SKIPPED]:,}", "left out on purpose"),
+    ]
+    if days is not None:
+        matched = sum(day.found for day in days)
+        looked_up = matched + sum(day.created for day in days)
+        rate = f"{matched / looked_up:.1%}" if looked_up else "–"
+        found.insert(1, Figure("Match rate", rate, f"of {looked_up:,} first lookups"))
+    return found
+
+
+def grants_table(grants: Sequence[GrantCoverage]) -> Table:
+    """The coverage of the largest grants, and of the others together."""
+    rows = []
+    for each in grants:
+        coverage, share = each.coverage, each.coverage.share
+        if each.grant == OTHER and not any(coverage.by_standing.values()):
+            continue
+        link = "" if each.grant == OTHER else f"/people?grant={quote(each.grant, safe='')}"
+        rows.append(
+            [
+                Cell("all others" if each.grant == OTHER else each.grant, link),
+                Cell(f"{coverage.eligible:,}"),
+                Cell(f"{coverage.with_record:,}"),
+                Cell("–" if share is None else f"{share:.1%}"),
+                Cell(f"{coverage.by_standing[Standing.COVERED]:,}"),
+                Cell(f"{coverage.by_standing[Standing.AMBIGUOUS]:,}"),
+                Cell(f"{coverage.by_standing[Standing.FAILED]:,}"),
+            ]
+        )
+    columns = (
+        Column("grant", "Grant"),
+        Column("eligible", "People", number=True),
+        Column("with_record", "With a record", number=True),
+        Column("coverage", "Coverage", number=True),
+        Column("covered", "Covered", number=True),
+        Column("ambiguous", "Ambiguous", number=True),
+        Column("failed", "Failed", number=True),
+    )
+    caption = f"Coverage of the {LARGEST_GRANTS} largest address books"
+    return Table("coverage", caption, columns, rows, "no contact has an outcome yet")
+
+
+def skipped_table(skipped: dict[str, int]) -> Table:
+    """Why contacts are left out on purpose."""
+    rows = [[Cell(reason), Cell(f"{contacts:,}")] for reason, contacts in skipped.items()]
+    columns = (Column("reason", "Reason"), Column("contacts", "Contacts", number=True))
+    return Table("skipped", "Contacts that are skipped on purpose", columns, rows, "none")
+
+
+def days_table(days: Sequence[MatchDay]) -> Table:
+    """First lookups by day, the newest first."""
+    rows = [
+        [
+            Cell(web_date(day.day_ms)),
+            Cell(f"{day.found:,}"),
+            Cell(f"{day.created:,}"),
+            Cell("–" if day.rate is None else f"{day.rate:.1%}"),
+        ]
+        for day in reversed(days)
+    ]
+    columns = (
+        Column("day", "Day (UTC)"),
+        Column("found", "Found", number=True),
+        Column("created", "Created", number=True),
+        Column("match_rate", "Match rate", number=True),
+    )
+    return Table("days", "First lookups by day", columns, rows, "no contact was looked up yet")
+
+
+def people_table(
+    standing: Standing, people: Sequence[ListedPerson], org_url: str, left_out: int
+) -> Table:
+    """Covered or ambiguous people with links to the records, the newest first."""
+    rows = [
+        [
+            Cell(each.key, f"/person?subject={quote(each.key, safe='')}"),
+            Cell(web_date(each.since_ms)),
+            *(_record_cell(record, org_url) for record in (*each.records, *BLANKS)[:SHOWN_RECORDS]),
+        ]
+        for each in people
+    ]
+    columns = (
+        Column("contact", "Contact"),
+        Column("since", "Since"),
+        Column("record_1", "Record"),
+        Column("record_2", "Or"),
+        Column("record_3", "Or"),
+    )
+    caption = {
+        Standing.AMBIGUOUS: "Ambiguous: the name fits the records of several people",
+        Standing.COVERED: "Covered: another person's record has the address",
+    }[standing]
+    return Table(LISTS[standing], caption, columns, rows, "none", left_out)
+
+
+def _record_cell(record: str, org_url: str) -> Cell:
+    return Cell(record, f"{org_url.rstrip('/')}/{record}" if record else "")
+
+
+def web_date(epoch_ms: int) -> str:
+    """A date in UTC; a dash for none."""
+    return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d}" if epoch_ms else "–"

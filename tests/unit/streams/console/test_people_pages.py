@@ -1,0 +1,417 @@
+"""The pages People, Grants, Dead letters and One person over plain data, in a browser's words."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import pytest
+
+from streams.audit import AuditEntry, AuditState
+from streams.commands.dead_letters.open_letters import OpenLetter
+from streams.commands.explain.answer import Answer, ContactAnswer
+from streams.commands.explain.question import Question, parse_question
+from streams.commands.explain.timeline import Entry
+from streams.console.audit_trail import AuditTrail
+from streams.console.letter_actions import Acting, PlannedAction
+from streams.console.pages.dead_letters import DeadLettersPage
+from streams.console.pages.grants import GrantsPage
+from streams.console.pages.people import PeoplePage
+from streams.console.pages.person import PersonPage
+from streams.console.person_search import FoundPerson, PersonSearch
+from streams.console.reading import NotReadable
+from streams.console.shell import Page, Shell
+from streams.console.state.grants import GrantState
+from streams.console.state.letters import LetterState
+from streams.console.state.people import PeopleState
+from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
+from streams.events import Kind, change_headers
+from streams.kafka.records import KafkaRecord
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+from tests.support.console import Browser, console
+
+KAFKA = load(KafkaSettings, {})
+TOPICS = topics(KAFKA)
+BASE = 1_760_000_000
+ORG = "https://acme.my.salesforce.com"
+HOSTILE = '<script>alert("x")</script>'
+
+
+class Ready:
+    """A topic that was read."""
+
+    async def ready(self) -> None:
+        return
+
+    async def catch_up(self) -> None:
+        return
+
+
+class StillReading(Ready):
+    async def ready(self) -> None:
+        raise NotReadable("contacts.outcomes is being read; 7 records so far.")
+
+
+class Audited(AuditTrail):
+    """An audit that is kept in a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    async def begin(
+        self, actor: str, action: str, why: str, selection: Mapping[str, Any], count: int
+    ) -> AuditEntry:
+        entry = AuditEntry("1", AuditState.BEGUN, 1, actor, action, why, selection, count)
+        self.entries.append(entry)
+        return entry
+
+    async def end(self, entry: AuditEntry, count: int) -> None:
+        return
+
+
+class Letters:
+    """The letters, and what was done with them."""
+
+    def __init__(self) -> None:
+        self.state = LetterState(TOPICS)
+        self.whole_letters: dict[str, DeadLetter] = {}
+        self.revealed: list[tuple[str, str]] = []
+        self.done: list[tuple[str, Acting, list[str]]] = []
+        self.records = 0
+
+    def add(
+        self, contact_key: str, reason: str = "string_too_long", email: str = "ada@x.example"
+    ) -> None:
+        headers = change_headers(Kind.UPDATED, BASE, "f", "m", b"webhook", b"1")
+        value = orjson.dumps({"surname": HOSTILE, "emails": [{"email": email}]})
+        failed = KafkaRecord(
+            TOPICS.changes.name, contact_key.encode(), value, headers, 0, self.records
+        )
+        made = dead_letter(TOPICS.dead_letter.name, failed, "sink", reason, f"quotes {email}")
+        record = KafkaRecord(made.topic, made.key, made.value, made.headers, 0, self.records)
+        self.records += 1
+        self.state.take(record)
+        letter = parse_dead_letter(record)
+        assert letter is not None
+        self.whole_letters[letter.letter_id] = letter
+
+    def whole(self, letter: OpenLetter) -> DeadLetter:
+        return self.whole_letters[letter.letter_id]
+
+    def note_reveal(self, person: str, letter_id: str) -> None:
+        self.revealed.append((person, letter_id))
+
+    def plan(self, action: str, letters: Sequence[OpenLetter]) -> PlannedAction:
+        chosen = [each for each in letters if each.reason != "no_contact_id"]
+        refused = {"run backfill": len(letters) - len(chosen)} if chosen != list(letters) else {}
+        return PlannedAction("1", chosen, refused, None)
+
+    def carry_out(
+        self, action: str, planned: PlannedAction, acting: Acting, progress: Callable[[int], None]
+    ) -> int:
+        if acting.why == "the broker is away":
+            raise click.ClickException("it was not written")
+        self.done.append((action, acting, [each.contact_key for each in planned.chosen]))
+        for each in planned.chosen:
+            self.state.take(
+                KafkaRecord(TOPICS.dead_letter.name, each.key, None, [], 0, self.records)
+            )
+            self.records += 1
+        return len(planned.chosen)
+
+
+class World:
+    """What the pages show."""
+
+    def __init__(self) -> None:
+        self.people, self.grants, self.letters = PeopleState(), GrantState(), Letters()
+        self.audit = Audited()
+        self.asked: list[Question] = []
+        self.topic: Ready = Ready()
+        self._offset = 0
+
+    def outcome(self, key: str, status: str, **further: Any) -> None:
+        value = {"outcome": status, "kind": "updated", "version": BASE, "at_ms": 1, **further}
+        record = KafkaRecord("o", key.encode(), orjson.dumps(value), [], 0, self._offset)
+        self.people.take(record)
+        self._offset += 1
+
+    def grant(self, grant: str, kind: str, **fields: str) -> None:
+        body = {"type": kind, "time": BASE, "id": "1", "data": {"object": fields}}
+        record = KafkaRecord("g", grant.encode(), orjson.dumps(body), [], 0, self._offset)
+        self.grants.take(record)
+        self._offset += 1
+
+    def search(self, question: Question) -> FoundPerson:
+        self.asked.append(question)
+        entry = Entry(1_760_000_000_000, "outcome", "created", 7, {"id": "003A"}, "o[0]@1")
+        contact = ContactAnswer(
+            "g1/ada", "valid", "created", "Contact", "003A", True, (entry,), 0, ()
+        )
+        content = {"surname": "Lovelace", "emails": [{"email": "ada@acme.example"}]}
+        return FoundPerson(Answer(question, (contact,)), {"g1/ada": content})
+
+    def pages(self, shell: Shell) -> Sequence[Page]:
+        return [
+            PeoplePage(shell, self.people, self.topic, ORG),
+            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit),
+            DeadLettersPage(
+                shell, self.letters.state, self.people, [self.topic], self.letters, TOPICS
+            ),
+            PersonPage(shell, PersonSearch(self.search), self.audit, ORG),
+        ]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def send(browser: Browser, path: str, status: int = 200, **fields: str) -> str:
+    """The body of the answer to a form, of which a field may have any name."""
+    async with browser.client.post(path, data=fields, headers=browser.origin) as answer:
+        text = await answer.text()
+        assert answer.status == status, text
+        return text
+
+
+async def exported(browser: Browser, path: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = orjson.loads(await browser.get(path))
+    return found
+
+
+async def test_people_shows_coverage_in_total_and_by_grant_and_links_to_the_records(
+    world: World,
+) -> None:
+    for number in range(3):
+        world.outcome(f"g1/{number}", "created", first=True, at_ms=BASE * 1000)
+    world.outcome("g2/1", "ambiguous", candidates=["003X", "00QY"], at_ms=BASE * 1000)
+    world.outcome("g2/2", "skipped", reason="role_address")
+    async with console(world.pages) as browser:
+        page = await browser.get("/people")
+        assert "75.0%" in page
+        assert "3 of 4 people have a record" in page
+        assert f'href="{ORG}/003X"' in page
+        assert 'href="/person?subject=g2%2F1"' in page
+        rows = await exported(browser, "/people?export=coverage.json")
+        assert [(row["grant"], row["eligible"], row["coverage"]) for row in rows] == [
+            ("g1", "3", "100.0%"),
+            ("g2", "1", "0.0%"),
+        ]
+        assert await exported(browser, "/people?export=skipped.json") == [
+            {"reason": "role_address", "contacts": "1"}
+        ]
+        (day,) = await exported(browser, "/people?export=days.json")
+        assert (day["found"], day["created"]) == ("0", "3")
+        assert "The people of g2" in await browser.get("/people?grant=g2")
+        assert "g2/1" not in await browser.get("/people?grant=g1")
+
+
+async def test_people_says_that_the_topic_is_still_being_read(world: World) -> None:
+    world.topic = StillReading()
+    async with console(world.pages) as browser:
+        for path in ("/people", "/grants", "/dead-letters"):
+            assert "7 records so far" in await browser.get(path, 503)
+
+
+async def test_nothing_from_outside_becomes_markup(world: World) -> None:
+    world.outcome(f"g/{HOSTILE}", "covered", id=HOSTILE)
+    world.grant(HOSTILE, "grant.created", provider=HOSTILE)
+    world.letters.add(f"g/{HOSTILE}", reason=HOSTILE)
+    (letter_id,) = world.letters.whole_letters
+    async with console(world.pages) as browser:
+        for path in ("/people", "/grants", "/dead-letters", f"/people?grant={HOSTILE}"):
+            assert HOSTILE not in await browser.get(path)
+        assert HOSTILE not in await send(browser, "/dead-letters/reveal", id=letter_id)
+        assert HOSTILE not in await send(browser, "/person", subject=HOSTILE)
+
+
+async def test_grants_shows_who_needs_a_sign_in_and_an_owner_only_with_an_audit(
+    world: World,
+) -> None:
+    world.grant("g1", "grant.listed", email="ada@acme.example", provider="google")
+    world.grant("g2", "grant.expired")
+    world.outcome("g1/1", "created")
+    async with console(world.pages) as browser:
+        page = await browser.get("/grants")
+        assert "ada@acme.example" not in page
+        assert "a***@a***" in page
+        assert "The owner has to sign in again" in page
+        rows = await exported(browser, "/grants?status=expired&export=grants.json")
+        assert [row["grant"] for row in rows] == ["g2"]
+        assert world.audit.entries == []
+        revealed = await send(browser, "/grants/reveal")
+        assert "ada@acme.example" in revealed
+        (entry,) = world.audit.entries
+        assert (entry.actor, entry.action, entry.count) == ("ada@desk", "grants reveal", 2)
+
+
+async def test_dead_letters_are_grouped_with_their_remedy_and_listed_by_the_filter(
+    world: World,
+) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2")
+    world.letters.add("g2/1", reason="apex_error")
+    async with console(world.pages) as browser:
+        page = await browser.get("/dead-letters")
+        assert "3 open letters" in page
+        assert "Lengthen the field in Salesforce" in page
+        assert "ada@x.example" not in page
+        for query, count in (
+            ("reason=apex_error", 1),
+            ("grant=g1", 2),
+            ("key=g2/1", 1),
+            ("kind=deleted", 0),
+            ("since=1h", 3),
+            ("until=2026-01-01T00:00Z", 0),
+            ("state=superseded", 0),
+        ):
+            found = await exported(browser, f"/dead-letters?{query}&export=letters.json")
+            assert len(found) == count, query
+        assert "no contact key" in await browser.get("/dead-letters?key=nobody", 400)
+        assert "state other" in await browser.get("/dead-letters?state=other", 400)
+
+
+async def test_a_redrive_says_the_number_first_and_takes_all_that_the_filter_takes(
+    world: World,
+) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2")
+    world.letters.add("g2/1", reason="apex_error")
+    world.letters.add("g1/3", reason="no_contact_id")
+    world.outcome("g1/2", "created", version=BASE + 1)  # newer than the letter
+    async with console(world.pages) as browser:
+        asked = await browser.get("/dead-letters/redrive?grant=g1")
+        assert "Redrive 1 letter?" in asked
+        assert "1 letter cannot be redriven" in asked
+        assert "superseded" in asked
+        assert world.letters.done == []
+        done = await send(
+            browser, "/dead-letters/redrive", grant="g1", expect="1", why="the field is longer"
+        )
+        assert "1 letter was redriven." in done
+        ((action, acting, keys),) = world.letters.done
+        assert (action, keys) == ("redrive", ["g1/1"])
+        assert acting == Acting("ada@desk", "the field is longer", {"grants": ("g1",)})
+        again = await browser.get("/dead-letters/redrive?grant=g1", 409)
+        assert "No letter would be redriven" in again
+
+
+async def test_a_selection_that_has_grown_since_the_preview_is_refused(world: World) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2")
+    async with console(world.pages) as browser:
+        page = await send(browser, "/dead-letters/discard", 409, expect="1", why="tidy")
+        assert "there were 1 letters and now there are 2" in page
+        await send(browser, "/dead-letters/discard", 400, expect="2")
+        assert world.letters.done == []
+        assert "2 letters were discarded." in await send(
+            browser, "/dead-letters/discard", expect="2", why="tidy"
+        )
+
+
+async def test_one_letter_can_be_taken_alone(world: World) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2")
+    first, _ = world.letters.whole_letters
+    async with console(world.pages) as browser:
+        await send(browser, "/dead-letters/discard", id=first, expect="1", why="tidy")
+        ((_, acting, keys),) = world.letters.done
+        assert keys == ["g1/1"]
+        assert acting.selection == {"id": first}
+        assert "no open letter has this ID" in await browser.get(
+            f"/dead-letters/letter?id={first}", 404
+        )
+
+
+async def test_an_action_that_fails_says_so(world: World) -> None:
+    world.letters.add("g1/1")
+    async with console(world.pages) as browser:
+        page = await send(
+            browser, "/dead-letters/redrive", 503, expect="1", why="the broker is away"
+        )
+        assert "it was not written" in page
+
+
+async def test_one_letter_is_masked_until_it_is_revealed(world: World) -> None:
+    world.letters.add("g1/1")
+    (letter_id,) = world.letters.whole_letters
+    async with console(world.pages) as browser:
+        page = await browser.get(f"/dead-letters/letter?id={letter_id}")
+        assert "ada@x.example" not in page
+        assert "a***@x***" in page
+        assert world.letters.revealed == []
+        revealed = await send(browser, "/dead-letters/reveal", id=letter_id)
+        assert "quotes ada@x.example" in revealed
+        assert world.letters.revealed == [("ada@desk", letter_id)]
+
+
+async def test_who_may_only_read_neither_acts_nor_reveals(world: World) -> None:
+    world.letters.add("g1/1")
+    (letter_id,) = world.letters.whole_letters
+    token, header = "a token of the test", {"X-User": "bob@acme.example"}
+    settings = {"CONSOLE_IDENTITY_HEADER": "X-User", "CONSOLE_TRUSTED_PROXIES": "127.0.0.1"}
+    async with console(world.pages, token, **settings) as browser:
+        page = await browser.get("/dead-letters", headers=header)
+        assert "Redrive" not in page
+        assert "may read" in await browser.get("/dead-letters/redrive", 403, headers=header)
+        browser.origin |= header
+        for path in ("/dead-letters/redrive", "/dead-letters/discard"):
+            await send(browser, path, 403, expect="1", why="x")
+        for path in ("/dead-letters/reveal", "/person/reveal", "/grants/reveal"):
+            await send(browser, path, 403, id=letter_id, subject="g1/ada")
+        assert "g1/ada" in await send(browser, "/person", subject="ada@acme.example")
+    assert world.letters.done == []
+    assert world.letters.revealed == []
+    assert world.audit.entries == []
+
+
+async def test_one_person_is_masked_until_it_is_revealed(world: World) -> None:
+    async with console(world.pages) as browser:
+        assert "up to 15 seconds" in await browser.get("/person")
+        page = await browser.get("/person?subject=g1/ada")
+        assert "Lovelace" not in page
+        assert "L*** a***@a***" in page
+        assert "created" in page
+        assert f'href="{ORG}/003A"' in page
+        rows = await exported(browser, "/person?subject=g1/ada&export=timeline_1.json")
+        assert rows[0]["details"] == "version 7, id 003A"
+        revealed = await send(browser, "/person/reveal", subject="g1/ada")
+        assert "Lovelace" in revealed
+        (entry,) = world.audit.entries
+        assert (entry.action, entry.selection) == ("person reveal", {"keys": ["g1/ada"]})
+        assert len(world.asked) == 1  # kept for a minute
+
+
+async def test_an_address_stays_out_of_the_address_line(world: World) -> None:
+    async with console(world.pages) as browser:
+        page = await send(browser, "/person", subject="Ada@Acme.example")
+        assert "g1/ada" in page
+        assert "?subject=ada" not in page
+        assert "export=" not in page
+        assert "neither a contact key" in await send(browser, "/person", 400, subject="ada")
+
+
+async def test_a_search_that_takes_long_says_so_and_goes_on() -> None:
+    def slow(question: Question) -> FoundPerson:
+        time.sleep(0.2)
+        return FoundPerson(Answer(question), {})
+
+    search = PersonSearch(slow, within=0.01)
+    asked = parse_question("g1/ada")
+    with pytest.raises(NotReadable, match="goes on"):
+        await search.ask(asked)
+    patient = PersonSearch(slow, within=5.0)
+    assert (await patient.ask(asked)).answer.question == asked
+
+
+def test_the_templates_hold_no_inline_style_and_no_inline_script() -> None:
+    folder = Path(__file__).parents[4] / "streams" / "console" / "templates"
+    for name in ("people", "grants", "dead_letters", "dead_letter", "person"):
+        text = (folder / f"{name}.html").read_text()
+        assert "style=" not in text
+        assert "<script" not in text
+        assert "onclick" not in text
