@@ -368,6 +368,24 @@ class SinkSettings(SettingsGroup):
     )
 
 
+class TracesSettings(SettingsGroup):
+    """Traces of OpenTelemetry."""
+
+    prefix = "TRACES"
+    enabled: bool = Field(
+        False,
+        description="send traces to the collector of OTEL_EXPORTER_OTLP_ENDPOINT; needs the "
+        "packages of `contactstream[traces]`",
+    )
+    ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the traces that are kept, 0 to 1; one that came with a traceparent "
+        "is kept or not as its sender decided",
+    )
+
+
 GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
@@ -464,6 +482,7 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
     SalesforceSettings,
     PeopleSettings,
     SinkSettings,
+    TracesSettings,
 )
 
 

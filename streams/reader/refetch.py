@@ -118,16 +118,18 @@ class Refetcher:
         grant, _, contact_id = request.key.decode().partition("/")
         request_id = reading.request_id or f"refetch/{now_ms()}"
         contact = {**reading.contact, "id": contact_id}
-        await self._context.publish(
-            page_records(
-                self._context.topics,
-                grant,
-                Origin.REFETCH,
-                request_id,
-                reading.served_at,
-                [contact],
+        with self._context.page_span() as trace:
+            await self._context.publish(
+                page_records(
+                    self._context.topics,
+                    grant,
+                    Origin.REFETCH,
+                    request_id,
+                    reading.served_at,
+                    [contact],
+                    trace,
+                )
             )
-        )
         self._context.metrics.contacts.labels("refetch").inc()
         self._count("found")
         return True
