@@ -102,7 +102,7 @@ def test_without_the_packages_the_setting_is_refused_with_the_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "streams.runtime.traces_otel", None)
     with pytest.raises(SettingsError, match=r"pip install 'contactstream\[traces\]'"):
-        open_traces(TracesSettings(enabled=True), "sink", spans_counter())
+        open_traces(load(TracesSettings, {"TRACES_ENABLED": "true"}), "sink", spans_counter())
 
 
 def consumed(record: KafkaRecord) -> SimpleNamespace:
