@@ -26,7 +26,7 @@ from streams.reader.records import deletion_record, page_records
 from streams.reader.refetch_queue import RefetchQueue, RefetchRequest
 from streams.reader.run_writer import RunWriter
 from streams.runtime.current_work import doing
-from streams.runtime.logs import reference
+from streams.runtime.logs import place, reference
 from streams.settings import KafkaSettings
 from streams.topics import group
 
@@ -284,7 +284,8 @@ class RefetchConsumer:
             self._context.metrics.refetched.labels("unreadable").inc()
             log.error(
                 "record of contacts.refetch skipped: its key is no contact key",
-                offset=record.offset,
+                **place(record),
+                contact=reference(record.key or b""),
             )
 
 

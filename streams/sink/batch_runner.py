@@ -22,6 +22,7 @@ from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import place, reference
 from streams.runtime.ops import Health, WorkInFlight
 from streams.runtime.traceparent import TRACEPARENT, TraceContext, parse_traceparent
 from streams.runtime.traces import NO_TRACES, Traces
@@ -221,7 +222,12 @@ class BatchRunner:
             batch.assignment.put_back([row])
             return
         self._dead_letters.add(self._clock())
-        log.warning("a contact breaks every call that it is in; it is dead-lettered", reason=reason)
+        log.warning(
+            "a contact breaks every call that it is in; it is dead-lettered",
+            reason=reason,
+            **place(row.record),
+            contact=reference(row.key),
+        )
         detail = (
             "alone in its calls, which fail beside others that pass: "
             f"{type(error).__name__}: {error}"
