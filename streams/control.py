@@ -22,6 +22,7 @@ import structlog
 
 from streams.events import UnreadableRecord, parse_object
 from streams.kafka.records import KafkaRecord
+from streams.runtime.logs import place
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -181,7 +182,7 @@ class ControlTable:
             breaker = parse_breaker(key, record.value)
         except UnreadableRecord as error:
             log.warning(
-                "record of contactstream.control skipped", offset=record.offset, error=str(error)
+                "record of contactstream.control skipped", **place(record), error=str(error)
             )
             return None
         if breaker is not None:

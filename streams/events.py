@@ -11,7 +11,8 @@ The key of every record is the contact key, `grant_id/contact_id`.
 | contacts.dead-letter | a failed record (streams/dead_letters.py) | its own, and `dlq.*` |
 
 A replayed event also carries the header `replay.id`, and `restore` where it restores fields; a
-redriven one carries `redrive.*`. A change that follows from such an event carries them on.
+redriven one carries `redrive.*`; either carries `traceparent` (W3C Trace Context) where traces are
+on. A change that follows from an event carries these on.
 """
 
 import time
@@ -23,6 +24,7 @@ from typing import Any
 import orjson
 
 from streams.kafka.records import Headers, header
+from streams.runtime.traceparent import TRACEPARENT, TraceContext, parse_traceparent
 
 # The version of a page is its `Date` less this margin. Nylas asks Google for changes every five
 # minutes (`/google/contacts/incremental`), so a page may not show a change yet whose notification
@@ -179,8 +181,23 @@ def page_envelope(
 
 
 def handed_on(headers: Iterable[tuple[str, str | bytes | None]]) -> Headers:
-    """The headers of an event that the change which follows from it carries as well."""
-    return [each for each in headers if each[0] in HANDED_ON]
+    """The headers of an event that the change which follows from it carries as well.
+
+    A broken `traceparent` is left out.
+    """
+    kept: Headers = []
+    place = None
+    for name, value in headers:
+        if name in HANDED_ON:
+            kept.append((name, value))
+        elif name == TRACEPARENT:
+            place = parse_traceparent(value)
+    return [*kept, *trace_headers(place)]
+
+
+def trace_headers(place: TraceContext | None) -> Headers:
+    """The header `traceparent` of a record; none without a trace."""
+    return [] if place is None else [(TRACEPARENT, str(place).encode())]
 
 
 def restored_fields(value: bytes | None) -> frozenset[str]:

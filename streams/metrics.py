@@ -122,6 +122,13 @@ class ProcessMetrics:
             "stage",
         )
         self.ready.labels(stage).set_function(lambda: float(not health.waiting_for))
+        self.trace_spans = _counter(
+            registry,
+            "trace_spans",
+            "Spans of traces that are kept, by result: the collector took them, it did not, or the "
+            "queue to it was full. Zero while TRACES_ENABLED is false.",
+            result=("exported", "failed", "dropped"),
+        )
 
 
 class BridgeMetrics:

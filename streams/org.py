@@ -29,6 +29,7 @@ from connectors.salesforce.suppression import Suppression, SuppressionFile
 from connectors.salesforce.sync import Sync
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
 
@@ -144,7 +145,10 @@ def _pair(entry: str) -> tuple[str, str]:
 
 
 def open_client(
-    settings: SalesforceSettings, metrics: SinkMetrics, unanswered: UnansweredCalls | None = None
+    settings: SalesforceSettings,
+    metrics: SinkMetrics,
+    unanswered: UnansweredCalls | None = None,
+    traces: Traces = NO_TRACES,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
@@ -157,7 +161,8 @@ def open_client(
             unanswered.note()
         known = kind if kind in CALLS else "other"
         metrics.calls.labels(known).inc()
-        metrics.call_seconds.labels(known).observe(seconds)
+        metrics.call_seconds.labels(known).observe(seconds, traces.exemplar())
+        traces.call_ended(f"salesforce {known}", status, seconds)
         if (usage := client.budget.usage) is not None:
             metrics.api_used.set(usage.used)
             metrics.api_limit.set(usage.allowed)
@@ -191,10 +196,14 @@ def warning_counter(metrics: SinkMetrics) -> CountCallback:
 
 @asynccontextmanager
 async def open_org(
-    settings: SalesforceSettings, allowed: Policy, metrics: SinkMetrics, accounts: AccountStore
+    settings: SalesforceSettings,
+    allowed: Policy,
+    metrics: SinkMetrics,
+    accounts: AccountStore,
+    traces: Traces = NO_TRACES,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered) as client:
+    async with open_client(settings, metrics, unanswered, traces) as client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

@@ -414,6 +414,24 @@ class ConsoleSettings(SettingsGroup):
     )
 
 
+class TracesSettings(SettingsGroup):
+    """Traces of OpenTelemetry."""
+
+    prefix = "TRACES"
+    enabled: bool = Field(
+        False,
+        description="send traces to the collector of OTEL_EXPORTER_OTLP_ENDPOINT; needs the "
+        "packages of `contactstream[traces]`",
+    )
+    ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the traces that are kept, 0 to 1; one that came with a traceparent "
+        "is kept or not as its sender decided",
+    )
+
+
 GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
@@ -511,6 +529,7 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
     PeopleSettings,
     SinkSettings,
     ConsoleSettings,
+    TracesSettings,
 )
 
 

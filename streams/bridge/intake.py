@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 import structlog
@@ -19,11 +20,13 @@ from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.decision import BridgeDecision, decide
 from streams.bridge.reader_notice import ReaderNotice
 from streams.dead_letters import dead_letter
-from streams.events import now_ms, received_at
+from streams.events import now_ms, received_at, trace_headers
 from streams.heartbeats import NYLAS_RETRY_SECONDS
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import NOTIFICATIONS, BridgeMetrics
+from streams.runtime.traceparent import parse_traceparent
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.runtime.unfinished import UnfinishedTimes
 from streams.topics import Topics
 
@@ -102,12 +105,14 @@ class NotificationIntake:
         metrics: BridgeMetrics,
         broker: BrokerStatus,
         notice: ReaderNotice,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._publisher = publisher
         self._names = names
         self._limit = limit
         self._broker = broker
         self._notice = notice
+        self._traces = traces
         self._dead_lettered = metrics.dead_lettered
         self._lost = metrics.lost
         self._overload = OverloadHistory()
@@ -131,11 +136,13 @@ class NotificationIntake:
         signature: str | None,
         encodings: Sequence[str],
         on_signed: Callable[[], None] = lambda: None,
+        traceparent: str | None = None,
     ) -> tuple[int, str]:
         """Takes in a POST's body; returns the HTTP status and the outcome for the metrics.
 
         `encodings` are the Content-Encoding headers. `on_signed` is called at once when the
-        signature is valid. Returns within WEBHOOK_ANSWER_SECONDS.
+        signature is valid. The trace of a valid `traceparent` goes on; without one it begins here.
+        Returns within WEBHOOK_ANSWER_SECONDS.
         """
         if not self.secrets:
             return 503, "no_secret"
@@ -143,13 +150,19 @@ class NotificationIntake:
             return 401, "bad_signature"
         on_signed()
         self._last_webhook.set_to_current_time()
+        parent = parse_traceparent(traceparent)
+        with self._traces.span("receive notification", "server", parent=parent):
+            return await self._take_in(raw, encodings)
+
+    async def _take_in(self, raw: bytes, encodings: Sequence[str]) -> tuple[int, str]:
+        """Takes in a body whose signature is valid."""
         decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
         # A last attempt would be lost, so it is still published while the bridge stops.
         if self.stopping and not decision.last_attempt:
             return 503, "stopping"
         if decision.record is not None:
             try:
-                decision = await self._publish(decision, decision.record)
+                decision = await self._traced_publish(decision, decision.record)
             except Exception as error:
                 if decision.last_attempt:
                     self._lost.labels("last_attempt").inc()
@@ -178,6 +191,15 @@ class NotificationIntake:
             yield
         finally:
             self._received.end(id(record))
+
+    async def _traced_publish(
+        self, decision: BridgeDecision, record: KafkaRecord
+    ) -> BridgeDecision:
+        """`_publish`, of the record with its trace."""
+        attributes = {"messaging.system": "kafka", "messaging.destination.name": record.topic}
+        with self._traces.span(f"send {record.topic}", "producer", attributes=attributes) as place:
+            traced = replace(record, headers=[*record.headers, *trace_headers(place)])
+            return await self._publish(decision, traced)
 
     async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
         """Publishes the record; a record that the broker always refuses is dead-lettered.

@@ -20,12 +20,15 @@ from streams.metrics import BridgeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
+from streams.runtime.traces import open_traces
 from streams.settings import (
     BridgeSettings,
     KafkaSettings,
     NylasSettings,
     ProcessSettings,
+    TracesSettings,
     cannot_listen,
+    load,
 )
 from streams.topics import topics
 
@@ -53,7 +56,7 @@ def run(
 ) -> int:
     """Runs `contactstream bridge`. Returns its exit status.
 
-    Raises SettingsError for a port that cannot be bound.
+    Raises SettingsError for a port that cannot be bound, and for traces without their packages.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS
@@ -73,7 +76,8 @@ async def _serve(
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = BridgeMetrics(registry), Health(STALLED_SECONDS)
-    ProcessMetrics(registry, "bridge", health)
+    spans = ProcessMetrics(registry, "bridge", health).trace_spans
+    traces = open_traces(load(TracesSettings), "bridge", spans)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
@@ -84,7 +88,7 @@ async def _serve(
     owed = OwedReconcile(owed_file(kafka.topic_prefix))
     owed.load()
     notice = ReaderNotice(publisher, names, broker, owed)
-    intake = NotificationIntake(publisher, names, limit, metrics, broker, notice)
+    intake = NotificationIntake(publisher, names, limit, metrics, broker, notice, traces)
     use_secrets(intake, metrics, nylas, settings, first=True)
     server = WebhookServer(intake, limit, metrics)
     try:
@@ -107,6 +111,7 @@ async def _serve(
         task.cancel()
     await notice.settle(SETTLE_SECONDS)
     await publisher.close(DRAIN_SECONDS)
+    await asyncio.to_thread(traces.close)
     ops.stop()
     for task in done:
         task.result()  # a watch ends only by an error, which ends the process

@@ -111,6 +111,7 @@ class WebhookServer:
             request.headers.get("X-Nylas-Signature"),
             request.headers.getall("Content-Encoding", []),
             on_signed=lambda: carried_signed(request),
+            traceparent=request.headers.get("traceparent"),
         )
         self._request_seconds.observe(time.perf_counter() - began)
         self._requests[outcome].inc()

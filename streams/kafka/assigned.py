@@ -170,7 +170,9 @@ class AssignedPartition:
         try:
             await self._call(lambda: self._open.commit(offsets=[partition], asynchronous=False))
         except KafkaException as error:
-            log.warning("commit failed", topic=self._topic, offset=offset, error=str(error))
+            log.warning(
+                "commit failed", topic=self._topic, partition=0, offset=offset, error=str(error)
+            )
             return False
         return True
 

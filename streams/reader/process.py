@@ -44,8 +44,16 @@ from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import end_when_overdue
 from streams.runtime.signals import stop_asked
+from streams.runtime.traces import NO_TRACES, Traces, open_traces
 from streams.runtime.wall_clock import ClockWatch
-from streams.settings import KafkaSettings, NylasSettings, ProcessSettings, ReaderSettings
+from streams.settings import (
+    KafkaSettings,
+    NylasSettings,
+    ProcessSettings,
+    ReaderSettings,
+    TracesSettings,
+    load,
+)
 from streams.topics import Topics, group, topics
 
 log = structlog.get_logger()
@@ -72,6 +80,7 @@ class Settings:
     kafka: KafkaSettings
     nylas: NylasSettings
     reader: ReaderSettings
+    traces: Traces = NO_TRACES
 
 
 def run(
@@ -85,12 +94,14 @@ def run(
     limit_malloc_arenas()
     registry = CollectorRegistry()
     metrics, health = ReaderMetrics(registry), Health(STALLED_SECONDS)
-    ProcessMetrics(registry, "reader", health)
+    spans = ProcessMetrics(registry, "reader", health).trace_spans
+    traces = open_traces(load(TracesSettings), "reader", spans)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        return asyncio.run(_serve(Settings(kafka, nylas, settings), metrics, health))
+        return asyncio.run(_serve(Settings(kafka, nylas, settings, traces), metrics, health))
     finally:
+        traces.close()
         ops.stop()
 
 
@@ -195,7 +206,7 @@ async def _read_address_books(
         lambda: bool(open_breakers(control.breakers.values())),
     )
     following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
-    context = ReaderContext(names, publish, gate, metrics, in_flight)
+    context = ReaderContext(names, publish, gate, metrics, in_flight, settings.traces)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
 
     others = OtherDeployments(kafka, context, lags, settings.reader.max_lag)

@@ -154,15 +154,17 @@ class Reconciler:
     async def _publish_contact(
         self, run_id: str, grant: str, contact_id: str, reading: Reading
     ) -> None:
-        records = page_records(
-            self._context.topics,
-            grant,
-            Origin.RECONCILE,
-            reading.request_id or f"{run_id}/{now_ms()}",
-            reading.served_at,
-            [{**reading.contact, "id": contact_id}],
-        )
-        await self._context.publish(records)
+        with self._context.page_span() as trace:
+            records = page_records(
+                self._context.topics,
+                grant,
+                Origin.RECONCILE,
+                reading.request_id or f"{run_id}/{now_ms()}",
+                reading.served_at,
+                [{**reading.contact, "id": contact_id}],
+                trace,
+            )
+            await self._context.publish(records)
         self._context.metrics.contacts.labels("reconcile").inc()
 
     async def _read(self, grant: str, contact_id: str) -> Reading:

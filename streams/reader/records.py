@@ -12,9 +12,11 @@ from streams.events import (
     event_headers,
     now_ms,
     page_envelope,
+    trace_headers,
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import KafkaRecord
+from streams.runtime.traceparent import TraceContext
 from streams.topics import Topics
 
 # The most that a record holds beside its key and value.
@@ -35,6 +37,7 @@ def page_records(
     request_id: str,
     served_at: int,
     contacts: Sequence[dict[str, Any]],
+    trace: TraceContext | None = None,
 ) -> list[KafkaRecord]:
     """The records of a page: an event for each contact, or a dead letter if no event can carry it.
 
@@ -66,6 +69,7 @@ def page_records(
                 served_at - PAGE_MARGIN_SECONDS,
                 contact,
                 received,
+                trace,
             )
         )
     return records
@@ -79,12 +83,13 @@ def contact_record(
     version: int,
     contact: Mapping[str, Any],
     received_ms: int,
+    trace: TraceContext | None = None,
 ) -> KafkaRecord:
     """The event of one contact, or a dead letter with its two IDs if no event can carry it.
 
     `version` is in epoch seconds.
     """
-    headers = event_headers(origin, received_ms)
+    headers = [*event_headers(origin, received_ms), *trace_headers(trace)]
     try:
         value = page_envelope(origin, event_id, version, contact)
     except TypeError:

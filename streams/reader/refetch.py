@@ -26,7 +26,7 @@ from streams.reader.records import deletion_record, page_records
 from streams.reader.refetch_queue import RefetchQueue, RefetchRequest
 from streams.reader.run_writer import RunWriter
 from streams.runtime.current_work import doing
-from streams.runtime.logs import reference
+from streams.runtime.logs import place, reference
 from streams.settings import KafkaSettings
 from streams.topics import group
 
@@ -118,16 +118,18 @@ class Refetcher:
         grant, _, contact_id = request.key.decode().partition("/")
         request_id = reading.request_id or f"refetch/{now_ms()}"
         contact = {**reading.contact, "id": contact_id}
-        await self._context.publish(
-            page_records(
-                self._context.topics,
-                grant,
-                Origin.REFETCH,
-                request_id,
-                reading.served_at,
-                [contact],
+        with self._context.page_span() as trace:
+            await self._context.publish(
+                page_records(
+                    self._context.topics,
+                    grant,
+                    Origin.REFETCH,
+                    request_id,
+                    reading.served_at,
+                    [contact],
+                    trace,
+                )
             )
-        )
         self._context.metrics.contacts.labels("refetch").inc()
         self._count("found")
         return True
@@ -282,7 +284,8 @@ class RefetchConsumer:
             self._context.metrics.refetched.labels("unreadable").inc()
             log.error(
                 "record of contacts.refetch skipped: its key is no contact key",
-                offset=record.offset,
+                **place(record),
+                contact=reference(record.key or b""),
             )
 
 

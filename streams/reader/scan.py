@@ -294,16 +294,18 @@ class Scanner:
     async def _publish_contacts(self, job: ScanJob, page: Page) -> None:
         origin = Origin(job.run.kind.value)
         request_id = page.request_id or f"{job.run_id}/{page.served_at}/{job.progress.pages}"
-        await self._context.publish(
-            page_records(
-                self._context.topics,
-                job.grant.id,
-                origin,
-                request_id,
-                page.served_at,
-                page.contacts,
+        with self._context.page_span() as trace:
+            await self._context.publish(
+                page_records(
+                    self._context.topics,
+                    job.grant.id,
+                    origin,
+                    request_id,
+                    page.served_at,
+                    page.contacts,
+                    trace,
+                )
             )
-        )
         self._context.metrics.contacts.labels(origin.value).inc(len(page.contacts))
 
     async def _retry_later(self, job: ScanJob, fault: Passing) -> None:

@@ -21,6 +21,7 @@ from streams.kafka.records import KafkaRecord
 from streams.metrics import ReaderMetrics
 from streams.reader.webhook_states import show_unknown
 from streams.runs import RunLog
+from streams.runtime.logs import place
 from streams.runtime.ops import Health
 
 log = structlog.get_logger()
@@ -138,7 +139,7 @@ class Reader:
             self._assigned.run_log.apply(event.key or b"", event.value)
         except UnreadableRecord as error:
             log.warning(
-                "record of reader.runs skipped: unreadable", offset=event.offset, reason=str(error)
+                "record of reader.runs skipped: unreadable", **place(event), reason=str(error)
             )
 
     def _start_work(self) -> None:

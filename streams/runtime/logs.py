@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from structlog.typing import EventDict
@@ -239,3 +239,30 @@ def reference(key: str | bytes) -> str:
     """A short hash of a contact key, to find a contact in the logs that do not name it."""
     data = key.encode(errors="replace") if isinstance(key, str) else key
     return hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+class Placed(Protocol):
+    """A record with its place in Kafka."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition in the topic."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """The offset in the partition."""
+        ...
+
+
+def place(record: Placed) -> dict[str, str | int]:
+    """The fields of a log line that say which record it is about, for `**place(record)`.
+
+    A line about a contact's record has `contact=reference(key)` as well.
+    """
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}

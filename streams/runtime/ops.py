@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from streams.settings import cannot_listen
 
@@ -230,7 +230,9 @@ class OpsServer:
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
-                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                    # OpenMetrics where it is asked for, because only that has exemplars.
+                    encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                    self._answer(200, encode(registry), content_type)
                 elif path == "/livez":
                     stalled_by = health.stalled_by
                     self._verdict(not stalled_by, stalled_by or "alive")

@@ -19,10 +19,13 @@ from connectors.salesforce.sync import Sync
 from streams.control import breaker_record
 from streams.events import UnreadableRecord
 from streams.kafka.publisher import PublishFailed, RecordPublisher
-from streams.kafka.records import KafkaRecord
+from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import place, reference
 from streams.runtime.ops import Health, WorkInFlight
+from streams.runtime.traceparent import TRACEPARENT, TraceContext, parse_traceparent
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.sink.assignment import Assignment
 from streams.sink.batching import PendingChange
 from streams.sink.circuit_breaker import (
@@ -78,6 +81,7 @@ class BatchRunner:
         failures: FailureBreakers,
         stop: StopRequest,
         clock: Callable[[], float] = time.monotonic,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._org = org
         self._publisher = publisher
@@ -88,6 +92,7 @@ class BatchRunner:
         self._failures = failures
         self._stop = stop
         self._clock = clock
+        self._traces = traces
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
         health.watch(self._syncs)
         self._batches_written = 0  # batches of which the org wrote anything
@@ -96,6 +101,17 @@ class BatchRunner:
     async def run(self, batch: Batch) -> None:
         """Works off the batch. Its rows are finished at the end, or wait again."""
         self._metrics.batch_rows.observe(len(batch.rows))
+        attributes: dict[str, str | int] = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": self._names.changes.name,
+            "messaging.batch.message_count": len(batch.rows),
+        }
+        # Links and no parent: a batch has changes of many traces.
+        links = [] if self._traces is NO_TRACES else _links(batch.rows)
+        with self._traces.span("process batch", "consumer", links=links, attributes=attributes):
+            await self._work_off(batch)
+
+    async def _work_off(self, batch: Batch) -> None:
         try:
             outcomes = await self._sync(batch)
             plan = plan_outcomes(
@@ -153,7 +169,7 @@ class BatchRunner:
             self._org_answered()
         if await self._acknowledged(plan.records, batch.assignment):
             batch.assignment.finish(plan.finished)
-            count_finished(self._metrics, plan.finished)
+            count_finished(self._metrics, plan.finished, self._exemplar)
             batch.assignment.put_back([*plan.held, *plan.retries])
 
     async def _failed(self, batch: Batch, error: Exception) -> None:
@@ -206,7 +222,12 @@ class BatchRunner:
             batch.assignment.put_back([row])
             return
         self._dead_letters.add(self._clock())
-        log.warning("a contact breaks every call that it is in; it is dead-lettered", reason=reason)
+        log.warning(
+            "a contact breaks every call that it is in; it is dead-lettered",
+            reason=reason,
+            **place(row.record),
+            contact=reference(row.key),
+        )
         detail = (
             "alone in its calls, which fail beside others that pass: "
             f"{type(error).__name__}: {error}"
@@ -217,7 +238,14 @@ class BatchRunner:
         )
         if await self._acknowledged(records, batch.assignment):
             batch.assignment.finish([row])
-            count_finished(self._metrics, [row])
+            count_finished(self._metrics, [row], self._exemplar)
+
+    def _exemplar(self, row: PendingChange) -> dict[str, str] | None:
+        """The trace of the webhook or the page that the row came from."""
+        if self._traces is NO_TRACES:
+            return None
+        place = _trace(row)
+        return None if place is None else self._traces.exemplar(place)
 
     async def _acknowledged(self, records: Sequence[KafkaRecord], assignment: Assignment) -> bool:
         """True once the broker has all records, and those of breakers that opened, in one piece.
@@ -262,3 +290,12 @@ class BatchRunner:
             log.info("salesforce is back", after=failures)
             self._metrics.paused.set(0)
             self._health.ready()
+
+
+def _trace(row: PendingChange) -> TraceContext | None:
+    return parse_traceparent(header(row.record.headers, TRACEPARENT))
+
+
+def _links(rows: Sequence[PendingChange]) -> list[TraceContext]:
+    """The traces of the changes of a batch."""
+    return [place for row in rows if (place := _trace(row)) is not None]

@@ -27,6 +27,7 @@ from connectors.salesforce.deleted_records import (
     DeletedRecords,
 )
 from streams.kafka.records import KafkaRecord
+from streams.runtime.logs import place
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -101,7 +102,7 @@ def entries(records: Iterable[KafkaRecord]) -> Iterator[Entry]:
             value = None if record.value is None else orjson.loads(record.value)
             yield _entry(key, value)
         except (ValueError, TypeError, KeyError, AttributeError):
-            log.warning("record of sink.deleted-records skipped", offset=record.offset)
+            log.warning("record of sink.deleted-records skipped", **place(record))
 
 
 def _entry(key: str, value: Any) -> Entry:

@@ -224,10 +224,19 @@ def first_resolution(outcome: Outcome) -> tuple[str, str]:
     return "created", (outcome.sobject or "").lower()
 
 
-def count_finished(metrics: SinkMetrics, rows: Iterable[PendingChange]) -> None:
+def no_exemplar(_row: PendingChange) -> dict[str, str] | None:
+    """For callers without traces."""
+    return None
+
+
+def count_finished(
+    metrics: SinkMetrics,
+    rows: Iterable[PendingChange],
+    exemplar: Callable[[PendingChange], dict[str, str] | None] = no_exemplar,
+) -> None:
     """Observes how long these contacts took, now that their outcomes are acknowledged."""
     for row in rows:
         if row.change.received_ms:
             seconds = max(0.0, (now_ms() - row.change.received_ms) / 1000)
-            metrics.latency.labels(row.change.origin).observe(seconds)
+            metrics.latency.labels(row.change.origin).observe(seconds, exemplar(row))
     metrics.last_processed.set_to_current_time()

@@ -26,7 +26,15 @@ from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
-from streams.settings import KafkaSettings, ProcessSettings, SalesforceSettings, SinkSettings
+from streams.runtime.traces import open_traces
+from streams.settings import (
+    KafkaSettings,
+    ProcessSettings,
+    SalesforceSettings,
+    SinkSettings,
+    TracesSettings,
+    load,
+)
 from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.consumer import CONSUMER_CONFIG
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
@@ -78,7 +86,8 @@ async def _serve(
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
     health = Health(STALLED_SECONDS)
-    ProcessMetrics(registry, "sink", health)
+    spans = ProcessMetrics(registry, "sink", health).trace_spans
+    traces = open_traces(load(TracesSettings), "sink", spans)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
@@ -106,8 +115,11 @@ async def _serve(
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
-        org = await stack.enter_async_context(open_org(org_settings, allowed, metrics, accounts))
+        org = await stack.enter_async_context(
+            open_org(org_settings, allowed, metrics, accounts, traces)
+        )
         stack.callback(ops.stop)
+        stack.push_async_callback(asyncio.to_thread, traces.close)
         publisher.open()
         health.watch(publisher.in_flight)
         stack.push_async_callback(publisher.close, CLOSE_SECONDS)
@@ -140,6 +152,7 @@ async def _serve(
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=control,
+            traces=traces,
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -35,6 +35,7 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
@@ -81,6 +82,7 @@ class Sink:
         topic_id: str = "",
         failures: FailureBreakers | None = None,
         control: FollowedTopic | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
@@ -119,6 +121,7 @@ class Sink:
             self._failures,
             self._stop,
             clock,
+            traces,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:

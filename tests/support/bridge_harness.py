@@ -17,6 +17,7 @@ from streams.bridge.server import WebhookServer
 from streams.kafka.publisher import Publisher
 from streams.kafka.records import KafkaRecord
 from streams.metrics import BridgeMetrics
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.webhooks import SECRET, Answer, Client, envelope_body, request
@@ -92,14 +93,14 @@ class RunningBridge:
 
 @contextlib.asynccontextmanager
 async def running_bridge(
-    limit: int = LIMIT, owed_file: Path | None = None
+    limit: int = LIMIT, owed_file: Path | None = None, traces: Traces = NO_TRACES
 ) -> AsyncIterator[RunningBridge]:
     registry, broker, status = CollectorRegistry(), FakePublisher(), BrokerStatus()
     folder = tempfile.TemporaryDirectory()
     owed = OwedReconcile(owed_file or Path(folder.name) / "owed")
     owed.load()
     metrics, notice = BridgeMetrics(registry), ReaderNotice(broker, NAMES, status, owed)
-    intake = NotificationIntake(broker, NAMES, limit, metrics, status, notice)
+    intake = NotificationIntake(broker, NAMES, limit, metrics, status, notice, traces)
     intake.secrets = (SECRET.encode(),)
     server = WebhookServer(intake, limit, metrics)
     await server.listen("127.0.0.1:0")

@@ -18,6 +18,7 @@ from streams.kafka.publisher import PublishFailed
 from streams.kafka.records import Headers, KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.runtime.ops import Health
+from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
@@ -277,6 +278,7 @@ async def running_sink(
     topic_id: str = "id-1",
     failures: FailureBreakers | None = None,
     control: Any = None,
+    traces: Traces = NO_TRACES,
     **settings: Any,
 ) -> AsyncIterator[SinkHarness]:
     """A running Sink.
@@ -309,6 +311,7 @@ async def running_sink(
         topic_id=topic_id,
         failures=failures,
         control=control,
+        traces=traces,
     )
     one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())

@@ -4,11 +4,16 @@ import contextlib
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families as plain_families
 
+from streams.metrics import SinkMetrics
 from streams.runtime import ops
 from streams.runtime.ops import Health, OpsServer
 from streams.settings import SettingsError
@@ -79,3 +84,37 @@ def test_a_request_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
                 continue
             except ConnectionError:
                 ended = True
+
+
+def metrics_of(registry: CollectorRegistry, accept: str) -> tuple[str, str]:
+    server = OpsServer("127.0.0.1:0", registry, Health(60.0))
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        asked = urllib.request.Request(url, headers={"Accept": accept})
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            return answer.headers["Content-Type"], answer.read().decode()
+    finally:
+        server.stop()
+
+
+def test_metrics_come_as_openmetrics_with_exemplars_where_that_is_asked_for() -> None:
+    registry = CollectorRegistry()
+    metrics = SinkMetrics(registry)
+    metrics.latency.labels("webhook").observe(1.0, {"trace_id": "4bf9"})
+    plain_type, plain = metrics_of(registry, "text/plain")
+    open_type, opened = metrics_of(registry, "application/openmetrics-text;version=1.0.0")
+    assert plain_type.startswith("text/plain")
+    assert open_type.startswith("application/openmetrics-text")
+    assert '# {trace_id="4bf9"}' in opened
+    assert "trace_id" not in plain
+
+    def series(families: Iterable[Metric]) -> set[tuple[str, str]]:
+        return {
+            (sample.name, str(sorted(sample.labels.items())))
+            for family in families
+            for sample in family.samples
+        }
+
+    found = openmetrics_families(opened)  # type: ignore[no-untyped-call]
+    assert series(found) == series(plain_families(plain))
