@@ -128,7 +128,7 @@ def test_the_pages_show_what_the_topics_hold_and_a_redrive_lands_in_the_org(
     created = Counter(
         key.partition("/")[0] for key in outcomes if outcomes[key]["outcome"] == "created"
     )
-    assert {grant: int(row["with_record"]) for grant, row in shown.items()} == created
+    assert {grant: int(row["with_record"]) for grant, row in shown.items()} == created, outcomes
     assert shown[GRANT]["failed"] == "1"
 
     (letter,) = console.rows("/dead-letters", "letters")
