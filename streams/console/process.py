@@ -5,23 +5,53 @@ import contextlib
 import secrets
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import click
 import structlog
 from prometheus_client import CollectorRegistry
 
 from streams.commands.actor import actor_name
+from streams.commands.doctor.command import examine
+from streams.commands.doctor.deployment import load_deployment
+from streams.commands.replay.command import Looked, ReplayOptions, look
+from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
-from streams.commands.status.figures import Status
+from streams.commands.status.figures import CallFigures, Status
 from streams.console.access import GENERATE, gatekeeper
+from streams.console.audit_trail import AuditTrail
+from streams.console.history import MAX_TARGETS, History, PrometheusHistory, ScrapedHistory
+from streams.console.measures import EVERY
+from streams.console.pages.budget import BudgetPage
 from streams.console.pages.flow import FlowPage
-from streams.console.reading import Reading
+from streams.console.pages.health import Examined, HealthPage
+from streams.console.pages.runs import (
+    KafkaRuns,
+    ReplayQuestion,
+    RunsPage,
+    RunsReader,
+    kafka_runs,
+    selection_of,
+)
+from streams.console.reading import Reading, ReadingByKey
 from streams.console.server import ConsoleServer
 from streams.console.shell import Page, Shell
 from streams.metrics import ProcessMetrics
+from streams.org import mapping, policy
+from streams.runs import ReplaySource
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
-from streams.settings import ConsoleSettings, KafkaSettings, ProcessSettings, cannot_listen
+from streams.settings import (
+    ConsoleSettings,
+    KafkaSettings,
+    NylasSettings,
+    PeopleSettings,
+    ProcessSettings,
+    SalesforceSettings,
+    SettingsError,
+    cannot_listen,
+    load,
+)
 
 log = structlog.get_logger()
 
@@ -31,6 +61,16 @@ STALLED_SECONDS = 60.0
 
 # A status reads the dead letters and the newest outcomes; each open tab asks every 5 s.
 STATUS_KEEP_SECONDS = 5.0
+
+# Each question is a call of the org, or two; the same as in `contactstream status --watch`.
+CALLS_KEEP_SECONDS = 60.0
+
+# Doctor takes a few calls of the org. A person presses the button for a newer answer.
+DOCTOR_KEEP_SECONDS = 3600.0
+
+# What was confirmed is what is replayed, if it is confirmed within so long.
+PREVIEW_KEEP_SECONDS = 600.0
+MAX_PREVIEWS = 8
 
 # For the audit, where neither a proxy nor the operating system says who a person is.
 UNKNOWN_OPERATOR = "console"
@@ -55,7 +95,8 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     keeper = gatekeeper(settings, token, operator(), int(port))
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    server = ConsoleServer(keeper, *pages(kafka))
+    history = history_of(settings)
+    server = ConsoleServer(keeper, *pages(kafka, history))
     try:
         await server.listen(host, int(port))
     except (OSError, OverflowError) as error:
@@ -66,20 +107,74 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
         click.echo(f"token of this console: {token}", err=True)
     log.info("listening", address=f"http://{settings.listen}/")
     health.ready()
+    following = asyncio.create_task(history.follow())
     while not stopping.is_set():
         health.beat()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
+    following.cancel()
     await server.stop()
     ops.stop()
     return 0
 
 
-def pages(kafka: KafkaSettings) -> tuple[Shell, Sequence[Page]]:
+def pages(kafka: KafkaSettings, history: History) -> tuple[Shell, Sequence[Page]]:
     """The frame, and the pages in the order of the menu."""
-    entries = (FlowPage.entry,)
+    entries = (FlowPage.entry, RunsPage.entry, BudgetPage.entry, HealthPage.entry)
     shell = Shell(entries)
-    return shell, (FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS)),)
+    calls = Reading(read_calls, CALLS_KEEP_SECONDS)
+    runs = Reading(RunsReader(lambda: kafka_runs(kafka)).read, STATUS_KEEP_SECONDS)
+    previews: ReadingByKey[ReplayQuestion, Looked] = ReadingByKey(
+        lambda asked: look_at(kafka, asked), PREVIEW_KEEP_SECONDS, MAX_PREVIEWS
+    )
+    return shell, (
+        FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS), calls, history),
+        RunsPage(shell, runs, KafkaRuns(kafka), AuditTrail(kafka), previews),
+        BudgetPage(shell, calls, history),
+        HealthPage(
+            shell, Reading(examined, DOCTOR_KEEP_SECONDS), history, version("contactstream")
+        ),
+    )
+
+
+def history_of(settings: ConsoleSettings) -> PrometheusHistory | ScrapedHistory:
+    """Where the history comes from. Raises SettingsError for more stages than can be asked."""
+    if settings.prometheus_url:
+        return PrometheusHistory(settings.prometheus_url)
+    if len(settings.stages) > MAX_TARGETS:
+        raise SettingsError(
+            f"CONSOLE_STAGES names {len(settings.stages)} processes, and at most {MAX_TARGETS} are "
+            "asked; set CONSOLE_PROMETHEUS_URL instead"
+        )
+    return ScrapedHistory(settings.stages, EVERY)
+
+
+def read_calls() -> tuple[float, CallFigures | None]:
+    """When it was asked (epoch seconds), and what the org has left. Blocks."""
+    try:
+        found = asyncio.run(ask_calls_left(load(SalesforceSettings)))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    return time.time(), None if found is None else CallFigures(found.left, found.allowed)
+
+
+def look_at(kafka: KafkaSettings, asked: ReplayQuestion) -> Looked:
+    """Counts what a replay would publish. Blocks. Raises click.ClickException."""
+    try:
+        org = load(SalesforceSettings)
+        rules = mapping(org)
+        people, sources = load(PeopleSettings), load(NylasSettings).sources
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    options = ReplayOptions(ReplaySource(asked.source))
+    selection = selection_of(asked, time.time())
+    return look(kafka, org, rules, lambda: policy(org, people, sources), selection, options)
+
+
+def examined() -> Examined:
+    """What doctor finds now. Blocks for up to some minutes."""
+    findings = asyncio.run(examine(load_deployment()))
+    return Examined(int(time.time() * 1000), findings)
 
 
 def operator() -> str:
