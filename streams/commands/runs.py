@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -46,20 +46,14 @@ def start_run(
 
     Raises click.UsageError for options that contradict each other, and click.ClickException.
     """
-    if everything == bool(grants):
-        raise click.UsageError("name the address books: either --all, or --grant ID for each one")
-    try:
-        chosen = check_sources(sources)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    run = Run(
-        kind=kind,
-        grants=None if everything else tuple(dict.fromkeys(grants)),
-        requested_at=int(time.time()),
-        by="command",
-        sources=chosen,
+    run = new_run(
+        kind,
+        everything=everything,
+        grants=grants,
+        sources=sources,
         dry_run=dry_run,
         max_delete_share=max_delete_share,
+        by="command",
     )
     try:
         run_id = request_run(kafka, run)
@@ -67,6 +61,37 @@ def start_run(
         raise click.ClickException(str(error)) from error
     click.echo(run_id, file=sys.stderr if wait else sys.stdout)
     return follow(kafka, run_id) if wait else 0
+
+
+def new_run(
+    kind: RunKind,
+    *,
+    everything: bool,
+    grants: Sequence[str],
+    sources: Sequence[str] = (),
+    dry_run: bool = False,
+    max_delete_share: float | None = None,
+    by: str,
+) -> Run:
+    """A request for a run of now. Raises click.UsageError for options that contradict each other.
+
+    `by` is what asks for it: `command` or `console`.
+    """
+    if everything == bool(grants):
+        raise click.UsageError("name the address books: either --all, or --grant ID for each one")
+    try:
+        chosen = check_sources(sources)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return Run(
+        kind=kind,
+        grants=None if everything else tuple(dict.fromkeys(grants)),
+        requested_at=int(time.time()),
+        by=by,
+        sources=chosen,
+        dry_run=dry_run,
+        max_delete_share=max_delete_share,
+    )
 
 
 def list_runs(kafka: KafkaSettings) -> None:
@@ -118,10 +143,11 @@ def run_row(
         of_about = f" of about {sums.expected}" if sums.expected and not over else ""
         parts = "partitions" if run.kind is RunKind.REPLAY else "grants"
         progress = f"{sums.finished} of {sums.grants} {parts}, {sums.contacts} contacts{of_about}"
-    return run_id, _what(run), run.by, state, progress, run.error or "-"
+    return run_id, what_it_reads(run), run.by, state, progress, run.error or "-"
 
 
-def _what(run: Run) -> str:
+def what_it_reads(run: Run) -> str:
+    """What a run does, in a few words: `reconcile of 3 grants, dry run`."""
     if run.replay is not None:
         limited = "" if run.replay.selection.takes_everything else ", selected"
         restoring = f", restoring {', '.join(run.replay.restore)}" if run.replay.restore else ""
@@ -146,14 +172,10 @@ def cancel_run(kafka: KafkaSettings, run_id: str) -> int:
 
     Raises click.ClickException.
     """
-    run = _known_run(read_run_log(kafka), run_id)
+    run = request_cancel(kafka, run_id)
     if run.state in FINAL:
         click.echo(f"{run_id} is over: {run.state.value}")
         return 0
-    try:
-        write_record(kafka, cancel_record(topics(kafka), run_id), ACKNOWLEDGE_SECONDS)
-    except NotAcknowledged as error:
-        raise click.ClickException(str(error)) from error
     run, grants = watch(kafka, run_id, lambda *_: None, lambda _: None, within=CANCEL_WAIT_SECONDS)
     if run.state not in FINAL:
         click.echo(
@@ -164,6 +186,20 @@ def cancel_run(kafka: KafkaSettings, run_id: str) -> int:
         return 1
     click.echo(run_line(run, totals(grants), None))
     return 0
+
+
+def request_cancel(kafka: KafkaSettings, run_id: str) -> Run:
+    """Asks the reader to end a run that is not over; returns the run as it was before. Blocks.
+
+    Raises click.ClickException.
+    """
+    run = _known_run(read_run_log(kafka), run_id)
+    if run.state not in FINAL:
+        try:
+            write_record(kafka, cancel_record(topics(kafka), run_id), ACKNOWLEDGE_SECONDS)
+        except NotAcknowledged as error:
+            raise click.ClickException(str(error)) from error
+    return run
 
 
 def read_run_log(kafka: KafkaSettings) -> RunLog:

@@ -46,11 +46,12 @@ def sparkline(points: Iterable[Point]) -> Sparkline:
         return Sparkline()
     first, last = series[0][0], series[-1][0]
     highest, lowest = max(0.0, *values), min(0.0, *values)
-    across = WIDTH / (last - first) if last > first else 0.0
-    up = (HEIGHT - 2 * MARGIN) / (highest - lowest) if highest > lowest else 0.0
-    floor = HEIGHT - MARGIN + lowest * up
+    # Divided first: a span of 1e-308 has no reciprocal.
+    wide, high = last - first or 1.0, highest - lowest or 1.0
+    tall = HEIGHT - 2 * MARGIN
+    floor = HEIGHT - MARGIN + lowest / high * tall
     parts = [
-        [((at - first) * across, floor - value * up) for at, value in part]
+        [((at - first) / wide * WIDTH, floor - value / high * tall) for at, value in part]
         for part in _parts(series)
     ]
     return Sparkline(

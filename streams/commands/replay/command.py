@@ -88,6 +88,28 @@ class Cost:
     """Values of people and other systems that a restore would replace, by `Lead.Title`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a replay would publish and cost, before anybody has agreed to it."""
+
+    found: Preview
+    selection: Selection
+    cost: Cost
+    target: ReplayTarget | None
+
+    def objections(self, options: ReplayOptions) -> list[str]:
+        """Why it must not start with these options; empty if it may."""
+        reasons = objections(
+            self.found,
+            self.selection,
+            expected=options.expected,
+            growth=options.growth,
+            agreed=options.agreed,
+        )
+        refused = target_objection(self.target, options.is_sandbox)
+        return reasons if refused is None else [*reasons, refused]
+
+
 def run(
     kafka: KafkaSettings,
     org: SalesforceSettings,
@@ -101,6 +123,34 @@ def run(
     `policy` is called only for a restore. Blocks until the source is read, and with `wait` until
     the run is over. Raises click.ClickException, and click.UsageError for options that cannot be
     followed.
+    """
+    looked = look(kafka, org, mapping, policy, selection, options)
+    (print_json if options.as_json else print_text)(looked.found, selection, options, looked.cost)
+    reasons = looked.objections(options)
+    if not options.execute:
+        for reason in reasons:
+            click.echo(f"with --execute it would be refused: {reason}", err=True)
+        click.echo("Nothing is published; repeat it with --execute.", err=True)
+        return 0
+    if reasons:
+        raise click.ClickException("; ".join(reasons))
+    run_id = start(kafka, looked, options, actor_name(options.actor))
+    click.echo(run_id, file=sys.stderr if options.wait else sys.stdout)
+    return follow(kafka, run_id) if options.wait else 0
+
+
+def look(
+    kafka: KafkaSettings,
+    org: SalesforceSettings,
+    mapping: FieldMapping,
+    policy: Callable[[], Policy],
+    selection: Selection,
+    options: ReplayOptions,
+) -> Looked:
+    """Counts what a replay would publish, and what that costs. Changes nothing.
+
+    Blocks until the source is read. Raises click.ClickException, and click.UsageError for options
+    that cannot be followed.
     """
     source, topic = options.source, _source_topic(kafka, options.source)
     try:
@@ -122,33 +172,15 @@ def run(
         records = topic_ranges(kafka, topic, ranges)
         changes = changes_to_restore(records, selection, selected, options.restore)
         cost = replace(cost, replaced=_replaced(kafka, org, policy(), changes, options.restore))
-    (print_json if options.as_json else print_text)(found, selection, options, cost)
-    reasons = objections(
-        found,
-        selection,
-        expected=options.expected,
-        growth=options.growth,
-        agreed=options.agreed,
-    )
-    if (reason := target_objection(target, options.is_sandbox)) is not None:
-        reasons.append(reason)
-    if not options.execute:
-        for reason in reasons:
-            click.echo(f"with --execute it would be refused: {reason}", err=True)
-        click.echo("Nothing is published; repeat it with --execute.", err=True)
-        return 0
-    if reasons:
-        raise click.ClickException("; ".join(reasons))
-    return _start(kafka, found, selection, options, target)
+    return Looked(found, selection, cost, target)
 
 
-def _start(
-    kafka: KafkaSettings,
-    found: Preview,
-    selection: Selection,
-    options: ReplayOptions,
-    target: ReplayTarget | None,
-) -> int:
+def start(kafka: KafkaSettings, looked: Looked, options: ReplayOptions, who: str) -> str:
+    """Asks the reader for the replay, and notes in the audit who wants it; returns the run's ID.
+
+    Blocks. Raises click.ClickException when Kafka does not take it.
+    """
+    found, selection = looked.found, looked.selection
     replay = Replay(
         options.source,
         selection,
@@ -157,9 +189,9 @@ def _start(
         found.starts,
         tuple(found.by_partition[partition] for partition in range(len(found.ends))),
         options.restore,
-        target,
+        looked.target,
     )
-    who, now = actor_name(options.actor), time.time()
+    now = time.time()
     request = Run(RunKind.REPLAY, None, int(now), who, replay=replay)
     try:
         run_id = request_run(kafka, request)
@@ -178,8 +210,7 @@ def _start(
         )
     except NotAcknowledged as error:
         raise click.ClickException(str(error)) from error
-    click.echo(run_id, file=sys.stderr if options.wait else sys.stdout)
-    return follow(kafka, run_id) if options.wait else 0
+    return run_id
 
 
 def _source_topic(kafka: KafkaSettings, source: ReplaySource) -> str:

@@ -13,7 +13,7 @@ from streams.console.state.letters import LetterState
 from streams.console.state.people import PeopleState
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ConsoleMetrics
-from tests.unit.streams.console.test_letter_state import TOPICS, closing, letter
+from tests.unit.streams.console.test_letters_as_the_command import TOPICS, closing, letter
 
 PEOPLE = "contactstream_coverage_people"
 GRANT_PEOPLE = "contactstream_coverage_grant_people"

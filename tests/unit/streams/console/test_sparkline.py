@@ -3,7 +3,7 @@
 import math
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.console.sparkline import HEIGHT, MAX_POINTS, WIDTH, Sparkline, sparkline, thin
@@ -45,6 +45,7 @@ def test_values_that_are_all_the_same_lie_on_a_line() -> None:
     assert heights == {HEIGHT - 2}
 
 
+@example([1e-308])
 @given(st.lists(VALUES, max_size=40))
 def test_every_drawing_stays_in_its_frame_and_holds_only_path_letters(
     values: list[float | None],
