@@ -28,9 +28,9 @@ class Console:
     def __init__(self, process: Process, address: str, http: httpx.Client) -> None:
         self.process, self._address, self._http = process, address, http
 
-    def get(self, path: str, expect: int = 200, **query: str) -> str:
+    def get(self, path: str, **query: str) -> str:
         answer = self._http.get(f"{self._address}{path}", params=query)
-        assert answer.status_code == expect, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.text
 
     def rows(self, path: str, table: str, **query: str) -> list[dict[str, str]]:
