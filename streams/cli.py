@@ -169,20 +169,11 @@ def console() -> None:
     contactstream console                              http://127.0.0.1:8765/, on this machine only
     CONSOLE_TOKEN=generate CONSOLE_LISTEN=0.0.0.0:8765 contactstream console
     """
-    from streams.console.process import Deployment, run
-    from streams.org import policy
+    from streams.console.process import run
 
     process = _start_stage("console")
-    org, people = _load(settings.SalesforceSettings), _load(settings.PeopleSettings)
-    sources = _load(settings.NylasSettings).sources
     with _report_unusable_settings():
-        deployment = Deployment(
-            _load(settings.KafkaSettings),
-            org.login_url,
-            lambda: policy(org, people, sources),
-            _load(settings.BridgeSettings).body_limit,
-        )
-        sys.exit(run(deployment, process, _load(settings.ConsoleSettings)))
+        sys.exit(run(_load(settings.KafkaSettings), process, _load(settings.ConsoleSettings)))
 
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for programs.")

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -564,6 +565,56 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
         and variable not in known
         and not _SERVICE_VARIABLE.fullmatch(variable)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting of this process for a person. No secret is in it."""
+
+    variable: str
+    value: str
+    """Of a secret: whether there is one."""
+    origin: str
+    """`default`, or where it was given."""
+
+
+def shown_settings(environ: Mapping[str, str] | None = None) -> list[ShownSetting]:
+    """Every setting with its origin, in the order of the documentation.
+
+    The settings of a group that cannot be used are left out: `doctor` names them.
+    """
+    environ = os.environ if environ is None else environ
+    shown = []
+    for group in GROUPS:
+        try:
+            loaded = load(group, environ)
+            in_file = _file_table(group, environ)
+        except SettingsError:
+            continue
+        for name in group.model_fields:
+            variable = f"{group.prefix}_{name}".upper()
+            origin = "default"
+            if variable in environ:
+                origin = "environment"
+            elif f"{variable}_FILE" in environ:
+                origin = f"file {environ[f'{variable}_FILE']}"
+            elif name in in_file:
+                origin = f"file {environ['CONTACTSTREAM_CONFIG']}"
+            shown.append(ShownSetting(variable, _shown(getattr(loaded, name)), origin))
+    return shown
+
+
+# The password in an address such as https://user:password@host.
+_PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]*@")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "set (hidden)" if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        secret = bool(value) and isinstance(value[0], SecretStr)
+        return f"{len(value)} set (hidden)" if secret else ", ".join(map(str, value))
+    return "" if value is None else _PASSWORD.sub(r"\1…@", str(value))
 
 
 def reference() -> str:

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
@@ -13,6 +13,18 @@ from streams.console.reading import NotReadable
 from streams.events import now_ms
 from streams.settings import KafkaSettings
 from streams.topics import topics
+
+
+class Audit(Protocol):
+    """Takes what persons do."""
+
+    async def begin(
+        self, actor: str, action: str, why: str, selection: Mapping[str, Any], count: int
+    ) -> AuditEntry:
+        """Notes that a person begins an action. Raises NotReadable when it cannot be noted."""
+
+    async def end(self, entry: AuditEntry, count: int) -> None:
+        """Notes what the action came to. Raises NotReadable."""
 
 
 class AuditTrail:

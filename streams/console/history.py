@@ -274,6 +274,9 @@ class PrometheusHistory:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return [ProcessSeen(self._url, error=str(error) or type(error).__name__)]
 
+    async def follow(self) -> None:
+        """Nothing: Prometheus keeps it."""
+
     async def _ask(
         self, session: aiohttp.ClientSession, what: str, **parameters: str
     ) -> Sequence[Mapping[str, object]]:

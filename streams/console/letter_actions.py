@@ -133,7 +133,10 @@ class AtWork:
         """Does the work in a thread; how much it did, or None if it takes longer.
 
         Raises NotReadable when it fails within ANSWER_SECONDS; later the failure is in `line`.
+        Raises it too while another action is at work: two people may have pressed at once.
         """
+        if self.busy:
+            raise NotReadable(f"nothing was done: {self.line}. Wait until it has ended.")
         self._name, self._all, self._done, self._failure = name, letters, 0, ""
         self._task = asyncio.create_task(asyncio.to_thread(work, self._progress))
         self._task.add_done_callback(self._ended)

@@ -1,8 +1,10 @@
 """Wires the pages that show what the console knows of people, grants and dead letters."""
 
-from collections.abc import Callable
+import click
 
+from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.suppression import SuppressionError
 from streams.console.audit_trail import AuditTrail
 from streams.console.letter_actions import KafkaLetterActions
 from streams.console.pages.dead_letters import DeadLettersPage
@@ -12,24 +14,24 @@ from streams.console.pages.person import PersonPage
 from streams.console.person_search import PersonSearch, topic_search
 from streams.console.shell import Page, Shell
 from streams.console.state.known import KnownState
-from streams.settings import KafkaSettings
+from streams.org import policy
+from streams.settings import (
+    BridgeSettings,
+    KafkaSettings,
+    NylasSettings,
+    PeopleSettings,
+    SalesforceSettings,
+    SettingsError,
+    load,
+)
 from streams.topics import topics
 
 PEOPLE_ENTRIES = (PeoplePage.entry, GrantsPage.entry, DeadLettersPage.entry, PersonPage.entry)
 
 
-def people_pages(
-    shell: Shell,
-    kafka: KafkaSettings,
-    known: KnownState,
-    policy: Callable[[], Policy],
-    org_url: str,
-    body_limit: int,
-) -> list[Page]:
-    """The pages in the order of PEOPLE_ENTRIES. `org_url` is Salesforce's, for links to records.
-
-    `policy` makes the settings' policy about people; `body_limit` is that of the bridge, in bytes.
-    """
+def people_pages(shell: Shell, kafka: KafkaSettings, known: KnownState) -> list[Page]:
+    """The pages in the order of PEOPLE_ENTRIES. Raises SettingsError."""
+    org_url, body_limit = load(SalesforceSettings).login_url, load(BridgeSettings).body_limit
     audit = AuditTrail(kafka)
     return [
         PeoplePage(shell, known.people, known.outcomes_topic, org_url),
@@ -44,5 +46,13 @@ def people_pages(
             KafkaLetterActions(kafka, body_limit),
             topics(kafka),
         ),
-        PersonPage(shell, PersonSearch(topic_search(kafka, policy)), audit, org_url),
+        PersonPage(shell, PersonSearch(topic_search(kafka, people_policy)), audit, org_url),
     ]
+
+
+def people_policy() -> Policy:
+    """Whom the settings leave out. Raises click.ClickException where they cannot be used."""
+    try:
+        return policy(load(SalesforceSettings), load(PeopleSettings), load(NylasSettings).sources)
+    except (SettingsError, MappingError, SuppressionError) as error:
+        raise click.ClickException(str(error)) from error

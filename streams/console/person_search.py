@@ -93,8 +93,15 @@ class PersonSearch:
                 "goes on. Ask again in a few seconds."
             ) from error
         except click.ClickException as error:
-            del self._begun[question]
             raise NotReadable(error.format_message()) from error
+        finally:
+            self._forget_failure(question, task)
+
+    def _forget_failure(self, question: Question, task: asyncio.Task[FoundPerson]) -> None:
+        """A search that failed is made again when somebody asks again."""
+        failed = task.done() and (task.cancelled() or task.exception() is not None)
+        if failed and question in self._begun and self._begun[question][1] is task:
+            del self._begun[question]
 
     async def _alone(self, question: Question) -> FoundPerson:
         async with self._one:

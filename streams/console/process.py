@@ -4,29 +4,57 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from importlib.metadata import version
 
 import click
 import structlog
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.policy import Policy
 from streams.commands.actor import actor_name
+from streams.commands.doctor.command import examine
+from streams.commands.doctor.deployment import load_deployment
+from streams.commands.replay.command import Looked, ReplayOptions, look
+from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
-from streams.commands.status.figures import Status
+from streams.commands.status.figures import CallFigures, Status
 from streams.console.access import GENERATE, gatekeeper
+from streams.console.audit_trail import AuditTrail
+from streams.console.history import MAX_TARGETS, History, PrometheusHistory, ScrapedHistory
+from streams.console.measures import EVERY
+from streams.console.pages.budget import BudgetPage
 from streams.console.pages.flow import FlowPage
+from streams.console.pages.health import Examined, HealthPage
+from streams.console.pages.runs import (
+    KafkaRuns,
+    ReplayQuestion,
+    RunsPage,
+    RunsReader,
+    kafka_runs,
+    selection_of,
+)
 from streams.console.people_pages import PEOPLE_ENTRIES, people_pages
-from streams.console.reading import Reading
+from streams.console.reading import Reading, ReadingByKey
 from streams.console.server import ConsoleServer
 from streams.console.shell import Page, Shell
 from streams.console.state.gauges import ConsoleGauges
 from streams.console.state.known import KnownState
 from streams.metrics import ConsoleMetrics, ProcessMetrics
+from streams.org import mapping, policy
+from streams.runs import ReplaySource
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
-from streams.settings import ConsoleSettings, KafkaSettings, ProcessSettings, cannot_listen
+from streams.settings import (
+    ConsoleSettings,
+    KafkaSettings,
+    NylasSettings,
+    PeopleSettings,
+    ProcessSettings,
+    SalesforceSettings,
+    SettingsError,
+    cannot_listen,
+    load,
+)
 
 log = structlog.get_logger()
 
@@ -37,34 +65,29 @@ STALLED_SECONDS = 60.0
 # A status reads the dead letters and the newest outcomes; each open tab asks every 5 s.
 STATUS_KEEP_SECONDS = 5.0
 
+# Each question is a call of the org, or two; the same as in `contactstream status --watch`.
+CALLS_KEEP_SECONDS = 60.0
+
+# Doctor takes a few calls of the org. A person presses the button for a newer answer.
+DOCTOR_KEEP_SECONDS = 3600.0
+
+# What was confirmed is what is replayed, if it is confirmed within so long.
+PREVIEW_KEEP_SECONDS = 600.0
+MAX_PREVIEWS = 8
+
 # For the audit, where neither a proxy nor the operating system says who a person is.
 UNKNOWN_OPERATOR = "console"
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What the pages need of the settings of the stages."""
-
-    kafka: KafkaSettings
-    org_url: str
-    """Salesforce's, for links to records."""
-    policy: Callable[[], Policy]
-    """About whom is left out, for the page One person."""
-    body_limit: int
-    """Of the bridge, for the inflated body of a webhook, in bytes."""
-
-
-def run(deployment: Deployment, process: ProcessSettings, settings: ConsoleSettings) -> int:
+def run(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
     """Runs `contactstream console`. Returns its exit status.
 
     Raises SettingsError for a port that cannot be bound, and for a page that anybody could open.
     """
-    return asyncio.run(_serve(deployment, process, settings))
+    return asyncio.run(_serve(kafka, process, settings))
 
 
-async def _serve(
-    deployment: Deployment, process: ProcessSettings, settings: ConsoleSettings
-) -> int:
+async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
     ProcessMetrics(registry, "console", health)
@@ -75,8 +98,9 @@ async def _serve(
     keeper = gatekeeper(settings, token, operator(), int(port))
     ops = OpsServer(process.listen, registry, health)
     ops.start()
-    known = KnownState(deployment.kafka)
-    server = ConsoleServer(keeper, *pages(deployment, known))
+    history = history_of(settings)
+    known = KnownState(kafka)
+    server = ConsoleServer(keeper, *pages(kafka, history, known))
     try:
         await server.listen(host, int(port))
     except (OSError, OverflowError) as error:
@@ -86,30 +110,88 @@ async def _serve(
         # The only time that it is shown: it is in no log.
         click.echo(f"token of this console: {token}", err=True)
     log.info("listening", address=f"http://{settings.listen}/")
-    following = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))
     health.ready()
-    while not stopping.is_set() and not following.done():
+    following = asyncio.create_task(history.follow())
+    knowing = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))
+    while not stopping.is_set() and not knowing.done():
         health.beat()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
     following.cancel()
+    knowing.cancel()
     await server.stop()
     ops.stop()
     with contextlib.suppress(asyncio.CancelledError):
-        await following  # raises what ended it, if that was no signal
+        await knowing  # raises what ended it, if that was no signal
     return 0
 
 
-def pages(deployment: Deployment, known: KnownState) -> tuple[Shell, Sequence[Page]]:
+def pages(
+    kafka: KafkaSettings, history: History, known: KnownState
+) -> tuple[Shell, Sequence[Page]]:
     """The frame, and the pages in the order of the menu."""
-    kafka = deployment.kafka
-    shell = Shell((FlowPage.entry, *PEOPLE_ENTRIES))
+    entries = (
+        FlowPage.entry,
+        *PEOPLE_ENTRIES,
+        RunsPage.entry,
+        BudgetPage.entry,
+        HealthPage.entry,
+    )
+    shell = Shell(entries)
+    calls = Reading(read_calls, CALLS_KEEP_SECONDS)
+    runs = Reading(RunsReader(lambda: kafka_runs(kafka)).read, STATUS_KEEP_SECONDS)
+    previews: ReadingByKey[ReplayQuestion, Looked] = ReadingByKey(
+        lambda asked: look_at(kafka, asked), PREVIEW_KEEP_SECONDS, MAX_PREVIEWS
+    )
     return shell, (
-        FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS)),
-        *people_pages(
-            shell, kafka, known, deployment.policy, deployment.org_url, deployment.body_limit
+        FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS), calls, history),
+        *people_pages(shell, kafka, known),
+        RunsPage(shell, runs, KafkaRuns(kafka), AuditTrail(kafka), previews),
+        BudgetPage(shell, calls, history),
+        HealthPage(
+            shell, Reading(examined, DOCTOR_KEEP_SECONDS), history, version("contactstream")
         ),
     )
+
+
+def history_of(settings: ConsoleSettings) -> PrometheusHistory | ScrapedHistory:
+    """Where the history comes from. Raises SettingsError for more stages than can be asked."""
+    if settings.prometheus_url:
+        return PrometheusHistory(settings.prometheus_url)
+    if len(settings.stages) > MAX_TARGETS:
+        raise SettingsError(
+            f"CONSOLE_STAGES names {len(settings.stages)} processes, and at most {MAX_TARGETS} are "
+            "asked; set CONSOLE_PROMETHEUS_URL instead"
+        )
+    return ScrapedHistory(settings.stages, EVERY)
+
+
+def read_calls() -> tuple[float, CallFigures | None]:
+    """When it was asked (epoch seconds), and what the org has left. Blocks."""
+    try:
+        found = asyncio.run(ask_calls_left(load(SalesforceSettings)))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    return time.time(), None if found is None else CallFigures(found.left, found.allowed)
+
+
+def look_at(kafka: KafkaSettings, asked: ReplayQuestion) -> Looked:
+    """Counts what a replay would publish. Blocks. Raises click.ClickException."""
+    try:
+        org = load(SalesforceSettings)
+        rules = mapping(org)
+        people, sources = load(PeopleSettings), load(NylasSettings).sources
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    options = ReplayOptions(ReplaySource(asked.source))
+    selection = selection_of(asked, time.time())
+    return look(kafka, org, rules, lambda: policy(org, people, sources), selection, options)
+
+
+def examined() -> Examined:
+    """What doctor finds now. Blocks for up to some minutes."""
+    findings = asyncio.run(examine(load_deployment()))
+    return Examined(int(time.time() * 1000), findings)
 
 
 def operator() -> str:

@@ -1,12 +1,15 @@
 """Answers of Kafka and Salesforce for pages: read in a thread, one at a time, kept for a while."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 import click
 
+KeyT = TypeVar("KeyT", bound=Hashable)
 ResultT = TypeVar("ResultT")
 
 # A page that takes longer says so instead; what was begun goes on and is there for the next one.
@@ -49,6 +52,11 @@ class Reading(Generic[ResultT]):
         except click.ClickException as error:
             raise NotReadable(error.format_message()) from error
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is being read."""
+        return self._task is None or self._task.done()
+
     def forget(self) -> None:
         """What is known is out of date, because something was changed."""
         self._read_at = float("-inf")
@@ -57,7 +65,54 @@ class Reading(Generic[ResultT]):
         failed = task.cancelled() or task.exception() is not None
         return failed or self._clock() - self._read_at > self._keep
 
+    def known(self) -> ResultT | None:
+        """The newest answer without waiting; it is asked for where it is old. None before one."""
+        task = self._task
+        if task is None or (task.done() and self._is_old(task)):
+            self._task = asyncio.create_task(self._call())
+        if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()
+        return None
+
     async def _call(self) -> ResultT:
         answer = await asyncio.to_thread(self._read)
         self._read_at = self._clock()
         return answer
+
+
+class ReadingByKey(Generic[KeyT, ResultT]):
+    """The same for a function of a key: what was asked for lately is kept, and one call at a time.
+
+    `most` bounds how many answers are kept.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[KeyT], ResultT],
+        keep_seconds: float,
+        most: int,
+        within: float = PAGE_SECONDS,
+    ) -> None:
+        self._read, self._keep, self._most, self._within = read, keep_seconds, most, within
+        self._kept: OrderedDict[KeyT, Reading[ResultT]] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
+
+    async def get(self, key: KeyT) -> ResultT:
+        """The answer for a key. Raises NotReadable, also while so many others are being read."""
+        if key not in self._kept:
+            while len(self._kept) >= self._most:
+                done = next((each for each, kept in self._kept.items() if kept.is_done), None)
+                if done is None:
+                    raise NotReadable("too much is being read already; look again in a minute")
+                del self._kept[done]
+            self._kept[key] = Reading(lambda: self._alone(key), self._keep, self._within)
+        self._kept.move_to_end(key)
+        return await self._kept[key].get()
+
+    def forget(self, key: KeyT) -> None:
+        """What is known for a key was used, or is out of date."""
+        self._kept.pop(key, None)
+
+    def _alone(self, key: KeyT) -> ResultT:
+        with self._one_at_a_time:
+            return self._read(key)

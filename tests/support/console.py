@@ -30,7 +30,7 @@ class Browser:
             assert answer.status == expect, text
             return text
 
-    async def post(self, path: str, expect: int = 200, **fields: str) -> str:
+    async def post(self, path: str, expect: int = 200, /, **fields: str) -> str:
         """The body of the answer to a form, redirections followed."""
         async with self.client.post(path, data=fields, headers=self.origin) as answer:
             text = await answer.text()

@@ -1,18 +1,23 @@
 """The page Flow: whether contacts reach Salesforce now, and what is in the way."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from streams.commands.status.figures import (
     HIGH_ERROR_SHARE,
     LATE_SECONDS,
+    LOW_BUDGET_SHARE,
+    CallFigures,
     StageFigures,
     Status,
     duration,
     needs_a_person,
 )
+from streams.console.charts import Chart, chart, per_second
+from streams.console.history import History, Lines
+from streams.console.measures import FAILED, LAGS, RATES, STAGES
 from streams.console.reading import Reading
 from streams.console.shell import MenuEntry, Shell
 from streams.console.tables import Cell, Column, Table
@@ -41,15 +46,24 @@ class FlowPage:
 
     entry = MenuEntry("flow", "Flow", "/")
 
-    def __init__(self, shell: Shell, status: Reading[Status]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        status: Reading[Status],
+        calls: Reading[tuple[float, CallFigures | None]],
+        history: History,
+    ) -> None:
         self._shell, self._status = shell, status
+        self._calls, self._history = calls, history
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         """Its one address."""
         return [web.get("/", self._show)]
 
     async def _show(self, request: web.Request) -> web.Response:
-        status = await self._status.get()
+        _, calls = self._calls.known() or (0.0, None)
+        status = replace(await self._status.get(), calls=calls)
+        lines = await self._history.lines((*RATES.values(), *LAGS.values(), FAILED))
         problems = needs_a_person(status)
         return self._shell.page(
             request,
@@ -61,6 +75,8 @@ class FlowPage:
             problems=problems,
             figures=figures(status),
             paused=status.paused,
+            charts=charts(lines),
+            problem=lines.problem,
             at_ms=status.now_ms,
         )
 
@@ -98,8 +114,35 @@ def figures(status: Status) -> list[Figure]:
             "bad" if error_rate is not None and error_rate > HIGH_ERROR_SHARE else "",
         ),
         Figure("Open dead letters", f"{letters:,}", "wait for a person", "warn" if letters else ""),
+        calls_left(status.calls),
         Figure("Runs at work", f"{len(status.runs):,}", "backfills, reconciles, replays"),
     ]
+
+
+def calls_left(calls: CallFigures | None) -> Figure:
+    """What is left of the day's calls."""
+    if calls is None:
+        return Figure("Calls left", "–", "see Budget")
+    low = calls.left < calls.allowed * LOW_BUDGET_SHARE
+    return Figure(
+        "Calls left", f"{calls.left:,}", f"of {calls.allowed:,} in 24 hours", "bad" if low else ""
+    )
+
+
+def charts(lines: Lines) -> list[Chart]:
+    """The last hours of each stage."""
+    found = [chart("Failed contacts", lines.points.get(FAILED, ()), per_second)]
+    for stage in STAGES:
+        found += [
+            chart(f"{stage}: done", lines.points.get(RATES[stage], ()), per_second),
+            chart(
+                f"{stage}: lag",
+                lines.points.get(LAGS[stage], ()),
+                duration,
+                lambda seconds: seconds > LATE_SECONDS,
+            ),
+        ]
+    return [*found[1:], found[0]]
 
 
 def stage_table(stages: Sequence[StageFigures], now_ms: int) -> Table:

@@ -181,6 +181,10 @@ class _GrantCounts:
                 counts.append(0)
         return number
 
+    def known(self, grant: str) -> int | None:
+        """The number of a grant that has one."""
+        return self._numbers.get(grant)
+
     def add(self, number: int, standing: Standing, contacts: int) -> None:
         """So many contacts more, or fewer, have the standing."""
         self._counts[standing][number] += contacts
@@ -347,8 +351,8 @@ class PeopleState:
 
     def grant(self, name: str) -> Coverage | None:
         """The coverage of one grant; None if none of its contacts has an outcome."""
-        numbers = dict(self._grants.all())
-        return self._grants.coverage(numbers[name]) if name in numbers and name != OTHER else None
+        number = self._grants.known(name)
+        return None if number is None or number == _OTHER else self._grants.coverage(number)
 
     def listed(self, standing: Standing, grant: str = "") -> list[ListedPerson]:
         """Covered or ambiguous people, the newest first; of one grant where one is named."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from typing import Any
 
@@ -180,6 +181,14 @@ def test_grants_beyond_the_bound_are_the_other_ones() -> None:
     for number in range(3):
         people.take(record(number, f"g{number}/1", outcome("created")))
     assert {each.grant: each.coverage.eligible for each in people.grants(20)} == {"g0": 1, OTHER: 2}
+
+
+def test_asking_for_each_of_many_grants_takes_no_time() -> None:
+    # The page Grants does so while every other page waits.
+    people = state(*((f"g{number}/1", outcome("created")) for number in range(5_000)))
+    began = time.process_time()
+    assert all(people.grant(f"g{number}") is not None for number in range(5_000))
+    assert time.process_time() - began < 0.5
 
 
 def test_a_log_that_is_read_again_from_its_start_counts_once() -> None:

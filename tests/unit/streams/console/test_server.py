@@ -8,12 +8,15 @@ import pytest
 from aiohttp import web
 
 from streams.commands.status.figures import (
+    CallFigures,
     LetterFigures,
     OutcomeFigures,
     StageFigures,
     Status,
 )
 from streams.console.access import session_of
+from streams.console.history import ScrapedHistory
+from streams.console.measures import EVERY
 from streams.console.pages.flow import FlowPage
 from streams.console.reading import Reading
 from streams.console.server import MAX_BODY_BYTES, MAX_WRONG_TOKENS, SESSION_COOKIE
@@ -67,7 +70,9 @@ DOING = Doing()
 
 def pages(shell: Shell) -> Sequence[Page]:
     DOING.done.clear()
-    return [FlowPage(shell, Reading(status, 60)), DOING]
+    calls: Reading[tuple[float, CallFigures | None]]
+    calls = Reading(lambda: (0.0, CallFigures(90, 1_000)), 60)
+    return [FlowPage(shell, Reading(status, 60), calls, ScrapedHistory([], EVERY)), DOING]
 
 
 async def test_every_answer_forbids_foreign_scripts_frames_and_caches() -> None:
