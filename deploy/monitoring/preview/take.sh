@@ -7,7 +7,7 @@ if ! command -v npm >/dev/null; then
   echo "npm is missing: no pictures are taken" >&2
   exit 0
 fi
-npm run build >/dev/null
+[[ -n ${BUILT:-} ]] || npm run build >/dev/null
 
 work=$(mktemp -d)
 started=()
