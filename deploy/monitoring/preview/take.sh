@@ -31,5 +31,5 @@ for file in ../dashboards/*.json; do
     --user-data-dir="$work/chromium-$name" --window-size="1400,$height" \
     --virtual-time-budget=30000 --screenshot="$work/$name.png" \
     "http://127.0.0.1:4173/?dashboard=$name" 2>/dev/null
-  pngquant --force --strip 32 --output "../pictures/$name.png" "$work/$name.png"
+  pngquant --force --strip --nofs 24 --output "../pictures/$name.png" "$work/$name.png"
 done
