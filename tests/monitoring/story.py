@@ -283,7 +283,8 @@ def tell(file: Path, now: float, days: float, step: float, recent: tuple[float, 
     `now` must not lie ahead.
     """
     length, short = recent
-    before = [now - days * DAY + number * step for number in range(int(days * DAY / step))]
+    start = (now - days * DAY) // step * step  # a panel with a value a day asks at midnight
+    before = [start + number * step for number in range(int(days * DAY / step) + 1)]
     times = [at for at in before if at < now - length]
     times += [now - number * short for number in range(int(length / short), -1, -1)]
     story = Story(times[0] - step, now)

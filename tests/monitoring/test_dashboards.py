@@ -56,7 +56,7 @@ STANDARD: dict[str, set[str]] = {
     "process_resident_memory_bytes": set(),
     "process_cpu_seconds_total": set(),
 }
-ALERT_LABELS = {"alertname", "alertstate", "severity", "stage", "runbook"}
+ALERT_LABELS = {"alertname", "alertstate", "severity", "stage", "runbook", "alert"}
 RECORDED_LABELS = {"stage", "slo", "reason", "status"}
 SCRAPED_LABELS = {"job", "instance"}
 

@@ -197,7 +197,12 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 def documents() -> list[str]:
     """Every Markdown document of the project, relative to the repository."""
     folders = (".github", "connectors", "deploy", "streams")
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*.md")]
+    found = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.md")
+        if "node_modules" not in path.parts  # of deploy/monitoring/preview
+    ]
     return ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in found)]
 
 

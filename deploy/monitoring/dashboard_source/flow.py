@@ -1,9 +1,9 @@
 """Flow: for each stage the rate, the lag in records and seconds, the errors, and the memory."""
 
 from deploy.monitoring.dashboard_source.grafana import (
+    FIXED_WINDOW,
     GREEN,
     ORANGE,
-    RECORDED,
     RED,
     Json,
     Panel,
@@ -80,7 +80,6 @@ def _processor() -> Panel:
         "Processor time a second: 1 is one core in full use, which is the most that a stage takes.",
         [query("rate(process_cpu_seconds_total[$__rate_interval])", "{{instance}}")],
         unit="none",
-        decimals=2,
     )
 
 
@@ -344,11 +343,14 @@ def _coalesced() -> Panel:
 def _dead_letters() -> Panel:
     return graph(
         "Dead letters in an hour, by stage",
-        "Line: the alert ContactstreamDeadLettersGrow. The rules have to be loaded.",
-        [query("sum by (stage) (contactstream:dead_letters:increase1h)", "{{stage}}")],
+        "Line: the alert ContactstreamDeadLettersGrow.",
+        [
+            query(f"sum(increase(contactstream_{stage}_dead_lettered_total[1h]))", stage)
+            for stage in ("bridge", "dedupe", "sink")
+        ],
         unit="short",
         thresholds=steps((None, GREEN), (20, ORANGE)),
-        exceptions=RECORDED,
+        exceptions=FIXED_WINDOW,
         runbook="dead-letters",
     )
 

@@ -160,6 +160,7 @@ def stat(
     height: int = 5,
     thresholds: Json | None = None,
     sparkline: bool = True,
+    names_only: bool = False,
     exceptions: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Panel:
@@ -169,7 +170,7 @@ def stat(
         "graphMode": "area" if sparkline else "none",
         "justifyMode": "auto",
         "orientation": "auto",
-        "textMode": "auto" if len(queries) == 1 else "value_and_name",
+        "textMode": "name" if names_only else "auto" if len(queries) == 1 else "value_and_name",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
     }
     color = "thresholds" if thresholds else "fixed"
@@ -193,7 +194,7 @@ def graph(
     stacked: bool = False,
     bars: bool = False,
     thresholds: Json | None = None,
-    last: bool = True,
+    last: bool = False,
     exceptions: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Panel:

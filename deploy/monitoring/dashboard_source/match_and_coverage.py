@@ -35,7 +35,7 @@ WEEKLY: Json = {"interval": "1w", "bars": True, "exceptions": FIXED_WINDOW}
 def _change() -> Panel:
     before = match_rate("7d").replace("[7d]", "[7d] offset 7d")
     return stat(
-        "Change in a week",
+        "Weekly change",
         "The match rate of the last 7 days less the one of the 7 days before.",
         [query(f"{match_rate('7d')} - {before}", "change")],
         unit="percentunit",
@@ -58,6 +58,7 @@ def _coverage() -> Panel:
         unit="percentunit",
         decimals=1,
         width=4,
+        interval="1d",
     )
 
 
@@ -88,12 +89,12 @@ def _without() -> Panel:
 def _letters() -> Panel:
     oldest = "contactstream_dead_letters_oldest_timestamp_seconds"
     return stat(
-        "Oldest open dead letter",
+        "Oldest letter",
         "How old the oldest dead letter is that nobody has redriven or discarded. They are deleted "
         "after 30 days.",
         [query(f"max(timestamp({oldest}) - {oldest})", "age")],
         unit="s",
-        decimals=0,
+        decimals=1,
         width=4,
         thresholds=steps((None, GREEN), (86400, ORANGE), (20 * 86400, RED)),
         runbook="dead-letters",
@@ -227,6 +228,7 @@ def _coverage_over_time() -> Panel:
         "by a record with another name, ambiguous, or failed.",
         [query(f"max by (state) ({PEOPLE})", "{{state}}")],
         unit="short",
+        interval="1d",
         colors={"with_record": GREEN, "failed": RED, "covered": "yellow", "ambiguous": ORANGE},
     )
 

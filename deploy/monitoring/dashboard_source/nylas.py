@@ -37,6 +37,7 @@ def _state() -> Panel:
         width=5,
         thresholds=steps((None, RED)),
         sparkline=False,
+        names_only=True,
         colors={"active": GREEN, "unknown": GREY, "pause": ORANGE, "missing": ORANGE},
         runbook="webhook-at-risk",
     )
@@ -96,7 +97,7 @@ def _expired() -> Panel:
 
 def _runs() -> Panel:
     return stat(
-        "Runs in progress",
+        "Runs now",
         "Backfills, reconciles and replays that were started and have not ended.",
         [query("max(contactstream_reader_runs_in_progress)", "runs")],
         width=3,
@@ -106,7 +107,7 @@ def _runs() -> Panel:
 
 def _secrets() -> Panel:
     return stat(
-        "Webhook secrets",
+        "Secrets",
         "Secrets in use by the bridge that has the fewest. Without one every notification is "
         "refused.",
         [query("min(contactstream_bridge_secrets)", "secrets")],

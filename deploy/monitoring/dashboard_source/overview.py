@@ -66,7 +66,11 @@ def _firing() -> Panel:
         "Pages, for which somebody has to act now, and tickets for the next working day. The table "
         "below says what to do.",
         [
-            query(f'count(ALERTS{{{OURS}, severity="{severity}"}}) or vector(0)', f"{severity}s")
+            query(
+                f'count(ALERTS{{{OURS}, severity="{severity}"}}) or vector(0)',
+                f"{severity}s",
+                instant=True,
+            )
             for severity in ("page", "ticket")
         ],
         width=4,
@@ -91,7 +95,6 @@ def _lag() -> Panel:
         "everything that came is in Salesforce or in the dead-letter topic.",
         [query(lag(stage), stage) for stage in ("sink", "dedupe", "bridge")],
         unit="s",
-        decimals=0,
         width=6,
         thresholds=LATE,
         runbook="behind",
@@ -101,7 +104,7 @@ def _lag() -> Panel:
 def _fresh() -> Panel:
     live = 'origin="webhook"'
     return stat(
-        "In Salesforce within 60 s",
+        "Within 60 s",
         "Share of the contacts of webhooks of the last hour. The objective is 99 % over 30 days.",
         [
             query(
@@ -147,23 +150,29 @@ def _what_to_do() -> Panel:
         "Each firing alert with its runbook. The address of the runbooks is the dashboard's "
         "variable `runbooks`.",
         query(
-            "max by (severity, stage, alertname, runbook) (label_replace("
-            f'ALERTS{{{OURS}}}, "runbook", "$1", "alertname", "Contactstream(.*)"))',
+            "max by (severity, stage, alert, runbook) (label_replace(label_replace("
+            f'ALERTS{{{OURS}}}, "runbook", "$1", "alertname", "Contactstream(.*)"), '
+            '"alert", "$1", "alertname", "Contactstream(.*)"))',
             instant=True,
             table=True,
         ),
         {
             "severity": "Severity",
-            "alertname": "Alert",
+            "alert": "Alert",
             "stage": "Stage",
             "runbook": "Runbook",
         },
-        width=9,
+        width=10,
         exceptions=ALERTS,
         overrides=[
             {
+                "matcher": {"id": "byName", "options": "Stage"},
+                "properties": [{"id": "custom.width", "value": 80}],
+            },
+            {
                 "matcher": {"id": "byName", "options": "Runbook"},
                 "properties": [
+                    {"id": "custom.width", "value": 150},
                     {
                         "id": "mappings",
                         "value": [
@@ -245,7 +254,7 @@ def _waiting() -> Panel:
             query("sum(contactstream_ready == bool 0)", "processes not ready"),
             query("max(contactstream_reader_runs_in_progress)", "runs in progress"),
         ],
-        width=7,
+        width=6,
         height=8,
         thresholds=steps((None, GREEN), (1, RED)),
         sparkline=False,

@@ -4,7 +4,6 @@ from deploy.monitoring.dashboard_source.grafana import (
     FIXED_WINDOW,
     GREEN,
     ORANGE,
-    RECORDED,
     RED,
     Panel,
     Row,
@@ -43,7 +42,7 @@ def _forecast() -> Panel:
 
 def _paused() -> Panel:
     return stat(
-        "The sink waits for the org",
+        "Paused sinks",
         "Sinks that are paused because Salesforce does not answer, or refuses everything.",
         [query("max(contactstream_sink_paused)", "paused sinks")],
         thresholds=steps((None, GREEN), (1, RED)),
@@ -64,7 +63,7 @@ def _breakers() -> Panel:
 
 def _per_call() -> Panel:
     return stat(
-        "Contacts for each call, 24 hours",
+        "Contacts for a call, 24 h",
         "Contacts that were finished for each call that counts against the org's limit. More in a "
         "backfill, whose batches are full, and fewer in a trickle.",
         [
@@ -82,13 +81,18 @@ def _per_call() -> Panel:
 def _error_ratio() -> Panel:
     return stat(
         "Failed rows, 1 hour",
-        "Share of the live contacts that failed. The objective is 1 % over 30 days. The rules "
-        "have to be loaded.",
-        [query('max(contactstream:slo_errors:ratio_rate1h{slo="row_success"})', "failed")],
+        "Share of the live contacts that failed. The objective is 1 % over 30 days.",
+        [
+            query(
+                f'sum(rate(contactstream_sink_rows_total{{outcome="failed", {LIVE}}}[1h])) '
+                f"/ (sum(rate(contactstream_sink_rows_total{{{LIVE}}}[1h])) > 0)",
+                "failed",
+            )
+        ],
         unit="percentunit",
         decimals=2,
         thresholds=steps((None, GREEN), (0.01, ORANGE), (0.144, RED)),
-        exceptions=RECORDED,
+        exceptions=FIXED_WINDOW,
         runbook="row-success",
     )
 

@@ -70,7 +70,7 @@ def counted(metric: str, by: str, selector: str = "") -> Json:
 def match_rate_stat(width: int, height: int = 5) -> Panel:
     """The match rate of the last week."""
     return stat(
-        "Match rate, 7 days",
+        "Match rate, 7 d",
         "Share of the contacts that were found in Salesforce when they were first looked up. What "
         "is normal differs from company to company, so it has no threshold and no alert.",
         [query(match_rate("7d"), "found")],

@@ -47,7 +47,7 @@ function Stat({ panel, frames, width, height }) {
             height={across ? height : share}
             colorMode={colorMode}
             graphMode={graphMode}
-            textMode={textMode === 'auto' ? 'value' : textMode}
+            textMode={textMode !== 'auto' ? textMode : frames.length > 1 ? 'value_and_name' : 'value'}
             value={{ ...value, title: field.state.displayName }}
             sparkline={
               graphMode === 'area' && field.values.length > 1

@@ -7,7 +7,7 @@ if ! command -v npm >/dev/null; then
   echo "npm is missing: no pictures are taken" >&2
   exit 0
 fi
-npm run build >/dev/null
+[[ -n ${BUILT:-} ]] || npm run build >/dev/null
 
 work=$(mktemp -d)
 started=()
@@ -31,5 +31,5 @@ for file in ../dashboards/*.json; do
     --user-data-dir="$work/chromium-$name" --window-size="1400,$height" \
     --virtual-time-budget=30000 --screenshot="$work/$name.png" \
     "http://127.0.0.1:4173/?dashboard=$name" 2>/dev/null
-  pngquant --force --strip 64 --output "../pictures/$name.png" "$work/$name.png"
+  pngquant --force --strip --nofs 24 --output "../pictures/$name.png" "$work/$name.png"
 done
