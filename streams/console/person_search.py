@@ -1,4 +1,4 @@
-"""Searches the topics for one person, one search at a time, as `contactstream explain` does."""
+"""Searches the topics for one person, one search at a time, as the command explain does."""
 
 import asyncio
 import time

@@ -109,7 +109,7 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     if generated:
         # The only time that it is shown: it is in no log.
         click.echo(f"token of this console: {token}", err=True)
-    log.info("listening", address=f"http://{settings.listen}/")
+    log.info("listening", url=f"http://{settings.listen}/")
     health.ready()
     following = asyncio.create_task(history.follow())
     knowing = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))

@@ -43,6 +43,7 @@ RUNBOOKS = {
     "BreakerOpen": "breaker-open",
     "CallBudget": "call-budget",
     "DeadLettersGrow": "dead-letters",
+    "DeadLettersOld": "dead-letters",
     "FreshnessBurnsFast": "freshness",
     "FreshnessBurnsSlowly": "freshness",
     "GrantsExpired": "grants-expired",

@@ -97,7 +97,7 @@ def kind_table(lines: Lines) -> Table:
     span = max((each[-1][0] - each[0][0] for each in lines.points.values() if each), default=0.0)
     return Table(
         "calls",
-        f"Calls of contactstream in the last {duration(span)}, by kind",
+        f"Our calls in the last {duration(span)}, by kind",
         COLUMNS,
         rows,
         "no calls are known",

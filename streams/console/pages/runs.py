@@ -213,7 +213,7 @@ def asked_grants(text: str) -> tuple[str, ...]:
     if len(grants) > MAX_GRANTS:
         raise web.HTTPBadRequest(
             text=f"{len(grants)} grants are named, and at most {MAX_GRANTS} can be: leave the "
-            "field empty for all, or use contactstream backfill"
+            "field empty for all, or ask for several runs"
         )
     return grants
 
