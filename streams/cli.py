@@ -166,8 +166,11 @@ def console() -> None:
     """Shows what happens in a browser, and lets operators act there.
 
     \b
-    contactstream console                              http://127.0.0.1:8765/, on this machine only
-    CONSOLE_TOKEN=generate CONSOLE_LISTEN=0.0.0.0:8765 contactstream console
+    contactstream console              then open http://127.0.0.1:8765/
+
+    Only this machine can open it. To let others in, set CONSOLE_LISTEN and a token
+    (CONSOLE_TOKEN_FILE, or CONSOLE_TOKEN=generate), or the proxy that knows who they are.
+    CONSOLE_STAGES or CONSOLE_PROMETHEUS_URL gives the last hours. Ctrl-C ends it.
     """
     from streams.console.process import run
 

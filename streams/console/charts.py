@@ -34,5 +34,7 @@ def chart(
 
 
 def per_second(value: float) -> str:
-    """A rate in words."""
+    """A rate in words: a minute where less than one comes in ten seconds."""
+    if 0 < value < 0.1:
+        return f"{value * 60:.1f}/min"
     return f"{value:,.1f}/s"

@@ -206,7 +206,7 @@ class StatusReader:
     """Reads the status again and again; the rates are those since the last time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._collector = StatusCollector(kafka)
+        self._collector = StatusCollector(kafka, waiting=lambda _: None)  # the page says it
         self._before: Sample | None = None
 
     def read(self) -> Status:

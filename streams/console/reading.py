@@ -5,7 +5,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Generic, TypeVar, cast
 
 import click
 
@@ -75,9 +76,39 @@ class Reading(Generic[ResultT]):
         return None
 
     async def _call(self) -> ResultT:
-        answer = await asyncio.to_thread(self._read)
+        answer = await in_daemon_thread(self._read)
         self._read_at = self._clock()
         return answer
+
+
+async def in_daemon_thread(work: Callable[[], ResultT]) -> ResultT:
+    """The result of work that blocks and only reads.
+
+    The thread is a daemon, so that the process can end while a broker or an org does not answer. A
+    thread of an executor would be joined first, which may take minutes.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[ResultT] = loop.create_future()
+
+    def settle(answer: ResultT | None, error: BaseException | None) -> None:
+        if result.done():  # nobody waits any more
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(cast(ResultT, answer))
+
+    def target() -> None:
+        answer, failure = None, None
+        try:
+            answer = work()
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: the process ends
+            loop.call_soon_threadsafe(settle, answer, failure)
+
+    threading.Thread(target=target, name="console reading", daemon=True).start()
+    return await result
 
 
 class ReadingByKey(Generic[KeyT, ResultT]):

@@ -287,6 +287,12 @@ def test_the_wheel_installs_in_a_clean_environment_and_its_command_answers(tmp_p
         "streams",
         "connectors",
     }
+    console = site / "streams" / "console"
+    for kind in ("templates", "static"):  # no module, and needed all the same
+        ours = ROOT / "streams" / "console" / kind
+        assert {each.name for each in (console / kind).iterdir()} == {
+            each.name for each in ours.iterdir()
+        }
     # The dependencies are borrowed, not installed again. A path file is not read for path files in
     # turn: the checkout stays out.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))

@@ -1,7 +1,7 @@
 """Collects the figures of a status from Kafka and Salesforce. Joins no consumer group."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import click
@@ -60,14 +60,21 @@ class Sample:
     refetch: Mapping[int, tuple[int, int]]
 
 
+def _print_reason(reason: str) -> None:
+    click.echo(reason, err=True)
+
+
 class StatusCollector:
     """Asks Kafka for the figures, again and again where somebody watches.
 
     Every method blocks, and raises click.ClickException when no broker answers.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
+    def __init__(
+        self, kafka: KafkaSettings, waiting: Callable[[str], None] = _print_reason
+    ) -> None:
+        """`waiting` gets what is waited for while no broker answers."""
+        self._kafka, self._waiting = kafka, waiting
         self._names = topics(kafka)
         # Reported errors end the command; the clients themselves print none.
         config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}
@@ -83,7 +90,7 @@ class StatusCollector:
                 kafka,
                 [events.name, changes.name],
                 stopped=lambda: False,
-                waiting=lambda reason: click.echo(reason, err=True),
+                waiting=self._waiting,
                 deadline=BROKER_WAIT_SECONDS,
             )
             return Sample(

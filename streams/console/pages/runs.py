@@ -188,7 +188,7 @@ def run_table(runs: Sequence[RunFigures], kind: str, state: str, *, may_act: boo
             continue
         if state and (state == "over") != each.is_over:
             continue
-        run_id, what, by, words, progress, error = each.row
+        run_id, what, by, words, progress, error = ("–" if one == "-" else one for one in each.row)
         cells = [
             Cell(run_id),
             Cell(what),
