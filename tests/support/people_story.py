@@ -1,0 +1,172 @@
+"""People, grants and dead letters of a made-up deployment, for the console's pages."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import orjson
+
+from streams.audit import AuditEntry, AuditState
+from streams.commands.dead_letters.open_letters import OpenLetter
+from streams.commands.explain.answer import Answer, ContactAnswer
+from streams.commands.explain.question import Question
+from streams.commands.explain.timeline import Entry
+from streams.console.audit_trail import AuditTrail
+from streams.console.letter_actions import Acting, PlannedAction
+from streams.console.pages.dead_letters import DeadLettersPage
+from streams.console.pages.grants import GrantsPage
+from streams.console.pages.people import PeoplePage
+from streams.console.pages.person import PersonPage
+from streams.console.person_search import FoundPerson, PersonSearch
+from streams.console.reading import NotReadable
+from streams.console.shell import Page, Shell
+from streams.console.state.grants import GrantState
+from streams.console.state.letters import LetterState
+from streams.console.state.people import PeopleState
+from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
+from streams.events import Kind, change_headers
+from streams.kafka.records import KafkaRecord
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+
+KAFKA = load(KafkaSettings, {})
+TOPICS = topics(KAFKA)
+BASE = 1_760_000_000
+ORG = "https://acme.my.salesforce.com"
+HOSTILE = '<script>alert("x")</script>'
+
+
+class Ready:
+    """A topic that was read."""
+
+    async def ready(self) -> None:
+        return
+
+    async def catch_up(self) -> None:
+        return
+
+
+class StillReading(Ready):
+    """A topic that is being read."""
+
+    async def ready(self) -> None:
+        raise NotReadable("contacts.outcomes is being read; 7 records so far.")
+
+
+class Audited(AuditTrail):
+    """An audit that is kept in a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    async def begin(
+        self, actor: str, action: str, why: str, selection: Mapping[str, Any], count: int
+    ) -> AuditEntry:
+        entry = AuditEntry("1", AuditState.BEGUN, 1, actor, action, why, selection, count)
+        self.entries.append(entry)
+        return entry
+
+    async def end(self, entry: AuditEntry, count: int) -> None:
+        return
+
+
+class Letters:
+    """The letters, and what was done with them."""
+
+    def __init__(self) -> None:
+        self.state = LetterState(TOPICS)
+        self.whole_letters: dict[str, DeadLetter] = {}
+        self.revealed: list[tuple[str, str]] = []
+        self.done: list[tuple[str, Acting, list[str]]] = []
+        self.records = 0
+
+    def add(
+        self, contact_key: str, reason: str = "string_too_long", email: str = "ada@x.example"
+    ) -> None:
+        """Adds an open letter."""
+        headers = change_headers(Kind.UPDATED, BASE, "f", "m", b"webhook", b"1")
+        value = orjson.dumps({"surname": HOSTILE, "emails": [{"email": email}]})
+        failed = KafkaRecord(
+            TOPICS.changes.name, contact_key.encode(), value, headers, 0, self.records
+        )
+        made = dead_letter(TOPICS.dead_letter.name, failed, "sink", reason, f"quotes {email}")
+        record = KafkaRecord(made.topic, made.key, made.value, made.headers, 0, self.records)
+        self.records += 1
+        self.state.take(record)
+        letter = parse_dead_letter(record)
+        assert letter is not None
+        self.whole_letters[letter.letter_id] = letter
+
+    def whole(self, letter: OpenLetter) -> DeadLetter:
+        """A letter with its value."""
+        return self.whole_letters[letter.letter_id]
+
+    def note_reveal(self, person: str, letter_id: str) -> None:
+        """Notes who looks."""
+        self.revealed.append((person, letter_id))
+
+    def plan(self, action: str, letters: Sequence[OpenLetter]) -> PlannedAction:
+        """All of them, except those without a contact ID."""
+        chosen = [each for each in letters if each.reason != "no_contact_id"]
+        refused = {"run backfill": len(letters) - len(chosen)} if chosen != list(letters) else {}
+        return PlannedAction("1", chosen, refused, None)
+
+    def carry_out(
+        self, action: str, planned: PlannedAction, acting: Acting, progress: Callable[[int], None]
+    ) -> int:
+        """Closes them."""
+        if acting.why == "the broker is away":
+            raise click.ClickException("it was not written")
+        self.done.append((action, acting, [each.contact_key for each in planned.chosen]))
+        for each in planned.chosen:
+            self.state.take(
+                KafkaRecord(TOPICS.dead_letter.name, each.key, None, [], 0, self.records)
+            )
+            self.records += 1
+        return len(planned.chosen)
+
+
+class World:
+    """What the pages show."""
+
+    def __init__(self) -> None:
+        self.people, self.grants, self.letters = PeopleState(), GrantState(), Letters()
+        self.audit = Audited()
+        self.asked: list[Question] = []
+        self.topic: Ready = Ready()
+        self._offset = 0
+
+    def outcome(self, key: str, status: str, **further: Any) -> None:
+        """Adds an outcome of a contact."""
+        value = {"outcome": status, "kind": "updated", "version": BASE, "at_ms": 1, **further}
+        record = KafkaRecord("o", key.encode(), orjson.dumps(value), [], 0, self._offset)
+        self.people.take(record)
+        self._offset += 1
+
+    def grant(self, grant: str, kind: str, **fields: str) -> None:
+        """Adds an event of a grant."""
+        body = {"type": kind, "time": BASE, "id": "1", "data": {"object": fields}}
+        record = KafkaRecord("g", grant.encode(), orjson.dumps(body), [], 0, self._offset)
+        self.grants.take(record)
+        self._offset += 1
+
+    def search(self, question: Question) -> FoundPerson:
+        """Finds the same person whoever is asked about."""
+        self.asked.append(question)
+        entry = Entry(1_760_000_000_000, "outcome", "created", 7, {"id": "003A"}, "o[0]@1")
+        contact = ContactAnswer(
+            "g1/ada", "valid", "created", "Contact", "003A", True, (entry,), 0, ()
+        )
+        content = {"surname": "Lovelace", "emails": [{"email": "ada@acme.example"}]}
+        return FoundPerson(Answer(question, (contact,)), {"g1/ada": content})
+
+    def pages(self, shell: Shell) -> Sequence[Page]:
+        """The four pages."""
+        return [
+            PeoplePage(shell, self.people, self.topic, ORG),
+            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit),
+            DeadLettersPage(
+                shell, self.letters.state, self.people, [self.topic], self.letters, TOPICS
+            ),
+            PersonPage(shell, PersonSearch(self.search), self.audit, ORG),
+        ]
