@@ -10,12 +10,9 @@ from streams.console.server import static_files
 # Of the packages htmx.org 2.0.10 and uplot 1.6.32, unchanged. A new version gets a new name.
 VENDORED = {
     "htmx-2.0.10.min.js": "71ea67185bfa8c98c39d31717c6fce5d852370fcdfd129db4543774d3145c0de",
-    "uPlot-1.6.32.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
-    "uPlot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
 }
 LICENSES = {
     "htmx-2.0.10.LICENSE.txt": "Zero-Clause BSD",
-    "uPlot-1.6.32.LICENSE.txt": "The MIT License",
 }
 
 FILES: Mapping[str, bytes] = static_files()
