@@ -7,7 +7,7 @@ import pytest
 
 from streams.console.server import static_files
 
-# Of the packages htmx.org 2.0.10 and uplot 1.6.32, unchanged. A new version gets a new name.
+# Of the package htmx.org 2.0.10, unchanged. A new version gets a new name.
 VENDORED = {
     "htmx-2.0.10.min.js": "71ea67185bfa8c98c39d31717c6fce5d852370fcdfd129db4543774d3145c0de",
 }
