@@ -12,7 +12,8 @@ LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 PERSONAL = {"key", "contact_key", "contact_id", "email", "address", "name", "value", "body"}
 
 
-# A function that has a variable with this name works on one record.
+# A function that has a variable with this name works on one record. A request of HTTP, a type of
+# aiohttp.web, is none.
 RECORD_NAMES = {"record", "row", "request"}
 # What these functions log is about a whole batch, or about a number of records.
 ABOUT_MANY = {
@@ -54,7 +55,12 @@ def works_on_a_record(function: Function) -> bool:
         for node in ast.walk(function)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
-    return bool(RECORD_NAMES & (stored | {each.arg for each in function.args.args}))
+    given = {
+        each.arg
+        for each in function.args.args
+        if each.annotation is None or not ast.unparse(each.annotation).startswith("web.")
+    }
+    return bool(RECORD_NAMES & (stored | given))
 
 
 def has_place(call: ast.Call) -> bool:
