@@ -79,6 +79,8 @@ class DedupePlan:
     dropped: Counter[str] = field(default_factory=Counter)
     refetch: Counter[str] = field(default_factory=Counter)
     dead_lettered: Counter[str] = field(default_factory=Counter)
+    unreadable: list[tuple[Consumed, str]] = field(default_factory=list)
+    """The records of `dead_lettered`, each with the reason."""
 
 
 class DedupePlanner:
@@ -108,6 +110,7 @@ class DedupePlanner:
             except UnreadableBody as error:
                 plan.outputs.append(self._unreadable(record, error))
                 plan.dead_lettered[error.reason] += 1
+                plan.unreadable.append((record, error.reason))
         plan.entries = {key: encode(state) for key, state in states.items() if state is not None}
         return plan
 

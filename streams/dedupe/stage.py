@@ -27,7 +27,7 @@ from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.versions import UnreadableState
 from streams.metrics import DedupeMetrics
 from streams.runtime.exit_codes import Die, ExitCode, die
-from streams.runtime.logs import where
+from streams.runtime.logs import log_dead_letters, where
 from streams.runtime.ops import WorkInFlight
 
 log = structlog.get_logger()
@@ -87,6 +87,7 @@ class Dedupe:
         self.in_flight.step()
         self._producer.publish_to(self._changelog, partition, plan.entries)
         self._table.remember(partition, plan.entries)
+        log_dead_letters(log, plan.unreadable)
         self._count(len(records), plan)
 
     def _count(self, records: int, plan: DedupePlan) -> None:

@@ -29,6 +29,7 @@ from streams.kafka.polling import (
 )
 from streams.kafka.records import KafkaRecord
 from streams.kafka.topic_watch import commit_metadata, raise_if_replaced, read_topic_id
+from streams.runtime.logs import place
 from streams.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -170,9 +171,7 @@ class AssignedPartition:
         try:
             await self._call(lambda: self._open.commit(offsets=[partition], asynchronous=False))
         except KafkaException as error:
-            log.warning(
-                "commit failed", topic=self._topic, partition=0, offset=offset, error=str(error)
-            )
+            log.warning("commit failed", error=str(error), **place(partition))
             return False
         return True
 

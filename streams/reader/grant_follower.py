@@ -17,6 +17,7 @@ from streams.reader.grant_events import GrantAction, GrantEvent, GrantTable, par
 from streams.reader.run_writer import RunWriter
 from streams.runs import Run, RunKind, run_id_at
 from streams.runtime.current_work import doing
+from streams.runtime.logs import place
 from streams.settings import KafkaSettings
 from streams.topics import group
 
@@ -102,6 +103,7 @@ class GrantFollower:
                 type=event.type,
                 grant=event.grant,
                 action=event.action.value,
+                **place(record),
             )
             if event.action is GrantAction.REMOVE:
                 self._remove(event, partial(unfinished.finish, record.offset))

@@ -143,6 +143,7 @@ class Refetcher:
         await self._dead_letter(self._requeued(request, 0), "no_content", detail)
         log.warning(
             "Nylas returned only the IDs of a contact; its request became a dead letter",
+            **place(self._requeued(request, 0)),
             contact=reference(request.key),
             remedy="look at the contact in its address book; a change of it is read again",
         )
@@ -179,7 +180,12 @@ class Refetcher:
         self, queue: RefetchQueue, request: RefetchRequest, fault: Passing
     ) -> bool:
         """Puts the request back, or writes it to the topic again if it was held for too long."""
-        log.info("refetch not answered", contact=reference(request.key), fault=str(fault))
+        log.info(
+            "refetch not answered",
+            fault=str(fault),
+            **place(self._requeued(request, 0)),
+            contact=reference(request.key),
+        )
         now = time.time()
         due = int(now + seconds_until_next(fault, UNANSWERED_RETRY_SECONDS)) + 1
         if int(now) - request.since < MAX_HELD_SECONDS:
@@ -206,7 +212,11 @@ class Refetcher:
             outcome = "refused"
             await self._context.publish([record])
         log.warning(
-            "refetch refused", contact=reference(request.key), status=fault.status, outcome=outcome
+            "refetch refused",
+            status=fault.status,
+            outcome=outcome,
+            **place(record),
+            contact=reference(request.key),
         )
         self._count(outcome)
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -69,6 +69,10 @@ def process_name() -> str:
 
 # structlog's own dict_tracebacks logs each frame's variables, which hold names and addresses.
 _FRAMES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+# Lines about the dead letters of one batch, which may be as many as its rows. These are enough to
+# find the fault, and an org that refuses everything does not fill the disk.
+MAX_DEAD_LETTER_LINES = 20
 
 # Frames of an exception in a log line. The innermost ones show the place.
 MAX_FRAMES = 50
@@ -266,3 +270,28 @@ def place(record: Placed) -> dict[str, str | int]:
     A line about a contact's record has `contact=reference(key)` as well.
     """
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+
+
+class ContactRecord(Placed, Protocol):
+    """A record whose key is a contact key."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The contact key; None where another program wrote the record."""
+        ...
+
+
+def log_dead_letters(log: Any, letters: Sequence[tuple[ContactRecord, str]]) -> None:
+    """Logs each record that became a dead letter, with its reason; of many only the first.
+
+    `log` is the logger of the stage.
+    """
+    for record, reason in letters[:MAX_DEAD_LETTER_LINES]:
+        log.warning(
+            "record dead-lettered",
+            reason=reason,
+            **place(record),
+            contact=reference(record.key or b""),
+        )
+    if (more := len(letters) - MAX_DEAD_LETTER_LINES) > 0:
+        log.warning("more records of the same batch dead-lettered", records=more)

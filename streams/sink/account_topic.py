@@ -37,6 +37,7 @@ from connectors.salesforce.sequences import batched
 from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.runtime.logs import place
 from streams.settings import KafkaSettings
 from streams.sink.retry_policy import backoff
 
@@ -217,6 +218,7 @@ def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
     rows: list[AccountRow] = []
     cursor: AccountCursor | None = None
     offset, skipped = -1, 0
+    last_skipped: KafkaRecord | None = None
     for record in islice(records, RECORDS_AT_ONCE):
         offset = record.offset
         if record.key == CURSOR_KEY:
@@ -225,8 +227,13 @@ def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
             rows.append(row)
         else:
             skipped += 1
-    if skipped:
-        log.warning("records of sink.accounts skipped", records=skipped, last_offset=offset)
+            last_skipped = record
+    if last_skipped is not None:
+        log.warning(
+            "records of sink.accounts skipped; the last one is named",
+            records=skipped,
+            **place(last_skipped),
+        )
     return None if offset < 0 else _Page(StoredPage(rows, cursor), offset + 1)
 
 

@@ -18,6 +18,7 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import place
 from streams.sink.batching import PendingChange, PendingChanges
 from streams.sink.catch_up import CatchUp
 from streams.sink.deletions import Deletions
@@ -196,7 +197,7 @@ class CurrentAssignment:
         A predecessor may have written changes up to `written_to`.
         """
         self._drop()
-        log.info("assigned")
+        log.info("assigned", **place(start))
         assignment = Assignment(
             TopicPartition(start.topic, start.partition),
             start.offset,

@@ -22,7 +22,7 @@ from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
-from streams.runtime.logs import place, reference
+from streams.runtime.logs import log_dead_letters, place, reference
 from streams.runtime.ops import Health, WorkInFlight
 from streams.runtime.traceparent import TRACEPARENT, TraceContext, parse_traceparent
 from streams.runtime.traces import NO_TRACES, Traces
@@ -144,6 +144,7 @@ class BatchRunner:
         self._metrics.dead_lettered.labels(error.reason).inc()
         letter = unreadable_record(self._names, record, error)
         if await self._acknowledged([letter], assignment):
+            log_dead_letters(log, [(record, error.reason)])
             assignment.tracker.finish(record.offset)
 
     async def _sync(self, batch: Batch) -> list[Outcome]:
@@ -169,6 +170,7 @@ class BatchRunner:
             self._org_answered()
         if await self._acknowledged(plan.records, batch.assignment):
             batch.assignment.finish(plan.finished)
+            log_dead_letters(log, plan.dead_letters)
             count_finished(self._metrics, plan.finished, self._exemplar)
             batch.assignment.put_back([*plan.held, *plan.retries])
 

@@ -22,6 +22,7 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.topic_watch import commit_metadata
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.logs import place
 from streams.sink.assignment import Assignment
 from streams.sink.catch_up import written_note
 from streams.sink.fence import WriteFence
@@ -188,7 +189,7 @@ class SinkConsumer:
         except KafkaException as error:
             # The next round commits at least as far. If the partition is gone, its new owner
             # repeats what we did.
-            log.warning("commit failed", error=error.args[0].name())
+            log.warning("commit failed", error=error.args[0].name(), **place(where))
             return False
         return True
 
@@ -215,7 +216,7 @@ class SinkConsumer:
         try:
             self._consumer.seek(start)
         except KafkaException as error:
-            log.warning("seek failed", error=error.args[0].name())
+            log.warning("seek failed", error=error.args[0].name(), **place(start))
             time.sleep(POLL_SECONDS)
             return False
         assignment.rewind = False

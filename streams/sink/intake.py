@@ -20,6 +20,7 @@ from streams.events import (
 )
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
+from streams.runtime.logs import place, reference
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment
 from streams.sink.batching import PendingChange
@@ -90,14 +91,14 @@ class Intake:
             due = bulk_due if change.origin in BULK else live_due
             size = row_bytes(record.value or b"", change.contact)
             row = PendingChange(
-                change, record, self._claims(change), due, [record.offset], size=size
+                change, record, self._claims(change, record), due, [record.offset], size=size
             )
             if assignment.pending.add(row):
                 self._metrics.coalesced.inc()
         assignment.took_all()
         return unreadable
 
-    def _claims(self, change: ContactChange) -> frozenset[str]:
+    def _claims(self, change: ContactChange, record: KafkaRecord) -> frozenset[str]:
         version = contact_version(change)
         try:
             return self._org.claims(version)
@@ -105,6 +106,8 @@ class Intake:
             log.warning(
                 "could not compute what a contact claims; its key and addresses are claimed",
                 error=type(error).__name__,
+                **place(record),
+                contact=reference(record.key or b""),
             )
         # The write may succeed all the same: then no other batch may hold the person.
         with contextlib.suppress(Exception):

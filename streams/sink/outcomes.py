@@ -59,6 +59,14 @@ class OutcomePlan:
     """Rows that failed while everything is stopped: they wait again, and are no dead letters."""
 
     @property
+    def dead_letters(self) -> list[tuple[KafkaRecord, str]]:
+        """The records of the changes that failed for good, each with the reason."""
+        final = zip(self.outcomes, self.finished, strict=True)
+        return [
+            (row.record, one.reason) for one, row in final if one.status is OutcomeStatus.FAILED
+        ]
+
+    @property
     def anything_written(self) -> bool:
         """Whether the org wrote anything for this batch."""
         return any(outcome.status in WRITTEN for outcome in self.outcomes)

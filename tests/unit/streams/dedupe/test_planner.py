@@ -372,3 +372,9 @@ def test_the_time_of_the_record_replaces_an_invalid_time_of_receipt(
     for value in (envelope(100), envelope(100, "contact.updated.truncated")):
         ((_, _, _, sent),) = Stage().take(Consumed(value, headers=headers)).outputs
         assert header(sent, "received_ms") == b"1700000000000"
+
+
+def test_a_plan_names_the_records_that_it_dead_letters_for_the_log() -> None:
+    bad = Consumed(b"no envelope")
+    plan = Stage().take(Consumed(envelope(100)), bad)
+    assert plan.unreadable == [(bad, "not_json")]
