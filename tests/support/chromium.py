@@ -43,10 +43,10 @@ END_SECONDS = 10.0
 
 
 def executable() -> str:
-    """The installed Chromium. A test that needs it is skipped where there is none."""
+    """The installed Chromium. A test that needs it fails where there is none, with the remedy."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip("Chromium is not installed; .ci/run installs it")
+        pytest.fail("Chromium is not installed; on Debian: apt-get install chromium")
     return found
 
 

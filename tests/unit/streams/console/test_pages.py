@@ -1,7 +1,7 @@
 """Runs, Budget and Health: what they show, and what they have done."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,6 @@ import click
 import pytest
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok
-from streams.audit import AuditEntry, AuditState
 from streams.commands.replay.command import Cost, Looked, ReplayOptions
 from streams.commands.replay.estimates import Pace
 from streams.commands.replay.preview import Preview
@@ -30,6 +29,7 @@ from streams.runs import Progress, Run, RunKind, RunLog, RunState
 from streams.selection import Selection
 from streams.settings import shown_settings
 from tests.support.console import console
+from tests.support.console_story import AuditList
 
 NOW = 1_790_000_000
 OPEN, OVER = "20261124T140000Z-backfill-1f2e3d", "20261123T140000Z-reconcile-aaaaaa"
@@ -76,23 +76,6 @@ class Doing:
     def replay(self, looked: Looked, options: ReplayOptions, who: str) -> str:
         self.replayed.append((looked.found.records, options.why, who))
         return "20261124T150000Z-replay"
-
-
-@dataclass
-class AuditList:
-    """Keeps the entries."""
-
-    entries: list[AuditEntry] = field(default_factory=list)
-
-    async def begin(
-        self, actor: str, action: str, why: str, selection: Mapping[str, Any], count: int
-    ) -> AuditEntry:
-        entry = AuditEntry("1", AuditState.BEGUN, 0, actor, action, why, selection, count)
-        self.entries.append(entry)
-        return entry
-
-    async def end(self, entry: AuditEntry, count: int) -> None:
-        self.entries.append(entry)
 
 
 class Story:
