@@ -1010,6 +1010,39 @@ def simulate_salesforce(listen: str, world: Path | None) -> None:
     serve(host, int(port), world)
 
 
+@simulate.command(name="worlds")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--people",
+    type=click.IntRange(min=30),
+    default=2000,
+    show_default=True,
+    help="How many people the three address books hold.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
+@click.option("--webhook-url", help="Where the simulated Nylas sends its notifications.")
+@click.option(
+    "--webhook-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the secret that signs them, as for NYLAS_WEBHOOK_SECRETS_FILE.",
+)
+def simulate_worlds(
+    folder: Path, people: int, seed: int, webhook_url: str | None, webhook_secret_file: Path | None
+) -> None:
+    """Writes the data of the demo into FOLDER: nylas.json and salesforce.json, for --world."""
+    from streams.demo.worlds import write_worlds
+
+    if webhook_secret_file is not None and webhook_url is None:
+        raise click.UsageError("--webhook-secret-file needs --webhook-url")
+    secret = None
+    if webhook_secret_file is not None:
+        secret = next(iter(settings.split_secrets(webhook_secret_file.read_text())), None)
+        if secret is None:
+            raise click.UsageError(f"{webhook_secret_file} holds no secret")
+    for file in write_worlds(folder, people, seed, webhook_url, secret):
+        click.echo(file)
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @click.option("--stay", is_flag=True, help="Keep everything running, and print where to look.")
