@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+MANIFEST_TOOLS := $(VENV)/.manifest-tools
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ help: ## show this
 demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=--json for programs)
 	@$(BIN)/contactstream demo $(ARGS)
 
-test: $(INSTALLED) ## run every test but storms and benchmarks (ARGS="-k word" for some)
+test: $(MANIFEST_TOOLS) ## run every test but storms and benchmarks (ARGS="-k word" for some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Property tests try fewer examples than in `make test`; see tests/conftest.py.
@@ -33,6 +34,7 @@ check: $(INSTALLED) ## format, lint, types, and who may import whom; changes not
 docs: $(INSTALLED) ## write what is generated from the code: tables of documents, dashboards
 	@$(BIN)/python -m tests.support.docs --write
 	@$(BIN)/python -m deploy.monitoring.dashboard_source --write
+	@$(BIN)/python -m deploy.kubernetes.generator --write
 
 # The storms run even when a test has failed, and then the target fails at the end. They send about
 # 550,000 distinct notifications.
@@ -58,6 +60,9 @@ lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/req
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 		--upgrade --quiet --group dev \
 		--output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--upgrade --quiet --group manifests --constraint deploy/requirements.lock \
+		--output-file deploy/kubernetes/tests.lock
 
 clean: ## remove the virtual environment, the fetched broker and every cache
 	rm -rf $(VENV) .local dist mutants
@@ -83,4 +88,9 @@ $(INSTALLED): deploy/requirements.lock pyproject.toml
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation --editable .
+	@touch $@
+
+# What renders and checks the manifests of Kubernetes in tests/deploy.
+$(MANIFEST_TOOLS): $(INSTALLED) deploy/kubernetes/tests.lock
+	$(BIN)/uv pip install --quiet --require-hashes --requirement deploy/kubernetes/tests.lock
 	@touch $@
