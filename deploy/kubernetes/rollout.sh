@@ -28,7 +28,15 @@ if grep -q '^  name: contactstream-topics$' "$rendered"; then
   # A Job cannot be changed.
   "${in_namespace[@]}" delete job contactstream-topics --ignore-not-found
   apply "$COMPONENT in (topics)"
-  "${in_namespace[@]}" wait job contactstream-topics --for=condition=complete "$WAIT"
+  result=
+  # It ends by itself: activeDeadlineSeconds.
+  until [[ $result =~ Complete|Failed ]]; do
+    sleep 2
+    result=$("${in_namespace[@]}" get job contactstream-topics \
+      --output 'jsonpath={.status.conditions[?(@.status=="True")].type}')
+  done
+  "${in_namespace[@]}" logs job/contactstream-topics --tail=20
+  [[ $result =~ Complete ]] || { echo "the topics could not be created" >&2; exit 1; }
 fi
 for workload in deployment/sink statefulset/dedupe deployment/reader deployment/bridge \
   deployment/console; do
