@@ -176,7 +176,7 @@ def file_of(manifest: Manifest) -> str:
     if kind == "ConfigMap":
         return "dashboards" if "grafana_dashboard" in labels else "settings"
     component = str(labels["app.kubernetes.io/component"])
-    return component if component in (*STAGES, "topics") else "commands"
+    return component if component in (*STAGES, "topics") else "operator"
 
 
 def template(name: str, manifests: Iterable[Manifest]) -> str:
