@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from connectors.nylas.webhook import LARGEST_NOTIFICATION
+from streams.tls_files import ca_fault, certificate_fault
 
 
 class SettingsError(ValueError):
@@ -56,6 +57,10 @@ class SettingsGroup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     prefix: ClassVar[str]
 
+    def problems(self) -> list[str]:
+        """Why these settings cannot work together, each with its remedy. `load` asks for them."""
+        return []
+
 
 class KafkaSettings(SettingsGroup):
     """The cluster, and the names of our topics in it."""
@@ -67,13 +72,43 @@ class KafkaSettings(SettingsGroup):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
     )
-    sasl_username: str = Field("", description="user name for SASL")
-    sasl_password: SecretStr = Field(SecretStr(""), description="password for SASL")
+    sasl_username: str = Field("", description="user name for PLAIN and SCRAM")
+    sasl_password: SecretStr = Field(SecretStr(""), description="password for PLAIN and SCRAM")
     ssl_ca_location: str = Field(
-        "", description="file of CA certificates; without it the system's certificates are used"
+        "",
+        description="PEM file of the CA certificates that brokers are checked with; without it the "
+        "system's certificates are used",
+    )
+    ssl_certificate_location: str = Field(
+        "",
+        description="PEM file of our certificate and the ones between it and the CA, for brokers "
+        "that ask clients for one",
+    )
+    ssl_key_location: str = Field(
+        "", description="PEM file of the private key of KAFKA_SSL_CERTIFICATE_LOCATION"
+    )
+    ssl_key_password: SecretStr = Field(
+        SecretStr(""), description="password of KAFKA_SSL_KEY_LOCATION, if it is encrypted"
+    )
+    oauth_token_endpoint_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="URL that issues tokens for OAUTHBEARER, by the client credentials grant",
+    )
+    oauth_client_id: str = Field("", description="client ID for the token endpoint")
+    oauth_client_secret: SecretStr = Field(
+        SecretStr(""), description="client secret for the token endpoint"
+    )
+    oauth_scope: str = Field(
+        "", description="scope that is asked for at the token endpoint, if it wants one"
+    )
+    oauth_ca_location: str = Field(
+        "",
+        description="PEM file of the CA certificates that the token endpoint is checked with; "
+        "without it the system's certificates are used",
     )
     topic_prefix: str = Field(
         "",
@@ -97,6 +132,111 @@ class KafkaSettings(SettingsGroup):
         description="generation of dedupe: its group and its table; `contactstream dedupe-state` "
         "fills the table of another one and switches to it, and dedupe and the reader then need it",
     )
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections to the brokers are encrypted."""
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether we log in by a user name or a token."""
+        return self.security_protocol.startswith("SASL")
+
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether we log in by a token."""
+        return self.uses_sasl and self.sasl_mechanism == "OAUTHBEARER"
+
+    def problems(self) -> list[str]:
+        return [*_login_problems(self), *_certificate_problems(self), *_unused_problems(self)]
+
+
+def _login_problems(kafka: KafkaSettings) -> list[str]:
+    """What is missing for the login by SASL."""
+    if not kafka.uses_sasl:
+        return []
+    mechanism = f"KAFKA_SASL_MECHANISM={kafka.sasl_mechanism}"
+    needed = (
+        {
+            "KAFKA_OAUTH_TOKEN_ENDPOINT_URL": kafka.oauth_token_endpoint_url,
+            "KAFKA_OAUTH_CLIENT_ID": kafka.oauth_client_id,
+            "KAFKA_OAUTH_CLIENT_SECRET": kafka.oauth_client_secret.get_secret_value(),
+        }
+        if kafka.uses_oauth
+        else {
+            "KAFKA_SASL_USERNAME": kafka.sasl_username,
+            "KAFKA_SASL_PASSWORD": kafka.sasl_password.get_secret_value(),
+        }
+    )
+    return [
+        f"{variable} is not set: {mechanism} needs it; set {variable} or {variable}_FILE"
+        for variable, value in needed.items()
+        if not value.strip()
+    ]
+
+
+def _certificate_problems(kafka: KafkaSettings) -> list[str]:
+    """What is wrong with the files of the certificates. Reads them."""
+    problems = []
+    for variable, path in {
+        "KAFKA_SSL_CA_LOCATION": kafka.ssl_ca_location,
+        "KAFKA_OAUTH_CA_LOCATION": kafka.oauth_ca_location,
+    }.items():
+        if path and (fault := ca_fault(path)):
+            problems.append(
+                f"{variable}={path} cannot be used: {fault}; name a PEM file of CA certificates "
+                "that this process may read"
+            )
+    certificate, key = kafka.ssl_certificate_location, kafka.ssl_key_location
+    if certificate and not key:
+        problems.append(
+            "KAFKA_SSL_CERTIFICATE_LOCATION is set without KAFKA_SSL_KEY_LOCATION: set it to the "
+            "file of the certificate's private key"
+        )
+    elif key and not certificate:
+        problems.append(
+            "KAFKA_SSL_KEY_LOCATION is set without KAFKA_SSL_CERTIFICATE_LOCATION: set it to the "
+            "file of our certificate, or remove the key"
+        )
+    elif certificate and (
+        fault := certificate_fault(certificate, key, kafka.ssl_key_password.get_secret_value())
+    ):
+        problems.append(
+            f"KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION cannot be used: {fault}"
+        )
+    return problems
+
+
+def _unused_problems(kafka: KafkaSettings) -> list[str]:
+    """Settings of a protocol that KAFKA_SECURITY_PROTOCOL does not use: a slip, and no protection.
+
+    A CA file alone is no slip: it may be set for all environments.
+    """
+    problems = []
+    protocol = f"KAFKA_SECURITY_PROTOCOL={kafka.security_protocol}"
+    if kafka.ssl_certificate_location and not kafka.uses_tls:
+        problems.append(
+            f"KAFKA_SSL_CERTIFICATE_LOCATION is set, and {protocol} does not use it: set "
+            "KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or remove the certificate"
+        )
+    if kafka.sasl_mechanism == "OAUTHBEARER" and not kafka.uses_sasl:
+        problems.append(
+            f"KAFKA_SASL_MECHANISM=OAUTHBEARER is set, and {protocol} does not log in: set "
+            "KAFKA_SECURITY_PROTOCOL=SASL_SSL, or remove the mechanism"
+        )
+    elif kafka.oauth_token_endpoint_url and not kafka.uses_oauth:
+        problems.append(
+            f"KAFKA_OAUTH_TOKEN_ENDPOINT_URL is set, and {protocol} with "
+            f"KAFKA_SASL_MECHANISM={kafka.sasl_mechanism} does not use it: set "
+            "KAFKA_SECURITY_PROTOCOL=SASL_SSL and KAFKA_SASL_MECHANISM=OAUTHBEARER, or remove it"
+        )
+    if kafka.sasl_username and not kafka.uses_sasl:
+        problems.append(
+            f"KAFKA_SASL_USERNAME is set, and {protocol} does not use it: set "
+            "KAFKA_SECURITY_PROTOCOL to SASL_SSL, or remove the user name"
+        )
+    return problems
 
 
 class ProcessSettings(SettingsGroup):
@@ -437,7 +577,11 @@ GroupT = TypeVar("GroupT", bound=SettingsGroup)
 
 
 def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> GroupT:
-    """Loads one group from the environment and the TOML file. Raises SettingsError."""
+    """Loads one group from the environment and the TOML file.
+
+    Raises SettingsError, also for settings that cannot work together and for files that cannot be
+    read.
+    """
     environ = os.environ if environ is None else environ
     values = dict(_file_table(group, environ))
     for name in group.model_fields:
@@ -447,10 +591,13 @@ def load(group: type[GroupT], environ: Mapping[str, str] | None = None) -> Group
         elif f"{variable}_FILE" in environ:
             values[name] = _read_file(f"{variable}_FILE", environ[f"{variable}_FILE"])
     try:
-        return group.model_validate(values)
+        loaded = group.model_validate(values)
     except ValidationError as error:
         # pydantic's own text would print secrets.
         raise SettingsError(_explain(group, error)) from None
+    if problems := loaded.problems():
+        raise SettingsError("; ".join(problems))
+    return loaded
 
 
 def require_api_key(nylas: NylasSettings, environ: Mapping[str, str] | None = None) -> None:

@@ -278,12 +278,15 @@ class Broker:
         directory: Path,
         settings: Mapping[str, str],
         heap: str,
+        java_options: Sequence[str] = (),
     ) -> None:
+        """`java_options` are those of the broker's own process, such as `-Dname=value`."""
         self.node = node
         self.directory = directory
         self._quorum = tuple(quorum)
         self._settings = settings
         self._heap = heap
+        self._java_options = tuple(java_options)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -323,7 +326,8 @@ class Broker:
             arguments = ("format", "-t", str(cluster), "-c", str(properties))
             storage_tool = _java("128m", "kafka.tools.StorageTool", *arguments)
             _run(storage_tool, TOOL_SECONDS, "Kafka's storage tool")
-        command = _java(self._heap, "kafka.Kafka", str(properties))
+        java, *rest = _java(self._heap, "kafka.Kafka", str(properties))
+        command = [java, *self._java_options, *rest]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 dying_with_parent(command),
@@ -522,32 +526,6 @@ def kafka_jars() -> Path:
                 jars.parent.mkdir(exist_ok=True)
                 # Atomic, so that an interrupted download leaves nothing that looks complete.
                 downloaded.rename(jars)
-    return jars
-    with _locked(CACHE / "kafka.lock", DOWNLOAD_SECONDS):
-        if not jars.exists():
-            maven = shutil.which("mvn")
-            if maven is None:
-                raise BrokerError(
-                    f"Maven downloads Apache Kafka {KAFKA}, and mvn is not installed. "
-                    "Debian or Ubuntu: apt-get install maven; macOS: brew install maven"
-                )
-            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-                fetched = Path(folder, "jars")
-                command = [
-                    maven,
-                    "-q",
-                    "--batch-mode",
-                    "--strict-checksums",
-                    "-f",
-                    str(pom),
-                    f"-Djars={fetched}",
-                    "package",
-                ]
-                _run(command, DOWNLOAD_SECONDS, "Maven")
-                jars.parent.mkdir(exist_ok=True)
-                fetched.rename(
-                    jars
-                )  # at once, so that a fetch cut short leaves nothing that looks complete
     return jars
 
 

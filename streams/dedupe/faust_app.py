@@ -1,14 +1,12 @@
 """Builds the Faust application of dedupe, and runs it until the process is asked to stop."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import faust
 from aiokafka.errors import KafkaConnectionError
 
 from streams.dedupe.faust_batches import App
+from streams.dedupe.faust_login import credentials
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.logs import where
 from streams.runtime.ops import Health
@@ -54,20 +52,6 @@ def make_app(
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
     )
-
-
-def credentials(kafka: KafkaSettings) -> Any:
-    """Faust's credentials for the brokers; None for PLAINTEXT."""
-    secure = kafka.security_protocol.endswith("SSL")
-    context = ssl.create_default_context(cafile=kafka.ssl_ca_location or None) if secure else None
-    if kafka.security_protocol.startswith("SASL"):
-        return faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password.get_secret_value(),
-            mechanism=kafka.sasl_mechanism,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if secure else None
 
 
 async def run_until_stopped(

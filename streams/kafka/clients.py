@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.kafka.security import librdkafka_security
 from streams.runtime.logs import CLIENT_LOGGER, process_name
 from streams.settings import KafkaSettings
 
@@ -65,10 +66,9 @@ class ErrorLog:
 
 def client_config(kafka: KafkaSettings) -> dict[str, Any]:
     """The settings that producers, consumers and admin clients share."""
-    config: dict[str, Any] = {
+    return librdkafka_security(kafka) | {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": f"{kafka.topic_prefix}contactstream-{process_name()}",
-        "security.protocol": kafka.security_protocol,
         # So that a restarted broker is found again within a second; the default backs off to 10 s.
         "reconnect.backoff.max.ms": 1000,
         "log_level": 4,
@@ -76,15 +76,6 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
         "logger": CLIENT_LOGGER,
         "error_cb": ErrorLog(),
     }
-    if kafka.ssl_ca_location:
-        config["ssl.ca.location"] = kafka.ssl_ca_location
-    if kafka.security_protocol.startswith("SASL"):
-        config |= {
-            "sasl.mechanism": kafka.sasl_mechanism,
-            "sasl.username": kafka.sasl_username,
-            "sasl.password": kafka.sasl_password.get_secret_value(),
-        }
-    return config
 
 
 def producer_config(
