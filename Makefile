@@ -8,7 +8,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check docs faults mutants bench lock clean
+.PHONY: help demo test test-fast check docs faults mutants bench cluster lock clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
@@ -55,6 +55,10 @@ mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests mu
 
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+# ARGS="--image NAME:TAG --previous-image NAME:TAG" names images that the nodes have.
+cluster: $(INSTALLED) ## install on the Kubernetes of KUBECONFIG, disturb it, and prove no loss
+	$(BIN)/pytest tests/cluster -m cluster -s $(ARGS)
 
 lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \

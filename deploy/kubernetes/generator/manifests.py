@@ -75,9 +75,7 @@ _Dumper.add_representer(str, _text)
 def dump(manifests: Iterable[Manifest]) -> str:
     """The objects as YAML, in their order."""
     return "---\n".join(
-        yaml.dump(
-            each, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH
-        )
+        yaml.dump(each, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH)
         for each in manifests
     )
 

@@ -9,7 +9,7 @@ import hmac
 import json
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -245,7 +245,7 @@ class Sender:
     unexpected_statuses: list[int] = field(default_factory=list)
     """Any other status; the notification is not sent again."""
 
-    async def send(self, queue: Sequence[Notification], rate: float, connections: int = 32) -> None:
+    async def send(self, queue: Iterable[Notification], rate: float, connections: int = 32) -> None:
         """Sends everything, at most `rate` a second; returns when each was answered with 200."""
         source = iter(queue)
         loop = asyncio.get_running_loop()

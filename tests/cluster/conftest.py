@@ -1,0 +1,49 @@
+"""The deployment that all tests of the cluster share; see installation.py."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.installation import NAMESPACE, Images, install, remove, write_overlay
+from tests.cluster.kubectl import Namespace
+from tests.cluster.traffic import Traffic
+from tests.faults.harness.load import Sender
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cluster", "a real Kubernetes, which KUBECONFIG names")
+    group.addoption("--image", help="image of this checkout, as the nodes know it")
+    group.addoption("--previous-image", default="", help="image of the version before")
+    group.addoption("--kafka-image", default="apache/kafka:4.3.1", help="image of Kafka")
+    group.addoption(
+        "--keep", action="store_true", help="leave the deployment there, and take one that is there"
+    )
+
+
+@pytest.fixture(scope="session")
+def images(request: pytest.FixtureRequest) -> Images:
+    """The images of the options. Fails with the remedy where one is missing."""
+    option = request.config.getoption
+    if not option("--image"):
+        pytest.fail("--image is missing: make image, load it into the nodes, and name it here")
+    return Images(option("--image"), option("--kafka-image"), option("--previous-image"))
+
+
+@pytest.fixture(scope="session")
+def namespace(images: Images, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """The production overlay of this checkout, with Kafka and the simulators."""
+    keep = request.config.getoption("--keep")
+    folder = write_overlay(images, images.new)
+    found = Namespace(NAMESPACE)
+    there = "namespace/" in found.run(
+        "get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"
+    )
+    yield found if keep and there else install(folder)
+    if not keep:
+        remove(found)
+
+
+@pytest.fixture(scope="session")
+def traffic(namespace: Namespace) -> Traffic:
+    """The traffic of the whole session: the verifier is asked about all of it."""
+    return Traffic(namespace, Sender([f"http://{namespace.service('contactstream-bridge')}/"]))

@@ -1,0 +1,237 @@
+"""The production overlay on a real Kubernetes: it starts restricted, and loses nothing.
+
+`make cluster` runs it. The tests share one deployment and run in their order; each ends with the
+verdict on everything that was sent since the installation.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.cluster.installation import (
+    SECRETS,
+    STAGES,
+    Images,
+    roll_out,
+    secret,
+    workloads,
+    write_overlay,
+)
+from tests.cluster.kubectl import REQUEST_SECONDS, ROLLOUT_SECONDS, Namespace, until
+from tests.cluster.traffic import Traffic, until_idle, verdict
+from tests.faults.harness.load import Sender
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+
+def proven(namespace: Namespace, traffic: Traffic, what: str, began: float) -> None:
+    """The verifier finds nothing lost and nothing reversed."""
+    found = verdict(namespace, traffic)
+    print(
+        f"\n{what}: {time.monotonic() - began:.0f} s; "
+        f"{len(traffic.acknowledged)} notifications acknowledged since the installation, "
+        f"violations: {dict(found.violations) or 'none'}"
+    )
+    assert found.good, dict(found.examples)
+    assert found.checked["notifications answered with 200"] == len(traffic.acknowledged) > 0
+
+
+def uids(namespace: Namespace, component: str) -> set[str]:
+    return {one["metadata"]["uid"] for one in namespace.pods(component)}
+
+
+def until_ready(namespace: Namespace, pods: Callable[[], int]) -> None:
+    for workload in workloads():
+        namespace.rolled_out(workload)
+    assert pods() > 0
+
+
+def test_every_pod_runs_under_the_restricted_profile(namespace: Namespace) -> None:
+    labels = namespace.get("namespace", namespace.name)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for stage in (*STAGES, "console"):
+        pods = namespace.pods(stage)
+        assert len(pods) == (1 if stage == "console" else 2), stage
+        for pod in pods:
+            ready = [one["ready"] for one in pod["status"]["containerStatuses"]]
+            assert ready == [True], f"{pod['metadata']['name']} is not ready"
+    with pytest.raises(AssertionError, match="violates PodSecurity"):
+        namespace.run("run", "root", "--image=busybox", "--restart=Never")
+    writing = "open('/opt/contactstream/x', 'w')"
+    for stage in STAGES:
+        with pytest.raises(AssertionError, match="Read-only file system"):
+            namespace.python(namespace.pod(stage), writing)
+
+
+def test_an_address_book_reaches_salesforce_by_a_job(namespace: Namespace) -> None:
+    namespace.run("create", "job", "--from=cronjob/contactstream-backfill", "backfill-1")
+    namespace.run(
+        "wait",
+        "job/backfill-1",
+        "--for=condition=complete",
+        f"--timeout={ROLLOUT_SECONDS:.0f}s",
+        seconds=ROLLOUT_SECONDS + REQUEST_SECONDS,
+    )
+    waited = until_idle(namespace)
+    nylas = f"http://{namespace.service('contactstream-nylas-simulator')}"
+    state = httpx.get(f"{nylas}/_sim/state", params={"ids": "false"}, timeout=30.0).json()
+    status = namespace.status()
+    by_status = status["outcomes"]["by_status"]
+    print(f"\nfirst sync: idle after {waited:.0f} s; outcomes {by_status}; Nylas {state}")
+    assert by_status.get("failed", 0) == 0
+    assert by_status["created"] > 1000
+    assert status["dead_letters"]["by_reason"] == {}
+
+
+def test_a_rolling_update_of_every_stage_loses_nothing(
+    namespace: Namespace, traffic: Traffic
+) -> None:
+    began = time.monotonic()
+    before = {stage: uids(namespace, stage) for stage in STAGES}
+    with traffic.flowing() as sender:
+        for workload in workloads():
+            namespace.run("rollout", "restart", workload)
+            namespace.rolled_out(workload)
+    print(f"\nrolling update: {sender.refused} posts were sent again")
+    for stage in STAGES:
+        assert not before[stage] & uids(namespace, stage), stage
+    proven(namespace, traffic, "rolling update of every stage", began)
+
+
+def test_a_drained_node_loses_nothing(namespace: Namespace, traffic: Traffic) -> None:
+    """One node has no other to move to. So it takes pods again once the first were evicted.
+
+    The disruption budgets then let the next ones go. Kafka and the simulators stay.
+    """
+    began = time.monotonic()
+    node = namespace.get("nodes")["items"][0]["metadata"]["name"]
+    before = {stage: uids(namespace, stage) for stage in STAGES}
+    selector = f"app.kubernetes.io/component in ({', '.join(STAGES)})"
+    with traffic.flowing():
+        drain = subprocess.Popen(
+            [
+                *("kubectl", "drain", node, "--delete-emptydir-data", "--ignore-daemonsets"),
+                *(f"--pod-selector={selector}", f"--timeout={ROLLOUT_SECONDS:.0f}s"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            until(
+                lambda: all(before[stage] - uids(namespace, stage) for stage in STAGES),
+                "a pod of each stage was evicted",
+            )
+            for stage in STAGES:
+                assert before[stage] & uids(namespace, stage), f"{stage} has no pod left"
+            namespace.run("uncordon", node)
+            output, _ = drain.communicate(timeout=ROLLOUT_SECONDS + REQUEST_SECONDS)
+            assert drain.returncode == 0, output
+        finally:
+            drain.kill()
+            namespace.run("uncordon", node)
+        for workload in workloads():
+            namespace.rolled_out(workload)
+    for stage in STAGES:
+        assert not before[stage] & uids(namespace, stage), stage
+    proven(namespace, traffic, "drain", began)
+
+
+def test_killed_pods_lose_nothing(namespace: Namespace, traffic: Traffic) -> None:
+    began = time.monotonic()
+    with traffic.flowing():
+        for stage in STAGES:
+            for pod in namespace.pods(stage):
+                name = pod["metadata"]["name"]
+                namespace.run("delete", "pod", name, "--grace-period=0", "--force")
+            for workload in workloads():
+                if workload.endswith(stage):
+                    namespace.rolled_out(workload)
+    proven(namespace, traffic, "both pods of every stage killed", began)
+
+
+def test_a_new_webhook_secret_is_taken_over_beside_the_old_one(
+    namespace: Namespace, traffic: Traffic
+) -> None:
+    began = time.monotonic()
+    name = "contactstream-nylas-webhook"
+    old = SECRETS[name]["secrets"]
+    with traffic.flowing():
+        namespace.apply([secret(name, {"secrets": f"{old}\nthe-new-secret"})])
+        namespace.run("rollout", "restart", "deployment/contactstream-bridge")
+        namespace.rolled_out("deployment/contactstream-bridge")
+    new_only = Sender(traffic.sender.urls)
+    assert signed_with("the-new-secret", new_only.urls[0]) == 200
+    assert signed_with("an-unknown-secret", new_only.urls[0]) == 401
+    proven(namespace, traffic, "secret rotated", began)
+
+
+def signed_with(key: str, url: str) -> int:
+    """The status of the answer to a notification that is not ours, signed with this secret."""
+    import hashlib
+    import hmac
+
+    body = json.dumps({"type": "message.created", "id": "x", "data": {"object": {}}}).encode()
+    signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-Nylas-Signature": signature, "Content-Type": "application/json"}
+    return httpx.post(url, content=body, headers=headers, timeout=10.0).status_code
+
+
+def test_a_bad_deploy_never_replaces_what_works_and_is_undone(
+    namespace: Namespace, traffic: Traffic
+) -> None:
+    began = time.monotonic()
+    deployment = "deployment/contactstream-sink"
+    before = uids(namespace, "sink")
+    with traffic.flowing():
+        namespace.run("set", "env", deployment, "SINK_LINGER=soon")
+
+        def fails() -> bool:
+            states = [
+                container["state"].get("waiting", {}).get("reason", "")
+                for pod in namespace.pods("sink")
+                for container in pod["status"].get("containerStatuses", ())
+            ]
+            return "CrashLoopBackOff" in states or "Error" in states
+
+        until(fails, "the new pod fails")
+        assert before <= uids(namespace, "sink"), "the old pods work on"
+        namespace.run("rollout", "undo", deployment)
+        namespace.rolled_out(deployment)
+    assert uids(namespace, "sink") == before
+    proven(namespace, traffic, "bad deploy and undo", began)
+
+
+def test_the_autoscaler_adds_bridges_under_load(namespace: Namespace, traffic: Traffic) -> None:
+    began = time.monotonic()
+    assert len(namespace.pods("bridge")) == 2
+    with traffic.flowing(rate=400.0):
+        seconds = until(lambda: len(namespace.pods("bridge")) > 2, "a third bridge")
+    print(f"\nthe autoscaler added a bridge after {seconds:.0f} s")
+    proven(namespace, traffic, "autoscaler", began)
+
+
+def test_versions_work_side_by_side_forward_and_back(
+    namespace: Namespace, traffic: Traffic, images: Images
+) -> None:
+    if not images.previous:
+        pytest.fail("--previous-image is missing: build the version before, and load it too")
+    began = time.monotonic()
+    new = write_overlay(images, images.new, "new")
+    previous = write_overlay(images, images.previous, "previous")
+    with traffic.flowing():
+        for folder, image in (
+            (previous, images.previous),
+            (new, images.new),
+            (previous, images.previous),
+            (new, images.new),
+        ):
+            roll_out(folder)
+            for stage in STAGES:
+                for pod in namespace.pods(stage):
+                    assert pod["spec"]["containers"][0]["image"] == image
+    proven(namespace, traffic, "back, forward, back and forward again", began)

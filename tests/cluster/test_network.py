@@ -1,0 +1,134 @@
+"""The network policies on a real Kubernetes: exactly the arrows of the flow, each one tried."""
+
+import contextlib
+import json
+
+import pytest
+
+from tests.cluster.installation import STAGES
+from tests.cluster.kubectl import ClusterError, Namespace, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+STRANGER = "stranger"
+# From the source to what it may connect to. Everything else between these is refused.
+BRIDGE, KAFKA = "contactstream-bridge:80", "contactstream-kafka:9092"
+NYLAS, ORG = "contactstream-nylas-simulator:80", "contactstream-salesforce-simulator:80"
+CONSOLE = "contactstream-console:8765"
+ALLOWED = {
+    "bridge": {BRIDGE, KAFKA},
+    "dedupe": {BRIDGE, KAFKA},
+    "reader": {BRIDGE, KAFKA, NYLAS},
+    "sink": {BRIDGE, KAFKA, ORG},
+    "console": {BRIDGE, KAFKA, NYLAS, ORG},
+    "nylas-simulator": {BRIDGE},
+    STRANGER: {BRIDGE},
+}
+CONNECT = """
+import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def reaches(target):
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 3).close()
+    except OSError:
+        return False
+    return True
+
+with ThreadPoolExecutor(32) as pool:
+    print(json.dumps(dict(zip(sys.argv[1:], pool.map(reaches, sys.argv[1:])))))
+"""
+
+
+@pytest.fixture(scope="module")
+def stranger(namespace: Namespace) -> str:
+    """A pod of another application in the same namespace."""
+    sink = namespace.get("pod", namespace.pod("sink"))
+    container = sink["spec"]["containers"][0]
+    namespace.apply(
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": STRANGER},
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "securityContext": sink["spec"]["securityContext"],
+                    "containers": [
+                        {
+                            "name": STRANGER,
+                            "image": container["image"],
+                            "imagePullPolicy": "IfNotPresent",
+                            "securityContext": container["securityContext"],
+                            "command": ["python", "-c", "import time; time.sleep(3600)"],
+                        }
+                    ],
+                },
+            }
+        ]
+    )
+    namespace.run("wait", f"pod/{STRANGER}", "--for=condition=ready", "--timeout=50s")
+    return STRANGER
+
+
+def address(namespace: Namespace, service: str) -> str:
+    name, _, port = service.partition(":")
+    return f"{namespace.service(name)}:{port}"
+
+
+def targets(namespace: Namespace) -> dict[str, str]:
+    """By address: what it is. Services by name, and the operations port of each stage."""
+    found = {address(namespace, one): one for one in (BRIDGE, KAFKA, NYLAS, ORG, CONSOLE)}
+    for stage in (*STAGES, "console"):
+        ip = namespace.get("pod", namespace.pod(stage))["status"]["podIP"]
+        found[f"{ip}:9100"] = f"{stage}:9100"
+    return found
+
+
+def settled(
+    namespace: Namespace, pod: str, known: dict[str, str], allowed: set[str]
+) -> dict[str, bool]:
+    """Which of the known targets the pod reaches, once it reaches those that are allowed.
+
+    The rules follow a new pod's address after a moment. Without that it returns what it finds.
+    """
+    found: dict[str, bool] = {}
+
+    def reaches_the_allowed() -> bool:
+        nonlocal found
+        answer: dict[str, bool] = json.loads(namespace.python(pod, CONNECT, *known))
+        found = {known[one]: is_open for one, is_open in answer.items()}
+        return all(found[one] for one in allowed)
+
+    with contextlib.suppress(ClusterError):
+        until(reaches_the_allowed, f"{pod} reaches {allowed}", 30.0)
+    return found
+
+
+def test_each_arrow_of_the_flow_is_open_and_every_other_one_is_closed(
+    namespace: Namespace, stranger: str
+) -> None:
+    known = targets(namespace)
+    wrong = []
+    tried = 0
+    for source, allowed in ALLOWED.items():
+        pod = stranger if source == STRANGER else namespace.pod(source)
+        for target, is_open in settled(namespace, pod, known, allowed).items():
+            if target == f"{source}:9100":
+                continue  # a pod reaches itself
+            tried += 1
+            may = target in allowed or (source == "console" and target.endswith(":9100"))
+            if is_open is not may:
+                wrong.append(f"{source} -> {target}: {'open' if is_open else 'closed'}")
+    print(f"\nnetwork policies: {tried} pairs tried")
+    assert wrong == []
+    assert tried == len(ALLOWED) * len(known) - len(STAGES) - 1
+
+
+def test_nothing_reaches_the_world_but_the_ports_that_are_named(namespace: Namespace) -> None:
+    """The address of the API server stands for any other service of the company."""
+    api = "10.96.0.1:443"
+    for stage in STAGES:
+        pod = namespace.pod(stage)
+        assert json.loads(namespace.python(pod, CONNECT, api)) == {api: False}, stage
