@@ -55,10 +55,7 @@ def parse(text: str) -> list[Manifest]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes each text of several lines as it is, and indents the items of a list."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+    """Writes each text of several lines as it is, and everything in full each time."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -75,9 +72,7 @@ _Dumper.add_representer(str, _text)
 def dump(manifests: Iterable[Manifest]) -> str:
     """The objects as YAML, in their order."""
     return "---\n".join(
-        yaml.dump(
-            each, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH
-        )
+        yaml.dump(each, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH)
         for each in manifests
     )
 
