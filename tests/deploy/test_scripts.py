@@ -1,25 +1,26 @@
 """rollout.sh and run.sh, with a kubectl that writes down what it was asked."""
 
 import os
-import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy.kubernetes.generator.manifests import NoKustomize, kustomize_command
 from tests.support.manifests import KUBERNETES
 
-# It renders as the real one does, and says that everything went well, or what RESULT says.
+# It renders, and says that everything went well, or what RESULT says.
 KUBECTL = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in
-  "kustomize "*) "$REAL" kustomize "$2" ;;
+  "kustomize "*) $KUSTOMIZE "$2" ;;
   *"get job"*) printf '%s' "${RESULT:-SuccessCriteriaMet Complete}" ;;
   *"rollout status deployment/contactstream-${UNREADY:-none}"*) exit 1 ;;
   *"--from=cronjob"*) cat "$JOB" ;;
-  "patch "*) exec "$REAL" "$@" ;;
+  "patch "*) exec "$PYTHON" "$PATCH" "$@" ;;
   *"create --filename -") cat >"$CREATED" ;;
 esac
 """
@@ -35,10 +36,24 @@ spec:
 """
 
 
+# `kubectl patch --local` for one operation of a JSON patch that replaces something.
+PATCH = """import json, sys, yaml
+(step,) = json.loads(sys.argv[sys.argv.index("--patch") + 1])
+assert step["op"] == "replace"
+*before, last = [int(key) if key.isdigit() else key for key in step["path"].split("/")[1:]]
+patched = yaml.safe_load(sys.stdin)
+place = patched
+for key in before:
+    place = place[key]
+place[last] = step["value"]
+yaml.safe_dump(patched, sys.stdout)
+"""
+
+
 class Script:
     """Runs a script of deploy/kubernetes beside the written kubectl."""
 
-    def __init__(self, folder: Path, real: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._calls, self._created = folder / "calls", folder / "created"
         self._calls.touch()
         program = folder / "bin" / "kubectl"
@@ -46,13 +61,16 @@ class Script:
         program.write_text(KUBECTL)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         (folder / "job.yaml").write_text(JOB)
+        (folder / "patch.py").write_text(PATCH)
         self._environ = {
             **os.environ,
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "CALLS": str(self._calls),
             "CREATED": str(self._created),
             "JOB": str(folder / "job.yaml"),
-            "REAL": real,
+            "KUSTOMIZE": " ".join(kustomize_command()),
+            "PYTHON": sys.executable,
+            "PATCH": str(folder / "patch.py"),
         }
 
     def run(self, name: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -84,10 +102,10 @@ class Script:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
-    real = shutil.which("kubectl")
-    if real is None:
-        pytest.fail("the scripts need kubectl: install it")
-    return Script(tmp_path, real)
+    try:
+        return Script(tmp_path)
+    except NoKustomize as error:
+        pytest.fail(str(error))
 
 
 def parts(calls: list[str]) -> list[str]:
