@@ -8,6 +8,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
+from streams.acls import role_acls
 from streams.control import ControlTable, open_breakers
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
 from streams.kafka.endings import ending
@@ -120,10 +121,26 @@ async def _serve_until(
     stopping: asyncio.Event, settings: Settings, metrics: ReaderMetrics, health: Health
 ) -> int:
     kafka, names = settings.kafka, topics(settings.kafka)
-    others = (names.seen_changelog, names.audit)  # topics of dedupe and of commands
-    wanted = [topic.name for topic in names.all() if topic not in others]
+    wanted = [
+        topic.name
+        for topic in (
+            names.events,
+            names.changes,
+            names.refetch,
+            names.outcomes,
+            names.dead_letter,
+            names.grants,
+            names.runs,
+            names.control,
+        )
+    ]
     ready = await asyncio.to_thread(
-        wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
+        wait_for_broker,
+        kafka,
+        wanted,
+        stopped=stopping.is_set,
+        waiting=health.waiting,
+        needs=role_acls(kafka, "reader"),
     )
     if not ready:
         return 0

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
+from streams.acls import role_acls
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.followed import FollowedTopic
 from streams.kafka.polling import OffsetOutOfRange
@@ -101,7 +102,12 @@ async def _serve(
         names.control.name,
     ]
     found = await asyncio.to_thread(
-        wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
+        wait_for_broker,
+        kafka,
+        wanted,
+        stopped=stopping.is_set,
+        waiting=health.waiting,
+        needs=role_acls(kafka, "sink"),
     )
     if not found:
         return 0

@@ -12,6 +12,7 @@ from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.dedupe.generation_groups import why_not_live
 from streams.kafka.admin import check
 from streams.kafka.clients import client_config
+from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings
@@ -127,7 +128,7 @@ def _examine_group(
     consumer = Consumer({**config, "group.id": group_id, "enable.auto.commit": False})
     try:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        found = consumer.committed(wanted, timeout=COMMITTED_SECONDS)
+        found = committed_of_group(consumer, group_id, wanted, COMMITTED_SECONDS)
         committed = {one.partition: one.offset for one in found}
         ranges = {one.partition: _offset_range(consumer, one) for one in wanted}
     except KafkaException as error:
