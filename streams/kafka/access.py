@@ -135,8 +135,8 @@ def allowed_operations(admin: AdminClient, topics: Iterable[str]) -> dict[str, f
     """What the client's user may do with each topic that exists.
 
     Without Describe the broker does not say whether a topic exists; nothing is allowed then. A
-    broker without an authorizer allows everything, and one that says nothing counts as such: its
-    topics are left out. Blocks. Raises KafkaException when no broker answers.
+    broker without an authorizer allows everything. One that does not know the question says
+    nothing; such topics are left out. Blocks. Raises KafkaException when no broker answers.
     """
     asked = TopicCollection(list(topics))
     answers = admin.describe_topics(
@@ -152,7 +152,7 @@ def allowed_operations(admin: AdminClient, topics: Iterable[str]) -> dict[str, f
             elif error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
             continue
-        if operations is not None:
+        if operations:
             known = {_OPERATIONS[each] for each in operations if each in _OPERATIONS}
             allowed[topic] = frozenset(known | ({"Describe"} if known & _IMPLY_DESCRIBE else set()))
     return allowed

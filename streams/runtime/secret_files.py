@@ -40,7 +40,7 @@ def watch_secret_files(
     paths = given_files(groups)
 
     async def watch() -> None:
-        changed = await changed_files(paths, lambda: unusable(groups), failed)
+        changed = await changed_files(paths, lambda: unusable(groups), failed, CHECK_SECONDS)
         delay = random.uniform(0, SPREAD_SECONDS)  # noqa: S311  no secret depends on it
         log.info(
             "files of secrets changed; the process stops, to be started with them",
@@ -68,7 +68,7 @@ async def changed_files(
     paths: Sequence[str],
     problem: Callable[[], str],
     failed: Callable[[], None],
-    seconds: float = CHECK_SECONDS,
+    seconds: float,
 ) -> list[str]:
     """The files that changed since the call, once they can be used and stay as they are.
 

@@ -6,16 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from streams import cli
 from streams.acls import role_acls
+from streams.commands.publishing import CommandPublisher
 from streams.kafka.access import Acl
 from streams.kafka.admin import create
 from streams.kafka.clients import BrokerUnavailable, wait_for_broker
+from streams.kafka.records import KafkaRecord
+from streams.runtime.exit_codes import ExitCode
+from streams.runtime.secret_files import CHECK_SECONDS, SPREAD_SECONDS
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from tests.support.dedupe_load import event
 from tests.support.kafka import Kafka
+from tests.support.processes import START_SECONDS, STOP_SECONDS, Processes
 from tests.support.product import GRANT, person, product, updated
-from tests.support.secured_kafka import Login, SecuredKafka, secured_kafka
+from tests.support.secured_kafka import LOGINS, Login, SecuredKafka, secured_kafka
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -23,6 +31,16 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 STAGES = ("bridge", "reader", "dedupe", "sink")
 USERS = (*STAGES, "console", "operator", "topics")
 NOW = 1_790_000_000
+# So that several pass during a test; a client renews them after four fifths of it.
+TOKEN_SECONDS = 8.0
+# An org that is never asked: the sink waits for changes, and the reader for runs.
+ORG = {
+    "SALESFORCE_LOGIN_URL": "http://127.0.0.1:1",
+    "SALESFORCE_CLIENT_ID": "test",
+    "SALESFORCE_CLIENT_SECRET": "test",
+    "NYLAS_API_URL": "http://127.0.0.1:1",
+    "NYLAS_API_KEY": "test",
+}
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +153,130 @@ def _what_is_missing(kafka: KafkaSettings, names: list[str], needed: list[Acl]) 
     except BrokerUnavailable as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_every_client_works_by_each_kind_of_login(
+    deployment: Deployment, processes: Processes, login: Login
+) -> None:
+    deployment.grant("topics", "bridge", "dedupe", "operator")
+    environ = {role: deployment.environ(login, role) for role in ("topics", "bridge", "dedupe")}
+    created = CliRunner().invoke(cli.main, ["topics", "create"], env=environ["topics"])
+    assert created.exit_code == 0, created.output
+    worker = processes.start("dedupe", environ=environ["dedupe"]).wait_ready()
+    publish(load(KafkaSettings, environ["bridge"]), 1)
+    wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 1, "the change")
+    checked = CliRunner().invoke(
+        cli.main, ["explain", "g1/c1"], env=deployment.environ(login, "operator") | ORG
+    )
+    assert "g1/c1" in checked.output, checked.output
+    assert worker.stop() == 0
+
+
+def publish(kafka: KafkaSettings, version: int) -> None:
+    """Publishes an event of one contact, as the bridge would."""
+    key, value = event(1, version)
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("origin", b"webhook"),
+        ("received_ms", b"1700000000000"),
+    ]
+    with CommandPublisher(kafka) as publisher:
+        publisher.publish([KafkaRecord(topics(kafka).events.name, key, value, headers)])
+
+
+@pytest.mark.parametrize("stage", ["reader", "dedupe", "sink"])
+def test_a_stage_whose_group_is_refused_says_so_and_goes_on_once_it_is_granted(
+    deployment: Deployment, processes: Processes, stage: str
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    needed = role_acls(deployment.settings, stage)
+    deployment.secured.grant(stage, [acl for acl in needed if acl.kind != "group"])
+    environ = deployment.environ("SCRAM", stage) | ORG
+    process = processes.start(stage, environ=environ)
+    group = f"{deployment.kafka.prefix}contactstream-{stage}"
+    wanted = f"Read on the group {group}"
+    wait_until(lambda: wanted in process.ask("/readyz")[1], "the reason", START_SECONDS)
+    assert f"--operation Read --group '{group}' --resource-pattern-type prefixed" in process.log
+    deployment.grant(stage)
+    process.wait_ready()
+
+
+def test_a_sink_without_its_transactional_id_ends_and_names_it(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    needed = role_acls(deployment.settings, "sink")
+    deployment.secured.grant("sink", [acl for acl in needed if acl.kind != "transactional-id"])
+    sink = processes.start("sink", environ=deployment.environ("SCRAM", "sink") | ORG)
+    wait_until(lambda: sink.exit_code is not None, "the end of the sink", START_SECONDS)
+    assert sink.exit_code == ExitCode.KAFKA_REFUSED
+    assert f"transactional.id {deployment.kafka.prefix}contactstream-sink-0" in sink.log
+    assert "contactstream topics acls sink --format commands" in sink.log
+
+
+def test_a_worker_that_may_not_write_any_more_ends_and_its_successor_says_what_is_missing(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("bridge", "dedupe")
+    bridge = load(KafkaSettings, deployment.environ("SCRAM", "bridge"))
+    environ = deployment.environ("SCRAM", "dedupe")
+    worker = processes.start("dedupe", environ=environ).wait_ready()
+    changes = deployment.kafka.name("contacts.changes")
+    (writing,) = (
+        acl for acl in role_acls(deployment.settings, "dedupe") if acl.covers("topic", changes)
+    )
+    deployment.secured.revoke("dedupe", writing)
+    publish(bridge, 1)
+    wait_until(lambda: worker.exit_code is not None, "the end of the worker", START_SECONDS)
+    assert worker.exit_code == ExitCode.KAFKA_REFUSED
+    assert changes in worker.log.splitlines()[-1]
+    successor = processes.start("dedupe", environ=environ)
+    wanted = f"Write and DescribeConfigs on the topic {changes}"
+    wait_until(lambda: wanted in successor.ask("/readyz")[1], "the reason", START_SECONDS)
+    deployment.grant("dedupe")
+    wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 1, "the change")
+
+
+def test_tokens_are_renewed_before_they_expire(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("bridge", "dedupe")
+    deployment.secured.tokens.lifetime = TOKEN_SECONDS
+    try:
+        environ = deployment.environ("OAUTHBEARER", "dedupe")
+        worker = processes.start("dedupe", environ=environ).wait_ready()
+        issued = deployment.secured.tokens.issued
+        first = len(issued)
+        for version in range(1, 4):
+            # After each round every token of the round before has expired.
+            before = len(issued)
+            wait_until(lambda: len(issued) > before + first, "tokens were renewed", 60.0)  # noqa: B023
+            publish(load(KafkaSettings, deployment.environ("OAUTHBEARER", "bridge")), version)
+            wait_until(
+                lambda: len(deployment.kafka.read("contacts.changes")) == version,  # noqa: B023
+                "the change",
+            )
+        assert worker.stop() == 0
+    finally:
+        deployment.secured.tokens.lifetime = 3600.0
+
+
+def test_a_new_certificate_restarts_the_worker_which_goes_on_with_it(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("bridge", "dedupe")
+    bridge = load(KafkaSettings, deployment.environ("MTLS", "bridge"))
+    environ = deployment.environ("MTLS", "dedupe")
+    worker = processes.start("dedupe", environ=environ).wait_ready()
+    publish(bridge, 1)
+    wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 1, "the change")
+    deployment.environ("MTLS", "dedupe")  # issues another certificate into the same files
+    bound = 2 * CHECK_SECONDS + SPREAD_SECONDS + STOP_SECONDS
+    wait_until(lambda: worker.exit_code is not None, "the end of the worker", bound)
+    assert worker.exit_code == ExitCode.SECRETS_CHANGED
+    processes.start("dedupe", environ=environ).wait_ready()
+    publish(bridge, 2)
+    wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 2, "both changes")

@@ -32,6 +32,9 @@ PASSWORD = "password-of-every-user"
 KEY_PASSWORD = "password-of-every-key"
 SCRAM_ITERATIONS = 4096
 
+# Above 0 the broker closes connections whose token expired, and at the latest after this.
+REAUTHENTICATE_MS = 3_600_000
+
 _KAFKA_SECURITY = "org.apache.kafka.common.security"
 
 
@@ -105,6 +108,25 @@ class SecuredKafka:
         for future in admin.delete_acls([everything]).values():
             future.result(REQUEST_SECONDS)
 
+    def revoke(self, user: str, acl: Acl) -> None:
+        """Takes back what one ACL allows a user."""
+        anything: Any = None
+        wanted = [
+            AclBindingFilter(
+                each.restype,
+                each.name,
+                each.resource_pattern_type,
+                each.principal,
+                anything,
+                each.operation,
+                AclPermissionType.ANY,
+            )
+            for each in _bindings(acl, user)
+        ]
+        admin = self.admin()
+        for future in admin.delete_acls(wanted).values():
+            future.result(REQUEST_SECONDS)
+
     def grant(self, user: str, acls: Iterable[Acl]) -> None:
         """Allows a user these operations."""
         admin, wanted = self.admin(), [each for acl in acls for each in _bindings(acl, user)]
@@ -118,7 +140,6 @@ def _settings(
     ports: Mapping[Login, int],
     folder: Path,
     users: Iterable[str],
-    reauthenticate_ms: int,
 ) -> dict[str, str]:
     listeners: dict[str, int] = {
         "PLAINTEXT": node.port,
@@ -163,7 +184,7 @@ def _settings(
         f"{oauth}.oauthbearer.sasl.server.callback.handler.class": (
             f"{_KAFKA_SECURITY}.oauthbearer.OAuthBearerValidatorCallbackHandler"
         ),
-        f"{oauth}.oauthbearer.connections.max.reauth.ms": str(reauthenticate_ms),
+        f"{oauth}.oauthbearer.connections.max.reauth.ms": str(REAUTHENTICATE_MS),
         f"{oauth}.sasl.oauthbearer.jwks.endpoint.url": (folder / "jwks.json").as_uri(),
         f"{oauth}.sasl.oauthbearer.expected.audience": AUDIENCE,
         f"{oauth}.sasl.oauthbearer.expected.issuer": ISSUER,
@@ -195,14 +216,11 @@ def _bindings(acl: Acl, user: str) -> Iterator[AclBinding]:
 
 
 @contextmanager
-def secured_kafka(
-    folder: Path, users: Iterable[str], *, reauthenticate_ms: int = 0
-) -> Iterator[SecuredKafka]:
+def secured_kafka(folder: Path, users: Iterable[str]) -> Iterator[SecuredKafka]:
     """Starts the broker; stops it at the end of the block.
 
     `users` are those of PLAIN. The users of SCRAM are added later; certificates and tokens name any
-    user. The broker closes a connection by OAUTHBEARER after `reauthenticate_ms`, or when its token
-    expires, whichever is first, if the client does not log in again; 0: it does not.
+    user. The broker closes a connection by OAUTHBEARER when the token of its login expires.
     """
     authority = Authority(folder)
     own = authority.issue("broker")
@@ -216,7 +234,7 @@ def secured_kafka(
             node,
             [node],
             folder / "broker",
-            _settings(node, ports, folder, users, reauthenticate_ms),
+            _settings(node, ports, folder, users),
             "512m",
             [
                 "-Dorg.apache.kafka.sasl.oauthbearer.allowed.files=" + str(folder / "jwks.json"),
