@@ -24,6 +24,7 @@ from tests.support.kafka import Kafka
 from tests.support.processes import START_SECONDS, STOP_SECONDS, Processes
 from tests.support.product import GRANT, person, product, updated
 from tests.support.secured_kafka import LOGINS, Login, SecuredKafka, secured_kafka
+from tests.support.token_server import LONG_TOKEN_SECONDS
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -164,7 +165,7 @@ def test_every_client_works_by_each_kind_of_login(
     created = CliRunner().invoke(cli.main, ["topics", "create"], env=environ["topics"])
     assert created.exit_code == 0, created.output
     worker = processes.start("dedupe", environ=environ["dedupe"]).wait_ready()
-    publish(load(KafkaSettings, environ["bridge"]), 1)
+    publish_once(load(KafkaSettings, environ["bridge"]), 1)
     wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 1, "the change")
     checked = CliRunner().invoke(
         cli.main, ["explain", "g1/c1"], env=deployment.environ(login, "operator") | ORG
@@ -173,15 +174,20 @@ def test_every_client_works_by_each_kind_of_login(
     assert worker.stop() == 0
 
 
-def publish(kafka: KafkaSettings, version: int) -> None:
-    """Publishes an event of one contact, as the bridge would."""
+def publish_once(kafka: KafkaSettings, version: int) -> None:
+    """Publishes an event of one contact, as the bridge would, with a client of its own."""
+    with CommandPublisher(kafka) as publisher:
+        publish(publisher, kafka, version)
+
+
+def publish(publisher: CommandPublisher, kafka: KafkaSettings, version: int) -> None:
+    """Publishes an event of one contact."""
     key, value = event(1, version)
     headers: list[tuple[str, str | bytes | None]] = [
         ("origin", b"webhook"),
         ("received_ms", b"1700000000000"),
     ]
-    with CommandPublisher(kafka) as publisher:
-        publisher.publish([KafkaRecord(topics(kafka).events.name, key, value, headers)])
+    publisher.publish([KafkaRecord(topics(kafka).events.name, key, value, headers)])
 
 
 @pytest.mark.parametrize("stage", ["reader", "dedupe", "sink"])
@@ -227,7 +233,7 @@ def test_a_worker_that_may_not_write_any_more_ends_and_its_successor_says_what_i
         acl for acl in role_acls(deployment.settings, "dedupe") if acl.covers("topic", changes)
     )
     deployment.secured.revoke("dedupe", writing)
-    publish(bridge, 1)
+    publish_once(bridge, 1)
     wait_until(lambda: worker.exit_code is not None, "the end of the worker", START_SECONDS)
     assert worker.exit_code == ExitCode.KAFKA_REFUSED
     assert changes in worker.log.splitlines()[-1]
@@ -243,24 +249,23 @@ def test_tokens_are_renewed_before_they_expire(
 ) -> None:
     create(deployment.kafka.admin(), topics(deployment.settings).all())
     deployment.grant("bridge", "dedupe")
-    deployment.secured.tokens.lifetime = TOKEN_SECONDS
+    tokens = deployment.secured.tokens
+    bridge = load(KafkaSettings, deployment.environ("OAUTHBEARER", "bridge"))
+    tokens.lifetime = TOKEN_SECONDS
     try:
-        environ = deployment.environ("OAUTHBEARER", "dedupe")
-        worker = processes.start("dedupe", environ=environ).wait_ready()
-        issued = deployment.secured.tokens.issued
-        first = len(issued)
-        for version in range(1, 4):
-            # After each round every token of the round before has expired.
-            before = len(issued)
-            wait_until(lambda: len(issued) > before + first, "tokens were renewed", 60.0)  # noqa: B023
-            publish(load(KafkaSettings, deployment.environ("OAUTHBEARER", "bridge")), version)
-            wait_until(
-                lambda: len(deployment.kafka.read("contacts.changes")) == version,  # noqa: B023
-                "the change",
-            )
+        with CommandPublisher(bridge) as publisher:
+            before = len(tokens.issued)
+            environ = deployment.environ("OAUTHBEARER", "dedupe")
+            worker = processes.start("dedupe", environ=environ).wait_ready()
+            publish(publisher, bridge, 1)
+            # Each client renews its token: twice as many more, and no first one is valid any more.
+            wanted = before + 3 * (len(tokens.issued) - before)
+            wait_until(lambda: len(tokens.issued) >= wanted, "renewed tokens", START_SECONDS)
+            publish(publisher, bridge, 2)
+            wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 2, "both changes")
         assert worker.stop() == 0
     finally:
-        deployment.secured.tokens.lifetime = 3600.0
+        tokens.lifetime = LONG_TOKEN_SECONDS
 
 
 def test_a_new_certificate_restarts_the_worker_which_goes_on_with_it(
@@ -271,12 +276,12 @@ def test_a_new_certificate_restarts_the_worker_which_goes_on_with_it(
     bridge = load(KafkaSettings, deployment.environ("MTLS", "bridge"))
     environ = deployment.environ("MTLS", "dedupe")
     worker = processes.start("dedupe", environ=environ).wait_ready()
-    publish(bridge, 1)
+    publish_once(bridge, 1)
     wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 1, "the change")
     deployment.environ("MTLS", "dedupe")  # issues another certificate into the same files
     bound = 2 * CHECK_SECONDS + SPREAD_SECONDS + STOP_SECONDS
     wait_until(lambda: worker.exit_code is not None, "the end of the worker", bound)
     assert worker.exit_code == ExitCode.SECRETS_CHANGED
     processes.start("dedupe", environ=environ).wait_ready()
-    publish(bridge, 2)
+    publish_once(bridge, 2)
     wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 2, "both changes")

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 AUDIENCE = "kafka"
 ISSUER = "https://issuer.example"
 SECRET = "secret-of-every-client"
+# Longer than a test.
+LONG_TOKEN_SECONDS = 3600.0
 
 
 class TokenServer:
@@ -24,7 +26,7 @@ class TokenServer:
     `lifetime` of a token is in seconds. A context manager.
     """
 
-    def __init__(self, lifetime: float = 3600.0) -> None:
+    def __init__(self, lifetime: float = LONG_TOKEN_SECONDS) -> None:
         self.lifetime = lifetime
         self.issued: list[str] = []
         """The client ID of each token, in their order."""
