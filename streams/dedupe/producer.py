@@ -131,5 +131,7 @@ class AcknowledgedProducer:
             self._too_large[message.key()] = message
         elif error is not None and error.code() == KafkaError._MSG_TIMED_OUT:
             self._timed_out = error
+        elif error is not None and is_denied(error):
+            self._error = self._error or named_denial(error, message.topic() or "")
         else:
-            self._error = self._error or (error and named_denial(error, message.topic() or ""))
+            self._error = self._error or error

@@ -144,20 +144,25 @@ class BrokerUnavailable(RuntimeError):
     """No broker answered within the time given."""
 
 
-class LastError(ErrorLog):
-    """An ErrorLog that keeps the last error: why no broker answers is said there alone."""
+class LastError:
+    """Keeps the last error of a client: why no broker answers is said there alone.
 
-    __slots__ = ("text",)
+    `then` gets each error as well.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
+    __slots__ = ("_then", "text")
+
+    def __init__(self, then: Callable[[KafkaError], None] = lambda _error: None) -> None:
+        self._then = then
         self.text = ""
 
     def __call__(self, error: KafkaError) -> None:
-        super().__call__(error)
+        """Serves as a client's `error_cb`, which the client calls within its `poll`."""
+        self._then(error)
         # This one follows every other, and says nothing.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.text = error.str()
+            # Without how long that attempt took, so that the reason stays the same.
+            self.text = error.str().partition(" (after ")[0]
 
 
 def wait_for_broker(
@@ -180,7 +185,7 @@ def wait_for_broker(
     With a `deadline` (seconds) it raises BrokerUnavailable when that has passed; without one only
     `stopped` ends the wait.
     """
-    last_error = LastError()
+    last_error = LastError(ErrorLog())
     admin = AdminClient(client_config(kafka) | {"error_cb": last_error})
     ends = None if deadline is None else time.monotonic() + deadline
     refused = ""

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
+from confluent_kafka.admin import AdminClient
 
+from deploy.local.broker import free_ports
 from streams import cli
-from streams.acls import role_acls
+from streams.acls import ROLES, role_acls
 from streams.commands.publishing import CommandPublisher
 from streams.kafka.access import Acl
 from streams.kafka.admin import create
-from streams.kafka.clients import BrokerUnavailable, wait_for_broker
+from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.records import KafkaRecord
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.secret_files import CHECK_SECONDS, SPREAD_SECONDS
@@ -22,15 +25,16 @@ from streams.topics import topics
 from tests.support.dedupe_load import event
 from tests.support.kafka import Kafka
 from tests.support.processes import START_SECONDS, STOP_SECONDS, Processes
-from tests.support.product import GRANT, person, product, updated
+from tests.support.product import GRANT, SECRET, person, product, updated
 from tests.support.secured_kafka import LOGINS, Login, SecuredKafka, secured_kafka
 from tests.support.token_server import LONG_TOKEN_SECONDS
 from tests.support.waiting import wait_until
+from tests.support.webhooks import sign
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STAGES = ("bridge", "reader", "dedupe", "sink")
-USERS = (*STAGES, "console", "operator", "topics")
+USERS = tuple(ROLES)
 NOW = 1_790_000_000
 # So that several pass during a test; a client renews them after four fifths of it.
 TOKEN_SECONDS = 8.0
@@ -188,6 +192,115 @@ def publish(publisher: CommandPublisher, kafka: KafkaSettings, version: int) -> 
         ("received_ms", b"1700000000000"),
     ]
     publisher.publish([KafkaRecord(topics(kafka).events.name, key, value, headers)])
+
+
+def run(environ: dict[str, str], command: str) -> str:
+    """What a command prints, which must succeed."""
+    done = CliRunner().invoke(cli.main, command.split(), env=environ)
+    assert done.exit_code == 0, f"{command}: {done.exit_code}\n{done.output}"
+    return done.output
+
+
+def test_operators_can_do_what_they_do_with_their_acls(deployment: Deployment) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("operator", "bridge")
+    publish_once(load(KafkaSettings, deployment.environ("SCRAM", "bridge")), 1)
+    environ = deployment.environ("SCRAM", "operator") | ORG
+    for command in (
+        "review",
+        "audit",
+        "dead-letters list",
+        "explain g1/c1",
+        "breakers",
+        "deletions lift --key g1/c1 --execute",
+        "replay events --no-wait",
+        "replay events --yes --execute --no-wait --actor me",
+        "plan --since 1h",
+    ):
+        run(environ, command)
+    assert "backfill" in run(environ, "backfill --all --no-wait")
+    assert "backfill" in run(environ, "runs")
+    assert [found.value for found in deployment.kafka.read("contactstream.audit")] != []
+    examined = CliRunner().invoke(cli.main, ["doctor"], env=environ).output
+    assert "ok   topics: all 12 exist, with their policies and partitions" in examined
+    assert "ok   offsets of sink: inside the log" in examined
+
+
+def test_another_generation_of_dedupe_takes_over_with_the_acls_for_it(
+    deployment: Deployment, processes: Processes
+) -> None:
+    deployment.grant("topics", "dedupe", "dedupe-state")
+    environ = deployment.environ("SCRAM", "topics")
+    run(environ, "topics create")
+    run(environ, "topics check")
+    dedupe = deployment.environ("SCRAM", "dedupe")
+    assert processes.start("dedupe", environ=dedupe).wait_ready().stop() == 0
+    environ = deployment.environ("SCRAM", "dedupe-state")
+    new = environ | {"KAFKA_DEDUPE_GENERATION": "2"}
+    changelog = topics(load(KafkaSettings, new)).seen_changelog
+    create(AdminClient(client_config(load(KafkaSettings, new))), [changelog])
+    run(environ, "dedupe-state prepare --to 2 --execute")
+    run(environ, "dedupe-state switch --to 2 --execute")
+    assert "2" in run(new, "dedupe-state")
+    live = processes.start("dedupe", environ=dedupe | {"KAFKA_DEDUPE_GENERATION": "2"})
+    live.wait_ready()
+
+
+def test_the_console_shows_its_pages_with_its_acls(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("console")
+    (port,) = free_ports(1)
+    environ = deployment.environ("SCRAM", "console") | ORG
+    console = processes.start("console", environ=environ | {"CONSOLE_LISTEN": f"127.0.0.1:{port}"})
+    console.wait_ready()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        for page in ("/", "/people", "/grants", "/runs", "/dead-letters", "/health"):
+            answer = http.get(page)
+            assert answer.status_code == 200, page
+            assert "uthorization" not in answer.text, page
+    assert "uthorization" not in console.log
+
+
+def test_a_wrong_password_is_named_by_the_probe(
+    deployment: Deployment, processes: Processes
+) -> None:
+    environ = deployment.environ("SCRAM", "bridge") | {"KAFKA_SASL_PASSWORD": "wrong"}
+    environ |= {"BRIDGE_LISTEN": f"127.0.0.1:{free_ports(1)[0]}"}
+    bridge = processes.start("bridge", environ=environ)
+    wanted = "Authentication failed during authentication due to invalid credentials"
+    wait_until(lambda: wanted in bridge.ask("/readyz")[1], "the reason", START_SECONDS)
+
+
+def test_a_bridge_that_may_not_write_answers_503_and_says_why(
+    deployment: Deployment, processes: Processes
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("bridge")
+    (port,) = free_ports(1)
+    environ = deployment.environ("SCRAM", "bridge") | {
+        "BRIDGE_LISTEN": f"127.0.0.1:{port}",
+        "NYLAS_WEBHOOK_SECRETS": SECRET,
+    }
+    bridge = processes.start("bridge", environ=environ).wait_ready()
+    events = deployment.kafka.name("contacts.events")
+    deployment.secured.revoke("bridge", Acl("topic", events, ("Write",)))
+    _, body = event(1, 1)
+
+    def notify() -> int:
+        headers = {"X-Nylas-Signature": sign(body, SECRET)}
+        answer = httpx.post(f"http://127.0.0.1:{port}/", content=body, headers=headers, timeout=30)
+        return answer.status_code
+
+    assert notify() == 503
+    # Without Write there is no Describe either, and the broker says nothing of the topic.
+    wanted = f"Write and DescribeConfigs on the topic {events}"
+    wait_until(lambda: wanted in bridge.ask("/readyz")[1], "the reason", START_SECONDS)
+    assert wanted in bridge.log
+    deployment.grant("bridge")
+    bridge.wait_ready()
+    assert notify() == 200
 
 
 @pytest.mark.parametrize("stage", ["reader", "dedupe", "sink"])
