@@ -72,15 +72,6 @@ class Acl:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Operations that a process needs and may not do."""
-
-    kind: ResourceKind
-    name: str
-    operations: tuple[str, ...]
-
-
 def principal(kafka: KafkaSettings) -> str:
     """Whom the broker takes us for, as far as the settings say it: `User:NAME`."""
     if kafka.uses_oauth:
@@ -90,21 +81,24 @@ def principal(kafka: KafkaSettings) -> str:
     return "User:NAME_OF_OUR_CERTIFICATE" if kafka.ssl_certificate_location else "User:ANONYMOUS"
 
 
-def grant_command(acl: Acl | Missing, user: str, bootstrap: str) -> str:
+def grant_command(acl: Acl, user: str, bootstrap: str) -> str:
     """The command by which the operators of the cluster allow the operations.
 
     `user` is a principal, `User:NAME`.
     """
     operations = " ".join(f"--operation {operation}" for operation in acl.operations)
-    pattern = " --resource-pattern-type prefixed" if isinstance(acl, Acl) and acl.prefixed else ""
+    pattern = " --resource-pattern-type prefixed" if acl.prefixed else ""
     return (
         f"kafka-acls.sh --bootstrap-server {bootstrap} --command-config admin.properties --add "
         f"--allow-principal '{user}' {operations} --{acl.kind} '{acl.name}'{pattern}"
     )
 
 
-def missing_operations(acls: Iterable[Acl], allowed: Mapping[str, frozenset[str]]) -> list[Missing]:
-    """What the ACLs have and `allowed` has not: the operations that may be done with each topic."""
+def missing_operations(acls: Iterable[Acl], allowed: Mapping[str, frozenset[str]]) -> list[Acl]:
+    """What of the ACLs for topics is not allowed, as an ACL for each topic.
+
+    `allowed` are the operations that may be done, by topic; other topics are not looked at.
+    """
     wanted = list(acls)
     found = []
     for topic, operations in allowed.items():
@@ -116,11 +110,11 @@ def missing_operations(acls: Iterable[Acl], allowed: Mapping[str, frozenset[str]
             if operation not in operations
         ]
         if needed:
-            found.append(Missing("topic", topic, tuple(dict.fromkeys(needed))))
+            found.append(Acl("topic", topic, tuple(dict.fromkeys(needed))))
     return found
 
 
-def explain_missing(missing: Sequence[Acl | Missing], kafka: KafkaSettings) -> str:
+def explain_missing(missing: Sequence[Acl], kafka: KafkaSettings) -> str:
     """What is missing, and the commands that grant it; for an operator."""
     what = "; ".join(
         f"{' and '.join(each.operations)} on the {each.kind} {each.name}" for each in missing

@@ -13,7 +13,6 @@ from confluent_kafka.admin import AdminClient
 
 from streams.kafka.access import (
     Acl,
-    Missing,
     allowed_operations,
     denied_group,
     explain_missing,
@@ -141,7 +140,7 @@ def helper_group(kafka: KafkaSettings, purpose: str) -> str:
 
 
 class BrokerUnavailable(RuntimeError):
-    """No broker answered within the time given."""
+    """No broker answered within the time given, or it refuses our user."""
 
 
 class LastError:
@@ -176,14 +175,15 @@ def wait_for_broker(
 ) -> bool:
     """Blocks until a broker answers, every topic exists, and the operations of `needs` are allowed.
 
-    Returns False when `stopped()` became true. Of `needs` those count that are about `topics`.
+    Returns False when `stopped()` became true. Of `needs` those count that are about `topics`, and
+    those about groups.
 
     A process waits instead of ending itself: under Kubernetes' restart back-off an outage of a
     minute would become five. `waiting` gets the reason, for the readiness probe; a refusal is
     logged too.
 
-    With a `deadline` (seconds) it raises BrokerUnavailable when that has passed; without one only
-    `stopped` ends the wait.
+    With a `deadline` (seconds) it raises BrokerUnavailable when that has passed, and at once for a
+    refusal, because a person waits; without one only `stopped` ends the wait.
     """
     last_error = LastError(ErrorLog())
     admin = AdminClient(client_config(kafka) | {"error_cb": last_error})
@@ -204,6 +204,8 @@ def wait_for_broker(
         else:
             if denied := _denied(kafka, needs, absent, allowed):
                 reason = explain_missing(denied, kafka)
+                if ends is not None:
+                    raise BrokerUnavailable(reason)
                 if reason != refused:
                     log.warning("Kafka does not allow what this process does", reason=reason)
                 refused = reason
@@ -225,13 +227,16 @@ def _denied(
     needs: Sequence[Acl],
     absent: Sequence[str],
     allowed: Mapping[str, frozenset[str]],
-) -> list[Acl | Missing]:
+) -> list[Acl]:
     """Which of `needs` the broker does not allow; without `needs`, which topics it hides.
 
     Without Describe a topic is absent from the broker's list, whether it exists or not.
     """
     if not needs:
         hidden = [Acl("topic", name, ("Describe",)) for name in absent if name in allowed]
-        return list(missing_operations(hidden, allowed))
+        return missing_operations(hidden, allowed)
+    missing = missing_operations(needs, allowed)
+    if absent and not missing:
+        return []  # the topics come first; each question about a group costs a client
     groups = [acl for acl in needs if acl.kind == "group" and denied_group(kafka, acl)]
-    return [*missing_operations(needs, allowed), *groups]
+    return [*missing, *groups]
