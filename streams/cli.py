@@ -908,6 +908,62 @@ def topics_alter(*, dry_run: bool) -> None:
     sys.exit(alter_topics(_load(settings.KafkaSettings), dry_run=dry_run))
 
 
+@topics.command(name="acls")
+@click.argument("roles", metavar="[ROLE]...", nargs=-1)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["table", "commands", "strimzi"]),
+    default="table",
+    show_default=True,
+    help="A Markdown table, commands of kafka-acls.sh, or Strimzi's KafkaUser in YAML.",
+)
+@click.option(
+    "--user-prefix",
+    default="contactstream-",
+    show_default=True,
+    help="The user of a role is this and the name of the role.",
+)
+@click.option("--principal", metavar="User:NAME", help="The principal of the one ROLE instead.")
+@click.option(
+    "--cluster",
+    default="kafka",
+    show_default=True,
+    help="The name of Strimzi's Kafka resource.",
+)
+@click.option(
+    "--authentication",
+    type=click.Choice(["scram-sha-512", "tls"]),
+    default="scram-sha-512",
+    show_default=True,
+    help="How Strimzi lets the users log in.",
+)
+def topics_acls(
+    *,
+    roles: tuple[str, ...],
+    shape: str,
+    user_prefix: str,
+    principal: str | None,
+    cluster: str,
+    authentication: str,
+) -> None:
+    """Prints the least ACLs of each role in Kafka, for the topics of KAFKA_TOPIC_PREFIX.
+
+    ROLE is bridge, reader, dedupe, sink, console, operator (the commands of operators), topics (the
+    commands create, check and alter) or dedupe-state; without one all are printed. A name that ends
+    with * stands for all names that begin so. No broker is asked.
+    """
+    from streams.acls import ROLES
+    from streams.commands.acls import Users, print_acls
+
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise click.UsageError(f"no role {', '.join(unknown)}; the roles are {', '.join(ROLES)}")
+    if principal is not None and (len(roles) != 1 or shape != "commands"):
+        raise click.UsageError("--principal goes with one ROLE and --format commands")
+    users = Users(user_prefix, principal, cluster, authentication)
+    print_acls(_load(settings.KafkaSettings), roles or tuple(ROLES), shape, users)
+
+
 @main.group(name="dedupe-state", invoke_without_command=True)
 @click.pass_context
 def dedupe_state(context: click.Context) -> None:
