@@ -60,12 +60,17 @@ bench: $(INSTALLED) ## measure speed against baselines in the same run
 cluster: $(INSTALLED) ## install on the Kubernetes of KUBECONFIG, disturb it, and prove no loss
 	$(BIN)/pytest tests/cluster -m cluster -s $(ARGS)
 
-lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into deploy/requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--upgrade --quiet --group dev \
-		--output-file deploy/requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-		--upgrade --quiet --group manifests --constraint deploy/requirements.lock \
+# What runs in the image gets its versions from the lock of everything, so that the image has what
+# was tested. What builds the package there is a lock of its own, and is not in the image.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	--quiet
+lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into the locks of deploy/
+	$(COMPILE) --upgrade --group dev --output-file deploy/requirements.lock pyproject.toml
+	$(COMPILE) --extra traces --constraint deploy/requirements.lock \
+		--output-file deploy/runtime.lock pyproject.toml
+	$(COMPILE) --group build --constraint deploy/requirements.lock \
+		--output-file deploy/image/build.lock
+	$(COMPILE) --upgrade --group manifests --constraint deploy/requirements.lock \
 		--output-file deploy/kubernetes/tests.lock
 
 clean: ## remove the virtual environment, the fetched broker and every cache

@@ -908,6 +908,62 @@ def topics_alter(*, dry_run: bool) -> None:
     sys.exit(alter_topics(_load(settings.KafkaSettings), dry_run=dry_run))
 
 
+@topics.command(name="acls")
+@click.argument("roles", metavar="[ROLE]...", nargs=-1)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["table", "commands", "strimzi"]),
+    default="table",
+    show_default=True,
+    help="A Markdown table, commands of kafka-acls.sh, or Strimzi's KafkaUser in YAML.",
+)
+@click.option(
+    "--user-prefix",
+    default="contactstream-",
+    show_default=True,
+    help="The user of a role is this and the name of the role.",
+)
+@click.option("--principal", metavar="User:NAME", help="The principal of the one ROLE instead.")
+@click.option(
+    "--cluster",
+    default="kafka",
+    show_default=True,
+    help="The name of Strimzi's Kafka resource.",
+)
+@click.option(
+    "--authentication",
+    type=click.Choice(["scram-sha-512", "tls"]),
+    default="scram-sha-512",
+    show_default=True,
+    help="How Strimzi lets the users log in.",
+)
+def topics_acls(
+    *,
+    roles: tuple[str, ...],
+    shape: str,
+    user_prefix: str,
+    principal: str | None,
+    cluster: str,
+    authentication: str,
+) -> None:
+    """Prints the least ACLs of each role in Kafka, for the topics of KAFKA_TOPIC_PREFIX.
+
+    ROLE is bridge, reader, dedupe, sink, console, operator (the commands of operators), topics (the
+    commands create, check and alter) or dedupe-state; without one all are printed. A name that ends
+    with * stands for all names that begin so. No broker is asked.
+    """
+    from streams.acls import ROLES
+    from streams.commands.acls import Users, print_acls
+
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise click.UsageError(f"no role {', '.join(unknown)}; the roles are {', '.join(ROLES)}")
+    if principal is not None and (len(roles) != 1 or shape != "commands"):
+        raise click.UsageError("--principal goes with one ROLE and --format commands")
+    users = Users(user_prefix, principal, cluster, authentication)
+    print_acls(_load(settings.KafkaSettings), roles or tuple(ROLES), shape, users)
+
+
 @main.group(name="dedupe-state", invoke_without_command=True)
 @click.pass_context
 def dedupe_state(context: click.Context) -> None:
@@ -986,61 +1042,96 @@ _LISTEN = click.option(
     show_default=True,
     help="host:port; port 0 takes a free port.",
 )
+_FEWEST_PEOPLE = click.IntRange(min=30)  # fewer are not enough for every kind of notification
+_PEOPLE = click.option(
+    "--people",
+    type=_FEWEST_PEOPLE,
+    help="Start with the data of the demo, with so many people, instead of a file.",
+)
+_SEED = click.option(
+    "--seed", default=1, show_default=True, help="The same seed makes the same people."
+)
+
+
+def _refuse_two_states(world: Path | None, people: int | None) -> None:
+    if world is not None and people is not None:
+        raise click.UsageError("--world and --people are two initial states; give one of them")
 
 
 @simulate.command(name="nylas")
 @_LISTEN
 @_INITIAL_STATE
-def simulate_nylas(listen: str, world: Path | None) -> None:
+@_PEOPLE
+@_SEED
+@click.option(
+    "--webhook", "webhook_url", help="Send notifications to this URL. Only with --people."
+)
+@click.option(
+    "--webhook-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file with the secret that signs them, which the bridge has as well.",
+)
+def simulate_nylas(
+    *,
+    listen: str,
+    world: Path | None,
+    people: int | None,
+    seed: int,
+    webhook_url: str | None,
+    webhook_secret_file: Path | None,
+) -> None:
     """Simulates Nylas with grants, contacts and signed webhooks."""
     from connectors.nylas.simulator.app import serve
+    from streams.demo.scenario import initial_data, webhook
 
+    _refuse_two_states(world, people)
     host, _, port = listen.rpartition(":")
-    serve(host, int(port), world)
+    if people is None:
+        if webhook_url is not None:
+            raise click.UsageError("--webhook goes with --people; a file of --world has its own")
+        serve(host, int(port), world)
+        return
+    books, _org = initial_data(people, seed)
+    if webhook_url is not None:
+        if webhook_secret_file is None:
+            raise click.UsageError("--webhook needs --webhook-secret-file")
+        books |= webhook(webhook_url, webhook_secret_file.read_text().strip())
+    serve(host, int(port), books)
 
 
 @simulate.command(name="salesforce")
 @_LISTEN
 @_INITIAL_STATE
-def simulate_salesforce(listen: str, world: Path | None) -> None:
+@_PEOPLE
+@_SEED
+def simulate_salesforce(*, listen: str, world: Path | None, people: int | None, seed: int) -> None:
     """Simulates a Salesforce org with Accounts, Contacts and Leads."""
     from connectors.salesforce.simulator.server import serve
+    from streams.demo.scenario import initial_data
 
+    _refuse_two_states(world, people)
     host, _, port = listen.rpartition(":")
-    serve(host, int(port), world)
+    if people is None:
+        serve(host, int(port), world)
+        return
+    _books, org = initial_data(people, seed)
+    serve(host, int(port), org)
 
 
-@simulate.command(name="worlds")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--people",
-    type=click.IntRange(min=30),
-    default=2000,
-    show_default=True,
-    help="How many people the three address books hold.",
-)
-@click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
-@click.option("--webhook-url", help="Where the simulated Nylas sends its notifications.")
-@click.option(
-    "--webhook-secret-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the secret that signs them, as for NYLAS_WEBHOOK_SECRETS_FILE.",
-)
-def simulate_worlds(
-    folder: Path, people: int, seed: int, webhook_url: str | None, webhook_secret_file: Path | None
-) -> None:
-    """Writes the data of the demo into FOLDER: nylas.json and salesforce.json, for --world."""
-    from streams.demo.worlds import write_worlds
+@simulate.command(name="notifications")
+@click.option("--people", type=_FEWEST_PEOPLE, required=True, help="As for `simulate nylas`.")
+@_SEED
+def simulate_notifications(*, people: int, seed: int) -> None:
+    """Has the simulated Nylas send the demo's live notifications.
 
-    if webhook_secret_file is not None and webhook_url is None:
-        raise click.UsageError("--webhook-secret-file needs --webhook-url")
-    secret = None
-    if webhook_secret_file is not None:
-        secret = next(iter(settings.split_secrets(webhook_secret_file.read_text())), None)
-        if secret is None:
-            raise click.UsageError(f"{webhook_secret_file} holds no secret")
-    for file in write_worlds(folder, people, seed, webhook_url, secret):
-        click.echo(file)
+    NYLAS_API_URL is the simulator's address. It was started with the same --people and --seed, and
+    with --webhook. The command returns when every notification has been answered.
+    """
+    from streams.demo.notifications import send
+
+    nylas = _load_nylas()
+    sent = asyncio.run(send(nylas.api_url, nylas.api_key.get_secret_value(), people, seed))
+    click.echo(f"{sent} notifications sent")
 
 
 @main.command()
@@ -1048,12 +1139,12 @@ def simulate_worlds(
 @click.option("--stay", is_flag=True, help="Keep everything running, and print where to look.")
 @click.option(
     "--people",
-    type=click.IntRange(min=30),  # fewer are not enough for every kind of notification
+    type=_FEWEST_PEOPLE,
     default=2000,
     show_default=True,
     help="How many people the three address books hold.",
 )
-@click.option("--seed", default=1, show_default=True, help="The same seed makes the same people.")
+@_SEED
 def demo(*, as_json: bool, stay: bool, people: int, seed: int) -> None:
     """Runs the whole product on this machine, without an account.
 

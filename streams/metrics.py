@@ -122,6 +122,12 @@ class ProcessMetrics:
             "stage",
         )
         self.ready.labels(stage).set_function(lambda: float(not health.waiting_for))
+        self.secret_reload_failures = _counter(
+            registry,
+            "secret_reload_failures",
+            "Looks at changed files of secrets or certificates that found them unusable; the old "
+            "ones stay in use.",
+        )
         self.trace_spans = _counter(
             registry,
             "trace_spans",

@@ -630,6 +630,32 @@ def _file_table(group: type[SettingsGroup], environ: Mapping[str, str]) -> Mappi
     return table
 
 
+def given_files(
+    groups: Iterable[type[SettingsGroup]], environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """The files that settings of these groups are read from, and those of Kafka's certificates.
+
+    Neither the TOML file is among them, nor what SALESFORCE_REFRESH_TOKEN_STORE names. Raises
+    SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    found = []
+    for group in groups:
+        for name in group.model_fields:
+            variable = f"{group.prefix}_{name}".upper()
+            if variable not in environ and f"{variable}_FILE" in environ:
+                found.append(environ[f"{variable}_FILE"])
+    if KafkaSettings in groups:
+        kafka = load(KafkaSettings, environ)
+        found += [
+            kafka.ssl_ca_location,
+            kafka.ssl_certificate_location,
+            kafka.ssl_key_location,
+            kafka.oauth_ca_location,
+        ]
+    return [path for path in dict.fromkeys(found) if path]
+
+
 def _read_file(variable: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()

@@ -19,6 +19,7 @@ from streams.kafka.publisher import Publisher
 from streams.metrics import BridgeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.traces import open_traces
 from streams.settings import (
@@ -76,11 +77,15 @@ async def _serve(
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = BridgeMetrics(registry), Health(STALLED_SECONDS)
-    spans = ProcessMetrics(registry, "bridge", health).trace_spans
-    traces = open_traces(load(TracesSettings), "bridge", spans)
+    process_metrics = ProcessMetrics(registry, "bridge", health)
+    traces = open_traces(load(TracesSettings), "bridge", process_metrics.trace_spans)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
+    # The secrets of the webhook are read again while it runs: see `watch_secrets`.
+    watching = watch_secret_files(
+        stopping, (KafkaSettings,), process_metrics.secret_reload_failures.inc
+    )
     publisher = Publisher(bridge_producer_config(kafka))
     publisher.open()
     health.watch(publisher.in_flight)
@@ -105,6 +110,7 @@ async def _serve(
     ]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stopping.set()
+    watching.cancel()
     health.waiting("stopping")
     await server.stop()
     for task in tasks:
@@ -121,4 +127,4 @@ async def _serve(
             error=publisher.failure,
         )
         return ExitCode.KAFKA_REFUSED
-    return 0
+    return stopping.code

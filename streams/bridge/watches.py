@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from connectors.nylas.webhook import usable_secrets
+from streams.acls import role_acls
 from streams.bridge.broker_status import BrokerStatus
 from streams.bridge.intake import NotificationIntake
 from streams.bridge.reader_notice import ReaderNotice
@@ -93,12 +94,17 @@ async def watch_broker(
 
     The broker is asked again after each outage.
     """
-    names = topics(kafka)
+    names, needs = topics(kafka), role_acls(kafka, "bridge")
     wanted = [names.events.name, names.grants.name, names.dead_letter.name, names.runs.name]
     while True:
         broker.lost.clear()
         if not await asyncio.to_thread(
-            wait_for_broker, kafka, wanted, stopped=stopped, waiting=health.waiting
+            wait_for_broker,
+            kafka,
+            wanted,
+            stopped=stopped,
+            waiting=health.waiting,
+            needs=needs,
         ):
             await asyncio.Event().wait()  # the process stops, and cancels this
         health.ready()

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from streams.commands.run_progress import Pace, run_line, time_left, totals
 from streams.control import ControlTable, open_breakers
 from streams.events import UnreadableRecord
-from streams.kafka.clients import ErrorLog, client_config
+from streams.kafka.clients import ErrorLog, client_config, helper_group
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, TopicReplaced, poll
 from streams.kafka.records import KafkaRecord
 from streams.runs import FINAL, Progress, Run, RunLog, RunState
@@ -94,7 +94,7 @@ def _watch(
     consumer = Consumer(
         client_config(kafka)
         | {
-            "group.id": "contactstream-follow",  # required by the client, never joined
+            "group.id": helper_group(kafka, "follow"),
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "error_cb": log_error,

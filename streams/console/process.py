@@ -43,6 +43,7 @@ from streams.metrics import ConsoleMetrics, ProcessMetrics
 from streams.org import mapping, policy
 from streams.runs import ReplaySource
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.settings import (
     ConsoleSettings,
@@ -57,6 +58,9 @@ from streams.settings import (
 )
 
 log = structlog.get_logger()
+
+# What this process reads of secrets, and reads only when it starts.
+SECRET_GROUPS = (KafkaSettings, ConsoleSettings, SalesforceSettings, NylasSettings)
 
 # The event loop goes round every BEAT_SECONDS. After so long without it hangs.
 BEAT_SECONDS = 5.0
@@ -90,7 +94,10 @@ def run(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSetting
 async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
-    ProcessMetrics(registry, "console", health)
+    process_metrics = ProcessMetrics(registry, "console", health)
+    watching = watch_secret_files(
+        stopping, SECRET_GROUPS, process_metrics.secret_reload_failures.inc
+    )
     host, _, port = settings.listen.rpartition(":")
     token = settings.token.get_secret_value().strip()
     generated = token == GENERATE
@@ -119,11 +126,12 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
     following.cancel()
     knowing.cancel()
+    watching.cancel()
     await server.stop()
     ops.stop()
     with contextlib.suppress(asyncio.CancelledError):
         await knowing  # raises what ended it, if that was no signal
-    return 0
+    return stopping.code
 
 
 def pages(

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.dedupe.generations import Generation, Handover, not_live, parse_handover
 from streams.kafka.clients import METADATA_SECONDS, client_config
+from streams.kafka.committed import committed_of_group
 from streams.kafka.topic_watch import raise_if_replaced
 from streams.settings import KafkaSettings
 from streams.topics import generation_of, group, of_generation, topics
@@ -110,7 +111,7 @@ class GenerationGroup:
 
     def _committed(self, topic: str, partitions: int) -> list[TopicPartition]:
         wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
-        return self._open.committed(wanted, timeout=METADATA_SECONDS)
+        return committed_of_group(self._open, self._name, wanted, METADATA_SECONDS)
 
     def _commit(self, topic: str, offsets: Mapping[int, int], words: str) -> None:
         if not offsets:

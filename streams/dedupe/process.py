@@ -28,6 +28,7 @@ from streams.metrics import DedupeMetrics, ProcessMetrics
 from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
@@ -75,17 +76,20 @@ async def _serve(
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
-    ProcessMetrics(registry, "dedupe", health)
+    process_metrics = ProcessMetrics(registry, "dedupe", health)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
+    watching = watch_secret_files(
+        stopping, (KafkaSettings,), process_metrics.secret_reload_failures.inc
+    )
     names = topics(kafka)
     events, changelog = names.events, names.seen_changelog.name
     watch = topic_watch(kafka, {events.name: events.partitions, changelog: events.partitions})
     if not await asyncio.to_thread(
         wait_until_startable, kafka, names, watch, stopping.is_set, health
     ):
-        return 0
+        return stopping.code
 
     session = settings.session_timeout
     watchdog = Watchdog(session / 2)
@@ -122,6 +126,7 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
+    watching.cancel()
     ops.stop()
     log.info("stopped")
-    return 0
+    return stopping.code

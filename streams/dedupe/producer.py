@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.dedupe.fence import ELECTION_SECONDS
 from streams.dedupe.planner import Output
+from streams.kafka.access import is_denied, named_denial
 from streams.kafka.publisher import REMEDY
 from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
@@ -119,7 +120,8 @@ class AcknowledgedProducer:
             self._die(ExitCode.KAFKA_REFUSED, error.args[0].str())
         if self._error is not None:
             fatal = self._error.fatal() or self._error.code() == KafkaError._FATAL
-            code = ExitCode.KAFKA_REFUSED if fatal else ExitCode.NOT_ACKNOWLEDGED
+            refused = fatal or is_denied(self._error)
+            code = ExitCode.KAFKA_REFUSED if refused else ExitCode.NOT_ACKNOWLEDGED
             self._die(code, self._error.str())
         if left:
             self._die(ExitCode.NOT_ACKNOWLEDGED, f"no acknowledgement within {self._seconds:.1f} s")
@@ -129,5 +131,7 @@ class AcknowledgedProducer:
             self._too_large[message.key()] = message
         elif error is not None and error.code() == KafkaError._MSG_TIMED_OUT:
             self._timed_out = error
+        elif error is not None and is_denied(error):
+            self._error = self._error or named_denial(error, message.topic() or "")
         else:
             self._error = self._error or error

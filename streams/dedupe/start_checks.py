@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.acls import role_acls
 from streams.dedupe.generation_groups import why_not_live
 from streams.dedupe.generations import Generation, after_handover, parse_handover
 from streams.kafka.clients import client_config, wait_for_broker
@@ -52,7 +53,8 @@ def wait_until_startable(
             names.seen_changelog,
         )
     ]
-    while wait_for_broker(kafka, wanted, stopped=stopped, waiting=health.waiting):
+    needs = role_acls(kafka, "dedupe")
+    while wait_for_broker(kafka, wanted, stopped=stopped, waiting=health.waiting, needs=needs):
         try:
             if problem := watch.look():
                 die(problem.code, problem.reason)

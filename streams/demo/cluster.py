@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from streams.demo.processes import REPOSITORY, DemoFailed, ProcessGroup
 from streams.kafka.admin import refusal
 from streams.kafka.clients import client_config
-from streams.settings import KafkaSettings, load
+from streams.settings import KafkaSettings, SettingsError, load
 
 # The first start downloads Kafka, for which the broker's own bound is 600 s.
 BROKER_START_SECONDS = 720.0
@@ -32,10 +32,17 @@ Print = Callable[[str], None]
 def given_cluster(environ: Mapping[str, str]) -> str:
     """The bootstrap address of the user's own cluster; empty when there is none.
 
-    Raises DemoFailed for a cluster that needs a login or TLS, which the demo does not support.
+    Raises DemoFailed for settings that cannot be used, and for a cluster that needs a login or TLS,
+    which the demo does not support.
     """
     given = environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
-    if given and (protocol := load(KafkaSettings, environ).security_protocol) != "PLAINTEXT":
+    if not given:
+        return ""
+    try:
+        protocol = load(KafkaSettings, environ).security_protocol
+    except SettingsError as error:
+        raise DemoFailed(str(error)) from error
+    if protocol != "PLAINTEXT":
         raise DemoFailed(
             f"the cluster of KAFKA_BOOTSTRAP_SERVERS wants {protocol}, "
             "and the demo speaks only PLAINTEXT; "

@@ -85,6 +85,12 @@ def initial_data(people: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]
     return books, org
 
 
+def webhook(url: str, secret: str) -> dict[str, Any]:
+    """A part of the initial state of Nylas: a destination that answered its challenge already."""
+    triggers = ["contact.updated", "contact.deleted"]
+    return {"webhook": {"url": url, "secret": secret, "trigger_types": triggers}}
+
+
 def all_contacts(books: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The contacts of all address books, in the form of a notification."""
     return [

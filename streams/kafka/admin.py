@@ -92,7 +92,8 @@ REMEDIES = {
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (
         "grant our user Create, Describe and DescribeConfigs on the topics of KAFKA_TOPIC_PREFIX, "
-        "and AlterConfigs for contactstream topics alter"
+        "and AlterConfigs for contactstream topics alter: contactstream topics acls topics "
+        "--format commands"
     ),
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
         "grant our user Create on the cluster, or on the topics of KAFKA_TOPIC_PREFIX"

@@ -18,7 +18,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.kafka.access import is_denied
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
+from streams.kafka.committed import committed_of_group
 from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
 from streams.kafka.polling import (
     ConsumerErrors,
@@ -89,6 +91,8 @@ class AssignedPartition:
 
     async def start(self, *, from_beginning: bool = False) -> bool:
         """Seeks to the committed offset, or to the start of the log. Waits for the broker.
+
+        Raises KafkaException when the broker refuses the group or the topic.
 
         True when records were lost: the committed offset is outside of the log, because they
         expired unread, or because the topic was deleted and created again. Then reading starts at
@@ -197,18 +201,20 @@ class AssignedPartition:
     async def _offsets(self) -> tuple[int, int, int]:
         """The committed offset (negative without one), the log's start and its end.
 
-        Waits for the broker.
+        Waits for the broker. Raises KafkaException when it refuses.
         """
         while True:
             try:
                 return await self._call(self._request_offsets)
             except KafkaException as error:
+                if is_denied(error.args[0]):
+                    raise
                 log.warning("broker did not answer", topic=self._topic, error=str(error))
                 await asyncio.sleep(BROKER_RETRY_SECONDS)
 
     def _request_offsets(self) -> tuple[int, int, int]:
         partition = TopicPartition(self._topic, 0)
-        committed = self._open.committed([partition], timeout=METADATA_SECONDS)[0]
+        (committed,) = committed_of_group(self._open, self._group, [partition], METADATA_SECONDS)
         low, high = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
         self._topic_id = read_topic_id(self._kafka, self._topic)
         try:

@@ -4,13 +4,20 @@ It is in one place because the guarantees depend on it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.kafka.access import (
+    Acl,
+    allowed_operations,
+    denied_group,
+    explain_missing,
+    missing_operations,
+)
 from streams.kafka.security import librdkafka_security
 from streams.runtime.logs import CLIENT_LOGGER, process_name
 from streams.settings import KafkaSettings
@@ -124,40 +131,112 @@ def consumer_config(
     }
 
 
+def helper_group(kafka: KafkaSettings, purpose: str) -> str:
+    """The group of a consumer that joins none. librdkafka demands one, and asks who coordinates it.
+
+    Its name begins as that of the process's own group, so that the same ACL covers both.
+    """
+    return f"{kafka.topic_prefix}contactstream-{process_name()}-{purpose}"
+
+
 class BrokerUnavailable(RuntimeError):
-    """No broker answered within the time given."""
+    """No broker answered within the time given, or it refuses our user."""
+
+
+class LastError:
+    """Keeps the last error of a client: why no broker answers is said there alone.
+
+    `then` gets each error as well.
+    """
+
+    __slots__ = ("_then", "text")
+
+    def __init__(self, then: Callable[[KafkaError], None] = lambda _error: None) -> None:
+        self._then = then
+        self.text = ""
+
+    def __call__(self, error: KafkaError) -> None:
+        """Serves as a client's `error_cb`, which the client calls within its `poll`."""
+        self._then(error)
+        # This one follows every other, and says nothing.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            # Without how long that attempt took, so that the reason stays the same.
+            self.text = error.str().partition(" (after ")[0]
 
 
 def wait_for_broker(
     kafka: KafkaSettings,
-    topics: list[str],
+    topics: Sequence[str],
     *,
     stopped: Callable[[], bool],
     waiting: Callable[[str], None],
     deadline: float | None = None,
+    needs: Sequence[Acl] = (),
 ) -> bool:
-    """Blocks until a broker answers and every topic exists; False when `stopped()` became true.
+    """Blocks until a broker answers, every topic exists, and the operations of `needs` are allowed.
+
+    Returns False when `stopped()` became true. Of `needs` those count that are about `topics`, and
+    those about groups.
 
     A process waits instead of ending itself: under Kubernetes' restart back-off an outage of a
-    minute would become five. `waiting` gets the reason, for the readiness probe.
+    minute would become five. `waiting` gets the reason, for the readiness probe; a refusal is
+    logged too.
 
-    With a `deadline` (seconds) it raises BrokerUnavailable when that has passed; without one only
-    `stopped` ends the wait.
+    With a `deadline` (seconds) it raises BrokerUnavailable when that has passed, and at once for a
+    refusal, because a person waits; without one only `stopped` ends the wait.
     """
-    admin = AdminClient(client_config(kafka))
+    last_error = LastError(ErrorLog())
+    admin = AdminClient(client_config(kafka) | {"error_cb": last_error})
     ends = None if deadline is None else time.monotonic() + deadline
+    refused = ""
     while not stopped():
         admin.poll(0)  # serves `error_cb`; otherwise reported errors would pile up
         try:
             known = admin.list_topics(timeout=METADATA_SECONDS).topics
-            missing = [name for name in topics if name not in known]
-            if not missing:
-                return True
-            reason = f"topics are missing: {', '.join(missing)}; run: contactstream topics create"
+            absent = [name for name in topics if name not in known]
+            asked = topics if needs else absent
+            allowed = allowed_operations(admin, asked) if asked else {}
         except KafkaException as error:
+            admin.poll(0)
             reason = f"no broker answers at {kafka.bootstrap_servers}: {error.args[0].str()}"
+            if last_error.text:
+                reason += f" ({last_error.text})"
+        else:
+            if denied := _denied(kafka, needs, absent, allowed):
+                reason = explain_missing(denied, kafka)
+                if ends is not None:
+                    raise BrokerUnavailable(reason)
+                if reason != refused:
+                    log.warning("Kafka does not allow what this process does", reason=reason)
+                refused = reason
+            elif absent:
+                reason = (
+                    f"topics are missing: {', '.join(absent)}; run: contactstream topics create"
+                )
+            else:
+                return True
         waiting(reason)
         if ends is not None and time.monotonic() > ends:
             raise BrokerUnavailable(reason)
         time.sleep(BROKER_CHECK_SECONDS)
     return False
+
+
+def _denied(
+    kafka: KafkaSettings,
+    needs: Sequence[Acl],
+    absent: Sequence[str],
+    allowed: Mapping[str, frozenset[str]],
+) -> list[Acl]:
+    """Which of `needs` the broker does not allow; without `needs`, which topics it hides.
+
+    Without Describe a topic is absent from the broker's list, whether it exists or not.
+    """
+    if not needs:
+        hidden = [Acl("topic", name, ("Describe",)) for name in absent if name in allowed]
+        return missing_operations(hidden, allowed)
+    missing = missing_operations(needs, allowed)
+    if absent and not missing:
+        return []  # the topics come first; each question about a group costs a client
+    groups = [acl for acl in needs if acl.kind == "group" and denied_group(kafka, acl)]
+    return [*missing, *groups]

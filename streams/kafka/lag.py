@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.kafka.committed import committed_of_group
 from streams.kafka.records import KafkaRecord, to_record
 
 # One request. The callers ask again, so it may be short.
@@ -107,7 +108,7 @@ class LagReader:
 
     def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        found = self._client(group).committed(wanted, timeout=LAG_REQUEST_SECONDS)
+        found = committed_of_group(self._client(group), group, wanted, LAG_REQUEST_SECONDS)
         return {each.partition: each.offset for each in found}
 
     def _ranges(

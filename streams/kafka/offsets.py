@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka.clients import METADATA_SECONDS
+from streams.kafka.committed import committed_offsets
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import raise_if_replaced
 from streams.runtime.unfinished import UnfinishedTimes
@@ -32,7 +33,7 @@ def starting_offsets(
     same name. Raises KafkaException when the broker does not answer.
     """
     found = []
-    for partition in consumer.committed(partitions, timeout=METADATA_SECONDS):
+    for partition in committed_offsets(consumer, partitions, METADATA_SECONDS):
         topic = partition.topic
         raise_if_replaced(topic, partition.metadata, topic_ids.get(topic, ""))
         for _ in range(LOG_END_CHECKS):

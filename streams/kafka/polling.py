@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from streams.kafka.access import named_denial
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.records import KafkaRecord, to_record
 
@@ -168,6 +169,6 @@ def poll(
         elif (rule := error_rule(error)) is ErrorRule.OUT_OF_RANGE:
             raise OffsetOutOfRange(f"{message.topic()}[{message.partition()}]: {error.str()}")
         elif rule is ErrorRule.ENDS:
-            raise KafkaException(error)
+            raise KafkaException(named_denial(error, message.topic() or ""))
         else:
             errors.passed(error, message.topic() or "")

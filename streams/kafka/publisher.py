@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.kafka.access import is_denied, named_denial
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import KafkaRecord
 from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
@@ -22,11 +23,15 @@ class PublishFailed(RuntimeError):
 
     The time is the producer's delivery time-out. Whether the record is stored is unknown: publish
     it again. `permanent`: the broker refuses this record always. `fatal`: this producer cannot
-    publish any more, so the process has to be restarted.
+    publish any more, so the process has to be restarted. `denied`: our user may not write there; a
+    new start waits until it may, and says what is missing.
     """
 
-    def __init__(self, error: str, *, permanent: bool = False, fatal: bool = False) -> None:
+    def __init__(
+        self, error: str, *, permanent: bool = False, fatal: bool = False, denied: bool = False
+    ) -> None:
         super().__init__(error)
+        self.denied = denied
         self.permanent = permanent
         self.fatal = fatal
 
@@ -70,7 +75,11 @@ def publish_failure(error: KafkaError, message: Message | None = None) -> Publis
     fatal = error.fatal() or error.code() == KafkaError._FATAL
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message is not None:
         return BatchTooLarge(error.str(), message.topic() or "", record_bytes(message))
-    return PublishFailed(error.str(), permanent=error.code() in _REFUSED, fatal=fatal)
+    topic = message.topic() if message is not None else None
+    error = named_denial(error, topic or "")
+    return PublishFailed(
+        error.str(), permanent=error.code() in _REFUSED, fatal=fatal, denied=is_denied(error)
+    )
 
 
 def refused_record(error: KafkaError, record: KafkaRecord) -> PublishFailed:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.kafka.clients import client_config
+from streams.kafka.clients import client_config, helper_group
 from streams.kafka.records import KafkaRecord, to_record
 from streams.kafka.snapshot import OFFSETS_REQUEST_SECONDS, STALL_SECONDS, SnapshotStalled
 from streams.settings import KafkaSettings
@@ -57,8 +57,7 @@ def scan(
     Raises SnapshotStalled when no record comes for STALL_SECONDS, or when the end is not reached
     `within` so many seconds, and KafkaException for every other error.
     """
-    # librdkafka demands a group.id; the group is never joined.
-    helper = {"group.id": f"{kafka.topic_prefix}contactstream-scan"}
+    helper = {"group.id": helper_group(kafka, "scan")}
     quiet = {"error_cb": lambda _error: None}
     consumer = Consumer(client_config(kafka) | _CONFIG | helper | quiet)
     try:

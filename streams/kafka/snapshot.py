@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.kafka.clients import ErrorLog, client_config
+from streams.kafka.clients import ErrorLog, client_config, helper_group
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.runtime.current_work import waiting_on_purpose
@@ -160,8 +160,7 @@ def read_ranges(
 
 
 def _helper(kafka: KafkaSettings) -> dict[str, str]:
-    # librdkafka demands a group.id; the group is never joined.
-    return {"group.id": f"{kafka.topic_prefix}contactstream-snapshot"}
+    return {"group.id": helper_group(kafka, "snapshot")}
 
 
 def _command_consumer(kafka: KafkaSettings) -> Consumer:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.kafka.access import is_denied, named_denial
 from streams.kafka.publisher import (
     DELIVERY_MARGIN_SECONDS,
     REMEDY,
@@ -233,18 +234,20 @@ class TransactionWorker:
 
     def _publish(self, producer: Producer, groups: Sequence[_Group]) -> None:
         """Publishes the groups. Raises _GivenUp, and KafkaException for a producer that failed."""
-        reason = ""
+        failure = PublishFailed("")
         for _ in range(MAX_ATTEMPTS):
             error = self._transact(producer, groups)
             if error is None:
                 _answer(groups, None)
                 return
-            reason = error.str()
-            log.info("a transaction was aborted", reason=reason)
+            failure = PublishFailed(named_denial(error).str(), denied=is_denied(error))
+            log.info("a transaction was aborted", reason=str(failure))
+            if failure.denied:
+                break
             if not self._slice_from_now_on(groups) and any(each.failure for each in groups):
                 break
         for group in groups:
-            _answer([group], group.failure or PublishFailed(reason))
+            _answer([group], group.failure or failure)
 
     def _transact(self, producer: Producer, groups: Iterable[_Group]) -> KafkaError | None:
         """One transaction; the error for which it was aborted, or None when it was committed."""
@@ -387,7 +390,8 @@ class TransactionalPublisher:
                 raise
             self._starting = None
             raise PublishFailed(
-                f"{error.args[0].str()} (transactional.id {self._config['transactional.id']})",
+                f"transactional.id {self._config['transactional.id']}: "
+                f"{named_denial(error.args[0]).str()}",
                 fatal=True,
             ) from error
         producer, self._starting = self._starting, None

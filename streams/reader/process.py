@@ -1,6 +1,7 @@
 """The reader process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -8,6 +9,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
+from streams.acls import role_acls
 from streams.control import ControlTable, open_breakers
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
 from streams.kafka.endings import ending
@@ -43,6 +45,7 @@ from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import end_when_overdue
+from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.traces import NO_TRACES, Traces, open_traces
 from streams.runtime.wall_clock import ClockWatch
@@ -94,25 +97,35 @@ def run(
     limit_malloc_arenas()
     registry = CollectorRegistry()
     metrics, health = ReaderMetrics(registry), Health(STALLED_SECONDS)
-    spans = ProcessMetrics(registry, "reader", health).trace_spans
-    traces = open_traces(load(TracesSettings), "reader", spans)
+    process_metrics = ProcessMetrics(registry, "reader", health)
+    traces = open_traces(load(TracesSettings), "reader", process_metrics.trace_spans)
+    reload_failed = process_metrics.secret_reload_failures.inc
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        return asyncio.run(_serve(Settings(kafka, nylas, settings, traces), metrics, health))
+        opened = Settings(kafka, nylas, settings, traces)
+        return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
         traces.close()
         ops.stop()
 
 
-async def _serve(settings: Settings, metrics: ReaderMetrics, health: Health) -> int:
+async def _serve(
+    settings: Settings,
+    metrics: ReaderMetrics,
+    health: Health,
+    reload_failed: Callable[[], None],
+) -> int:
     stopping = stop_asked()
+    watching = watch_secret_files(stopping, (KafkaSettings, NylasSettings), reload_failed)
     overdue = asyncio.create_task(
         end_when_overdue(stopping, OVERDUE_SECONDS, "the next reader repeats what was not finished")
     )
     try:
-        return await _serve_until(stopping, settings, metrics, health)
+        status = await _serve_until(stopping, settings, metrics, health)
+        return status or stopping.code
     finally:
+        watching.cancel()
         overdue.cancel()
 
 
@@ -120,10 +133,26 @@ async def _serve_until(
     stopping: asyncio.Event, settings: Settings, metrics: ReaderMetrics, health: Health
 ) -> int:
     kafka, names = settings.kafka, topics(settings.kafka)
-    others = (names.seen_changelog, names.audit)  # topics of dedupe and of commands
-    wanted = [topic.name for topic in names.all() if topic not in others]
+    wanted = [
+        topic.name
+        for topic in (
+            names.events,
+            names.changes,
+            names.refetch,
+            names.outcomes,
+            names.dead_letter,
+            names.grants,
+            names.runs,
+            names.control,
+        )
+    ]
     ready = await asyncio.to_thread(
-        wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
+        wait_for_broker,
+        kafka,
+        wanted,
+        stopped=stopping.is_set,
+        waiting=health.waiting,
+        needs=role_acls(kafka, "reader"),
     )
     if not ready:
         return 0

@@ -41,8 +41,9 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
 
     The process is reported as not ready meanwhile. Raises PublishFailed when the broker refuses a
     record itself: a topic is not as `contactstream topics check` wants it. Raises it as well when
-    the producer cannot publish any more. Both end the process. The wait is one on purpose: the
-    publisher's own work is watched.
+    our user may not write, or the producer cannot publish any more. These end the process.
+
+    The wait is one on purpose: the publisher's own work is watched.
     """
 
     async def publish(records: Sequence[KafkaRecord]) -> None:
@@ -50,12 +51,16 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
             await until_acknowledged(records)
 
     async def until_acknowledged(records: Sequence[KafkaRecord]) -> None:
+        logged = ""
         while True:
             try:
                 await publisher.publish(records)
             except PublishFailed as error:
-                if error.permanent or error.fatal:
+                if error.permanent or error.fatal or error.denied:
                     raise
+                if str(error) != logged:
+                    logged = str(error)
+                    log.warning("Kafka did not acknowledge; it is repeated", error=logged)
                 health.waiting(f"the broker does not acknowledge: {error}")
                 await asyncio.sleep(PUBLISH_RETRY_SECONDS)
             else:
@@ -67,10 +72,14 @@ def retrying_publish(publisher: Publisher, health: Health) -> Publish:
 
 async def until_broker_answers(question: Callable[[], ResultT], health: Health) -> ResultT:
     """The answer of the broker; `question` blocks and runs in a thread."""
+    logged = ""
     while True:
         try:
             return await asyncio.to_thread(question)
         except KafkaException as error:
+            if str(error) != logged:
+                logged = str(error)
+                log.warning("Kafka did not answer; it is asked again", error=logged)
             health.waiting(f"the broker does not answer: {error}")
             with waiting_on_purpose():
                 await asyncio.sleep(BROKER_RETRY_SECONDS)

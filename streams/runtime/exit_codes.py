@@ -60,6 +60,10 @@ class ExitCode(IntEnum):
     """A topic that the process reads was deleted, or was deleted and created again."""
     GENERATION_REPLACED = 86
     """The group of a worker of dedupe gave its work to another generation while it started."""
+    SECRETS_CHANGED = 87
+    """A file of a secret or a certificate changed: the process stopped in good order, to be started
+    with the new one.
+    """
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:

@@ -253,7 +253,8 @@ class BatchRunner:
         """True once the broker has all records, and those of breakers that opened, in one piece.
 
         False when the partition is gone, whose offsets are the new owner's then. False also when
-        the broker refuses a record, or the producer cannot publish any more; both stop the sink.
+        the broker refuses a record or our user, or the producer cannot publish any more; these stop
+        the sink.
         """
         attempt = 0
         opened = self._failures.take_unpublished()
@@ -265,7 +266,7 @@ class BatchRunner:
                 await self._publisher.publish(records)
             except PublishFailed as error:
                 log.warning("outcomes not acknowledged", error=str(error))
-                if error.permanent or error.fatal:
+                if error.permanent or error.fatal or error.denied:
                     self._stop.request(f"Kafka refuses an outcome: {error}", ExitCode.KAFKA_REFUSED)
                     return False
                 attempt += 1

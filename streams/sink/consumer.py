@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.kafka.clients import ErrorLog
 from streams.kafka.polling import (
@@ -264,7 +264,9 @@ class SinkConsumer:
             self._stop.request(str(error), ExitCode.TOPIC_REPLACED)
             return []
         except KafkaException as error:
-            self._stop.request(f"kafka: {error.args[0].name()}", ExitCode.KAFKA_REFUSED)
+            refusal: KafkaError = error.args[0]
+            reason = f"kafka: {refusal.name()}: {refusal.str()}"
+            self._stop.request(reason, ExitCode.KAFKA_REFUSED)
             return []
 
     def _check_lag(self, assignment: Assignment) -> None:

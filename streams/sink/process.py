@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
+from streams.acls import role_acls
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.followed import FollowedTopic
 from streams.kafka.polling import OffsetOutOfRange
@@ -25,7 +26,8 @@ from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
-from streams.runtime.signals import stop_asked
+from streams.runtime.secret_files import watch_secret_files
+from streams.runtime.signals import Stop, stop_asked
 from streams.runtime.traces import open_traces
 from streams.settings import (
     KafkaSettings,
@@ -46,6 +48,9 @@ from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
+
+# What this process reads of secrets, and reads only when it starts.
+SECRET_GROUPS = (KafkaSettings, SalesforceSettings)
 
 # For the producer to close. All outcomes were awaited: something is left only if the broker is
 # away.
@@ -86,11 +91,14 @@ async def _serve(
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
     health = Health(STALLED_SECONDS)
-    spans = ProcessMetrics(registry, "sink", health).trace_spans
-    traces = open_traces(load(TracesSettings), "sink", spans)
+    process_metrics = ProcessMetrics(registry, "sink", health)
+    traces = open_traces(load(TracesSettings), "sink", process_metrics.trace_spans)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     stopping = stop_asked()
+    watching = watch_secret_files(
+        stopping, SECRET_GROUPS, process_metrics.secret_reload_failures.inc
+    )
     names = topics(kafka)
     wanted = [
         names.changes.name,
@@ -101,10 +109,15 @@ async def _serve(
         names.control.name,
     ]
     found = await asyncio.to_thread(
-        wait_for_broker, kafka, wanted, stopped=stopping.is_set, waiting=health.waiting
+        wait_for_broker,
+        kafka,
+        wanted,
+        stopped=stopping.is_set,
+        waiting=health.waiting,
+        needs=role_acls(kafka, "sink"),
     )
     if not found:
-        return 0
+        return stopping.code
     read = (names.changes, names.control)
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
@@ -168,6 +181,7 @@ async def _serve(
             follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
         )
         stack.callback(following.cancel)
+        stack.callback(watching.cancel)
         try:
             stop = await sink.run()
         except OffsetOutOfRange as error:
@@ -183,12 +197,12 @@ async def _serve(
             )
         else:
             log.info("stopped", reason=stop.reason)
-        return stop.status
+        return stop.status or stopping.code
 
 
-async def _stop_on(stopping: asyncio.Event, sink: Sink) -> None:
+async def _stop_on(stopping: Stop, sink: Sink) -> None:
     await stopping.wait()
-    sink.stop("signal")
+    sink.stop("files of secrets changed" if stopping.code else "signal")
     _end_if_overdue()
 
 

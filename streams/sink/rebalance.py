@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.kafka.clients import METADATA_SECONDS
+from streams.kafka.committed import committed_offsets
 from streams.kafka.offsets import starting_offsets
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.publisher import PublishFailed
@@ -137,7 +138,7 @@ class RebalanceListener:
                 self._publisher.take_over(METADATA_SECONDS)
                 topic_ids = {one.topic: self._consumer.topic_id for one in partitions}
                 starting = starting_offsets(consumer, partitions, topic_ids)
-                (committed,) = consumer.committed(partitions[:1], timeout=METADATA_SECONDS)
+                (committed,) = committed_offsets(consumer, partitions[:1], METADATA_SECONDS)
                 _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
             except OffsetOutOfRange as error:
                 raise StartOutOfRange(str(error)) from error

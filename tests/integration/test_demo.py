@@ -210,7 +210,12 @@ def test_with_stay_it_prints_where_to_look_and_runs_until_a_signal(
 
 
 def test_a_cluster_that_the_demo_cannot_use_ends_it_with_2_and_a_reason(tmp_path: Path) -> None:
-    secured = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
+    secured = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": "ada",
+        "KAFKA_SASL_PASSWORD": "secret",
+    }
     status, out, messages = ended(demo(tmp_path, "--json", environ=secured), tmp_path)
     assert (status, out) == (2, "")
     assert "wants SASL_SSL, and the demo speaks only PLAINTEXT" in messages

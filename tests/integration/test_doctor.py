@@ -552,18 +552,29 @@ def test_a_broker_that_is_away_hides_nothing_of_the_org(
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "named"),
     [
-        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/nowhere"},
-        {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
-        {"KAFKA_BOOTSTRAP_SERVERS": ""},
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/nowhere"},
+            "KAFKA_SSL_CA_LOCATION=/nowhere cannot be used",
+        ),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME is not set"),
     ],
 )
 def test_unusable_kafka_settings_are_a_finding(
-    healthy: SetUp, monkeypatch: pytest.MonkeyPatch, environ: Mapping[str, str]
+    healthy: SetUp, environ: Mapping[str, str], named: str
+) -> None:
+    report = examined(healthy, environ)
+    assert report.faults["settings KAFKA"] == "fail"
+    assert named in report.found["settings KAFKA"]["finding"]
+    assert report.found["login"]["status"] == "ok"
+
+
+def test_a_kafka_without_an_address_is_a_broker_that_does_not_answer(
+    healthy: SetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_checks, "BROKER_SECONDS", 0.5)
-    report = examined(healthy, environ)
+    report = examined(healthy, {"KAFKA_BOOTSTRAP_SERVERS": ""})
     assert report.faults == {"broker": "fail", "topics and groups": "warn"}
 
 

@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from rich.console import Console
 
+from streams.acls import ROLES
+from streams.commands.acls import Users, table_lines
 from streams.demo.report import table
 from streams.metrics import (
     BridgeMetrics,
@@ -162,6 +164,11 @@ def first_sentence(docstring: str) -> str:
     return re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0].replace("|", r"\|")
 
 
+def kafka_acls() -> str:
+    """The table of the least ACLs of each role, with the default settings."""
+    return "\n".join(table_lines(load(KafkaSettings, {}), tuple(ROLES), Users("contactstream-")))
+
+
 def import_rules() -> str:
     """The contracts of import-linter as a list; of layers each may import those below it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -182,6 +189,7 @@ def _layers(contract: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
 GENERATED = (
     GeneratedBlock("deploy/docs/settings.md", "settings", reference),
     GeneratedBlock("deploy/docs/topics.md", "policies", topic_policies),
+    GeneratedBlock("deploy/docs/kafka-security.md", "acls", kafka_acls),
     GeneratedBlock("deploy/docs/metrics.md", "metrics", metrics_reference),
     GeneratedBlock("streams/README.md", "modules", lambda: module_map("streams")),
     GeneratedBlock("streams/README.md", "imports", import_rules),

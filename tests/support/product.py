@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -126,8 +127,12 @@ def product(
     grants: Sequence[Mapping[str, Any]] = (),
     environ: Mapping[str, str] | None = None,
     without: Sequence[str] = (),
+    stage_environ: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Iterator[Product]:
-    """Starts everything and waits until it is ready, except for the stages in `without`."""
+    """Starts everything and waits until it is ready, except for the stages in `without`.
+
+    `environ` is for every process, `stage_environ` for the stages by their names.
+    """
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
     create(kafka.admin(), topics(settings).all())
@@ -161,7 +166,7 @@ def product(
             "BRIDGE_LISTEN": f"127.0.0.1:{port}",
         }
         stages = {
-            name: own.start(name)
+            name: own.start(name, environ=stage_environ.get(name))
             for name in ("bridge", "reader", "dedupe", "sink")
             if name not in without
         }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -37,13 +38,14 @@ def app(state: World) -> web.Application:
     return application
 
 
-def serve(host: str, port: int, world: Path | None = None) -> None:
+def serve(host: str, port: int, world: Path | Mapping[str, Any] | None = None) -> None:
     """Runs the simulator until SIGTERM or SIGINT; port 0 takes a free one.
 
-    Raises BadInput for a world that it cannot play.
+    `world` is the initial state, or the file that holds it. Raises BadInput for a world that it
+    cannot play.
     """
-    state = World.from_json(json.loads(world.read_bytes()) if world is not None else {})
-    uvloop.run(_serve(host, port, state))
+    document = json.loads(world.read_bytes()) if isinstance(world, Path) else world or {}
+    uvloop.run(_serve(host, port, World.from_json(document)))
 
 
 async def _serve(host: str, port: int, state: World) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -90,13 +90,14 @@ def app(world: World) -> web.Application:
     return application
 
 
-def serve(host: str, port: int, world: Path | None = None) -> None:
+def serve(host: str, port: int, world: Path | Mapping[str, Any] | None = None) -> None:
     """Run until SIGTERM or SIGINT; port 0 takes a free one.
 
-    Raises BadValueError for a world that cannot be read.
+    `world` is the initial state, or the file that holds it. Raises BadValueError for a world that
+    cannot be read.
     """
     try:
-        document = orjson.loads(world.read_bytes()) if world is not None else None
+        document = orjson.loads(world.read_bytes()) if isinstance(world, Path) else world
     except orjson.JSONDecodeError as error:
         raise BadValueError(f"{world}: {error}") from None
     asyncio.run(_serve(World(document), host, port))

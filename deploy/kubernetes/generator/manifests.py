@@ -55,10 +55,7 @@ def parse(text: str) -> list[Manifest]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes each text of several lines as it is, and indents the items of a list."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+    """Writes each text of several lines as it is, and everything in full each time."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

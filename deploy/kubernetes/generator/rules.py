@@ -21,7 +21,10 @@ def prometheus_rule() -> Manifest:
         "kind": "PrometheusRule",
         "metadata": {
             "name": "contactstream",
-            "labels": {"app.kubernetes.io/name": "contactstream"},
+            "labels": {
+                "app.kubernetes.io/name": "contactstream",
+                "app.kubernetes.io/part-of": "contactstream",
+            },
         },
         "spec": {"groups": groups},
     }

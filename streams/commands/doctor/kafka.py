@@ -11,7 +11,8 @@ from streams.commands.doctor.deployment import not_examined
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.dedupe.generation_groups import why_not_live
 from streams.kafka.admin import check
-from streams.kafka.clients import client_config
+from streams.kafka.clients import LastError, client_config
+from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
 from streams.settings import KafkaSettings
@@ -32,16 +33,19 @@ def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
     Blocks for up to half a minute for each group.
     """
     # Errors of the connection become findings, so the client itself prints none.
-    config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}
+    last_error = LastError()
+    config = client_config(kafka) | {"log_level": 0, "error_cb": last_error}
+    # The settings were checked when they were loaded, so that the client takes them.
+    admin = AdminClient(config)
     try:
-        # The constructor already refuses certificates that it cannot read, and SASL without a user.
-        admin = AdminClient(config)
         cluster = admin.list_topics(timeout=BROKER_SECONDS)
     except KafkaException as error:
+        admin.poll(0)  # serves `error_cb`
+        reason = last_error.text or error.args[0].str()
         return [
             fail(
                 "broker",
-                f"none answers at {kafka.bootstrap_servers}: {error.args[0].str()}",
+                f"none answers at {kafka.bootstrap_servers}: {reason}",
                 "check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the credentials, "
                 "and that the broker runs",
             ),
@@ -127,7 +131,7 @@ def _examine_group(
     consumer = Consumer({**config, "group.id": group_id, "enable.auto.commit": False})
     try:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        found = consumer.committed(wanted, timeout=COMMITTED_SECONDS)
+        found = committed_of_group(consumer, group_id, wanted, COMMITTED_SECONDS)
         committed = {one.partition: one.offset for one in found}
         ranges = {one.partition: _offset_range(consumer, one) for one in wanted}
     except KafkaException as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiokafka
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from faust.types.tuples import TP
 from structlog.testing import capture_logs
 
@@ -100,6 +100,13 @@ def test_a_lost_connection_after_the_first_assignment_is_not_taken_for_a_failed_
     assert failure(error, joined=False)[0] is ExitCode.BROKER_UNAVAILABLE
     assert failure(error, joined=True)[0] is ExitCode.CRASHED
     assert failure(None, joined=False)[0] is ExitCode.CRASHED
+
+
+def test_a_group_that_is_refused_is_named_with_the_acls_that_are_needed() -> None:
+    code, reason = failure(GroupAuthorizationFailedError("contactstream-dedupe"), joined=True)
+    assert code is ExitCode.KAFKA_REFUSED
+    assert "contactstream-dedupe" in reason
+    assert "contactstream topics acls" in reason
 
 
 async def test_the_log_says_when_the_table_is_restored_and_the_worker_is_ready() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -79,7 +79,7 @@ class FakeProducer:
                 error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
                 self.config["on_delivery"](error, Refused(topic, value, key))
         if self.fail:
-            self.config["on_delivery"](KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+            self.config["on_delivery"](KafkaError(KafkaError.NOT_ENOUGH_REPLICAS), None)
         if self.times_out > 0:
             self.times_out -= 1
             CLOCK.now += ATTEMPT_SECONDS
@@ -130,6 +130,17 @@ def test_a_record_without_an_acknowledgement_ends_the_process(
     assert died.value.args[0] is ExitCode.NOT_ACKNOWLEDGED
     with pytest.raises(Died):
         producer.publish_to("t", 0, {b"k": b"v"})
+
+
+def test_a_topic_that_our_user_may_not_write_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = wire(monkeypatch).stage
+    denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not allowed")
+    producer._failed(denied, cast("Any", Refused("contacts.changes", b"v", b"k")))
+    with pytest.raises(Died) as died:
+        producer.publish([("contacts.changes", b"v", b"k", [])])
+    code, reason = died.value.args
+    assert code is ExitCode.KAFKA_REFUSED
+    assert reason.startswith("contacts.changes: not allowed; our user needs what this prints")
 
 
 def test_a_batch_without_an_acknowledgement_is_published_again_in_its_order(

@@ -213,7 +213,9 @@ async def test_a_takeover_that_kafka_refuses_names_the_transactional_id(log: Log
     )
     log.refuse_init = [KafkaException(refused)]
     async with owning(take_over=False) as publisher:
-        with pytest.raises(PublishFailed, match=r"authorization failed.*sink-0") as raised:
+        with pytest.raises(
+            PublishFailed, match=r"sink-0: .*authorization failed.*topics acls"
+        ) as raised:
             publisher.take_over(1.0)
         assert raised.value.fatal
 

@@ -120,6 +120,9 @@ async def test_an_error_that_the_kafka_client_cannot_recover_from_ends_the_sink(
         sink.consumer.error = KafkaError(code, fatal=code == KafkaError._FATAL)
         stop = await asyncio.wait_for(sink.running, 15)
     assert stop.status is ExitCode.KAFKA_REFUSED
+    assert KafkaError(code).name() in stop.reason
+    denied = code == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    assert ("contactstream topics acls" in stop.reason) == denied
 
 
 async def test_a_position_outside_of_the_log_ends_the_sink_and_says_what_to_do() -> None:

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds the image from this checkout, with reproducible layers: two builds of a commit have the same.
+#
+#   deploy/image/build.sh [OPTION...]      options of the builder, as --build-arg BASE=... or --push
+#
+# IMAGE names it (contactstream:VERSION by default), BUILDER is the program: `docker buildx build`,
+# or `podman build`, `buildah bud` and what takes their options.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+# The time of the commit stands for the time of everything in the layers.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+image=${IMAGE:-contactstream:$version}
+
+if [[ -z ${BUILDER:-} ]]; then
+  if command -v podman >/dev/null; then BUILDER="podman build"; else BUILDER="docker buildx build"; fi
+fi
+read -ra builder <<<"$BUILDER"
+options=(--file deploy/image/Dockerfile --build-arg "VERSION=$version")
+options+=(--build-arg "REVISION=$revision" --build-arg "CREATED=$created")
+case $BUILDER in
+  docker*)
+    options+=(--build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH")
+    options+=(--output "type=image,name=$image,rewrite-timestamp=true")
+    ;;
+  *)
+    options+=(--timestamp "$SOURCE_DATE_EPOCH" --ignorefile deploy/image/Dockerfile.dockerignore)
+    options+=(--tag "$image")
+    ;;
+esac
+"${builder[@]}" "${options[@]}" "$@" .
+echo "$image"
