@@ -27,7 +27,7 @@ from streams.sink.assignment import Assignment
 from streams.sink.catch_up import written_note
 from streams.sink.fence import WriteFence
 from streams.sink.memory_use import LARGEST_ROW_BYTES, unparsed_bytes
-from streams.sink.open_calls import CALLS_MAY_BE_OPEN
+from streams.sink.open_calls import CALLS_ENDED, CALLS_MAY_BE_OPEN
 from streams.sink.stopping import StopRequest
 
 log = structlog.get_logger()
@@ -146,6 +146,10 @@ class SinkConsumer:
         """
         await self._call(lambda: self._announce_calls(assignment))
 
+    async def end_calls(self, assignment: Assignment) -> bool:
+        """Says in the group's commit that every call was answered; False if that was refused."""
+        return await self._call(lambda: self._end_calls(assignment))
+
     async def close(self) -> None:
         """Leaves the group, which revokes the partition, and ends the thread."""
         await self._call(self._consumer.close)
@@ -178,6 +182,13 @@ class SinkConsumer:
         if assignment.active and self._committed(assignment, offset, CALLS_MAY_BE_OPEN, written_to):
             assignment.announced_to = written_to
             assignment.calls_announced = True
+
+    def _end_calls(self, assignment: Assignment) -> bool:
+        offset = assignment.tracker.committable()
+        offset = assignment.committed_offset if offset is None else offset
+        return assignment.active and self._committed(
+            assignment, offset, CALLS_ENDED, assignment.announced_to
+        )
 
     def _committed(self, assignment: Assignment, offset: int, calls: str, written_to: int) -> bool:
         partition = assignment.partition

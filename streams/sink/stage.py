@@ -57,6 +57,8 @@ log = structlog.get_logger()
 
 # For batches in flight at SIGTERM: two calls of the org; under Kubernetes' usual 30 s of grace.
 STOP_SECONDS = 20.0
+# For the group to take the last commit. It assigns anew within a heartbeat of its members.
+LAST_COMMIT_SECONDS = 5.0
 # What is read while nothing of it is kept, and what is asked for while nothing may come.
 FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
@@ -168,9 +170,23 @@ class Sink:
                 task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
+        await self._say_that_calls_ended()
         await self._consumer.close()
         self._in_flight.cancel()
         return self._stop.stop
+
+    async def _say_that_calls_ended(self) -> None:
+        """Before the process leaves its group: otherwise its successor waits for ten minutes.
+
+        While a group assigns anew, as in a rolling update, it refuses commits until the next poll.
+        """
+        ends = self._clock() + LAST_COMMIT_SECONDS
+        while (assignment := self._current.assignment) is not None and assignment.calls_announced:
+            if len(self._in_flight) or self._unanswered.remaining:
+                return
+            if await self._consumer.end_calls(assignment) or self._clock() >= ends:
+                return
+            await self._consumer.poll(assignment, NO_ROOM, paused=True)
 
     def _oldest_unfinished(self) -> float:
         """For the metric, in any thread."""

@@ -84,6 +84,8 @@ class FakeConsumer:
         self.paused = False
         self.polls = 0
         self.refuse = 0
+        self.rebalancing = False
+        """Whether commits are refused until the next poll, as while the group assigns anew."""
         self.error: KafkaError | None = None
         self.between_polls: list[Callable[[], Any]] = []
         self.lock = threading.Lock()
@@ -110,6 +112,7 @@ class FakeConsumer:
 
     def consume(self, count: int, _timeout: float) -> list[FakeMessage]:
         self.polls += 1
+        self.rebalancing = False
         while self.between_polls:
             self.between_polls.pop(0)()
         time.sleep(0.001)  # the test's loop runs meanwhile
@@ -154,6 +157,8 @@ class FakeConsumer:
         self.paused = False
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        if self.rebalancing:
+            raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
         if offsets[0].offset != self.partition.offset:
             self.commits.append(offsets[0].offset)
         self.commit_note = offsets[0].metadata or ""

@@ -340,6 +340,39 @@ async def test_a_writer_says_in_its_commit_whether_its_calls_have_ended() -> Non
         assert notes == [CALLS_ENDED]
 
 
+async def test_a_writer_that_stops_while_its_group_assigns_anew_says_that_its_calls_ended() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+        assert notes_of(sink) == CALLS_MAY_BE_OPEN
+        sink.sink.stop("signal")
+        # The next round of the loop ends it. What it commits then is refused.
+        sink.consumer.between_polls.append(lambda: setattr(sink.consumer, "rebalancing", True))
+        assert sink.running is not None
+        await asyncio.wait_for(sink.running, 15)
+    assert notes_of(sink) == CALLS_ENDED
+
+
+async def test_a_writer_without_a_coordinator_stops_all_the_same() -> None:
+    org = Org()
+    org.open.set()
+    async with running_sink(org) as sink:
+        sink.offer("g/ada", 1, {})
+        await sink.until_committed()
+
+        def refused(*_: object, **__: object) -> None:
+            sink.skip(0.5)
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+        sink.consumer.commit = refused  # type: ignore[method-assign]
+        sink.sink.stop("signal")
+        assert sink.running is not None
+        await asyncio.wait_for(sink.running, 15)
+    assert notes_of(sink) == CALLS_MAY_BE_OPEN, "the successor waits"
+
+
 async def test_a_writer_whose_call_had_no_answer_does_not_say_that_its_calls_have_ended() -> None:
     org = Org()
     async with running_sink(org) as sink:
