@@ -48,10 +48,8 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
         "resources": [str(kubernetes / "overlays/production"), "access.json"],
         "components": [str(kubernetes / "components/simulators")],
         "images": [
-            *(
-                _image(known, image)
-                for known in ("registry.example.com/contactstream", "contactstream")
-            ),
+            _image("registry.example.com/contactstream", image),
+            _image("contactstream", images.new),  # the simulators
             _image("apache/kafka", images.kafka),
         ],
         "configMapGenerator": [
