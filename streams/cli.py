@@ -5,7 +5,7 @@ A command imports the code that does its work when it runs, so that `--help` is 
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
@@ -774,6 +774,66 @@ def breakers_release(*, reason: str, accepted_for: str, actor: str | None) -> No
     from streams.commands.breakers import release
 
     release(_load(settings.KafkaSettings), reason, accepted_for, actor)
+
+
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def pause(context: click.Context, *, as_json: bool) -> None:
+    """Pauses a part of the flow until a given time; alone, lists what is paused.
+
+    The pause survives restarts and takeovers. Nothing is lost: what is not done waits in Kafka.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.pauses import list_pauses
+
+        list_pauses(_load(settings.KafkaSettings), as_json=as_json)
+
+
+def _pause_options(command: Callable[..., None]) -> Callable[..., None]:
+    options = (
+        click.option(
+            "--until",
+            required=True,
+            help="When the pause ends by itself: 2026-01-31T18:00Z, or 2h from now.",
+        ),
+        click.option("--why", required=True, help="Why, for the others and for the audit."),
+        click.option("--actor", help="Who pauses; the default is the user of the system."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@pause.command(name="writes")
+@_pause_options
+def pause_writes(*, until: str, why: str, actor: str | None) -> None:
+    """Nothing is written to Salesforce, within 5 seconds. Calls in flight end."""
+    from streams.commands.pauses import pause as begin
+    from streams.control import PausedPart
+
+    begin(_load(settings.KafkaSettings), PausedPart.WRITES, until, why, actor)
+
+
+@pause.command(name="reading")
+@_pause_options
+def pause_reading(*, until: str, why: str, actor: str | None) -> None:
+    """Nylas is asked for nothing, and replays wait. Webhooks are received and written on."""
+    from streams.commands.pauses import pause as begin
+    from streams.control import PausedPart
+
+    begin(_load(settings.KafkaSettings), PausedPart.READING, until, why, actor)
+
+
+@main.command()
+@click.argument("part", type=click.Choice(["writes", "reading"]))
+@click.option("--actor", help="Who resumes; the default is the user of the system.")
+def resume(*, part: str, actor: str | None) -> None:
+    """Ends a pause before its time, within 5 seconds."""
+    from streams.commands.pauses import resume as end
+    from streams.control import PausedPart
+
+    end(_load(settings.KafkaSettings), PausedPart(part), actor)
 
 
 @main.group()

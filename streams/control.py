@@ -1,12 +1,14 @@
-"""The record formats of contactstream.control: what stops a part of the flow until a release.
+"""The record formats of contactstream.control: what stops a part of the flow, and until when.
 
 The topic is compacted and has one partition. The sink writes a failure breaker that it opens, and
-`contactstream breakers` its release. The sink, the reader and commands read it. The values are
-JSON, and carry the version of their format as `schema`.
+`contactstream breakers` its release. `contactstream pause` writes a pause, and
+`contactstream resume` its tombstone. The sink, the reader and commands read the topic. The values
+are JSON, and carry the version of their format as `schema`.
 
 | key | value |
 |---|---|
 | `breaker/REASON` | the failure breaker of a reason, open or released |
+| `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -27,14 +29,15 @@ from streams.topics import Topics
 
 log = structlog.get_logger()
 
-# Stands before the slash of the keys of failure breakers.
+# What stands before the slash of a key.
 BREAKER = "breaker"
+PAUSE = "pause"
 
 # The format of the values. A record of a later one is not read: what it stops is not known.
 SCHEMA = 1
 
-# A release is obeyed so soon, by a sink or a reader that runs. Both hear of it with their next poll
-# of the topic, or with the next check of the reader's gate.
+# A release, a pause and a resume are obeyed so soon, by a sink or a reader that runs. Both hear of
+# it with their next poll of the topic, or with the next check of the reader's gate.
 RELEASE_OBEYED_SECONDS = 5
 
 
@@ -109,6 +112,66 @@ def released(
     )
 
 
+class PausedPart(StrEnum):
+    """What a person can pause."""
+
+    WRITES = "writes"
+    """Everything that the sink does in Salesforce."""
+    READING = "reading"
+    """Everything that the reader asks of Nylas, and replays. Webhooks are received on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause that a person asked for. Times are epoch milliseconds."""
+
+    part: PausedPart
+    by: str
+    why: str
+    begun_ms: int
+    until_ms: int
+    """Then it ends by itself."""
+
+
+def pause_key(part: PausedPart) -> bytes:
+    """The key of the pause of a part of the flow."""
+    return f"{PAUSE}/{part.value}".encode()
+
+
+def pause_record(topics: Topics, pause: Pause) -> KafkaRecord:
+    """A pause as a record of contactstream.control."""
+    value = {"schema": SCHEMA} | asdict(pause)
+    del value["part"]  # the key says it
+    return KafkaRecord(topics.control.name, pause_key(pause.part), orjson.dumps(value), [])
+
+
+def resume_record(topics: Topics, part: PausedPart) -> KafkaRecord:
+    """The tombstone that ends a pause."""
+    return KafkaRecord(topics.control.name, pause_key(part), None, [])
+
+
+def parse_pause(key: bytes, value: bytes) -> Pause | None:
+    """The pause of a record; None for a record of another kind.
+
+    Unknown fields are ignored. Raises UnreadableRecord, also for a later format and for a part of
+    the flow that this version does not know.
+    """
+    kind, _, part = key.decode(errors="replace").partition("/")
+    if kind != PAUSE:
+        return None
+    data = _current(value, "not_a_pause")
+    try:
+        return Pause(
+            PausedPart(part),
+            by=str(data["by"]),
+            why=str(data["why"]),
+            begun_ms=int(data["begun_ms"]),
+            until_ms=int(data["until_ms"]),
+        )
+    except (TypeError, ValueError, LookupError) as error:
+        raise UnreadableRecord("not_a_pause", repr(error)) from error
+
+
 def breaker_key(reason: str) -> bytes:
     """The key of the breaker of a reason."""
     return f"{BREAKER}/{reason}".encode()
@@ -129,11 +192,7 @@ def parse_breaker(key: bytes, value: bytes) -> FailureBreaker | None:
     kind, slash, reason = key.decode(errors="replace").partition("/")
     if kind != BREAKER or not slash or not reason:
         return None
-    data = parse_object(value)
-    if data.get("schema") != SCHEMA:
-        raise UnreadableRecord(
-            "not_a_breaker", f"schema {data.get('schema')!r}; this version reads {SCHEMA}"
-        )
+    data = _current(value, "not_a_breaker")
     try:
         return FailureBreaker(
             reason=reason,
@@ -147,6 +206,15 @@ def parse_breaker(key: bytes, value: bytes) -> FailureBreaker | None:
         )
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise UnreadableRecord("not_a_breaker", repr(error)) from error
+
+
+def _current(value: bytes, reason: str) -> dict[str, Any]:
+    data = parse_object(value)
+    if data.get("schema") != SCHEMA:
+        raise UnreadableRecord(
+            reason, f"schema {data.get('schema')!r}; this version reads {SCHEMA}"
+        )
+    return data
 
 
 def _parse_seen(data: Mapping[str, Any]) -> FailuresSeen:
@@ -166,6 +234,8 @@ class ControlTable:
 
     breakers: dict[str, FailureBreaker] = field(default_factory=dict)
     """By reason, the released ones among them."""
+    pauses: dict[PausedPart, Pause] = field(default_factory=dict)
+    """Those that nobody has ended, the expired ones among them."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -174,12 +244,11 @@ class ControlTable:
         """
         key = record.key or b""
         if record.value is None:
-            kind, _, reason = key.decode(errors="replace").partition("/")
-            if kind == BREAKER:
-                self.breakers.pop(reason, None)
+            self._remove(key)
             return None
         try:
             breaker = parse_breaker(key, record.value)
+            pause = parse_pause(key, record.value)
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -187,7 +256,26 @@ class ControlTable:
             return None
         if breaker is not None:
             self.breakers[breaker.reason] = breaker
+        if pause is not None:
+            self.pauses[pause.part] = pause
         return breaker
+
+    def _remove(self, key: bytes) -> None:
+        kind, _, name = key.decode(errors="replace").partition("/")
+        if kind == BREAKER:
+            self.breakers.pop(name, None)
+        elif kind == PAUSE:
+            self.pauses = {part: one for part, one in self.pauses.items() if part.value != name}
+
+    def pause_of(self, part: PausedPart, now_ms: int) -> Pause | None:
+        """The pause of this part that lasts now; None if it is not paused."""
+        pause = self.pauses.get(part)
+        return pause if pause is not None and now_ms < pause.until_ms else None
+
+    def pauses_now(self, now_ms: int) -> list[Pause]:
+        """The pauses that last now, the oldest first."""
+        found = [pause for pause in self.pauses.values() if now_ms < pause.until_ms]
+        return sorted(found, key=lambda one: one.begun_ms)
 
 
 def open_breakers(breakers: Iterable[FailureBreaker]) -> list[FailureBreaker]:

@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from connectors.nylas.errors import UNREADABLE
-from streams.control import Stops
+from streams.control import PausedPart, Stops
 from streams.events import Origin
 from streams.runtime.ops import Health
 
@@ -259,8 +259,15 @@ class ReaderMetrics:
             registry,
             "reader_waits",
             "Waits of the reader, by reason.",
-            reason=("rate_limited", "transient_error", "sink_lag", "breaker"),
+            reason=("rate_limited", "transient_error", "sink_lag", "breaker", "paused"),
         )
+        self.pause_ends = _gauge(
+            registry,
+            "reader_pause_ends_timestamp_seconds",
+            "When the pause ends that a person asked for, by what it stops; 0 without a pause.",
+            "part",
+        )
+        self.pause_ends.labels(PausedPart.READING.value)
         self.deleted = _counter(
             registry,
             "reader_deleted",
@@ -500,6 +507,13 @@ class SinkMetrics:
             registry=registry,
         )
         self.paused = _gauge(registry, "sink_paused", "1 while the sink waits for the org.")
+        self.pause_ends = _gauge(
+            registry,
+            "sink_pause_ends_timestamp_seconds",
+            "When the pause ends that a person asked for, by what it stops; 0 without a pause.",
+            "part",
+        )
+        self.pause_ends.labels(PausedPart.WRITES.value)
         self.breakers_open = _gauge(
             registry,
             "sink_breakers_open",

@@ -120,8 +120,6 @@ def retry_after_seconds(value: str | None, now: float) -> float | None:
     """The Retry-After header in seconds, from either of its two forms (RFC 9110, 10.2.3).
 
     None where it is absent or unreadable.
-
-    None where it is absent or unreadable.
     """
     if value is None:
         return None
@@ -143,17 +141,19 @@ def http_date(value: str | None) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
+async def _at_once() -> None:
+    pass
+
+
 class NylasClient:
     """The calls to one application of Nylas, at most one at a time for each grant.
 
     Microsoft allows four at a time for a mailbox, all applications together. So a call that waits
     for a retry holds back its own grant and no other.
 
-    At most one call of a grant is under way (Microsoft allows four for a mailbox, all apps
-    together), so a call that waits out a fault holds its grant back and no other.
-
-    `waiting` is entered around every wait that Nylas or its limits ask for, so that the caller can
-    tell it from a request that hangs.
+    `before_call` is awaited before each request, and may hold it back. `waiting` is entered around
+    every wait that Nylas or its limits ask for, so that the caller can tell it from a request that
+    hangs.
 
     Use as an asynchronous context manager. `api_key` goes into the Authorization header and nowhere
     else.
@@ -172,6 +172,7 @@ class NylasClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        before_call: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._api_key = api_key
@@ -179,6 +180,7 @@ class NylasClient:
         self._tries = tries
         self._on_call, self._on_wait, self._sleep, self._chance = on_call, on_wait, sleep, chance
         self._waiting, self._on_date = waiting, on_date
+        self._before_call = before_call
         self._application = Bucket(self._limits.application, self._limits.application)
         self._administration = Bucket(self._limits.administration, self._limits.administration)
         self._grants: defaultdict[str, Bucket] = defaultdict(
@@ -249,12 +251,11 @@ class NylasClient:
                     await self._sleep(delay(attempt, retry_after, self._chance()))
 
     async def _take_turn(self, grant: str | None) -> None:
-        """Waits for a token of the application and of the grant.
+        """Waits for `before_call`, and for a token of the application and of the grant.
 
         The rates are those of `Limits`, so the wait is no longer than the queue of callers.
-
-        At the rates of `Limits`, so no longer than the queue of callers.
         """
+        await self._before_call()
         now = time.monotonic()
         buckets = (
             [self._administration] if grant is None else [self._application, self._grants[grant]]

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from streams.commands.run_progress import Pace, run_line, time_left, totals
-from streams.control import ControlTable, open_breakers
-from streams.events import UnreadableRecord
+from streams.control import ControlTable, PausedPart, open_breakers
+from streams.events import UnreadableRecord, now_ms
 from streams.kafka.clients import ErrorLog, client_config, helper_group
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, TopicReplaced, poll
 from streams.kafka.records import KafkaRecord
@@ -70,7 +70,7 @@ def watch(
 
     A run takes as long as Nylas takes, so only `within` (seconds) bounds the wait: after it the run
     is returned as it is then. `hint` gets a text for the user when no reader has started the run,
-    and when a failure breaker pauses it or lets it go on.
+    and when a failure breaker or a person pauses it, or lets it go on.
     Raises click.ClickException for an error that the Kafka client cannot recover from.
     """
     try:
@@ -117,7 +117,9 @@ def _watch(
             run = run_log.runs.get(run_id)
             if run is None or to_end != followed:
                 continue
-            now_by = paused_by if run.state in FINAL or run.dry_run else pausing_reason(control)
+            now_by = (
+                paused_by if run.state in FINAL or run.dry_run else why_runs_wait(control, now_ms())
+            )
             if now_by != paused_by:
                 paused_by = now_by
                 hint(pause_hint(paused_by))
@@ -135,23 +137,20 @@ def _watch(
         consumer.close()
 
 
-def pausing_reason(control: ControlTable) -> str:
-    """The reason of the failure breaker that pauses runs; empty if none does."""
+def why_runs_wait(control: ControlTable, now_ms: int) -> str:
+    """Why no run goes on, with the command that tells more; empty if they go on."""
+    pause = control.pause_of(PausedPart.READING, now_ms)
+    if pause is not None:
+        return f"{pause.by} paused reading; see contactstream pause"
     opened = open_breakers(control.breakers.values())
-    return opened[0].reason if opened else ""
+    if opened:
+        return f"too many contacts fail with {opened[0].reason}; see contactstream breakers"
+    return ""
 
 
-def pause_hint(reason: str) -> str:
-    """What to tell who waits for a run when a failure breaker opens, or the last one is released.
-
-    `reason` is that of the breaker, or empty.
-    """
-    if not reason:
-        return "the run goes on: the failure breaker was released"
-    return (
-        f"the run is paused: too many contacts fail with {reason}. "
-        "What to do is in: contactstream breakers"
-    )
+def pause_hint(why: str) -> str:
+    """What to tell who waits for a run when it has to wait (`why_runs_wait`), or goes on."""
+    return f"the run is paused: {why}" if why else "the run goes on"
 
 
 def apply_readable(run_log: RunLog, record: KafkaRecord) -> None:

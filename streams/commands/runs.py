@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import click
 
 from streams.commands.breakers import read_control
-from streams.commands.follow import apply_readable, follow, pausing_reason, watch
+from streams.commands.follow import apply_readable, follow, watch, why_runs_wait
 from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
 from streams.commands.run_progress import run_line, totals
 from streams.commands.run_requests import request_run, write_record
 from streams.commands.tables import print_table
 from streams.commands.topic_records import topic_records
+from streams.events import now_ms
 from streams.runs import (
     FINAL,
     Progress,
@@ -98,7 +99,7 @@ def list_runs(kafka: KafkaSettings) -> None:
     """Prints the runs of the last two weeks, the newest last. Raises click.ClickException."""
     run_log = read_run_log(kafka)
     now = time.time()
-    paused_by = pausing_reason(read_control(kafka))
+    paused_by = why_runs_wait(read_control(kafka), now_ms())
     in_order = sorted(run_log.runs.items(), key=lambda item: (item[1].requested_at, item[0]))
     print_table(
         ("id", "what", "asked by", "state", "progress", "error"),
@@ -127,7 +128,7 @@ def run_row(
 ) -> tuple[str, ...]:
     """A run's row in the list: its ID, what it reads, who asked, its state, progress and error.
 
-    `now` is in epoch seconds. `paused_by` is the reason of the failure breaker that is open.
+    `now` is in epoch seconds. `paused_by` is what `why_runs_wait` says.
     """
     over = run.state in FINAL
     state = run.state.value
@@ -136,7 +137,7 @@ def run_row(
     elif run.state is RunState.WAITING and run.not_before > now:
         state += time.strftime(" until %H:%M:%S", time.localtime(run.not_before))
     elif not over and paused_by and not run.dry_run:
-        state += f", paused: {paused_by}; see contactstream breakers"
+        state += f", paused: {paused_by}"
     progress = "-"
     if grants:
         sums = totals(grants)

@@ -1,6 +1,7 @@
 """Holds back bulk reading while dedupe or the sink lags behind, so that live changes go first.
 
-Also while a failure breaker is open: what is read now would only become dead letters.
+Also while a failure breaker is open, because what is read now would only become dead letters, and
+while a person has paused reading.
 """
 
 import asyncio
@@ -23,8 +24,9 @@ LAG_CHECK_SECONDS = 1.0
 class Gate:
     """Lets bulk reading through while the lag is at most `bound` records and nothing stops it.
 
-    `read_lag` blocks and may raise KafkaException. `is_stopped`: whether a failure breaker is open.
-    `on_wait` is called each time that the gate is found closed, with the reason.
+    `read_lag` blocks and may raise KafkaException. `stopped_by` says why nothing may pass whatever
+    the lag; empty if nothing stops it. `on_wait` is called each time that the gate is found closed,
+    with the reason.
     """
 
     def __init__(
@@ -32,10 +34,10 @@ class Gate:
         read_lag: Callable[[], int],
         bound: int,
         on_wait: Callable[[str], None],
-        is_stopped: Callable[[], bool] = lambda: False,
+        stopped_by: Callable[[], str] = lambda: "",
     ) -> None:
         self._read_lag, self._bound, self._on_wait = read_lag, bound, on_wait
-        self._is_stopped = is_stopped
+        self._stopped_by = stopped_by
         self._lock = asyncio.Lock()
         self._checked_at = float("-inf")
         self._room = 0
@@ -44,17 +46,17 @@ class Gate:
         """Returns when `records` more records may be published.
 
         Records that were let through since the last check count as lag. The wait has no deadline:
-        live changes go first for as long as they take, and a breaker waits for an operator. Callers
-        are let through in their order.
+        live changes go first for as long as they take, and a breaker or a pause waits for a person.
+        Callers are let through in their order.
         """
         with waiting_on_purpose():
             await self._wait(records)
 
     async def _wait(self, records: int) -> None:
         async with self._lock:
-            while self._is_stopped() or not self._has_room():
-                if self._is_stopped():
-                    self._on_wait("breaker")
+            while (stopped_by := self._stopped_by()) or not self._has_room():
+                if stopped_by:
+                    self._on_wait(stopped_by)
                     await asyncio.sleep(LAG_CHECK_SECONDS)
                     continue
                 try:
@@ -77,7 +79,7 @@ def flow_gate(
     lags: LagReader,
     max_lag: int,
     metrics: ReaderMetrics,
-    is_stopped: Callable[[], bool],
+    stopped_by: Callable[[], str],
 ) -> Gate:
     """The gate before the flow of a deployment: its dedupe and its sink together may lag so far."""
     names = topics(kafka)
@@ -87,4 +89,4 @@ def flow_gate(
         dedupe_lag = lags.lag(dedupe, names.events.name, names.events.partitions)
         return dedupe_lag + lags.lag(sink, names.changes.name, names.changes.partitions)
 
-    return Gate(read_lag, max_lag, lambda reason: metrics.waits.labels(reason).inc(), is_stopped)
+    return Gate(read_lag, max_lag, lambda reason: metrics.waits.labels(reason).inc(), stopped_by)

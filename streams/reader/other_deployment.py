@@ -14,6 +14,7 @@ from streams.kafka.lag import LagReader
 from streams.kafka.polling import TopicReplaced
 from streams.reader.context import ReaderContext
 from streams.reader.gate import flow_gate
+from streams.reader.reading_pause import ReadingPause
 from streams.runs import ReplayTarget
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
@@ -54,23 +55,33 @@ class OtherDeployments:
     """Opens the deployment that a replay fills, for as long as the replay takes."""
 
     def __init__(
-        self, kafka: KafkaSettings, context: ReaderContext, lags: LagReader, max_lag: int
+        self,
+        kafka: KafkaSettings,
+        context: ReaderContext,
+        lags: LagReader,
+        max_lag: int,
+        pause: ReadingPause,
     ) -> None:
         self._kafka, self._context, self._lags, self._max_lag = kafka, context, lags, max_lag
+        self._pause = pause
 
     @asynccontextmanager
     async def open(self, target: ReplayTarget) -> AsyncIterator[ReaderContext]:
         """The context for publishing there.
 
-        Its gate waits while that deployment lags, while one of its failure breakers is open, and
-        while that cannot be read.
+        Its gate waits while that deployment lags, while one of its failure breakers is open, while
+        that cannot be read, and while reading is paused here.
         """
         update = {"topic_prefix": target.prefix, "events_partitions": target.partitions}
         kafka = self._kafka.model_copy(update=update)
         control = Control()
-        gate = flow_gate(
-            kafka, self._lags, self._max_lag, self._context.metrics, control.stops_bulk
-        )
+
+        def stopped_by() -> str:
+            if self._pause.ends_seconds():
+                return "paused"
+            return "breaker" if control.stops_bulk() else ""
+
+        gate = flow_gate(kafka, self._lags, self._max_lag, self._context.metrics, stopped_by)
         following = asyncio.create_task(_follow(control, lambda: control.begin(kafka)))
         try:
             yield replace(self._context, topics=topics(kafka), gate=gate)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from streams.acls import role_acls
-from streams.control import ControlTable, open_breakers
+from streams.control import ControlTable, PausedPart
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
 from streams.kafka.endings import ending
 from streams.kafka.followed import FollowedTopic
@@ -26,6 +26,7 @@ from streams.reader.grant_follower import GrantFollower
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
 from streams.reader.other_deployment import OtherDeployments
+from streams.reader.reading_pause import ReadingPause
 from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
@@ -227,19 +228,15 @@ async def _read_address_books(
     kafka = settings.kafka
     lags = LagReader(client_config(kafka))
     control = ControlTable()
-    gate = flow_gate(
-        kafka,
-        lags,
-        settings.reader.max_lag,
-        metrics,
-        lambda: bool(open_breakers(control.breakers.values())),
-    )
+    pause = ReadingPause(control, lambda reason: metrics.waits.labels(reason).inc())
+    metrics.pause_ends.labels(PausedPart.READING.value).set_function(pause.ends_seconds)
+    gate = flow_gate(kafka, lags, settings.reader.max_lag, metrics, pause.stops_bulk)
     following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
     context = ReaderContext(names, publish, gate, metrics, in_flight, settings.traces)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
 
-    others = OtherDeployments(kafka, context, lags, settings.reader.max_lag)
-    client = _client(settings.nylas, metrics)
+    others = OtherDeployments(kafka, context, lags, settings.reader.max_lag, pause)
+    client = _client(settings.nylas, metrics, pause)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
         client,
@@ -264,7 +261,7 @@ async def _read_address_books(
         follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(following.run())
-        # Before anything is read in bulk: a failure breaker may be open.
+        # Before Nylas is called: reading may be paused, or a failure breaker open.
         await following.caught_up.wait()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
@@ -286,7 +283,7 @@ async def _read_address_books(
         tasks.create_task(scheduler.run())
 
 
-def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:
+def _client(nylas: NylasSettings, metrics: ReaderMetrics, pause: ReadingPause) -> NylasClient:
     def on_call(kind: str, status: int | None, _seconds: float) -> None:
         metrics.calls.labels(kind, _status_class(status)).inc()
         step_current_work()
@@ -298,6 +295,7 @@ def _client(nylas: NylasSettings, metrics: ReaderMetrics) -> NylasClient:
         on_wait=lambda reason: metrics.waits.labels(reason).inc(),
         on_date=ClockWatch("Nylas", metrics.clock_ahead).on_date,
         waiting=waiting_on_purpose,
+        before_call=pause.wait,
     )
 
 

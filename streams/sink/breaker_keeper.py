@@ -1,10 +1,10 @@
-"""Keeps the failure breakers in step with their topic, and tells people that one is open."""
+"""Keeps what stops all writing in step with its topic, and tells people that something does."""
 
 from collections import Counter
 
 from confluent_kafka import KafkaException
 
-from streams.control import Stops
+from streams.control import PausedPart, Stops
 from streams.kafka.endings import ending
 from streams.kafka.followed import FollowedTopic
 from streams.kafka.polling import TopicReplaced
@@ -12,8 +12,8 @@ from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.sink.circuit_breaker import CircuitBreaker
-from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.stopping import StopRequest
+from streams.sink.writing_stops import WritingStops
 
 # For the end of contactstream.control, which holds a record for each reason of failures. A broker
 # that takes longer is asked again (`assignment.RECALL_SECONDS`).
@@ -21,21 +21,22 @@ CONTROL_SECONDS = 10.0
 
 
 class BreakerKeeper:
-    """The failure breakers of this process, its topic and its readiness.
+    """The failure breakers and the pause of this process, their topic, and its readiness.
 
-    `control` gives the records of contactstream.control to `failures`. Without it, as in tests, a
-    restart closes every breaker.
+    `control` gives the records of contactstream.control to `stops.failures`. Without it, as in
+    tests, a restart closes every breaker.
     """
 
     def __init__(
         self,
-        failures: FailureBreakers,
+        stops: WritingStops,
         control: FollowedTopic | None,
         org_breaker: CircuitBreaker,
         metrics: SinkMetrics,
         health: Health,
     ) -> None:
-        self._failures = failures
+        self._stops = stops
+        self._failures = stops.failures
         self._control = control
         self._org_breaker = org_breaker
         self._metrics = metrics
@@ -65,11 +66,16 @@ class BreakerKeeper:
             stop.request(reason, code)
 
     def report(self, *, is_writer: bool) -> None:
-        """Sets the metric and the readiness; to be called in each round of the loop.
+        """Sets the metrics and the readiness; to be called in each round of the loop.
 
-        While all writing is stopped, the writer is not ready, but alive: no restart would help. A
-        standby is ready whatever is open.
+        While a breaker stops all writing, the writer is not ready, but alive: no restart would
+        help. A standby is ready whatever is open. During a pause the writer is ready, because it
+        does what it was told, and a rollout must not wait for the end of the pause.
         """
+        self._stops.log_changes()
+        pause = self._stops.pause
+        ends = self._metrics.pause_ends.labels(PausedPart.WRITES.value)
+        ends.set(0 if pause is None else pause.until_ms / 1000)
         counts = Counter(each.stops for each in self._failures.open)
         for stops in Stops:
             self._metrics.breakers_open.labels(stops.value).set(counts[stops])

@@ -34,7 +34,8 @@ class FailureBreakers:
     ) -> None:
         self._rates = FailureRates(limits or FailureLimits())
         self._clock = clock
-        self._table = ControlTable()
+        self.table = ControlTable()
+        """contactstream.control as far as it was read."""
         self._opened_here: dict[str, FailureBreaker] = {}  # and not read from the topic yet
         self._unpublished: list[FailureBreaker] = []
         self.open: list[FailureBreaker] = []
@@ -48,7 +49,7 @@ class FailureBreakers:
 
     def apply(self, record: KafkaRecord) -> None:
         """Takes the next record of contactstream.control in."""
-        breaker = self._table.apply(record)
+        breaker = self.table.apply(record)
         if breaker is not None:
             here = self._opened_here.get(breaker.reason)
             if here is not None and breaker.opened_ms >= here.opened_ms:
@@ -86,7 +87,7 @@ class FailureBreakers:
         return False
 
     def _open_if_due(self, reason: str, stops: Stops, now_ms: int) -> None:
-        known = self._opened_here.get(reason) or self._table.breakers.get(reason)
+        known = self._opened_here.get(reason) or self.table.breakers.get(reason)
         if known is not None:
             if known.is_open and (known.stops is Stops.ALL or stops is Stops.BULK):
                 return
@@ -99,7 +100,7 @@ class FailureBreakers:
 
     def _refresh(self) -> None:
         before = {one.reason: one for one in self.open}
-        self.open = open_breakers((self._table.breakers | self._opened_here).values())
+        self.open = open_breakers((self.table.breakers | self._opened_here).values())
         now = {one.reason: one for one in self.open}
         for reason, breaker in now.items():
             if reason not in before or before[reason].stops is not breaker.stops:

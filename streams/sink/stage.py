@@ -15,7 +15,8 @@ whole org finishes nothing: the batch waits again and the consumer is paused, st
 group (`circuit_breaker`). A contact that breaks every call that it is in looks the same at first:
 after some failures for one reason, other contacts go first. If those are written, the batch is
 split (`retry_policy`). Too many contacts that fail for one reason stop bulk runs, or all writing,
-until an operator releases the breaker (`failure_breakers`). One replica works, a second one is a
+until an operator releases the breaker (`failure_breakers`). A person can pause all writing
+(`writing_stops`). One replica works, a second one is a
 hot standby: what is known of the partition is an `Assignment`, which ends when the partition goes.
 """
 
@@ -51,6 +52,7 @@ from streams.sink.memory_use import unparsed_bytes
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.stopping import Stop, StopRequest
+from streams.sink.writing_stops import WritingStops
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -99,10 +101,8 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        self._failures = failures or FailureBreakers()
-        self._breaker_keeper = BreakerKeeper(
-            self._failures, control, self._breaker, metrics, health
-        )
+        self._stops = WritingStops(failures or FailureBreakers())
+        self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
         recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
@@ -120,7 +120,7 @@ class Sink:
             metrics,
             health,
             self._breaker,
-            self._failures,
+            self._stops.failures,
             self._stop,
             clock,
             traces,
@@ -214,7 +214,7 @@ class Sink:
         full = bool(
             room is None
             or assignment.held_unreadable
-            or self._failures.stops_all is not None
+            or self._stops.nothing_is_written
             or (self._breaker.is_open and len(assignment.pending) >= self._settings.batch_size)
         )
         return await self._consumer.poll(assignment, room or NO_ROOM, paused=full)
@@ -235,11 +235,11 @@ class Sink:
                     assignment.reached_end(event.offset)
 
     def _dead_letter_unreadable(self, assignment: Assignment) -> None:
-        """Records that hold no change go to the dead letters, unless a breaker holds them back.
+        """Records that hold no change go to the dead letters, unless all writing is stopped.
 
-        Which breakers are open has to be known first. Nothing more is read until these have gone.
+        Whether it is has to be known first. Nothing more is read until these have gone.
         """
-        if not assignment.recalled or self._failures.stops_all is not None:
+        if not assignment.recalled or self._stops.nothing_is_written:
             return
         unreadable, assignment.held_unreadable = assignment.held_unreadable, []
         for record, error in unreadable:
@@ -275,7 +275,7 @@ class Sink:
             return
         while rows := self._next_batch(assignment):
             announced = await self._announced(assignment, rows)
-            if not announced or self._failures.stops_all is not None:
+            if not announced or self._stops.nothing_is_written:
                 assignment.put_back(rows)
                 return
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
@@ -285,7 +285,7 @@ class Sink:
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""
         in_flight = len(self._in_flight)
-        if self._failures.stops_all is not None:
+        if self._stops.nothing_is_written:
             return []
         if in_flight >= self._breaker.most_in_flight(in_flight, self._settings.in_flight):
             return []

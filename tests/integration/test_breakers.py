@@ -113,7 +113,7 @@ def test_a_rule_that_refuses_rows_of_a_bulk_run_pauses_the_run_until_it_is_relea
     (found,) = open_breakers(running)
     assert (found["reason"], found["stops"]) == (REASON, "bulk")
     assert found["failures"] / found["outcomes"] >= 0.01
-    assert f"running, paused: {REASON}" in command(running, "runs")
+    assert f"running, paused: too many contacts fail with {REASON}" in command(running, "runs")
     reader = running.stages["reader"]
     wait_until(
         lambda: reader.metric("contactstream_reader_waits_total", reason="breaker") > 0,

@@ -292,6 +292,18 @@ CASES = (
         {series("sink_breakers_open", stops="bulk"): "0+0x6"},
     ),
     AlertCase(
+        "ContactstreamPaused",
+        "3m",
+        {series("sink_pause_ends_timestamp_seconds", part="writes"): "0 1900000000+0x5"},
+        {series("sink_pause_ends_timestamp_seconds", part="writes"): "0+0x6"},
+    ),
+    AlertCase(
+        "ContactstreamPaused",
+        "3m",
+        {series("reader_pause_ends_timestamp_seconds", part="reading"): "0 1900000000+0x5"},
+        {series("reader_pause_ends_timestamp_seconds", part="reading"): "0+0x6"},
+    ),
+    AlertCase(
         "ContactstreamCallBudget",
         "4h",
         {

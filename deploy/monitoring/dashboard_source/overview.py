@@ -50,6 +50,7 @@ RUNBOOKS = {
     "NewDeadLetterReason": "dead-letters",
     "NoProgress": "no-progress",
     "NoWebhooks": "no-webhooks",
+    "Paused": "pause",
     "RecordsMayExpire": "records-may-expire",
     "RecoveryStuck": "recovery-stuck",
     "RowSuccessBurnsFast": "row-success",

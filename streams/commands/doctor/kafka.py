@@ -8,8 +8,10 @@ from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.commands.doctor.deployment import not_examined
+from streams.commands.pauses import RESUME, pause_line
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.dedupe.generation_groups import why_not_live
+from streams.events import now_ms
 from streams.kafka.admin import check
 from streams.kafka.clients import LastError, client_config
 from streams.kafka.committed import committed_of_group
@@ -80,7 +82,10 @@ def _examine_breakers(kafka: KafkaSettings, topic: str) -> list[CheckupFinding]:
                 "breakers", f"cannot be read: {error}", f"grant our user Read on the topic {topic}"
             )
         ]
-    return breaker_findings(open_breakers(table.breakers.values()))
+    pauses = [
+        warn("pauses", pause_line(one), RESUME[one.part]) for one in table.pauses_now(now_ms())
+    ]
+    return breaker_findings(open_breakers(table.breakers.values())) + pauses
 
 
 def breaker_findings(opened: Sequence[FailureBreaker]) -> list[CheckupFinding]:

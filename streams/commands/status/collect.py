@@ -26,7 +26,7 @@ from streams.commands.status.figures import (
     outcome_figures,
 )
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
-from streams.control import open_breakers
+from streams.control import ControlTable, open_breakers
 from streams.events import received_at
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.lag import LagReader
@@ -105,15 +105,18 @@ class StatusCollector:
 
     def status(self, before: Sample, now: Sample, calls: CallFigures | None) -> Status:
         """The status at the second of two samples."""
+        now_ms = int(time.time() * 1000)
         try:
+            control = read_control(self._kafka)
             return Status(
-                int(time.time() * 1000),
+                now_ms,
                 self._stages(before, now),
                 self._outcomes(),
                 calls,
-                self._paused(),
+                stopped_by_breakers(control),
                 self._letters(),
                 self._runs(),
+                control.pauses_now(now_ms),
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
@@ -199,12 +202,6 @@ class StatusCollector:
             read_to_end(self._kafka, self._names.outcomes.name, last=OUTCOME_OFFSETS)
         )
 
-    def _paused(self) -> list[str]:
-        opened = open_breakers(read_control(self._kafka).breakers.values())
-        return [
-            f"{STOPS[one.stops]}, for {one.reason}, since {moment(one.opened_ms)}" for one in opened
-        ]
-
     def _letters(self) -> LetterFigures:
         records = topic_records(self._kafka, self._names.dead_letter.name)
         letters = scan(records, Selection(), self._names).in_order
@@ -222,3 +219,11 @@ class StatusCollector:
             for run_id, run in sorted(run_log.runs.items())
             if run.state not in FINAL and run.state is not RunState.WAITING
         ]
+
+
+def stopped_by_breakers(control: ControlTable) -> list[str]:
+    """What open failure breakers stop, and why, a line for each."""
+    return [
+        f"{STOPS[one.stops]}, for {one.reason}, since {moment(one.opened_ms)}"
+        for one in open_breakers(control.breakers.values())
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from connectors.salesforce.outcome import OutcomeStatus
+from streams.control import Pause, PausedPart
 from streams.kafka.records import KafkaRecord
 
 # A lag of more seconds is no burst any more: contacts are not in Salesforce when a mail arrives.
@@ -24,6 +25,9 @@ LOW_BUDGET_SHARE = 0.1
 # Failures among so few contacts say nothing.
 LEAST_CONTACTS = 100
 HIGH_ERROR_SHARE = 0.05
+
+# The stage that a pause stops.
+STAGE_OF = {PausedPart.WRITES: "sink", PausedPart.READING: "reader"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +112,12 @@ class Status:
     calls: CallFigures | None
     """None without a login, or without an answer."""
     paused: Sequence[str]
-    """What is stopped, and why."""
+    """What failure breakers stop, and why."""
     letters: LetterFigures
     runs: Sequence[str]
     """A line for each run at work."""
+    pauses: Sequence[Pause] = ()
+    """What people paused. It needs nobody: they know of it."""
 
 
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
@@ -136,8 +142,13 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
 
 def needs_a_person(status: Status) -> list[str]:
     """What an operator has to do something about, a sentence each; empty if nothing."""
+    paused = {STAGE_OF[pause.part] for pause in status.pauses}
     return [
-        *(line for stage in status.stages for line in _stage_problems(stage, status.now_ms)),
+        *(
+            line
+            for stage in status.stages
+            for line in _stage_problems(stage, status.now_ms, paused=stage.stage in paused)
+        ),
         *_outcome_problems(status.outcomes),
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
@@ -145,11 +156,11 @@ def needs_a_person(status: Status) -> list[str]:
     ]
 
 
-def _stage_problems(stage: StageFigures, now_ms: int) -> Iterable[str]:
+def _stage_problems(stage: StageFigures, now_ms: int, *, paused: bool) -> Iterable[str]:
     if stage.workers == 0:
         yield f"no {stage.stage} runs; start one: contactstream {stage.stage}"
     lag = stage.lag_seconds(now_ms)
-    if lag is not None and lag > LATE_SECONDS:
+    if lag is not None and lag > LATE_SECONDS and not paused:
         yield f"{stage.stage} is {duration(lag)} behind; see contactstream doctor"
     if stage.expires_ms is not None:
         left = (stage.expires_ms - now_ms) / 1000

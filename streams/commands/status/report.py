@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any
 
+from streams.commands.pauses import pause_entry, pause_line
 from streams.commands.status.figures import (
     OutcomeFigures,
     StageFigures,
@@ -65,7 +66,7 @@ def _facts(status: Status) -> Mapping[str, str]:
     if status.calls is not None:
         calls = status.calls
         facts["calls"] = f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
-    facts["paused"] = "; ".join(status.paused) or "nothing"
+    facts["paused"] = "; ".join([*status.paused, *map(pause_line, status.pauses)]) or "nothing"
     letters = status.letters.by_reason
     facts["dead letters"] = _counted(letters) if letters else "none"
     facts["runs"] = "; ".join(status.runs) or "none"
@@ -116,6 +117,7 @@ def as_json(status: Status) -> dict[str, Any]:
         },
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
         "paused": list(status.paused),
+        "pauses": [pause_entry(pause) for pause in status.pauses],
         "dead_letters": {
             "by_reason": dict(status.letters.by_reason),
             "oldest_ms": status.letters.oldest_ms,

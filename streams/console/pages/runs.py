@@ -10,7 +10,7 @@ import click
 from aiohttp import web
 
 from streams.commands.breakers import read_control
-from streams.commands.follow import pausing_reason
+from streams.commands.follow import why_runs_wait
 from streams.commands.plan_input import PlanError, parse_moment
 from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
 from streams.commands.replay.command import Looked, ReplayOptions, start
@@ -22,6 +22,7 @@ from streams.console.audit_trail import Audit
 from streams.console.reading import NotReadable, Reading, ReadingByKey
 from streams.console.shell import PERSON, Confirmation, MenuEntry, Shell, require_act
 from streams.console.tables import Cell, Column, Table
+from streams.events import now_ms
 from streams.runs import FINAL, ReplaySource, Run, RunKind, RunLog, RunState
 from streams.selection import Selection, UnusableSelection, make_selection
 from streams.settings import KafkaSettings
@@ -155,7 +156,7 @@ class RunsReader:
 
 def kafka_runs(kafka: KafkaSettings) -> tuple[RunLog, str]:
     """The runs, and the reason of the breaker that pauses them. Raises click.ClickException."""
-    return read_run_log(kafka), pausing_reason(read_control(kafka))
+    return read_run_log(kafka), why_runs_wait(read_control(kafka), now_ms())
 
 
 class KafkaRuns:

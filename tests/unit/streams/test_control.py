@@ -13,12 +13,17 @@ from streams.control import (
     ControlTable,
     FailureBreaker,
     FailuresSeen,
+    Pause,
+    PausedPart,
     Stops,
     breaker_key,
     breaker_record,
     open_breakers,
     parse_breaker,
+    parse_pause,
+    pause_record,
     released,
+    resume_record,
 )
 from streams.kafka.records import KafkaRecord
 from tests.support.sink_harness import NAMES
@@ -47,6 +52,65 @@ def test_a_breaker_is_read_as_it_was_written(breaker: FailureBreaker) -> None:
     assert parse_breaker(record.key or b"", record.value or b"") == breaker
 
 
+pauses = st.builds(
+    Pause,
+    part=st.sampled_from(PausedPart),
+    by=st.text(),
+    why=st.text(),
+    begun_ms=numbers,
+    until_ms=numbers,
+)
+
+
+@given(pauses)
+def test_a_pause_is_read_as_it_was_written_and_not_taken_for_a_breaker(pause: Pause) -> None:
+    record = pause_record(NAMES, pause)
+    assert record.topic == "contactstream.control"
+    assert parse_pause(record.key or b"", record.value or b"") == pause
+    assert parse_breaker(record.key or b"", record.value or b"") is None
+
+
+@given(st.lists(st.one_of(pauses, st.sampled_from(PausedPart)), max_size=12), numbers)
+def test_the_newest_record_decides_what_is_paused(
+    written: list[Pause | PausedPart], now_ms: int
+) -> None:
+    table = ControlTable()
+    last: dict[PausedPart, Pause | None] = {}
+    for one in written:
+        if isinstance(one, Pause):
+            table.apply(pause_record(NAMES, one))
+            last[one.part] = one
+        else:
+            table.apply(resume_record(NAMES, one))
+            last[one] = None
+    for part in PausedPart:
+        pause = last.get(part)
+        lasts = pause is not None and now_ms < pause.until_ms
+        assert table.pause_of(part, now_ms) == (pause if lasts else None)
+    assert len(table.pauses_now(now_ms)) == sum(
+        table.pause_of(part, now_ms) is not None for part in PausedPart
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"pause/writes", {"schema": 2, "by": "a", "why": "b", "begun_ms": 0, "until_ms": 9}),
+        (b"pause/creations", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0, "until_ms": 9}),
+        (b"pause/writes", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0}),
+        (b"pause/writes", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0, "until_ms": "x"}),
+    ],
+)
+def test_a_pause_that_this_version_cannot_read_is_logged_and_changes_nothing(
+    key: bytes, value: dict[str, object]
+) -> None:
+    table = ControlTable()
+    with capture_logs() as logs:
+        table.apply(KafkaRecord(NAMES.control.name, key, orjson.dumps(value), []))
+    assert table.pauses == {}
+    assert [one["event"] for one in logs] == ["record of contactstream.control skipped"]
+
+
 def test_a_release_forgets_the_contact_and_says_who_until_when() -> None:
     let_go = released(OPEN, "ada", 10_000, 3600)
     assert not let_go.is_open
@@ -64,7 +128,7 @@ def record(key: bytes, value: bytes | None) -> KafkaRecord:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (b"pause/sink", b"{}"),
+        (b"other/sink", b"{}"),
         (b"breaker/", b"{}"),
         (b"\xff", b"\xff"),
         (breaker_key(OPEN.reason), b"no json"),

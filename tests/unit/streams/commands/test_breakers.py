@@ -12,14 +12,17 @@ from streams.cli import main
 from streams.commands import breakers
 from streams.commands.breakers import masked
 from streams.commands.doctor.kafka import breaker_findings
-from streams.commands.follow import pause_hint, pausing_reason
+from streams.commands.follow import pause_hint, why_runs_wait
 from streams.commands.publishing import CommandPublisher
 from streams.control import (
     ControlTable,
     FailureBreaker,
     FailuresSeen,
+    Pause,
+    PausedPart,
     Stops,
     breaker_record,
+    pause_record,
     released,
 )
 from streams.events import now_ms
@@ -117,7 +120,7 @@ def test_a_release_is_written_with_who_and_until_when(topic: list[KafkaRecord]) 
     assert not let_go.is_open
     assert let_go.released_by == "ada"
     assert 0 <= let_go.accepted_until_ms - before - 7_200_000 < 60_000
-    assert pausing_reason(table(topic)) == "unknown_code"
+    assert "unknown_code" in why_runs_wait(table(topic), now_ms())
     listed = run()
     assert "string_too_long: ada released it at" in listed.stdout
     assert json.loads(run("--json").stdout)["accepted"][0]["released_by"] == "ada"
@@ -171,8 +174,14 @@ def test_a_key_is_masked_up_to_a_few_characters() -> None:
 
 
 def test_who_waits_for_a_run_is_told_why_it_is_paused() -> None:
-    assert "string_too_long" in pause_hint("string_too_long")
-    assert "contactstream breakers" in pause_hint("string_too_long")
+    found = ControlTable()
+    found.apply(breaker_record(NAMES, BULK))
+    hint = pause_hint(why_runs_wait(found, AT))
+    assert "string_too_long" in hint
+    assert "contactstream breakers" in hint
+    found.apply(pause_record(NAMES, Pause(PausedPart.READING, "ada", "limits", AT, AT + 1000)))
+    assert "ada paused reading; see contactstream pause" in pause_hint(why_runs_wait(found, AT))
+    assert "contactstream breakers" in pause_hint(why_runs_wait(found, AT + 1000)), "it is over"
     assert "goes on" in pause_hint("")
 
 

@@ -187,6 +187,6 @@ def test_a_run_that_a_breaker_pauses_is_shown_as_paused() -> None:
     def state(run: Run) -> str:
         return run_row("r1", run, {}, cancel_requested=False, now=0, paused_by="too_long")[3]
 
-    assert state(RUN) == "running, paused: too_long; see contactstream breakers"
+    assert state(RUN) == "running, paused: too_long"
     assert state(replace(RUN, dry_run=True)) == "running", "a dry run publishes nothing"
     assert state(replace(RUN, state=RunState.DONE)) == "done"

@@ -58,17 +58,17 @@ async def test_a_broker_that_does_not_answer_is_waited_for() -> None:
 
 
 async def test_the_gate_stays_closed_while_a_breaker_is_open_although_nothing_lags() -> None:
-    stopped, waits = [True], list[str]()
+    stopped, waits = ["breaker"], list[str]()
     gate = Gate(lambda: 0, 300, waits.append, lambda: stopped[0])
     passing = asyncio.create_task(gate.wait(200))
     done, _ = await asyncio.wait([passing], timeout=0.1)
     assert not done
     assert set(waits) == {"breaker"}
-    stopped[0] = False
+    stopped[0] = ""
     await asyncio.wait_for(passing, 5)
-    stopped[0] = True
+    stopped[0] = "breaker"
     passing = asyncio.create_task(gate.wait(1))
     done, _ = await asyncio.wait([passing], timeout=0.1)
     assert not done, "a breaker that opens counts at once, whatever room was measured"
-    stopped[0] = False
+    stopped[0] = ""
     await asyncio.wait_for(passing, 5)
