@@ -316,7 +316,7 @@ async def test_a_new_reason_alerts_and_a_redrive_by_clicks_lands_in_the_org(
 
 def test_what_no_page_of_the_console_sent_is_refused(demo: StayingDemo) -> None:
     before = done(demo)
-    strange = (
+    strange: tuple[dict[str, str], ...] = (
         {},
         {"Sec-Fetch-Site": "cross-site", "Origin": demo.console},
         {"Origin": "http://evil.example"},
