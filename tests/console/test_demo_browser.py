@@ -143,11 +143,21 @@ def refuse(demo: StayingDemo, *addresses: str) -> None:
     httpx.post(f"{demo.salesforce}/_sim/faults", json={"faults": faults}).raise_for_status()
 
 
+def records(demo: StayingDemo, sobject: str) -> list[dict[str, Any]]:
+    """Every record of an object in the org."""
+    answer = httpx.get(f"{demo.salesforce}/_sim/records/{sobject}")
+    answer.raise_for_status()
+    return list(answer.json())
+
+
+def records_of_the_org(demo: StayingDemo) -> set[str]:
+    """The IDs of its Contacts and Leads."""
+    return {each["Id"] for sobject in ("Contact", "Lead") for each in records(demo, sobject)}
+
+
 def in_the_org(demo: StayingDemo, address: str) -> list[dict[str, Any]]:
     """The Leads of the org with this address."""
-    answer = httpx.get(f"{demo.salesforce}/_sim/records/Lead")
-    answer.raise_for_status()
-    return [record for record in answer.json() if record.get("Email") == address]
+    return [record for record in records(demo, "Lead") if record.get("Email") == address]
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +212,7 @@ async def test_the_pages_show_what_the_topics_hold(
     }
     assert sum(people.values()) >= PEOPLE
     assert len(with_record) == sum(people.values())
+    assert {outcome["id"] for outcome in with_record.values()} <= records_of_the_org(demo)
     async with chromium(tmp_path_factory.mktemp("profile")) as page:
         await page.goto(f"{demo.console}/")
         shown = await figures(page)

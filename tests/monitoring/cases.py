@@ -309,6 +309,13 @@ CASES = (
         {series("sink_paused"): "0+0x10 1+0x30"},
     ),
     AlertCase(
+        "ContactstreamSalesforceAway",
+        "28m",
+        {series("sink_paused"): "1+0x20 0+0x30"},
+        {series("sink_paused"): "1+0x16 0+0x30"},
+        "it stays while the sink catches up",
+    ),
+    AlertCase(
         "ContactstreamBreakerOpen",
         "3m",
         {series("sink_breakers_open", stops="bulk"): "0 1+0x5"},

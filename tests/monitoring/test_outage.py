@@ -10,7 +10,6 @@ and minutes of a real deployment.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +19,8 @@ import pytest
 from deploy.local.broker import Broker, make_broker
 from tests.support.alert_watch import SCRAPE_SECONDS, Alert, Watch, watching
 from tests.support.kafka import Kafka
-from tests.support.kept_running import (
-    Keeper,
-    NewPeople,
-    kept_running,
-    people_coming,
-    version_command,
-)
+from tests.support.kept_running import Keeper, kept_running, version_command
+from tests.support.new_people import NewPeople, people_coming
 from tests.support.product import GRANT, Product, product
 from tests.support.scaled_time import scaled
 from tests.support.waiting import wait_until
@@ -53,8 +47,9 @@ SALESFORCE_AWAY: Alert = ("ContactstreamSalesforceAway", "sink")
 WEBHOOK_AT_RISK: Alert = ("ContactstreamWebhookAtRisk", "bridge")
 VERSION_SKEW: Alert = ("ContactstreamVersionSkew", "")
 # Dedupe and the sink page too, if records waited for them when they last asked the broker, and it
-# is away for half an hour. A start after a kill may take that long in this time.
-WITHOUT_BROKER = {WEBHOOK_AT_RISK, NO_PROGRESS, NO_PROGRESS_OF_DEDUPE}
+# is away for half an hour. A start after a kill may take that long in this time. That the sink is
+# behind alerts at the same moment as that it does nothing, and either may be the first.
+WITHOUT_BROKER = {WEBHOOK_AT_RISK, NO_PROGRESS, NO_PROGRESS_OF_DEDUPE, BEHIND}
 # The objective looks back for hours: it alerts once the late contacts have arrived, and long after.
 LATE = {("ContactstreamFreshnessBurnsFast", ""), ("ContactstreamFreshnessBurnsSlowly", "")}
 
@@ -78,16 +73,11 @@ class World:
         left = set(self.told()) - self.watch.held_back
         self.watch.wait_told(left, "resolved", SECONDS)
         wait_until(lambda: self.watch.firing() <= LATE, "no alert is left", SECONDS)
-        so_far = frozenset(self.people.addresses)
-        wait_until(lambda: so_far <= self.arrived().keys(), "everybody is in the org", SECONDS)
-        twice = [address for address, records in self.arrived().items() if records > 1]
-        assert twice == []
+        so_far, records = frozenset(self.people.addresses), self.people.records
+        wait_until(lambda: so_far <= records().keys(), "everybody is in the org", SECONDS)
+        assert [address for address, count in records().items() if count > 1] == []
         assert self.running.dead_letters() == []
         self.watch.note(f"all {len(so_far)} people who came so far are in the org, each once")
-
-    def arrived(self) -> Counter[str]:
-        """How many records of the org have an address."""
-        return Counter(record["Email"] for record in self.running.records("Lead"))
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +147,12 @@ def test_salesforce_is_away(world: World) -> None:
         assert watch.told("firing") == [SALESFORCE_AWAY, NO_PROGRESS]
         assert minutes(watch, SALESFORCE_AWAY, away) >= 15
         assert minutes(watch, NO_PROGRESS, away) >= 30
-        assert watch.held_back == {BEHIND}
+        assert watch.held_back - LATE == {BEHIND}
 
         watch.note("Salesforce answers again")
         salesforce_answers(world.running, well=True)
         world.assert_mended()
-        assert world.told() == [SALESFORCE_AWAY, NO_PROGRESS]
+        assert world.told() == [SALESFORCE_AWAY, NO_PROGRESS], "that it catches up is no news"
 
 
 def test_the_broker_is_away(world: World) -> None:

@@ -6,9 +6,8 @@ They watch processes that run, and a receiver keeps what a person would be sent.
 import json
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from deploy.local.broker import free_ports
 from tests.support.children import child_command
 from tests.support.paths import ROOT
 from tests.support.scaled_time import FACTOR, duration, scaled_alertmanager, scaled_rules
+from tests.support.threads import in_thread, repeated
 from tests.support.waiting import wait_until
 
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -101,6 +101,14 @@ class Watch:
         found = [notice.alert for notice in self.notices if notice.status == status]
         return list(dict.fromkeys(found))
 
+    def look(self) -> None:
+        """Notes which alerts are held back now."""
+        try:
+            known = httpx.get(f"{self.alertmanager}/api/v2/alerts").json()
+        except httpx.HTTPError:
+            return  # it starts, or it ends
+        self.held_back |= {named(each["labels"]) for each in known if each["status"]["inhibitedBy"]}
+
     def causes(self, alert: Alert) -> set[str]:
         """The causes by which a person was told that an alert fires."""
         return {each.cause for each in self.notices if each.alert == alert}
@@ -121,14 +129,9 @@ class Watch:
 
     def wait_told(self, alerts: Iterable[Alert], status: str, seconds: float) -> None:
         """Waits until a person was told of each of these. Raises AssertionError."""
-        missing = set(alerts)
-        try:
-            wait_until(lambda: missing <= set(self.told(status)), "", seconds)
-        except AssertionError:
-            left = missing - set(self.told(status))
-            raise AssertionError(
-                f"not {status} within {seconds:.0f} s: {left}\n{self.timeline()}"
-            ) from None
+        wanted = set(alerts)
+        what = f"a person is told that these are {status}: {sorted(wanted)}"
+        wait_until(lambda: wanted <= set(self.told(status)), what, seconds)
 
     def timeline(self) -> str:
         """What happened and what a person was told, in hours and minutes of a real deployment."""
@@ -174,7 +177,7 @@ def watching(folder: Path, targets: Sequence[str]) -> Iterator[Watch]:
                 f"--query.lookback-delta={duration(LOOKBACK_SECONDS)}",
                 f"--rules.alert.resend-delay={duration(RESEND_SECONDS)}",
             ),
-            looking(watch),
+            repeated(watch.look, LOOK_SECONDS),
         ):
             wait_until(lambda: ready(watch.alertmanager), "Alertmanager answers", START_SECONDS)
             wait_until(lambda: ready(watch.prometheus), "Prometheus answers", START_SECONDS)
@@ -280,37 +283,3 @@ def notice(at: float, path: str, alert: dict[str, Any]) -> Notice:
     labels = alert["labels"]
     cause = labels.get("cause", "")
     return Notice(at, path.strip("/"), alert["status"], named(labels), cause)
-
-
-@contextmanager
-def looking(watch: Watch) -> Iterator[None]:
-    """Notes which alerts are held back."""
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(LOOK_SECONDS):
-            try:
-                known = httpx.get(f"{watch.alertmanager}/api/v2/alerts").json()
-            except httpx.HTTPError:
-                continue  # it starts, or it ends
-            watch.held_back |= {
-                named(each["labels"]) for each in known if each["status"]["inhibitedBy"]
-            }
-
-    with in_thread(look):
-        try:
-            yield
-        finally:
-            ended.set()
-
-
-@contextmanager
-def in_thread(work: Callable[[], None]) -> Iterator[None]:
-    """Runs work in a thread, which whoever uses this makes end."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(STOP_SECONDS)
-        assert not thread.is_alive(), f"{work} has not ended"

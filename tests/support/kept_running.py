@@ -1,4 +1,4 @@
-"""Keeps the stages of a running product up, as Kubernetes would, and sends it people meanwhile."""
+"""Keeps the stages of a running product up, as Kubernetes would, and deploys others."""
 
 import sys
 import threading
@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.support.alert_watch import in_thread
 from tests.support.processes import Process
-from tests.support.product import GRANT, Product, person
+from tests.support.product import Product
 from tests.support.scaled_time import scaled
+from tests.support.threads import repeated
 
 # Kubernetes starts a container again at once, then after waits that double from 10 s to 5 min.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 300.0
 # Between two looks at whether a process has ended.
 LOOK_SECONDS = 0.1
-# So many counts a minute of a real deployment are reached that every alert counts as it should.
-PEOPLE_PER_SECOND = 4
 
 
 @dataclass(slots=True)
@@ -58,15 +56,6 @@ class Keeper:
             kept.command, kept.environ, kept.ends = command, environ, 0
             self._start(stage, kept)
 
-    def wait_ready(self) -> None:
-        """Waits until every stage is ready. Raises AssertionError."""
-        for stage in self._kept:
-            self.process(stage).wait_ready()
-
-    def process(self, stage: str) -> Process:
-        """The present process of a stage."""
-        return self._kept[stage].process
-
     def look(self) -> None:
         """Starts what has ended and is due."""
         with self._lock:
@@ -97,59 +86,11 @@ def _wait(ends: int) -> float:
 @contextmanager
 def kept_running(running: Product) -> Iterator[Keeper]:
     """Starts stages again while it is entered."""
-    keeper, ended = Keeper(running), threading.Event()
-
-    def keep() -> None:
-        while not ended.wait(LOOK_SECONDS):
-            keeper.look()
-
-    with in_thread(keep):
-        try:
-            yield keeper
-        finally:
-            ended.set()
+    keeper = Keeper(running)
+    with repeated(keeper.look, LOOK_SECONDS):
+        yield keeper
 
 
 def version_command(version: str) -> list[str]:
     """The command of a stage that says of itself that it is this version."""
     return [sys.executable, "-m", "tests.support.version_run", version]
-
-
-@dataclass(slots=True)
-class NewPeople:
-    """People who come into an address book one after the other."""
-
-    running: Product
-    addresses: set[str] = field(default_factory=set)
-    """Of those who came so far."""
-
-    def add(self) -> None:
-        """One more, of whom Nylas sends a notification as it does: three times at most."""
-        number = len(self.addresses)
-        address = f"new{number}@new{number}.example"
-        contact = person(f"new{number}", address, surname=f"New{number}")
-        self.running.http.post(
-            f"{self.running.nylas}/_sim/contacts",
-            json={"grant_id": GRANT, "upsert": [contact], "notify": True},
-        ).raise_for_status()
-        self.addresses.add(address)
-
-    def not_in_the_org(self) -> set[str]:
-        """Those who have come and are no Lead."""
-        return self.addresses - {record.get("Email") for record in self.running.records("Lead")}
-
-
-@contextmanager
-def people_coming(running: Product) -> Iterator[NewPeople]:
-    """Adds people at a steady rate while it is entered."""
-    people, ended = NewPeople(running), threading.Event()
-
-    def come() -> None:
-        while not ended.wait(1 / PEOPLE_PER_SECOND):
-            people.add()
-
-    with in_thread(come):
-        try:
-            yield people
-        finally:
-            ended.set()
