@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pytest
 
 from deploy.local.broker import Broker, make_broker
+from tests.monitoring.test_rules import PAGES
 from tests.support.alert_watch import SCRAPE_SECONDS, Alert, Watch, watching
 from tests.support.kafka import Kafka
 from tests.support.kept_running import Keeper, kept_running, version_command
@@ -90,6 +91,8 @@ class World:
         wait_until(lambda: so_far <= records().keys(), "everybody is in the org", SECONDS)
         assert [address for address, count in records().items() if count > 1] == []
         assert self.running.dead_letters() == []
+        assert self.watch.sent_to("pager") <= PAGES
+        assert not self.watch.sent_to("tickets") & PAGES
         self.watch.note(f"all {len(so_far)} people who came so far are in the org, each once")
 
 

@@ -46,7 +46,7 @@ class Notice:
     """What a person learns: an alert fires or is resolved."""
 
     at: float
-    """Seconds of the test since the watch began."""
+    """Seconds of the test since the act began."""
     receiver: str
     status: str
     """firing or resolved"""
@@ -119,6 +119,10 @@ class Watch:
             if (notice.alert, notice.status) == (alert, status):
                 return notice.at
         raise AssertionError(f"nobody was told that {alert} is {status}:\n{self.timeline()}")
+
+    def sent_to(self, receiver: str) -> set[str]:
+        """The names of the alerts that a receiver was sent."""
+        return {notice.alert[0] for notice in self.notices if notice.receiver == receiver}
 
     def firing(self) -> set[Alert]:
         """The alerts that fire now, whether anybody is told or not."""
