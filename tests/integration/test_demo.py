@@ -1,5 +1,6 @@
 """`contactstream demo`, run as a user runs it, with every number checked."""
 
+import contextlib
 import json
 import os
 import re
@@ -84,6 +85,15 @@ def started_in(folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if is_one(process)]
 
 
+def topic_prefix(folder: Path) -> str:
+    """The prefix of a demo's topics, as its processes were given it; empty before."""
+    for process in started_in(folder):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if prefix := process.environ().get("KAFKA_TOPIC_PREFIX"):
+                return prefix
+    return ""
+
+
 def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None:
     status, out, messages = ended(demo(tmp_path, "--json", environ=USERS_SETTINGS), tmp_path)
     assert status == 0, f"{messages}\n{out}"
@@ -148,7 +158,11 @@ def test_the_whole_product_runs_and_every_number_adds_up(tmp_path: Path) -> None
 
 
 def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_path: Path) -> None:
-    ours = Kafka(kafka_server.bootstrap, "demo-")
+    given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
+    process = demo(tmp_path, "--json", "--people", "200", environ=given)
+    # Another demo may run on the same cluster.
+    prefix = wait_until(lambda: topic_prefix(tmp_path), "it has chosen a prefix", DEMO_SECONDS)
+    ours = Kafka(kafka_server.bootstrap, prefix)
 
     def left() -> list[str]:
         admin = ours.admin()
@@ -157,10 +171,8 @@ def test_a_given_cluster_is_used_and_left_as_it_was(kafka_server: Served, tmp_pa
             *admin.list_topics(timeout=REQUEST_SECONDS).topics,
             *(one.group_id for one in found),
         ]
-        return [name for name in names if name.startswith("demo-")]
+        return [name for name in names if name.startswith(prefix)]
 
-    given = {"KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap}
-    process = demo(tmp_path, "--json", "--people", "200", environ=given)
     wait_until(left, "its topics are there", DEMO_SECONDS)
     status, out, messages = ended(process, tmp_path)
     assert status == 0, f"{messages}\n{out}"

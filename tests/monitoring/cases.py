@@ -85,9 +85,9 @@ def webhooks(failing: str, failed: str = "0+0x60", active: str = "1+0x60") -> di
     }
 
 
-def ready(stage: str) -> str:
+def ready(stage: str, instance: str = "") -> str:
     """The series that says that a process of a stage can work."""
-    return series("ready", stage=stage, instance=stage)
+    return series("ready", stage=stage, instance=instance or stage)
 
 
 # One process of each stage runs and is ready, unless the case says something else.
@@ -135,6 +135,13 @@ CASES = (
         {ready("bridge"): "1+0x2 _x60"},
         {ready("bridge"): "1+0x2 0+0x5 1+0x60"},
         "no bridge is ready",
+    ),
+    AlertCase(
+        "ContactstreamWebhookAtRisk",
+        "25m",
+        {ready("bridge"): "1+0x14 stale", ready("bridge", "bridge-2"): "1+0x14 stale"},
+        {ready("bridge", "bridge-2"): "1+0x60"},
+        "two bridges are no more than one, once neither is ready",
     ),
     AlertCase(
         "ContactstreamWebhookAtRisk",
@@ -233,6 +240,22 @@ CASES = (
     ),
     AlertCase(
         "ContactstreamNoProgress",
+        "45m",
+        {ready("sink"): "1+0x20 stale", ready("sink", "sink-2"): "1+0x20 stale"},
+        {ready("sink", "sink-2"): "1+0x60"},
+        "a sink and its standby are no more than one, once neither is ready",
+        every="5m",
+    ),
+    AlertCase(
+        "ContactstreamNoProgress",
+        "50m",
+        {ready("sink"): "1+0x5 0+0x60", series("sink_paused", instance="sink"): "0+0x60"},
+        {series("sink_paused", instance="sink"): "0+0x5 1+0x60"},
+        "the sink is not ready, and not because it waits for Salesforce",
+        every="5m",
+    ),
+    AlertCase(
+        "ContactstreamNoProgress",
         "50m",
         {ready("dedupe"): "1 stale _x8 1 stale _x8 1 stale _x8 1 stale _x8 1 stale _x8"},
         {ready("dedupe"): "0+0x20 1+0x60"},
@@ -284,6 +307,13 @@ CASES = (
         "20m",
         {series("sink_paused"): "0+0x2 1+0x30"},
         {series("sink_paused"): "0+0x10 1+0x30"},
+    ),
+    AlertCase(
+        "ContactstreamSalesforceAway",
+        "28m",
+        {series("sink_paused"): "1+0x20 0+0x30"},
+        {series("sink_paused"): "1+0x16 0+0x30"},
+        "it stays while the sink catches up",
     ),
     AlertCase(
         "ContactstreamBreakerOpen",

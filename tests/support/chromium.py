@@ -167,11 +167,12 @@ class Page:
 
 
 @asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[Page]:
-    """A tab of a new browser, whose profile is in this empty folder."""
+async def chromium(profile: Path, *arguments: str) -> AsyncIterator[Page]:
+    """A tab of a new browser with its profile in this empty folder, and with these arguments."""
     process = await asyncio.create_subprocess_exec(
         executable(),
         *ARGUMENTS,
+        *arguments,
         f"--user-data-dir={profile}",
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
