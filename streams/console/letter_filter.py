@@ -1,11 +1,12 @@
 """Which dead letters a page shows and an action takes: the filter in the address of the page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streams.commands.dead_letters.open_letters import OpenLetter
 from streams.commands.plan_input import PlanError, parse_moment
+from streams.console.state.letters import takes
 from streams.selection import Selection, UnusableSelection, encode_selection, make_selection
 
 # Names of the fields, in the order of the form.
@@ -35,15 +36,15 @@ class LetterFilter:
         """Whether nothing limits it."""
         return self.selection.takes_everything and not self.letter_id and not self.state
 
-    def takes(self, superseded: Callable[[OpenLetter], bool]) -> Callable[[OpenLetter], bool]:
-        """The conditions beside the selection, given which letters are superseded."""
+    def takes(self, letter: OpenLetter) -> bool:
+        """Whether all conditions hold but that of the state."""
+        return (not self.letter_id or letter.letter_id == self.letter_id) and takes(
+            self.selection, letter
+        )
 
-        def takes(letter: OpenLetter) -> bool:
-            if self.letter_id and letter.letter_id != self.letter_id:
-                return False
-            return not self.state or superseded(letter) is (self.state == "superseded")
-
-        return takes
+    def takes_state(self, *, superseded: bool) -> bool:
+        """Whether the condition of the state holds."""
+        return not self.state or superseded is (self.state == "superseded")
 
     def for_audit(self) -> dict[str, Any]:
         """The conditions as the audit keeps them."""
