@@ -18,7 +18,7 @@ from streams.commands.replay.command import Looked, ReplayOptions, look
 from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
 from streams.commands.status.figures import CallFigures, Status
-from streams.console.access import GENERATE, gatekeeper
+from streams.console.access import GENERATE, gatekeeper, require_own_port
 from streams.console.audit_trail import AuditTrail
 from streams.console.history import MAX_TARGETS, History, PrometheusHistory, ScrapedHistory
 from streams.console.measures import EVERY
@@ -45,6 +45,7 @@ from streams.runs import ReplaySource
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.signals import stop_asked
 from streams.settings import (
+    BridgeSettings,
     ConsoleSettings,
     KafkaSettings,
     NylasSettings,
@@ -82,12 +83,15 @@ UNKNOWN_OPERATOR = "console"
 def run(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
     """Runs `contactstream console`. Returns its exit status.
 
-    Raises SettingsError for a port that cannot be bound, and for a page that anybody could open.
+    Raises SettingsError for a port that cannot be bound or is another server's, and for a page that
+    anybody could open.
     """
     return asyncio.run(_serve(kafka, process, settings))
 
 
 async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
+    others = {"BRIDGE_LISTEN": load(BridgeSettings).listen, "OPS_LISTEN": process.listen}
+    require_own_port(settings.listen, others)
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
     ProcessMetrics(registry, "console", health)
