@@ -95,18 +95,19 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
     ProcessMetrics(registry, "console", health)
-    host, _, port = settings.listen.rpartition(":")
+    port = int(settings.listen.rpartition(":")[2])
     token = settings.token.get_secret_value().strip()
     generated = token == GENERATE
     token = secrets.token_hex(32) if generated else token
-    keeper = gatekeeper(settings, token, operator(), int(port))
+    keeper = gatekeeper(settings, token, operator(), port)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     history = history_of(settings)
     known = KnownState(kafka)
-    server = ConsoleServer(keeper, *pages(kafka, history, known))
+    metrics = ConsoleMetrics(registry)
+    server = ConsoleServer(keeper, *pages(kafka, history, known), metrics)
     try:
-        await server.listen(host, int(port))
+        await server.listen(settings.listen)
     except (OSError, OverflowError) as error:
         ops.stop()
         raise cannot_listen("CONSOLE_LISTEN", settings.listen, error) from error
@@ -116,9 +117,10 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     log.info("listening", url=f"http://{settings.listen}/")
     health.ready()
     following = asyncio.create_task(history.follow())
-    knowing = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))
+    knowing = asyncio.create_task(known.run(ConsoleGauges(metrics)))
     while not stopping.is_set() and not knowing.done():
         health.beat()
+        server.cut_slow()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
     following.cancel()

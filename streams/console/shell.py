@@ -2,12 +2,13 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import jinja2
+import structlog
 from aiohttp import web
 
 from streams.console.access import Person
@@ -21,6 +22,9 @@ from streams.console.paging import (
 )
 from streams.console.rounds import with_pauses
 from streams.console.tables import Table, csv_pieces, json_pieces
+from streams.runtime.logs import where
+
+log = structlog.get_logger()
 
 PERSON = web.RequestKey("person", Person)
 """Who sent the request. Set before a page is asked."""
@@ -204,8 +208,18 @@ def _export(asked: str, tables: Sequence[Table]) -> web.Response:
         "csv": (csv_pieces, "text/csv"),
         "json": (json_pieces, "application/json"),
     }[kind]
-    body = with_pauses(pieces(table))
+    body = _noted(with_pauses(pieces(table)), asked)
     return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+
+async def _noted(pieces: AsyncIterator[bytes], export: str) -> AsyncIterator[bytes]:
+    """The pieces. An error is logged here: the answer has begun, and its end will be missing."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        log.exception("an export failed", export=export, error=where(error))
+        raise
 
 
 def _count(number: float | None) -> str:

@@ -50,6 +50,8 @@ CONSOLE = {
     "contactstream_coverage_grant_people": {"grant", "state"},
     "contactstream_dead_letters_open": {"reason"},
     "contactstream_dead_letters_oldest_timestamp_seconds": set(),
+    "contactstream_console_connections": set(),
+    "contactstream_console_connections_closed_total": {"reason"},
 }
 # By prometheus_client, for every process.
 STANDARD: dict[str, set[str]] = {
@@ -63,6 +65,8 @@ SCRAPED_LABELS = {"job", "instance"}
 # Metrics that neither a rule nor a dashboard shows, with the reason.
 UNUSED: dict[str, str] = {
     "contactstream_trace_spans_total": "for who runs traces; whoever misses a trace looks here",
+    "contactstream_console_connections": "whom the console turns away looks here",
+    "contactstream_console_connections_closed_total": "whom the console turns away looks here",
 }
 
 
