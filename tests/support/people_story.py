@@ -81,7 +81,11 @@ class Letters:
         self.records = 0
 
     def add(
-        self, contact_key: str, reason: str = "string_too_long", email: str = "ada@x.example"
+        self,
+        contact_key: str,
+        reason: str = "string_too_long",
+        email: str = "ada@x.example",
+        stage: str = "sink",
     ) -> None:
         """Adds an open letter."""
         headers = change_headers(Kind.UPDATED, BASE, "f", "m", b"webhook", b"1")
@@ -89,7 +93,7 @@ class Letters:
         failed = KafkaRecord(
             TOPICS.changes.name, contact_key.encode(), value, headers, 0, self.records
         )
-        made = dead_letter(TOPICS.dead_letter.name, failed, "sink", reason, f"quotes {email}")
+        made = dead_letter(TOPICS.dead_letter.name, failed, stage, reason, f"quotes {email}")
         record = KafkaRecord(made.topic, made.key, made.value, made.headers, 0, self.records)
         self.records += 1
         self.state.take(record)

@@ -15,7 +15,14 @@ from streams.commands.dead_letters.open_letters import OpenLetter, masked_contac
 from streams.commands.dead_letters.remedies import remedy
 from streams.commands.dead_letters.report import Grouping, ReasonGroup, letter_facts, moment
 from streams.console.letter_actions import Acting, AtWork, LetterActions, PlannedAction
-from streams.console.letter_filter import STATES, LetterFilter, UnusableFilter, parse_filter
+from streams.console.letter_filter import (
+    FORM_FIELDS,
+    STAGES,
+    STATES,
+    LetterFilter,
+    UnusableFilter,
+    parse_filter,
+)
 from streams.console.pages.revealed import back_to
 from streams.console.reading import NotReadable
 from streams.console.rounds import in_rounds
@@ -100,6 +107,7 @@ class DeadLettersPage:
         """The list, one letter, its reveal, and for each action a preview and the act."""
         return [
             web.get(PATH, self._list),
+            web.post(PATH, self._asked),
             web.get(f"{PATH}/letter", self._letter),
             web.post(f"{PATH}/reveal", self._reveal),
             web.get(f"{PATH}/reveal", back_to(PATH)),
@@ -123,7 +131,16 @@ class DeadLettersPage:
                     found.add(letter, superseded=superseded)
         return found
 
+    async def _asked(self, request: web.Request) -> web.Response:
+        """Leads from the form to the list.
+
+        So no address line and no history holds an email address.
+        """
+        raise web.HTTPSeeOther(list_address(asked_filter(await request.post())))
+
     async def _list(self, request: web.Request) -> web.Response:
+        if "email" in request.query:
+            raise web.HTTPSeeOther(list_address(asked_filter(request.query)))
         for topic in self._followed:
             await topic.ready()
         wanted = asked_filter(request.query)
@@ -137,9 +154,10 @@ class DeadLettersPage:
                 groups_table(selected.grouping.groups, wanted),
                 letters_table(selected.letters, selected.superseded),
             ],
-            fields={name: wanted.fields.get(name, "") for name in wanted_fields()},
+            fields={name: wanted.fields.get(name, "") for name in FORM_FIELDS},
             reasons=sorted(self._letters.backlog().by_reason),
             states=STATES,
+            stages=STAGES,
             count=len(selected.letters),
             superseded=len(selected.superseded),
             query=urlencode(wanted.fields),
@@ -254,9 +272,9 @@ def asked_filter(given: Mapping[str, Any]) -> LetterFilter:
         raise web.HTTPBadRequest(text=str(error)) from error
 
 
-def wanted_fields() -> tuple[str, ...]:
-    """The names of the fields of the form."""
-    return ("reason", "grant", "key", "kind", "since", "until", "state")
+def list_address(wanted: LetterFilter) -> str:
+    """The address of the list of what a filter takes."""
+    return f"{PATH}?{urlencode(wanted.fields)}" if wanted.fields else PATH
 
 
 def letters(count: int) -> str:
@@ -288,7 +306,7 @@ def confirmation(
         f"{PATH}/{action}",
         f"{action.capitalize()} {letters(count)}",
         {**wanted.fields, "expect": str(count)},
-        f"{PATH}?{urlencode(wanted.fields)}" if wanted.fields else PATH,
+        list_address(wanted),
         asks_why=True,
         dangerous=action == "discard",
     )

@@ -16,7 +16,7 @@ from streams.kafka.records import KafkaRecord
 from streams.selection import Candidate, Selection
 from streams.topics import Topics
 
-# Some 600 bytes each, so 60 MB. Whoever has more has one cause for nearly all of them.
+# Some 950 bytes each, so 95 MB. Whoever has more has one cause for nearly all of them.
 MAX_LETTERS = 100_000
 
 

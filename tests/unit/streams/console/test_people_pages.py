@@ -125,6 +125,51 @@ async def test_dead_letters_are_grouped_with_their_remedy_and_listed_by_the_filt
         assert "state other" in await browser.get("/dead-letters?state=other", 400)
 
 
+async def test_dead_letters_are_filtered_by_the_stage(world: World) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2", stage="dedupe")
+    async with console(world.pages) as browser:
+        found = await exported(browser, "/dead-letters?stage=dedupe&export=letters.json")
+        assert [each["stage"] for each in found] == ["dedupe"]
+        await send(browser, "/dead-letters/discard", stage="dedupe", expect="1", why="tidy")
+        assert world.letters.done[0][1].selection == {"stage": "dedupe"}
+        assert "did you mean sink?" in await browser.get("/dead-letters?stage=sinks", 400)
+
+
+async def test_dead_letters_are_filtered_by_an_address_that_no_address_line_holds(
+    world: World,
+) -> None:
+    world.letters.add("g1/1", email="ada@acme.example")
+    world.letters.add("g1/2", email="bob@acme.example")
+    world.letters.add("g1/3", email="ada@acme.example", reason="apex_error")
+    async with console(world.pages) as browser:
+        asked = {"email": "Ada@ACME.example", "reason": "apex_error"}
+        async with browser.client.post(
+            "/dead-letters", data=asked, headers=browser.origin
+        ) as answer:
+            address, text = str(answer.url), await answer.text()
+        assert "1 open letter<" in text
+        assert "acme" not in address.lower()
+        assert "acme.example" not in text.lower()
+        async with browser.client.get(
+            "/dead-letters?email=ada@acme.example", allow_redirects=False
+        ) as answer:
+            assert answer.status == 303, "typed into the address line, it is replaced there"
+            chosen = answer.headers["Location"]
+        assert "ada" not in chosen
+        found = await exported(browser, f"{chosen}&export=letters.json")
+        assert len(found) == 2
+        hashed = chosen.partition("email_hash=")[2]
+        await send(
+            browser, "/dead-letters/discard", email_hash=hashed, expect="2", why="she left"
+        )
+        ((_, acting, keys),) = world.letters.done
+        assert keys == ["g1/1", "g1/3"]
+        assert acting.selection == {"email_hash": hashed}
+        assert "no email address" in await send(browser, "/dead-letters", 400, email="ada")
+        assert "email_hash" in await browser.get("/dead-letters?email_hash=ada", 400)
+
+
 async def test_a_redrive_says_the_number_first_and_takes_all_that_the_filter_takes(
     world: World,
 ) -> None:
