@@ -8,10 +8,9 @@ from typing import Generic, TypeVar, overload
 
 import orjson
 
-ItemT = TypeVar("ItemT")
+from streams.commands.tables import harmless
 
-# A spreadsheet takes a cell that begins like this for a formula, and a formula can send data away.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+ItemT = TypeVar("ItemT")
 
 # Rows of an export that are built at once: other requests wait for some milliseconds.
 PIECE_ROWS = 200
@@ -81,17 +80,13 @@ def csv_pieces(table: Table) -> Iterator[bytes]:
     """The table as CSV, with a line of names, in pieces. No cell can be taken for a formula."""
     yield _csv_lines([[column.name for column in table.columns]])
     for rows in _pieces(table):
-        yield _csv_lines([[_harmless(_exported(cell)) for cell in row] for row in rows])
+        yield _csv_lines([[harmless(_exported(cell)) for cell in row] for row in rows])
 
 
 def _csv_lines(rows: Sequence[Sequence[str]]) -> bytes:
     out = io.StringIO()
     csv.writer(out).writerows(rows)
     return out.getvalue().encode(errors="replace")
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def _exported(cell: Cell) -> str:

@@ -26,12 +26,16 @@ from streams.console.state.people import PeopleState
 from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
 from streams.events import Kind, change_headers
 from streams.kafka.records import KafkaRecord
-from streams.settings import KafkaSettings, load
+from streams.settings import KafkaSettings, NylasSettings, load
 from streams.topics import topics
 
 KAFKA = load(KafkaSettings, {})
 TOPICS = topics(KAFKA)
 BASE = 1_760_000_000
+LINKED = {
+    "NYLAS_CLIENT_ID": "acme-app",
+    "NYLAS_REDIRECT_URI": "https://app.acme.example/nylas",
+}
 ORG = "https://acme.my.salesforce.com"
 HOSTILE = '<script>alert("x")</script>'
 
@@ -138,6 +142,7 @@ class World:
         self.audit = Audited()
         self.asked: list[Question] = []
         self.topic: Ready = Ready()
+        self.nylas = load(NylasSettings, LINKED)
         self._offset = 0
 
     def outcome(self, key: str, status: str, **further: Any) -> None:
@@ -168,7 +173,7 @@ class World:
         """The four pages."""
         return [
             PeoplePage(shell, self.people, self.topic, ORG),
-            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit),
+            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit, self.nylas),
             DeadLettersPage(
                 shell, self.letters.state, self.people, [self.topic], self.letters, TOPICS
             ),

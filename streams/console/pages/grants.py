@@ -7,6 +7,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from streams.commands.dead_letters.open_letters import masked_address
+from streams.commands.nylas_application import missing_for_links, sign_in_links
 from streams.console.audit_trail import AuditTrail
 from streams.console.pages.flow import Figure
 from streams.console.pages.revealed import back_to
@@ -16,6 +17,7 @@ from streams.console.state.grants import GrantFacts, GrantState
 from streams.console.state.known import Followed
 from streams.console.state.people import Coverage, PeopleState
 from streams.console.tables import Cell, Column, Row, RowsOnDemand, Table
+from streams.settings import NylasSettings
 
 STATUSES = ("valid", "expired", "deleted")
 TABLE = "grants"
@@ -31,6 +33,7 @@ COLUMNS = (
     Column("coverage", "Coverage", number=True),
     Column("last_event", "Last event"),
     Column("to_do", "To do"),
+    Column("sign_in_link", "Link for it"),
 )
 
 
@@ -46,9 +49,12 @@ class GrantsPage:
         people: PeopleState,
         topics: Sequence[Followed],
         audit: AuditTrail,
+        nylas: NylasSettings,
     ) -> None:
+        """`nylas` has what the links for a new sign-in need."""
         self._shell, self._grants, self._people = shell, grants, people
         self._topics, self._audit = topics, audit
+        self._link, self._missing = sign_in_links(nylas), missing_for_links(nylas)
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         """The list, and the list with the owners' addresses."""
@@ -92,9 +98,10 @@ class GrantsPage:
         )
 
         def row(grant: str) -> Row:
-            return grant_row(
-                self._grants.facts(grant), self._people.grant(grant), revealed=revealed
-            )
+            facts = self._grants.facts(grant)
+            # The address of its owner is in the link only where it is shown beside it.
+            link = self._link(facts.provider, facts.address if revealed else "")
+            return grant_row(facts, self._people.grant(grant), link, revealed=revealed)
 
         rows = RowsOnDemand(grants, row)
         return Table(TABLE, "Address books", COLUMNS, rows, "no grant is known")
@@ -117,6 +124,7 @@ class GrantsPage:
             revealed=revealed,
             masked=address,
             not_held=self._grants.not_held,
+            missing=self._missing,
         )
 
 
@@ -130,8 +138,11 @@ def figures(counts: Mapping[str, int]) -> list[Figure]:
     ]
 
 
-def grant_row(facts: GrantFacts, coverage: Coverage | None, *, revealed: bool) -> Row:
-    """A grant, with the coverage of its people if any has an outcome."""
+def grant_row(facts: GrantFacts, coverage: Coverage | None, link: str, *, revealed: bool) -> Row:
+    """A grant, with the coverage of its people if any has an outcome.
+
+    `link` is where its owner signs in again; empty without one.
+    """
     share = coverage.share if coverage else None
     expired = facts.status == "expired"
     owner = facts.address if revealed else masked_address(facts.address)
@@ -145,6 +156,7 @@ def grant_row(facts: GrantFacts, coverage: Coverage | None, *, revealed: bool) -
         Cell("–" if share is None else f"{share:.1%}"),
         Cell(f"{facts.last_event}, {_time(facts.last_event_at)}"),
         Cell("The owner has to sign in again" if expired else ""),
+        Cell("Sign-in link", link, export=link) if expired and link else Cell(""),
     ]
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.commands.tables import FORMULA_STARTS
 from streams.console.tables import (
-    FORMULA_STARTS,
     PIECE_ROWS,
     Cell,
     Column,
