@@ -922,11 +922,24 @@ def grants() -> None:
 
 
 @grants.command(name="list")
-def grants_list() -> None:
-    """Lists the application's grants, and why a grant is left out."""
-    from streams.commands.grants import list_grants
+@click.option("--expired", is_flag=True, help="Those whose owners have to sign in again.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
+    """Lists the application's grants, and why a grant is left out.
 
-    list_grants(_load_nylas())
+    With --expired it says since when, and has for each mailbox the link by which its owner signs in
+    again. The links need NYLAS_CLIENT_ID and NYLAS_REDIRECT_URI.
+    """
+    from streams.commands.grants import Format, list_expired, list_grants
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json: choose one")
+    form = Format.CSV if as_csv else Format.JSON if as_json else Format.TABLE
+    if expired:
+        list_expired(_load_nylas(), _load(settings.KafkaSettings), form)
+    else:
+        list_grants(_load_nylas(), form)
 
 
 @main.group()

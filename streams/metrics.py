@@ -560,10 +560,10 @@ class SinkMetrics:
 
 
 class ConsoleMetrics:
-    """Metrics of the console: who is in Salesforce, and what waits for a person.
+    """Metrics of the console: who is in Salesforce, what waits for a person, and connections.
 
-    They follow from topics that the console reads to their end first. Until then coverage is NaN,
-    and no dead letter is open.
+    Those of people and letters follow from topics that the console reads to their end first. Until
+    then coverage is NaN, and no dead letter is open.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -596,3 +596,13 @@ class ConsoleMetrics:
             "time of the scrape when none is open.",
         )
         self.oldest_letter.set_function(time.time)
+        self.connections = _gauge(
+            registry, "console_connections", "Open connections to the console's port."
+        )
+        self.connections_closed = _counter(
+            registry,
+            "console_connections_closed",
+            "Connections that the console closed: its request was slow, it made room for a newer "
+            "one, or all others carried requests of people who are logged in.",
+            reason=("slow", "evicted", "too_many"),
+        )

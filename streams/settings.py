@@ -263,6 +263,16 @@ class NylasSettings(SettingsGroup):
         description="URL of the Nylas API; https://api.eu.nylas.com for an application in Europe",
     )
     api_key: SecretStr = Field(SecretStr(""), description="API key of the application")
+    client_id: str = Field(
+        "",
+        description="client ID of the application; with NYLAS_REDIRECT_URI, for the links by which "
+        "people sign in again",
+    )
+    redirect_uri: str = Field(
+        "",
+        description="callback URI of the application: of the program with which people connected "
+        "their mailboxes, which completes a new sign-in as it did the first",
+    )
     webhook_secrets: SecretList = Field(
         (),
         description="signing secret of the webhook; the new and the old one during a rotation",

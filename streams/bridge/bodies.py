@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from streams.bridge.connections import request_complete
+from streams.runtime.connections import request_complete
 
 # Of all bodies at once: the memory of a container, not the senders, sets the limit.
 MAX_HELD_BYTES = 256 * 1024 * 1024

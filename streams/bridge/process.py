@@ -8,11 +8,10 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from streams.bridge.broker_status import BrokerStatus
-from streams.bridge.connections import MAX_CONNECTIONS
 from streams.bridge.intake import NotificationIntake
 from streams.bridge.owed_reconcile import OwedReconcile, owed_file
 from streams.bridge.reader_notice import ReaderNotice
-from streams.bridge.server import DRAIN_SECONDS, WebhookServer
+from streams.bridge.server import DRAIN_SECONDS, MAX_CONNECTIONS, WebhookServer
 from streams.bridge.watches import use_secrets, watch_broker, watch_connections, watch_secrets
 from streams.kafka.clients import producer_config
 from streams.kafka.publisher import Publisher

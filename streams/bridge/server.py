@@ -8,12 +8,19 @@ from aiohttp import web
 
 from connectors.nylas.webhook import challenge
 from streams.bridge.bodies import Body, BodyReader, BodyTooLarge, Overloaded
-from streams.bridge.connections import Connection, Listener, carried_signed, request_complete
 from streams.bridge.intake import WEBHOOK_ANSWER_SECONDS, NotificationIntake
 from streams.metrics import BRIDGE_ANSWERS, BridgeMetrics
+from streams.runtime.connections import Connection, Listener, authenticated, request_complete
 from streams.runtime.logs import where
 
 log = structlog.get_logger()
+
+# Each costs memory. Nylas' burst of 20,000 notifications needs far fewer. At this number each new
+# connection evicts another one, so that strangers cannot use them up.
+MAX_CONNECTIONS = 2048
+
+# When the port closes: for the answers that are being written.
+CLOSE_SECONDS = 1.0
 
 # For notifications in flight when the bridge stops: each is answered within WEBHOOK_ANSWER_SECONDS.
 DRAIN_SECONDS = WEBHOOK_ANSWER_SECONDS + 1
@@ -36,22 +43,24 @@ class WebhookServer:
     def __init__(self, intake: NotificationIntake, limit: int, metrics: BridgeMetrics) -> None:
         self._intake = intake
         self._bodies = BodyReader(limit)
-        self._listener = Listener(metrics)
+        self._closed = metrics.connections_closed
+        self.listener = Listener(MAX_CONNECTIONS, self._bad_request, self._count_closed)
+        metrics.connections.set_function(lambda: len(self.listener))
         self._request_seconds = metrics.request_seconds
         self._requests = {outcome: metrics.requests.labels(outcome) for outcome in BRIDGE_ANSWERS}
 
     @property
     def port(self) -> int:
         """The port bound; known after `listen`."""
-        return self._listener.port
+        return self.listener.port
 
     async def listen(self, address: str) -> None:
         """Binds the address (host:port) and serves. Raises OSError when the port is taken."""
-        await self._listener.listen(address, self._handle, self._bad_request)
+        await self.listener.listen(address, web.Server(self._handle))
 
     def cut_slow(self) -> None:
         """Aborts connections on which a request has been incomplete for too long."""
-        self._listener.cut_slow()
+        self.listener.cut_slow()
 
     async def stop(self, lame_duck: float = LAME_DUCK_SECONDS) -> None:
         """Refuses new notifications for `lame_duck` seconds, then closes the port.
@@ -62,7 +71,10 @@ class WebhookServer:
         # For so long senders get an answer; a closed port would be none.
         await asyncio.sleep(lame_duck)
         await self._intake.in_flight.drain(DRAIN_SECONDS)
-        await self._listener.close()
+        await self.listener.close(CLOSE_SECONDS)
+
+    def _count_closed(self, reason: str, connections: int) -> None:
+        self._closed.labels(reason).inc(connections)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = Body()
@@ -110,7 +122,7 @@ class WebhookServer:
             raw,
             request.headers.get("X-Nylas-Signature"),
             request.headers.getall("Content-Encoding", []),
-            on_signed=lambda: carried_signed(request),
+            on_signed=lambda: authenticated(request),
             traceparent=request.headers.get("traceparent"),
         )
         self._request_seconds.observe(time.perf_counter() - began)
@@ -150,7 +162,7 @@ def _closing(response: web.Response) -> web.Response:
 
 def _unless_signed_closing(response: web.Response, connection: Connection | None) -> web.Response:
     """A stranger's connection is not kept."""
-    return response if connection is None or connection.signed else _closing(response)
+    return response if connection is None or connection.authenticated else _closing(response)
 
 
 def _log_unexpected(error: Exception) -> None:

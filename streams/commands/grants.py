@@ -1,24 +1,139 @@
-"""The command grants: which address books are connected."""
+"""The command grants: which address books are connected, and which need a new sign-in."""
 
-from connectors.nylas.grants import unreadable
-from streams.commands.nylas_application import administration, call
-from streams.commands.tables import print_table
-from streams.settings import NylasSettings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import click
+
+from connectors.nylas.grants import Grant, unreadable
+from streams.commands.dead_letters.report import moment
+from streams.commands.nylas_application import (
+    administration,
+    call,
+    missing_for_links,
+    sign_in_links,
+)
+from streams.commands.tables import print_csv, print_json_rows, print_table
+from streams.commands.topic_records import topic_records
+from streams.kafka.records import KafkaRecord
+from streams.reader.grant_events import GrantTable, parse_grant_event
+from streams.settings import KafkaSettings, NylasSettings
+from streams.topics import topics
+
+COLUMNS = ("grant", "provider", "status", "left_out", "address")
+EXPIRED_COLUMNS = ("grant", "address", "provider", "expired_since", "sign_in_link")
 
 
-def list_grants(nylas: NylasSettings) -> None:
-    """Prints every grant, and why its contacts cannot be read. Raises click.ClickException."""
-    grants = call(administration(nylas).grants)
-    print_table(
-        ("id", "provider", "status", "left out", "address"),
-        [
-            (
-                grant.id,
-                grant.provider,
-                "valid" if grant.valid else "expired",
-                unreadable(grant) or "-",
-                grant.email,
-            )
-            for grant in grants
-        ],
-    )
+class Format(Enum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredGrant:
+    """A grant whose owner has to sign in again."""
+
+    grant: str
+    address: str
+    provider: str
+    since: int
+    """When it expired, in epoch seconds; 0 if no event of grants.events says it."""
+    link: str
+    """Where the owner signs in; empty while a setting for it is missing."""
+
+
+def list_grants(nylas: NylasSettings, form: Format) -> None:
+    """Prints every grant, and why its contacts cannot be read.
+
+    Blocks. Raises click.ClickException.
+    """
+    rows = [
+        (
+            grant.id,
+            grant.provider,
+            "valid" if grant.valid else "expired",
+            unreadable(grant),
+            grant.email,
+        )
+        for grant in call(administration(nylas).grants)
+    ]
+    _print(COLUMNS, rows, form)
+
+
+def list_expired(nylas: NylasSettings, kafka: KafkaSettings, form: Format) -> None:
+    """Prints the grants whose owners have to sign in again, each with the link for it.
+
+    Without a broker it is not known since when; a line on standard error says so. Blocks. Raises
+    click.ClickException.
+    """
+    found = [grant for grant in call(administration(nylas).grants) if is_expired(grant)]
+    since = _since(kafka) if found else {}
+    if found and (missing := missing_for_links(nylas)):
+        click.echo(f"sign_in_link is empty: set {' and '.join(missing)}", err=True)
+    rows = [
+        (
+            each.grant,
+            each.address,
+            each.provider,
+            moment(each.since * 1000) if each.since else "",
+            each.link,
+        )
+        for each in expired_grants(found, since, sign_in_links(nylas))
+    ]
+    _print(EXPIRED_COLUMNS, rows, form)
+
+
+def is_expired(grant: Grant) -> bool:
+    """Whether a new sign-in of its owner would make its contacts readable."""
+    return unreadable(grant) == "expired"
+
+
+def expired_grants(
+    grants: Iterable[Grant], since: Mapping[str, int], link: Callable[[str, str], str]
+) -> list[ExpiredGrant]:
+    """Those that have expired. `link` is given provider and address."""
+    return [
+        ExpiredGrant(
+            grant.id,
+            grant.email,
+            grant.provider,
+            since.get(grant.id, 0),
+            link(grant.provider, grant.email),
+        )
+        for grant in grants
+        if is_expired(grant)
+    ]
+
+
+def expired_since(records: Iterable[KafkaRecord]) -> dict[str, int]:
+    """When each expired grant expired, in epoch seconds, by the records of grants.events."""
+    table = GrantTable()
+    for record in records:
+        event = parse_grant_event(record)
+        if event is not None:
+            table.apply(event)
+    return {
+        grant: table.since[grant] for grant, status in table.status.items() if status == "expired"
+    }
+
+
+def _since(kafka: KafkaSettings) -> dict[str, int]:
+    try:
+        return expired_since(topic_records(kafka, topics(kafka).grants.name))
+    except click.ClickException as error:
+        click.echo(f"expired_since is empty: {error.format_message()}", err=True)
+        return {}
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[str]], form: Format) -> None:
+    if form is Format.CSV:
+        print_csv(names, rows)
+    elif form is Format.JSON:
+        print_json_rows(names, rows)
+    else:
+        titles = [name.replace("_", " ") for name in names]
+        print_table(titles, [[value or "-" for value in row] for row in rows])

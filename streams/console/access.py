@@ -106,6 +106,34 @@ def gatekeeper(settings: ConsoleSettings, token: str, operator: str, port: int) 
     )
 
 
+def require_own_port(listen: str, others: Mapping[str, str]) -> None:
+    """Raises SettingsError when the console would have the port of another server.
+
+    `others` are the addresses (host:port) of those servers by their settings. The hosts do not
+    count: what leads from the internet to the bridge's port may lead to any address of this
+    machine. Port 0 is any free port.
+    """
+    port = _port(listen)
+    for setting, address in others.items():
+        if port and port == _port(address):
+            raise SettingsError(
+                f"CONSOLE_LISTEN={listen} has the port of {setting}={address}: "
+                f"{_SERVERS.get(setting, 'another server')} listens there; set CONSOLE_LISTEN to "
+                "another port"
+            )
+
+
+# Why the console must not have their port.
+_SERVERS = {
+    "BRIDGE_LISTEN": "the bridge, which the internet reaches,",
+    "OPS_LISTEN": "the operations port of this process",
+}
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2] or 0)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can connect to a server that listens there."""
     name = host.removeprefix("[").removesuffix("]")

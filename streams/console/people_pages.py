@@ -36,7 +36,12 @@ def people_pages(shell: Shell, kafka: KafkaSettings, known: KnownState) -> list[
     return [
         PeoplePage(shell, known.people, known.outcomes_topic, org_url),
         GrantsPage(
-            shell, known.grants, known.people, (known.grants_topic, known.outcomes_topic), audit
+            shell,
+            known.grants,
+            known.people,
+            (known.grants_topic, known.outcomes_topic),
+            audit,
+            load(NylasSettings),
         ),
         DeadLettersPage(
             shell,

@@ -18,7 +18,7 @@ from streams.commands.replay.command import Looked, ReplayOptions, look
 from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollector
 from streams.commands.status.figures import CallFigures, Status
-from streams.console.access import GENERATE, gatekeeper
+from streams.console.access import GENERATE, gatekeeper, require_own_port
 from streams.console.audit_trail import AuditTrail
 from streams.console.history import MAX_TARGETS, History, PrometheusHistory, ScrapedHistory
 from streams.console.measures import EVERY
@@ -46,6 +46,7 @@ from streams.runtime.ops import Health, OpsServer
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.settings import (
+    BridgeSettings,
     ConsoleSettings,
     KafkaSettings,
     NylasSettings,
@@ -86,30 +87,34 @@ UNKNOWN_OPERATOR = "console"
 def run(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
     """Runs `contactstream console`. Returns its exit status.
 
-    Raises SettingsError for a port that cannot be bound, and for a page that anybody could open.
+    Raises SettingsError for a port that cannot be bound or is another server's, and for a page that
+    anybody could open.
     """
     return asyncio.run(_serve(kafka, process, settings))
 
 
 async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: ConsoleSettings) -> int:
+    others = {"BRIDGE_LISTEN": load(BridgeSettings).listen, "OPS_LISTEN": process.listen}
+    require_own_port(settings.listen, others)
     stopping = stop_asked()
     registry, health = CollectorRegistry(), Health(STALLED_SECONDS)
     process_metrics = ProcessMetrics(registry, "console", health)
     watching = watch_secret_files(
         stopping, SECRET_GROUPS, process_metrics.secret_reload_failures.inc
     )
-    host, _, port = settings.listen.rpartition(":")
+    port = int(settings.listen.rpartition(":")[2])
     token = settings.token.get_secret_value().strip()
     generated = token == GENERATE
     token = secrets.token_hex(32) if generated else token
-    keeper = gatekeeper(settings, token, operator(), int(port))
+    keeper = gatekeeper(settings, token, operator(), port)
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     history = history_of(settings)
     known = KnownState(kafka)
-    server = ConsoleServer(keeper, *pages(kafka, history, known))
+    metrics = ConsoleMetrics(registry)
+    server = ConsoleServer(keeper, *pages(kafka, history, known), metrics)
     try:
-        await server.listen(host, int(port))
+        await server.listen(settings.listen)
     except (OSError, OverflowError) as error:
         ops.stop()
         raise cannot_listen("CONSOLE_LISTEN", settings.listen, error) from error
@@ -119,9 +124,10 @@ async def _serve(kafka: KafkaSettings, process: ProcessSettings, settings: Conso
     log.info("listening", url=f"http://{settings.listen}/")
     health.ready()
     following = asyncio.create_task(history.follow())
-    knowing = asyncio.create_task(known.run(ConsoleGauges(ConsoleMetrics(registry))))
+    knowing = asyncio.create_task(known.run(ConsoleGauges(metrics)))
     while not stopping.is_set() and not knowing.done():
         health.beat()
+        server.cut_slow()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), BEAT_SECONDS)
     following.cancel()

@@ -20,6 +20,8 @@ from streams.console.access import (
 )
 from streams.console.reading import NotReadable
 from streams.console.shell import PERSON, THEME_COOKIE, THEMES, Page, Shell
+from streams.metrics import ConsoleMetrics
+from streams.runtime.connections import Connection, Listener, authenticated, request_complete
 from streams.runtime.logs import where
 
 log = structlog.get_logger()
@@ -34,6 +36,11 @@ MAX_BODY_BYTES = 64 * 1024
 
 # Requests at work at once. Some wait for Kafka; a page is polled by each open tab.
 MAX_REQUESTS = 32
+
+# Open connections. A browser opens at most six to one host, so these are the browsers of more than
+# forty people, or one proxy in front of all. Each may hold a form of MAX_BODY_BYTES. At this number
+# each new connection evicts another one, and those of strangers go first.
+MAX_CONNECTIONS = 256
 
 # Wrong tokens in a minute, by anybody. Beyond that nobody can try, so that none is guessed.
 MAX_WRONG_TOKENS = 10
@@ -68,18 +75,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ConsoleServer:
     """Serves the pages."""
 
-    def __init__(self, keeper: Gatekeeper, shell: Shell, pages: Sequence[Page]) -> None:
+    def __init__(
+        self, keeper: Gatekeeper, shell: Shell, pages: Sequence[Page], metrics: ConsoleMetrics
+    ) -> None:
         self._keeper, self._shell = keeper, shell
         self._wrong_tokens: deque[float] = deque(maxlen=MAX_WRONG_TOKENS)
         self._at_work = 0
         self._static = static_files()
-        self._runner = web.AppRunner(
-            self.application(pages),
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=15.0,
-            shutdown_timeout=DRAIN_SECONDS,
-        )
+        self._runner = web.AppRunner(self.application(pages), shutdown_timeout=DRAIN_SECONDS)
+        self._closed = metrics.connections_closed
+        self._listener = Listener(MAX_CONNECTIONS, malformed, self._count_closed)
+        metrics.connections.set_function(lambda: len(self._listener))
 
     def application(self, pages: Sequence[Page]) -> web.Application:
         """The application: also for tests, which serve it by themselves."""
@@ -96,19 +102,43 @@ class ConsoleServer:
         )
         return application
 
-    async def listen(self, host: str, port: int) -> None:
-        """Binds and serves. Raises OSError when the port is taken."""
+    async def listen(self, address: str) -> None:
+        """Binds the address (host:port) and serves. Raises OSError when the port is taken."""
         await self._runner.setup()
-        name = host.removeprefix("[").removesuffix("]") or None
-        await web.TCPSite(self._runner, name, port).start()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("aiohttp made no server")
+        await self._listener.listen(address, server)
+
+    def cut_slow(self) -> None:
+        """Aborts connections on which a request has been incomplete for too long."""
+        self._listener.cut_slow()
+
+    def _count_closed(self, reason: str, connections: int) -> None:
+        self._closed.labels(reason).inc(connections)
 
     async def stop(self) -> None:
         """Closes the port, and ends requests that are not answered within DRAIN_SECONDS."""
+        await self._listener.close(DRAIN_SECONDS)
         await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answers what is refused; adds the headers that every answer has."""
+        """Answers what is refused; adds the headers that every answer has.
+
+        A connection counts as idle while an answer is streamed on it, which ends an export when
+        nearly MAX_CONNECTIONS of people are open.
+        """
+        connection = request.protocol if isinstance(request.protocol, Connection) else None
+        if connection is None:
+            return await self._with_headers(request, handler)
+        connection.answering = True
+        try:
+            return await self._with_headers(request, handler)
+        finally:
+            connection.answering = False
+
+    async def _with_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._at_work >= MAX_REQUESTS:
             answer: web.StreamResponse = web.Response(
                 status=503,
@@ -149,11 +179,16 @@ class ConsoleServer:
                 )
             if changes:
                 return web.Response(status=403, text="log in first")
+            request_complete(request)
             return see_other("/login")
         return await self._answered(request, handler)
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            await request.read()  # at most MAX_BODY_BYTES, and handlers read it again from memory
+            request_complete(request)
+            if request[PERSON].may_read:
+                authenticated(request)
             return await handler(request)
         except NotReadable as error:
             return self._shell.problem(request, "This cannot be shown now", str(error), 503)
@@ -223,6 +258,13 @@ class ConsoleServer:
             return web.Response(status=304, headers=headers)
         kind = CONTENT_TYPES.get(name.rpartition(".")[2], "application/octet-stream")
         return web.Response(body=content, content_type=kind, headers=headers)
+
+
+def malformed() -> web.Response:
+    """The answer to what is no HTTP. aiohttp's own quotes it."""
+    answer = web.Response(status=400, text="no HTTP request", headers=SECURITY_HEADERS)
+    answer.force_close()
+    return answer
 
 
 def see_other(path: str) -> web.Response:

@@ -2,16 +2,29 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import jinja2
+import structlog
 from aiohttp import web
 
 from streams.console.access import Person
-from streams.console.tables import Table, as_csv, as_json
+from streams.console.paging import (
+    TablePage,
+    UnusablePage,
+    page_of,
+    page_parameter,
+    parameter_of,
+    with_parameters,
+)
+from streams.console.rounds import with_pauses
+from streams.console.tables import Table, csv_pieces, json_pieces
+from streams.runtime.logs import where
+
+log = structlog.get_logger()
 
 PERSON = web.RequestKey("person", Person)
 """Who sent the request. Set before a page is asked."""
@@ -21,9 +34,6 @@ THEME_COOKIE = "contactstream-theme"
 
 # Notes that nobody has seen yet. One is shown right after the action that it tells of.
 MAX_NOTES = 100
-
-# Rows of a table on a page; an export has all.
-MAX_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,42 @@ class Confirmation:
     dangerous: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LinkedPage:
+    """A page of a table, and the addresses around it; an empty one leads nowhere."""
+
+    shown: TablePage
+    before: str = ""
+    after: str = ""
+    csv: str = ""
+    json: str = ""
+
+
+def linked_page(table: Table, address: str | None) -> LinkedPage:
+    """The page of a table that an address asks for. Raises UnusablePage.
+
+    None is an answer to a form, which has no address: the first page, without links.
+    """
+    if address is None:
+        return LinkedPage(page_of(table, ""))
+    parameter = page_parameter(table.name)
+    shown = page_of(table, parameter_of(address, parameter))
+
+    def beside(number: int) -> str:
+        if not 1 <= number <= shown.pages:
+            return ""
+        # A note is shown once.
+        link = with_parameters(address, **{parameter: str(number), "note": ""})
+        return f"{link}#table-{table.name}"
+
+    def export(kind: str) -> str:
+        return with_parameters(address, export=f"{table.name}.{kind}", note="")
+
+    return LinkedPage(
+        shown, beside(shown.number - 1), beside(shown.number + 1), export("csv"), export("json")
+    )
+
+
 class Shell:
     """Renders pages into the frame. Holds the notes, and no state of the product."""
 
@@ -87,14 +133,24 @@ class Shell:
         page: str = "",
         status: int = 200,
         tables: Sequence[Table] = (),
+        address: str | None = None,
         **context: Any,
     ) -> web.Response:
         """The page as HTML, or one of its tables where the address asks for an export.
 
-        `page` is the name of the menu entry. `tables` are found in the template by their names.
+        `page` is the name of the menu entry. `tables` are found in the template by their names; the
+        address says which page of each is shown. `address` is where the page is found by GET; the
+        request's own, unless it answers a form. Raises web.HTTPBadRequest for a page of a table
+        that is no number.
         """
         if (export := request.query.get("export")) and status == 200:
             return _export(export, tables)
+        if address is None and request.method == "GET":
+            address = str(request.rel_url)
+        try:
+            pages = {table.name: linked_page(table, address) for table in tables}
+        except UnusablePage as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
         theme = request.cookies.get(THEME_COOKIE, "auto")
         html = self._templates.get_template(template).render(
             title=title,
@@ -106,8 +162,7 @@ class Shell:
             here=request.rel_url.path,
             note=self._notes.pop(request.query.get("note", ""), ""),
             tables={table.name: table for table in tables},
-            max_rows=MAX_ROWS,
-            export_link=lambda name: str(request.rel_url.update_query(export=name)),
+            pages=pages,
             **context,
         )
         return web.Response(text=html, content_type="text/html", status=status)
@@ -149,9 +204,22 @@ def _export(asked: str, tables: Sequence[Table]) -> web.Response:
         names = ", ".join(f"{each.name}.csv, {each.name}.json" for each in tables) or "none"
         raise web.HTTPNotFound(text=f"there is no export {asked}; of this page there are: {names}")
     headers = {"Content-Disposition": f'attachment; filename="contactstream-{name}.{kind}"'}
-    if kind == "csv":
-        return web.Response(text=as_csv(table), content_type="text/csv", headers=headers)
-    return web.Response(body=as_json(table), content_type="application/json", headers=headers)
+    pieces, content_type = {
+        "csv": (csv_pieces, "text/csv"),
+        "json": (json_pieces, "application/json"),
+    }[kind]
+    body = _noted(with_pauses(pieces(table)), asked)
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+
+async def _noted(pieces: AsyncIterator[bytes], export: str) -> AsyncIterator[bytes]:
+    """The pieces. An error is logged here: the answer has begun, and its end will be missing."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        log.exception("an export failed", export=export, error=where(error))
+        raise
 
 
 def _count(number: float | None) -> str:

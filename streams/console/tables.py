@@ -2,13 +2,18 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
 
 import orjson
 
-# A spreadsheet takes a cell that begins like this for a formula, and a formula can send data away.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from streams.commands.tables import harmless
+
+ItemT = TypeVar("ItemT")
+
+# Rows of an export that are built at once: other requests wait for some milliseconds.
+PIECE_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,30 @@ class Cell:
     link: str = ""
     tone: str = ""
     """`good`, `warn` or `bad`, always beside a word that says the same."""
+    export: str = ""
+    """What an export holds instead of the text."""
+
+
+Row = Sequence[Cell]
+
+
+class RowsOnDemand(Sequence[Row], Generic[ItemT]):
+    """The rows of items, each built when it is asked for: a page shows a few of many."""
+
+    def __init__(self, items: Sequence[ItemT], build: Callable[[ItemT], Row]) -> None:
+        self._items, self._build = items, build
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
+        if isinstance(place, slice):
+            return [self._build(item) for item in self._items[place]]
+        return self._build(self._items[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +69,41 @@ class Table:
     """In the address of its export, and in the name of the file."""
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row]
     empty: str
     """What is said instead of no rows."""
     left_out: int = 0
-    """Rows that are not shown, because they are too many."""
+    """Rows that nobody holds, because they are too many."""
 
 
-def as_csv(table: Table) -> str:
-    """The table as CSV with a line of names. No cell can be taken for a formula."""
+def csv_pieces(table: Table) -> Iterator[bytes]:
+    """The table as CSV, with a line of names, in pieces. No cell can be taken for a formula."""
+    yield _csv_lines([[column.name for column in table.columns]])
+    for rows in _pieces(table):
+        yield _csv_lines([[harmless(_exported(cell)) for cell in row] for row in rows])
+
+
+def _csv_lines(rows: Sequence[Sequence[str]]) -> bytes:
     out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([column.name for column in table.columns])
-    for row in table.rows:
-        writer.writerow([_harmless(cell.text) for cell in row])
-    return out.getvalue()
+    csv.writer(out).writerows(rows)
+    return out.getvalue().encode(errors="replace")
 
 
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+def _exported(cell: Cell) -> str:
+    return cell.export or cell.text
 
 
-def as_json(table: Table) -> bytes:
-    """The table as a JSON array of objects, each value as it is shown."""
+def json_pieces(table: Table) -> Iterator[bytes]:
+    """The table as a JSON array of objects, each value as it is shown, in pieces."""
     names = [column.name for column in table.columns]
-    rows = [dict(zip(names, (cell.text for cell in row), strict=True)) for row in table.rows]
-    return orjson.dumps(rows, option=orjson.OPT_INDENT_2)
+    before = b"["
+    for rows in _pieces(table):
+        objects = [dict(zip(names, map(_exported, row), strict=True)) for row in rows]
+        yield before + b",".join(orjson.dumps(each, option=orjson.OPT_INDENT_2) for each in objects)
+        before = b","
+    yield b"]" if table.rows else b"[]"
+
+
+def _pieces(table: Table) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(table.rows), PIECE_ROWS):
+        yield table.rows[start : start + PIECE_ROWS]

@@ -86,3 +86,37 @@ async def test_a_redrive_and_a_reveal_by_clicks(tmp_path: Path) -> None:
         ((action, acting, keys),) = made.letters.done
         assert (action, acting.why, keys) == ("redrive", "the trigger is mended", [f"{GRANT}/5"])
         assert page.problems == []
+
+
+async def test_a_keyboard_leads_to_the_next_page_of_a_table_and_into_its_rows(
+    tmp_path: Path,
+) -> None:
+    made = World()
+    for number in range(450):
+        made.outcome(f"{GRANT}/{number}", "covered", at_ms=BASE * 1000)
+    async with opened(tmp_path, made) as (page, origin):
+        await page.goto(f"{origin}/people")
+        await page.run("document.querySelector('nav.pages a[rel=next]').focus()")
+        await page.press("Enter")
+        await page.until(
+            "location.search === '?covered_page=2' && document.readyState !== 'loading'"
+        )
+        assert "201-400 of 450" in await page.run("document.body.textContent")
+        await page.press("Tab")
+        row = "document.activeElement.closest('#table-covered td') !== null"
+        assert await page.run(row), "the next key is in the table, not at the top of the page"
+        assert await violations(page) == []
+
+
+async def test_an_address_typed_into_the_filter_is_not_in_the_address_line(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, world()) as (page, origin):
+        await page.goto(f"{origin}/dead-letters")
+        await page.run("document.querySelector('#email').value = 'ada@x.example'")
+        await page.leave_by("form.filters button")
+        assert "2 open letters" in await page.run("document.body.textContent")
+        address = await page.run("location.href")
+        assert "email_hash=" in address
+        assert "ada" not in address
+        assert page.problems == []

@@ -42,7 +42,7 @@ EXCEPTIONS = json.loads((FOLDER / ".lint").read_text())["exclusions"]
 UNITS = {"none", "short", "percentunit", "s", "bytes", "cps", "ops", "reqps"}
 
 # What the variables of an expression stand for here. The story has a sample every 4 minutes.
-VARIABLES = {"$job": ".+", "$instance": ".+", "$__rate_interval": "12m"}
+VARIABLES = {"$job": ".+", "$instance": ".+", "$__rate_interval": "12m", "$__range": "6h"}
 
 # Exported by the console's process, which reads the topics that they follow from.
 CONSOLE = {
@@ -50,6 +50,8 @@ CONSOLE = {
     "contactstream_coverage_grant_people": {"grant", "state"},
     "contactstream_dead_letters_open": {"reason"},
     "contactstream_dead_letters_oldest_timestamp_seconds": set(),
+    "contactstream_console_connections": set(),
+    "contactstream_console_connections_closed_total": {"reason"},
 }
 # By prometheus_client, for every process.
 STANDARD: dict[str, set[str]] = {
@@ -65,6 +67,8 @@ UNUSED: dict[str, str] = {
     "contactstream_secret_reload_failures_total": "a line of the log names the file; the process "
     "works on",
     "contactstream_trace_spans_total": "for who runs traces; whoever misses a trace looks here",
+    "contactstream_console_connections": "whom the console turns away looks here",
+    "contactstream_console_connections_closed_total": "whom the console turns away looks here",
 }
 
 
@@ -278,9 +282,14 @@ def test_every_exception_from_a_rule_has_a_reason_and_is_needed() -> None:
             shown = titles[entry["dashboard"], entry["panel"]]
             text = " ".join(query["expr"] for query in shown.queries)
             if rule == "target-rate-interval-rule":
-                assert re.search(r"\[(?!\$)", text), entry
+                assert re.search(r"\[(?!\$__rate_interval)", text), entry
             elif rule in ("target-job-rule", "target-instance-rule"):
                 assert "ALERTS" in text or recorded_of(text), entry
+
+
+def test_alerts_that_page_are_listed_before_tickets() -> None:
+    (shown,) = (each for each in PANELS if each.title == "What to do")
+    assert shown.panel["options"]["sortBy"][0] == {"displayName": "Severity", "desc": False}
 
 
 def test_every_metric_in_a_dashboard_exists() -> None:
@@ -379,6 +388,16 @@ def test_every_panel_shows_something_in_a_real_prometheus(told: str) -> None:
         if not any(value == value and value != 0 for value in values):
             empty.append(f"{named(shown)}: {expression} -> {values[:3]}")
     assert not empty, "\n".join(empty)
+
+
+@pytest.mark.slow
+def test_the_legend_of_the_answers_lists_only_what_came(told: str) -> None:
+    known = len(asked(told, "count by (outcome) (contactstream_bridge_requests_total)"))
+    graphs = [each for each in PANELS if each.title.startswith("Answers to webhooks")]
+    for shown in graphs:
+        (query,) = shown.queries
+        assert 0 < len(asked(told, plain(query["expr"]))) < known
+    assert graphs
 
 
 @pytest.mark.slow

@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, unused_port
+from prometheus_client import CollectorRegistry
 
 from streams.console.access import gatekeeper
 from streams.console.server import ConsoleServer
 from streams.console.shell import MenuEntry, Page, Shell
+from streams.metrics import ConsoleMetrics
 from streams.settings import ConsoleSettings, load
 
 Client = TestClient[web.Request, web.Application]
@@ -50,7 +52,7 @@ async def console(
     shell = Shell(entries)
     pages = make(shell)
     entries.extend(page.entry for page in pages)
-    server = ConsoleServer(keeper, shell, pages)
+    server = ConsoleServer(keeper, shell, pages, ConsoleMetrics(CollectorRegistry()))
     started = TestServer(server.application(pages), host="127.0.0.1", port=port)
     async with TestClient(started) as client:
         yield Browser(client, port)

@@ -26,12 +26,16 @@ from streams.console.state.people import PeopleState
 from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
 from streams.events import Kind, change_headers
 from streams.kafka.records import KafkaRecord
-from streams.settings import KafkaSettings, load
+from streams.settings import KafkaSettings, NylasSettings, load
 from streams.topics import topics
 
 KAFKA = load(KafkaSettings, {})
 TOPICS = topics(KAFKA)
 BASE = 1_760_000_000
+LINKED = {
+    "NYLAS_CLIENT_ID": "acme-app",
+    "NYLAS_REDIRECT_URI": "https://app.acme.example/nylas",
+}
 ORG = "https://acme.my.salesforce.com"
 HOSTILE = '<script>alert("x")</script>'
 
@@ -81,7 +85,11 @@ class Letters:
         self.records = 0
 
     def add(
-        self, contact_key: str, reason: str = "string_too_long", email: str = "ada@x.example"
+        self,
+        contact_key: str,
+        reason: str = "string_too_long",
+        email: str = "ada@x.example",
+        stage: str = "sink",
     ) -> None:
         """Adds an open letter."""
         headers = change_headers(Kind.UPDATED, BASE, "f", "m", b"webhook", b"1")
@@ -89,7 +97,7 @@ class Letters:
         failed = KafkaRecord(
             TOPICS.changes.name, contact_key.encode(), value, headers, 0, self.records
         )
-        made = dead_letter(TOPICS.dead_letter.name, failed, "sink", reason, f"quotes {email}")
+        made = dead_letter(TOPICS.dead_letter.name, failed, stage, reason, f"quotes {email}")
         record = KafkaRecord(made.topic, made.key, made.value, made.headers, 0, self.records)
         self.records += 1
         self.state.take(record)
@@ -134,6 +142,7 @@ class World:
         self.audit = Audited()
         self.asked: list[Question] = []
         self.topic: Ready = Ready()
+        self.nylas = load(NylasSettings, LINKED)
         self._offset = 0
 
     def outcome(self, key: str, status: str, **further: Any) -> None:
@@ -164,7 +173,7 @@ class World:
         """The four pages."""
         return [
             PeoplePage(shell, self.people, self.topic, ORG),
-            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit),
+            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit, self.nylas),
             DeadLettersPage(
                 shell, self.letters.state, self.people, [self.topic], self.letters, TOPICS
             ),

@@ -246,7 +246,7 @@ def _dedupe_lag() -> Panel:
     )
 
 
-def _batches(stage: str, what: str, metric: str) -> Panel:
+def _batches(stage: str, what: str, metric: str, width: int = 8) -> Panel:
     rate = f"sum by (le) (rate({metric}_bucket[$__rate_interval]))"
     return graph(
         f"Batch size of {stage}",
@@ -257,6 +257,7 @@ def _batches(stage: str, what: str, metric: str) -> Panel:
         ],
         unit="short",
         decimals=0,
+        width=width,
     )
 
 
@@ -296,6 +297,7 @@ def _sink_held() -> Panel:
         "Changes taken whose outcome is not on a topic yet.",
         [query("sum(contactstream_sink_unfinished_rows)", "taken and not finished")],
         unit="short",
+        width=6,
     )
 
 
@@ -305,6 +307,7 @@ def _sink_memory() -> Panel:
         "Bytes of the changes taken and not finished, bounded by SINK_MAX_HELD_BYTES.",
         [query("sum(contactstream_sink_held_bytes)", "held")],
         unit="bytes",
+        width=6,
     )
 
 
@@ -327,6 +330,7 @@ def _sink_errors() -> Panel:
             ),
         ],
         unit="cps",
+        width=16,  # the reasons of Salesforce are long words
         runbook="dead-letters",
     )
 
@@ -337,6 +341,7 @@ def _coalesced() -> Panel:
         "Changes of a contact that a newer one of the same batch made superfluous.",
         [_rate("contactstream_sink_coalesced_total", "replaced")],
         unit="cps",
+        width=6,
     )
 
 
@@ -380,7 +385,7 @@ def rows() -> list[Row]:
                 _sink_errors(),
                 _sink_held(),
                 _sink_memory(),
-                _batches("sink", "Contacts", "contactstream_sink_batch_rows"),
+                _batches("sink", "Contacts", "contactstream_sink_batch_rows", 6),
                 _coalesced(),
             ],
         ),

@@ -22,6 +22,7 @@ INSTANCE_RULE = "target-instance-rule"
 """Rules of Grafana's dashboard-linter from which a panel may be excepted, with a reason."""
 
 FIXED_WINDOW = {RATE_INTERVAL_RULE: "the panel names the time that its numbers are of"}
+SHOWN_TIME = {RATE_INTERVAL_RULE: "the legend lists what came in the time that is shown"}
 RECORDED = {
     JOB_RULE: "the recorded series is summed over the processes of one deployment",
     INSTANCE_RULE: "the recorded series is summed over the processes of one deployment",
@@ -270,10 +271,14 @@ def table(
     unit: str = "short",
     width: int = 8,
     height: int = 8,
+    sorted_by: Sequence[str] = (),
     exceptions: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Panel:
-    """A row for each series of one query, with the labels of `columns` under their headings."""
+    """A row for each series of one query, with the labels of `columns` under their headings.
+
+    The rows are sorted by the headings of `sorted_by`, from A to Z.
+    """
     hidden = ("Time", "__name__", "job", "instance", "alertstate", "cause", "stops", "stage")
     organize = {
         "id": "organize",
@@ -283,9 +288,12 @@ def table(
             "renameByName": dict(columns),
         },
     }
+    options: Json = {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}}
+    if sorted_by:
+        options["sortBy"] = [{"displayName": heading, "desc": False} for heading in sorted_by]
     body = _panel(
         "table", title, description, [one],
-        unit=unit, options={"showHeader": True, "cellHeight": "sm", "footer": {"show": False}},
+        unit=unit, options=options,
         custom={"align": "auto", "cellOptions": {"type": "auto"}}, **more,
     )  # fmt: skip
     body["transformations"] = [organize]

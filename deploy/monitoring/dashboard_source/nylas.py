@@ -86,7 +86,7 @@ def _expired() -> Panel:
     return stat(
         "Expired grants",
         "Share of the address books whose owner has to sign in again. "
-        "`contactstream grants list` names them.",
+        "`contactstream grants list --expired` names them.",
         [query(f"{expired} / ({all_of_them} > 0)", "expired")],
         unit="percentunit",
         decimals=1,

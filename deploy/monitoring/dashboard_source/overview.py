@@ -149,8 +149,8 @@ def _failed() -> Panel:
 def _what_to_do() -> Panel:
     return table(
         "What to do",
-        "Each firing alert with its runbook. The address of the runbooks is the dashboard's "
-        "variable `runbooks`.",
+        "Each firing alert with its runbook, those that page first. The address of the runbooks is "
+        "the dashboard's variable `runbooks`.",
         query(
             "max by (severity, stage, alert, runbook) (label_replace(label_replace("
             f'ALERTS{{{OURS}}}, "runbook", "$1", "alertname", "Contactstream(.*)"), '
@@ -165,16 +165,18 @@ def _what_to_do() -> Panel:
             "runbook": "Runbook",
         },
         width=10,
+        # `page` comes before `ticket`.
+        sorted_by=("Severity", "Alert", "Stage"),
         exceptions=ALERTS,
         overrides=[
             {
                 "matcher": {"id": "byName", "options": "Stage"},
-                "properties": [{"id": "custom.width", "value": 80}],
+                "properties": [{"id": "custom.width", "value": 70}],
             },
             {
                 "matcher": {"id": "byName", "options": "Runbook"},
                 "properties": [
-                    {"id": "custom.width", "value": 150},
+                    {"id": "custom.width", "value": 130},
                     {
                         "id": "mappings",
                         "value": [
@@ -215,7 +217,7 @@ def _what_to_do() -> Panel:
                         ],
                     },
                     {"id": "custom.cellOptions", "value": {"type": "color-text"}},
-                    {"id": "custom.width", "value": 90},
+                    {"id": "custom.width", "value": 75},
                 ],
             },
         ],

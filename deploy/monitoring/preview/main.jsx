@@ -9,7 +9,7 @@ import { dataOf, rangeOf } from './queries.js';
 const FILES = import.meta.glob('../dashboards/*.json', { eager: true, import: 'default' });
 const CELL = 30;
 const GAP = 8;
-const WIDTH = 1400;
+const WIDTH = 1200;
 const COLUMNS = 24;
 const theme = createTheme({ colors: { mode: 'dark' } });
 
@@ -135,7 +135,9 @@ const KINDS = {
   bargauge: Bars,
   timeseries: Graph,
   'state-timeline': Timeline,
-  table: ({ frames, width, height }) => <Table data={frames[0]} width={width} height={height} />,
+  table: ({ frames, panel, width, height }) => (
+    <Table data={frames[0]} width={width} height={height} initialSortBy={panel.options.sortBy} />
+  ),
 };
 
 function Panel({ panel, width, height }) {

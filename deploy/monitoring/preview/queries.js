@@ -15,11 +15,12 @@ export function rangeOf(dashboard) {
   return { from: to - seconds(dashboard.time.from.replace('now-', '')), to };
 }
 
-function expressionOf(target, step) {
+function expressionOf(target, range, step) {
   return target.expr
     .replaceAll('$job', '.+')
     .replaceAll('$instance', '.+')
-    .replaceAll('$__rate_interval', `${Math.max(step * 1.2, SHORTEST_RATE_SECONDS)}s`);
+    .replaceAll('$__rate_interval', `${Math.max(step * 1.2, SHORTEST_RATE_SECONDS)}s`)
+    .replaceAll('$__range', `${range.to - range.from}s`);
 }
 
 async function ask(path, params) {
@@ -40,7 +41,7 @@ function legendOf(target, labels) {
 
 async function frames(target, range, step) {
   if (target.instant) {
-    const found = await ask('query', { query: expressionOf(target, step), time: range.to });
+    const found = await ask('query', { query: expressionOf(target, range, step), time: range.to });
     if (target.format === 'table') {
       return [tableFrame(found)];
     }
@@ -51,7 +52,7 @@ async function frames(target, range, step) {
   // Grafana aligns the range to the step.
   const start = Math.floor(range.from / step) * step;
   const found = await ask('query_range', {
-    query: expressionOf(target, step),
+    query: expressionOf(target, range, step),
     start,
     end: step >= 86400 ? Math.floor(range.to / step) * step : range.to,
     step,

@@ -28,8 +28,9 @@ for file in ../dashboards/*.json; do
     console.log(bottom * 38 + 60);' "$file")
   chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars \
     --disable-background-networking --disable-component-update --disable-sync \
-    --user-data-dir="$work/chromium-$name" --window-size="1400,$height" \
+    --user-data-dir="$work/chromium-$name" --window-size="1200,$height" \
     --virtual-time-budget=30000 --screenshot="$work/$name.png" \
     "http://127.0.0.1:4173/?dashboard=$name" 2>/dev/null
-  pngquant --force --strip --nofs 24 --output "../pictures/$name.png" "$work/$name.png"
+  pngquant --force --strip --nofs 24 --output "$work/$name.png" "$work/$name.png"
+  zopflipng -y --filters=0 --iterations=5 "$work/$name.png" "../pictures/$name.png" >/dev/null
 done

@@ -34,21 +34,40 @@ class ReasonGroup:
     most_attempts: int = 0
 
 
-def groups(found: LetterScan, superseded: Collection[str]) -> list[ReasonGroup]:
-    """The letters by reason, the most frequent first. `superseded` are IDs of letters."""
-    by_reason: dict[str, ReasonGroup] = {}
-    for letter in found.letters.values():
-        group = by_reason.setdefault(
-            letter.reason, ReasonGroup(letter.reason, found.samples.get(letter.reason, ""))
-        )
+class Grouping:
+    """Groups letters by reason, one after the other. `samples` are masked contacts by reason."""
+
+    def __init__(self, samples: Mapping[str, str]) -> None:
+        self._samples = samples
+        self._by_reason: dict[str, ReasonGroup] = {}
+
+    def add(self, letter: OpenLetter, *, superseded: bool) -> None:
+        """Takes a letter in."""
+        reason = letter.reason
+        group = self._by_reason.get(reason)
+        if group is None:
+            group = ReasonGroup(reason, self._samples.get(reason, ""))
+            self._by_reason[reason] = group
         group.count += 1
-        group.superseded += letter.letter_id in superseded
+        group.superseded += superseded
         group.stages.add(letter.stage)
         first, last = letter.first_failed_ms, letter.last_failed_ms
         group.first_failed_ms = min(first, group.first_failed_ms or first)
         group.last_failed_ms = max(last, group.last_failed_ms)
         group.most_attempts = max(letter.attempts, group.most_attempts)
-    return sorted(by_reason.values(), key=lambda group: (-group.count, group.reason))
+
+    @property
+    def groups(self) -> list[ReasonGroup]:
+        """The groups, the most frequent first."""
+        return sorted(self._by_reason.values(), key=lambda group: (-group.count, group.reason))
+
+
+def groups(found: LetterScan, superseded: Collection[str]) -> list[ReasonGroup]:
+    """The letters by reason, the most frequent first. `superseded` are IDs of letters."""
+    grouping = Grouping(found.samples)
+    for letter in found.letters.values():
+        grouping.add(letter, superseded=letter.letter_id in superseded)
+    return grouping.groups
 
 
 def moment(epoch_ms: int) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -12,16 +13,24 @@ from aiohttp import web
 from streams.commands.dead_letters.actions import grown
 from streams.commands.dead_letters.open_letters import OpenLetter, masked_contact, supersedes
 from streams.commands.dead_letters.remedies import remedy
-from streams.commands.dead_letters.report import ReasonGroup, groups, letter_facts, moment
+from streams.commands.dead_letters.report import Grouping, ReasonGroup, letter_facts, moment
 from streams.console.letter_actions import Acting, AtWork, LetterActions, PlannedAction
-from streams.console.letter_filter import STATES, LetterFilter, UnusableFilter, parse_filter
+from streams.console.letter_filter import (
+    FORM_FIELDS,
+    STAGES,
+    STATES,
+    LetterFilter,
+    UnusableFilter,
+    parse_filter,
+)
 from streams.console.pages.revealed import back_to
 from streams.console.reading import NotReadable
+from streams.console.rounds import in_rounds
 from streams.console.shell import Confirmation, MenuEntry, Shell, require_act
 from streams.console.state.known import Followed
 from streams.console.state.letters import LetterState
 from streams.console.state.people import PeopleState
-from streams.console.tables import Cell, Column, Table
+from streams.console.tables import Cell, Column, Row, RowsOnDemand, Table
 from streams.topics import Topics
 
 ResultT = TypeVar("ResultT")
@@ -54,6 +63,28 @@ LETTER_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedLetters:
+    """The letters that a filter takes, by the offsets of their records."""
+
+    letters: list[OpenLetter]
+    superseded: set[str]
+    """IDs of the letters whose contact has a newer outcome."""
+    grouping: Grouping
+
+    def add(self, letter: OpenLetter, *, superseded: bool) -> None:
+        """Takes the next letter in."""
+        self.letters.append(letter)
+        if superseded:
+            self.superseded.add(letter.letter_id)
+        self.grouping.add(letter, superseded=superseded)
+
+    @property
+    def current(self) -> list[OpenLetter]:
+        """Those that are not superseded."""
+        return [each for each in self.letters if each.letter_id not in self.superseded]
+
+
 class DeadLettersPage:
     """Shows open dead letters, and redrives or discards all that the filter takes."""
 
@@ -76,6 +107,7 @@ class DeadLettersPage:
         """The list, one letter, its reveal, and for each action a preview and the act."""
         return [
             web.get(PATH, self._list),
+            web.post(PATH, self._asked),
             web.get(f"{PATH}/letter", self._letter),
             web.post(f"{PATH}/reveal", self._reveal),
             web.get(f"{PATH}/reveal", back_to(PATH)),
@@ -87,27 +119,47 @@ class DeadLettersPage:
         last = self._people.last(letter.contact_key)
         return last is not None and supersedes(letter, last[1], last[0].status)
 
-    def _selected(self, wanted: LetterFilter) -> list[OpenLetter]:
-        return self._letters.selected(wanted.selection, wanted.takes(self._superseded))
+    async def _selected(self, wanted: LetterFilter) -> SelectedLetters:
+        """The letters of a filter. Other requests run meanwhile: there may be 100,000 letters."""
+        found = SelectedLetters([], set(), Grouping(self._letters.samples))
+        async for letters in in_rounds(self._letters.all()):
+            for letter in letters:
+                if not wanted.takes(letter):
+                    continue
+                superseded = self._superseded(letter)
+                if wanted.takes_state(superseded=superseded):
+                    found.add(letter, superseded=superseded)
+        return found
+
+    async def _asked(self, request: web.Request) -> web.Response:
+        """Leads from the form to the list.
+
+        So no address line and no history holds an email address.
+        """
+        raise web.HTTPSeeOther(list_address(asked_filter(await request.post())))
 
     async def _list(self, request: web.Request) -> web.Response:
+        if "email" in request.query:
+            raise web.HTTPSeeOther(list_address(asked_filter(request.query)))
         for topic in self._followed:
             await topic.ready()
         wanted = asked_filter(request.query)
-        selected = self._selected(wanted)
-        superseded = {each.letter_id for each in selected if self._superseded(each)}
-        found = groups(self._letters.scan_of(selected), superseded)
+        selected = await self._selected(wanted)
         return self._shell.page(
             request,
             "dead_letters.html",
             "Dead letters",
             page="dead_letters",
-            tables=[groups_table(found, wanted), letters_table(selected, superseded)],
-            fields={name: wanted.fields.get(name, "") for name in wanted_fields()},
+            tables=[
+                groups_table(selected.grouping.groups, wanted),
+                letters_table(selected.letters, selected.superseded),
+            ],
+            fields={name: wanted.fields.get(name, "") for name in FORM_FIELDS},
             reasons=sorted(self._letters.backlog().by_reason),
             states=STATES,
-            count=len(selected),
-            superseded=len(superseded),
+            stages=STAGES,
+            count=len(selected.letters),
+            superseded=len(selected.superseded),
             query=urlencode(wanted.fields),
             filtered=not wanted.takes_everything,
             at_work=self._at_work.line,
@@ -196,11 +248,11 @@ class DeadLettersPage:
         """What the action would do now, and how many letters stay because they are superseded."""
         for topic in self._followed:
             await topic.catch_up()
-        selected, left = self._selected(wanted), 0
+        selected = await self._selected(wanted)
+        letters, left = selected.letters, 0
         if action == "redrive":
-            current = [each for each in selected if not self._superseded(each)]
-            selected, left = current, len(selected) - len(current)
-        planned = await in_thread(lambda: self._actions.plan(action, selected))
+            letters, left = selected.current, len(selected.superseded)
+        planned = await in_thread(lambda: self._actions.plan(action, letters))
         return planned, left
 
 
@@ -220,9 +272,9 @@ def asked_filter(given: Mapping[str, Any]) -> LetterFilter:
         raise web.HTTPBadRequest(text=str(error)) from error
 
 
-def wanted_fields() -> tuple[str, ...]:
-    """The names of the fields of the form."""
-    return ("reason", "grant", "key", "kind", "since", "until", "state")
+def list_address(wanted: LetterFilter) -> str:
+    """The address of the list of what a filter takes."""
+    return f"{PATH}?{urlencode(wanted.fields)}" if wanted.fields else PATH
 
 
 def letters(count: int) -> str:
@@ -254,7 +306,7 @@ def confirmation(
         f"{PATH}/{action}",
         f"{action.capitalize()} {letters(count)}",
         {**wanted.fields, "expect": str(count)},
-        f"{PATH}?{urlencode(wanted.fields)}" if wanted.fields else PATH,
+        list_address(wanted),
         asks_why=True,
         dangerous=action == "discard",
     )
@@ -309,19 +361,25 @@ def groups_table(found: Sequence[ReasonGroup], wanted: LetterFilter) -> Table:
     return Table("reasons", "By reason", GROUP_COLUMNS, rows, "no dead letter is open")
 
 
+def letter_row(letter: OpenLetter, *, superseded: bool) -> Row:
+    """A letter in the list."""
+    return [
+        Cell(letter.letter_id, f"{PATH}/letter?id={quote(letter.letter_id, safe='')}"),
+        Cell(letter.reason),
+        Cell(letter.stage),
+        Cell(letter.kind.value),
+        Cell(f"{letter.attempts:,}"),
+        Cell(moment(letter.first_failed_ms)),
+        Cell(moment(letter.last_failed_ms)),
+        Cell("superseded" if superseded else "open"),
+    ]
+
+
 def letters_table(selected: Sequence[OpenLetter], superseded: set[str]) -> Table:
     """The letters one by one, the newest first."""
-    rows = [
-        [
-            Cell(each.letter_id, f"{PATH}/letter?id={quote(each.letter_id, safe='')}"),
-            Cell(each.reason),
-            Cell(each.stage),
-            Cell(each.kind.value),
-            Cell(f"{each.attempts:,}"),
-            Cell(moment(each.first_failed_ms)),
-            Cell(moment(each.last_failed_ms)),
-            Cell("superseded" if each.letter_id in superseded else "open"),
-        ]
-        for each in reversed(selected)
-    ]
+
+    def row(letter: OpenLetter) -> Row:
+        return letter_row(letter, superseded=letter.letter_id in superseded)
+
+    rows = RowsOnDemand(selected[::-1], row)
     return Table("letters", "One by one", LETTER_COLUMNS, rows, "the filter takes no letter")

@@ -20,7 +20,7 @@ from streams.console.state.people import (
     PeopleState,
     Standing,
 )
-from streams.console.tables import Cell, Column, Table
+from streams.console.tables import Cell, Column, Row, RowsOnDemand, Table
 
 # Records of a person that the table shows. More make a decision no easier; `review` lists all.
 SHOWN_RECORDS = 3
@@ -175,14 +175,7 @@ def people_table(
     standing: Standing, people: Sequence[ListedPerson], org_url: str, left_out: int
 ) -> Table:
     """Covered or ambiguous people with links to the records, the newest first."""
-    rows = [
-        [
-            Cell(each.key, f"/person?subject={quote(each.key, safe='')}"),
-            Cell(web_date(each.since_ms)),
-            *(_record_cell(record, org_url) for record in (*each.records, *BLANKS)[:SHOWN_RECORDS]),
-        ]
-        for each in people
-    ]
+    rows = RowsOnDemand(people, lambda person: person_row(person, org_url))
     columns = (
         Column("contact", "Contact"),
         Column("since", "Since"),
@@ -195,6 +188,16 @@ def people_table(
         Standing.COVERED: "Covered: another person's record has the address",
     }[standing]
     return Table(LISTS[standing], caption, columns, rows, "none", left_out)
+
+
+def person_row(person: ListedPerson, org_url: str) -> Row:
+    """A covered or ambiguous person."""
+    records = (*person.records, *BLANKS)[:SHOWN_RECORDS]
+    return [
+        Cell(person.key, f"/person?subject={quote(person.key, safe='')}"),
+        Cell(web_date(person.since_ms)),
+        *(_record_cell(record, org_url) for record in records),
+    ]
 
 
 def _record_cell(record: str, org_url: str) -> Cell:

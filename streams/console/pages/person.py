@@ -79,7 +79,6 @@ class PersonPage:
         revealed: bool = False,
     ) -> web.Response:
         contacts = found.answer.contacts if found else ()
-        exported = request.method == "GET"
         return self._shell.page(
             request,
             "person.html",
@@ -94,7 +93,6 @@ class PersonPage:
             more=found.answer.more_contacts if found else 0,
             revealed=revealed,
             revealable=bool(found and found.contents),
-            exported=exported,
         )
 
 

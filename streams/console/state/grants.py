@@ -65,17 +65,15 @@ class GrantState:
         described.provider = provider or described.provider
         described.address = address or described.address
 
-    def all(self) -> list[GrantFacts]:
-        """Every grant, those that need somebody first, then by ID."""
-        order = {"expired": 0, "": 1, "valid": 2, "deleted": 3}
-        found = [self._facts(grant) for grant in self._described]
-        return sorted(found, key=lambda each: (order.get(each.status, 1), each.grant))
+    def by_status(self) -> dict[str, list[str]]:
+        """The IDs of all grants in order, by their status; those that need somebody first."""
+        found: dict[str, list[str]] = {"expired": [], "": [], "valid": [], "deleted": []}
+        for grant in self._described:
+            found[self._table.status.get(grant, "")].append(grant)
+        return {status: sorted(grants) for status, grants in found.items()}
 
-    def get(self, grant: str) -> GrantFacts | None:
-        """One grant; None if no event names it."""
-        return self._facts(grant) if grant in self._described else None
-
-    def _facts(self, grant: str) -> GrantFacts:
+    def facts(self, grant: str) -> GrantFacts:
+        """One of the grants of `by_status`. Raises KeyError for another one."""
         described = self._described[grant]
         return GrantFacts(
             grant,

@@ -1,7 +1,7 @@
 """The open dead letters, without their values, kept current record by record."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.commands.dead_letters.open_letters import (
@@ -16,7 +16,7 @@ from streams.kafka.records import KafkaRecord
 from streams.selection import Candidate, Selection
 from streams.topics import Topics
 
-# Some 600 bytes each, so 60 MB. Whoever has more has one cause for nearly all of them.
+# Some 950 bytes each, so 95 MB. Whoever has more has one cause for nearly all of them.
 MAX_LETTERS = 100_000
 
 
@@ -62,6 +62,11 @@ class LetterState:
             self._found.samples[letter.reason] = masked_contact(letter, self._topics)
 
     @property
+    def samples(self) -> Mapping[str, str]:
+        """By reason, one contact with its values masked."""
+        return self._found.samples
+
+    @property
     def unreadable(self) -> int:
         """Records that are no dead letters, or of a newer version."""
         return self._found.unreadable
@@ -82,30 +87,17 @@ class LetterState:
         letters = self._found.letters.values()
         return next((each for each in letters if each.letter_id == letter_id), None)
 
-    def selected(
-        self, selection: Selection, takes: Callable[[OpenLetter], bool] = lambda _: True
-    ) -> list[OpenLetter]:
-        """The letters that a selection takes, by the offsets of their records.
-
-        The selection must not ask for addresses, domains and outcomes: no letter is held with its
-        value. `takes` is a further condition.
-        """
-        found = [
-            each
-            for each in self._found.letters.values()
-            if (not selection.reasons or each.reason in selection.reasons)
-            and selection.takes(_candidate(each))
-            and takes(each)
-        ]
-        return sorted(found, key=lambda each: each.offset)
-
-    def scan_of(self, letters: Iterable[OpenLetter]) -> LetterScan:
-        """These letters as the reports of the command take them."""
-        kept: dict[bytes | int, OpenLetter] = {
-            each.offset if each.key is None else each.key: each for each in letters
-        }
-        return LetterScan(kept, self._found.samples)
+    def all(self) -> list[OpenLetter]:
+        """The open letters, by the offsets of their records."""
+        return self._found.in_order
 
 
-def _candidate(letter: OpenLetter) -> Candidate:
-    return Candidate(letter.contact_key, letter.last_failed_ms, letter.kind, ())
+def takes(selection: Selection, letter: OpenLetter) -> bool:
+    """Whether a selection takes a letter.
+
+    It must not ask for addresses, domains and outcomes: no letter is held with its value.
+    """
+    if selection.reasons and letter.reason not in selection.reasons:
+        return False
+    candidate = Candidate(letter.contact_key, letter.last_failed_ms, letter.kind, ())
+    return selection.takes(candidate)

@@ -6,9 +6,10 @@ org holds a newer version of the contact.
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 import orjson
@@ -193,9 +194,16 @@ class _GrantCounts:
         """The coverage of a grant."""
         return Coverage({each: counts[number] for each, counts in self._counts.items()})
 
-    def all(self) -> Iterator[tuple[str, int]]:
-        """The name and the number of each grant."""
-        yield from self._numbers.items()
+    def largest(self, most: int) -> list[str]:
+        """The grants with the most eligible contacts, without the `other` ones."""
+        sizes = list(map(sum, zip(*(self._counts[each] for each in ELIGIBLE), strict=True)))
+        named = ((name, number) for name, number in self._numbers.items() if number != _OTHER)
+        found = nsmallest(most, named, key=lambda each: (-sizes[each[1]], each[0]))
+        return [name for name, _ in found]
+
+    def total(self) -> Coverage:
+        """The coverage of all grants together."""
+        return Coverage({each: sum(counts) for each, counts in self._counts.items()})
 
 
 class PeopleState:
@@ -334,20 +342,15 @@ class PeopleState:
 
     def grants(self, largest: int) -> list[GrantCoverage]:
         """The coverage of the grants with the most eligible contacts, and of the `other` ones."""
-        sizes = {
-            name: (number, self._grants.coverage(number)) for name, number in self._grants.all()
-        }
-        named = sorted(
-            (name for name in sizes if name != OTHER),
-            key=lambda name: (-sizes[name][1].eligible, name),
-        )
-        rest = Counter(dict.fromkeys(Standing, 0))
-        for name in (*named[largest:], OTHER):
-            rest.update(sizes[name][1].by_standing)
-        return [
-            *(GrantCoverage(name, sizes[name][1]) for name in named[:largest]),
-            GrantCoverage(OTHER, Coverage(rest)),
+        found = [
+            GrantCoverage(name, coverage)
+            for name in self._grants.largest(largest)
+            if (coverage := self.grant(name)) is not None
         ]
+        rest = Counter(self._grants.total().by_standing)
+        for each in found:
+            rest.subtract(each.coverage.by_standing)
+        return [*found, GrantCoverage(OTHER, Coverage(rest))]
 
     def grant(self, name: str) -> Coverage | None:
         """The coverage of one grant; None if none of its contacts has an outcome."""

@@ -59,6 +59,15 @@ def test_a_webhook_port_that_is_taken_is_named(taken: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_the_console_never_listens_on_the_port_of_the_bridge() -> None:
+    listen = {"CONSOLE_LISTEN": "127.0.0.1:8080", "OPS_LISTEN": "127.0.0.1:0"}
+    ended = run("console", LOGIN | listen)
+    assert ended.returncode == 2, ended.stderr
+    assert "CONSOLE_LISTEN=127.0.0.1:8080" in ended.stderr
+    assert "BRIDGE_LISTEN=0.0.0.0:8080" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("stage", ["dedupe", "sink"])
 @pytest.mark.parametrize("text", [None, "[contact", "[contact]\nTitle = 5\n"])
 def test_a_mapping_that_cannot_be_used_is_named(

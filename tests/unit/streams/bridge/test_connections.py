@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from streams.bridge import bodies, connections
+from streams.bridge import bodies
+from streams.bridge.server import MAX_CONNECTIONS
+from streams.runtime import connections
 from tests.support.bridge_harness import RunningBridge, running_bridge
 from tests.support.waiting import until
 from tests.support.webhooks import Client, contact_body, request
@@ -74,10 +76,11 @@ BOTH_LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asy
 
 @BOTH_LOOPS
 def test_one_connection_too_many_is_503_while_all_others_carry_signed_requests(
-    monkeypatch: pytest.MonkeyPatch, run: Callable[[Coroutine[Any, Any, None]], None]
+    run: Callable[[Coroutine[Any, Any, None]], None],
 ) -> None:
     async def story() -> None:
         async with running_bridge() as bridge:
+            bridge.server.listener.most = 1
             acknowledged = asyncio.Event()
             bridge.broker.behave = lambda _: acknowledged
             sent = asyncio.create_task(bridge.post(contact_body("g", "c")))
@@ -92,14 +95,13 @@ def test_one_connection_too_many_is_503_while_all_others_carry_signed_requests(
             assert (await bridge.post(contact_body("g", "c"))).status == 200
             assert bridge.metric("connections_closed_total", reason="evicted") == 1
 
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
     run(story())
 
 
 async def test_unsigned_connections_are_evicted_before_signed_ones_and_the_oldest_first(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+    bridge: RunningBridge,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    bridge.server.listener.most = 3
     signed = Client(bridge.server.port)
     bridge.clients.append(signed)
     assert (await signed.send(request(contact_body("g", "c")))).status == 200
@@ -119,9 +121,9 @@ async def test_unsigned_connections_are_evicted_before_signed_ones_and_the_oldes
 
 
 async def test_of_the_signed_connections_the_longest_idle_is_evicted(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+    bridge: RunningBridge,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    bridge.server.listener.most = 2
     kept, idle = Client(bridge.server.port), Client(bridge.server.port)
     bridge.clients += [kept, idle]
     for client in (kept, idle, kept):
@@ -132,9 +134,9 @@ async def test_of_the_signed_connections_the_longest_idle_is_evicted(
 
 
 async def test_kept_connections_leave_half_of_the_room_to_new_ones(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+    bridge: RunningBridge,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 4)
+    bridge.server.listener.most = 4
     for _ in range(4):
         assert (await bridge.post(contact_body("g", "c"))).status == 200
     begun = request(contact_body("g", "slow"))
@@ -232,7 +234,7 @@ def test_a_signed_sender_is_never_refused_beside_ten_thousand_hostile_connection
                     statuses.append((await bridge.post(contact_body("g", "new"))).status)
                     await bridge.clients.pop().close()
                 assert await all_open == b"open\n"
-                assert bridge.metric("connections") <= connections.MAX_CONNECTIONS
+                assert bridge.metric("connections") <= MAX_CONNECTIONS
                 assert bridge.metric("connections_closed_total", reason="too_many") == 0
                 assert set(statuses) == {200}
             finally:

@@ -17,6 +17,7 @@ from streams.console.access import (
     host_is_known,
     is_loopback,
     person_of,
+    require_own_port,
     session_of,
 )
 from streams.settings import ConsoleSettings, SettingsError, load
@@ -52,6 +53,30 @@ def test_a_page_that_anybody_could_open_is_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         keeper(token, **environ)
+
+
+@pytest.mark.parametrize(
+    ("listen", "other"),
+    [
+        ("127.0.0.1:8080", {"BRIDGE_LISTEN": "0.0.0.0:8080"}),
+        ("0.0.0.0:08080", {"BRIDGE_LISTEN": "10.0.0.7:8080"}),
+        ("[::1]:9100", {"OPS_LISTEN": "0.0.0.0:9100"}),
+    ],
+)
+def test_the_port_of_another_server_is_refused_by_the_names_of_both_settings(
+    listen: str, other: Mapping[str, str]
+) -> None:
+    ((name, address),) = other.items()
+    with pytest.raises(SettingsError) as refused:
+        require_own_port(listen, {"BRIDGE_LISTEN": "", "OPS_LISTEN": ""} | dict(other))
+    assert f"CONSOLE_LISTEN={listen}" in str(refused.value)
+    assert f"{name}={address}" in str(refused.value)
+    assert "another port" in str(refused.value)
+
+
+def test_a_port_of_its_own_and_any_free_port_are_taken() -> None:
+    require_own_port("127.0.0.1:8765", {"BRIDGE_LISTEN": "0.0.0.0:8080"})
+    require_own_port("127.0.0.1:0", {"BRIDGE_LISTEN": "127.0.0.1:0"})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.0.1"])

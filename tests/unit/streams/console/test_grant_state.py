@@ -46,10 +46,13 @@ def test_their_state_is_that_of_the_reader(records: list[KafkaRecord]) -> None:
             table.apply(found)
             seen.add(found.grant)
     state = taken(*records)
-    assert {each.grant for each in state.all()} == seen
-    for facts in state.all():
-        assert facts.status == table.status.get(facts.grant, "")
-        assert facts.since == table.since.get(facts.grant, 0)
+    by_status = state.by_status()
+    assert {grant for grants in by_status.values() for grant in grants} == seen
+    for status, grants in by_status.items():
+        assert grants == sorted(grants)
+        for facts in map(state.facts, grants):
+            assert facts.status == status == table.status.get(facts.grant, "")
+            assert facts.since == table.since.get(facts.grant, 0)
 
 
 def test_the_owner_stays_known_after_an_event_that_does_not_name_them() -> None:
@@ -57,8 +60,7 @@ def test_the_owner_stays_known_after_an_event_that_does_not_name_them() -> None:
         event("a", "grant.listed", 1, email="ada@acme.example", provider="google"),
         event("a", "grant.expired", 2),
     )
-    facts = state.get("a")
-    assert facts is not None
+    facts = state.facts("a")
     assert (facts.address, facts.provider) == ("ada@acme.example", "google")
     assert (facts.status, facts.last_event, facts.last_event_at) == ("expired", "grant.expired", 2)
 
@@ -69,7 +71,8 @@ def test_those_that_need_somebody_come_first() -> None:
         event("valid", "grant.created", 1),
         event("expired", "grant.expired", 1),
     )
-    assert [each.grant for each in state.all()] == ["expired", "valid", "deleted"]
+    found = state.by_status().values()
+    assert [grant for grants in found for grant in grants] == ["expired", "valid", "deleted"]
 
 
 def test_grants_beyond_the_bound_are_counted() -> None:
@@ -79,5 +82,7 @@ def test_grants_beyond_the_bound_are_counted() -> None:
         event("a", "grant.expired", 2),
         max_grants=1,
     )
-    assert [(each.grant, each.status) for each in state.all()] == [("a", "expired")]
+    assert {status: grants for status, grants in state.by_status().items() if grants} == {
+        "expired": ["a"]
+    }
     assert state.not_held == 1

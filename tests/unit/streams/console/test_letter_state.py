@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from streams.commands.dead_letters.open_letters import scan
 from streams.console.letter_filter import UnusableFilter, parse_filter
 from streams.console.state.gauges import LARGEST_GRANTS, ConsoleGauges, hashed
-from streams.console.state.letters import LetterState
+from streams.console.state.letters import LetterState, takes
 from streams.console.state.people import PeopleState
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ConsoleMetrics
@@ -40,9 +40,11 @@ def test_the_open_letters_are_those_of_the_command(steps: list[tuple[int, str, b
         state.take(each)
     selection = Selection(reasons=("apex_error",))
     for wanted in (Selection(), selection):
-        assert state.selected(wanted) == scan(placed(records), wanted, TOPICS).in_order
+        assert [each for each in state.all() if takes(wanted, each)] == scan(
+            placed(records), wanted, TOPICS
+        ).in_order
     backlog = state.backlog()
-    assert backlog.by_reason.total() == len(state.selected(Selection()))
+    assert backlog.by_reason.total() == len(state.all())
     assert (backlog.oldest_ms is None) is (not backlog.by_reason.total())
 
 
@@ -50,7 +52,7 @@ def test_letters_beyond_the_bound_are_counted() -> None:
     state = LetterState(TOPICS, max_letters=1)
     for each in placed([failed(offset=1), failed(offset=2)]):
         state.take(each)
-    assert len(state.selected(Selection())) == 1
+    assert len(state.all()) == 1
     assert state.not_held == 1
 
 
@@ -59,7 +61,7 @@ def test_a_log_that_is_read_again_from_its_start_counts_once() -> None:
     for each in placed([failed(offset=1), failed(offset=2)]):
         state.take(each)
     state.take(placed([failed(offset=3)])[0])
-    assert len(state.selected(Selection())) == 1
+    assert len(state.all()) == 1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_the_metrics_of_letters_fall_back_to_none_open() -> None:
     gauges.show_letters(state)
     oldest = "contactstream_dead_letters_oldest_timestamp_seconds"
     first = registry.get_sample_value(oldest) or 0
-    assert first == state.selected(Selection())[0].last_failed_ms / 1000
+    assert first == state.all()[0].last_failed_ms / 1000
     reason = {"reason": "apex_error"}
     assert registry.get_sample_value("contactstream_dead_letters_open", reason) == 1
     state.take(records[1])

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.commands.dead_letters.open_letters import scan
-from streams.console.state.letters import LetterState
+from streams.commands.dead_letters.open_letters import address_hash, scan
+from streams.console.state.letters import LetterState, takes
 from streams.dead_letters import dead_letter
 from streams.events import Kind, change_headers
 from streams.kafka.records import KafkaRecord
@@ -17,11 +18,11 @@ from streams.topics import topics
 
 TOPICS = topics(load(KafkaSettings, {}))
 NAMES = TOPICS.dead_letter.name
+HEADERS = change_headers(Kind.UPDATED, 7, "f", "m", b"webhook", b"1")
 
 
 def letter(place: int, reason: str) -> KafkaRecord:
-    headers = change_headers(Kind.UPDATED, 7, "f", "m", b"webhook", b"1")
-    failed = KafkaRecord(TOPICS.changes.name, b"g%d/c" % (place % 2), b"{}", headers, 0, place)
+    failed = KafkaRecord(TOPICS.changes.name, b"g%d/c" % (place % 2), b"{}", HEADERS, 0, place)
     return dead_letter(NAMES, failed, "sink", reason)
 
 
@@ -64,16 +65,33 @@ def taken(records: list[KafkaRecord], max_letters: int = 100) -> LetterState:
 @given(RECORDS, SELECTIONS)
 def test_they_are_those_of_the_command(records: list[KafkaRecord], selection: Selection) -> None:
     state, found = taken(records), scan(placed(records), selection, TOPICS)
-    assert state.selected(selection) == found.in_order
+    assert [each for each in state.all() if takes(selection, each)] == found.in_order
     assert state.unreadable == found.unreadable
     for each in found.in_order:
         assert state.get(each.letter_id) == each
 
 
+@given(st.lists(st.sampled_from(["ada", "bob", "Ada", "no contact"]), max_size=9))
+def test_an_address_selects_those_of_the_command(names: list[str]) -> None:
+    records = []
+    for place, name in enumerate(names):
+        value = orjson.dumps(
+            {"emails": [{"email": f"{name}@x.example"}, {"email": "all@x.example"}]}
+        )
+        if name == "no contact":
+            value = b"cut off: ada@x.example"
+        failed = KafkaRecord(TOPICS.changes.name, b"g/%d" % place, value, HEADERS, 0, place)
+        records.append(dead_letter(NAMES, failed, "sink", "too_large"))
+    state = taken(records)
+    for address in ("ada@x.example", "all@x.example", "nobody@x.example"):
+        found = scan(placed(records), Selection(addresses=(address,)), TOPICS).in_order
+        assert [each for each in state.all() if each.has_address(address_hash(address))] == found
+
+
 @given(RECORDS)
 def test_the_backlog_is_their_number_by_reason_and_the_oldest(records: list[KafkaRecord]) -> None:
     state = taken(records)
-    backlog, letters = state.backlog(), state.selected(Selection())
+    backlog, letters = state.backlog(), state.all()
     assert sum(backlog.by_reason.values()) == len(letters)
     assert backlog.oldest_ms == min((each.last_failed_ms for each in letters), default=None)
 

@@ -11,6 +11,7 @@ from streams.commands.explain.question import Question, parse_question
 from streams.console.letter_actions import Acting
 from streams.console.person_search import FoundPerson, PersonSearch
 from streams.console.reading import NotReadable
+from streams.settings import NylasSettings, load
 from tests.support.console import Browser, console
 from tests.support.people_story import BASE, HOSTILE, ORG, StillReading, World
 
@@ -99,6 +100,28 @@ async def test_grants_shows_who_needs_a_sign_in_and_an_owner_only_with_an_audit(
         assert (entry.actor, entry.action, entry.count) == ("ada@desk", "grants reveal", 2)
 
 
+async def test_a_grant_that_needs_a_sign_in_has_the_link_and_an_address_in_it_only_when_revealed(
+    world: World,
+) -> None:
+    world.grant("g1", "grant.listed", email="ada@acme.example", provider="google")
+    world.grant("g2", "grant.expired", email="bob@acme.example", provider="microsoft")
+    async with console(world.pages) as browser:
+        expired, valid = await exported(browser, "/grants?export=grants.json")
+        assert (valid["grant"], valid["sign_in_link"]) == ("g1", "")
+        link = expired["sign_in_link"]
+        assert link.startswith("https://api.us.nylas.com/v3/connect/auth?client_id=acme-app&")
+        assert "provider=microsoft" in link
+        assert "login_hint" not in link
+        assert link.replace("&", "&amp;") in await browser.get("/grants")
+        assert "login_hint=bob%40acme.example" in await send(browser, "/grants/reveal")
+    world.nylas = load(NylasSettings, {})
+    async with console(world.pages) as browser:
+        page = await browser.get("/grants")
+        assert "set NYLAS_CLIENT_ID and NYLAS_REDIRECT_URI" in page
+        (found,) = await exported(browser, "/grants?status=expired&export=grants.json")
+        assert found["sign_in_link"] == ""
+
+
 async def test_dead_letters_are_grouped_with_their_remedy_and_listed_by_the_filter(
     world: World,
 ) -> None:
@@ -123,6 +146,49 @@ async def test_dead_letters_are_grouped_with_their_remedy_and_listed_by_the_filt
             assert len(found) == count, query
         assert "no contact key" in await browser.get("/dead-letters?key=nobody", 400)
         assert "state other" in await browser.get("/dead-letters?state=other", 400)
+
+
+async def test_dead_letters_are_filtered_by_the_stage(world: World) -> None:
+    world.letters.add("g1/1")
+    world.letters.add("g1/2", stage="dedupe")
+    async with console(world.pages) as browser:
+        found = await exported(browser, "/dead-letters?stage=dedupe&export=letters.json")
+        assert [each["stage"] for each in found] == ["dedupe"]
+        await send(browser, "/dead-letters/discard", stage="dedupe", expect="1", why="tidy")
+        assert world.letters.done[0][1].selection == {"stage": "dedupe"}
+        assert "did you mean sink?" in await browser.get("/dead-letters?stage=sinks", 400)
+
+
+async def test_dead_letters_are_filtered_by_an_address_that_no_address_line_holds(
+    world: World,
+) -> None:
+    world.letters.add("g1/1", email="ada@acme.example")
+    world.letters.add("g1/2", email="bob@acme.example")
+    world.letters.add("g1/3", email="ada@acme.example", reason="apex_error")
+    async with console(world.pages) as browser:
+        asked = {"email": "Ada@ACME.example", "reason": "apex_error"}
+        async with browser.client.post(
+            "/dead-letters", data=asked, headers=browser.origin
+        ) as answer:
+            address, text = str(answer.url), await answer.text()
+        assert "1 open letter<" in text
+        assert "acme" not in address.lower()
+        assert "acme.example" not in text.lower()
+        async with browser.client.get(
+            "/dead-letters?email=ada@acme.example", allow_redirects=False
+        ) as answer:
+            assert answer.status == 303, "typed into the address line, it is replaced there"
+            chosen = answer.headers["Location"]
+        assert "ada" not in chosen
+        found = await exported(browser, f"{chosen}&export=letters.json")
+        assert len(found) == 2
+        hashed = chosen.partition("email_hash=")[2]
+        await send(browser, "/dead-letters/discard", email_hash=hashed, expect="2", why="she left")
+        ((_, acting, keys),) = world.letters.done
+        assert keys == ["g1/1", "g1/3"]
+        assert acting.selection == {"email_hash": hashed}
+        assert "no email address" in await send(browser, "/dead-letters", 400, email="ada")
+        assert "email_hash" in await browser.get("/dead-letters?email_hash=ada", 400)
 
 
 async def test_a_redrive_says_the_number_first_and_takes_all_that_the_filter_takes(

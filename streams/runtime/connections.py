@@ -1,36 +1,32 @@
-"""Connections to the webhook's port: their number, their time limits, malformed requests."""
+"""Connections to a port that strangers reach: their number, time limits, malformed requests.
+
+The bridge and the console use it. A connection is authenticated once it has carried a request whose
+sender showed who they are: by a valid signature, or as a person who may read.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
 
-from streams.metrics import BridgeMetrics
-
-# Each costs memory. Nylas' burst of 20,000 notifications needs far fewer. At this number each new
-# connection evicts another one, so that strangers cannot use them up.
-MAX_CONNECTIONS = 2048
-
-# From a request's first byte to its last. Nylas waits 10 s for an answer, so it has given up then.
+# From a request's first byte to its last. Nylas waits 10 s for an answer, so it has given up then;
+# the forms of the console are a few hundred bytes.
 WHOLE_REQUEST_SECONDS = 10.0
 
-# A connection that carried a signed request and has none now. Longer than the 60 s of the usual
-# proxies, so that they close first. A connection without a signed request is not kept.
+# An authenticated connection without a request. Longer than the 60 s of the usual proxies, so that
+# they close first.
 IDLE_CONNECTION_SECONDS = 75.0
 
 # Reading on after an early answer, so that the sender gets the answer instead of a reset.
 EARLY_ANSWER_LINGER_SECONDS = 2.0
 
-# When the port closes: for the answers that are being written.
-CLOSE_SECONDS = 1.0
-
-# Connections that the kernel holds until they are accepted. asyncio accepts so many before it reads
-# again, so it is a fraction of MAX_CONNECTIONS: a sender's first request is read before that many
+# The share of the connections that the kernel holds until they are accepted. asyncio accepts so
+# many before it reads again, so it is a fraction: a sender's first request is read before that many
 # newer connections can evict its own.
-BACKLOG = 512
+BACKLOG_SHARE = 0.25
 
 OVERLOADED = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -64,7 +60,9 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            auto_decompress=False,  # the signature covers the bytes as they were sent
+            # The signature covers the bytes as they were sent. No form is compressed, so that what
+            # is inflated needs no bound.
+            auto_decompress=False,
             keepalive_timeout=IDLE_CONNECTION_SECONDS,
             lingering_time=EARLY_ANSWER_LINGER_SECONDS,
             access_log=None,  # type: ignore[arg-type]  # documented to switch it off
@@ -82,13 +80,13 @@ class Connection(web.RequestHandler):
         return self.incomplete_since is None and not self.answering
 
     @property
-    def signed(self) -> bool:
-        """Whether it has carried a request with a valid signature."""
-        return self._open.is_signed(self)
+    def authenticated(self) -> bool:
+        """Whether it has carried a request whose sender showed who they are."""
+        return self._open.is_authenticated(self)
 
-    def carried_signed(self) -> None:
-        """Notes that the request being answered has a valid signature."""
-        self._open.carried_signed(self)
+    def authenticate(self) -> None:
+        """Notes that the sender of the request being answered showed who they are."""
+        self._open.authenticate(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins to read, unless the connection was evicted before the loop came to it."""
@@ -121,51 +119,54 @@ class Connection(web.RequestHandler):
 class OpenConnections:
     """The open connections, and which of them makes room for a new one.
 
-    Those that never carried a signed request are evicted in the order of their age: what a stranger
-    sends on them makes them no younger. Those that did and carry no request now are evicted in the
+    Those that are not authenticated are evicted in the order of their age: what a stranger sends on
+    them makes them no younger. Authenticated ones that carry no request now are evicted in the
     order in which they became idle, and only while they hold more than half of the room: so a
     stranger never drives out the kept connections of Nylas, and a new connection of Nylas has half
-    of MAX_CONNECTIONS newer ones before it is evicted.
+    of the room newer ones before it is evicted.
     """
 
     def __init__(self) -> None:
-        self._unsigned: dict[Connection, None] = {}
-        self._signed: dict[Connection, None] = {}
+        self._strangers: dict[Connection, None] = {}
+        self._authenticated: dict[Connection, None] = {}
 
     def __len__(self) -> int:
-        return len(self._unsigned) + len(self._signed)
+        return len(self._strangers) + len(self._authenticated)
 
     def add(self, connection: Connection) -> None:
         """A connection was accepted."""
-        self._unsigned[connection] = None
+        self._strangers[connection] = None
 
     def holds(self, connection: Connection) -> bool:
         """Whether a connection was accepted, and neither closed nor evicted since."""
-        return connection in self._unsigned or connection in self._signed
+        return connection in self._strangers or connection in self._authenticated
 
     def discard(self, connection: Connection) -> None:
         """A connection is closed."""
-        self._unsigned.pop(connection, None)
-        self._signed.pop(connection, None)
+        self._strangers.pop(connection, None)
+        self._authenticated.pop(connection, None)
 
-    def carried_signed(self, connection: Connection) -> None:
-        """A connection carried a signed request: it becomes the last one to be evicted.
+    def authenticate(self, connection: Connection) -> None:
+        """A connection carried an authenticated request: it becomes the last one to be evicted.
 
         One that is closed already stays forgotten: aiohttp finishes its request all the same.
         """
         if self.holds(connection):
             self.discard(connection)
-            self._signed[connection] = None
+            self._authenticated[connection] = None
 
-    def is_signed(self, connection: Connection) -> bool:
-        """Whether a connection has carried a signed request."""
-        return connection in self._signed
+    def is_authenticated(self, connection: Connection) -> bool:
+        """Whether a connection has carried an authenticated request."""
+        return connection in self._authenticated
 
-    def make_room(self) -> bool:
-        """Closes the next connection to be evicted; False when each carries a signed request."""
-        oldest = next(iter(self._unsigned), None)
-        idle = (connection for connection in self._signed if connection.idle)
-        if len(self._unsigned) < MAX_CONNECTIONS // 2:
+    def make_room(self, most: int) -> bool:
+        """Closes the next of `most` connections to be evicted.
+
+        False when each carries an authenticated request.
+        """
+        oldest = next(iter(self._strangers), None)
+        idle = (connection for connection in self._authenticated if connection.idle)
+        if len(self._strangers) < most // 2:
             evicted = next(idle, oldest)
         else:
             evicted = oldest or next(idle, None)
@@ -184,7 +185,7 @@ class OpenConnections:
         oldest = time.monotonic() - WHOLE_REQUEST_SECONDS
         slow = [
             each
-            for each in (*self._unsigned, *self._signed)
+            for each in (*self._strangers, *self._authenticated)
             if each.incomplete_since is not None and each.incomplete_since < oldest
         ]
         for each in slow:
@@ -195,7 +196,7 @@ class OpenConnections:
 
 
 class RejectedConnection(asyncio.Protocol):
-    """A connection too many, while all others carry signed requests: answered with 503."""
+    """A connection too many, while all others carry authenticated requests: gets 503."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answers at once."""
@@ -210,57 +211,70 @@ def request_complete(request: web.BaseRequest) -> None:
         request.protocol.incomplete_since = None
 
 
-def carried_signed(request: web.BaseRequest) -> None:
-    """The request has a valid signature: its connection is kept."""
+def authenticated(request: web.BaseRequest) -> None:
+    """The sender of the request showed who they are: its connection is kept."""
     if isinstance(request.protocol, Connection):
-        request.protocol.carried_signed()
+        request.protocol.authenticate()
 
 
 class Listener:
-    """The webhook's port: accepts a bounded number of connections and cuts off slow senders."""
+    """A port: accepts a bounded number of connections and cuts off slow senders."""
 
-    def __init__(self, metrics: BridgeMetrics) -> None:
-        self._metrics = metrics
+    def __init__(
+        self,
+        most: int,
+        answer_malformed: Callable[[], web.Response],
+        closed: Callable[[str, int], None],
+    ) -> None:
+        """`most` connections are open at once. `closed` is told why and how many were closed here.
+
+        The reasons are `evicted`, `too_many` and `slow`.
+        """
+        self.most = most
+        self._answer_malformed, self._closed = answer_malformed, closed
         self._connections = OpenConnections()
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+
+    def __len__(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
 
     @property
     def port(self) -> int:
         """The port bound; known after `listen`."""
         if self._listener is None:
-            raise RuntimeError("the bridge does not listen yet")
+            raise RuntimeError("nothing listens yet")
         return int(self._listener.sockets[0].getsockname()[1])
 
-    async def listen(
-        self,
-        address: str,
-        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        answer_malformed: Callable[[], web.Response],
-    ) -> None:
+    async def listen(self, address: str, server: web.Server) -> None:
         """Binds the address (host:port) and serves. Raises OSError when the port is taken."""
         loop = asyncio.get_running_loop()
-        server = self._server = web.Server(handle)
-        self._metrics.connections.set_function(lambda: len(self._connections))
+        self._server = server
 
         def accept() -> asyncio.Protocol:
-            if len(self._connections) >= MAX_CONNECTIONS:
-                if not self._connections.make_room():
-                    self._metrics.connections_closed.labels("too_many").inc()
+            if len(self._connections) >= self.most:
+                if not self._connections.make_room(self.most):
+                    self._closed("too_many", 1)
                     return RejectedConnection()
-                self._metrics.connections_closed.labels("evicted").inc()
-            return Connection(server, answer_malformed, loop, self._connections)
+                self._closed("evicted", 1)
+            return Connection(server, self._answer_malformed, loop, self._connections)
 
         host, _, port = address.rpartition(":")
-        self._listener = await loop.create_server(accept, host or None, int(port), backlog=BACKLOG)
+        name = host.removeprefix("[").removesuffix("]") or None
+        backlog = max(1, int(self.most * BACKLOG_SHARE))
+        self._listener = await loop.create_server(accept, name, int(port), backlog=backlog)
 
     def cut_slow(self) -> None:
         """Aborts connections on which a request is incomplete after WHOLE_REQUEST_SECONDS."""
-        self._metrics.connections_closed.labels("slow").inc(self._connections.cut_slow())
+        self._closed("slow", self._connections.cut_slow())
 
-    async def close(self) -> None:
-        """Closes the port, and the connections once their answers are written."""
+    async def close(self, seconds: float) -> None:
+        """Closes the port, and the connections once their answers are written.
+
+        Answers that are not written within so many seconds are cut off.
+        """
         if self._listener is not None and self._server is not None:
             self._listener.close()
             self._server.pre_shutdown()
-            await self._server.shutdown(CLOSE_SECONDS)
+            await self._server.shutdown(seconds)
