@@ -4,7 +4,7 @@
 #   deploy/image/build.sh [OPTION...]      options of the builder, as --build-arg BASE=... or --push
 #
 # IMAGE names it (contactstream:VERSION by default), BUILDER is the program: `docker buildx build`,
-# or `podman build`, `buildah bud` and what takes their options.
+# or `podman build`, `buildah bud` and what takes their options. PUSH=true pushes it (buildx only).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -25,7 +25,9 @@ options+=(--build-arg "REVISION=$revision" --build-arg "CREATED=$created")
 case $BUILDER in
   docker*)
     options+=(--build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH")
-    options+=(--output "type=image,name=$image,rewrite-timestamp=true")
+    output="type=image,name=$image,rewrite-timestamp=true"
+    [[ ${PUSH:-} != true ]] || output+=",push=true"
+    options+=(--output "$output")
     ;;
   *)
     options+=(--timestamp "$SOURCE_DATE_EPOCH" --ignorefile deploy/image/Dockerfile.dockerignore)
