@@ -21,17 +21,15 @@ def licence_of(package: Distribution) -> str:
     The SPDX expression, else the classifiers, else the first line of the free text. Empty when
     there is none of them.
     """
-    metadata = package.metadata
-    if expression := metadata.get("License-Expression"):
-        return expression
+    stated = package.metadata.get_all
+    expressions = stated("License-Expression") or ()
     classifiers = [
         each.rpartition(" :: ")[2]
-        for each in metadata.get_all("Classifier") or ()
+        for each in stated("Classifier") or ()
         if each.startswith("License :: ")
     ]
-    if classifiers:
-        return " AND ".join(classifiers)
-    return next(iter((metadata.get("License") or "").splitlines()), "")
+    texts = [line for text in stated("License") or () for line in text.splitlines()[:1]]
+    return next(iter([*expressions, *filter(None, [" AND ".join(classifiers)]), *texts]), "")
 
 
 def is_allowed(licence: str, allowed: Iterable[str]) -> bool:
