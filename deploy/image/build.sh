@@ -25,9 +25,9 @@ options+=(--build-arg "REVISION=$revision" --build-arg "CREATED=$created")
 case $BUILDER in
   docker*)
     options+=(--build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH")
-    output="type=image,name=$image,rewrite-timestamp=true"
-    [[ ${PUSH:-} != true ]] || output+=",push=true"
-    options+=(--output "$output")
+    target=type=docker
+    [[ ${PUSH:-} != true ]] || target=type=image,push=true
+    options+=(--output "$target,name=$image,rewrite-timestamp=true")
     ;;
   *)
     options+=(--timestamp "$SOURCE_DATE_EPOCH" --ignorefile deploy/image/Dockerfile.dockerignore)
