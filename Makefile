@@ -65,8 +65,8 @@ compose-test: $(INSTALLED) ## start Compose with the simulators, and look whethe
 supply-chain: $(INSTALLED) ## bill of materials, licences, and checks of code, image and workflows
 	deploy/supply_chain/check.sh
 
-# What runs in the image gets its versions from the lock of everything, so that the image has what was
-# tested. What builds the package there is a lock of its own, and is not in the image.
+# What runs in the image gets its versions from the lock of everything, so that the image has what
+# was tested. What builds the package there has a lock of its own, and is not in the image.
 # A version that is younger than a week is not taken: most malicious ones are found sooner.
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	--exclude-newer "7 days" --quiet

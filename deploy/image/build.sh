@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image from this checkout, with reproducible layers: two builds of a commit have the same.
+# Builds the image from this checkout. Two builds of a commit have the same layers.
 #
 #   deploy/image/build.sh [OPTION...]      options of the builder, as --build-arg BASE=... or --push
 #
@@ -17,7 +17,8 @@ created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 image=${IMAGE:-contactstream:$version}
 
 if [[ -z ${BUILDER:-} ]]; then
-  if command -v podman >/dev/null; then BUILDER="podman build"; else BUILDER="docker buildx build"; fi
+  BUILDER="docker buildx build"
+  ! command -v podman >/dev/null || BUILDER="podman build"
 fi
 read -ra builder <<<"$BUILDER"
 options=(--file deploy/image/Dockerfile --build-arg "VERSION=$version")

@@ -70,8 +70,8 @@ unsafe_calls() {
 }
 # It says for each package which module it takes it for: the packages are not installed there.
 dependencies() { "$tools/bin/deptry" . --no-ansi 2> >(grep --invert-match '^Assuming' >&2); }
-# secrets.baseline has what a person has looked at: made-up secrets of the simulators, and hashes. The
-# tests are full of the former, so that only keys of a known form count there.
+# secrets.baseline has what a person has looked at: made-up secrets of the simulators, and hashes.
+# The tests are full of the former, so that only keys of a known form count there.
 secrets() {
   local baseline=$tools/secrets.baseline files status=0
   cp $here/secrets.baseline "$baseline"
