@@ -8,8 +8,8 @@ set -euo pipefail
 (($# >= 2)) || { echo "usage: run.sh NAMESPACE COMMAND [ARGUMENT ...]" >&2; exit 2; }
 namespace=$1
 shift
-# Until the image is on the node and the command runs.
-START=--timeout=300s
+# Until the pod has a node, and the node the image.
+START_SECONDS=300
 
 in_namespace=(kubectl --namespace "$namespace")
 quoted=("${@//\\/\\\\}")
@@ -20,12 +20,21 @@ job=contactstream-run-$(date +%s)
   kubectl patch --local --filename - --type json --output yaml --patch \
     "[{\"op\": \"replace\", \"path\": \"/spec/template/spec/containers/0/args\",
       \"value\": [${args%,}]}]" |
-  "${in_namespace[@]}" create --filename -
-"${in_namespace[@]}" wait pod --selector "job-name=$job" --for=create "$START" >/dev/null
-"${in_namespace[@]}" logs "job/$job" --follow --pod-running-timeout="${START#*=}"
-until result=$("${in_namespace[@]}" get job "$job" \
-  --output 'jsonpath={.status.conditions[?(@.status=="True")].type}') &&
-  [[ $result =~ Complete|Failed ]]; do
-  sleep 1  # its container has ended, or was never started
+  "${in_namespace[@]}" create --filename - >&2
+
+phase=
+until [[ $phase =~ Running|Succeeded|Failed ]]; do
+  ((SECONDS < START_SECONDS)) ||
+    { echo "it does not start: kubectl -n $namespace describe job $job" >&2; exit 1; }
+  sleep 1
+  phase=$("${in_namespace[@]}" get pods --selector "job-name=$job" \
+    --output 'jsonpath={.items[*].status.phase}')
+done
+"${in_namespace[@]}" logs "job/$job" --follow
+result=
+until [[ $result =~ Complete|Failed ]]; do  # the command has ended, or the connection was lost
+  sleep 1
+  result=$("${in_namespace[@]}" get job "$job" \
+    --output 'jsonpath={.status.conditions[?(@.status=="True")].type}')
 done
 [[ $result =~ Complete ]]

@@ -190,7 +190,7 @@ def test_a_pod_reads_only_its_own_secrets(component: str) -> None:
         for volume in found.spec["volumes"]
         if "secret" in volume
     }
-    assert secrets.pop("kafka") == f"contactstream-{role}-kafka"
+    assert secrets.pop("kafka") == f"contactstream-kafka-{role}"
     assert secrets == {name: f"contactstream-{name}" for name in SECRETS_OF[component]}
     mounts = {each["name"]: each["mountPath"] for each in found.main["volumeMounts"]}
     for name in (*secrets, "kafka"):

@@ -17,6 +17,7 @@ KUBECTL = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in
   "kustomize "*) $KUSTOMIZE "$2" ;;
+  *"get pods"*) printf '%s' "${PHASE:-Running}" ;;
   *"get job"*) printf '%s' "${RESULT:-SuccessCriteriaMet Complete}" ;;
   *"rollout status deployment/contactstream-${UNREADY:-none}"*) exit 1 ;;
   *"--from=cronjob"*) cat "$JOB" ;;

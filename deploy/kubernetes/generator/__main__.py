@@ -11,10 +11,12 @@ from deploy.kubernetes.generator.chart import KUBERNETES, templates
 from deploy.kubernetes.generator.manifests import dump
 from deploy.kubernetes.generator.rules import prometheus_rule
 from deploy.kubernetes.generator.topics import kafka_topics
+from deploy.kubernetes.generator.users import kafka_users
 
 CHART = KUBERNETES.parent / "helm" / "templates"
 RULES = KUBERNETES / "components" / "prometheus-operator" / "rules.yaml"
 TOPICS = KUBERNETES / "components" / "strimzi" / "topics.yaml"
+USERS = KUBERNETES / "components" / "strimzi" / "users.yaml"
 
 HEADER = "# Written by `make docs` from {source}.\n"
 
@@ -24,6 +26,7 @@ def objects() -> dict[Path, str]:
     return {
         RULES: HEADER.format(source="deploy/monitoring/rules") + dump([prometheus_rule()]),
         TOPICS: HEADER.format(source="streams/topics.py") + dump(kafka_topics()),
+        USERS: HEADER.format(source="streams/acls.py") + dump(kafka_users()),
     }
 
 
