@@ -22,9 +22,8 @@ from connectors.salesforce.simulator.server import app as salesforce_app
 from connectors.salesforce.simulator.world import World as Salesforce
 from deploy.kubernetes.generator.manifests import Manifest
 from streams import settings
-from streams.bridge.connections import CLOSE_SECONDS as CONNECTIONS_CLOSE_SECONDS
 from streams.bridge.process import SETTLE_SECONDS
-from streams.bridge.server import DRAIN_SECONDS, LAME_DUCK_SECONDS
+from streams.bridge.server import CLOSE_SECONDS, DRAIN_SECONDS, LAME_DUCK_SECONDS
 from streams.cli import UnusableSetting, main
 from streams.console.access import gatekeeper
 from streams.console.server import DRAIN_SECONDS as CONSOLE_DRAIN_SECONDS
@@ -72,7 +71,7 @@ NO_MAPPING = ("bridge", "reader", "topics", "backfill")
 STOP_SECONDS = {
     "bridge": LAME_DUCK_SECONDS
     + DRAIN_SECONDS  # notifications in flight
-    + CONNECTIONS_CLOSE_SECONDS
+    + CLOSE_SECONDS
     + SETTLE_SECONDS
     + DRAIN_SECONDS  # records in flight
     + TRACES_CLOSE_SECONDS,

@@ -6,8 +6,8 @@ Compose, Kubernetes, and the table of deploy/docs/image.md are compared with it.
 
 import math
 
-from streams.bridge import connections, server
 from streams.bridge import process as bridge
+from streams.bridge import server
 from streams.console import server as console
 from streams.dedupe import process as dedupe
 from streams.reader import process as reader
@@ -23,7 +23,7 @@ STOP_SECONDS = {
     # One step after the other, each with its own bound.
     "bridge": server.LAME_DUCK_SECONDS
     + server.DRAIN_SECONDS
-    + connections.CLOSE_SECONDS
+    + server.CLOSE_SECONDS
     + bridge.SETTLE_SECONDS
     + server.DRAIN_SECONDS
     + traces_otel.CLOSE_SECONDS,
