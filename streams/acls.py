@@ -109,7 +109,9 @@ def _looking(kafka: KafkaSettings, names: Topics, process: str) -> list[Acl]:
 def _console(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         *_looking(kafka, names, "console"),
-        *_topics(("Write",), names.events, names.dead_letter, names.runs, names.audit),
+        *_topics(
+            ("Write",), names.events, names.dead_letter, names.runs, names.control, names.audit
+        ),
     ]
 
 

@@ -89,12 +89,30 @@ def pause(
     `until` is a date and time, or a duration from now such as 2h. Raises click.UsageError and
     click.ClickException, each with what to do instead.
     """
+    asked, known = begin_pause(kafka, part, until, why, actor_name(actor), clock())
+    if known is not None:
+        click.echo(f"it was paused by {known.by} until {_time(known.until_ms)}")
+    click.echo(f"{begun(asked)}; obeyed within {RELEASE_OBEYED_SECONDS} s")
+    click.echo(f"to end it sooner: {RESUME[part]}")
+
+
+def begun(pause: Pause) -> str:
+    """What has just been paused, and until when."""
+    return f"paused {pause.part.value} until {_time(pause.until_ms)}: {WHAT_STOPS[pause.part]}"
+
+
+def begin_pause(
+    kafka: KafkaSettings, part: PausedPart, until: str, why: str, by: str, now: float
+) -> tuple[Pause, Pause | None]:
+    """Writes a pause and its audit; returns it, and the one that it replaced. Blocks.
+
+    `now` is in epoch seconds. Raises click.UsageError and click.ClickException as `pause` does.
+    """
     if not why.strip():
         raise click.UsageError("--why is empty: whoever finds it paused has to know")
-    now = clock()
+    now_ms = int(now * 1000)
     ends = parse_end(until, now)
-    by = actor_name(actor)
-    known = read_control(kafka).pause_of(part, int(now * 1000))
+    known = read_control(kafka).pause_of(part, now_ms)
     longest = longest_pause(kafka, part)
     if longest is not None and ends - now > longest:
         raise click.UsageError(
@@ -102,15 +120,9 @@ def pause(
             f"{_time(int((now + longest) * 1000))} at most, because of "
             f"{' of '.join(_bound(kafka, part))}; raise that first, or pause again later"
         )
-    asked = Pause(part, by, why.strip(), int(now * 1000), int(ends * 1000))
-    _publish(kafka, pause_record(topics(kafka), asked), "pause", asked, int(now * 1000))
-    if known is not None:
-        click.echo(f"it was paused by {known.by} until {_time(known.until_ms)}")
-    click.echo(
-        f"paused {part.value} until {_time(asked.until_ms)}: {WHAT_STOPS[part]}; obeyed within "
-        f"{RELEASE_OBEYED_SECONDS} s"
-    )
-    click.echo(f"to end it sooner: {RESUME[part]}")
+    asked = Pause(part, by, why.strip(), now_ms, int(ends * 1000))
+    _publish(kafka, pause_record(topics(kafka), asked), "pause", asked, now_ms)
+    return asked, known
 
 
 def resume(
@@ -121,17 +133,25 @@ def resume(
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Ends a pause. Blocks. Raises click.ClickException, also where nothing is paused."""
-    now_ms = int(clock() * 1000)
-    by = actor_name(actor)
+    known = end_pause(kafka, part, actor_name(actor), clock())
+    click.echo(
+        f"resumed {part.value}, which {known.by} had paused; it goes on within "
+        f"{RELEASE_OBEYED_SECONDS} s"
+    )
+
+
+def end_pause(kafka: KafkaSettings, part: PausedPart, by: str, now: float) -> Pause:
+    """Ends a pause and writes the audit; returns the pause. Blocks.
+
+    `now` is in epoch seconds. Raises click.ClickException, also where nothing is paused.
+    """
+    now_ms = int(now * 1000)
     known = read_control(kafka).pause_of(part, now_ms)
     if known is None:
         raise click.ClickException(f"{part.value} is not paused. See: contactstream pause")
     ended = Pause(part, by, known.why, known.begun_ms, now_ms)
     _publish(kafka, resume_record(topics(kafka), part), "resume", ended, now_ms)
-    click.echo(
-        f"resumed {part.value}, which {known.by} had paused; it goes on within "
-        f"{RELEASE_OBEYED_SECONDS} s"
-    )
+    return known
 
 
 def parse_end(text: str, now: float) -> float:

@@ -33,6 +33,7 @@ from streams.console.pages.runs import (
     kafka_runs,
     selection_of,
 )
+from streams.console.pausing import KafkaPausing
 from streams.console.people_pages import PEOPLE_ENTRIES, people_pages
 from streams.console.reading import Reading, ReadingByKey
 from streams.console.server import ConsoleServer
@@ -158,7 +159,13 @@ def pages(
         lambda asked: look_at(kafka, asked), PREVIEW_KEEP_SECONDS, MAX_PREVIEWS
     )
     return shell, (
-        FlowPage(shell, Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS), calls, history),
+        FlowPage(
+            shell,
+            Reading(StatusReader(kafka).read, STATUS_KEEP_SECONDS),
+            calls,
+            history,
+            KafkaPausing(kafka),
+        ),
         *people_pages(shell, kafka, known),
         RunsPage(shell, runs, KafkaRuns(kafka), AuditTrail(kafka), previews),
         BudgetPage(shell, calls, history),

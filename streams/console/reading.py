@@ -147,3 +147,11 @@ class ReadingByKey(Generic[KeyT, ResultT]):
     def _alone(self, key: KeyT) -> ResultT:
         with self._one_at_a_time:
             return self._read(key)
+
+
+async def in_thread(function: Callable[[], ResultT]) -> ResultT:
+    """What a function of a command returns. Raises NotReadable instead of click.ClickException."""
+    try:
+        return await asyncio.to_thread(function)
+    except click.ClickException as error:
+        raise NotReadable(error.format_message()) from error

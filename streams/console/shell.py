@@ -55,6 +55,16 @@ class Page(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """A line of text that a person gives."""
+
+    name: str
+    label: str
+    value: str
+    """What stands in it at first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
     """What a person is asked before something is done."""
 
@@ -68,6 +78,8 @@ class Confirmation:
     """Sent along, among them the number as `expect`."""
     back: str
     """The address for who changes their mind."""
+    inputs: Sequence[Input] = ()
+    """What else a person is asked for."""
     asks_why: bool = False
     """Whether a reason has to be given, for the audit."""
     dangerous: bool = False
@@ -184,6 +196,11 @@ class Shell:
         while len(self._notes) > MAX_NOTES:
             self._notes.popitem(last=False)
         return web.HTTPSeeOther(f"{path}{'&' if '?' in path else '?'}note={key}")
+
+
+def text_fields(form: Mapping[str, object]) -> dict[str, str]:
+    """The fields of a form that are text."""
+    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def require_act(request: web.Request) -> Person:

@@ -9,6 +9,7 @@ from typing import Any
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.audit import AuditEntry, AuditState
+from streams.commands.pauses import begun, parse_end
 from streams.commands.replay.command import Cost, Looked, ReplayOptions
 from streams.commands.replay.estimates import CallsLeft, Pace
 from streams.commands.replay.preview import Preview
@@ -28,6 +29,7 @@ from streams.console.pages.health import Examined, HealthPage
 from streams.console.pages.runs import ReplayQuestion, RunsPage, RunsReader, selection_of
 from streams.console.reading import Reading, ReadingByKey
 from streams.console.shell import Page, Shell
+from streams.control import Pause, PausedPart
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 
 OPEN, OVER = "20261124T140000Z-backfill-1f2e3d", "20261123T020000Z-reconcile-aa34cd"
@@ -85,6 +87,23 @@ class AuditList:
         self.entries.append(entry)
 
 
+class PauseList:
+    """The pauses that a person asked for."""
+
+    def __init__(self) -> None:
+        self.pauses: list[Pause] = []
+
+    def pause(self, part: PausedPart, until: str, why: str, who: str) -> str:
+        ends = parse_end(until, time.time())
+        now = time.time()
+        self.pauses.append(Pause(part, who, why, int(now * 1000), int(ends * 1000)))
+        return f"{begun(self.pauses[-1])}."
+
+    def resume(self, part: PausedPart, who: str) -> str:
+        self.pauses = [one for one in self.pauses if one.part is not part]
+        return f"{part.value} goes on, says {who}."
+
+
 class Deployment:
     """A deployment at work with some trouble; with `empty`, one that has just been set up.
 
@@ -97,6 +116,7 @@ class Deployment:
         self._empty, self._reason = empty, reason
         self._now = time.time() if now is None else now
         self.doing, self.audit = Doing(), AuditList()
+        self.pausing = PauseList()
         self.status_reads = 0
 
     def pages(self, shell: Shell) -> Sequence[Page]:
@@ -105,7 +125,7 @@ class Deployment:
             lambda: (self._now, None if self._empty else CallFigures(61_200, 100_000)), 60
         )
         return [
-            FlowPage(shell, Reading(self._status, 0), calls, self),
+            FlowPage(shell, Reading(self._status, 0), calls, self, self.pausing),
             RunsPage(
                 shell,
                 Reading(RunsReader(self._runs).read, 60),
@@ -124,7 +144,7 @@ class Deployment:
             stages = [StageFigures(each, 0) for each in ("dedupe", "reader", "sink")]
             return Status(
                 now_ms, [StageFigures("bridge"), *stages], OutcomeFigures(), None, [],
-                LetterFigures({}), [],
+                LetterFigures({}), [], self.pausing.pauses,
             )  # fmt: skip
         return Status(
             now_ms,
@@ -144,6 +164,7 @@ class Deployment:
             [f"bulk runs, for {self._reason}, since 13:42"],
             LetterFigures({"FIELD_CUSTOM_VALIDATION_EXCEPTION": 112, "TOO_LONG": 6}, now_ms),
             ["a backfill"],
+            self.pausing.pauses,
         )
 
     def _runs(self) -> tuple[RunLog, str]:

@@ -1,13 +1,11 @@
 """The page Dead letters: grouped by reason with the remedy, listed, one by one; and what to do."""
 
-import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import click
 from aiohttp import web
 
 from streams.commands.dead_letters.actions import grown
@@ -24,7 +22,7 @@ from streams.console.letter_filter import (
     parse_filter,
 )
 from streams.console.pages.revealed import back_to
-from streams.console.reading import NotReadable
+from streams.console.reading import in_thread
 from streams.console.rounds import in_rounds
 from streams.console.shell import Confirmation, MenuEntry, Shell, require_act
 from streams.console.state.known import Followed
@@ -254,14 +252,6 @@ class DeadLettersPage:
             letters, left = selected.current, len(selected.superseded)
         planned = await in_thread(lambda: self._actions.plan(action, letters))
         return planned, left
-
-
-async def in_thread(function: Callable[[], ResultT]) -> ResultT:
-    """What a function of a command returns. Raises NotReadable instead of click.ClickException."""
-    try:
-        return await asyncio.to_thread(function)
-    except click.ClickException as error:
-        raise NotReadable(error.format_message()) from error
 
 
 def asked_filter(given: Mapping[str, Any]) -> LetterFilter:

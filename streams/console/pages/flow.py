@@ -1,10 +1,13 @@
 """The page Flow: whether contacts reach Salesforce now, and what is in the way."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import click
 from aiohttp import web
 
+from streams.commands.pauses import WHAT_STOPS, pause_line
 from streams.commands.status.figures import (
     HIGH_ERROR_SHARE,
     LATE_SECONDS,
@@ -18,9 +21,11 @@ from streams.commands.status.figures import (
 from streams.console.charts import Chart, chart, per_second
 from streams.console.history import History, Lines
 from streams.console.measures import FAILED, LAGS, RATES, STAGES
-from streams.console.reading import Reading
-from streams.console.shell import MenuEntry, Shell
+from streams.console.pausing import Pausing
+from streams.console.reading import NotReadable, Reading, in_thread
+from streams.console.shell import Confirmation, Input, MenuEntry, Shell, require_act, text_fields
 from streams.console.tables import Cell, Column, Table
+from streams.control import RELEASE_OBEYED_SECONDS, Pause, PausedPart
 
 COLUMNS = (
     Column("stage", "Stage"),
@@ -52,13 +57,21 @@ class FlowPage:
         status: Reading[Status],
         calls: Reading[tuple[float, CallFigures | None]],
         history: History,
+        pausing: Pausing,
     ) -> None:
         self._shell, self._status = shell, status
         self._calls, self._history = calls, history
+        self._pausing = pausing
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Its one address."""
-        return [web.get("/", self._show)]
+        """The page, and for pause and resume what is asked first."""
+        return [
+            web.get("/", self._show),
+            web.get("/pause", self._ask_pause),
+            web.post("/pause", self._pause),
+            web.get("/resume", self._ask_resume),
+            web.post("/resume", self._resume),
+        ]
 
     async def _show(self, request: web.Request) -> web.Response:
         _, calls = self._calls.known() or (0.0, None)
@@ -75,10 +88,88 @@ class FlowPage:
             problems=problems,
             figures=figures(status),
             paused=status.paused,
+            pauses=status.pauses,
+            parts_to_pause=_not_paused(status.pauses),
             charts=charts(lines),
             problem=lines.problem,
             at_ms=status.now_ms,
         )
+
+    async def _ask_pause(self, request: web.Request) -> web.Response:
+        require_act(request)
+        part = _part(request.query)
+        what = WHAT_STOPS[part]
+        return self._shell.confirm(
+            request,
+            Confirmation(
+                f"Pause {part.value}?",
+                [
+                    f"{what[0].upper()}{what[1:]}, within {RELEASE_OBEYED_SECONDS} seconds.",
+                    "The pause survives restarts, and ends by itself. Nothing is lost.",
+                ],
+                "/pause",
+                f"Pause {part.value}",
+                {"part": part.value},
+                "/",
+                inputs=[Input("until", "Until when? 2h, 1d or 2026-01-31T18:00Z", "1h")],
+                asks_why=True,
+                dangerous=True,
+            ),
+            page="flow",
+        )
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        person = require_act(request)
+        form = text_fields(await request.post())
+        part, until, why = _part(form), form.get("until", ""), form.get("why", "")
+        try:
+            text = await asyncio.to_thread(self._pausing.pause, part, until, why, person.name)
+        except click.UsageError as error:
+            raise web.HTTPBadRequest(text=error.format_message().removeprefix("--")) from error
+        except click.ClickException as error:
+            raise NotReadable(error.format_message()) from error
+        self._status.forget()
+        raise self._shell.note(text, "/")
+
+    async def _ask_resume(self, request: web.Request) -> web.Response:
+        require_act(request)
+        part = _part(request.query)
+        found = [one for one in (await self._status.get()).pauses if one.part is part]
+        if not found:
+            raise web.HTTPConflict(text=f"{part.value} is not paused")
+        return self._shell.confirm(
+            request,
+            Confirmation(
+                f"Resume {part.value}?",
+                [f"{pause_line(one)}." for one in found],
+                "/resume",
+                f"Resume {part.value}",
+                {"part": part.value},
+                "/",
+            ),
+            page="flow",
+        )
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        person = require_act(request)
+        part = _part(text_fields(await request.post()))
+        text = await in_thread(lambda: self._pausing.resume(part, person.name))
+        self._status.forget()
+        raise self._shell.note(text, "/")
+
+
+def _not_paused(pauses: Sequence[Pause]) -> list[str]:
+    paused = {pause.part for pause in pauses}
+    return [part.value for part in PausedPart if part not in paused]
+
+
+def _part(fields: Mapping[str, str]) -> PausedPart:
+    """Raises web.HTTPBadRequest for a part that cannot be paused."""
+    name = fields.get("part", "")
+    for part in PausedPart:
+        if part.value == name:
+            return part
+    raise web.HTTPBadRequest(text=f"{name or 'nothing'} cannot be paused")
 
 
 def headline(problems: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """The page Runs: backfills, reconciles and replays, how far they are; starts and cancels them."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,15 @@ from streams.commands.run_progress import Pace, time_left, totals
 from streams.commands.run_requests import request_run
 from streams.commands.runs import new_run, read_run_log, request_cancel, run_row, what_it_reads
 from streams.console.audit_trail import Audit
-from streams.console.reading import NotReadable, Reading, ReadingByKey
-from streams.console.shell import PERSON, Confirmation, MenuEntry, Shell, require_act
+from streams.console.reading import Reading, ReadingByKey, in_thread
+from streams.console.shell import (
+    PERSON,
+    Confirmation,
+    MenuEntry,
+    Shell,
+    require_act,
+    text_fields,
+)
 from streams.console.tables import Cell, Column, Table
 from streams.events import now_ms
 from streams.runs import FINAL, ReplaySource, Run, RunKind, RunLog, RunState
@@ -349,13 +355,13 @@ class RunsPage:
 
     async def _start(self, request: web.Request) -> web.Response:
         person = require_act(request)
-        form = _fields(await request.post())
+        form = text_fields(await request.post())
         run = _asked_run(form)
         action = f"{run.kind.value} started"
         selection = {"grants": list(run.grants)} if run.grants else {}
         count = len(run.grants) if run.grants else len((await self._runs.get()).grants)
         entry = await self._audit.begin(person.name, action, form.get("why", ""), selection, count)
-        run_id = await _in_thread(lambda: self._doing.request(run))
+        run_id = await in_thread(lambda: self._doing.request(run))
         await self._audit.end(entry, count)
         self._runs.forget()
         raise self._shell.note(
@@ -388,14 +394,14 @@ class RunsPage:
 
     async def _replay(self, request: web.Request) -> web.Response:
         person = require_act(request)
-        form = _fields(await request.post())
+        form = text_fields(await request.post())
         question = _asked_replay(form)
         looked = await self._previews.get(question)
         options = _options(question, form.get("why", ""), agreed=True, expected=_number(form))
         if reasons := looked.objections(options):
             raise web.HTTPConflict(text="; ".join(reasons))
         self._previews.forget(question)
-        run_id = await _in_thread(lambda: self._doing.replay(looked, options, person.name))
+        run_id = await in_thread(lambda: self._doing.replay(looked, options, person.name))
         self._runs.forget()
         raise self._shell.note(
             f"{run_id} replays {looked.found.records:,} records. The reader starts it within "
@@ -431,22 +437,17 @@ class RunsPage:
 
     async def _cancel(self, request: web.Request) -> web.Response:
         person = require_act(request)
-        form = _fields(await request.post())
+        form = text_fields(await request.post())
         run_id = form.get("run", "")
         entry = await self._audit.begin(
             person.name, "runs cancel", form.get("why", ""), {"run": run_id}, 1
         )
-        run = await _in_thread(lambda: self._doing.cancel(run_id))
+        run = await in_thread(lambda: self._doing.cancel(run_id))
         done = run.state not in FINAL
         await self._audit.end(entry, int(done))
         self._runs.forget()
         text = f"{run_id} is being cancelled." if done else f"{run_id} was over: {run.state.value}."
         raise self._shell.note(text, "/runs")
-
-
-def _fields(form: Mapping[str, object]) -> dict[str, str]:
-    """The text fields of a form."""
-    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def _asked_run(fields: Mapping[str, str]) -> Run:
@@ -485,11 +486,3 @@ def _number(form: Mapping[str, str]) -> int:
         return int(form.get("expect", ""))
     except ValueError as error:
         raise web.HTTPBadRequest(text="the number that was confirmed is missing") from error
-
-
-async def _in_thread(work: Callable[[], ResultT]) -> ResultT:
-    """The result of blocking work. Raises NotReadable for an error that a command would print."""
-    try:
-        return await asyncio.to_thread(work)
-    except click.ClickException as error:
-        raise NotReadable(error.format_message()) from error

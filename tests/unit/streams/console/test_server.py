@@ -22,6 +22,7 @@ from streams.console.reading import Reading
 from streams.console.server import MAX_BODY_BYTES, MAX_WRONG_TOKENS, SESSION_COOKIE
 from streams.console.shell import MenuEntry, Page, Shell, require_act
 from tests.support.console import console
+from tests.support.console_story import PauseList
 
 TOKEN = "a token of the test"
 HOSTILE = '<script>alert("x")</script>'
@@ -72,7 +73,8 @@ def pages(shell: Shell) -> Sequence[Page]:
     DOING.done.clear()
     calls: Reading[tuple[float, CallFigures | None]]
     calls = Reading(lambda: (0.0, CallFigures(90, 1_000)), 60)
-    return [FlowPage(shell, Reading(status, 60), calls, ScrapedHistory([], EVERY)), DOING]
+    flow = FlowPage(shell, Reading(status, 60), calls, ScrapedHistory([], EVERY), PauseList())
+    return [flow, DOING]
 
 
 async def test_every_answer_forbids_foreign_scripts_frames_and_caches() -> None:
