@@ -159,11 +159,15 @@ def container_environment(host: str, port: int) -> dict[str, str]:
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": "1@localhost:9093",
-        "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
-        "advertised.listeners": f"PLAINTEXT://{host}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        # The broker calls itself for transactions, and `port` is one of the machine: from inside of
+        # the container it cannot be reached.
+        "listeners": "PLAINTEXT://:9092,BROKER://localhost:9094,CONTROLLER://:9093",
+        "advertised.listeners": f"PLAINTEXT://{host}:{port},BROKER://localhost:9094",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        ),
         "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
+        "inter.broker.listener.name": "BROKER",
     }
     return {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in properties.items()}
 

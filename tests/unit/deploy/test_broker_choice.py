@@ -64,7 +64,12 @@ def test_a_tests_own_settings_win() -> None:
 
 def test_the_container_gets_the_same_settings_as_variables() -> None:
     environment = container_environment("192.0.2.1", 9999)
-    assert environment["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://192.0.2.1:9999"
+    advertised = dict(
+        each.split("://") for each in environment["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    )
+    assert advertised["PLAINTEXT"] == "192.0.2.1:9999"
+    # From inside of the container, the broker does not reach what the machine advertises.
+    assert advertised[environment["KAFKA_INTER_BROKER_LISTENER_NAME"]] == "localhost:9094"
     assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert environment["KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS"] == "1"
 

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ import yaml
 from deploy.local.broker import KAFKA
 from streams.cli import PROCESSES, STAGES, main
 from streams.settings import ConsoleSettings, ProcessSettings, load, unknown_variables
+from tests.monitoring.test_rules import tool
 from tests.support.paths import ROOT
 from tests.support.stop_bounds import STOP_SECONDS, grace_seconds
 
@@ -133,3 +135,17 @@ def test_every_mounted_file_is_there() -> None:
     ]
     assert mounted
     assert [path for path in mounted if not (FOLDER / path).exists()] == []
+
+
+def test_prometheus_can_read_its_configuration(tmp_path: Path) -> None:
+    """With the folders of this checkout in the place of those of the container."""
+    text = (FOLDER / "prometheus.yml").read_text()
+    (mounted,) = [
+        volume.split(":")
+        for volume in SERVICES["prometheus"]["volumes"]
+        if volume.startswith("../monitoring")
+    ]
+    assert mounted[1] in text
+    config = tmp_path / "prometheus.yml"
+    config.write_text(text.replace(mounted[1], str((FOLDER / mounted[0]).resolve())))
+    tool("promtool", "check", "config", config)
