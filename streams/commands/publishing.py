@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from types import TracebackType
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streams.kafka.access import is_denied, named_denial
 from streams.kafka.clients import producer_config
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
@@ -43,7 +44,7 @@ class CommandPublisher:
         Raises NotAcknowledged. Some of the records may be there all the same.
         """
         producer = self._connected()
-        errors: list[str] = []
+        errors: list[KafkaError] = []
         topic = ""
         for record in records:
             topic = record.topic
@@ -53,15 +54,19 @@ class CommandPublisher:
                     record.value,
                     record.key,
                     headers=record.headers,
-                    on_delivery=lambda error, _: errors.append(error.str()) if error else None,
+                    on_delivery=lambda error, _: errors.append(error) if error else None,
                 )
             except (KafkaException, BufferError) as error:
                 raise self._failure(topic, str(error)) from error
             producer.poll(0)
         unsent = producer.flush(self._within)
+        if denied := next(filter(is_denied, errors), None):
+            raise NotAcknowledged(f"{topic} was not written: {named_denial(denied).str()}")
         if unsent or errors:
             reasons = (
-                self._connection_errors or errors or [f"no answer within {self._within:.0f} s"]
+                self._connection_errors
+                or [error.str() for error in errors]
+                or [f"no answer within {self._within:.0f} s"]
             )
             raise self._failure(topic, reasons[-1])
 

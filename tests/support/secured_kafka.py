@@ -24,6 +24,7 @@ from streams.kafka.access import Acl
 from tests.support.certificates import Authority
 from tests.support.kafka import REQUEST_SECONDS
 from tests.support.token_server import AUDIENCE, ISSUER, SECRET, TokenServer
+from tests.support.waiting import wait_until
 
 Login = Literal["PLAIN", "SCRAM", "OAUTHBEARER", "MTLS"]
 LOGINS: tuple[Login, ...] = ("PLAIN", "SCRAM", "OAUTHBEARER", "MTLS")
@@ -95,19 +96,15 @@ class SecuredKafka:
 
     def delete_acls(self, user: str) -> None:
         """Takes everything away from a user."""
-        anything: Any = None
-        everything = AclBindingFilter(
-            ResourceType.ANY,
-            anything,
-            ResourcePatternType.ANY,
-            f"User:{user}",
-            anything,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
         admin = self.admin()
-        for future in admin.delete_acls([everything]).values():
+        for future in admin.delete_acls([_everything(user)]).values():
             future.result(REQUEST_SECONDS)
+        wait_until(lambda: not self._allowed(user), "the broker has dropped the ACLs")
+
+    def _allowed(self, user: str) -> "set[AclKey]":
+        """What the broker's authorizer has for a user now: later than the controller took it."""
+        admin = self.admin()
+        return _keys(admin.describe_acls(_everything(user)).result(REQUEST_SECONDS))
 
     def revoke(self, user: str, acl: Acl) -> None:
         """Takes back what one ACL allows a user."""
@@ -127,6 +124,8 @@ class SecuredKafka:
         admin = self.admin()
         for future in admin.delete_acls(wanted).values():
             future.result(REQUEST_SECONDS)
+        gone = _keys(_bindings(acl, user))
+        wait_until(lambda: not gone & self._allowed(user), "the broker has dropped the ACLs")
 
     def grant(self, user: str, acls: Iterable[Acl]) -> None:
         """Allows a user these operations."""
@@ -134,6 +133,7 @@ class SecuredKafka:
         answers = admin.create_acls(wanted)
         for future in answers.values():
             future.result(REQUEST_SECONDS)
+        wait_until(lambda: _keys(wanted) <= self._allowed(user), "the broker has the ACLs")
 
 
 def _settings(
@@ -194,6 +194,31 @@ def _settings(
         # Who uses the listeners without a login: the broker itself, and the test.
         "super.users": "User:ANONYMOUS",
     }
+
+
+AclKey = tuple[str, str, str, str]
+"""The kind and the name of a resource, how the name is meant, and the operation."""
+
+
+def _keys(bindings: Iterable[Any]) -> set[AclKey]:
+    return {
+        (each.restype.name, each.name, each.resource_pattern_type.name, each.operation.name)
+        for each in bindings
+    }
+
+
+def _everything(user: str) -> AclBindingFilter:
+    """Matches every ACL of a user."""
+    anything: Any = None
+    return AclBindingFilter(
+        ResourceType.ANY,
+        anything,
+        ResourcePatternType.ANY,
+        f"User:{user}",
+        anything,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
 
 
 def _bindings(acl: Acl, user: str) -> Iterator[AclBinding]:
