@@ -9,9 +9,10 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-fast check docs faults mutants bench lock clean
+.PHONY: image compose-test supply-chain
 
 help: ## show this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
 		$(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=--json for programs)
@@ -23,7 +24,7 @@ test: $(MANIFEST_TOOLS) ## run every test but storms and benchmarks (ARGS="-k wo
 # Property tests try fewer examples than in `make test`; see tests/conftest.py.
 test-fast: $(INSTALLED) ## run the tests that need no broker and are not slow, for the inner loop
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile fast \
-		-m "not kafka and not slow and not storm and not benchmark" $(ARGS)
+		-m "not kafka and not slow and not storm and not benchmark and not system" $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
 	$(BIN)/ruff format --check .
@@ -56,10 +57,21 @@ mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests mu
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
+image: ## build the image contactstream:VERSION, the same layers for the same commit
+	deploy/image/build.sh $(ARGS)
+
+compose-test: $(INSTALLED) ## start Compose with the simulators, and look whether contacts arrive
+	$(BIN)/pytest tests/system/test_compose.py -m system $(ARGS)
+
+# Its tools have an environment of their own, so that the other targets install none of them.
+supply-chain: $(INSTALLED) ## bill of materials, licences, and checks of code, image and workflows
+	deploy/supply_chain/check.sh
+
 # What runs in the image gets its versions from the lock of everything, so that the image has what
-# was tested. What builds the package there is a lock of its own, and is not in the image.
+# was tested. What builds the package there has a lock of its own, and is not in the image.
+# A version that is younger than a week is not taken: most malicious ones are found sooner.
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	--quiet
+	--exclude-newer "7 days" --quiet
 lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into the locks of deploy/
 	$(COMPILE) --upgrade --group dev --output-file deploy/requirements.lock pyproject.toml
 	$(COMPILE) --extra traces --constraint deploy/requirements.lock \
@@ -68,6 +80,8 @@ lock: $(INSTALLED) ## resolve pyproject.toml's dependencies anew into the locks 
 		--output-file deploy/image/build.lock
 	$(COMPILE) --upgrade --group manifests --constraint deploy/requirements.lock \
 		--output-file deploy/kubernetes/tests.lock
+	$(COMPILE) --upgrade --output-file deploy/supply_chain/tools.lock \
+		deploy/supply_chain/tools.txt
 
 clean: ## remove the virtual environment, the fetched broker and every cache
 	rm -rf $(VENV) .local dist mutants

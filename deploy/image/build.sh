@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image from this checkout, with reproducible layers: two builds of a commit have the same.
+# Builds the image from this checkout. Two builds of a commit have the same layers.
 #
 #   deploy/image/build.sh [OPTION...]      options of the builder, as --build-arg BASE=... or --push
 #
 # IMAGE names it (contactstream:VERSION by default), BUILDER is the program: `docker buildx build`,
-# or `podman build`, `buildah bud` and what takes their options.
+# or `podman build`, `buildah bud` and what takes their options. PUSH=true pushes it (buildx only).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -17,7 +17,8 @@ created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 image=${IMAGE:-contactstream:$version}
 
 if [[ -z ${BUILDER:-} ]]; then
-  if command -v podman >/dev/null; then BUILDER="podman build"; else BUILDER="docker buildx build"; fi
+  BUILDER="docker buildx build"
+  ! command -v podman >/dev/null || BUILDER="podman build"
 fi
 read -ra builder <<<"$BUILDER"
 options=(--file deploy/image/Dockerfile --build-arg "VERSION=$version")
@@ -25,7 +26,9 @@ options+=(--build-arg "REVISION=$revision" --build-arg "CREATED=$created")
 case $BUILDER in
   docker*)
     options+=(--build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH")
-    options+=(--output "type=image,name=$image,rewrite-timestamp=true")
+    target=type=docker
+    [[ ${PUSH:-} != true ]] || target=type=image,push=true
+    options+=(--output "$target,name=$image,rewrite-timestamp=true")
     ;;
   *)
     options+=(--timestamp "$SOURCE_DATE_EPOCH" --ignorefile deploy/image/Dockerfile.dockerignore)

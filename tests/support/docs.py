@@ -34,6 +34,7 @@ from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, load, reference
 from streams.topics import topics
 from tests.support.paths import ROOT
+from tests.support.stop_bounds import grace_periods
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -191,6 +192,7 @@ GENERATED = (
     GeneratedBlock("deploy/docs/topics.md", "policies", topic_policies),
     GeneratedBlock("deploy/docs/kafka-security.md", "acls", kafka_acls),
     GeneratedBlock("deploy/docs/metrics.md", "metrics", metrics_reference),
+    GeneratedBlock("deploy/docs/image.md", "grace-periods", grace_periods),
     GeneratedBlock("streams/README.md", "modules", lambda: module_map("streams")),
     GeneratedBlock("streams/README.md", "imports", import_rules),
     GeneratedBlock("connectors/README.md", "modules", lambda: module_map("connectors")),

@@ -20,7 +20,7 @@ COMPOSE: Mapping[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(
 SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "contactstream" in service["image"])
 # What Compose itself reads out of .env.
-OF_COMPOSE = {"IMAGE", "PEOPLE", "SECRETS"}
+OF_COMPOSE = {"ENV_FILE", "IMAGE", "PEOPLE", "SECRETS"}
 OPS_PORT = load(ProcessSettings, {}).listen.rpartition(":")[2]
 
 

@@ -17,7 +17,7 @@ BUILD = ROOT / "deploy" / "image" / "build.lock"
 
 def locked(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """By package, its version with the condition for it, and its hashes."""
-    found = {}
+    found: dict[str, tuple[str, frozenset[str]]] = {}
     for block in re.split(r"\n(?=\w)", lock.read_text()):
         requirement = Requirement(block.partition("\\")[0].strip())
         hashes = frozenset(re.findall(r"--hash=(sha256:[0-9a-f]{64})", block))
