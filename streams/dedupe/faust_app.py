@@ -3,15 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    KafkaConnectionError,
-    TopicAuthorizationFailedError,
-)
+from aiokafka.errors import KafkaConnectionError
 
 from streams.dedupe.faust_batches import App
 from streams.dedupe.faust_login import credentials
-from streams.kafka.access import acls_command
+from streams.dedupe.refusals import refusal
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.logs import where
 from streams.runtime.ops import Health
@@ -90,8 +86,8 @@ def failure(error: BaseException | None, *, joined: bool) -> tuple[ExitCode, str
     bootstrap servers only once, and raises KafkaConnectionError. `joined`: the group has assigned
     partitions to this worker before, so that it was connected.
     """
-    if isinstance(error, GroupAuthorizationFailedError | TopicAuthorizationFailedError):
-        return ExitCode.KAFKA_REFUSED, f"{error}; our user needs what this prints: {acls_command()}"
+    if refused := refusal(error):
+        return refused
     if isinstance(error, KafkaConnectionError) and not joined:
         return ExitCode.BROKER_UNAVAILABLE, f"no broker could be reached: {error}"
     return ExitCode.CRASHED, where(error)

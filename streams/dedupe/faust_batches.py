@@ -13,8 +13,8 @@ records of one partition, in the order of their offsets. Overridden:
 * `BatchTable`: recovers from batches, keeps the entries of each partition apart, and leaves its
   changelog to be written by the agent.
 * `ConsumerThread`: bounds a fetch by the number of its records and by their uncompressed size;
-  notes when the group's coordinator last answered this process, and shows the metadata of the
-  commits from which the group goes on.
+  notes when the group's coordinator last answered this process, shows the metadata of the commits
+  from which the group goes on, and ends the process when the group is refused.
 
 The guarantee ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
 process instead (`die`). The parts of Faust and aiokafka that this relies on are checked when the
@@ -42,6 +42,7 @@ from streams.dedupe.log_loss import (
     RecordIdentity,
     identity,
 )
+from streams.dedupe.refusals import refusal
 from streams.events import received_at
 from streams.kafka.records import header
 from streams.runtime.exit_codes import Die, ExitCode, die
@@ -121,6 +122,16 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
         # After a join: from then on Kafka refuses a commit of somebody who is no member.
         coordinator.fetch_committed_offsets = fetch_noted
+        push_error = coordinator._push_error_to_user
+
+        def push_or_end(error: Exception) -> Any:
+            if refused := refusal(error):
+                self.app.die(*refused)
+            return push_error(error)
+
+        # aiokafka waits until the next fetch takes the error, and Faust fetches only once it has
+        # partitions: a worker whose group is refused would wait for ever.
+        coordinator._push_error_to_user = push_or_end
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.last_heard = elapsed()  # the coordinator has just answered SyncGroup

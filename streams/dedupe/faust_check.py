@@ -63,6 +63,7 @@ SOURCES: dict[str, str] = {
     "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets": "6c049c737916",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._heartbeat_routine": "61d010289522",
     "aiokafka.consumer.group_coordinator:GroupCoordinator.reset_generation": "537aa37c531b",
+    "aiokafka.consumer.group_coordinator:GroupCoordinator._push_error_to_user": "743ff515bd7e",
 }
 
 

@@ -240,7 +240,7 @@ class TransactionWorker:
             if error is None:
                 _answer(groups, None)
                 return
-            failure = PublishFailed(named_denial(error).str(), denied=is_denied(error))
+            failure = PublishFailed(error.str(), denied=is_denied(error))
             log.info("a transaction was aborted", reason=str(failure))
             if failure.denied:
                 break
@@ -249,7 +249,7 @@ class TransactionWorker:
         for group in groups:
             _answer([group], group.failure or failure)
 
-    def _transact(self, producer: Producer, groups: Iterable[_Group]) -> KafkaError | None:
+    def _transact(self, producer: Producer, groups: Sequence[_Group]) -> KafkaError | None:
         """One transaction; the error for which it was aborted, or None when it was committed."""
         begun = [(group, group.begin()) for group in groups]
         producer.begin_transaction()
@@ -260,8 +260,16 @@ class TransactionWorker:
         except KafkaException as error:
             if error.args[0].fatal():
                 raise
-            self._until_done(producer.abort_transaction)
-            return KafkaError(error.args[0].code(), error.args[0].str())
+            topics = {record.topic for group in groups for record in group.records}
+            cause = named_denial(error.args[0], ", ".join(sorted(topics)))
+            try:
+                self._until_done(producer.abort_transaction)
+            except KafkaException:
+                # Kafka never heard of a transaction none of whose topics our user may write to.
+                if is_denied(cause):
+                    raise KafkaException(cause) from error
+                raise
+            return KafkaError(cause.code(), cause.str())
         return None
 
     def _produce(self, producer: Producer, group: _Group, delivered: Delivered) -> None:

@@ -14,7 +14,7 @@ from deploy.local.broker import free_ports
 from streams import cli
 from streams.acls import ROLES, role_acls
 from streams.commands.publishing import CommandPublisher
-from streams.kafka.access import Acl
+from streams.kafka.access import Acl, ResourceKind
 from streams.kafka.admin import create
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.records import KafkaRecord
@@ -90,22 +90,33 @@ def deployment(secured: SecuredKafka) -> Iterator[Deployment]:
         secured.delete_acls(user)
 
 
-def test_a_notification_reaches_the_org_by_scram_over_tls_with_exactly_the_acls_of_each_stage(
+def test_the_whole_flow_works_by_scram_with_exactly_its_acls_and_a_refusal_loses_nothing(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     deployment.grant(*STAGES)
+    environ = {stage: deployment.environ("SCRAM", stage) for stage in STAGES}
     grants = [{"id": GRANT, "email": "rep@our-team.example", "contacts": [person("b", "b@x.de")]}]
     with product(
-        deployment.kafka,
-        tmp_path,
-        org={},
-        grants=grants,
-        stage_environ={stage: deployment.environ("SCRAM", stage) for stage in STAGES},
+        deployment.kafka, tmp_path, org={}, grants=grants, stage_environ=environ
     ) as running:
         running.notify([updated(person("a", "ada@engines.example"), NOW, "n1")])
         assert running.outcome("a", NOW)["outcome"] == "created"
+        assert all("uthorization" not in stage.log for stage in running.stages.values())
+
+        outcomes = deployment.kafka.name("contacts.outcomes")
+        sink = running.stages.pop("sink")
+        deployment.secured.revoke("sink", Acl("topic", outcomes, ("Write",)))
+        running.notify(
+            [updated(person("a", "ada@engines.example", job_title="Lady"), NOW + 5, "n2")]
+        )
+        wait_until(lambda: sink.exit_code is not None, "the end of the sink", START_SECONDS)
+        assert sink.exit_code == ExitCode.KAFKA_REFUSED
+        assert outcomes in sink.log.splitlines()[-1]
+
+        deployment.grant("sink")
+        running.stages["sink"] = running.processes.start("sink", environ=environ["sink"])
+        assert running.outcome("a", NOW + 5)["outcome"] in ("updated", "unchanged")
         for stage in running.stages.values():
-            assert "uthorization" not in stage.log
             assert stage.stop() == 0
 
 
@@ -320,6 +331,21 @@ def test_a_stage_whose_group_is_refused_says_so_and_goes_on_once_it_is_granted(
     process.wait_ready()
 
 
+@pytest.mark.parametrize("stage", ["reader", "dedupe", "sink"])
+def test_a_stage_that_may_not_join_its_group_ends_and_names_what_it_needs(
+    deployment: Deployment, processes: Processes, stage: str
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    needed = role_acls(deployment.settings, stage)
+    (own,) = (acl for acl in needed if acl.kind == "group" and "Read" in acl.operations)
+    describing = replace(own, operations=("Describe",))
+    deployment.secured.grant(stage, [*(acl for acl in needed if acl != own), describing])
+    process = processes.start(stage, environ=deployment.environ("SCRAM", stage) | ORG)
+    wait_until(lambda: process.exit_code is not None, "the end of the stage", START_SECONDS)
+    assert process.exit_code == ExitCode.KAFKA_REFUSED
+    assert f"contactstream topics acls {stage} --format commands" in process.log
+
+
 def test_a_sink_without_its_transactional_id_ends_and_names_it(
     deployment: Deployment, processes: Processes
 ) -> None:
@@ -331,6 +357,23 @@ def test_a_sink_without_its_transactional_id_ends_and_names_it(
     assert sink.exit_code == ExitCode.KAFKA_REFUSED
     assert f"transactional.id {deployment.kafka.prefix}contactstream-sink-0" in sink.log
     assert "contactstream topics acls sink --format commands" in sink.log
+
+
+@pytest.mark.parametrize("which", ["contacts.events", "contactstream-dedupe"])
+def test_a_worker_that_may_not_read_any_more_ends_and_says_so(
+    deployment: Deployment, processes: Processes, which: str
+) -> None:
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant("dedupe")
+    worker = processes.start("dedupe", environ=deployment.environ("SCRAM", "dedupe")).wait_ready()
+    kind: ResourceKind = "topic" if which == "contacts.events" else "group"
+    name = deployment.kafka.name(which)
+    (reading,) = (acl for acl in role_acls(deployment.settings, "dedupe") if acl.covers(kind, name))
+    deployment.secured.revoke("dedupe", reading)
+    wait_until(lambda: worker.exit_code is not None, "the end of the worker", START_SECONDS)
+    assert worker.exit_code == ExitCode.KAFKA_REFUSED
+    assert name in worker.log.splitlines()[-1]
+    assert "contactstream topics acls dedupe" in worker.log.splitlines()[-1]
 
 
 def test_a_worker_that_may_not_write_any_more_ends_and_its_successor_says_what_is_missing(

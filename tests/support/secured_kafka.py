@@ -73,6 +73,7 @@ class SecuredKafka:
                 "KAFKA_OAUTH_CLIENT_ID": user,
                 "KAFKA_OAUTH_CLIENT_SECRET": SECRET,
                 "KAFKA_OAUTH_SCOPE": "kafka",
+                "KAFKA_OAUTH_CA_LOCATION": str(self.authority.file),
             }
         return common | {
             "KAFKA_SASL_MECHANISM": "PLAIN" if login == "PLAIN" else "SCRAM-SHA-512",
@@ -228,7 +229,7 @@ def secured_kafka(folder: Path, users: Iterable[str]) -> Iterator[SecuredKafka]:
     port, direct, controller, *listening = free_ports(3 + len(LOGINS))
     ports = dict(zip(LOGINS, listening, strict=True))
     node = Node(1, port, port, direct, controller)
-    with TokenServer() as tokens:
+    with TokenServer(authority.issue("issuer")) as tokens:
         tokens.write_keys(folder / "jwks.json")
         broker = Broker(
             node,

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,8 @@ from urllib.parse import parse_qs
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.certificates import Certificate
+
 AUDIENCE = "kafka"
 ISSUER = "https://issuer.example"
 SECRET = "secret-of-every-client"
@@ -23,10 +26,12 @@ LONG_TOKEN_SECONDS = 3600.0
 class TokenServer:
     """Issues tokens for every client ID with SECRET; the client ID is the token's subject.
 
-    `lifetime` of a token is in seconds. A context manager.
+    `lifetime` of a token is in seconds. With a certificate it speaks HTTPS. A context manager.
     """
 
-    def __init__(self, lifetime: float = LONG_TOKEN_SECONDS) -> None:
+    def __init__(
+        self, certificate: Certificate | None = None, lifetime: float = LONG_TOKEN_SECONDS
+    ) -> None:
         self.lifetime = lifetime
         self.issued: list[str] = []
         """The client ID of each token, in their order."""
@@ -53,12 +58,18 @@ class TokenServer:
             def log_message(self, *_: Any) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.certificate, certificate.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._scheme = "https"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def url(self) -> str:
         """The token endpoint."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/token"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/token"
 
     def __enter__(self) -> "TokenServer":
         self._thread.start()

@@ -55,6 +55,10 @@ def test_a_cluster_that_is_given_is_used() -> None:
 @pytest.mark.parametrize("protocol", ["SSL", "SASL_PLAINTEXT", "SASL_SSL"])
 def test_a_secured_cluster_is_refused_with_the_remedy(protocol: str) -> None:
     given = {"KAFKA_BOOTSTRAP_SERVERS": "there:9092", "KAFKA_SECURITY_PROTOCOL": protocol}
+    if protocol.startswith("SASL"):
+        with pytest.raises(DemoFailed, match="KAFKA_SASL_USERNAME is not set"):
+            given_cluster(given)
+        given |= {"KAFKA_SASL_USERNAME": "ada", "KAFKA_SASL_PASSWORD": "secret"}
     with pytest.raises(DemoFailed, match=f"wants {protocol}.*unset KAFKA_BOOTSTRAP_SERVERS"):
         given_cluster(given)
 

@@ -1,6 +1,7 @@
 """A client always has a valid token, and an endpoint that is away shows only when none is left."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import jwt
 import pytest
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 from streams.dedupe.faust_login import FaustTokens
 from streams.kafka.oauth import RETRY_SECONDS, TokenCache, TokenUnavailable, request_token
 from streams.settings import KafkaSettings, load
+from tests.support.certificates import Authority
 from tests.support.token_server import SECRET, TokenServer
 
 KEY = "a key that the client does not know, and need not"
@@ -120,6 +122,15 @@ def test_a_wrong_secret_is_named_by_its_setting(server: TokenServer) -> None:
     kafka = settings(server.url, KAFKA_OAUTH_CLIENT_SECRET="wrong")
     with pytest.raises(TokenUnavailable, match=r"answered 401: check .*KAFKA_OAUTH_CLIENT_SECRET"):
         request_token(kafka)
+
+
+def test_the_endpoint_is_checked_by_its_own_ca(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with TokenServer(authority.issue("issuer")) as server:
+        known = settings(server.url, KAFKA_OAUTH_CA_LOCATION=str(authority.file))
+        assert request_token(known)
+        with pytest.raises(TokenUnavailable, match=r"does not answer.*KAFKA_OAUTH_CA_LOCATION"):
+            request_token(settings(server.url))
 
 
 def test_an_endpoint_that_does_not_answer_is_named() -> None:

@@ -306,6 +306,35 @@ async def test_an_aborted_transaction_fails_its_groups_and_the_next_one_works(lo
     assert log.transactions == [["a"]]
 
 
+async def test_a_topic_that_our_user_may_not_write_to_is_named_and_not_tried_again(
+    log: Log,
+) -> None:
+    log.faults = [abortable(KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+    async with owning() as publisher:
+        with pytest.raises(PublishFailed, match=rf"{record('a').topic}: to be aborted") as raised:
+            await published(publisher, record("a"))
+        assert raised.value.denied
+        assert not raised.value.fatal
+        await published(publisher, record("b"))
+    assert log.transactions == [["b"]]
+
+
+async def test_a_refusal_is_named_also_when_there_is_no_transaction_to_abort(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_self: Producer, _seconds: float) -> None:
+        raise KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "invalid state"))
+
+    monkeypatch.setattr(Producer, "abort_transaction", unknown)
+    log.faults = [abortable(KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+    async with owning() as publisher:
+        with pytest.raises(PublishFailed, match=rf"{record('a').topic}: to be aborted") as raised:
+            await published(publisher, record("a"))
+        assert raised.value.fatal
+        await asyncio.wait_for(publisher.failed.wait(), DEADLINE)
+        assert "contactstream topics acls" in (publisher.failure or "")
+
+
 async def test_a_batch_that_is_refused_as_too_large_is_published_in_slices(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
