@@ -22,17 +22,10 @@ from connectors.salesforce.simulator.server import app as salesforce_app
 from connectors.salesforce.simulator.world import World as Salesforce
 from deploy.kubernetes.generator.manifests import Manifest
 from streams import settings
-from streams.bridge.process import SETTLE_SECONDS
-from streams.bridge.server import CLOSE_SECONDS, DRAIN_SECONDS, LAME_DUCK_SECONDS
 from streams.cli import UnusableSetting, main
 from streams.console.access import gatekeeper
-from streams.console.server import DRAIN_SECONDS as CONSOLE_DRAIN_SECONDS
-from streams.dedupe.process import STOP_SECONDS as DEDUPE_STOP_SECONDS
-from streams.reader.process import OVERDUE_SECONDS as READER_STOP_SECONDS
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import OPS_REQUEST_SECONDS, Health, OpsServer
-from streams.runtime.traces_otel import CLOSE_SECONDS as TRACES_CLOSE_SECONDS
-from streams.sink.process import OVERDUE_SECONDS as SINK_STOP_SECONDS
 from tests.support.manifests import (
     COMBINATIONS,
     Pod,
@@ -43,6 +36,7 @@ from tests.support.manifests import (
     selects,
     the,
 )
+from tests.support.stop_bounds import grace_seconds
 
 PRODUCTION = "overlays/production"
 STAGES = ("bridge", "dedupe", "reader", "sink", "console")
@@ -66,23 +60,6 @@ SECRETS_OF = {
 
 # These never read the mapping, which a setting of all processes names.
 NO_MAPPING = ("bridge", "reader", "topics", "backfill")
-
-# Seconds that the orderly stop of each process may take.
-STOP_SECONDS = {
-    "bridge": LAME_DUCK_SECONDS
-    + DRAIN_SECONDS  # notifications in flight
-    + CLOSE_SECONDS
-    + SETTLE_SECONDS
-    + DRAIN_SECONDS  # records in flight
-    + TRACES_CLOSE_SECONDS,
-    "dedupe": DEDUPE_STOP_SECONDS,
-    "reader": READER_STOP_SECONDS,
-    "sink": SINK_STOP_SECONDS,
-    "console": CONSOLE_DRAIN_SECONDS,
-}
-
-# From the signal's way through the node, and for the last lines of the log.
-GRACE_SECONDS = 2
 
 
 def our_containers(combination: str) -> Iterator[tuple[Pod, Manifest]]:
@@ -271,8 +248,7 @@ async def test_the_probes_of_the_simulators_ask_what_they_answer(service: str) -
 def test_the_grace_period_is_enough_for_an_orderly_stop(stage: str) -> None:
     found = pod(PRODUCTION, stage)
     before = found.main.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    needed = before + STOP_SECONDS[stage] + GRACE_SECONDS
-    assert needed <= found.spec["terminationGracePeriodSeconds"] <= needed + 25
+    assert found.spec["terminationGracePeriodSeconds"] == before + grace_seconds(stage)
 
 
 def test_a_setting_that_cannot_be_used_fails_the_job_of_the_topics_at_once() -> None:

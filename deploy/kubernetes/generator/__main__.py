@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from deploy.kubernetes.generator.chart import KUBERNETES, templates
-from deploy.kubernetes.generator.manifests import dump
+from deploy.kubernetes.generator.manifests import NoKustomize, dump
 from deploy.kubernetes.generator.rules import prometheus_rule
 from deploy.kubernetes.generator.topics import kafka_topics
 from deploy.kubernetes.generator.users import kafka_users
@@ -47,7 +47,11 @@ def main() -> int:
     write = parser.parse_args().write
     differing = False
     for make in (objects, chart):
-        files = make()
+        try:
+            files = make()
+        except NoKustomize as error:
+            print(error, file=sys.stderr)
+            return 1
         for path in stale(files):
             differing = True
             shown = path.relative_to(KUBERNETES.parents[1])
