@@ -161,8 +161,8 @@ SECRETS: dict[str, dict[str, str]] = {
     "contactstream-console": {"token": "a-token-of-the-cluster-tests"},
     # Kafka's listener of the simulators has no login.
     **{
-        f"contactstream-{user}-kafka": {"username": user, "password": "unused", "ca.crt": ""}
-        for user in (*STAGES, "console", "commands")
+        f"contactstream-kafka-{role}": {"username": role, "password": "unused", "ca.crt": ""}
+        for role in (*STAGES, "console", "operator", "topics")
     },
 }
 
