@@ -16,7 +16,9 @@ def actor_name(given: str | None) -> str:
     if given is not None and given.strip():
         return given.strip()
     if given is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        # A user ID without a name has none here either.
+        # A user ID without a name has none here either, and for podman it is its own name.
         with contextlib.suppress(KeyError, OSError):
-            return f"{getpass.getuser()}@{socket.gethostname()}"
+            user = getpass.getuser()
+            if not user.isdecimal():
+                return f"{user}@{socket.gethostname()}"
     raise click.UsageError("say who you are with --actor NAME: the operating system does not")
