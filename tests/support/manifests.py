@@ -133,9 +133,10 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether a label selector takes an object with these labels."""
     wanted = selector.get("matchLabels", {})
     expressions = selector.get("matchExpressions", ())
-    assert all(each["operator"] == "In" for each in expressions), "a test for In alone"
+    assert {each["operator"] for each in expressions} <= {"In", "NotIn"}, "no other is used"
     return all(labels.get(key) == value for key, value in wanted.items()) and all(
-        labels.get(each["key"]) in each["values"] for each in expressions
+        (labels.get(each["key"]) in each["values"]) is (each["operator"] == "In")
+        for each in expressions
     )
 
 
