@@ -54,7 +54,8 @@ def test_every_pod_runs_under_the_restricted_profile(namespace: Namespace) -> No
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     for stage in (*STAGES, "console"):
         pods = namespace.pods(stage)
-        assert len(pods) == (1 if stage == "console" else 2), stage
+        # The autoscaler may have added a bridge.
+        assert len(pods) >= (1 if stage == "console" else 2), stage
         for pod in pods:
             ready = [one["ready"] for one in pod["status"]["containerStatuses"]]
             assert ready == [True], f"{pod['metadata']['name']} is not ready"
@@ -80,9 +81,9 @@ def test_an_address_book_reaches_salesforce_by_a_job(namespace: Namespace) -> No
     state = httpx.get(f"{nylas}/_sim/state", params={"ids": "false"}, timeout=30.0).json()
     status = namespace.status()
     by_status = status["outcomes"]["by_status"]
-    print(f"\nfirst sync: idle after {waited:.0f} s; outcomes {by_status}; Nylas {state}")
+    print(f"\nfirst sync: idle after {waited:.0f} s; outcomes {by_status}; calls {state['calls']}")
     assert by_status.get("failed", 0) == 0
-    assert by_status["created"] > 1000
+    assert sum(by_status.values()) == state["contacts"], "an outcome for each contact"
     assert status["dead_letters"]["by_reason"] == {}
 
 
@@ -209,7 +210,7 @@ def test_a_bad_deploy_never_replaces_what_works_and_is_undone(
 
 def test_the_autoscaler_adds_bridges_under_load(namespace: Namespace, traffic: Traffic) -> None:
     began = time.monotonic()
-    assert len(namespace.pods("bridge")) == 2
+    until(lambda: len(namespace.pods("bridge")) == 2, "as many bridges as without load", 600.0)
     with traffic.flowing(rate=400.0):
         seconds = until(lambda: len(namespace.pods("bridge")) > 2, "a third bridge")
     print(f"\nthe autoscaler added a bridge after {seconds:.0f} s")

@@ -230,9 +230,13 @@ def code_spans(document: str) -> list[str]:
 
 
 def code_lines(document: str) -> list[str]:
-    """The lines of a document's code blocks, without surrounding blanks."""
+    """The lines of a document's code blocks, without surrounding blanks.
+
+    A line that goes on behind a backslash is one line.
+    """
     fences = FENCE.findall((ROOT / document).read_text())
-    return [line.strip() for fence in fences for line in fence.splitlines()[1:-1]]
+    joined = (re.sub(r"\\\n\s*", "", fence) for fence in fences)
+    return [line.strip() for fence in joined for line in fence.splitlines()[1:-1]]
 
 
 def words(document: str) -> int:
