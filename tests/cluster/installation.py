@@ -117,16 +117,17 @@ _KAFKA_LISTENER = {
                             {
                                 "name": "KAFKA_LISTENERS",
                                 "value": "PLAINTEXT://:9092,CONTROLLER://localhost:9093,"
-                                f"TESTS://:{TESTS_PORT}",
+                                f"INTERNAL://localhost:9094,TESTS://:{TESTS_PORT}",
                             },
                             {
                                 "name": "KAFKA_ADVERTISED_LISTENERS",
                                 "value": "PLAINTEXT://contactstream-kafka:9092,"
-                                f"TESTS://$(POD_IP):{TESTS_PORT}",
+                                f"INTERNAL://localhost:9094,TESTS://$(POD_IP):{TESTS_PORT}",
                             },
                             {
                                 "name": "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP",
-                                "value": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TESTS:PLAINTEXT",
+                                "value": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,"
+                                "INTERNAL:PLAINTEXT,TESTS:PLAINTEXT",
                             },
                         ],
                     }

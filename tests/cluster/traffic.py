@@ -28,7 +28,7 @@ from tests.faults.harness.verifier import verify
 from tests.support.kafka import Kafka
 
 # Kafka's listener for the tests, which are outside of the cluster; see installation.py.
-TESTS_PORT = 9094
+TESTS_PORT = 9095
 CONTACTS = 200
 # Notifications a second: much for a company, and little beside what a bridge can take.
 RATE = 40.0
