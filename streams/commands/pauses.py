@@ -38,7 +38,7 @@ RESUME = {
 
 WHAT_STOPS = {
     PausedPart.WRITES: "nothing is written to Salesforce",
-    PausedPart.READING: "Nylas is asked for nothing; webhooks are received on",
+    PausedPart.READING: "Nylas is asked for nothing, and webhooks are received on",
 }
 
 

@@ -98,13 +98,12 @@ class FlowPage:
     async def _ask_pause(self, request: web.Request) -> web.Response:
         require_act(request)
         part = _part(request.query)
-        what = WHAT_STOPS[part]
         return self._shell.confirm(
             request,
             Confirmation(
                 f"Pause {part.value}?",
                 [
-                    f"{what[0].upper()}{what[1:]}, within {RELEASE_OBEYED_SECONDS} seconds.",
+                    f"Within {RELEASE_OBEYED_SECONDS} seconds {WHAT_STOPS[part]}.",
                     "The pause survives restarts, and ends by itself. Nothing is lost.",
                 ],
                 "/pause",

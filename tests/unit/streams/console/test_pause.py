@@ -19,7 +19,7 @@ async def test_a_pause_is_asked_for_confirmed_shown_and_ended() -> None:
         assert "Nothing is paused." in flow
         assert 'href="/pause?part=writes"' in flow
         asked = await browser.get("/pause?part=writes")
-        assert "Nothing is written to Salesforce, within 5 seconds." in asked
+        assert "Within 5 seconds nothing is written to Salesforce." in asked
         assert 'name="until" value="1h"' in asked
         shown = await pause(browser)
         assert "paused writes until" in shown, "the note"
