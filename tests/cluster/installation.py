@@ -8,6 +8,7 @@ cannot pull the image, load it into them before.
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
         "patches": [{"path": "kafka.json"}, _SMALL_REQUESTS],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=2))
-    (folder / "access.json").write_text(json.dumps(_ACCESS))
+    (folder / "access.json").write_text(json.dumps(_access()))
     (folder / "kafka.json").write_text(json.dumps(_KAFKA_LISTENER))
     return folder
 
@@ -74,30 +75,40 @@ def _image(known: str, wanted: str) -> dict[str, str]:
     return {"name": known, "newName": name, "newTag": tag}
 
 
-# The tests read topics and the org from outside of the cluster.
-_ACCESS = {
-    "apiVersion": "networking.k8s.io/v1",
-    "kind": "NetworkPolicy",
-    "metadata": {"name": "tests"},
-    "spec": {
-        "podSelector": {
-            "matchExpressions": [
+def _access() -> dict[str, object]:
+    """A policy for the tests, which read topics and the org from outside of the cluster."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "tests"},
+        "spec": {
+            "podSelector": {
+                "matchExpressions": [
+                    {
+                        "key": "app.kubernetes.io/component",
+                        "operator": "In",
+                        "values": ["kafka", "salesforce-simulator", "nylas-simulator"],
+                    }
+                ]
+            },
+            "policyTypes": ["Ingress"],
+            "ingress": [
                 {
-                    "key": "app.kubernetes.io/component",
-                    "operator": "In",
-                    "values": ["kafka", "salesforce-simulator", "nylas-simulator"],
+                    "from": [{"ipBlock": {"cidr": f"{_own_address()}/32"}}],
+                    "ports": [{"port": TESTS_PORT}, {"port": 8000}],
                 }
-            ]
+            ],
         },
-        "policyTypes": ["Ingress"],
-        "ingress": [
-            {
-                "from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.0.0/24"]}}],
-                "ports": [{"port": TESTS_PORT}, {"port": 8000}],
-            }
-        ],
-    },
-}
+    }
+
+
+def _own_address() -> str:
+    """The address of this machine as pods see it, where nothing between translates addresses."""
+    (pod, *_) = Namespace("kube-system").get("pods", "--selector=k8s-app=kube-dns")["items"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((pod["status"]["podIP"], 53))  # nothing is sent
+        return str(way.getsockname()[0])
+
 
 _KAFKA_LISTENER = {
     "apiVersion": "apps/v1",

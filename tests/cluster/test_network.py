@@ -128,7 +128,7 @@ def test_each_arrow_of_the_flow_is_open_and_every_other_one_is_closed(
 
 def test_nothing_reaches_the_world_but_the_ports_that_are_named(namespace: Namespace) -> None:
     """The address of the API server stands for any other service of the company."""
-    api = "10.96.0.1:443"
+    api = f"{Namespace('default').service('kubernetes')}:443"
     for stage in STAGES:
         pod = namespace.pod(stage)
         assert json.loads(namespace.python(pod, CONNECT, api)) == {api: False}, stage
