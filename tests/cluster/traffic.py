@@ -33,7 +33,7 @@ CONTACTS = 200
 # Notifications a second: much for a company, and little beside what a bridge can take.
 RATE = 40.0
 # The versions of one test; it stops earlier.
-VERSIONS = 60
+VERSIONS = 150
 # For everything to be written after the last notification. The successor of a sink that was killed
 # releases nothing for ten minutes, because its calls may still be alive.
 IDLE_SECONDS = 720.0
