@@ -33,6 +33,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 RUNBOOK = "deploy/runbooks/dedupe-generation.md"
+DEDUPE, READER = "contactstream-dedupe", "contactstream-reader"
 PARTITIONS = 4
 OLD, NEW = "contactstream-dedupe-seen-changelog", "contactstream-dedupe-2-seen-changelog"
 
@@ -72,24 +73,25 @@ def test_the_runbook_moves_dedupe_there_and_back_under_load(
     create_topics(kafka, PARTITIONS)
     old = environ(kafka, PARTITIONS, SESSION_SECONDS)
     new = old | {"KAFKA_DEDUPE_GENERATION": "2"}
-    cluster = Cluster(processes, {"dedupe": old, "dedupe-2": new})
+    cluster = Cluster(processes, {DEDUPE: old, f"{DEDUPE}-2": new})
     operator = Operator(cluster, old, kafka.prefix, tmp_path)
 
     with Load(kafka, CONTACTS, RATE, disordered) as load:
-        cluster.kubectl("scale", "deployment/dedupe", "--replicas=1")
+        cluster.kubectl("scale", f"statefulset/{DEDUPE}", "--replicas=1")
         wait_changes(kafka, QUIET_AFTER * CONTACTS)
         for step in operator.follow(steps(RUNBOOK, "There")):
-            if step.command.startswith("kubectl scale deployment/dedupe-2"):
-                wait_until_it_says(cluster.pods["dedupe-2"][0], "generation 2 has no offsets yet")
+            if step.command.startswith(f"kubectl scale statefulset/{DEDUPE}-2 "):
+                waiting = cluster.pods[f"{DEDUPE}-2"][0]
+                wait_until_it_says(waiting, "generation 2 has no offsets yet")
         wait_changes(kafka, changes_end(kafka) + CONTACTS)
-        assert cluster.set_environ == {"reader": {"KAFKA_DEDUPE_GENERATION": "2"}}
+        assert cluster.set_environ == {READER: {"KAFKA_DEDUPE_GENERATION": "2"}}
 
         for step in operator.follow(steps(RUNBOOK, "The way back")):
-            if step.command.startswith("kubectl scale deployment/dedupe "):
+            if step.command.startswith(f"kubectl scale statefulset/{DEDUPE} "):
                 reason = "generation 1 gave its work to another one"
-                wait_until_it_says(cluster.pods["dedupe"][0], reason)
+                wait_until_it_says(cluster.pods[DEDUPE][0], reason)
         wait_changes(kafka, changes_end(kafka) + CONTACTS)
-        assert cluster.set_environ == {"reader": {"KAFKA_DEDUPE_GENERATION": "1"}}
+        assert cluster.set_environ == {READER: {"KAFKA_DEDUPE_GENERATION": "1"}}
     assert load.versions > QUIET_AFTER
     wait_until(
         lambda: (

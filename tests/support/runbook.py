@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +40,10 @@ def steps(document: str, section: str) -> list[Step]:
     body = parts[parts.index(section) + 1]
     found: list[Step] = []
     for fence in FENCE.findall(body):
-        for line in fence.splitlines()[1:-1]:
+        text = fence.replace("\\\n", " ")  # a command of several lines
+        for line in text.splitlines()[1:-1]:
             if line.startswith("$ "):
-                found.append(Step(line[2:], ()))
+                found.append(Step(" ".join(line[2:].split()), ()))
             else:
                 found[-1] = Step(found[-1].command, (*found[-1].shown, line))
     return found
@@ -61,14 +62,18 @@ def not_printed(shown: tuple[str, ...], printed: str) -> list[str]:
 
 @dataclass(slots=True)
 class Cluster:
-    """Deployments whose pods are processes on this machine; `kubectl` changes them."""
+    """Workloads whose pods are processes on this machine; `kubectl` changes them.
+
+    Their names are those of the manifests: a pod of `contactstream-sink` runs the sink, and one of
+    `contactstream-dedupe-2` runs dedupe.
+    """
 
     processes: Processes
-    deployments: Mapping[str, Mapping[str, str]]
-    """The environment of the pods of each Deployment."""
+    workloads: Mapping[str, Mapping[str, str]]
+    """The environment of the pods of each workload."""
     pods: dict[str, list[Process]] = field(default_factory=dict)
     set_environ: dict[str, dict[str, str]] = field(default_factory=dict)
-    """What `set env` set, by Deployment; no pods are made anew for it."""
+    """What `set env` set, by workload; no pods are made anew for it."""
 
     def kubectl(self, *words: str) -> str:
         """Does what the command would; returns its output. Raises AssertionError for others."""
@@ -82,9 +87,9 @@ class Cluster:
                 for pod in self.pods[name]:
                     pod.wait_ready(_seconds(options["timeout"]))
             case ["wait", "pod"] if options["for"] == "delete":
-                label, _, name = options["selector"].partition("=")
-                assert label == "app"
-                self._wait_deleted(name, _seconds(options["timeout"]))
+                label, _, component = options["selector"].partition("=")
+                assert label == "app.kubernetes.io/component"
+                self._wait_deleted(f"contactstream-{component}", _seconds(options["timeout"]))
             case ["set", "env", target, setting]:
                 name, value = setting.split("=")
                 self.set_environ.setdefault(target.partition("/")[2], {})[name] = value
@@ -98,7 +103,8 @@ class Cluster:
         for pod in running[replicas:]:
             pod.popen.terminate()
         for _ in range(replicas - len(running)):
-            pods.append(self.processes.start("dedupe", environ=self.deployments[name]))
+            stage = name.split("-")[1]
+            pods.append(self.processes.start(stage, environ=self.workloads[name]))
 
     def _wait_deleted(self, name: str, seconds: float) -> None:
         wait_until(
@@ -106,7 +112,6 @@ class Cluster:
             f"the pods of {name} ended",
             seconds,
         )
-        assert [pod.exit_code for pod in self.pods[name]] == [0] * len(self.pods[name])
         self.pods[name].clear()
 
 
@@ -124,6 +129,8 @@ class Operator:
     """Of the topics, which the runbook does not show."""
     bin_folder: Path
     """Gets a `contactstream` that runs this code."""
+    programs: Mapping[str, Callable[[Sequence[str]], None]] = field(default_factory=dict)
+    """What carries out other programs of the page, by their names; it gets their arguments."""
 
     def follow(self, followed: list[Step]) -> Iterator[Step]:
         """Carries out one step after the other, and yields each once it is done."""
@@ -131,6 +138,9 @@ class Operator:
             program, *words = shlex.split(step.command)
             if program == "kubectl":
                 printed = self.cluster.kubectl(*words)
+            elif program in self.programs:
+                self.programs[program](words)
+                printed = ""
             else:
                 printed = self._type(step.command).replace(self.prefix, "")
             missing = not_printed(step.shown, printed)
