@@ -21,8 +21,8 @@ demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=-
 test: $(MANIFEST_TOOLS) ## run every test but storms and benchmarks (ARGS="-k word" for some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Property tests try fewer examples than in `make test`; see tests/conftest.py. The manifests are left
-# out: their tools are large.
+# Property tests try fewer examples than in `make test`; see tests/conftest.py. The manifests are
+# left out: their tools are large.
 test-fast: $(INSTALLED) ## run the tests that need no broker and are not slow, for the inner loop
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile fast \
 		-m "not kafka and not slow and not storm and not benchmark and not system and not cluster" \
