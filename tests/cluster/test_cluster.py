@@ -4,10 +4,12 @@
 verdict on everything that was sent since the installation.
 """
 
+import hashlib
+import hmac
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -43,22 +45,23 @@ def uids(namespace: Namespace, component: str) -> set[str]:
     return {one["metadata"]["uid"] for one in namespace.pods(component)}
 
 
-def until_ready(namespace: Namespace, pods: Callable[[], int]) -> None:
-    for workload in workloads():
-        namespace.rolled_out(workload)
-    assert pods() > 0
+def is_ready(namespace: Namespace, component: str, least: int) -> bool:
+    """Whether a stage has so many pods, or more, and all of them are ready."""
+    states = [
+        container["ready"]
+        for pod in namespace.pods(component)
+        for container in pod["status"].get("containerStatuses", [{"ready": False}])
+    ]
+    return len(states) >= least and all(states)
 
 
 def test_every_pod_runs_under_the_restricted_profile(namespace: Namespace) -> None:
     labels = namespace.get("namespace", namespace.name)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     for stage in (*STAGES, "console"):
-        pods = namespace.pods(stage)
-        # The autoscaler may have added a bridge.
-        assert len(pods) >= (1 if stage == "console" else 2), stage
-        for pod in pods:
-            ready = [one["ready"] for one in pod["status"]["containerStatuses"]]
-            assert ready == [True], f"{pod['metadata']['name']} is not ready"
+        wanted = 1 if stage == "console" else 2
+        # The autoscaler adds the second bridge, and perhaps more.
+        until(partial(is_ready, namespace, stage, wanted), f"{stage} is ready")
     with pytest.raises(AssertionError, match="violates PodSecurity"):
         namespace.run("run", "root", "--image=busybox", "--restart=Never")
     writing = "open('/opt/contactstream/x', 'w')"
@@ -174,9 +177,6 @@ def test_a_new_webhook_secret_is_taken_over_beside_the_old_one(
 
 def signed_with(key: str, url: str) -> int:
     """The status of the answer to a notification that is not ours, signed with this secret."""
-    import hashlib
-    import hmac
-
     body = json.dumps({"type": "message.created", "id": "x", "data": {"object": {}}}).encode()
     signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     headers = {"X-Nylas-Signature": signature, "Content-Type": "application/json"}
