@@ -211,7 +211,8 @@ def wait_for_broker(
                 refused = reason
             elif absent:
                 reason = (
-                    f"topics are missing: {', '.join(absent)}; run: contactstream topics create"
+                    f"topics are missing: {', '.join(absent)}; if KAFKA_TOPIC_PREFIX is right, "
+                    "run: contactstream topics create"
                 )
             else:
                 return True

@@ -107,7 +107,9 @@ def test_a_topic_that_is_missing_is_not_taken_for_a_refusal(broker: DescribingAd
         waiting=reasons.append,
         needs=[Acl("topic", "t", ("Read",)), Acl("group", "g", ("Read",))],
     )
-    assert reasons == ["topics are missing: gone; run: contactstream topics create"]
+    assert reasons == [
+        "topics are missing: gone; if KAFKA_TOPIC_PREFIX is right, run: contactstream topics create"
+    ]
 
 
 def test_a_command_ends_at_once_when_its_topic_is_hidden(broker: DescribingAdmin) -> None:
