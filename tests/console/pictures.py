@@ -83,6 +83,8 @@ async def take() -> dict[Path, bytes]:
             console(pages) as server,
             chromium(Path(profile)) as page,
         ):
+            # Until the org has answered once, the page Flow has no calls to show.
+            await page.goto(server.origin["Origin"] + PAGES["budget"])
             for look, (width, height, scheme) in LOOKS.items():
                 await page.look_like(width, height, scheme)
                 for name, path in PAGES.items():
