@@ -18,6 +18,7 @@ from streams.commands.selection_options import (
     selection_options,
     selection_options_with_offsets,
 )
+from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def _report_unusable_settings() -> Iterator[None]:
 def _load(group: type[GroupT]) -> GroupT:
     with _report_unusable_settings():
         return settings.load(group)
+
+
+def _mailboxes() -> MailboxRule:
+    """Which mailboxes the settings select."""
+    return MailboxRule(_load(settings.PeopleSettings).mailboxes)
 
 
 def _load_nylas() -> settings.NylasSettings:
@@ -124,6 +130,7 @@ def reader() -> None:
                 process,
                 _load_nylas(),
                 _load(settings.ReaderSettings),
+                _mailboxes(),
             )
         )
 
@@ -141,6 +148,7 @@ def dedupe() -> None:
                 process,
                 _load(settings.DedupeSettings),
                 _load(settings.SalesforceSettings),
+                _mailboxes(),
             )
         )
 
@@ -155,9 +163,17 @@ def sink() -> None:
     with _report_unusable_settings():
         org = _load(settings.SalesforceSettings)
         credentials(org)
-        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+        people = _load(settings.PeopleSettings)
+        allowed = policy(org, people, _load(settings.NylasSettings).sources)
         sys.exit(
-            run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings))
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                org,
+                allowed,
+                _load(settings.SinkSettings),
+                MailboxRule(people.mailboxes),
+            )
         )
 
 
@@ -210,8 +226,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     """
     from streams.commands.status.command import run
 
-    org = _load(settings.SalesforceSettings)
-    sys.exit(run(_load(settings.KafkaSettings), org, watch=watch, json_lines=as_json))
+    org, mailboxes = _load(settings.SalesforceSettings), _mailboxes()
+    sys.exit(run(_load(settings.KafkaSettings), org, mailboxes, watch=watch, json_lines=as_json))
 
 
 @main.command()
@@ -928,6 +944,8 @@ def grants() -> None:
 def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     """Lists the application's grants, and why a grant is left out.
 
+    The column `mailbox` says whether PEOPLE_MAILBOXES selects it, and by which entry.
+
     With --expired it says since when, and has for each mailbox the link by which its owner signs in
     again. The links need NYLAS_CLIENT_ID and NYLAS_REDIRECT_URI.
     """
@@ -939,7 +957,7 @@ def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     if expired:
         list_expired(_load_nylas(), _load(settings.KafkaSettings), form)
     else:
-        list_grants(_load_nylas(), form)
+        list_grants(_load_nylas(), _load(settings.KafkaSettings), _mailboxes(), form)
 
 
 @main.group()

@@ -58,10 +58,10 @@ NOTIFICATIONS = (
     "other",
 )  # fmt: skip
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
-DROPS = ("stale", "duplicate", "retry")
+DROPS = ("stale", "duplicate", "retry", "not_selected")
 GRANT_STATUSES = ("valid", "expired", "deleted")
 WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
-REFETCHES = ("same_second", "bodyless", "no_time")
+REFETCHES = ("same_second", "bodyless", "no_time", "address_unknown")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",
@@ -242,6 +242,7 @@ class ReaderMetrics:
                 "expired",
                 "dead_lettered",
                 "no_content",
+                "not_selected",
                 "unreadable",
             ),
         )
@@ -299,6 +300,15 @@ class ReaderMetrics:
         )
         for status in GRANT_STATUSES:
             self.grants.labels(status)
+        self.mailboxes = _gauge(
+            registry,
+            "reader_mailboxes",
+            "Connected mailboxes by whether PEOPLE_MAILBOXES selects them; zero while it names "
+            "none, which selects all.",
+            "choice",
+        )
+        for choice in ("selected", "not_selected"):
+            self.mailboxes.labels(choice)
         self.webhooks = _gauge(
             registry,
             "reader_webhooks",
@@ -398,6 +408,12 @@ class SinkMetrics:
             registry,
             "sink_clock_ahead_seconds",
             "Seconds that this machine's clock is ahead of Salesforce's; negative if behind.",
+        )
+        self.member_lists = _counter(
+            registry,
+            "sink_member_lists",
+            "Questions who has the permission sets that PEOPLE_MAILBOXES names, by result.",
+            result=("published", "failed"),
         )
         self.coalesced = _counter(
             registry,

@@ -5,7 +5,7 @@ Without I/O; `stage` carries the plan out.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ from streams.events import (
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import Headers, KafkaRecord
+from streams.mailboxes import Choice, Why
 from streams.topics import Topics
 
 STAGE = "dedupe"
@@ -83,10 +84,25 @@ class DedupePlan:
     """The records of `dead_lettered`, each with the reason."""
 
 
+def every_mailbox(_grant: str) -> Choice:
+    """Selects every mailbox."""
+    return _SELECTED
+
+
+_SELECTED = Choice(True, Why.EVERYTHING)
+
+
 class DedupePlanner:
     """Plans batches under one mapping."""
 
-    def __init__(self, mapping: FieldMapping, topics: Topics) -> None:
+    def __init__(
+        self,
+        mapping: FieldMapping,
+        topics: Topics,
+        choose: Callable[[str], Choice] = every_mailbox,
+    ) -> None:
+        """`choose` says of a grant ID whether its mailbox is synced."""
+        self._choose = choose
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
         self._fields = frozenset(rule.field for rule in (*mapping.contact, *mapping.lead))
@@ -140,6 +156,11 @@ class DedupePlanner:
         else:
             entry = entries.get(key)
             known = None if entry is None else decode(entry)
+        choice = self._choose(contact["grant_id"])
+        if not choice.selected and not (deleted and known is not None):
+            # The deletion of a contact that was forwarded before still releases its record.
+            self._add_unselected(record, choice, received, now, plan)
+            return
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
@@ -168,6 +189,21 @@ class DedupePlanner:
             plan.refetch[reason] += 1
         if state is not known:
             states[key] = state
+
+    def _add_unselected(
+        self, record: Consumed, choice: Choice, received: int, now: int, plan: DedupePlan
+    ) -> None:
+        """Drops an event of a mailbox that is not selected, and remembers nothing of it.
+
+        While the address of the grant is not known, nothing is decided yet: the reader asks Nylas
+        for it, and reads the contact again if it turns out to be selected.
+        """
+        if choice.why is not Why.ADDRESS_UNKNOWN:
+            plan.dropped["not_selected"] += 1
+            return
+        headers = refetch_headers(choice.why.value, now, received)
+        plan.outputs.append((self._refetch, b"", record.key, headers))
+        plan.refetch[choice.why.value] += 1
 
     def _event(
         self,

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from collections.abc import Coroutine
 
 import structlog
 import uvloop
@@ -16,6 +17,7 @@ from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.fence import HeartbeatFence
 from streams.dedupe.liveness import LagWatch
+from streams.dedupe.mailbox_filter import MailboxFilter, caught_up, follow, followed_topics
 from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
@@ -24,6 +26,7 @@ from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
+from streams.mailboxes import MailboxRule
 from streams.metrics import DedupeMetrics, ProcessMetrics
 from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
@@ -53,6 +56,7 @@ def run(
     process: ProcessSettings,
     settings: DedupeSettings,
     salesforce: SalesforceSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
@@ -68,11 +72,15 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, mapping(salesforce)))
+    return uvloop.run(_serve(kafka, process, settings, mapping(salesforce), mailboxes))
 
 
 async def _serve(
-    kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, fields: FieldMapping
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    settings: DedupeSettings,
+    fields: FieldMapping,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
@@ -89,6 +97,11 @@ async def _serve(
     if not await asyncio.to_thread(
         wait_until_startable, kafka, names, watch, stopping.is_set, health
     ):
+        return stopping.code
+    selected = MailboxFilter(mailboxes)
+    followed = followed_topics(kafka, names, selected)
+    following = [asyncio.create_task(follow(topic)) for topic in followed]
+    if not await _before_stop(caught_up(followed), stopping):
         return stopping.code
 
     session = settings.session_timeout
@@ -111,7 +124,7 @@ async def _serve(
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
-    planner = DedupePlanner(fields, names)
+    planner = DedupePlanner(fields, names, selected.choose)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)
@@ -126,7 +139,20 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
-    watching.cancel()
+    for task in (watching, *following):
+        task.cancel()
     ops.stop()
     log.info("stopped")
     return stopping.code
+
+
+async def _before_stop(work: Coroutine[None, None, None], stopping: asyncio.Event) -> bool:
+    """Whether the work ended before the process was asked to stop."""
+    working = asyncio.ensure_future(work)
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    return True

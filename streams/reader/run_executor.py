@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from connectors.nylas.errors import NylasError
+from connectors.nylas.grants import Grant
 from streams.reader.comparison import listing_of
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
 from streams.reader.grant_selection import GrantSelection, select_grants
+from streams.reader.mailbox_keeper import MailboxKeeper, skip_reason
 from streams.reader.reconcile import Reconciler
 from streams.reader.replay import Replayer
 from streams.reader.retries import until_snapshot_read
@@ -88,11 +90,12 @@ class RunExecutor:
         remover: GrantRemover,
         replayer: Replayer,
         defaults: RunDefaults,
+        mailboxes: MailboxKeeper,
     ) -> None:
         self._log, self._runs, self._listing = run_log, runs, listing
         self._scanner, self._reconciler, self._remover = scanner, reconciler, remover
         self._replayer = replayer
-        self._defaults = defaults
+        self._defaults, self._mailboxes = defaults, mailboxes
         self._jobs: dict[str, dict[str, ScanJob]] = {}
         """Jobs of the runs in progress, by run ID and grant ID."""
         self._timeouts: dict[str, asyncio.Timeout] = {}
@@ -160,7 +163,8 @@ class RunExecutor:
             )
         sources = run.sources or self._defaults.sources
         known = set(self._log.progress(run_id))
-        plan = plan_run(run_id, run, select_grants(run, listed), sources, self._log)
+        selection = select_grants(run, listed, self._why_not_synced)
+        plan = plan_run(run_id, run, selection, sources, self._log)
         self._jobs[run_id] = {job.grant.id: job for job in plan.jobs}
         new = {grant: progress for grant, progress in plan.final.items() if grant not in known}
         to_list = {job.grant.id: job.progress for job in plan.jobs}
@@ -174,6 +178,9 @@ class RunExecutor:
             await until_snapshot_read(partial(self._remover.remove_leftovers, run_id, deleted))
         ended = {job.grant.id: job.progress for job in plan.jobs}
         return finished(run, {**plan.final, **ended}, time.time())
+
+    def _why_not_synced(self, grant: Grant) -> str:
+        return skip_reason(self._mailboxes.choose(grant.id, grant.email or None))
 
     async def _apply_listings(self, run_id: str, run: Run, jobs: Sequence[ScanJob]) -> None:
         """Finishes grants as their listings end.

@@ -21,6 +21,7 @@ from streams.kafka.transactions import (
     TransactionalPublisher,
     transactional,
 )
+from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -44,6 +45,7 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
 
@@ -71,6 +73,7 @@ def run(
     org: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream sink` until a signal or a fault. Blocks.
 
@@ -78,7 +81,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
-    return uvloop.run(_serve(kafka, process, org, allowed, settings))
+    return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 
 async def _serve(
@@ -87,6 +90,7 @@ async def _serve(
     org_settings: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
@@ -162,6 +166,7 @@ async def _serve(
             fence,
             deleted_before,
             keeper=keeper,
+            members=MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics),
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=control,

@@ -244,6 +244,18 @@ def _grants() -> Panel:
     )
 
 
+def _mailboxes() -> Panel:
+    return graph(
+        "Selected mailboxes",
+        "Connected mailboxes by whether PEOPLE_MAILBOXES selects them; nothing while it is empty. "
+        "`contactstream grants list` names them, with the reason.",
+        [query(f"sum by (choice) (contactstream_reader_mailboxes {ACTIVE}) > 0", "{{choice}}")],
+        unit="short",
+        decimals=0,
+        colors={"selected": GREEN, "not_selected": GREY},
+    )
+
+
 def _grant_events() -> Panel:
     return graph(
         "Grant events a day, by type",
@@ -330,6 +342,6 @@ def rows() -> list[Row]:
             "What the reader asks",
             [_calls(), _waits(), _contacts(), _refetched(), _pending(), _clock()],
         ),
-        Row("Grants", [_grants(), _grant_events(), _skipped_grants()]),
+        Row("Grants", [_grants(), _grant_events(), _skipped_grants(), _mailboxes()]),
         Row("Runs", [_runs_over_time(12), _deleted(12)]),
     ]

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.commands.breakers import STOPS, read_control
 from streams.commands.dead_letters.open_letters import scan
 from streams.commands.dead_letters.report import moment
+from streams.commands.mailboxes import read_mailboxes
 from streams.commands.run_progress import run_line, totals
 from streams.commands.runs import read_run_log
 from streams.commands.status.figures import (
@@ -33,6 +34,7 @@ from streams.kafka.lag import LagReader
 from streams.kafka.records import header
 from streams.kafka.snapshot import read_to_end
 from streams.kafka.topic_policy import RETENTION, Topic
+from streams.mailboxes import MailboxRule
 from streams.runs import FINAL, RunState
 from streams.selection import Selection
 from streams.settings import KafkaSettings
@@ -71,10 +73,13 @@ class StatusCollector:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, waiting: Callable[[str], None] = _print_reason
+        self,
+        kafka: KafkaSettings,
+        mailboxes: MailboxRule,
+        waiting: Callable[[str], None] = _print_reason,
     ) -> None:
-        """`waiting` gets what is waited for while no broker answers."""
-        self._kafka, self._waiting = kafka, waiting
+        """`mailboxes` is what the settings select; `waiting` gets what is waited for."""
+        self._kafka, self._mailboxes, self._waiting = kafka, mailboxes, waiting
         self._names = topics(kafka)
         # Reported errors end the command; the clients themselves print none.
         config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}
@@ -117,6 +122,7 @@ class StatusCollector:
                 self._letters(),
                 self._runs(),
                 control.pauses_now(now_ms),
+                read_mailboxes(self._kafka, self._mailboxes),
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error

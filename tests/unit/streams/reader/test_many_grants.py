@@ -11,15 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import Answer, NylasClient
 from connectors.nylas.errors import NotFound, Passing
+from streams.control import ControlTable
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
+from streams.mailboxes import EVERY_MAILBOX
 from streams.metrics import ReaderMetrics
 from streams.reader.context import ReaderContext
 from streams.reader.gate import Gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
+from streams.reader.mailbox_keeper import MailboxKeeper
 from streams.reader.reconcile import Reconciler
 from streams.reader.reoffer import Reoffer
 from streams.reader.replay import Replayer
@@ -116,6 +119,14 @@ class Harness:
             GrantRemover(context, self.nylas, snapshots),
             Replayer(context, snapshots, self.runs, self.log, lambda _target: nullcontext(context)),
             RunDefaults(("address_book",), 0.2),
+            MailboxKeeper(
+                context,
+                ControlTable(),
+                GrantAddresses(),
+                GrantTable(),
+                self.runs,
+                EVERY_MAILBOX,
+            ),
         )
         self.scheduler = RunScheduler(
             self.log, self.runs, executor, 0.0, context.work.runs, context.metrics.runs_in_progress
