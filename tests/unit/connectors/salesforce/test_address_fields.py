@@ -119,7 +119,8 @@ async def test_an_org_that_does_not_say_what_is_indexed_is_asked_no_more_than_th
     None
 ):
     both = Policy(address_fields={"Contact": (PERSONAL, HOME)})
-    document = {"fields": {"Contact": {PERSONAL: INDEXED, HOME: EMAIL | {"indexed": True}}}}
+    fields = {"Contact": {PERSONAL: INDEXED, HOME: EMAIL | {"indexed": True}}}
+    document: dict[str, Any] = {"fields": fields}
     document |= {"settings": {"hidden_fields": ["FieldDefinition.IsIndexed"]}}
     async with simulated_org(document, both) as org:
         await org.sync.start()
