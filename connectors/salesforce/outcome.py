@@ -46,6 +46,18 @@ class OutcomeStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedValue:
+    """A value of a record that another one takes the place of; `old` is never blank."""
+
+    sobject: str
+    record_id: str
+    field: str
+    old: Any
+    new: Any
+    """None if the field is cleared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened to one change.
 

@@ -32,7 +32,7 @@ from tests.support.token_server import LONG_TOKEN_SECONDS
 from tests.support.waiting import wait_until
 from tests.support.webhooks import sign
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.timeout(600)]
 
 STAGES = ("bridge", "reader", "dedupe", "sink")
 USERS = tuple(ROLES)
