@@ -45,6 +45,7 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .faults import Faults
 from .field_definitions import add_field_definitions
+from .person_accounts import show_on_account
 from .rest import Services
 from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
@@ -256,6 +257,7 @@ class World:
         if missing:
             raise BadValueError(f"{where}: {', '.join(missing)} is missing")
         set_name(table, row)
+        show_on_account(self.org, table, row)
         table.put(row)
         if row.get("IsDeleted"):
             table.bin[key] = table.remove(key)
