@@ -22,7 +22,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -106,7 +106,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         )
     known = Exclusions()
     return Policy(
-        mapping=mapping(settings),
+        mapping=with_lead_source(mapping(settings), people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
