@@ -105,6 +105,7 @@ async def _serve(
         names.outcomes.name,
         names.accounts.name,
         names.dead_letter.name,
+        names.journal.name,
         names.deleted_records.name,
         names.control.name,
     ]
