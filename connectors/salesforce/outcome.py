@@ -38,6 +38,10 @@ class OutcomeStatus(StrEnum):
     # the org holds a newer version
     STALE = "stale"
     SKIPPED = "skipped"
+    # beyond a limit, or creations are paused: nothing was written, and a person releases it
+    HELD = "held"
+    # nothing was written, because the mode is report-only: what another mode would have done
+    PLANNED = "planned"
     RELEASED = "released"
     # cannot succeed: the change belongs in the dead-letter topic
     FAILED = "failed"
