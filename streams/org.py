@@ -1,6 +1,6 @@
 """Opens the org that the sink writes to, as the settings say, with the sink's metrics."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -109,7 +109,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         )
     known, rules = Exclusions(), mapping(settings)
     return Policy(
-        mapping=rules,
+        mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
@@ -171,10 +171,12 @@ def open_client(
     metrics: SinkMetrics,
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
-    `unanswered` notes the calls that write and end without an answer.
+    `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
+    many calls the org allows in 24 hours, each time it says so.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -188,6 +190,7 @@ def open_client(
         if (usage := client.budget.usage) is not None:
             metrics.api_used.set(usage.used)
             metrics.api_limit.set(usage.allowed)
+            daily_calls(usage.allowed)
 
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
@@ -223,9 +226,13 @@ async def open_org(
     metrics: SinkMetrics,
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[Sync]:
-    """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
+    """The org's Sync; nothing is sent before its first use. Raises SettingsError.
+
+    For `daily_calls` see `open_client`.
+    """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces) as client:
+    async with open_client(settings, metrics, unanswered, traces, daily_calls) as client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)
