@@ -38,6 +38,10 @@ class OutcomeStatus(StrEnum):
     # the org holds a newer version
     STALE = "stale"
     SKIPPED = "skipped"
+    # beyond a limit, or creations are paused: nothing was written, and a person releases it
+    HELD = "held"
+    # nothing was written, because the mode is report-only: what another mode would have done
+    PLANNED = "planned"
     RELEASED = "released"
     # cannot succeed: the change belongs in the dead-letter topic
     FAILED = "failed"
@@ -46,15 +50,28 @@ class OutcomeStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedValue:
+    """A value of a record that another one takes the place of; `old` is never blank."""
+
+    sobject: str
+    record_id: str
+    field: str
+    old: Any
+    new: Any
+    """None if the field is cleared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened to one change.
 
     `record_id` of a covered contact is the record that holds its primary address. `candidates` are
     the IDs of all records between which a person has to decide, for a covered or ambiguous contact.
-    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or
-    nothing was looked up. `first` is true when the contact was resolved for the first time, so that
-    it counts for the match rate: as found where `matched` is set, otherwise as created. `reason` is
-    one word of a closed set: why the change was skipped, failed or must be retried.
+    `matched` is key, email, address_field, converted_lead, merged or duplicate_rule; None if the
+    record was created or nothing was looked up. `first` is true when the contact was resolved for
+    the first time, so that it counts for the match rate: as found where `matched` is set, otherwise
+    as created. `reason` is one word of a closed set: why the change was skipped, failed or must be
+    retried.
     """
 
     key: str
@@ -68,6 +85,10 @@ class Outcome:
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()
+    replaced: tuple[ReplacedValue, ...] = ()
+    """The values that the row of the contact replaced in the org. Of several contacts in one row,
+    the owner of the record has them.
+    """
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
 
