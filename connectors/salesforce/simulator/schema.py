@@ -19,6 +19,8 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "FlowDefinitionView": "300",
+    "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
 }
@@ -490,6 +492,22 @@ def standard() -> dict[str, SObject]:
             _text("MasterLabel", "Label", 80),
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
+        ),
+        "FlowDefinitionView": _set_up(
+            "FlowDefinitionView",
+            _text("ApiName", "Flow API Name", 255),
+            _text("ProcessType", "Process Type", 255),
+            _text("TriggerType", "Trigger", 255),
+            _text("RecordTriggerType", "Record Trigger", 255),
+            _text("TriggerObjectOrEventId", "Object", 255),
+            _text("ActiveVersionId", "Active Version", 255),
+            Field("IsActive", "Active", "boolean", default=False),
+        ),
+        "AssignmentRule": _set_up(
+            "AssignmentRule",
+            _text("Name", "Name", 120),
+            _text("SobjectType", "Object", 40),
+            Field("Active", "Active", "boolean", default=False),
         ),
         "UserPermissionAccess": _set_up(
             "UserPermissionAccess",

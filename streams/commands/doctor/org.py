@@ -26,6 +26,7 @@ from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
 from connectors.salesforce.schema import schema
+from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.org import credentials, mapping, policy
@@ -98,10 +99,11 @@ def _load_policy(
     if deployment.people is None or deployment.nylas is None:
         return rules, None, []
     try:
-        return rules, policy(settings, deployment.people, deployment.nylas.sources), []
+        allowed = policy(settings, deployment.people, deployment.nylas.sources)
     except (SettingsError, SalesforceError) as error:
         remedy = "correct the setting; the sink does not start with it"
         return rules, None, [fail("people", str(error), remedy)]
+    return allowed.mapping, allowed, []
 
 
 async def _log_in(
@@ -160,6 +162,11 @@ class _OrgQuestions:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
+        questions.append(
+            automation_findings(
+                self._ask, self._client.query_all, self._tooling_query, sees_setup, asked_for=False
+            )
+        )
         findings = [*version]
         findings += [one for answer in await asyncio.gather(*questions) for one in answer]
         for sobject in objects:
