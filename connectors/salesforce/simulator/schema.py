@@ -21,6 +21,10 @@ PREFIXES: Final = {
     "UserPermissionAccess": "0PX",
     "PermissionSet": "0PS",
     "PermissionSetAssignment": "0Pa",
+    "FlowDefinitionView": "300",
+    "AssignmentRule": "01Q",
+    "EntityDefinition": "4ie",
+    "FieldDefinition": "4fe",
 }
 
 
@@ -84,6 +88,7 @@ class Field:
     hidden: bool = False
     read_only: bool = False
     encrypted: bool = False  # by Shield, with a scheme that allows no filter
+    custom_index: bool = False  # made by Salesforce Support or a deployment; no describe shows it
 
     @property
     def required(self) -> bool:
@@ -94,7 +99,20 @@ class Field:
         return not self.encrypted and not (self.type == "textarea" and self.length > 255)
 
     @property
+    def has_database_index(self) -> bool:
+        """Whether Salesforce has an index of the field."""
+        return (
+            self.external_id
+            or self.id_lookup
+            or self.unique
+            or self.custom_index
+            or self.type in ("id", "reference")
+            or self.name in ("CreatedDate", "SystemModstamp", "Name")
+        )
+
+    @property
     def indexed(self) -> bool:
+        """Whether the simulator itself keeps an index, which only makes it faster."""
         return (
             self.external_id or self.id_lookup or self.unique or self.type in ("email", "reference")
         )
@@ -477,6 +495,22 @@ def standard() -> dict[str, SObject]:
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
         ),
+        "FlowDefinitionView": _set_up(
+            "FlowDefinitionView",
+            _text("ApiName", "Flow API Name", 255),
+            _text("ProcessType", "Process Type", 255),
+            _text("TriggerType", "Trigger", 255),
+            _text("RecordTriggerType", "Record Trigger", 255),
+            _text("TriggerObjectOrEventId", "Object", 255),
+            _text("ActiveVersionId", "Active Version", 255),
+            Field("IsActive", "Active", "boolean", default=False),
+        ),
+        "AssignmentRule": _set_up(
+            "AssignmentRule",
+            _text("Name", "Name", 120),
+            _text("SobjectType", "Object", 40),
+            Field("Active", "Active", "boolean", default=False),
+        ),
         "UserPermissionAccess": _set_up(
             "UserPermissionAccess",
             Field("PermissionsViewAllData", "View All Data", "boolean"),
@@ -494,6 +528,18 @@ def standard() -> dict[str, SObject]:
             _reference("PermissionSetId", "Permission Set ID", "PermissionSet", "PermissionSet"),
             Field("IsActive", "Is Active", "boolean", default=False),
         ),
+        "EntityDefinition": _set_up(
+            "EntityDefinition", _text("QualifiedApiName", "Qualified API Name", 70)
+        ),
+        "FieldDefinition": _set_up(
+            "FieldDefinition",
+            _reference(
+                "EntityDefinitionId", "Entity Definition", "EntityDefinition", "EntityDefinition"
+            ),
+            _text("QualifiedApiName", "Qualified API Name", 70),
+            _text("DataType", "Data Type", 70),
+            Field("IsIndexed", "Indexed", "boolean"),
+        ),
     }
     return {name: sobject(name, fields) for name, fields in objects.items()}
 
@@ -501,8 +547,9 @@ def standard() -> dict[str, SObject]:
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
     """The objects of an org in which Person Accounts are on.
 
-    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
-    Lead.Company, "if the value is null, the lead converts to a person account"].
+    Account and Contact get IsPersonAccount, Account some fields of the person, and a Lead needs no
+    Company any more [Object Reference: Lead.Company, "if the value is null, the lead converts to a
+    person account"].
     """
     kind = Field(
         "IsPersonAccount",
@@ -514,10 +561,18 @@ def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         defaulted=True,
         default=False,
     )
+    shown: dict[str, Any] = {"createable": False, "updateable": False}
+    person = [
+        _reference("PersonContactId", "Contact ID", "Contact", "PersonContact", **shown),
+        _text("PersonEmail", "Email", 80, type="email", **shown),
+        _text("PersonTitle", "Title", 80, **shown),
+        _text("FirstName", "First Name", 40, **shown),
+        _text("LastName", "Last Name", 80, **shown),
+    ]
     changed = dict(objects)
-    for name in ("Account", "Contact"):
+    for name, more in (("Account", person), ("Contact", [])):
         base = objects[name]
-        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+        changed[name] = sobject(name, [*base.fields.values(), kind, *more], base.record_types)
     lead = objects["Lead"]
     fields = [
         replace(field, nillable=True) if field.name == "Company" else field
@@ -576,6 +631,11 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
                     raise BadValueError(f"{where}: a list of strings is expected, not {value!r}")
                 field = replace(field, values=tuple(value))
                 continue
+            if option == "indexed":
+                if not isinstance(value, bool):
+                    raise BadValueError(f"{where}: bool is expected, not {value!r}")
+                field = replace(field, custom_index=value)
+                continue
             if option == "filterable":
                 if not isinstance(value, bool):
                     raise BadValueError(f"{where}: bool is expected, not {value!r}")
@@ -584,7 +644,7 @@ def altered(base: SObject, changes: Mapping[str, Any]) -> SObject:
             if option not in _FIELD_OPTIONS:
                 raise BadValueError(
                     f"{where}: no such option; known: "
-                    f"{', '.join((*_FIELD_OPTIONS, 'values', 'filterable'))}"
+                    f"{', '.join((*_FIELD_OPTIONS, 'values', 'filterable', 'indexed'))}"
                 )
             attribute, kind = _FIELD_OPTIONS[option]
             if type(value) is not kind:

@@ -392,10 +392,27 @@ def test_several_usable_record_types_are_warned_of() -> None:
     assert checkup.record_types(body(), FieldMapping()).status is CheckupStatus.OK
 
 
-def test_person_accounts_are_warned_of() -> None:
-    assert checkup.person_accounts(described()).status is CheckupStatus.OK
-    with_people = described(fields={"Contact": {"IsPersonAccount": {"type": "boolean"}}})
-    assert checkup.person_accounts(with_people).status is CheckupStatus.WARN
+def test_an_org_without_person_accounts_is_fine() -> None:
+    off = checkup.person_accounts(described(), described("Account"), None, FieldMapping())
+    assert (off.status, off.finding) == (CheckupStatus.OK, "off")
+
+
+def test_person_accounts_are_counted_and_what_becomes_of_them_is_said() -> None:
+    people, account = (described(name, person_accounts=True) for name in ("Contact", "Account"))
+    on = checkup.person_accounts(people, account, 1234, FieldMapping())
+    assert on.status is CheckupStatus.WARN
+    assert on.finding.startswith("they are on, and there are 1,234: their people are found")
+    assert "grant the user Edit on Account" not in on.remedy
+    unknown = checkup.person_accounts(people, None, None, None)
+    assert unknown.finding.startswith("they are on: ")
+
+
+def test_a_user_who_may_not_edit_accounts_and_a_mapped_record_type_are_named() -> None:
+    people, account = (described(name, person_accounts=True) for name in ("Contact", "Account"))
+    rules = parse_mapping('[contact]\nRecordTypeId = { from = "source", policy = "always" }')
+    on = checkup.person_accounts(people, replace(account, updateable=False), 5, rules)
+    assert "grant the user Edit on Account" in on.remedy
+    assert "RecordTypeId of the mapping are not written" in on.remedy
 
 
 def test_duplicate_rules_that_block_are_warned_of_and_those_that_alert_are_not() -> None:
@@ -478,3 +495,34 @@ def test_the_flag_of_deleted_contacts_has_to_be_a_checkbox() -> None:
     assert checkup.flag_field(shape, "Gone__c").status is CheckupStatus.OK
     assert checkup.flag_field(shape, "Note__c").status is CheckupStatus.FAIL
     assert checkup.flag_field(shape, "Nowhere__c").status is CheckupStatus.FAIL
+
+
+@pytest.mark.parametrize(
+    ("field", "indexes", "status", "said"),
+    [
+        ({"externalId": True}, frozenset(), CheckupStatus.OK, "the describe shows"),
+        ({}, frozenset({("Contact", "Home__c")}), CheckupStatus.OK, "IsIndexed says"),
+        ({}, frozenset(), CheckupStatus.WARN, "not indexed"),
+        ({}, None, CheckupStatus.WARN, "does not say whether it is indexed"),
+        ({"externalId": True, "filterable": False}, frozenset(), CheckupStatus.WARN, "encrypted"),
+    ],
+)
+def test_an_address_field_of_the_org_says_whether_and_why_it_is_used(
+    field: dict[str, Any],
+    indexes: frozenset[tuple[str, str]] | None,
+    status: CheckupStatus,
+    said: str,
+) -> None:
+    fields = {"Contact": {"Home__c": {"type": "email", "length": 80} | field}}
+    (finding,) = checkup.own_address_fields(described(fields=fields), ["Home__c"], indexes)
+    assert (finding.check, finding.status) == ("Contact.Home__c", status)
+    assert said in finding.finding
+    assert (finding.remedy == "") == (status is CheckupStatus.OK)
+
+
+def test_a_mistyped_address_field_comes_with_the_name_that_is_meant() -> None:
+    fields = {"Contact": {"Personal_Email__c": {"type": "email", "externalId": True}}}
+    (finding,) = checkup.own_address_fields(
+        described(fields=fields), ["Personal_Emial__c"], frozenset()
+    )
+    assert "did you mean Personal_Email__c?" in finding.remedy
