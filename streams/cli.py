@@ -648,6 +648,12 @@ def deletions_lift(*, key: str | None, email: str | None, execute: bool) -> None
 @_SOURCE
 @_WAIT
 @_DRY_RUN
+@click.option(
+    "--wave",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Read so many address books, then wait for `contactstream runs continue ID`.",
+)
 def backfill(
     *,
     everything: bool,
@@ -655,9 +661,11 @@ def backfill(
     sources: tuple[str, ...],
     wait: bool,
     dry_run: bool,
+    wave: int | None,
 ) -> None:
     """Has the reader read whole address books.
 
+    With --wave it reads some of them and waits, so that a person can look at the result first.
     Interrupting this command does not stop the run: see `contactstream runs`.
     """
     from streams.commands.runs import start_run
@@ -673,6 +681,7 @@ def backfill(
             sources=sources,
             wait=wait,
             dry_run=dry_run,
+            wave=wave or 0,
         )
     )
 
@@ -725,7 +734,7 @@ def reconcile(
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """Lists, follows and cancels backfills and reconciles.
+    """Lists, follows, continues and cancels backfills and reconciles.
 
     Without a subcommand it lists the runs of the last two weeks, the newest last.
     """
@@ -754,6 +763,17 @@ def runs_cancel(*, run_id: str) -> None:
     from streams.commands.runs import cancel_run
 
     sys.exit(cancel_run(_load(settings.KafkaSettings), run_id))
+
+
+@runs.command(name="continue")
+@click.argument("run_id", metavar="ID")
+@_ACTOR
+@click.option("--dry-run", is_flag=True, help="Say how many address books it would read.")
+def runs_continue(*, run_id: str, actor: str | None, dry_run: bool) -> None:
+    """Lets a backfill in waves read its next wave. It says how many address books are left."""
+    from streams.commands.runs import continue_run
+
+    continue_run(_load(settings.KafkaSettings), run_id, actor, dry_run=dry_run)
 
 
 @main.group(invoke_without_command=True)

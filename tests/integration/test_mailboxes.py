@@ -2,30 +2,26 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
-from tests.support.reader_harness import ReaderHarness, grant, people
+from tests.support.reader_harness import ReaderHarness, Start, grant, people
 from tests.support.waiting import wait_until
 
 WEBHOOK: list[tuple[str, str | bytes | None]] = [
     ("origin", b"webhook"),
     ("received_ms", b"%d" % (time.time() * 1000)),
 ]
-Start = Callable[[dict[str, Any]], ReaderHarness]
+
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
 def start(kafka: Kafka, processes: Processes, tmp_path: Path) -> Start:
-    def start(world: dict[str, Any]) -> ReaderHarness:
-        return ReaderHarness(kafka, processes, tmp_path, world)
-
-    return start
+    return lambda world: ReaderHarness(kafka, processes, tmp_path, world)
 
 
 def notification(grant_id: str, contact: str) -> tuple[bytes, bytes]:

@@ -160,6 +160,8 @@ class Story:
         m.pending.set(self.chance.randint(2, 12))
         m.clock_ahead.set(self.chance.uniform(-0.3, 0.2))
         m.grant_events.labels("grant.updated").inc(contacts * 0.02)
+        m.mailboxes.labels("selected").set(38)
+        m.mailboxes.labels("not_selected").set(4)
         m.grant_events.labels("grant.expired").inc(contacts * 0.0005)
         m.reoffered.inc(contacts * 0.03)
         m.deleted.labels("reconcile").inc(contacts * 0.01)

@@ -237,6 +237,7 @@ def _grants() -> Panel:
         "Grants by state",
         "Address books by their last known state, as the active reader knows them.",
         [query(f"sum by (status) (contactstream_reader_grants {ACTIVE})", "{{status}}")],
+        width=6,
         unit="short",
         decimals=0,
         colors={"valid": GREEN, "expired": RED, "deleted": GREY},
@@ -250,6 +251,7 @@ def _mailboxes() -> Panel:
         "Connected mailboxes by whether PEOPLE_MAILBOXES selects them; nothing while it is empty. "
         "`contactstream grants list` names them, with the reason.",
         [query(f"sum by (choice) (contactstream_reader_mailboxes {ACTIVE}) > 0", "{{choice}}")],
+        width=6,
         unit="short",
         decimals=0,
         colors={"selected": GREEN, "not_selected": GREY},
@@ -266,6 +268,7 @@ def _grant_events() -> Panel:
                 "{{type}}",
             )
         ],
+        width=6,
         unit="short",
         decimals=0,
         exceptions=FIXED_WINDOW,
@@ -282,6 +285,7 @@ def _skipped_grants() -> Panel:
                 "{{reason}}",
             )
         ],
+        width=6,
         unit="short",
         decimals=0,
         exceptions=FIXED_WINDOW,

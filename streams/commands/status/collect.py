@@ -35,10 +35,11 @@ from streams.kafka.records import header
 from streams.kafka.snapshot import read_to_end
 from streams.kafka.topic_policy import RETENTION, Topic
 from streams.mailboxes import MailboxRule
-from streams.runs import FINAL, RunState
+from streams.runs import FINAL, Run, RunLog, RunState
 from streams.selection import Selection
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
+from streams.waves import how_to_continue, waits_for_a_person
 
 # The newest outcomes that are looked at: read within a second or two.
 OUTCOME_OFFSETS = 20_000
@@ -222,9 +223,17 @@ class StatusCollector:
         run_log = read_run_log(self._kafka)
         return [
             f"{run_id} {run_line(run, totals(run_log.progress(run_id)), None)}"
+            + _wave(run_id, run, run_log)
             for run_id, run in sorted(run_log.runs.items())
             if run.state not in FINAL and run.state is not RunState.WAITING
         ]
+
+
+def _wave(run_id: str, run: Run, run_log: RunLog) -> str:
+    continued = run_log.continued.get(run_id, 0)
+    if not waits_for_a_person(run, run_log.progress(run_id), continued):
+        return ""
+    return f", waits after a wave: {how_to_continue(run_id)}"
 
 
 def stopped_by_breakers(control: ControlTable) -> list[str]:
