@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
 from streams.acls import role_acls
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import FollowedTopic, FollowedTopics
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.kafka.transactions import (
@@ -109,6 +110,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
         wait_for_broker,
@@ -131,8 +133,17 @@ async def _serve(
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
         pace = LivePace(settings.live_call_share)
+        addresses = GrantAddresses()
         org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces, pace.daily_calls)
+            open_org(
+                org_settings,
+                allowed,
+                metrics,
+                accounts,
+                traces,
+                pace.daily_calls,
+                addresses.address,
+            )
         )
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
@@ -153,7 +164,12 @@ async def _serve(
         failures = FailureBreakers(
             FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
         )
-        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+        followed = [FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)]
+        if allowed.reads_grant_addresses:
+            followed.append(
+                FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
+            )
+        control = FollowedTopics(*followed)
         sink = Sink(
             consumer,
             publisher,
