@@ -23,7 +23,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -45,6 +45,7 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
 
@@ -108,7 +109,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         )
     known, rules = Exclusions(), mapping(settings)
     return Policy(
-        mapping=rules,
+        mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),

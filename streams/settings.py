@@ -450,6 +450,12 @@ class PeopleSettings(SettingsGroup):
     create_without_address: bool = Field(
         False, description="create people who have no email address"
     )
+    lead_source: str = Field(
+        "",
+        max_length=255,
+        description="LeadSource of created Leads, such as `Address book`; a mapping that has "
+        "LeadSource comes first; empty leaves it to the org",
+    )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
         description="what happens to the record of a deleted contact: release (clear our key), "
