@@ -80,7 +80,7 @@ def test_every_pod_runs_under_the_restricted_profile(namespace: Namespace) -> No
 def test_the_page_fills_the_org_and_says_how_everything_is(
     namespace: Namespace, overlay: Path
 ) -> None:
-    printed = desk(overlay).run(block("Install it", "create job backfill-1"))
+    printed = desk(overlay).run(block("Install it", "run.sh contactstream doctor"))
     print(printed)
     waited = until_idle(namespace)
     nylas = f"http://{namespace.service('contactstream-nylas-simulator')}"
@@ -91,6 +91,19 @@ def test_the_page_fills_the_org_and_says_how_everything_is(
     assert by_status.get("failed", 0) == 0
     assert sum(by_status.values()) == state["contacts"], "an outcome for each contact"
     assert status["dead_letters"]["by_reason"] == {}
+
+
+def test_the_templates_of_jobs_do_what_they_are_for(namespace: Namespace, overlay: Path) -> None:
+    desk(overlay).run(block("Commands", "cronjob/contactstream-replay"))
+    for job in ("backfill-1", "replay-1"):
+        namespace.run(
+            "wait",
+            f"job/{job}",
+            "--for=condition=complete",
+            f"--timeout={ROLLOUT_SECONDS:.0f}s",
+            seconds=ROLLOUT_SECONDS + REQUEST_SECONDS,
+        )
+    until_idle(namespace)
 
 
 def test_a_rolling_update_of_every_stage_loses_nothing(
