@@ -8,11 +8,13 @@ import structlog
 
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.api.auth import (
+    AcceptOrg,
     ClientCredentials,
     Credentials,
     JwtBearer,
     RefreshToken,
     Session,
+    any_org,
     jwt_audience,
 )
 from connectors.salesforce.api.budget import Budget
@@ -149,10 +151,12 @@ def open_client(
     metrics: SinkMetrics,
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
+    accept_org: AcceptOrg = any_org,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
-    `unanswered` notes the calls that write and end without an answer.
+    `unanswered` notes the calls that write and end without an answer. `accept_org` may refuse the
+    org that a login leads to.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -170,7 +174,7 @@ def open_client(
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
     client = SalesforceClient(
-        Session(login, http, on_call),
+        Session(login, http, on_call, accept_org=accept_org),
         http,
         settings.api_version,
         on_call,
@@ -201,9 +205,10 @@ async def open_org(
     metrics: SinkMetrics,
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
+    accept_org: AcceptOrg = any_org,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces) as client:
+    async with open_client(settings, metrics, unanswered, traces, accept_org) as client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

@@ -44,6 +44,7 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
 
@@ -128,8 +129,13 @@ async def _serve(
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
+        failures = FailureBreakers(
+            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
+        )
+        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+        guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names)
         org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces)
+            open_org(org_settings, allowed, metrics, accounts, traces, guard.accept)
         )
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
@@ -146,11 +152,7 @@ async def _serve(
 
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
-        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log)
-        failures = FailureBreakers(
-            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
-        )
-        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
         sink = Sink(
             consumer,
             publisher,
@@ -166,6 +168,7 @@ async def _serve(
             failures=failures,
             control=control,
             traces=traces,
+            guard=guard,
         )
 
         def end(code: ExitCode, reason: str) -> None:
