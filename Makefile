@@ -9,7 +9,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-fast check docs faults mutants bench cluster lock clean
-.PHONY: image compose-test supply-chain
+.PHONY: image compose-test supply-chain test-system
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -18,14 +18,21 @@ help: ## show this
 demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=--json for programs)
 	@$(BIN)/contactstream demo $(ARGS)
 
-test: $(MANIFEST_TOOLS) ## run every test but storms and benchmarks (ARGS="-k word" for some)
+test: $(MANIFEST_TOOLS) ## run every test but the long ones (ARGS="-k word" for some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# A whole deployment each: a secured Kafka, outages with the alerts, disasters and their recovery,
+# a browser over the running demo.
+test-system: $(INSTALLED) ## run the tests that play minutes of a whole deployment
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m system \
+		--ignore tests/deploy $(ARGS)
 
 # Property tests try fewer examples than in `make test`; see tests/conftest.py. The manifests are
 # left out: their tools are large.
 test-fast: $(INSTALLED) ## run the tests that need no broker and are not slow, for the inner loop
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile fast \
-		-m "not kafka and not slow and not storm and not benchmark and not system and not cluster" \
+		-m "not kafka and not slow and not storm and not benchmark and not system \
+		and not containers and not cluster" \
 		--ignore tests/deploy $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, and who may import whom; changes nothing
@@ -67,7 +74,7 @@ image: ## build the image contactstream:VERSION, the same layers for the same co
 	deploy/image/build.sh $(ARGS)
 
 compose-test: $(INSTALLED) ## start Compose with the simulators, and look whether contacts arrive
-	$(BIN)/pytest tests/system/test_compose.py -m system $(ARGS)
+	$(BIN)/pytest tests/system/test_compose.py -m containers $(ARGS)
 
 # Its tools have an environment of their own, so that the other targets install none of them.
 supply-chain: $(INSTALLED) ## bill of materials, licences, and checks of code, image and workflows

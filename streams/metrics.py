@@ -65,7 +65,7 @@ REFETCHES = ("same_second", "bodyless", "no_time")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",
-    "stale", "skipped", "released", "failed",
+    "stale", "skipped", "held", "planned", "released", "failed",
 )  # fmt: skip
 FIRST_RESOLUTIONS = (
     ("found", "email"), ("found", "converted_lead"),
@@ -77,7 +77,9 @@ CALLS = (
     "composite_start", "composite_query", "composite_write",
     "other",
 )  # fmt: skip
-COVERAGE_STATES = ("eligible", "with_record", "covered", "ambiguous", "failed")
+COVERAGE_STATES = (
+    "eligible", "with_record", "covered", "ambiguous", "failed", "held", "planned",
+)  # fmt: skip
 GRANT_COVERAGE_STATES = ("eligible", "with_record")
 # Of contactstream_coverage_grant_people: every grant that has no series of its own.
 OTHER_GRANTS = "other"

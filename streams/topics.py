@@ -105,8 +105,9 @@ class Topics:
     grants: Topic
     """grants.events: notifications about grants, and what the listing of grants adds to them.
 
-    Its key is the grant ID, and it is compacted. Written by the bridge and the reader, read by the
-    reader.
+    Its key is the grant ID, or `GRANT/address` for the address of its owner, which the reader keeps
+    beyond later notifications (streams/grant_addresses.py). It is compacted. Written by the bridge
+    and the reader, read by the reader.
     """
     runs: Topic
     """reader.runs: backfills and reconciles with their progress; see streams/runs.py.

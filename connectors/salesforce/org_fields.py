@@ -14,6 +14,9 @@ older value, and shows its error at this field.
 MARKER_FIELD = "Nylas_Field_Hashes__c"
 """The marker: a short hash for each field that we wrote, as `field_hashes` reads and writes it."""
 
+BOOKKEEPING_FIELDS = frozenset({KEY_FIELD, VERSION_FIELD, MARKER_FIELD})
+"""Fields by which contactstream remembers what it did. They hold nothing of a person's record."""
+
 EMAIL_FIELDS = ("Email", "Nylas_Email_2__c", "Nylas_Email_3__c")
 """Where the addresses of a record are kept: the standard field first, then two of our own."""
 

@@ -38,11 +38,27 @@ class OutcomeStatus(StrEnum):
     # the org holds a newer version
     STALE = "stale"
     SKIPPED = "skipped"
+    # beyond a limit, or creations are paused: nothing was written, and a person releases it
+    HELD = "held"
+    # nothing was written, because the mode is report-only: what another mode would have done
+    PLANNED = "planned"
     RELEASED = "released"
     # cannot succeed: the change belongs in the dead-letter topic
     FAILED = "failed"
     # this change alone may succeed later; with reason NEXT_BATCH it was not attempted at all
     RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedValue:
+    """A value of a record that another one takes the place of; `old` is never blank."""
+
+    sobject: str
+    record_id: str
+    field: str
+    old: Any
+    new: Any
+    """None if the field is cleared."""
 
 
 @dataclass(frozen=True, slots=True)

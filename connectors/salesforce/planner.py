@@ -12,7 +12,7 @@ from connectors.salesforce.emails import addresses
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
 from connectors.salesforce.names import is_full_name, is_known
-from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
@@ -89,7 +89,7 @@ def _row(record: SObjectRecord, decisions: list[PlannedOutcome]) -> WriteRow:
         record.fields.get("AccountId"),
         frozenset(record.people.union(record.addresses)),
         decisions,
-        record.stored.get(MARKER_FIELD),
+        record.stored,
     )
 
 

@@ -1,11 +1,33 @@
-"""Counts the values of people and other systems that a restore would replace."""
+"""Which values of the org a write replaces: those of one row, and those of a whole plan.
+
+Plain functions over plain data.
+"""
 
 from collections import Counter
 from collections.abc import Collection
 
-from connectors.salesforce.field_hashes import FieldHashes
-from connectors.salesforce.org_fields import MARKER_FIELD
+from connectors.salesforce.field_hashes import FieldHashes, is_blank
+from connectors.salesforce.org_fields import BOOKKEEPING_FIELDS, MARKER_FIELD
+from connectors.salesforce.outcome import ReplacedValue
 from connectors.salesforce.planner import WritePlan
+from connectors.salesforce.rows import WriteRow
+
+
+def values_replaced_by(row: WriteRow, flag: str | None = None) -> list[ReplacedValue]:
+    """The values that are not blank and that the row replaces, whoever wrote them.
+
+    None for a record that is created. Our bookkeeping fields and the checkbox of deleted contacts,
+    `flag`, say nothing of a person, and are left out.
+    """
+    record_id = row.fields.get("Id")
+    if record_id is None:
+        return []
+    left_out = BOOKKEEPING_FIELDS | {"Id", flag}
+    return [
+        ReplacedValue(row.sobject, record_id, name, old, new)
+        for name, new in row.fields.items()
+        if name not in left_out and not is_blank(old := row.stored.get(name)) and old != new
+    ]
 
 
 def replaced_values(plan: WritePlan, names: Collection[str]) -> Counter[str]:

@@ -1,7 +1,7 @@
 """Rows to write to Contact and Lead, and the sObject collections that they are sent in."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from connectors.salesforce.api.composite import (
@@ -22,7 +22,7 @@ class WriteRow:
 
     `fields` come without `attributes`. `people` are tokens (addresses, keys) of everybody whom the
     record stands for; they are only compared for equality. `tag` is returned with the row's
-    result. `marker` is the text of the record's marker before the row is written.
+    result. `stored` are the fields of the record before the row is written; none of a new one.
     """
 
     sobject: str
@@ -31,7 +31,7 @@ class WriteRow:
     account_id: str | None = None
     people: frozenset[str] = frozenset()
     tag: Any = None
-    marker: str | None = None
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
     def without(self, names: Iterable[str]) -> "WriteRow":
         """The row without these fields, and without what its marker says of them.
@@ -41,7 +41,7 @@ class WriteRow:
         left_out = set(names)
         kept = {name: value for name, value in self.fields.items() if name not in left_out}
         if (text := kept.pop(MARKER_FIELD, None)) is not None:
-            before = FieldHashes.parse(self.marker)
+            before = FieldHashes.parse(self.stored.get(MARKER_FIELD))
             marker = FieldHashes.parse(text).taking_back(left_out, before)
             if marker != before:
                 kept[MARKER_FIELD] = str(marker)

@@ -17,6 +17,7 @@ from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.grants import Grant
 from connectors.nylas.model import parse_json, parse_time
 from streams.events import happened_at, received_at
+from streams.grant_addresses import is_kept_address
 from streams.kafka.records import KafkaRecord, header
 from streams.topics import Topics
 
@@ -63,8 +64,11 @@ def parse_grant_event(record: KafkaRecord) -> GrantEvent | None:
     """Parses a record of grants.events; None if it is not an event of a grant.
 
     The bridge stores every body whose signature is right, so the topic may hold other values. The
-    grant is the one that the envelope names, else the key of the record.
+    grant is the one that the envelope names, else the key of the record. A record that keeps an
+    address (streams/grant_addresses.py) is no event.
     """
+    if is_kept_address(record):
+        return None
     try:
         # The parser that the bridge uses, so that whatever the bridge stored can be read here.
         envelope = parse_json(record.value or b"null")

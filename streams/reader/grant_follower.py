@@ -1,12 +1,17 @@
-"""Follows grants.events: keeps the table of grants and acts on each event once."""
+"""Follows grants.events: keeps the tables of grants and of their addresses.
+
+Acts on each event once, and writes down each address that an event names.
+"""
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
 
+from streams.grant_addresses import GrantAddresses, address_record, is_kept_address
 from streams.kafka.assigned import AssignedPartition
 from streams.kafka.offsets import OffsetTracker
 from streams.kafka.polling import OffsetOutOfRange
@@ -36,10 +41,12 @@ class GrantFollower:
         kafka: KafkaSettings,
         context: ReaderContext,
         grants: GrantTable,
+        addresses: GrantAddresses,
         runs: RunWriter,
         remove: Callable[[GrantEvent, Callable[[], None]], None],
     ) -> None:
         self._kafka, self._context, self._grants = kafka, context, grants
+        self._addresses = addresses
         self._runs, self._remove = runs, remove
         self.caught_up = asyncio.Event()
         """Set once the topic was read to its end: the table then holds what the topic holds."""
@@ -72,6 +79,7 @@ class GrantFollower:
                 for status, count in self._grants.count().items():
                     self._context.metrics.grants.labels(status).set(count)
                 if source.at_end:
+                    await self.keep_addresses()
                     self.caught_up.set()
                 offset = unfinished.committable()
                 await commits.commit_if_due(commits.committed if offset is None else offset)
@@ -87,12 +95,16 @@ class GrantFollower:
         requests: dict[str, Run] = {}
         requested: list[int] = []
         for record in records:
+            self._addresses.apply(record)
             event = parse_grant_event(record)
             if event is not None:
                 self._grants.apply(event)
             if record.offset < committed:
                 continue
             unfinished.take(record.offset)
+            if is_kept_address(record):
+                unfinished.finish(record.offset)
+                continue
             event_type = "other" if event is None else event.type
             self._context.metrics.grant_events.labels(event_type).inc()
             if event is None or event.action is GrantAction.NOTHING:
@@ -115,6 +127,19 @@ class GrantFollower:
             await self._runs.request_all(requests)
         for offset in requested:
             unfinished.finish(offset)
+
+    async def keep_addresses(self) -> None:
+        """Writes down the addresses that only events name, so that the next event erases none.
+
+        Returns once they are acknowledged.
+        """
+        now = int(time.time())
+        topics = self._context.topics
+        records = [address_record(topics, one, now) for one in self._addresses.not_kept()]
+        if records:
+            await self._context.publish(records)
+        for record in records:
+            self._addresses.apply(record)
 
 
 def run_id_for(kind: RunKind, event: GrantEvent) -> str:

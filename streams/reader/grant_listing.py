@@ -8,6 +8,7 @@ import structlog
 from connectors.nylas.client import NylasClient
 from connectors.nylas.errors import NotFound, Passing
 from connectors.nylas.grants import Grant, get_grant, list_grants
+from streams.grant_addresses import GrantAddresses, address_record
 from streams.reader.context import ReaderContext
 from streams.reader.grant_events import (
     GrantTable,
@@ -33,9 +34,11 @@ class GrantListing:
         context: ReaderContext,
         client: NylasClient,
         grants: GrantTable,
+        addresses: GrantAddresses,
         max_delete_share: float,
     ) -> None:
         self._context, self._client, self._grants = context, client, grants
+        self._addresses = addresses
         self._max_delete_share = max_delete_share
 
     async def read(self, names: Sequence[str] | None) -> list[Grant]:
@@ -65,7 +68,7 @@ class GrantListing:
     async def publish_changes(
         self, listed: Sequence[Grant], asked_at: int, *, find_deleted: bool
     ) -> None:
-        """Writes to grants.events which grants have another status than the events said.
+        """Writes to grants.events which grants have another status or address than it says.
 
         `asked_at` (epoch seconds) is when the listing was asked for: events of later moments are
         newer than the listing. With `find_deleted`, grants that the listing lacks are verified with
@@ -75,6 +78,7 @@ class GrantListing:
         records = [
             listed_record(topics, grant, asked_at) for grant in self._grants.changed_in(listed)
         ]
+        records += [address_record(topics, one, asked_at) for one in self._addresses.new_in(listed)]
         missing = self._grants.missing_from(listed) if find_deleted else []
         if missing and not plausibly_deleted(len(missing), len(listed), self._max_delete_share):
             log.error(

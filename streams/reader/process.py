@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from connectors.nylas.client import NylasClient
 from streams.acls import role_acls
 from streams.control import ControlTable, PausedPart
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
 from streams.kafka.endings import ending
 from streams.kafka.followed import FollowedTopic
@@ -234,6 +235,7 @@ async def _read_address_books(
     following = FollowedTopic(kafka, names.control.name, group(kafka, "reader-work"), control.apply)
     context = ReaderContext(names, publish, gate, metrics, in_flight, settings.traces)
     grants, runs = GrantTable(), RunWriter(run_log, publish, names)
+    addresses = GrantAddresses()
 
     others = OtherDeployments(kafka, context, lags, settings.reader.max_lag, pause)
     client = _client(settings.nylas, metrics, pause)
@@ -249,7 +251,7 @@ async def _read_address_books(
         executor = RunExecutor(
             run_log,
             runs,
-            GrantListing(context, client, grants, max_delete_share),
+            GrantListing(context, client, grants, addresses, max_delete_share),
             scanner,
             Reconciler(context, client, snapshots, reoffer),
             remover,
@@ -258,7 +260,7 @@ async def _read_address_books(
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
         deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover, in_flight.deletions)
-        follower = GrantFollower(kafka, context, grants, runs, deleted_grants.add)
+        follower = GrantFollower(kafka, context, grants, addresses, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants)
         tasks.create_task(following.run())
         # Before Nylas is called: reading may be paused, or a failure breaker open.

@@ -20,7 +20,7 @@ from tests.support.chromium import Page, chromium
 from tests.support.staying_demo import StayingDemo, staying_demo
 from tests.support.waiting import until, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.timeout(600)]
 
 PEOPLE = 200
 # From a notification to what the org or the console shows of it, on cores that others use too.

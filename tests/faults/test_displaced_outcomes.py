@@ -25,7 +25,7 @@ from streams.settings import KafkaSettings, load
 from tests.support.kafka import GroupObserver, Kafka
 from tests.support.tcp_proxy import TcpProxy
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.slow]
 
 TAKE_OVER_SECONDS = 30.0
 # A broker that starts on shared cores took a minute and more.

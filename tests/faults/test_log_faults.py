@@ -26,7 +26,7 @@ from tests.support.kafka import REQUEST_SECONDS, Kafka
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.slow]
 
 CONTACTS = 200
 # Two looks at the topics, ten seconds apart, on shared cores.

@@ -14,7 +14,7 @@ from tests.support.processes import Process
 from tests.support.product import GRANT, Product, person, product, updated
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.slow]
 
 REASON = "field_custom_validation_exception"
 CONTACTS = 1500

@@ -30,7 +30,7 @@ from tests.support.processes import Process, Processes
 from tests.support.runbook import Cluster, Operator, steps
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
 RUNBOOK = "deploy/runbooks/dedupe-generation.md"
 DEDUPE, READER = "contactstream-dedupe", "contactstream-reader"
@@ -65,7 +65,6 @@ def expected(contacts: int, rounds: int) -> dict[bytes, list[int]]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_runbook_moves_dedupe_there_and_back_under_load(
     kafka: Kafka, processes: Processes, tmp_path: Path

@@ -26,7 +26,7 @@ from tests.support.recovery import (
 )
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.timeout(600)]
 
 CHANGELOG = "contactstream-dedupe-seen-changelog"
 LEAST = ("contacts.changes", "sink.deleted-records")

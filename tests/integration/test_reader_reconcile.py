@@ -279,6 +279,20 @@ def test_a_new_sign_in_of_a_grant_is_reconciled_and_another_update_is_not(
     assert reader.metric("contactstream_reader_grant_events_total", type="grant.updated") == 2
 
 
+def test_the_address_of_a_grant_is_kept_beyond_later_webhooks(start: Start) -> None:
+    harness = start({"grants": [grant("g1", people(1))]})
+    harness.write_grant_event("grant.expired", "g2", email="g2@reps.example", provider="google")
+    harness.write_grant_event("grant.updated", "g2", code=25014)
+    harness.reader()
+    harness.command("backfill", "--all")
+    kept = {
+        record.key: json.loads(record.value or b"")["data"]["object"]["email"]
+        for record in harness.kafka.read("grants.events")
+        if (record.key or b"").endswith(b"/address")
+    }
+    assert kept == {b"g1/address": "g1@reps.example", b"g2/address": "g2@reps.example"}
+
+
 def test_an_expired_grant_is_counted_and_its_contacts_stay(start: Start) -> None:
     harness = start({"grants": [grant("g1", [], grant_status="invalid"), grant("g2", people(1))]})
     harness.write_change("g1/c0", LONG_AGO)

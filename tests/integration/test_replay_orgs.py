@@ -15,7 +15,7 @@ from tests.support.kafka import Kafka
 from tests.support.product import GRANT, OTHER_GRANT, Product, person, product
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.slow]
 
 BASE = 1_790_000_000
 ALONE, SHARED, GONE = range(10, 40), range(10), range(40, 43)

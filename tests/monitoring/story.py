@@ -199,7 +199,7 @@ class Story:
         m.coalesced.inc(rows * 0.03)
         shares = {
             "created": 0.11, "updated": 0.55, "filled": 0.08, "unchanged": 0.2, "covered": 0.01,
-            "ambiguous": 0.006, "stale": 0.004, "skipped": 0.035, "failed": failed,
+            "ambiguous": 0.006, "stale": 0.004, "skipped": 0.035, "held": 0.002, "failed": failed,
         }  # fmt: skip
         for outcome, share in shares.items():
             m.rows.labels(outcome, "webhook").inc(rows * share)

@@ -27,7 +27,7 @@ from tests.support.product import GRANT, Product, product
 from tests.support.scaled_time import scaled
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.system, pytest.mark.timeout(900)]
 
 MINUTE = scaled(60)
 # The longest look back of a rule that pages, but for those that wait for days.

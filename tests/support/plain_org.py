@@ -10,6 +10,7 @@ from connectors.salesforce.field_values import bind
 from connectors.salesforce.outcome import ContactVersion, Outcome
 from connectors.salesforce.planner import WritePlanner, partition_batch, rows
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema, schema
 
 KEY, VERSION = "Nylas_Contact_Id__c", "Nylas_Version__c"
@@ -57,7 +58,10 @@ def schemas(policy: Policy) -> dict[str, Schema]:
 
 
 class PlainOrg:
-    """An org in memory. `records` by ID, each with `sobject`; `written` counts rows."""
+    """An org in memory. `records` by ID, each with `sobject`; `written` counts rows.
+
+    `last_rows` are those of the last sync.
+    """
 
     def __init__(
         self, policy: Policy | None = None, accounts: Mapping[str, str] | None = None
@@ -68,6 +72,7 @@ class PlainOrg:
         self.records: dict[str, dict[str, Any]] = {}
         self.counts: list[tuple[str, str]] = []
         self.written = 0
+        self.last_rows: list[WriteRow] = []
         self._clock = 0
 
     def add(self, sobject: str, **fields: Any) -> str:
@@ -114,7 +119,8 @@ class PlainOrg:
             lambda what, where: self.counts.append((what, where)),
         )
         decisions = [*batch.decided, *planner.plan(batch.people, batch.deleted)]
-        for row in rows(decisions):
+        self.last_rows = rows(decisions)
+        for row in self.last_rows:
             self._apply(row.sobject, dict(row.fields))
         return {decision.change.key: decision.outcome for decision in reversed(decisions)}
 

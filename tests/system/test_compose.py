@@ -19,7 +19,7 @@ import yaml
 from streams.cli import PROCESSES
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 FOLDER = ROOT / "deploy" / "compose"
 PEOPLE = 500

@@ -16,7 +16,13 @@ from deploy.monitoring.dashboard_source.grafana import (
     steps,
     table,
 )
-from deploy.monitoring.dashboard_source.shared import LIVE, first, match_rate, match_rate_stat
+from deploy.monitoring.dashboard_source.shared import (
+    LIVE,
+    OUTCOME_COLORS,
+    first,
+    match_rate,
+    match_rate_stat,
+)
 
 UID, TITLE, SINCE = "contactstream-match", "contactstream: Match and coverage", "now-56d"
 DESCRIPTION = (
@@ -225,11 +231,13 @@ def _coverage_over_time() -> Panel:
     return graph(
         "People by state",
         "People of the address books: who may be in Salesforce, who has a record, who is covered "
-        "by a record with another name, ambiguous, or failed.",
+        "by a record with another name, ambiguous, failed, held until a person releases it, or "
+        "only planned.",
         [query(f"max by (state) ({PEOPLE})", "{{state}}")],
         unit="short",
         interval="1d",
-        colors={"with_record": GREEN, "failed": RED, "covered": "yellow", "ambiguous": ORANGE},
+        colors={"with_record": GREEN, "failed": RED}
+        | {state: OUTCOME_COLORS[state] for state in ("covered", "ambiguous", "held", "planned")},
     )
 
 

@@ -28,6 +28,8 @@ OUTCOME_COLORS = {
     "skipped": "light-blue",
     "covered": "yellow",
     "ambiguous": ORANGE,
+    "held": "semi-dark-orange",
+    "planned": "semi-dark-blue",
     "stale": "purple",
     "released": "blue",
     "failed": RED,

@@ -1,6 +1,6 @@
 """The page People: who is in Salesforce, how many were found, and about whom to decide."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -102,6 +102,7 @@ def figures(coverage: Coverage, days: Sequence[MatchDay] | None) -> list[Figure]
             "see the dead letters",
             "bad" if counts[Standing.FAILED] else "",
         ),
+        *_waiting(counts),
         Figure("Skipped", f"{counts[Standing.SKIPPED]:,}", "left out on purpose"),
     ]
     if days is not None:
@@ -109,6 +110,16 @@ def figures(coverage: Coverage, days: Sequence[MatchDay] | None) -> list[Figure]
         looked_up = matched + sum(day.created for day in days)
         rate = f"{matched / looked_up:.1%}" if looked_up else "–"
         found.insert(1, Figure("Match rate", rate, f"of {looked_up:,} first lookups"))
+    return found
+
+
+def _waiting(counts: Mapping[Standing, int]) -> list[Figure]:
+    """People that a limit or the mode report-only keeps out; nothing while there are none."""
+    found = []
+    if held := counts[Standing.HELD]:
+        found.append(Figure("Held", f"{held:,}", "beyond a limit, until a person decides", "warn"))
+    if planned := counts[Standing.PLANNED]:
+        found.append(Figure("Planned", f"{planned:,}", "nothing is written in report-only"))
     return found
 
 
@@ -129,6 +140,7 @@ def grants_table(grants: Sequence[GrantCoverage]) -> Table:
                 Cell(f"{coverage.by_standing[Standing.COVERED]:,}"),
                 Cell(f"{coverage.by_standing[Standing.AMBIGUOUS]:,}"),
                 Cell(f"{coverage.by_standing[Standing.FAILED]:,}"),
+                Cell(f"{coverage.by_standing[Standing.HELD]:,}"),
             ]
         )
     columns = (
@@ -139,6 +151,7 @@ def grants_table(grants: Sequence[GrantCoverage]) -> Table:
         Column("covered", "Covered", number=True),
         Column("ambiguous", "Ambiguous", number=True),
         Column("failed", "Failed", number=True),
+        Column("held", "Held", number=True),
     )
     caption = f"Coverage of the {LARGEST_GRANTS} largest address books"
     return Table("coverage", caption, columns, rows, "no contact has an outcome yet")

@@ -60,6 +60,8 @@ def coverage_by_state(coverage: Coverage) -> dict[str, int]:
         "covered": coverage.by_standing[Standing.COVERED],
         "ambiguous": coverage.by_standing[Standing.AMBIGUOUS],
         "failed": coverage.by_standing[Standing.FAILED],
+        "held": coverage.by_standing[Standing.HELD],
+        "planned": coverage.by_standing[Standing.PLANNED],
     }
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import orjson
-
+from streams.grant_addresses import GrantAddress, GrantAddresses
 from streams.kafka.records import KafkaRecord
 from streams.reader.grant_events import GrantTable, parse_grant_event
 
@@ -22,7 +21,7 @@ class GrantFacts:
     """When it became so, in epoch seconds; 0 if unknown."""
     provider: str
     address: str
-    """Of its owner; empty while no listing named it."""
+    """Of its owner; empty while no listing or event named it."""
     last_event: str
     last_event_at: int
     """In epoch seconds."""
@@ -30,8 +29,6 @@ class GrantFacts:
 
 @dataclass(slots=True)
 class _Described:
-    provider: str = ""
-    address: str = ""
     last_event: str = ""
     last_event_at: int = 0
 
@@ -42,6 +39,7 @@ class GrantState:
     def __init__(self, max_grants: int = MAX_GRANTS) -> None:
         self._max_grants = max_grants
         self._table = GrantTable()
+        self._addresses = GrantAddresses()
         self._described: dict[str, _Described] = {}
         self._next_offset = 0
         self.not_held = 0
@@ -50,8 +48,11 @@ class GrantState:
     def take(self, record: KafkaRecord) -> None:
         """Takes the next record in. One that is no event of a grant is passed over."""
         if record.offset < self._next_offset:  # the log was lost, and is read again
-            self._table, self._described, self.not_held = GrantTable(), {}, 0
+            self._table, self._addresses = GrantTable(), GrantAddresses()
+            self._described, self.not_held = {}, 0
         self._next_offset = record.offset + 1
+        if len(self._addresses.by_grant) < self._max_grants:
+            self._addresses.apply(record)
         event = parse_grant_event(record)
         if event is None:
             return
@@ -61,9 +62,6 @@ class GrantState:
         self._table.apply(event)
         described = self._described.setdefault(event.grant, _Described())
         described.last_event, described.last_event_at = event.type, event.time
-        provider, address = _owner(record.value)
-        described.provider = provider or described.provider
-        described.address = address or described.address
 
     def by_status(self) -> dict[str, list[str]]:
         """The IDs of all grants in order, by their status; those that need somebody first."""
@@ -75,21 +73,13 @@ class GrantState:
     def facts(self, grant: str) -> GrantFacts:
         """One of the grants of `by_status`. Raises KeyError for another one."""
         described = self._described[grant]
+        owner = self._addresses.by_grant.get(grant, GrantAddress(grant, "", ""))
         return GrantFacts(
             grant,
             self._table.status.get(grant, ""),
             self._table.since.get(grant, 0),
-            described.provider,
-            described.address,
+            owner.provider,
+            owner.address,
             described.last_event,
             described.last_event_at,
         )
-
-
-def _owner(value: bytes | None) -> tuple[str, str]:
-    """Provider and address that an event names; empty where it does not."""
-    try:
-        found = orjson.loads(value or b"null")["data"]["object"]
-        return str(found.get("provider") or ""), str(found.get("email") or "")
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return "", ""

@@ -54,9 +54,20 @@ class Standing(IntEnum):
     AMBIGUOUS = 4
     FAILED = 5
     """The last attempt failed. There may be a record from before."""
+    HELD = 6
+    """Beyond a limit: it waits for a person."""
+    PLANNED = 7
+    """Looked up in the mode report-only. There may be a record from before."""
 
 
-ELIGIBLE = (Standing.WITH_RECORD, Standing.COVERED, Standing.AMBIGUOUS, Standing.FAILED)
+ELIGIBLE = (
+    Standing.WITH_RECORD,
+    Standing.COVERED,
+    Standing.AMBIGUOUS,
+    Standing.FAILED,
+    Standing.HELD,
+    Standing.PLANNED,
+)
 
 _STANDINGS: Mapping[str, Standing] = {
     OutcomeStatus.CREATED.value: Standing.WITH_RECORD,
@@ -69,6 +80,8 @@ _STANDINGS: Mapping[str, Standing] = {
     OutcomeStatus.FAILED.value: Standing.FAILED,
     OutcomeStatus.SKIPPED.value: Standing.SKIPPED,
     OutcomeStatus.RELEASED.value: Standing.GONE,
+    OutcomeStatus.HELD.value: Standing.HELD,
+    OutcomeStatus.PLANNED.value: Standing.PLANNED,
 }
 
 

@@ -47,7 +47,7 @@ def test_a_row_without_a_field_has_no_marker_of_it_and_keeps_what_the_marker_sai
         "LastName": "Byron",
         MARKER_FIELD: marker_of(Title="Analyst", Phone="1", LastName="Byron"),
     }
-    row = WriteRow("Contact", "update", fields, marker=before)
+    row = WriteRow("Contact", "update", fields, stored={MARKER_FIELD: before})
     shorter = row.without(["Title", "Phone"])
     assert shorter.fields == {
         "Id": "record1",

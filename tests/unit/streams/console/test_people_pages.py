@@ -58,6 +58,23 @@ async def test_people_shows_coverage_in_total_and_by_grant_and_links_to_the_reco
         (day,) = await exported(browser, "/people?export=days.json")
         assert (day["found"], day["created"]) == ("0", "3")
         assert "The people of g2" in await browser.get("/people?grant=g2")
+
+
+async def test_people_shows_who_is_held_or_only_planned_and_only_if_there_are_any(
+    world: World,
+) -> None:
+    world.outcome("g1/1", "created")
+    async with console(world.pages) as browser:
+        page = await browser.get("/people")
+        assert "beyond a limit" not in page
+        assert "nothing is written in report-only" not in page
+        world.outcome("g1/2", "held", reason="creations_per_day")
+        world.outcome("g1/3", "planned", reason="create")
+        page = await browser.get("/people")
+        assert "beyond a limit, until a person decides" in page
+        assert "nothing is written in report-only" in page
+        (row,) = await exported(browser, "/people?export=coverage.json")
+        assert (row["eligible"], row["held"], row["coverage"]) == ("3", "1", "33.3%")
         assert "g2/1" not in await browser.get("/people?grant=g1")
 
 

@@ -70,6 +70,8 @@ def expected(value: dict[str, Any]) -> Standing:
         "covered": Standing.COVERED,
         "ambiguous": Standing.AMBIGUOUS,
         "failed": Standing.FAILED,
+        "held": Standing.HELD,
+        "planned": Standing.PLANNED,
     }[value["outcome"]]
 
 

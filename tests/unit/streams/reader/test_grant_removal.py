@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from streams.events import Kind
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.offsets import OffsetTracker
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
@@ -75,7 +76,10 @@ class Harness:
             context.work.deletions,
         )
         runs = RunWriter(self.log, publish, TOPICS)
-        self.follower = GrantFollower(KAFKA, context, GrantTable(), runs, self.deleted.add)
+        self.addresses = GrantAddresses()
+        self.follower = GrantFollower(
+            KAFKA, context, GrantTable(), self.addresses, runs, self.deleted.add
+        )
         self.unfinished = OffsetTracker()
 
     async def take(self, kind: str, *grants: str, first: int = 0) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import Answer, NylasClient
 from connectors.nylas.errors import NotFound, Passing
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
 from streams.metrics import ReaderMetrics
@@ -109,7 +110,7 @@ class Harness:
         executor = RunExecutor(
             self.log,
             self.runs,
-            GrantListing(context, self.nylas, GrantTable(), 0.2),
+            GrantListing(context, self.nylas, GrantTable(), GrantAddresses(), 0.2),
             self.scanner,
             Reconciler(context, self.nylas, snapshots, Reoffer(context, snapshots)),
             GrantRemover(context, self.nylas, snapshots),
