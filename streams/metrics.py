@@ -68,7 +68,7 @@ OUTCOMES = (
     "stale", "skipped", "held", "planned", "released", "failed",
 )  # fmt: skip
 FIRST_RESOLUTIONS = (
-    ("found", "email"), ("found", "converted_lead"),
+    ("found", "email"), ("found", "address_field"), ("found", "converted_lead"),
     ("found", "merged"), ("found", "duplicate_rule"),
     ("created", "contact"), ("created", "lead"),
 )  # fmt: skip
@@ -421,14 +421,14 @@ class SinkMetrics:
             registry,
             "sink_matched",
             "Contacts found in Salesforce, by how they were found.",
-            by=("key", "email", "converted_lead", "merged", "duplicate_rule"),
+            by=("key", "email", "address_field", "converted_lead", "merged", "duplicate_rule"),
             origin=ORIGINS,
         )
         self.first_resolutions = Counter(
             "contactstream_sink_first_resolutions",
-            "Contacts looked up for the first time, by how they were found (email, converted_lead, "
-            "merged, duplicate_rule) or what was created (contact, lead); the match rate is found "
-            '/ (found + created), without origin="replay".',
+            "Contacts looked up for the first time, by how they were found (email, address_field, "
+            "converted_lead, merged, duplicate_rule) or what was created (contact, lead); the "
+            'match rate is found / (found + created), without origin="replay".',
             ("result", "how", "origin"),
             registry=registry,
         )

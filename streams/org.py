@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from connectors.salesforce.account_store import AccountStore
+from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
     AcceptOrg,
     ClientCredentials,
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 # Warnings that an operator has to fix in the org. The others follow from single contacts.
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
+    SyncWarning.ADDRESS_FIELD_UNUSED,
     SyncWarning.BULK_QUERY_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
@@ -106,9 +108,9 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         raise SettingsError(
             "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
         )
-    known = Exclusions()
+    known, rules = Exclusions(), mapping(settings)
     return Policy(
-        mapping=mapping(settings),
+        mapping=rules,
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
@@ -124,8 +126,27 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
+        address_fields=address_fields(settings, rules),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
+
+
+def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[str, tuple[str, ...]]:
+    """The org's own address fields by object, that are read for matching. Raises SettingsError."""
+    try:
+        found = parse_address_fields(settings.address_fields)
+    except AddressFieldError as error:
+        raise SettingsError(f"SALESFORCE_ADDRESS_FIELDS: {error}") from error
+    for sobject, names in found.items():
+        mapped = {rule.field for rule in rules.rules(sobject)}
+        for name in names:
+            if name in mapped:
+                raise SettingsError(
+                    f"SALESFORCE_ADDRESS_FIELDS: {sobject}.{name} is mapped as well, and a field "
+                    "is either written or only read: take it out of SALESFORCE_MAPPING_FILE, or "
+                    "out of this setting"
+                )
+    return found
 
 
 def _suppression(path: Path | None) -> Suppression | SuppressionFile:

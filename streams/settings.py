@@ -394,6 +394,11 @@ class SalesforceSettings(SettingsGroup):
         description="TOML file that maps contact fields to Salesforce fields, instead of the seven "
         "default ones, and says which of them are written over what people typed",
     )
+    address_fields: Listed = Field(
+        (),
+        description="further email fields of the org's own, as `Contact.Personal_Email__c`; people "
+        "are found by them, and they are never written. Only indexed ones are used",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,

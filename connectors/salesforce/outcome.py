@@ -67,10 +67,11 @@ class Outcome:
 
     `record_id` of a covered contact is the record that holds its primary address. `candidates` are
     the IDs of all records between which a person has to decide, for a covered or ambiguous contact.
-    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or
-    nothing was looked up. `first` is true when the contact was resolved for the first time, so that
-    it counts for the match rate: as found where `matched` is set, otherwise as created. `reason` is
-    one word of a closed set: why the change was skipped, failed or must be retried.
+    `matched` is key, email, address_field, converted_lead, merged or duplicate_rule; None if the
+    record was created or nothing was looked up. `first` is true when the contact was resolved for
+    the first time, so that it counts for the match rate: as found where `matched` is set, otherwise
+    as created. `reason` is one word of a closed set: why the change was skipped, failed or must be
+    retried.
     """
 
     key: str

@@ -281,6 +281,23 @@ def test_wrong_fields_are_found(
     assert examined(healthy).faults == faults
 
 
+def test_the_orgs_own_address_fields_say_whether_they_are_used(healthy: SetUp) -> None:
+    email = {"type": "email", "length": 80}
+    fields = {
+        "A__c": email | {"externalId": True},
+        "B__c": email | {"indexed": True},
+        "C__c": email,
+    }
+    healthy.org({"fields": {"Contact": fields}})
+    healthy.sharing(Contact="ReadEdit")
+    listed = ",".join(f"Contact.{name}" for name in ("A__c", "B__c", "C__c", "D__c"))
+    report = examined(healthy, {"SALESFORCE_ADDRESS_FIELDS": listed})
+    assert report.faults == {"Contact.C__c": "warn", "Contact.D__c": "warn"}
+    assert "the describe shows" in report.finding("Contact.A__c")
+    assert "IsIndexed says" in report.finding("Contact.B__c")
+    assert "not indexed" in report.finding("Contact.C__c")
+
+
 @pytest.mark.parametrize(
     ("settings", "faults"),
     [

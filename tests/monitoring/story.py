@@ -204,7 +204,7 @@ class Story:
         for outcome, share in shares.items():
             m.rows.labels(outcome, "webhook").inc(rows * share)
         drift = 0.1 * ((self.now // (7 * DAY)) % 3)
-        how = (0.44 + drift, 0.03, 0.02, 0.01, 0.3 - drift, 0.2)
+        how = (0.41 + drift, 0.03, 0.03, 0.02, 0.01, 0.3 - drift, 0.2)
         for (result, found), share in zip(FIRST_RESOLUTIONS, how, strict=True):
             m.first_resolutions.labels(result, found, "webhook").inc(rows * 0.3 * share)
         for by, share in (("key", 0.6), ("email", 0.2), ("merged", 0.01)):

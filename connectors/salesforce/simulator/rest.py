@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, unquote_plus
 
 from .bulk import Jobs
+from .field_definitions import check_filter
 from .schema import normal_id
 from .soql import Query, SoqlError, compile_query
 from .store import (
@@ -313,6 +314,7 @@ def _query(services: Services, request: Request, _scope: Scope) -> Answer:
         raise CallRefused(400, "MALFORMED_QUERY", "A query string has to be specified")
     _check_size(services, statement)
     query = compile_query(services.org, statement, deleted=request.path[0] == "queryAll")
+    check_filter(query.table.sobject.name, statement)
     rows = query.rows()
     if query.count:
         return Answer(200, {"totalSize": len(rows), "done": True, "records": []})

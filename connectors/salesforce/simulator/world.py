@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from .faults import Faults
+from .field_definitions import add_field_definitions
 from .rest import Services
 from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
@@ -150,6 +151,7 @@ class World:
             for number, name in enumerate(("Contact", "Lead"), 1)
         ]
         self._set_up(_object("user", document.get("user", {})))
+        add_field_definitions(self.org)
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
         for key, name in _LISTS.items():
