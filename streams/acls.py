@@ -126,9 +126,6 @@ def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.runs,
             names.control,
             names.deleted_records,
-            # org adopt clears what is known of the former org.
-            names.accounts,
-            names.outcomes,
             names.audit,
         ),
     ]

@@ -1007,8 +1007,8 @@ def org(context: click.Context, *, as_json: bool) -> None:
 def org_adopt(*, dry_run: bool, why: str, actor: str | None) -> None:
     """Writes to the org that the login leads to from now on, as after the refresh of a sandbox.
 
-    It ends every sink, clears what is known of the records of the former org, has every contact
-    offered again, and pins the new org. If it was interrupted, repeat it: until then no sink works.
+    It has every contact offered again, and pins the new org. Sinks that knew the former org end,
+    and the next one clears what is known of the records there. If it was interrupted, repeat it.
     """
     from streams.commands.org.command import adopt
     from streams.org import policy

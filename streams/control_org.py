@@ -1,7 +1,7 @@
 """The record of contactstream.control that says which Salesforce org this deployment writes to.
 
 Its key is `org`. The sink writes it before it first writes to an org. `contactstream org adopt`
-replaces it.
+replaces it, and the next writer clears what is known of the former org.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class OrgPin:
     """Who pinned it: `sink`, or the person who adopted it."""
     pinned_ms: int
     adopting: bool = False
-    """Whether what is known of the former org is not all cleared yet: no sink may work."""
+    """Whether the next writer still has to clear what is known of the former org."""
     former: str = ""
     """The org that was pinned before; empty if there was none."""
 

@@ -66,7 +66,7 @@ class ExitCode(IntEnum):
     """
     ORG_CHANGED = 88
     """The login leads to another Salesforce org than the one that this deployment writes to, as
-    after the refresh of a sandbox, or another org is being adopted.
+    after the refresh of a sandbox, or another org was adopted.
     """
 
 

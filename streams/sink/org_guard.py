@@ -7,6 +7,7 @@ the refresh of a sandbox the same login leads to an org with another ID, where n
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -39,13 +40,19 @@ class OrgGuard:
         table_is_complete: Callable[[], bool],
         publisher: RecordPublisher,
         names: Topics,
+        clear_former_org: Callable[[Fence], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`table` is contactstream.control, complete once it was read to its end."""
+        """`table` is contactstream.control, complete once it was read to its end.
+
+        `clear_former_org` returns once nothing is known of the former org any more, neither in
+        Kafka nor in this process.
+        """
         self._table = table
         self._table_is_complete = table_is_complete
         self._publisher = publisher
         self._names = names
+        self._clear_former_org = clear_former_org
         self._clock = clock
         self._known_for: str | None = None  # the org that this process may know something of
         self._logged_in: str | None = None
@@ -65,11 +72,6 @@ class OrgGuard:
             return ""
         if self._known_for is None:
             self._known_for = pin.org_id
-        if pin.adopting:
-            return (
-                f"{pin.by} began to adopt org {pin.org_id}, and that has not ended; if nobody is "
-                "at it, repeat: contactstream org adopt"
-            )
         if pin.org_id != self._known_for:
             return f"org {pin.org_id} was adopted; the sink starts anew for it"
         if self._logged_in is not None and self._logged_in != pin.org_id:
@@ -83,22 +85,35 @@ class OrgGuard:
     async def confirm(self, log_in: Callable[[], Awaitable[str | None]], fence: Fence) -> None:
         """Returns once the org is pinned, so that a batch may be written to it.
 
-        `log_in` returns the org's ID. Raises OtherOrg, PinNotKept, what `log_in` raises, and
+        After an adoption, what is known of the former org is cleared first. `log_in` returns the
+        org's ID. Raises OtherOrg, PinNotKept, what `log_in` and the clearing raise, and
         WriterFenced where the fence does.
         """
         org_id = await log_in()
         if reason := self.refusal:
             raise OtherOrg(reason)
-        if org_id is None or self._table.org is not None:
+        if org_id is None or not self._pin_is_due:
             return
         async with self._pinning:
-            if self._table.org is not None:
+            if not self._pin_is_due:
                 return
-            fence()
-            pin = OrgPin(org_id, "sink", int(self._clock() * 1000))
-            try:
-                await self._publisher.publish([org_record(self._names, pin)])
-            except PublishFailed as error:
-                raise PinNotKept(str(error)) from error
-            self._table.org = pin
-            log.info("org pinned", org=org_id)
+            pin = self._table.org
+            if pin is None:
+                pin = OrgPin(org_id, "sink", int(self._clock() * 1000))
+            else:
+                await self._clear_former_org(fence)
+                pin = replace(pin, adopting=False)
+            await self._publish(pin, fence)
+
+    @property
+    def _pin_is_due(self) -> bool:
+        return self._table.org is None or self._table.org.adopting
+
+    async def _publish(self, pin: OrgPin, fence: Fence) -> None:
+        fence()
+        try:
+            await self._publisher.publish([org_record(self._names, pin)])
+        except PublishFailed as error:
+            raise PinNotKept(str(error)) from error
+        self._table.org = pin
+        log.info("org pinned", org=pin.org_id, by=pin.by)

@@ -10,6 +10,7 @@ import uvloop
 from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.policy import Policy
 from streams.acls import role_acls
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
@@ -44,6 +45,7 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.former_org import clear_former_org
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
@@ -133,7 +135,13 @@ async def _serve(
             FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
         )
         control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
-        guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names)
+
+        async def clear_former(fence: Fence) -> None:
+            await clear_former_org(kafka, names, publisher, fence)
+            await org.restore()
+            await keeper.load()
+
+        guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
         org = await stack.enter_async_context(
             open_org(org_settings, allowed, metrics, accounts, traces, guard.accept)
         )

@@ -114,19 +114,3 @@ def test_a_refreshed_sandbox_is_refused_and_then_adopted(running: Product, kafka
     actions = [json.loads(one.value or b"{}") for one in kafka.read("contactstream.audit")]
     noted = [one["state"] for one in actions if one["action"] == "org adopt"]
     assert noted == ["begun", "ended"]
-
-
-def test_an_interrupted_adoption_is_repeated(running: Product, kafka: Kafka) -> None:
-    offer(kafka, contact(0), 1)
-    wait_until(lambda: outcomes(kafka), "the contact is in the org", SECONDS)
-    refresh(running)
-    begun = {"schema": 1, "org_id": NEW, "by": "ada", "pinned_ms": 1, "adopting": True}
-    kafka.produce("contactstream.control", [(b"org", json.dumps(begun | {"former": OLD}).encode())])
-    sink = running.stages["sink"]
-    assert sink.popen.wait(SECONDS) == ExitCode.ORG_CHANGED
-    assert "ada began to adopt" in sink.log
-    assert command(running, "org", expect=1)
-    repeated = command(running, "org", "adopt", "--why", "refreshed")
-    assert f"in place of {OLD}" in repeated
-    running.processes.start("sink").wait_ready()
-    wait_until(lambda: running.records("Lead", Email="p0@old.example"), "it goes on", SECONDS)

@@ -2,7 +2,7 @@
 
 import click
 
-from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
+from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok
 from streams.commands.breakers import read_control
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.commands.org.command import logged_in_org, pin_line
@@ -30,8 +30,6 @@ def pin_finding(pin: OrgPin | None, here: str) -> CheckupFinding:
     """Whether the sink may work in the org of the login."""
     if pin is None:
         return ok(CHECK, f"none is pinned yet; the first sink pins {here}")
-    if pin.adopting:
-        return warn(CHECK, pin_line(pin), "repeat: contactstream org adopt")
     if pin.org_id != here:
         return fail(
             CHECK,

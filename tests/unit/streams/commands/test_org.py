@@ -7,15 +7,11 @@ from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.checkup.findings import CheckupStatus
 from connectors.salesforce.deleted_records import DeletedRecord
 from streams.commands.doctor.pinned_org import pin_finding
-from streams.commands.org.former_state import (
-    clear_accounts,
-    clear_deleted_records,
-    clear_outcomes,
-)
 from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
 from streams.sink.account_topic import CURSOR_KEY, decode_cursor, encode_cursor, encode_row
 from streams.sink.deleted_topic import Forgotten, Lift, SweepCursor, entries, entry_record
+from streams.sink.former_org import clear_accounts, clear_deleted_records, clear_outcomes
 from tests.support.sink_harness import NAMES
 
 OURS, THEIRS = "00D000000000001AAA", "00D000000000002AAA"
@@ -58,7 +54,7 @@ def test_deletions_are_forgotten_and_the_salt_of_the_hashes_stays() -> None:
         (None, CheckupStatus.OK),
         (OrgPin(OURS, "sink", 1), CheckupStatus.OK),
         (OrgPin(THEIRS, "sink", 1), CheckupStatus.FAIL),
-        (OrgPin(OURS, "ada", 1, adopting=True), CheckupStatus.WARN),
+        (OrgPin(OURS, "ada", 1, adopting=True, former=THEIRS), CheckupStatus.OK),
     ],
 )
 def test_doctor_compares_the_login_with_the_pinned_org(

@@ -1,15 +1,17 @@
 """Which org the sink may use: the first one is pinned, and another one is refused."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from connectors.salesforce.api.client import no_fence
+from connectors.salesforce.api.client import Fence, no_fence
 from connectors.salesforce.api.errors import WriterFenced
 from streams.control import ControlTable
 from streams.control_org import OrgPin, org_record, parse_org
 from streams.events import UnreadableRecord
 from streams.kafka.records import KafkaRecord
+from streams.sink.former_org import NotCleared
 from streams.sink.org_guard import OrgGuard, OtherOrg, PinNotKept
 from tests.support.sink_harness import NAMES, FakePublisher
 
@@ -24,9 +26,18 @@ class Guarded:
         self.complete = True
         self.org_id = org_id
         self.publisher = FakePublisher()
+        self.cleared = 0
+        self.refuse_clearing = 0
         self.guard = OrgGuard(
-            self.table, lambda: self.complete, self.publisher, NAMES, clock=lambda: 1.5
+            self.table, lambda: self.complete, self.publisher, NAMES, self.clear, lambda: 1.5
         )
+
+    async def clear(self, _fence: Fence) -> None:
+        await asyncio.sleep(0)
+        if self.refuse_clearing:
+            self.refuse_clearing -= 1
+            raise NotCleared("contacts.outcomes: no answer")
+        self.cleared += 1
 
     async def log_in(self) -> str | None:
         self.guard.accept(self.org_id)
@@ -66,8 +77,6 @@ async def test_an_adoption_elsewhere_ends_a_process_that_knew_the_former_org() -
     one = Guarded(OrgPin(OURS, "sink", 1))
     await one.confirm()
     one.table.apply(org_record(NAMES, OrgPin(THEIRS, "ada", 2, adopting=True, former=OURS)))
-    assert "ada began to adopt" in one.guard.refusal
-    one.table.apply(org_record(NAMES, OrgPin(THEIRS, "ada", 2, former=OURS)))
     assert "was adopted; the sink starts anew" in one.guard.refusal
 
 
@@ -117,3 +126,24 @@ def test_a_tombstone_unpins() -> None:
     table = ControlTable(org=OrgPin(OURS, "sink", 1))
     table.apply(KafkaRecord(NAMES.control.name, b"org", None, []))
     assert table.org is None
+
+
+async def test_the_next_writer_clears_the_former_org_once_before_it_writes() -> None:
+    adopted = OrgPin(OURS, "ada", 2, adopting=True, former=THEIRS)
+    one = Guarded(adopted)
+    one.refuse_clearing = 1
+    with pytest.raises(NotCleared):
+        await one.confirm()
+    assert one.table.org == adopted, "a clearing that failed is repeated"
+    await asyncio.gather(one.confirm(), one.confirm())
+    await one.confirm()
+    assert one.cleared == 1
+    (record,) = one.publisher.records
+    assert parse_org(record.key or b"", record.value or b"") == replace(adopted, adopting=False)
+
+
+async def test_a_sink_of_the_former_org_clears_nothing() -> None:
+    one = Guarded(OrgPin(THEIRS, "ada", 2, adopting=True, former=OURS))
+    with pytest.raises(OtherOrg):
+        await one.confirm()
+    assert one.cleared == 0

@@ -1,16 +1,36 @@
-"""What a deployment knows of the org that it wrote to before, and the records that clear it.
+"""What a deployment knows of the org that it wrote to before, and how a sink clears it.
 
-Record IDs hold for one org. So do the Accounts, and what people deleted. Plain functions.
+Record IDs hold for one org. So do the Accounts, and what people deleted.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 
+import structlog
+from confluent_kafka import KafkaException
+
 from connectors.salesforce.account_store import AccountCursor
+from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.errors import SalesforceError
+from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord
+from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.settings import KafkaSettings
 from streams.sink.account_topic import CURSOR_KEY, encode_cursor
 from streams.sink.deleted_topic import ADDRESS, SALT
 from streams.topics import Topics
+
+log = structlog.get_logger()
+
+# Of one transaction: what a broker acknowledges in far less than a second.
+RECORDS_AT_ONCE = 2_000
+
+
+class NotCleared(SalesforceError):
+    """Kafka did not let the sink clear what is known of the former org; it may be repeated."""
+
 
 Clearing = Callable[[Iterable[KafkaRecord]], Iterator[KafkaRecord]]
 """Takes the records of a topic in their order; returns those that make it forget the org."""
@@ -57,6 +77,29 @@ def clearings(names: Topics) -> Mapping[str, Clearing]:
             names.outcomes.name: clear_outcomes,
         }
     )
+
+
+async def clear_former_org(
+    kafka: KafkaSettings, names: Topics, publisher: RecordPublisher, fence: Fence
+) -> None:
+    """Clears the topics; returns once the broker has acknowledged every record.
+
+    Threads read the topics. Raises NotCleared, and WriterFenced where the fence does.
+    """
+    for name, clearing in clearings(names).items():
+        cleared, count = clearing(read_to_end(kafka, name)), 0
+        try:
+            while part := await asyncio.to_thread(_next_part, cleared):
+                fence()
+                await publisher.publish(part)
+                count += len(part)
+        except (PublishFailed, SnapshotStalled, KafkaException) as error:
+            raise NotCleared(f"{name}: {error}") from error
+        log.info("records of the former org cleared", topic=name, records=count)
+
+
+def _next_part(cleared: Iterator[KafkaRecord]) -> list[KafkaRecord]:
+    return list(islice(cleared, RECORDS_AT_ONCE))
 
 
 def _says_something(record: KafkaRecord) -> bool:
