@@ -544,6 +544,12 @@ class SinkMetrics:
             "sink_held_bytes",
             "Memory of the changes taken and not finished, bounded by SINK_MAX_HELD_BYTES.",
         )
+        self.seconds_between = _gauge(
+            registry,
+            "sink_live_batch_interval_seconds",
+            "Seconds for which live changes gather, so that SINK_LIVE_CALL_SHARE lasts; 0 while "
+            "they go at once.",
+        )
         self.lag = _gauge(registry, "sink_lag_records", "Changes not yet committed.")
         self.api_used = _gauge(
             registry,

@@ -1,6 +1,6 @@
 """Opens the org that the sink writes to, as the settings say, with the sink's metrics."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -47,6 +47,7 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
 
@@ -110,7 +111,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         )
     known, rules = Exclusions(), mapping(settings)
     return Policy(
-        mapping=rules,
+        mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
@@ -172,12 +173,14 @@ def open_client(
     metrics: SinkMetrics,
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
     accept_org: AcceptOrg = any_org,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
-    `unanswered` notes the calls that write and end without an answer. `accept_org` may refuse the
-    org that a login leads to.
+    `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
+    many calls the org allows in 24 hours, each time it says so. `accept_org` may refuse the org
+    that a login leads to.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -191,6 +194,7 @@ def open_client(
         if (usage := client.budget.usage) is not None:
             metrics.api_used.set(usage.used)
             metrics.api_limit.set(usage.allowed)
+            daily_calls(usage.allowed)
 
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
@@ -226,10 +230,15 @@ async def open_org(
     metrics: SinkMetrics,
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
     accept_org: AcceptOrg = any_org,
 ) -> AsyncIterator[Sync]:
-    """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
+    """The org's Sync; nothing is sent before its first use. Raises SettingsError.
+
+    For `daily_calls` and `accept_org` see `open_client`.
+    """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces, accept_org) as client:
+    client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org)
+    async with client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

@@ -85,6 +85,10 @@ class Outcome:
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()
+    replaced: tuple[ReplacedValue, ...] = ()
+    """The values that the row of the contact replaced in the org. Of several contacts in one row,
+    the owner of the record has them.
+    """
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
 

@@ -62,6 +62,7 @@ from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
@@ -236,7 +237,11 @@ class Sync:
             report = await self._write_plan(await self.resolve(rounds.popleft(), fence), fence)
             outcomes += report.outcomes
             rounds.extendleft(reversed(single_rounds(report.split)))
-        return [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        final = [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        for outcome in final:
+            if outcome.reason == SkipReason.PERSON_ACCOUNT and outcome.errors:
+                self._count(SyncWarning.PERSON_ACCOUNT_REFUSED, outcome.errors[0].code)
+        return final
 
     async def _write_plan(self, plan: WritePlan, fence: Fence) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""
@@ -244,7 +249,7 @@ class Sync:
         outcomes += map(next_batch, plan.leftovers)
         blocked, others = split_blocked(written)
         report = WriteReport(outcomes)
-        report.add(report_rows(others))
+        report.add(report_rows(others, self.policy.flag_field))
         if blocked:
             report.add(await self._write_adoptions(blocked, plan, fence))
         return report
@@ -261,7 +266,7 @@ class Sync:
         adopted, report = plan_adoptions(blocked, candidates, planner)
         outcomes, written = await self._write_planned(adopted, plan.read_at, fence)
         report.add(WriteReport(outcomes))
-        report.add(report_rows(written))
+        report.add(report_rows(written, self.policy.flag_field))
         return report
 
     async def _write_planned(

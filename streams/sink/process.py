@@ -46,6 +46,7 @@ from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.former_org import clear_former_org
+from streams.sink.live_pace import LivePace
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
@@ -108,6 +109,7 @@ async def _serve(
         names.outcomes.name,
         names.accounts.name,
         names.dead_letter.name,
+        names.journal.name,
         names.deleted_records.name,
         names.control.name,
     ]
@@ -142,9 +144,11 @@ async def _serve(
             await keeper.load()
 
         guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
-        org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces, guard.accept)
+        pace = LivePace(settings.live_call_share)
+        opened = open_org(
+            org_settings, allowed, metrics, accounts, traces, pace.daily_calls, guard.accept
         )
+        org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
         publisher.open()
@@ -175,6 +179,7 @@ async def _serve(
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=control,
+            pace=pace,
             traces=traces,
             guard=guard,
         )

@@ -239,6 +239,7 @@ class Story:
         m.sweeps.labels("done").inc(seconds / DAY)
         m.unfinished_rows.set(self.chance.randint(0, 60) * (5 if trouble else 1))
         m.held_bytes.set(self.chance.randint(20_000, 90_000) * (6 if trouble else 1))
+        m.seconds_between.set(0.5 + self.now % (6 * HOUR) / HOUR)
         m.lag.set(self.chance.randint(0, 40) + 250 * trouble)
         m.clock_ahead.set(self.chance.uniform(-0.5, 0.5))
         m.api_limit.set(100_000)

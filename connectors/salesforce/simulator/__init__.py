@@ -17,6 +17,8 @@ A world document is JSON. Every key is optional, and every bad value is refused 
     record_types     {object: [{name, default}]}
     person_accounts  whether Person Accounts are on (default false)
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
+    automation       {flows, triggers, workflow_rules, assignment_rules}: each a list of rows with
+                     the fields of FlowDefinitionView, ApexTrigger, WorkflowRule, AssignmentRule
     accounts, contacts, leads
                      [{field: value}], as they stand in the org: Id where it matters, CreatedById
                      "integration" (default "human"), IsDeleted for the recycle bin, MasterRecordId

@@ -30,6 +30,7 @@ from .store import (
     failed,
     row_error,
 )
+from .tooling import Tooling
 
 MAX_ROWS: Final = 200
 MAX_SUBREQUESTS: Final = 25
@@ -136,6 +137,7 @@ class Services:
     refused: Counter[str] = field(default_factory=Counter)
     subrequests: Counter[str] = field(default_factory=Counter)
     validation_rules: list[dict[str, Any]] = field(default_factory=list)
+    tooling: Tooling = field(default_factory=Tooling)
     limits: Callable[[], dict[str, Any]] = dict
 
     def refuse(
@@ -400,8 +402,8 @@ def _bulk_results(services: Services, request: Request, _scope: Scope) -> Answer
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
     """The part of the Tooling API that is simulated.
 
-    These are the validation rules, filtered by the name of the object only, and the lead field
-    mapping.
+    These are the validation rules, filtered by the name of the object only, the lead field mapping,
+    and the objects of `tooling`.
     """
     statement = request.parameter("q") or ""
     found = re.search(r"\bFROM\s+(\w+)", statement, re.IGNORECASE)
@@ -420,8 +422,8 @@ def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answe
                 rows = []
         case "LeadConvertSettings":
             rows = [_LEAD_MAPPING] if services.org.settings.lead_mapping else []
-        case other:
-            raise CallRefused(400, "INVALID_TYPE", f"sObject type '{other}' is not supported.")
+        case _:
+            rows = services.tooling.query(statement)
     return Answer(
         200,
         {

@@ -19,6 +19,8 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "FlowDefinitionView": "300",
+    "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
 }
@@ -491,6 +493,22 @@ def standard() -> dict[str, SObject]:
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
         ),
+        "FlowDefinitionView": _set_up(
+            "FlowDefinitionView",
+            _text("ApiName", "Flow API Name", 255),
+            _text("ProcessType", "Process Type", 255),
+            _text("TriggerType", "Trigger", 255),
+            _text("RecordTriggerType", "Record Trigger", 255),
+            _text("TriggerObjectOrEventId", "Object", 255),
+            _text("ActiveVersionId", "Active Version", 255),
+            Field("IsActive", "Active", "boolean", default=False),
+        ),
+        "AssignmentRule": _set_up(
+            "AssignmentRule",
+            _text("Name", "Name", 120),
+            _text("SobjectType", "Object", 40),
+            Field("Active", "Active", "boolean", default=False),
+        ),
         "UserPermissionAccess": _set_up(
             "UserPermissionAccess",
             Field("PermissionsViewAllData", "View All Data", "boolean"),
@@ -516,8 +534,9 @@ def standard() -> dict[str, SObject]:
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
     """The objects of an org in which Person Accounts are on.
 
-    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
-    Lead.Company, "if the value is null, the lead converts to a person account"].
+    Account and Contact get IsPersonAccount, Account some fields of the person, and a Lead needs no
+    Company any more [Object Reference: Lead.Company, "if the value is null, the lead converts to a
+    person account"].
     """
     kind = Field(
         "IsPersonAccount",
@@ -529,10 +548,18 @@ def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         defaulted=True,
         default=False,
     )
+    shown: dict[str, Any] = {"createable": False, "updateable": False}
+    person = [
+        _reference("PersonContactId", "Contact ID", "Contact", "PersonContact", **shown),
+        _text("PersonEmail", "Email", 80, type="email", **shown),
+        _text("PersonTitle", "Title", 80, **shown),
+        _text("FirstName", "First Name", 40, **shown),
+        _text("LastName", "Last Name", 80, **shown),
+    ]
     changed = dict(objects)
-    for name in ("Account", "Contact"):
+    for name, more in (("Account", person), ("Contact", [])):
         base = objects[name]
-        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+        changed[name] = sobject(name, [*base.fields.values(), kind, *more], base.record_types)
     lead = objects["Lead"]
     fields = [
         replace(field, nillable=True) if field.name == "Company" else field
