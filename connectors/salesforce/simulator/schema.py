@@ -534,8 +534,9 @@ def standard() -> dict[str, SObject]:
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
     """The objects of an org in which Person Accounts are on.
 
-    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
-    Lead.Company, "if the value is null, the lead converts to a person account"].
+    Account and Contact get IsPersonAccount, Account some fields of the person, and a Lead needs no
+    Company any more [Object Reference: Lead.Company, "if the value is null, the lead converts to a
+    person account"].
     """
     kind = Field(
         "IsPersonAccount",
@@ -547,10 +548,18 @@ def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         defaulted=True,
         default=False,
     )
+    shown: dict[str, Any] = {"createable": False, "updateable": False}
+    person = [
+        _reference("PersonContactId", "Contact ID", "Contact", "PersonContact", **shown),
+        _text("PersonEmail", "Email", 80, type="email", **shown),
+        _text("PersonTitle", "Title", 80, **shown),
+        _text("FirstName", "First Name", 40, **shown),
+        _text("LastName", "Last Name", 80, **shown),
+    ]
     changed = dict(objects)
-    for name in ("Account", "Contact"):
+    for name, more in (("Account", person), ("Contact", [])):
         base = objects[name]
-        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+        changed[name] = sobject(name, [*base.fields.values(), kind, *more], base.record_types)
     lead = objects["Lead"]
     fields = [
         replace(field, nillable=True) if field.name == "Company" else field
