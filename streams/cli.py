@@ -1038,6 +1038,49 @@ def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
         list_grants(_load_nylas(), form)
 
 
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def org(context: click.Context, *, as_json: bool) -> None:
+    """Shows the Salesforce org that this deployment writes to, and adopts another one.
+
+    The first sink pins the ID of its org. With a login that leads to another org it ends with the
+    exit code 88: what the deployment knows is true of one org only. The exit code of this command
+    is 1 when the login leads to another org.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.org.command import show
+
+        kafka = _load(settings.KafkaSettings)
+        sys.exit(show(kafka, _load(settings.SalesforceSettings), as_json=as_json))
+
+
+@org.command(name="adopt")
+@_DRY_RUN
+@_WHY
+@_ACTOR
+def org_adopt(*, dry_run: bool, why: str, actor: str | None) -> None:
+    """Writes to the org that the login leads to from now on, as after the refresh of a sandbox.
+
+    It has every contact offered again, and pins the new org. Sinks that knew the former org end,
+    and the next one clears what is known of the records there. If it was interrupted, repeat it.
+    """
+    from streams.commands.org.command import adopt
+    from streams.org import policy
+
+    kafka, target = _load(settings.KafkaSettings), _load(settings.SalesforceSettings)
+    people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        adopt(
+            kafka,
+            target,
+            lambda: policy(target, people, sources),
+            why=why,
+            actor=actor,
+            dry_run=dry_run,
+        )
+
+
 @main.group()
 def topics() -> None:
     """Creates the Kafka topics, checks their policies, or alters them to match."""

@@ -129,6 +129,13 @@ class Sync:
         """
         await self._metadata.accounts.restore()
 
+    async def org_id(self) -> str | None:
+        """The ID of the org; logs in if nobody has. No call that Salesforce counts.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
+        """
+        return await self._client.org_id()
+
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
 
