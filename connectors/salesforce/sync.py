@@ -69,6 +69,7 @@ from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
@@ -139,6 +140,13 @@ class Sync:
         No call of the org. Raises what the store's `load` raises.
         """
         await self._metadata.accounts.restore()
+
+    async def org_id(self) -> str | None:
+        """The ID of the org; logs in if nobody has. No call that Salesforce counts.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
+        """
+        return await self._client.org_id()
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
@@ -242,7 +250,11 @@ class Sync:
             report = await self._write_plan(await self.resolve(rounds.popleft(), fence), fence)
             outcomes += report.outcomes
             rounds.extendleft(reversed(single_rounds(report.split)))
-        return [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        final = [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        for outcome in final:
+            if outcome.reason == SkipReason.PERSON_ACCOUNT and outcome.errors:
+                self._count(SyncWarning.PERSON_ACCOUNT_REFUSED, outcome.errors[0].code)
+        return final
 
     async def _write_plan(self, plan: WritePlan, fence: Fence) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""

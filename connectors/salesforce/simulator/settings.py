@@ -45,6 +45,7 @@ class Settings:
     # records of other owners are refused, as by private sharing without a role above their owners
     edits_own_records_only: bool = False
     lead_mapping: bool = True  # conversion carries the key to the Contact
+    person_accounts_editable: bool = True  # whether the user may edit Person Accounts
     # queryAll shows the fields of a parent that is deleted itself. No page of the documentation
     # promises that it does, so a client has to work without.
     deleted_parents: bool = False
