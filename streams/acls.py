@@ -110,6 +110,7 @@ def _looking(kafka: KafkaSettings, names: Topics, process: str) -> list[Acl]:
 def _console(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         *_looking(kafka, names, "console"),
+        _own_groups(kafka, "command"),  # people run commands that look in its pod
         *_topics(
             ("Write",), names.events, names.dead_letter, names.runs, names.control, names.audit
         ),

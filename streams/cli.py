@@ -515,6 +515,61 @@ def dead_letters_discard(
 
 
 @main.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
+@click.option("--field", "fields", multiple=True, help="Title, or Lead.Title; may be repeated.")
+@click.option(
+    "--since", metavar="TIME", help="Replaced at 2026-01-31T12:00Z, or 36h ago, or later."
+)
+@click.option("--until", metavar="TIME", help="Replaced before.")
+@click.option(
+    "--created",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="List the created records that nobody has touched, as CSV.",
+)
+@_EXECUTE
+@_YES
+@_ACTOR
+@_WHY
+@_JSON
+def undo(
+    *,
+    run_id: str | None,
+    grants: tuple[str, ...],
+    fields: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    created: Path | None,
+    execute: bool,
+    agreed: bool,
+    actor: str | None,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Puts back what contactstream replaced in Salesforce.
+
+    RUN is a backfill, reconcile, replay or redrive. All conditions must hold. Without --execute it
+    only shows what would be restored, for two calls of the org for each 1,000 records.
+
+    Only a field that still holds contactstream's value is restored. From then on the value counts
+    as people's: contactstream writes the field again only where the mapping says `always`. An undo
+    runs while writing is paused (contactstream pause writes), and cannot be undone.
+
+    It deletes nothing. --created lists the records that contactstream created and that nobody has
+    touched: no task, event or campaign, not converted, and modified by contactstream alone.
+    """
+    from streams.commands.undo.command import UndoOptions, run
+    from streams.commands.undo.selected import make_choice
+
+    choice = make_choice(run_id, grants, fields, since, until)
+    options = UndoOptions(execute, agreed, created, actor, why, as_json)
+    kafka = _load(settings.KafkaSettings)
+    with _report_unusable_settings():
+        sys.exit(run(kafka, _load(settings.SalesforceSettings), choice, options))
+
+
+@main.command()
 @_JSON
 def audit(*, as_json: bool) -> None:
     """Lists who did what by a command, when and why. It is kept for 400 days."""
