@@ -140,7 +140,12 @@ def test_a_change_carries_no_field_that_nobody_reads() -> None:
         "im_addresses": [{"im_address": "ada"}],
         "web_pages": [{"link": "https://ada.example"}],
     }
-    read: dict[str, Any] = {"surname": "Lovelace", "nickname": "A", "suffix": "II", "source": "address_book"}
+    read: dict[str, Any] = {
+        "surname": "Lovelace",
+        "nickname": "A",
+        "suffix": "II",
+        "source": "address_book",
+    }
     assert kept(Stage().take(Consumed(envelope(100, **private, **read)))) == CONTACT | read
 
 
