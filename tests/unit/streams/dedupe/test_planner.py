@@ -186,7 +186,8 @@ def test_of_excluded_people_only_the_key_and_the_reason_are_kept(
     plan = stage.take(Consumed(envelope(100, **fields)))
     assert kept(plan) == {"grant_id": "g", "id": "c", "object": "contact", "excluded": reason}
     ((_, value, _, headers),) = plan.outputs
-    assert b"Secret" not in b"".join([value or b"", *(each or b"" for _, each in headers)])
+    assert b"Secret" not in (value or b"")
+    assert "Secret" not in str(headers)
     changed: dict[str, Any] = fields | {"surname": "Other"}
     assert stage.take(Consumed(envelope(200, **changed))).dropped == {"duplicate": 1}
 
