@@ -133,16 +133,14 @@ def reader() -> None:
 def dedupe() -> None:
     """Drops stale and repeated events; forwards real changes."""
     from streams.dedupe.process import run
+    from streams.org import policy
 
     process = _start_stage("dedupe")
     with _report_unusable_settings():
+        people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
+        allowed = policy(_load(settings.SalesforceSettings), people, sources)
         sys.exit(
-            run(
-                _load(settings.KafkaSettings),
-                process,
-                _load(settings.DedupeSettings),
-                _load(settings.SalesforceSettings),
-            )
+            run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), allowed)
         )
 
 
