@@ -88,8 +88,9 @@ def _sink(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.accounts,
             names.deleted_records,
             names.control,
+            names.journal,
         ),
-        *_topics(WRITE, names.dead_letter, names.journal),
+        *_topics(WRITE, names.dead_letter),
         _own_groups(kafka, "sink"),
         Acl("transactional-id", transactional_id(kafka, "sink"), ("Write", "Describe")),
     ]

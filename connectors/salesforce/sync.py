@@ -27,6 +27,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning, count_not
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.kept_fields import fields_read
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
@@ -52,7 +53,7 @@ from connectors.salesforce.owners import (
     with_owner,
     without_refused_owner,
 )
-from connectors.salesforce.person import PERSON_READS, Person, record_key
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
@@ -131,7 +132,7 @@ class Sync:
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
-        self._reads = tuple({*policy.mapping.reads, *PERSON_READS})
+        self._reads = fields_read(policy.mapping)
         self._counted_fills: dict[int, None] = {}
 
     async def restore(self) -> None:

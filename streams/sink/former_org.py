@@ -36,8 +36,8 @@ Clearing = Callable[[Iterable[KafkaRecord]], Iterator[KafkaRecord]]
 """Takes the records of a topic in their order; returns those that make it forget the org."""
 
 
-def clear_outcomes(records: Iterable[KafkaRecord]) -> Iterator[KafkaRecord]:
-    """A tombstone for each outcome: it names the record that a contact has."""
+def clear_values(records: Iterable[KafkaRecord]) -> Iterator[KafkaRecord]:
+    """A tombstone for each record: outcomes and the journal name records of the org."""
     return (_tombstone(record) for record in records if _says_something(record))
 
 
@@ -74,7 +74,8 @@ def clearings(names: Topics) -> Mapping[str, Clearing]:
         {
             names.accounts.name: clear_accounts,
             names.deleted_records.name: clear_deleted_records,
-            names.outcomes.name: clear_outcomes,
+            names.journal.name: clear_values,
+            names.outcomes.name: clear_values,
         }
     )
 

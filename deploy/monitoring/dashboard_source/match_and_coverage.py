@@ -235,6 +235,7 @@ def _owners() -> Panel:
         "PEOPLE_OWNER is empty.",
         [query("sum by (rule) (increase(contactstream_sink_owners_total[1d])) > 0", "{{rule}}")],
         unit="short",
+        width=12,
         decimals=0,
         colors={"fallback": ORANGE},
         **DAILY,
@@ -338,7 +339,7 @@ def _second_chances() -> Panel:
             ),
         ],
         unit="short",
-        width=24,
+        width=12,
         decimals=0,
         **DAILY,
     )

@@ -11,7 +11,7 @@ from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
 from streams.sink.account_topic import CURSOR_KEY, decode_cursor, encode_cursor, encode_row
 from streams.sink.deleted_topic import Forgotten, Lift, SweepCursor, entries, entry_record
-from streams.sink.former_org import clear_accounts, clear_deleted_records, clear_outcomes
+from streams.sink.former_org import clear_accounts, clear_deleted_records, clear_values
 from tests.support.sink_harness import NAMES
 
 OURS, THEIRS = "00D000000000001AAA", "00D000000000002AAA"
@@ -22,7 +22,7 @@ def test_each_outcome_gets_a_tombstone_and_tombstones_get_none() -> None:
         KafkaRecord("contacts.outcomes", b"g/ada", b'{"id": "00Q1"}', []),
         KafkaRecord("contacts.outcomes", b"g/bob", None, []),
     ]
-    assert [(one.key, one.value) for one in clear_outcomes(said)] == [(b"g/ada", None)]
+    assert [(one.key, one.value) for one in clear_values(said)] == [(b"g/ada", None)]
 
 
 def test_the_accounts_are_read_anew_after_their_cursor_was_reset() -> None:
