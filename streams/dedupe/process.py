@@ -10,7 +10,8 @@ import uvloop
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.kept_fields import exclusion_by
+from connectors.salesforce.policy import Policy
 from streams.dedupe.expiry import ExpiryWatch
 from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
@@ -28,13 +29,12 @@ from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
 from streams.mailboxes import MailboxRule
 from streams.metrics import DedupeMetrics, ProcessMetrics
-from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
-from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
+from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings
 from streams.topics import group, topics
 
 log = structlog.get_logger()
@@ -55,12 +55,13 @@ def run(
     kafka: KafkaSettings,
     process: ProcessSettings,
     settings: DedupeSettings,
-    salesforce: SalesforceSettings,
+    policy: Policy,
     mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
-    Raises MappingError, and SettingsError for a port that cannot be bound.
+    `policy` says which fields are read, and who is left out. Raises SettingsError for a port that
+    cannot be bound.
     """
     # Faust's services log by the module of their class.
     logging.getLogger("streams.dedupe.faust_batches").setLevel(logging.WARNING)
@@ -72,14 +73,14 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, mapping(salesforce), mailboxes))
+    return uvloop.run(_serve(kafka, process, settings, policy, mailboxes))
 
 
 async def _serve(
     kafka: KafkaSettings,
     process: ProcessSettings,
     settings: DedupeSettings,
-    fields: FieldMapping,
+    policy: Policy,
     mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
@@ -124,7 +125,7 @@ async def _serve(
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
-    planner = DedupePlanner(fields, names, selected.choose)
+    planner = DedupePlanner(policy.mapping, names, exclusion_by(policy), selected.choose)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)

@@ -31,11 +31,12 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
@@ -52,6 +53,7 @@ from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
 from streams.sink.member_keeper import MemberKeeper
 from streams.sink.memory_use import unparsed_bytes
+from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.stopping import Stop, StopRequest
@@ -89,16 +91,18 @@ class Sink:
         members: MemberKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
-        control: FollowedTopic | None = None,
+        control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
+        guard: OrgGuard | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `members` publishes who has the permission sets that select mailboxes.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper. `pace` says when live batches go that are not full.
+        `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
+        keeps to one org; without one any will do.
         """
         self._settings = settings
         self._metrics = metrics
@@ -115,6 +119,7 @@ class Sink:
         self._keepers: list[DeletionKeeper | MemberKeeper] = [
             one for one in (keeper, members) if one is not None
         ]
+        self._guard = guard
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
@@ -133,6 +138,7 @@ class Sink:
             self._stop,
             clock,
             traces,
+            guard,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -345,6 +351,8 @@ class Sink:
         committing.result()
 
     def _report(self) -> None:
+        if self._guard is not None and (reason := self._guard.refusal):
+            self._stop.request(reason, ExitCode.ORG_CHANGED)
         assignment = self._current.assignment
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:

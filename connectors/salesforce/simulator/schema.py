@@ -21,10 +21,15 @@ PREFIXES: Final = {
     "UserPermissionAccess": "0PX",
     "PermissionSet": "0PS",
     "PermissionSetAssignment": "0Pa",
+    "Group": "00G",
+    "QueueSobject": "03g",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
+    "Task": "00T",
+    "Event": "00U",
+    "CampaignMember": "00v",
 }
 
 
@@ -385,6 +390,9 @@ def _user() -> list[Field]:
         _read_only_name(121),
         _text("Email", "Email", 128, type="email", **fixed),
         Field("IsActive", "Active", "boolean", default=True, **fixed),
+        _text("UserType", "User Type", 40, **fixed),
+        _text("FederationIdentifier", "SAML Federation ID", 512, **fixed),
+        _reference("UserRoleId", "Role ID", "User", "UserRole", **fixed),
         _text("ProfileId", "Profile ID", 18, **fixed),
     ]
 
@@ -495,6 +503,16 @@ def standard() -> dict[str, SObject]:
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
         ),
+        "Group": _set_up(
+            "Group",
+            _text("Name", "Name", 40),
+            _text("Type", "Type", 40),
+        ),
+        "QueueSobject": _set_up(
+            "QueueSobject",
+            _text("QueueId", "Group ID", 18),
+            _text("SobjectType", "Object", 40),
+        ),
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",
             _text("ApiName", "Flow API Name", 255),
@@ -527,6 +545,14 @@ def standard() -> dict[str, SObject]:
             _reference("AssigneeId", "Assignee ID", "User", "Assignee"),
             _reference("PermissionSetId", "Permission Set ID", "PermissionSet", "PermissionSet"),
             Field("IsActive", "Is Active", "boolean", default=False),
+        ),
+        # The links of activities and campaigns to people; tests put them there.
+        "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),
+        "Event": _set_up("Event", Field("WhoId", "Name ID", "reference", 18)),
+        "CampaignMember": _set_up(
+            "CampaignMember",
+            _reference("LeadId", "Lead ID", "Lead", "Lead"),
+            _reference("ContactId", "Contact ID", "Contact", "Contact"),
         ),
         "EntityDefinition": _set_up(
             "EntityDefinition", _text("QualifiedApiName", "Qualified API Name", 70)

@@ -18,6 +18,7 @@ from streams.commands.doctor.deployment import Deployment
 from streams.commands.doctor.kafka import examine_kafka
 from streams.commands.doctor.nylas import examine_nylas
 from streams.commands.doctor.org import examine_org
+from streams.commands.doctor.pinned_org import examine_pin
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 
 # All checks of one system. More than the bounds of its own requests add up to, which are a login
@@ -43,7 +44,7 @@ def run(deployment: Deployment, *, as_json: bool) -> int:
 
 
 async def examine(deployment: Deployment) -> list[CheckupFinding]:
-    """All findings. Salesforce, Kafka and Nylas are examined at the same time.
+    """All findings. The systems are examined at the same time.
 
     A failed check never prevents another one.
     """
@@ -55,6 +56,7 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
             "kafka", _in_daemon_thread(lambda: examine_kafka(kafka, mailboxes) if kafka else [])
         ),
         _bounded("nylas", examine_nylas(deployment.nylas)),
+        _bounded("pinned org", _in_daemon_thread(lambda: examine_pin(deployment))),
     )
     return [*deployment.unusable, *(finding for system in findings for finding in system)]
 
