@@ -21,6 +21,8 @@ class ContactVersion:
     version: int
     contact: Mapping[str, Any] | None
     restore: frozenset[str] = frozenset()
+    erase: bool = False
+    """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
 
 
 class OutcomeStatus(StrEnum):

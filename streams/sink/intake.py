@@ -13,6 +13,7 @@ from connectors.salesforce.sync import Sync
 from streams.events import (
     ContactChange,
     Kind,
+    Origin,
     UnreadableRecord,
     parse_change,
     received_at,
@@ -119,4 +120,5 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    return ContactVersion(change.key, change.version, contact, change.restore)
+    erase = change.origin == Origin.ERASURE
+    return ContactVersion(change.key, change.version, contact, change.restore, erase)

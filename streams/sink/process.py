@@ -49,6 +49,7 @@ from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -112,6 +113,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        names.suppression.name,
     ]
     found = await asyncio.to_thread(
         wait_for_broker,
@@ -123,7 +125,7 @@ async def _serve(
     )
     if not found:
         return stopping.code
-    read = (names.changes, names.control)
+    read = (names.changes, names.control, names.suppression)
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
@@ -182,6 +184,7 @@ async def _serve(
             pace=pace,
             traces=traces,
             guard=guard,
+            suppression=followed_suppression(kafka, names, group(kafka, "sink"), allowed),
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -57,15 +57,23 @@ def begin_nothing(_topic: str, _wanted: Wanted) -> None:
     """For a caller that reads one topic after the other."""
 
 
-def find(question: Question, read: Read, topics: Topics, begin: Begin = begin_nothing) -> Found:
+def find(
+    question: Question,
+    read: Read,
+    topics: Topics,
+    begin: Begin = begin_nothing,
+    most: int | None = MAX_CONTACTS,
+) -> Found:
     """Everything that the topics hold about a question. Blocks as `read` does.
+
+    `most` is how many contacts are kept at most; None for all of them.
 
     For an address or a record the topics that may name it are read first, for the contact keys.
     Raises what `read` raises.
     """
     found = Found()
     keys = _keys(question, read, begin, topics, found)
-    kept = sorted(keys)[:MAX_CONTACTS]
+    kept = sorted(keys)[:most]
     found.more_contacts = len(keys) - len(kept)
     found.contacts = {key: ContactRecords() for key in kept}
     for record in read(topics.grants.name, everything):
