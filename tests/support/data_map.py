@@ -171,8 +171,8 @@ def salesforce_permissions() -> str:
     lines = ["| permission set | permission | why |", "|---|---|---|"]
     for path in sorted(PERMISSION_SETS.glob("*.permissionset-meta.xml")):
         label = path.name.partition(".")[0]
-        for permission in permissions(ElementTree.parse(path).getroot()):
-            lines.append(f"| `{label}` | `{permission}` | {reason(permission)} |")
+        given = permissions(ElementTree.parse(path).getroot())
+        lines += [f"| `{label}` | `{each}` | {reason(each)} |" for each in given]
     return "\n".join(lines)
 
 
