@@ -62,18 +62,19 @@ def find(
     read: Read,
     topics: Topics,
     begin: Begin = begin_nothing,
-    most: int | None = MAX_CONTACTS,
+    *,
+    bounded: bool = True,
 ) -> Found:
     """Everything that the topics hold about a question. Blocks as `read` does.
 
-    `most` is how many contacts are kept at most; None for all of them.
+    Unless `bounded`, all contacts are kept and not only MAX_CONTACTS.
 
     For an address or a record the topics that may name it are read first, for the contact keys.
     Raises what `read` raises.
     """
     found = Found()
     keys = _keys(question, read, begin, topics, found)
-    kept = sorted(keys)[:most]
+    kept = sorted(keys)[:MAX_CONTACTS] if bounded else sorted(keys)
     found.more_contacts = len(keys) - len(kept)
     found.contacts = {key: ContactRecords() for key in kept}
     for record in read(topics.grants.name, everything):

@@ -44,7 +44,7 @@ def held_of(kafka: KafkaSettings, people: Iterable[str]) -> Held:
     names = topics(kafka)
     contacts: dict[str, ContactRecords] = {}
     for person in people:
-        contacts |= find(parse_question(person), read, names, most=None).contacts
+        contacts |= find(parse_question(person), read, names, bounded=False).contacts
     held = Held(sorted(key for key, found in contacts.items() if _something(found)))
     for key in held.keys:
         of_contact = contacts[key]
