@@ -2,27 +2,35 @@
 
 from collections import Counter
 
+from confluent_kafka import KafkaException
+
 from streams.control import PausedPart, Stops
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.endings import ending
+from streams.kafka.followed import Followed
+from streams.kafka.polling import TopicReplaced
 from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.sink.circuit_breaker import CircuitBreaker
-from streams.sink.following import CATCH_UP_SECONDS, follow
 from streams.sink.stopping import StopRequest
 from streams.sink.writing_stops import WritingStops
+
+# For the end of contactstream.control, which holds a record for each reason of failures. A broker
+# that takes longer is asked again (`assignment.RECALL_SECONDS`).
+CONTROL_SECONDS = 10.0
 
 
 class BreakerKeeper:
     """The failure breakers and the pause of this process, their topic, and its readiness.
 
-    `control` gives the records of contactstream.control to `stops.failures`. Without it, as in
-    tests, a restart closes every breaker.
+    `control` gives the records of contactstream.control to `stops.failures`, and of other topics to
+    whom they concern. Without it, as in tests, a restart closes every breaker.
     """
 
     def __init__(
         self,
         stops: WritingStops,
-        control: FollowedTopic | None,
+        control: Followed | None,
         org_breaker: CircuitBreaker,
         metrics: SinkMetrics,
         health: Health,
@@ -41,7 +49,7 @@ class BreakerKeeper:
         Raises SnapshotStalled, KafkaException.
         """
         if self._control is not None:
-            await self._control.catch_up(CATCH_UP_SECONDS)
+            await self._control.catch_up(CONTROL_SECONDS)
             self._failures.forget_unpublished()
 
     async def follow(self, stop: StopRequest) -> None:
@@ -49,8 +57,13 @@ class BreakerKeeper:
 
         An error that no retry helps against stops the sink.
         """
-        if self._control is not None:
-            await follow(self._control, stop)
+        if self._control is None:
+            return
+        try:
+            await self._control.run()
+        except (KafkaException, TopicReplaced) as error:
+            code, reason = ending(error) or (ExitCode.KAFKA_REFUSED, str(error))
+            stop.request(reason, code)
 
     def report(self, *, is_writer: bool) -> None:
         """Sets the metrics and the readiness; to be called in each round of the loop.

@@ -31,6 +31,8 @@ from streams.sink.running_tasks import RunningTasks
 
 log = structlog.get_logger()
 
+# Of changes that somebody just made. What is redriven may have come from any run.
+LIVE = frozenset({Origin.WEBHOOK, Origin.REFETCH})
 # Changes that come together go together: within the 50 ms in which a live one starts at the latest.
 GATHER_SECONDS = 0.02
 
@@ -120,5 +122,5 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    erase = change.origin == Origin.ERASURE
-    return ContactVersion(change.key, change.version, contact, change.restore, erase)
+    live, erase = change.origin in LIVE, change.origin == Origin.ERASURE
+    return ContactVersion(change.key, change.version, contact, change.restore, live, erase)

@@ -31,7 +31,7 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
@@ -49,7 +49,6 @@ from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
-from streams.sink.following import CATCH_UP_SECONDS, follow
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
 from streams.sink.memory_use import unparsed_bytes
@@ -90,19 +89,17 @@ class Sink:
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
-        control: FollowedTopic | None = None,
+        control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,
-        suppression: FollowedTopic | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
-        keeps to one org; without one any will do. `suppression` gives the list of people who must
-        not be written to the policy of `org`; nothing is written before it was read to its end.
+        keeps to one org; without one any will do.
         """
         self._settings = settings
         self._metrics = metrics
@@ -114,11 +111,10 @@ class Sink:
         self._pace = pace or LivePace(settings.live_call_share, clock)
         self._stops = WritingStops(failures or FailureBreakers())
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
-        recall = partial(_recall, org, keeper, self._breaker_keeper, suppression)
+        recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._guard = guard
-        self._suppression = suppression
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
@@ -179,8 +175,9 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        for task in filter(None, (keeping, *following)):
-            task.cancel()
+        for task in (keeping, following):
+            if task is not None:
+                task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._say_that_calls_ended()
@@ -213,13 +210,10 @@ class Sink:
         task.add_done_callback(self._stop.request_if_failed)
         return task
 
-    def _start_following(self) -> list[asyncio.Task[None]]:
-        tasks = [asyncio.create_task(self._breaker_keeper.follow(self._stop))]
-        if self._suppression is not None:
-            tasks.append(asyncio.create_task(follow(self._suppression, self._stop)))
-        for task in tasks:
-            task.add_done_callback(self._stop.request_if_failed)
-        return tasks
+    def _start_following(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._breaker_keeper.follow(self._stop))
+        task.add_done_callback(self._stop.request_if_failed)
+        return task
 
     async def _poll(self) -> list[KafkaRecord | EndOfPartition]:
         assignment = self._current.assignment
@@ -365,19 +359,12 @@ class Sink:
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(
-    org: Sync,
-    keeper: DeletionKeeper | None,
-    breaker_keeper: BreakerKeeper,
-    suppression: FollowedTopic | None,
-) -> None:
+async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
     """Reads from Kafka what must be known before a write.
 
     That are breakers, who asked to be erased, the Accounts, and deletions in the org.
     """
     await breaker_keeper.load()
-    if suppression is not None:
-        await suppression.catch_up(CATCH_UP_SECONDS)
     await org.restore()
     if keeper is not None:
         await keeper.load()
