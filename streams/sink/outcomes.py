@@ -196,6 +196,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
+            "account_by": outcome.account_by,
             "first": outcome.first,
             "version": change.version,
             "kind": change.kind.value,
