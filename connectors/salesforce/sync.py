@@ -27,6 +27,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning, count_not
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.kept_fields import fields_read
 from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
@@ -46,7 +47,7 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
-from connectors.salesforce.person import PERSON_READS, Person, record_key
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
@@ -119,7 +120,7 @@ class Sync:
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
-        self._reads = tuple({*policy.mapping.reads, *PERSON_READS})
+        self._reads = fields_read(policy.mapping)
         self._counted_fills: dict[int, None] = {}
 
     async def restore(self) -> None:
@@ -128,6 +129,13 @@ class Sync:
         No call of the org. Raises what the store's `load` raises.
         """
         await self._metadata.accounts.restore()
+
+    async def org_id(self) -> str | None:
+        """The ID of the org; logs in if nobody has. No call that Salesforce counts.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
+        """
+        return await self._client.org_id()
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.

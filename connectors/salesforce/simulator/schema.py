@@ -24,6 +24,9 @@ PREFIXES: Final = {
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
     "RecordType": "012",
+    "Task": "00T",
+    "Event": "00U",
+    "CampaignMember": "00v",
 }
 
 
@@ -515,6 +518,14 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsViewAllData", "View All Data", "boolean"),
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
+        ),
+        # The links of activities and campaigns to people; tests put them there.
+        "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),
+        "Event": _set_up("Event", Field("WhoId", "Name ID", "reference", 18)),
+        "CampaignMember": _set_up(
+            "CampaignMember",
+            _reference("LeadId", "Lead ID", "Lead", "Lead"),
+            _reference("ContactId", "Contact ID", "Contact", "Contact"),
         ),
         "EntityDefinition": _set_up(
             "EntityDefinition", _text("QualifiedApiName", "Qualified API Name", 70)
