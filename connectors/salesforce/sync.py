@@ -13,7 +13,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +62,7 @@ from connectors.salesforce.planner import (
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
@@ -85,6 +86,17 @@ MAX_BATCH = 1000
 # Contacts that fill a record of another contact's key are found by address every time. So many are
 # remembered, so that the match rate counts each of them once.
 MAX_REMEMBERED_FILLS = 200_000
+
+
+BeforeWrite = Callable[[Sequence[WriteRow]], Awaitable[None]]
+"""Called with planned rows that are about to be sent; their tags are lists of PlannedOutcome.
+
+What it raises ends the batch before any of these rows is sent.
+"""
+
+
+async def note_nothing(_rows: Sequence[WriteRow]) -> None:
+    """For callers that keep no journal."""
 
 
 class Sync:
@@ -114,6 +126,7 @@ class Sync:
         self.policy = policy
         self._client = client
         self._count = count
+        self.before_write: BeforeWrite = note_nothing
         self._metadata = OrgMetadata(client, policy, count, clock, accounts or NoAccountStore())
         self.deleted_records = DeletedRecords()
         """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
@@ -283,6 +296,7 @@ class Sync:
         to_write = rows(planned)
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
+            await self.before_write(free)
             written, no_room = await write_rows(context, free)
             written = await self._write_without_refused_values(context, written)
         sent = {id(row) for row in free}
