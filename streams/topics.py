@@ -118,7 +118,7 @@ class Topics:
 
     Its key is the grant ID, or `GRANT/address` for the address of its owner, which the reader keeps
     beyond later notifications (streams/grant_addresses.py). It is compacted. Written by the bridge
-    and the reader, read by the reader.
+    and the reader, read by the reader, and by the sink for the owners of created records.
     """
     runs: Topic
     """reader.runs: backfills and reconciles with their progress; see streams/runs.py.

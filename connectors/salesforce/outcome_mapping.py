@@ -107,6 +107,8 @@ def _done(member: PlannedOutcome, written: WrittenRow) -> Outcome:
     if outcome.status is OutcomeStatus.CREATED and written.result.created is False:
         # the key was there already, written by an earlier call whose answer was lost
         return replace(outcome, status=OutcomeStatus.UPDATED, matched="key", first=False)
+    if outcome.status is OutcomeStatus.CREATED:
+        return replace(outcome, owner_rule=written.row.owner_rule)
     return outcome
 
 

@@ -19,6 +19,8 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "Group": "00G",
+    "QueueSobject": "03g",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
@@ -386,6 +388,9 @@ def _user() -> list[Field]:
         _read_only_name(121),
         _text("Email", "Email", 128, type="email", **fixed),
         Field("IsActive", "Active", "boolean", default=True, **fixed),
+        _text("UserType", "User Type", 40, **fixed),
+        _text("FederationIdentifier", "SAML Federation ID", 512, **fixed),
+        _reference("UserRoleId", "Role ID", "User", "UserRole", **fixed),
         _text("ProfileId", "Profile ID", 18, **fixed),
     ]
 
@@ -495,6 +500,16 @@ def standard() -> dict[str, SObject]:
             _text("MasterLabel", "Label", 80),
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
+        ),
+        "Group": _set_up(
+            "Group",
+            _text("Name", "Name", 40),
+            _text("Type", "Type", 40),
+        ),
+        "QueueSobject": _set_up(
+            "QueueSobject",
+            _text("QueueId", "Group ID", 18),
+            _text("SobjectType", "Object", 40),
         ),
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",

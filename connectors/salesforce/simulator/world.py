@@ -32,6 +32,8 @@ _KEYS: Final = (
     "person_accounts",
     "duplicate_rules",
     "automation",
+    "users",
+    "queues",
     "accounts",
     "contacts",
     "leads",
@@ -163,6 +165,8 @@ class World:
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
         self._add_automation(_object("automation", document.get("automation", {})))
+        self._add_users(_list("users", document.get("users", [])))
+        self._add_queues(_list("queues", document.get("queues", [])))
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
@@ -466,6 +470,7 @@ class World:
             row: Row = {
                 "Id": key,
                 "IsActive": True,
+                "UserType": "Standard",
                 "CreatedById": HUMAN_USER,
                 "LastModifiedById": HUMAN_USER,
             }
@@ -484,6 +489,29 @@ class World:
             "IsSandbox": False,
         }
         self.org.tables["Organization"].put(organization)
+
+    def _add_users(self, listed: Sequence[Any]) -> None:
+        table = self.org.tables["User"]
+        for position, given in enumerate(listed):
+            where = f"users[{position}]"
+            row: Row = {"IsActive": True, "UserType": "Standard", "LastName": "User"}
+            row |= dict.fromkeys(("CreatedDate", "SystemModstamp"), stamp(self.now()))
+            for name, value in _object(where, given).items():
+                row[name] = self._stored(table, name, value, f"{where}.{name}")
+            table.put({"Id": row.pop("Id", None) or make_id("005", 100 + position), **row})
+
+    def _add_queues(self, listed: Sequence[Any]) -> None:
+        groups, served = self.org.tables["Group"], self.org.tables["QueueSobject"]
+        for position, given in enumerate(listed):
+            where = f"queues[{position}]"
+            queue = _object(where, given)
+            _known(where, queue, ("Id", "Name", "sobjects"))
+            key = normal_id(str(queue.get("Id")), "00G")
+            if key is None:
+                raise BadValueError(f"{where}.Id: {queue.get('Id')!r} is not an Id of Group")
+            groups.put({"Id": key, "Name": str(queue.get("Name", "Queue")), "Type": "Queue"})
+            for name in _list(f"{where}.sobjects", queue.get("sobjects", [])):
+                served.put({"Id": served.new_id(), "QueueId": key, "SobjectType": str(name)})
 
     def _add_automation(self, document: Mapping[str, Any]) -> None:
         """The set-up of flows, triggers and rules: it is read only, and nothing of it runs."""

@@ -23,12 +23,14 @@ from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.field_values import bind
 from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
 from connectors.salesforce.schema import schema
 from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
+from streams.commands.doctor.owners import owner_findings
 from streams.org import credentials, mapping, policy
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
@@ -163,10 +165,19 @@ class _OrgQuestions:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
+        owners = OwnerPolicy() if allowed is None else allowed.owners
+        query = self._client.query_all
         questions.append(
             automation_findings(
-                self._ask, self._client.query_all, self._tooling_query, sees_setup, asked_for=False
+                self._ask,
+                query,
+                self._tooling_query,
+                sees_setup,
+                asked_for=OwnerRule.ASSIGNMENT_RULE in owners.rules,
             )
+        )
+        questions.append(
+            owner_findings(self._ask, query, owners, sharing, await self._client.user_id())
         )
         findings = [*version]
         findings += [one for answer in await asyncio.gather(*questions) for one in answer]
