@@ -142,7 +142,7 @@ def outcome_records(
     if outcome.status is not OutcomeStatus.FAILED:
         if change.origin == Origin.ERASURE:  # a journal would keep what is erased
             return [_outcome_record(names, outcome, record, change)]
-        entries = written_entries(outcome, record.headers, change)
+        entries = written_entries(outcome, record, change)
         return [
             _outcome_record(names, outcome, record, change),
             *journal_records(names.journal.name, entries),
