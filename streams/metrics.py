@@ -59,7 +59,7 @@ NOTIFICATIONS = (
     "other",
 )  # fmt: skip
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
-DROPS = ("stale", "duplicate", "retry", "not_selected")
+DROPS = ("stale", "duplicate", "retry", "not_selected", "suppressed")
 GRANT_STATUSES = ("valid", "expired", "deleted")
 WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
 REFETCHES = ("same_second", "bodyless", "no_time", "address_unknown")

@@ -6,16 +6,11 @@ consistent value of a dictionary, so no lock is needed.
 
 from collections.abc import Iterable
 
-from confluent_kafka import KafkaException
-
 from streams.control import ControlTable
 from streams.dedupe.planner import every_mailbox
 from streams.grant_addresses import GrantAddresses
-from streams.kafka.endings import ending
 from streams.kafka.followed import FollowedTopic
-from streams.kafka.polling import TopicReplaced
 from streams.mailboxes import Choice, MailboxRule
-from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.settings import KafkaSettings
 from streams.topics import Topics, group
 
@@ -45,15 +40,6 @@ def followed_topics(
         FollowedTopic(kafka, names.control.name, name, mailboxes.control.apply),
         FollowedTopic(kafka, names.grants.name, name, mailboxes.addresses.apply),
     ]
-
-
-async def follow(topic: FollowedTopic, die: Die = die) -> None:
-    """Follows a topic until it is cancelled. Ends the process where no retry helps."""
-    try:
-        await topic.run()
-    except (KafkaException, TopicReplaced) as error:
-        code, reason = ending(error) or (ExitCode.KAFKA_REFUSED, str(error))
-        die(code, reason)
 
 
 async def caught_up(followed: Iterable[FollowedTopic]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Coroutine
 
 import structlog
 import uvloop
@@ -17,8 +16,9 @@ from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.fence import HeartbeatFence
+from streams.dedupe.following import ends_before_stop, follow
 from streams.dedupe.liveness import LagWatch
-from streams.dedupe.mailbox_filter import MailboxFilter, caught_up, follow, followed_topics
+from streams.dedupe.mailbox_filter import MailboxFilter, caught_up, followed_topics
 from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
@@ -35,6 +35,7 @@ from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics
 
 log = structlog.get_logger()
@@ -99,10 +100,12 @@ async def _serve(
         wait_until_startable, kafka, names, watch, stopping.is_set, health
     ):
         return stopping.code
+
     selected = MailboxFilter(mailboxes)
-    followed = followed_topics(kafka, names, selected)
+    suppression = followed_suppression(kafka, names, group(kafka, "dedupe-suppression"), policy)
+    followed = [*followed_topics(kafka, names, selected), suppression]
     following = [asyncio.create_task(follow(topic)) for topic in followed]
-    if not await _before_stop(caught_up(followed), stopping):
+    if not await ends_before_stop(caught_up(followed), stopping):
         return stopping.code
 
     session = settings.session_timeout
@@ -145,15 +148,3 @@ async def _serve(
     ops.stop()
     log.info("stopped")
     return stopping.code
-
-
-async def _before_stop(work: Coroutine[None, None, None], stopping: asyncio.Event) -> bool:
-    """Whether the work ended before the process was asked to stop."""
-    working = asyncio.ensure_future(work)
-    asked = asyncio.create_task(stopping.wait())
-    await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if not working.done():
-        working.cancel()
-        return False
-    return True

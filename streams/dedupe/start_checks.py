@@ -52,6 +52,7 @@ def wait_until_startable(
             names.dead_letter,
             names.grants,
             names.control,
+            names.suppression,
             names.seen_changelog,
         )
     ]
