@@ -8,6 +8,7 @@ from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FI
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
+from connectors.salesforce.provenance_fields import says_nothing
 from connectors.salesforce.replaced_values import values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
@@ -214,7 +215,7 @@ def without_refused_values(written: WrittenRow) -> WriteRow | None:
     if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         return None
     shorter = row.without(refused)
-    return None if shorter.fields.keys() == {"Id"} else shorter
+    return None if says_nothing(set(shorter.fields)) else shorter
 
 
 def deleted_account(written: WrittenRow) -> str | None:

@@ -39,6 +39,8 @@ class Policy:
     """By object: the org's own address fields, which are read for matching and never written."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)
     """Who owns created records."""
+    source_mailbox: bool = False
+    """Whether the optional field that names the address book is filled."""
     allow_save: bool = True
     """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0
@@ -50,4 +52,4 @@ class Policy:
     @property
     def reads_grant_addresses(self) -> bool:
         """Whether anything that is written depends on whose address book a grant is."""
-        return OwnerRule.USER in self.owners.rules
+        return self.source_mailbox or OwnerRule.USER in self.owners.rules

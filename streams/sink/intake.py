@@ -123,4 +123,4 @@ def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
     live = change.origin in LIVE
-    return ContactVersion(change.key, change.version, contact, change.restore, live)
+    return ContactVersion(change.key, change.version, contact, change.restore, live, change.origin)
