@@ -7,6 +7,11 @@ from pathlib import Path
 
 import structlog
 
+from connectors.salesforce.account_rules import (
+    AccountRuleError,
+    AccountRules,
+    parse_account_rules,
+)
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
@@ -136,6 +141,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
+        account_rules=account_rules(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -174,6 +180,14 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
                     "out of this setting"
                 )
     return found
+
+
+def account_rules(settings: SalesforceSettings) -> AccountRules:
+    """Which Accounts count, and by which fields. Raises SettingsError."""
+    try:
+        return parse_account_rules(settings.account_domain_fields, settings.account_filter)
+    except AccountRuleError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _suppression(path: Path | None) -> Suppression | SuppressionFile:

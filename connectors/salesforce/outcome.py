@@ -86,6 +86,8 @@ class Outcome:
     first: bool = False
     reason: str = ""
     errors: tuple[RowError, ...] = ()
+    account_by: str = ""
+    """Where the record got an Account from us: by which evidence, a word of `AccountEvidence`."""
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()

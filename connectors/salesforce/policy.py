@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from connectors.salesforce.account_rules import NO_RULES, AccountRules
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
@@ -37,6 +38,8 @@ class Policy:
     """Further domains: each with an Account ID, or with the domain whose Account it shares."""
     address_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By object: the org's own address fields, which are read for matching and never written."""
+    account_rules: AccountRules = NO_RULES
+    """Which Accounts count, and which of their fields name domains besides Website."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)
     """Who owns created records."""
     source_mailbox: bool = False

@@ -196,6 +196,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
+            "account_by": outcome.account_by,
             "owner_rule": outcome.owner_rule,
             "first": outcome.first,
             "version": change.version,

@@ -180,7 +180,16 @@ def _outcome(record: KafkaRecord) -> Entry | None:
         value = None
     if not isinstance(value, dict):
         return None
-    kept = ("sobject", "id", "matched", "reason", "owner_rule", "candidates", "origin")
+    kept = (
+        "sobject",
+        "id",
+        "matched",
+        "account_by",
+        "owner_rule",
+        "reason",
+        "candidates",
+        "origin",
+    )
     details = {name: value[name] for name in kept if value.get(name)}
     at_ms, version = value.get("at_ms"), value.get("version")
     return Entry(
