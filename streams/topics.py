@@ -206,8 +206,8 @@ def topics(kafka: KafkaSettings) -> Topics:
             | {"cleanup.policy": "compact,delete"}
             | large,
         ),
-        # Compacted for the tombstones of an erasure alone: no entry replaces another one. Large,
-        # because a replaced value may be a long text of 131,072 characters.
+        # Compacted, so that a tombstone of an erasure removes its entry. Large, because a replaced
+        # value may be a long text of 131,072 characters.
         journal=topic(
             prefix + "contacts.journal",
             1,

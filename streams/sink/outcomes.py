@@ -140,7 +140,7 @@ def outcome_records(
     `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
-        entries = written_entries(outcome, record.headers, change)
+        entries = written_entries(outcome, record, change)
         return [
             _outcome_record(names, outcome, record, change),
             *journal_records(names.journal.name, entries),
