@@ -25,6 +25,8 @@ class ContactVersion:
     restore: frozenset[str] = frozenset()
     live: bool = False
     origin: str = ""
+    erase: bool = False
+    """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
 
 
 class OutcomeStatus(StrEnum):

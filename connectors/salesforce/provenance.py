@@ -4,9 +4,10 @@ They are filled where the org has them and our user may edit them. They go along
 written anyway: none of them is compared, journaled or queried, so that none ever causes a write.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
@@ -38,6 +39,10 @@ _FOUND_BY = {
     "merged": "a merged record",
     "duplicate_rule": "a duplicate rule",
 }
+# Of a person who asked to be erased nothing of ours stays on the record.
+_ERASED: Mapping[str, Any] = MappingProxyType(
+    {CREATED_FIELD: False, WRITTEN_FIELD: None, WHY_FIELD: None, MAILBOX_FIELD: None}
+)
 
 
 def with_provenance(
@@ -49,15 +54,17 @@ def with_provenance(
     do not let it be written.
     """
     members: list[PlannedOutcome] = row.tag or []
-    wanted: dict[str, Any] = {
+    wanted: Mapping[str, Any] = {
         WRITTEN_FIELD: datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if row.creates:
-        wanted[CREATED_FIELD] = True
+        wanted = {**wanted, CREATED_FIELD: True}
     if member := _speaker(members):
-        wanted[WHY_FIELD] = why(member.outcome, member.change.origin)
+        wanted = {**wanted, WHY_FIELD: why(member.outcome, member.change.origin)}
     if mailbox is not None:
-        wanted |= _mailbox(members, mailbox)
+        wanted = {**wanted, **_mailbox(members, mailbox)}
+    if any(member.change.erase for member in members):
+        wanted = _ERASED
     kept = {
         name: value
         for name, value in wanted.items()

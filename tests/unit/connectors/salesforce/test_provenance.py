@@ -122,6 +122,15 @@ async def test_the_mailbox_is_that_of_the_owner_of_the_record_and_goes_with_it()
         assert lead[WHY_FIELD] == "released: the contact was deleted"
 
 
+async def test_of_an_erased_person_none_of_them_stays() -> None:
+    async with simulated_org(WORLD) as org:
+        sync = org.new_sync(org.client, MAILBOX, grant_address=ADDRESSES.get)
+        await sync.sync([ADA])
+        await sync.sync([ContactVersion("g/1", 300, None, origin="erasure", erase=True)])
+        lead = by_name(org)["Lovelace"]
+        assert {name: lead.get(name) for name in PROVENANCE_FIELDS if lead.get(name)} == {}
+
+
 async def test_a_row_that_is_left_with_optional_fields_alone_is_not_written() -> None:
     async with simulated_org(WORLD) as org:
         await org.all(ADA)
