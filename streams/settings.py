@@ -507,8 +507,8 @@ class PeopleSettings(SettingsGroup):
     )
     suppression_list: OptionalPath = Field(
         None,
-        description="file with the salted hashes of people who must not be synced; "
-        "`contactstream suppress FILE` adds to it",
+        description="deprecated: file with the salted hashes of people who must not be synced; "
+        "`contactstream suppress` takes it into contactstream.suppression once",
     )
 
 

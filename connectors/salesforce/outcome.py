@@ -23,6 +23,8 @@ class ContactVersion:
     contact: Mapping[str, Any] | None
     restore: frozenset[str] = frozenset()
     live: bool = False
+    erase: bool = False
+    """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
 
 
 class OutcomeStatus(StrEnum):

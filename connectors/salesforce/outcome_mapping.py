@@ -10,7 +10,7 @@ from connectors.salesforce.planner import PlannedOutcome, is_suppressed
 from connectors.salesforce.replaced_values import owner_of, values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import SuppressionList
 from connectors.salesforce.writer import WrittenRow
 
 # Codes of a row that is refused because a record that it refers to is gone.
@@ -153,7 +153,7 @@ def unsent_outcomes(
 
 
 def take_out_suppressed(
-    planned: Sequence[PlannedOutcome], suppression: Suppression | SuppressionFile
+    planned: Sequence[PlannedOutcome], suppression: SuppressionList
 ) -> tuple[list[PlannedOutcome], list[Outcome]]:
     """The contacts that may be written, and the outcomes of the others.
 

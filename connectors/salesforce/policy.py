@@ -9,7 +9,7 @@ from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.routing import ADDRESS_BOOK, Creation
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import Suppression, SuppressionList
 
 
 class OnDelete(StrEnum):
@@ -28,7 +28,7 @@ class Policy:
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     exclusions: Exclusions = field(default_factory=Exclusions)
-    suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
+    suppression: SuppressionList = field(default_factory=Suppression)
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
     on_delete: OnDelete = OnDelete.RELEASE
