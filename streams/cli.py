@@ -611,6 +611,12 @@ def outcomes(
     metavar="FILE",
     help="List the created records that nobody has touched, as CSV.",
 )
+@click.option(
+    "--values",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="List every value, as CSV; the audit notes it.",
+)
 @_EXECUTE
 @_YES
 @_ACTOR
@@ -624,6 +630,7 @@ def undo(
     since: str | None,
     until: str | None,
     created: Path | None,
+    values: Path | None,
     execute: bool,
     agreed: bool,
     actor: str | None,
@@ -646,7 +653,7 @@ def undo(
     from streams.commands.undo.selected import make_choice
 
     choice = make_choice(run_id, grants, fields, since, until)
-    options = UndoOptions(execute, agreed, created, actor, why, as_json)
+    options = UndoOptions(execute, agreed, created, values, actor, why, as_json)
     kafka = _load(settings.KafkaSettings)
     with _report_unusable_settings():
         sys.exit(run(kafka, _load(settings.SalesforceSettings), choice, options))

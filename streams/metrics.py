@@ -429,6 +429,14 @@ class SinkMetrics:
             outcome=OUTCOMES,
             origin=ORIGINS,
         )
+        self.replaced_values = _counter(
+            registry,
+            "sink_replaced_values",
+            "Values in Salesforce that were replaced and not blank, by object; the journal has "
+            "each of them.",
+            object=("Contact", "Lead", "Account"),
+            origin=ORIGINS,
+        )
         self.skipped = Counter(
             "contactstream_sink_skipped",
             "Contacts that are not synced on purpose, by reason.",

@@ -213,6 +213,7 @@ class Story:
             m.matched.labels(by, "webhook").inc(rows * share)
         for reason, share in (("excluded", 0.02), ("no_address", 0.015), ("source", 0.004)):
             m.skipped.labels(reason).inc(rows * share)
+        m.replaced_values.labels("Lead", "webhook").inc(rows * 0.02)
         m.several_matched.inc(rows * 0.004)
         for reason, share in (
             ("FIELD_CUSTOM_VALIDATION_EXCEPTION", 0.6),
