@@ -21,6 +21,7 @@ from connectors.salesforce.api.errors import (
 )
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, merge_groups, pack
+from connectors.salesforce.provenance_fields import says_nothing
 from connectors.salesforce.repeats import (
     ISOLATION_PARTS,
     MAX_LONE_FAILURES,
@@ -289,14 +290,14 @@ def _leave_out_fields(
         later = replace(verdict, action=Action.RETRY_ROW)
         results.done.append(replace(written, verdict=later))
         return
-    if not refused or "Id" in refused or (row.op == "upsert" and refused & _REQUIRED_ON_CREATE):
+    if not refused or "Id" in refused or (row.creates and refused & _REQUIRED_ON_CREATE):
         failed = replace(verdict, action=Action.DEAD_LETTER)
         results.done.append(replace(written, verdict=failed))
         return
     for name in refused:
         context.on_field_refused(row.sobject, name)
     shorter = row.without(refused)
-    if shorter.fields.keys() == {"Id"}:  # nothing is left to write
+    if says_nothing(set(shorter.fields)):  # nothing is left to write
         unchanged = RowResult(str(row.fields["Id"]), True, False)
         results.done.append(WrittenRow(shorter, unchanged, Verdict(Action.DONE, "done")))
     else:

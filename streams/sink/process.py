@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.policy import Policy
 from streams.acls import role_acls
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import FollowedTopic, FollowedTopics
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.kafka.transactions import (
@@ -49,6 +50,7 @@ from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -112,6 +114,8 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        names.suppression.name,
+        *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
         wait_for_broker,
@@ -123,7 +127,7 @@ async def _serve(
     )
     if not found:
         return stopping.code
-    read = (names.changes, names.control)
+    read = (names.changes, names.control, names.suppression)
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
@@ -145,8 +149,16 @@ async def _serve(
 
         guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
         pace = LivePace(settings.live_call_share)
+        addresses = GrantAddresses()
         opened = open_org(
-            org_settings, allowed, metrics, accounts, traces, pace.daily_calls, guard.accept
+            org_settings,
+            allowed,
+            metrics,
+            accounts,
+            traces,
+            pace.daily_calls,
+            guard.accept,
+            addresses.address,
         )
         org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
@@ -165,6 +177,11 @@ async def _serve(
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
+        followed = [control, followed_suppression(kafka, names, group(kafka, "sink"), allowed)]
+        if allowed.reads_grant_addresses:
+            followed.append(
+                FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
+            )
         sink = Sink(
             consumer,
             publisher,
@@ -178,7 +195,7 @@ async def _serve(
             keeper=keeper,
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
-            control=control,
+            control=FollowedTopics(*followed),
             pace=pace,
             traces=traces,
             guard=guard,

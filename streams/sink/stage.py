@@ -31,7 +31,7 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
@@ -89,7 +89,7 @@ class Sink:
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
-        control: FollowedTopic | None = None,
+        control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,
@@ -360,7 +360,10 @@ class Sink:
 
 
 async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
-    """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
+    """Reads from Kafka what must be known before a write.
+
+    That are breakers, who asked to be erased, the Accounts, and deletions in the org.
+    """
     await breaker_keeper.load()
     await org.restore()
     if keeper is not None:

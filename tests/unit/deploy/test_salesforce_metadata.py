@@ -33,6 +33,14 @@ from connectors.salesforce.org_fields import (
     VERSION_FIELD,
 )
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.provenance_fields import (
+    CREATED_FIELD,
+    MAILBOX_FIELD,
+    MAX_WHY_LENGTH,
+    PROVENANCE_FIELDS,
+    WHY_FIELD,
+    WRITTEN_FIELD,
+)
 from connectors.salesforce.schema import schema
 from connectors.salesforce.simulator.world import World
 from deploy.salesforce.add_lead_mapping import MappingConflict, add_lines, main
@@ -47,11 +55,17 @@ LEAD_CONVERSION = FOLDER / "lead-conversion"
 LEAD_MAPPING = LEAD_CONVERSION / "LeadConvertSettings" / "LeadConvertSettings.LeadConvertSetting"
 OUR_FIELDS = {KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:]}
 FILES = sorted(SOURCE.rglob("*-meta.xml"))
+REPORT_FILES = sorted((FOLDER / "reports-app").rglob("*-meta.xml"))
+OPTIONAL = FOLDER / "optional-app" / "main" / "default"
+OPTIONAL_FILES = sorted(OPTIONAL.rglob("*-meta.xml"))
 XML_FILES = [
     *FILES,
+    *OPTIONAL_FILES,
+    *REPORT_FILES,
     LEAD_MAPPING,
     LEAD_CONVERSION / "package.xml",
     FOLDER / "manifest" / "package.xml",
+    FOLDER / "manifest" / "reports" / "package.xml",
 ]
 # Required in every org, so Salesforce refuses a permission set that names them; FirstName is a part
 # of the name.
@@ -74,11 +88,52 @@ def permission_set(name: str) -> ElementTree.Element:
     return read(SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml")
 
 
+def test_the_optional_fields_are_those_that_the_code_fills() -> None:
+    for sobject in OBJECTS:
+        folder = OPTIONAL / "objects" / sobject / "fields"
+        names = {path.name.partition(".")[0] for path in folder.iterdir()}
+        assert names == PROVENANCE_FIELDS
+        types = {
+            name: child_text(read(folder / f"{name}.field-meta.xml"), "type") for name in names
+        }
+        assert types == {
+            CREATED_FIELD: "Checkbox",
+            WRITTEN_FIELD: "DateTime",
+            WHY_FIELD: "Text",
+            MAILBOX_FIELD: "Text",
+        }
+        why = read(folder / f"{WHY_FIELD}.field-meta.xml")
+        assert child_text(why, "length") == str(MAX_WHY_LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "editable", "fields"),
+    [
+        ("Contactstream_Optional_Fields", "true", PROVENANCE_FIELDS),
+        ("Contactstream_Optional_Fields_Reader", "false", PROVENANCE_FIELDS - {MAILBOX_FIELD}),
+    ],
+)
+def test_people_do_not_see_the_source_mailbox(
+    name: str, editable: str, fields: frozenset[str]
+) -> None:
+    root = read(OPTIONAL / "permissionsets" / f"{name}.permissionset-meta.xml")
+    permissions = list(root.iter(f"{NAMESPACE}fieldPermissions"))
+    assert {child_text(each, "field") for each in permissions} == {
+        f"{sobject}.{field}" for sobject in OBJECTS for field in fields
+    }
+    assert {child_text(each, "editable") for each in permissions} == {editable}
+
+
 KINDS = {
     "customPermission": "CustomPermission",
+    "dashboard": "Dashboard",
+    "dashboardFolder": "DashboardFolder",
     "field": "CustomField",
     "package": "Package",
     "permissionset": "PermissionSet",
+    "report": "Report",
+    "reportFolder": "ReportFolder",
+    "reportType": "ReportType",
     "validationRule": "ValidationRule",
     "LeadConvertSetting": "LeadConvertSettings",
 }
@@ -244,8 +299,17 @@ def test_the_permission_set_grants_every_field_that_a_lookup_selects(sobject: st
     assert {f"{sobject}.{name}" for name in selected} <= granted().keys()
 
 
-def test_readers_see_the_further_addresses_and_may_change_nothing() -> None:
-    permissions = permission_set("Contactstream_Reader")
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Contactstream_Reader", EMAIL_FIELDS[1:]),
+        ("Contactstream_Reports", (KEY_FIELD, VERSION_FIELD)),
+    ],
+)
+def test_people_see_the_fields_that_are_meant_for_them_and_may_change_nothing(
+    name: str, fields: Sequence[str]
+) -> None:
+    permissions = permission_set(name)
     shown = {
         str(child_text(entry, "field")): (
             child_text(entry, "readable"),
@@ -253,8 +317,8 @@ def test_readers_see_the_further_addresses_and_may_change_nothing() -> None:
         )
         for entry in permissions.iter(f"{NAMESPACE}fieldPermissions")
     }
-    further = [f"{sobject}.{name}" for sobject in OBJECTS for name in EMAIL_FIELDS[1:]]
-    assert shown == dict.fromkeys(further, ("true", "false"))
+    meant = [f"{sobject}.{field}" for sobject in OBJECTS for field in fields]
+    assert shown == dict.fromkeys(meant, ("true", "false"))
     kinds = {child.tag.removeprefix(NAMESPACE) for child in permissions}
     assert kinds == {"description", "fieldPermissions", "hasActivationRequired", "label"}
 
