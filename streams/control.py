@@ -8,6 +8,7 @@ are JSON, and carry the version of their format as `schema`.
 | key | value |
 |---|---|
 | `breaker/REASON` | the failure breaker of a reason, open or released |
+| `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 | `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
@@ -22,6 +23,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.control_org import ORG_KEY, OrgPin, parse_org
 from streams.events import UnreadableRecord, parse_object
 from streams.kafka.records import KafkaRecord
 from streams.runtime.logs import place
@@ -236,6 +238,8 @@ class ControlTable:
     """By reason, the released ones among them."""
     pauses: dict[PausedPart, Pause] = field(default_factory=dict)
     """Those that nobody has ended, the expired ones among them."""
+    org: OrgPin | None = None
+    """The org that this deployment writes to; None before the first write."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -249,6 +253,7 @@ class ControlTable:
         try:
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
+            self.org = parse_org(key, record.value) or self.org
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -262,7 +267,9 @@ class ControlTable:
 
     def _remove(self, key: bytes) -> None:
         kind, _, name = key.decode(errors="replace").partition("/")
-        if kind == BREAKER:
+        if key == ORG_KEY:
+            self.org = None
+        elif kind == BREAKER:
             self.breakers.pop(name, None)
         elif kind == PAUSE:
             self.pauses = {part: one for part, one in self.pauses.items() if part.value != name}

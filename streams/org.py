@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import structlog
@@ -9,11 +10,13 @@ import structlog
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
+    AcceptOrg,
     ClientCredentials,
     Credentials,
     JwtBearer,
     RefreshToken,
     Session,
+    any_org,
     jwt_audience,
 )
 from connectors.salesforce.api.budget import Budget
@@ -24,6 +27,8 @@ from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
 from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
+from connectors.salesforce.owner_rules import CHOSEN, OwnerPolicy, OwnerRule, UserMatch
+from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -45,6 +50,10 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.OWNER_REFUSED,
+    SyncWarning.ACCOUNT_OWNERS_REFUSED,
+    SyncWarning.USERS_REFUSED,
+    SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
 
@@ -121,12 +130,31 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         creation=Creation(
             Create(people.create), people.create_free_mail, people.create_without_address
         ),
+        owners=owner_policy(people),
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
+
+
+def owner_policy(people: PeopleSettings) -> OwnerPolicy:
+    """Who owns created records. Raises SettingsError naming the value."""
+    rules: list[OwnerRule] = []
+    for name in people.owner:
+        if name not in CHOSEN:
+            close = get_close_matches(name.lower(), CHOSEN, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(CHOSEN)}"
+            raise SettingsError(f"PEOPLE_OWNER: there is no rule {name!r}; {hint}")
+        rules.append(OwnerRule(name))
+    if (OwnerRule.CONFIGURED in rules) != bool(people.owner_id):
+        raise SettingsError(
+            "PEOPLE_OWNER: the rule configured needs the ID of a user or queue in PEOPLE_OWNER_ID"
+            if OwnerRule.CONFIGURED in rules
+            else "PEOPLE_OWNER_ID is set, but PEOPLE_OWNER does not name the rule configured"
+        )
+    return OwnerPolicy(tuple(dict.fromkeys(rules)), UserMatch(people.owner_match), people.owner_id)
 
 
 def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[str, tuple[str, ...]]:
@@ -171,11 +199,13 @@ def open_client(
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
+    accept_org: AcceptOrg = any_org,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
     `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
-    many calls the org allows in 24 hours, each time it says so.
+    many calls the org allows in 24 hours, each time it says so. `accept_org` may refuse the org
+    that a login leads to.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -194,7 +224,7 @@ def open_client(
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
     client = SalesforceClient(
-        Session(login, http, on_call),
+        Session(login, http, on_call, accept_org=accept_org),
         http,
         settings.api_version,
         on_call,
@@ -226,12 +256,23 @@ async def open_org(
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
+    accept_org: AcceptOrg = any_org,
+    grant_address: GrantAddress = no_addresses,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError.
 
-    For `daily_calls` see `open_client`.
+    For `daily_calls` and `accept_org` see `open_client`. `grant_address` says whose address book a
+    grant is.
     """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces, daily_calls) as client:
-        yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)
+    client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org)
+    async with client:
+        yield Sync(
+            client,
+            allowed,
+            count,
+            accounts=accounts,
+            unanswered=unanswered,
+            grant_address=grant_address,
+        )

@@ -122,6 +122,14 @@ class KafkaSettings(SettingsGroup):
         le=1000,
         description="partitions of contacts.events, which limit the number of dedupe workers",
     )
+    events_retention_days: int = Field(
+        14,
+        ge=4,
+        le=90,
+        description="days for which contacts.events keeps what Nylas said, whole contacts with "
+        "their notes; replays of events reach so far back, and dedupe must not be away for longer; "
+        "for a topic that exists, see `topics check`",
+    )
     replication_factor: int = Field(
         3, ge=1, le=9, description="replicas of the topics that `topics create` makes"
     )
@@ -455,6 +463,23 @@ class PeopleSettings(SettingsGroup):
         max_length=255,
         description="LeadSource of created Leads, such as `Address book`; a mapping that has "
         "LeadSource comes first; empty leaves it to the org",
+    )
+    owner: Listed = Field(
+        (),
+        description="rules by which a created record gets its owner, the first that gives one: "
+        "user (the Salesforce user with the address of the grant), account (of a Contact, the "
+        "owner of its Account), configured (PEOPLE_OWNER_ID), assignment_rule (the org's, for "
+        "Leads of live changes); empty, and where none gives one: the user of the sink",
+    )
+    owner_match: Literal["email", "username", "federation_identifier"] = Field(
+        "email",
+        description="field of a Salesforce user that the rule `user` compares with the address of "
+        "the grant; a sandbox's `.invalid` is left out",
+    )
+    owner_id: str = Field(
+        "",
+        pattern=r"^((005|00G)[A-Za-z0-9]{12}([A-Za-z0-9]{3})?)?$",
+        description="ID of the user or queue for the rule `configured`; a queue owns Leads only",
     )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",

@@ -17,5 +17,7 @@ class SkipReason(StrEnum):
     NOT_CREATED = "not_created"  # ... the settings forbid to create such a record
     # its Lead was converted to a Contact that is deleted, or hidden from the user
     CONVERTED_LEAD = "converted_lead"
+    # its record is a Person Account, and the org refuses to change it through its Contact
+    PERSON_ACCOUNT = "person_account"
     # its record, which carried our key, was deleted by people: by the contact key or an address
     DELETED_IN_SALESFORCE = "deleted_in_salesforce"

@@ -27,7 +27,8 @@ from connectors.salesforce.counting import CountCallback, SyncWarning, count_not
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
-from connectors.salesforce.org_fields import MARKER_FIELD
+from connectors.salesforce.kept_fields import fields_read
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
     NEXT_BATCH,
@@ -46,7 +47,13 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
-from connectors.salesforce.person import PERSON_READS, Person, record_key
+from connectors.salesforce.owners import (
+    GrantAddress,
+    no_addresses,
+    with_owner,
+    without_refused_owner,
+)
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
@@ -61,7 +68,9 @@ from connectors.salesforce.planner import (
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
@@ -103,22 +112,27 @@ class Sync:
         planned: PlannedRecords | None = None,
         accounts: AccountStore | None = None,
         unanswered: UnansweredCalls | None = None,
+        grant_address: GrantAddress = no_addresses,
     ) -> None:
         """`accounts` keeps what is known of the Accounts; None if nothing does.
 
         The caller notes in `unanswered` which calls ended without an answer; None if none can.
+        `grant_address` says whose address book a grant is, for the owners of created records.
         With `planned`, `resolve` takes those records as written; `write` is not to be used.
         """
         self.policy = policy
         self._client = client
         self._count = count
-        self._metadata = OrgMetadata(client, policy, count, clock, accounts or NoAccountStore())
+        self._clock = clock
+        self._metadata = OrgMetadata(
+            client, policy, count, clock, accounts or NoAccountStore(), grant_address
+        )
         self.deleted_records = DeletedRecords()
         """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
-        self._reads = tuple({*policy.mapping.reads, *PERSON_READS})
+        self._reads = fields_read(policy.mapping)
         self._counted_fills: dict[int, None] = {}
 
     async def restore(self) -> None:
@@ -127,6 +141,13 @@ class Sync:
         No call of the org. Raises what the store's `load` raises.
         """
         await self._metadata.accounts.restore()
+
+    async def org_id(self) -> str | None:
+        """The ID of the org; logs in if nobody has. No call that Salesforce counts.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
+        """
+        return await self._client.org_id()
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
@@ -194,6 +215,7 @@ class Sync:
                 self._count(SyncWarning.INVALID_ADDRESS, "Email")
             if someone.target.conflict:
                 self._count(SyncWarning.ACCOUNT_CONFLICT, "")
+        self._metadata.owners.want(someone.target.account_id for _, someone in batch.people)
         sought = _sought(changes, batch)
         found = await self._finder.find(sought, schemas, MAX_BATCH, fence)
         taken = {contact.change.key for contact in sought[: found.taken]}
@@ -229,7 +251,11 @@ class Sync:
             report = await self._write_plan(await self.resolve(rounds.popleft(), fence), fence)
             outcomes += report.outcomes
             rounds.extendleft(reversed(single_rounds(report.split)))
-        return [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        final = [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        for outcome in final:
+            if outcome.reason == SkipReason.PERSON_ACCOUNT and outcome.errors:
+                self._count(SyncWarning.PERSON_ACCOUNT_REFUSED, outcome.errors[0].code)
+        return final
 
     async def _write_plan(self, plan: WritePlan, fence: Fence) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""
@@ -267,10 +293,11 @@ class Sync:
         planned, outcomes = take_out_suppressed(planned, self.policy.suppression)
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
-        to_write = rows(planned)
+        to_write = [self._with_owner(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
             written, no_room = await write_rows(context, free)
+            written = await self._write_without_refused_owners(context, written)
             written = await self._write_without_refused_values(context, written)
         sent = {id(row) for row in free}
         locked = [row for row in to_write if id(row) not in sent]
@@ -281,6 +308,27 @@ class Sync:
         )
         self._forget_deleted_accounts(written)
         return outcomes, written
+
+    def _with_owner(self, row: WriteRow) -> WriteRow:
+        schema = self._metadata.schemas[row.sobject]
+        book, now = self._metadata.owners.book, self._clock()
+        return with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+
+    async def _write_without_refused_owners(
+        self, context: WriteContext, written: list[WrittenRow]
+    ) -> list[WrittenRow]:
+        """Writes rows again whose owner was refused, as records of our user."""
+        ours = {id(one): row for one in written if (row := without_refused_owner(one))}
+        if not ours:
+            return written
+        more, _ = await write_rows(context, list(ours.values()), calls=None)
+        accepted = {one.row.fields[KEY_FIELD] for one in more if one.verdict.action is Action.DONE}
+        for one in written:
+            if id(one) in ours and one.row.fields[KEY_FIELD] in accepted:
+                self._count(SyncWarning.OWNER_REFUSED, one.result.errors[0].code.lower())
+                owner_id = one.row.fields["OwnerId"]
+                self._metadata.owners.book.refuse(one.row.sobject, owner_id, self._clock())
+        return [*(one for one in written if id(one) not in ours), *more]
 
     async def _write_without_refused_values(
         self, context: WriteContext, written: list[WrittenRow]

@@ -196,6 +196,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
+            "owner_rule": outcome.owner_rule,
             "first": outcome.first,
             "version": change.version,
             "kind": change.kind.value,
@@ -223,6 +224,8 @@ def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
         metrics.skipped.labels(outcome.reason).inc()
     if outcome.matched is not None:
         metrics.matched.labels(outcome.matched, origin).inc()
+    if outcome.owner_rule:
+        metrics.owners.labels(outcome.owner_rule, outcome.sobject or "").inc()
     if outcome.first:
         result, how = first_resolution(outcome)
         metrics.first_resolutions.labels(result, how, origin).inc()

@@ -10,10 +10,12 @@ import uvloop
 from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.policy import Policy
 from streams.acls import role_acls
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import FollowedTopic, FollowedTopics
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.kafka.transactions import (
@@ -44,7 +46,9 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
+from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.topics import group, topics, transactional_id
 
@@ -109,6 +113,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
         wait_for_broker,
@@ -130,10 +135,30 @@ async def _serve(
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
-        pace = LivePace(settings.live_call_share)
-        org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces, pace.daily_calls)
+        failures = FailureBreakers(
+            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
         )
+        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+
+        async def clear_former(fence: Fence) -> None:
+            await clear_former_org(kafka, names, publisher, fence)
+            await org.restore()
+            await keeper.load()
+
+        guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
+        pace = LivePace(settings.live_call_share)
+        addresses = GrantAddresses()
+        opened = open_org(
+            org_settings,
+            allowed,
+            metrics,
+            accounts,
+            traces,
+            pace.daily_calls,
+            guard.accept,
+            addresses.address,
+        )
+        org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
         publisher.open()
@@ -149,11 +174,12 @@ async def _serve(
 
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
-        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log)
-        failures = FailureBreakers(
-            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
-        )
-        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
+        followed = [control]
+        if allowed.reads_grant_addresses:
+            followed.append(
+                FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
+            )
         sink = Sink(
             consumer,
             publisher,
@@ -167,9 +193,10 @@ async def _serve(
             keeper=keeper,
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
-            control=control,
+            control=FollowedTopics(*followed),
             pace=pace,
             traces=traces,
+            guard=guard,
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -31,11 +31,12 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
@@ -51,6 +52,7 @@ from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
 from streams.sink.memory_use import unparsed_bytes
+from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.stopping import Stop, StopRequest
@@ -87,15 +89,17 @@ class Sink:
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
-        control: FollowedTopic | None = None,
+        control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
+        guard: OrgGuard | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper. `pace` says when live batches go that are not full.
+        `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
+        keeps to one org; without one any will do.
         """
         self._settings = settings
         self._metrics = metrics
@@ -110,6 +114,7 @@ class Sink:
         recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
+        self._guard = guard
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
@@ -128,6 +133,7 @@ class Sink:
             self._stop,
             clock,
             traces,
+            guard,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -339,6 +345,8 @@ class Sink:
         committing.result()
 
     def _report(self) -> None:
+        if self._guard is not None and (reason := self._guard.refusal):
+            self._stop.request(reason, ExitCode.ORG_CHANGED)
         assignment = self._current.assignment
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:

@@ -206,6 +206,7 @@ HEALTHY = [
         "Contact.AccountId",
         "Lead.IsConverted",
         "Lead.ConvertedContactId",
+        "org of this deployment",
         "person accounts",
         "lead conversion",
         "full-size lookup",

@@ -19,10 +19,15 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "Group": "00G",
+    "QueueSobject": "03g",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
+    "Task": "00T",
+    "Event": "00U",
+    "CampaignMember": "00v",
 }
 
 
@@ -383,6 +388,9 @@ def _user() -> list[Field]:
         _read_only_name(121),
         _text("Email", "Email", 128, type="email", **fixed),
         Field("IsActive", "Active", "boolean", default=True, **fixed),
+        _text("UserType", "User Type", 40, **fixed),
+        _text("FederationIdentifier", "SAML Federation ID", 512, **fixed),
+        _reference("UserRoleId", "Role ID", "User", "UserRole", **fixed),
         _text("ProfileId", "Profile ID", 18, **fixed),
     ]
 
@@ -493,6 +501,16 @@ def standard() -> dict[str, SObject]:
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
         ),
+        "Group": _set_up(
+            "Group",
+            _text("Name", "Name", 40),
+            _text("Type", "Type", 40),
+        ),
+        "QueueSobject": _set_up(
+            "QueueSobject",
+            _text("QueueId", "Group ID", 18),
+            _text("SobjectType", "Object", 40),
+        ),
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",
             _text("ApiName", "Flow API Name", 255),
@@ -515,6 +533,14 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
         ),
+        # The links of activities and campaigns to people; tests put them there.
+        "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),
+        "Event": _set_up("Event", Field("WhoId", "Name ID", "reference", 18)),
+        "CampaignMember": _set_up(
+            "CampaignMember",
+            _reference("LeadId", "Lead ID", "Lead", "Lead"),
+            _reference("ContactId", "Contact ID", "Contact", "Contact"),
+        ),
         "EntityDefinition": _set_up(
             "EntityDefinition", _text("QualifiedApiName", "Qualified API Name", 70)
         ),
@@ -534,8 +560,9 @@ def standard() -> dict[str, SObject]:
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
     """The objects of an org in which Person Accounts are on.
 
-    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
-    Lead.Company, "if the value is null, the lead converts to a person account"].
+    Account and Contact get IsPersonAccount, Account some fields of the person, and a Lead needs no
+    Company any more [Object Reference: Lead.Company, "if the value is null, the lead converts to a
+    person account"].
     """
     kind = Field(
         "IsPersonAccount",
@@ -547,10 +574,18 @@ def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         defaulted=True,
         default=False,
     )
+    shown: dict[str, Any] = {"createable": False, "updateable": False}
+    person = [
+        _reference("PersonContactId", "Contact ID", "Contact", "PersonContact", **shown),
+        _text("PersonEmail", "Email", 80, type="email", **shown),
+        _text("PersonTitle", "Title", 80, **shown),
+        _text("FirstName", "First Name", 40, **shown),
+        _text("LastName", "Last Name", 80, **shown),
+    ]
     changed = dict(objects)
-    for name in ("Account", "Contact"):
+    for name, more in (("Account", person), ("Contact", [])):
         base = objects[name]
-        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+        changed[name] = sobject(name, [*base.fields.values(), kind, *more], base.record_types)
     lead = objects["Lead"]
     fields = [
         replace(field, nillable=True) if field.name == "Company" else field

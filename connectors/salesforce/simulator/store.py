@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
+from .person_accounts import person_contact_refusal, show_on_account
 from .schema import PREFIXES, Field, SObject, make_id, normal_id, secured
 from .settings import BadValueError, Settings
 
@@ -101,7 +102,7 @@ def length_of(text: str) -> int:
 Convert = Callable[[Any], Any]
 
 
-def _converter(item: Field) -> Convert:
+def _converter(item: Field, *, takes_queue: bool = False) -> Convert:
     """How a value of the request becomes the value stored. Raises _WrongType and _Refused."""
     name, label, limit = item.name, item.label, item.length
 
@@ -178,6 +179,8 @@ def _converter(item: Field) -> Convert:
             raise _WrongType("reference", value)
         target = item.reference_to
         normal = normal_id(value, PREFIXES[target]) if target else None
+        if normal is None and takes_queue:
+            normal = normal_id(value, PREFIXES["Group"])
         if normal is None:
             raise _Refused("MALFORMED_ID", f"{label}: id value of incorrect type: {value}", [name])
         return normal
@@ -225,7 +228,11 @@ class Table:
     def define(self, definition: SObject) -> None:
         """Take a changed field-level security; the fields stay the same."""
         self.sobject = definition
-        self.converters = {name: _converter(item) for name, item in definition.fields.items()}
+        # a queue owns Leads, and never Contacts [Object Reference: QueueSobject]
+        self.converters = {
+            name: _converter(item, takes_queue=(definition.name, name) == ("Lead", "OwnerId"))
+            for name, item in definition.fields.items()
+        }
         self.unique = [item for item in definition.fields.values() if item.unique]
         self.references = [
             item
@@ -489,6 +496,7 @@ class Org:
         row["LastModifiedById"] = scope.user
         row["LastModifiedDate"] = row["SystemModstamp"] = scope.stamp
         set_name(table, row)
+        show_on_account(self, table, row)
         old = table.put(row)
         if old is None:
             scope.created.add(row["Id"])
@@ -546,17 +554,27 @@ class Org:
                 if account in scope.locked:
                     return [lock_error(account)]
         if (
+            existing is not None
+            and self.settings.edits_own_records_only
+            and existing.get("OwnerId") != scope.user
+        ):
+            message = "insufficient access rights on object id"
+            return [row_error("INSUFFICIENT_ACCESS_OR_READONLY", message)]
+        if (
             scope.row_fault is not None
             and (fault := scope.row_fault(table.sobject.name)) is not None
         ):
             return [fault]
         if table.sobject.name == "Contact" and (
-            error := self._person_account_refusal(values, existing)
+            error := person_contact_refusal(self, values, existing)
         ):
             return [error]
         for item in table.references:
             target = values.get(item.name)
-            if target is not None and (error := self._cross_reference(item, target)) is not None:
+            if (
+                target is not None
+                and (error := self._cross_reference(table.sobject.name, item, target)) is not None
+            ):
                 return [error]
         if existing is None:
             missing = [name for name in table.required if values.get(name) is None]
@@ -600,22 +618,38 @@ class Org:
                     return [duplicate_value(item.name, holder)]
         return []
 
-    def _person_account_refusal(self, values: Row, existing: Row | None) -> RowError | None:
-        """A Person Account has one Contact, its own, which stays with it.
+    def _owner_refusal(self, sobject: str, owner: str) -> RowError | None:
+        """Why a user or queue cannot own a record of the object.
 
-        The codes are assumptions: no recorded answer is known.
+        The codes are those of messages in public issue trackers.
         """
-        target = values.get("AccountId")
-        before = existing.get("AccountId") if existing is not None else None
-        if existing is not None and existing.get("IsPersonAccount"):
-            return None if target in (None, before) else _not_writable("AccountId")
-        account = self.tables["Account"].rows.get(target) if target is not None else None
-        if account is not None and account.get("IsPersonAccount"):
-            message = "A Contact cannot be associated with a Person Account."
-            return row_error("FIELD_INTEGRITY_EXCEPTION", message, ["AccountId"])
+        if owner.startswith(PREFIXES["Group"]):
+            served = (
+                row.get("SobjectType")
+                for row in self.tables["QueueSobject"].rows.values()
+                if row.get("QueueId") == owner
+            )
+            if sobject in served:
+                return None
+            message = "Queue not associated with this SObject type"
+            return row_error("INVALID_OPERATION", message)
+        user = self.tables["User"].rows.get(owner)
+        if user is None:
+            return row_error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+        if not user.get("IsActive", True):
+            message = (
+                f"operation performed with inactive user [{owner[:15]}] as owner of "
+                f"{sobject.lower()}"
+            )
+            return row_error("INACTIVE_OWNER_OR_USER", message)
+        if user.get("UserType", "Standard") != "Standard":
+            message = "Operation not valid for this user type"
+            return row_error("OP_WITH_INVALID_USER_TYPE_EXCEPTION", message)
         return None
 
-    def _cross_reference(self, item: Field, target: str) -> RowError | None:
+    def _cross_reference(self, sobject: str, item: Field, target: str) -> RowError | None:
+        if item.name == "OwnerId":
+            return self._owner_refusal(sobject, target)
         other = self.tables[item.reference_to or ""]
         if target in self.hidden:
             message = f"insufficient access rights on cross-reference id: {target[:15]}"

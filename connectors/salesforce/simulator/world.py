@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .faults import Faults
 from .field_definitions import add_field_definitions
+from .person_accounts import show_on_account
 from .rest import Services
 from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
@@ -22,6 +23,7 @@ INTEGRATION_USER: Final = make_id("005", 1)
 HUMAN_USER: Final = make_id("005", 2)
 ORG_ID: Final = make_id("00D", 1)
 _KEYS: Final = (
+    "org_id",
     "settings",
     "auth",
     "user",
@@ -30,6 +32,8 @@ _KEYS: Final = (
     "person_accounts",
     "duplicate_rules",
     "automation",
+    "users",
+    "queues",
     "accounts",
     "contacts",
     "leads",
@@ -101,6 +105,7 @@ class World:
         """Raises BadValueError naming what the document gets wrong."""
         document = document or {}
         _known("world", document, _KEYS)
+        self.org_id = _org_id(document.get("org_id", ORG_ID))
         self.settings = Settings()
         apply_settings(self.settings, _object("settings", document.get("settings", {})))
         self.auth = _auth(_object("auth", document.get("auth", {})))
@@ -160,11 +165,13 @@ class World:
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
         self._add_automation(_object("automation", document.get("automation", {})))
+        self._add_users(_list("users", document.get("users", [])))
+        self._add_queues(_list("queues", document.get("queues", [])))
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
         shared = {"Account": "Edit", "Contact": "ControlledByParent", "Lead": "ReadEditTransfer"}
-        organization = self.org.tables["Organization"].rows[ORG_ID]
+        organization = self.org.tables["Organization"].rows[self.org_id]
         organization |= {
             f"Default{name}Access": "None" if self.org.hidden else how
             for name, how in shared.items()
@@ -264,6 +271,7 @@ class World:
         if missing:
             raise BadValueError(f"{where}: {', '.join(missing)} is missing")
         set_name(table, row)
+        show_on_account(self.org, table, row)
         table.put(row)
         if row.get("IsDeleted"):
             table.bin[key] = table.remove(key)
@@ -462,6 +470,7 @@ class World:
             row: Row = {
                 "Id": key,
                 "IsActive": True,
+                "UserType": "Standard",
                 "CreatedById": HUMAN_USER,
                 "LastModifiedById": HUMAN_USER,
             }
@@ -474,12 +483,35 @@ class World:
             row["Name"] = row["LastName"]
             table.put(row)
         organization = {
-            "Id": ORG_ID,
+            "Id": self.org_id,
             "Name": "Simulated",
             "OrganizationType": "Developer Edition",
             "IsSandbox": False,
         }
         self.org.tables["Organization"].put(organization)
+
+    def _add_users(self, listed: Sequence[Any]) -> None:
+        table = self.org.tables["User"]
+        for position, given in enumerate(listed):
+            where = f"users[{position}]"
+            row: Row = {"IsActive": True, "UserType": "Standard", "LastName": "User"}
+            row |= dict.fromkeys(("CreatedDate", "SystemModstamp"), stamp(self.now()))
+            for name, value in _object(where, given).items():
+                row[name] = self._stored(table, name, value, f"{where}.{name}")
+            table.put({"Id": row.pop("Id", None) or make_id("005", 100 + position), **row})
+
+    def _add_queues(self, listed: Sequence[Any]) -> None:
+        groups, served = self.org.tables["Group"], self.org.tables["QueueSobject"]
+        for position, given in enumerate(listed):
+            where = f"queues[{position}]"
+            queue = _object(where, given)
+            _known(where, queue, ("Id", "Name", "sobjects"))
+            key = normal_id(str(queue.get("Id")), "00G")
+            if key is None:
+                raise BadValueError(f"{where}.Id: {queue.get('Id')!r} is not an Id of Group")
+            groups.put({"Id": key, "Name": str(queue.get("Name", "Queue")), "Type": "Queue"})
+            for name in _list(f"{where}.sobjects", queue.get("sobjects", [])):
+                served.put({"Id": served.new_id(), "QueueId": key, "SobjectType": str(name)})
 
     def _add_automation(self, document: Mapping[str, Any]) -> None:
         """The set-up of flows, triggers and rules: it is read only, and nothing of it runs."""
@@ -542,6 +574,14 @@ class World:
         table = self.org.tables["DuplicateRule"]
         row: Row = {"Id": table.new_id(), "DeveloperName": made.name, "MasterLabel": made.name}
         table.put(row | {"SobjectType": name, "IsActive": True})
+
+
+def _org_id(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != len(ORG_ID) or not value.startswith("00D"):
+        raise BadValueError(
+            f"org_id: 18 characters that begin with 00D are expected, not {value!r}"
+        )
+    return value
 
 
 def _auth(document: Mapping[str, Any]) -> Auth:
