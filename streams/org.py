@@ -7,6 +7,11 @@ from pathlib import Path
 
 import structlog
 
+from connectors.salesforce.account_rules import (
+    AccountRuleError,
+    AccountRules,
+    parse_account_rules,
+)
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
@@ -31,7 +36,7 @@ from connectors.salesforce.owner_rules import CHOSEN, OwnerPolicy, OwnerRule, Us
 from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import GrowingSuppression, SuppressionFile
 from connectors.salesforce.sync import Sync
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
@@ -135,6 +140,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
+        account_rules=account_rules(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -175,12 +181,25 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
     return found
 
 
-def _suppression(path: Path | None) -> Suppression | SuppressionFile:
+def account_rules(settings: SalesforceSettings) -> AccountRules:
+    """Which Accounts count, and by which fields. Raises SettingsError."""
+    try:
+        return parse_account_rules(settings.account_domain_fields, settings.account_filter)
+    except AccountRuleError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _suppression(path: Path | None) -> GrowingSuppression:
+    """The list in the file, if there is one, to which a process adds that of its topic."""
     if path is None:
-        return Suppression()
+        return GrowingSuppression()
     listed = SuppressionFile(path)
     listed.current()  # a file that cannot be read is an error at the start
-    return listed
+    log.warning(
+        "PEOPLE_SUPPRESSION_LIST is deprecated: run contactstream suppress once, which takes the "
+        "file into the topic, and then unset it"
+    )
+    return GrowingSuppression(listed)
 
 
 def _pair(entry: str) -> tuple[str, str]:

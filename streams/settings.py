@@ -407,6 +407,17 @@ class SalesforceSettings(SettingsGroup):
         description="further email fields of the org's own, as `Contact.Personal_Email__c`; people "
         "are found by them, and they are never written. Only indexed ones are used",
     )
+    account_domain_fields: Listed = Field(
+        (),
+        description="fields of Account that name mail domains besides Website, as "
+        "`Email_Domains__c`; a field may hold several domains",
+    )
+    account_filter: Listed = Field(
+        (),
+        description="which Accounts count, as `Type=Customer` or "
+        "`RecordType.DeveloperName=Customer`; values of one field are alternatives, and an Account "
+        "has to fit every field",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,
@@ -496,8 +507,8 @@ class PeopleSettings(SettingsGroup):
     )
     suppression_list: OptionalPath = Field(
         None,
-        description="file with the salted hashes of people who must not be synced; "
-        "`contactstream suppress FILE` adds to it",
+        description="deprecated: file with the salted hashes of people who must not be synced; "
+        "`contactstream suppress` takes it into contactstream.suppression once",
     )
 
 

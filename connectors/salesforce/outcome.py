@@ -23,6 +23,8 @@ class ContactVersion:
     contact: Mapping[str, Any] | None
     restore: frozenset[str] = frozenset()
     live: bool = False
+    erase: bool = False
+    """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
 
 
 class OutcomeStatus(StrEnum):
@@ -84,6 +86,8 @@ class Outcome:
     first: bool = False
     reason: str = ""
     errors: tuple[RowError, ...] = ()
+    account_by: str = ""
+    """Where the record got an Account from us: by which evidence, a word of `AccountEvidence`."""
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()

@@ -13,7 +13,12 @@ from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
 from connectors.salesforce.names import is_full_name, is_known
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    VERSION_FIELD,
+)
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
@@ -23,7 +28,7 @@ from connectors.salesforce.schema import Schema
 from connectors.salesforce.shared_addresses import claimed_addresses
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.sobject_record import SObjectRecord
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import SuppressionList
 
 SoughtPerson = tuple[ContactVersion, Person]
 """A change with the person that it describes."""
@@ -138,7 +143,7 @@ def person_of(
     return replace(found, restore=change.restore) if change.restore else found
 
 
-def is_suppressed(change: ContactVersion, suppression: Suppression | SuppressionFile) -> bool:
+def is_suppressed(change: ContactVersion, suppression: SuppressionList) -> bool:
     """Whether the contact, by its key or by any of its addresses, asked to be erased."""
     if change.contact is None or not suppression.hashes:
         return False
@@ -250,6 +255,8 @@ class WritePlanner:
         if not held:
             outcome = Outcome(change.key, OutcomeStatus.UNCHANGED, reason="no_record")
             return [PlannedOutcome(change, outcome)]
+        if change.erase:
+            return [self._erase(change, record) for record in held]
         if any(record.version is not None and record.version > change.version for record in held):
             return [PlannedOutcome(change, _deletion(change, held[0], OutcomeStatus.STALE))]
         if self._policy.on_delete is OnDelete.KEEP:
@@ -264,6 +271,17 @@ class WritePlanner:
         record.fields |= {KEY_FIELD: None, VERSION_FIELD: change.version}
         self._candidates.remove_key(record, record_key(change.key))
         return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
+
+    def _erase(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
+        """Clears what only contactstream wrote: key, version, marker and further addresses.
+
+        The standard fields stay: whether the record is to be deleted, people decide.
+        """
+        ours = (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:])
+        record.fields |= {name: None for name in ours if name in record.stored}
+        self._candidates.remove_key(record, record_key(change.key))
+        outcome = _deletion(change, record, OutcomeStatus.RELEASED, "erased")
+        return PlannedOutcome(change, outcome, record)
 
     def _flag(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
         flag = self._schemas[record.sobject].flag
@@ -326,8 +344,14 @@ class WritePlanner:
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
         record = SObjectRecord(target.sobject, None, {}, {})
-        self._apply(record, someone, owner=True)
-        outcome = Outcome(change.key, OutcomeStatus.CREATED, record.sobject, first=True)
+        changed = self._apply(record, someone, owner=True)
+        outcome = Outcome(
+            change.key,
+            OutcomeStatus.CREATED,
+            record.sobject,
+            first=True,
+            account_by=_account_by(someone, changed),
+        )
         return PlannedOutcome(change, outcome, record, someone)
 
     def join(self, change: ContactVersion, someone: Person, match: Match) -> PlannedOutcome:
@@ -350,6 +374,7 @@ class WritePlanner:
         if _holds_newer_version(record, someone):
             return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
         changed = self._apply(record, someone, owner=owner)
+        outcome = replace(outcome, account_by=_account_by(someone, changed))
         if not owner:
             reason = "" if changed else "nothing_to_fill"
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
@@ -369,6 +394,12 @@ class WritePlanner:
         record.fields |= changed
         self._candidates.join(record, someone)
         return set(changed)
+
+
+def _account_by(someone: Person, changed: Collection[str]) -> str:
+    """By which evidence a record gets its Account with these changes; empty if it gets none."""
+    by = someone.target.by
+    return by.value if by is not None and "AccountId" in changed else ""
 
 
 def covered(change: ContactVersion, by: Sequence[SObjectRecord]) -> PlannedOutcome:

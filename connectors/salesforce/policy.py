@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from connectors.salesforce.account_rules import NO_RULES, AccountRules
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.routing import ADDRESS_BOOK, Creation
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import Suppression, SuppressionList
 
 
 class OnDelete(StrEnum):
@@ -27,7 +28,7 @@ class Policy:
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     exclusions: Exclusions = field(default_factory=Exclusions)
-    suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
+    suppression: SuppressionList = field(default_factory=Suppression)
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
     on_delete: OnDelete = OnDelete.RELEASE
@@ -37,6 +38,8 @@ class Policy:
     """Further domains: each with an Account ID, or with the domain whose Account it shares."""
     address_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By object: the org's own address fields, which are read for matching and never written."""
+    account_rules: AccountRules = NO_RULES
+    """Which Accounts count, and which of their fields name domains besides Website."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)
     """Who owns created records."""
     allow_save: bool = True

@@ -13,7 +13,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,17 @@ MAX_BATCH = 1000
 MAX_REMEMBERED_FILLS = 200_000
 
 
+BeforeWrite = Callable[[Sequence[WriteRow]], Awaitable[None]]
+"""Called with planned rows that are about to be sent; their tags are lists of PlannedOutcome.
+
+What it raises ends the batch before any of these rows is sent.
+"""
+
+
+async def note_nothing(_rows: Sequence[WriteRow]) -> None:
+    """For callers that keep no journal."""
+
+
 class Sync:
     """The writer of one org; one instance for all batches in flight.
 
@@ -124,6 +135,7 @@ class Sync:
         self._client = client
         self._count = count
         self._clock = clock
+        self.before_write: BeforeWrite = note_nothing
         self._metadata = OrgMetadata(
             client, policy, count, clock, accounts or NoAccountStore(), grant_address
         )
@@ -296,6 +308,7 @@ class Sync:
         to_write = [self._with_owner(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
+            await self.before_write(free)
             written, no_room = await write_rows(context, free)
             written = await self._write_without_refused_owners(context, written)
             written = await self._write_without_refused_values(context, written)

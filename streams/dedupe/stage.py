@@ -41,28 +41,36 @@ log = structlog.get_logger()
 # most some ELECTION_SECONDS (streams/dedupe/fence.py); the rest is computing.
 BATCH_SECONDS = 120.0
 
-NOTHING_PENDING: tuple[int, Mapping[bytes, bytes]] = (-1, {})
+NOTHING_PENDING: tuple[int, Mapping[bytes, bytes | None]] = (-1, {})
 
 
 class Pending(Mapping[bytes, bytes]):
-    """The entries of a batch that is being published, before those of the table."""
+    """The table as it will be once a batch is published: None ends an entry."""
 
-    def __init__(self, pending: Mapping[bytes, bytes], table: Mapping[bytes, bytes]) -> None:
+    def __init__(self, pending: Mapping[bytes, bytes | None], table: Mapping[bytes, bytes]) -> None:
         self._pending, self._table = pending, table
 
     def get(self, key: bytes, default: Any = None) -> Any:
         """The entry of a key. Quick, because it is called for each event."""
-        found = self._pending.get(key)
-        return self._table.get(key, default) if found is None else found
+        if key in self._pending:
+            found = self._pending[key]
+            return default if found is None else found
+        return self._table.get(key, default)
 
     def __getitem__(self, key: bytes) -> bytes:
-        return self._pending[key] if key in self._pending else self._table[key]
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return bytes(found)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter({**self._table, **self._pending})
+        return (key for key in {**self._table, **self._pending} if key in self)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and self.get(key) is not None
 
     def __len__(self) -> int:
-        return len({**self._table, **self._pending})
+        return sum(1 for _ in self)
 
 
 class Batches(Protocol):
@@ -100,7 +108,7 @@ class Dedupe:
         self._planning = ThreadPoolExecutor(1, "dedupe-plan")
         self._publishing = ThreadPoolExecutor(1, "dedupe-publish")
         # The batch that is being published: its partition and its entries.
-        self._pending: tuple[int, Mapping[bytes, bytes]] = NOTHING_PENDING
+        self._pending: tuple[int, Mapping[bytes, bytes | None]] = NOTHING_PENDING
         self.in_flight = WorkInFlight("batches of events", BATCH_SECONDS)
         """For `Health.watch`."""
 
@@ -119,7 +127,7 @@ class Dedupe:
                 plan = await loop.run_in_executor(self._planning, self.plan, records)
                 if before is not None:
                     await before
-            self._pending = (records[0].partition, plan.entries)
+            self._pending = (records[0].partition, plan.changelog)
             before = asyncio.create_task(self._published(event, records, plan))
 
     async def _published(self, event: Any, records: list[Consumed], plan: DedupePlan) -> None:
@@ -157,8 +165,8 @@ class Dedupe:
         self.in_flight.step()
         self._producer.publish(plan.outputs)
         self.in_flight.step()
-        self._producer.publish_to(self._changelog, partition, plan.entries)
-        self._table.remember(partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.changelog)
+        self._table.remember(partition, plan.changelog)
         self._pending = NOTHING_PENDING  # another worker may write entries before it is ours again
         log_dead_letters(log, plan.unreadable)
         self._count(len(records), plan)

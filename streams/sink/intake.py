@@ -122,5 +122,5 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    live = change.origin in LIVE
-    return ContactVersion(change.key, change.version, contact, change.restore, live)
+    live, erase = change.origin in LIVE, change.origin == Origin.ERASURE
+    return ContactVersion(change.key, change.version, contact, change.restore, live, erase)

@@ -25,6 +25,7 @@ PREFIXES: Final = {
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
+    "RecordType": "012",
     "Task": "00T",
     "Event": "00U",
     "CampaignMember": "00v",
@@ -553,8 +554,19 @@ def standard() -> dict[str, SObject]:
             _text("DataType", "Data Type", 70),
             Field("IsIndexed", "Indexed", "boolean"),
         ),
+        "RecordType": _set_up(
+            "RecordType",
+            _text("Name", "Name", 80),
+            _text("DeveloperName", "Record Type Name", 80),
+            _text("SobjectType", "SObject Type Name", 40),
+        ),
     }
     return {name: sobject(name, fields) for name, fields in objects.items()}
+
+
+def record_type_field() -> Field:
+    """The field that an object has where record types are defined for it."""
+    return _reference("RecordTypeId", "Record Type ID", "RecordType", "RecordType")
 
 
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:

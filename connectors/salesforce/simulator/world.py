@@ -14,7 +14,15 @@ from .faults import Faults
 from .field_definitions import add_field_definitions
 from .person_accounts import show_on_account
 from .rest import Services
-from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
+from .schema import (
+    altered,
+    make_id,
+    normal_id,
+    record_type_field,
+    sobject,
+    standard,
+    with_person_accounts,
+)
 from .settings import BadValueError, Settings, apply_settings
 from .soql import stamp
 from .store import DuplicateRule, Org, Row, Scope, Table, set_name, stored_value
@@ -138,7 +146,8 @@ class World:
                     f"record_types.{name}: a list of objects with a name is expected for a known "
                     "object"
                 )
-            objects[name] = sobject(name, objects[name].fields.values(), kinds)
+            more = [record_type_field()] if name == "Account" else []
+            objects[name] = sobject(name, [*objects[name].fields.values(), *more], kinds)
         for name, changes in _object("fields", document.get("fields", {})).items():
             if name not in objects:
                 raise BadValueError(f"fields.{name}: no such object; known: {', '.join(objects)}")
@@ -162,6 +171,9 @@ class World:
         ]
         self._set_up(_object("user", document.get("user", {})))
         add_field_definitions(self.org)
+        for name, kinds in types.items():
+            for number, kind in enumerate(kinds, 1):
+                self._add_record_type(name, number, str(kind["name"]))
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
         self._add_automation(_object("automation", document.get("automation", {})))
@@ -533,6 +545,17 @@ class World:
                     for name, value in row.items()
                 }
                 table.put({"Id": table.new_id(), **stored})
+
+    def _add_record_type(self, sobject: str, number: int, name: str) -> None:
+        """Stores a record type under the ID that the describe gives it."""
+        self.org.tables["RecordType"].put(
+            {
+                "Id": make_id("012", number),
+                "Name": name,
+                "DeveloperName": name.replace(" ", "_"),
+                "SobjectType": sobject,
+            }
+        )
 
     def _add_rule(self, document: Any) -> None:
         rule = _object("duplicate_rules", document)

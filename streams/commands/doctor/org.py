@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors.salesforce import checkup
+from connectors.salesforce.account_rules import NO_RULES
 from connectors.salesforce.address_fields import (
     Indexes,
     index_query,
@@ -395,7 +396,8 @@ def field_findings(
     """Findings about the fields of one object; `body` is the answer to its describe call."""
     described = parse_describe(body)
     if described.name == READ_OBJECT:
-        return checkup.accounts(described)
+        account_rules = allowed.account_rules if allowed is not None else NO_RULES
+        return [*checkup.accounts(described), *checkup.account_evidence(described, account_rules)]
     findings = [
         checkup.access(described),
         checkup.key_field(described),

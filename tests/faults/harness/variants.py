@@ -257,8 +257,8 @@ def table_first() -> None:
     def publish(self: Any, records: Any, plan: Any) -> None:
         partition = records[0].partition
         self._wait_until_heard()
-        self._producer.publish_to(self._changelog, partition, plan.entries)
-        self._table.remember(partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.changelog)
+        self._table.remember(partition, plan.changelog)
         self._producer.publish(plan.outputs)
         self._count(len(records), plan)
 

@@ -149,3 +149,16 @@ def test_an_address_field_that_cannot_be_one_is_refused_by_its_name(listed: str,
     settings = load(SalesforceSettings, {"SALESFORCE_ADDRESS_FIELDS": listed})
     with pytest.raises(SettingsError, match=f"SALESFORCE_ADDRESS_FIELDS: .*{said}"):
         policy(settings, load(PeopleSettings, {}), [])
+
+
+def test_the_rules_for_accounts_come_from_two_settings() -> None:
+    environ = {
+        "SALESFORCE_ACCOUNT_DOMAIN_FIELDS": "Email_Domains__c",
+        "SALESFORCE_ACCOUNT_FILTER": "Type=Customer, Type=Partner",
+    }
+    allowed = policy(load(SalesforceSettings, environ), load(PeopleSettings, {}), [])
+    assert allowed.account_rules.domain_fields == ("Email_Domains__c",)
+    assert allowed.account_rules.conditions == {"Type": frozenset({"customer", "partner"})}
+    wrong = load(SalesforceSettings, {"SALESFORCE_ACCOUNT_FILTER": "Type"})
+    with pytest.raises(SettingsError, match="SALESFORCE_ACCOUNT_FILTER: 'Type' is not of the form"):
+        policy(wrong, load(PeopleSettings, {}), [])

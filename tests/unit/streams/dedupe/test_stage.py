@@ -77,14 +77,14 @@ class Scene:
         self.done.append(f"{name} begun")
         assert self.acknowledged.wait(SECONDS)
 
-    def publish_to(self, _topic: str, _partition: int, entries: Mapping[bytes, bytes]) -> None:
+    def publish_to(self, _topic: str, _partition: int, entries: Mapping[bytes, Any]) -> None:
         self.done.append(f"{entries[b'k'].decode()} published")
 
     # The table
     def entries(self, partition: int) -> dict[bytes, bytes]:
         return self.table.setdefault(partition, {})
 
-    def remember(self, partition: int, entries: Mapping[bytes, bytes]) -> None:
+    def remember(self, partition: int, entries: Mapping[bytes, Any]) -> None:
         self.table.setdefault(partition, {}).update(entries)
 
     def size(self) -> int:
@@ -194,10 +194,15 @@ async def test_a_batch_that_cannot_be_published_ends_the_process_before_the_next
     assert not [step for step in scene.done if "planned" not in step]
 
 
-def test_pending_entries_lie_before_those_of_the_table() -> None:
-    both = Pending({b"a": b"new"}, {b"a": b"old", b"b": b"kept"})
+def test_pending_entries_lie_before_those_of_the_table_and_may_end_them() -> None:
+    both = Pending(
+        {b"a": b"new", b"gone": None, b"never": None},
+        {b"a": b"old", b"b": b"kept", b"gone": b"old"},
+    )
     assert dict(both) == {b"a": b"new", b"b": b"kept"}
     assert len(both) == 2
-    assert [both.get(key) for key in (b"a", b"b", b"c")] == [b"new", b"kept", None]
-    with pytest.raises(KeyError):
-        both[b"c"]
+    assert [both.get(key) for key in (b"a", b"b", b"gone", b"c")] == [b"new", b"kept", None, None]
+    for absent in (b"gone", b"c"):
+        assert absent not in both
+        with pytest.raises(KeyError):
+            both[absent]
