@@ -136,6 +136,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
             Create(people.create), people.create_free_mail, people.create_without_address
         ),
         owners=owner_policy(people),
+        source_mailbox=people.source_mailbox,
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,

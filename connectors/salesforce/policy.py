@@ -42,6 +42,8 @@ class Policy:
     """Which Accounts count, and which of their fields name domains besides Website."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)
     """Who owns created records."""
+    source_mailbox: bool = False
+    """Whether the optional field that names the address book is filled."""
     allow_save: bool = True
     """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0
@@ -53,4 +55,4 @@ class Policy:
     @property
     def reads_grant_addresses(self) -> bool:
         """Whether anything that is written depends on whose address book a grant is."""
-        return OwnerRule.USER in self.owners.rules
+        return self.source_mailbox or OwnerRule.USER in self.owners.rules

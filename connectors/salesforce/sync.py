@@ -66,6 +66,7 @@ from connectors.salesforce.planner import (
     rows,
 )
 from connectors.salesforce.policy import OnDelete, Policy
+from connectors.salesforce.provenance import with_provenance
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.rows import WriteRow
@@ -305,7 +306,7 @@ class Sync:
         planned, outcomes = take_out_suppressed(planned, self.policy.suppression)
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
-        to_write = [self._with_owner(row) for row in rows(planned)]
+        to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
             await self.before_write(free)
@@ -322,10 +323,13 @@ class Sync:
         self._forget_deleted_accounts(written)
         return outcomes, written
 
-    def _with_owner(self, row: WriteRow) -> WriteRow:
+    def _finished(self, row: WriteRow) -> WriteRow:
+        """The planned row with what no contact says: its owner, and the optional fields."""
         schema = self._metadata.schemas[row.sobject]
         book, now = self._metadata.owners.book, self._clock()
-        return with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        owned = with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        mailbox = book.grant_address if self.policy.source_mailbox else None
+        return with_provenance(owned, schema, now, mailbox)
 
     async def _write_without_refused_owners(
         self, context: WriteContext, written: list[WrittenRow]

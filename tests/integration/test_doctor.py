@@ -193,6 +193,7 @@ HEALTHY = [
                 " mapping",
             ),
             *(
+                " optional fields",
                 " required fields",
                 " record types",
                 " version rule",
