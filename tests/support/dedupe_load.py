@@ -20,6 +20,7 @@ TOPICS = (
     "contacts.dead-letter",
     "grants.events",
     "reader.runs",
+    "contactstream.suppression",
 )
 
 
