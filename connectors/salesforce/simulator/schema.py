@@ -21,6 +21,8 @@ PREFIXES: Final = {
     "UserPermissionAccess": "0PX",
     "Group": "00G",
     "QueueSobject": "03g",
+    "PermissionSet": "0PS",
+    "PermissionSetAssignment": "0Pa",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
@@ -512,6 +514,21 @@ def standard() -> dict[str, SObject]:
             _text("QueueId", "Group ID", 18),
             _text("SobjectType", "Object", 40),
         ),
+        "PermissionSet": _set_up("PermissionSet", _text("Name", "Name", 80)),
+        "PermissionSetAssignment": [
+            Field("Id", "ID", "id", 18, createable=False, updateable=False),
+            _reference(
+                "AssigneeId", "Assignee ID", "User", "Assignee", updateable=False, nillable=False
+            ),
+            _reference(
+                "PermissionSetId",
+                "Permission Set ID",
+                "PermissionSet",
+                "PermissionSet",
+                updateable=False,
+                nillable=False,
+            ),
+        ],
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",
             _text("ApiName", "Flow API Name", 255),
@@ -532,6 +549,7 @@ def standard() -> dict[str, SObject]:
             "UserPermissionAccess",
             Field("PermissionsViewAllData", "View All Data", "boolean"),
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
+            Field("PermissionsAssignPermissionSets", "Assign Permission Sets", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
         ),
         # The links of activities and campaigns to people; tests put them there.

@@ -42,6 +42,7 @@ _KEYS: Final = (
     "automation",
     "users",
     "queues",
+    "permission_sets",
     "accounts",
     "contacts",
     "leads",
@@ -179,6 +180,7 @@ class World:
         self._add_automation(_object("automation", document.get("automation", {})))
         self._add_users(_list("users", document.get("users", [])))
         self._add_queues(_list("queues", document.get("queues", [])))
+        self._add_permission_sets(_list("permission_sets", document.get("permission_sets", [])))
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
@@ -511,6 +513,11 @@ class World:
             for name, value in _object(where, given).items():
                 row[name] = self._stored(table, name, value, f"{where}.{name}")
             table.put({"Id": row.pop("Id", None) or make_id("005", 100 + position), **row})
+
+    def _add_permission_sets(self, names: Sequence[Any]) -> None:
+        table = self.org.tables["PermissionSet"]
+        for name in names:
+            table.put({"Id": table.new_id(), "Name": str(name)})
 
     def _add_queues(self, listed: Sequence[Any]) -> None:
         groups, served = self.org.tables["Group"], self.org.tables["QueueSobject"]

@@ -17,6 +17,8 @@ import pytest
 from connectors.salesforce.api.client import API_VERSION, Fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.describe import parse_describe
+from connectors.salesforce.bulk_load import PERMISSION_SET
+from connectors.salesforce.checkup.automation import BULK_LOAD_PERMISSION
 from connectors.salesforce.checkup.rules import (
     RESTORE_PERMISSION,
     VERSION_FORMULA,
@@ -86,6 +88,15 @@ def shipped_field(sobject: str, name: str) -> ElementTree.Element:
 
 def permission_set(name: str) -> ElementTree.Element:
     return read(SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml")
+
+
+def test_the_permission_of_bulk_loads_is_the_only_thing_in_its_set() -> None:
+    root = permission_set(PERMISSION_SET)
+    (custom,) = root.iter(f"{NAMESPACE}customPermissions")
+    assert child_text(custom, "name") == BULK_LOAD_PERMISSION == PERMISSION_SET
+    assert (SOURCE / "customPermissions" / f"{PERMISSION_SET}.customPermission-meta.xml").exists()
+    granted = {each.tag.removeprefix(NAMESPACE) for each in root}
+    assert granted == {"customPermissions", "description", "hasActivationRequired", "label"}
 
 
 def test_the_optional_fields_are_those_that_the_code_fills() -> None:
