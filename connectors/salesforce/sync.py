@@ -53,6 +53,7 @@ from connectors.salesforce.owners import (
     with_owner,
     without_refused_owner,
 )
+from connectors.salesforce.permission_set_members import permission_set_members
 from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
@@ -181,6 +182,12 @@ class Sync:
         await self._metadata.start(fence)
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
+
+    async def permission_set_members(
+        self, names: Sequence[str], fence: Fence
+    ) -> dict[str, frozenset[str]]:
+        """The addresses of the users of each permission set; see `permission_set_members`."""
+        return await permission_set_members(self._client, names, fence)
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a contact that decides what is written; the rest need not be kept."""

@@ -224,6 +224,8 @@ def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
 def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
     """Counts one final outcome of a change that came from `origin`."""
     metrics.rows.labels(outcome.status.value, origin).inc()
+    for value in outcome.replaced:
+        metrics.replaced_values.labels(value.sobject, origin).inc()
     if outcome.status is OutcomeStatus.FAILED:
         metrics.dead_lettered.labels(outcome.reason).inc()
     if outcome.status is OutcomeStatus.SKIPPED:

@@ -23,6 +23,7 @@ from streams.kafka.transactions import (
     TransactionalPublisher,
     transactional,
 )
+from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -49,6 +50,7 @@ from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.suppression_following import followed_suppression
@@ -78,6 +80,7 @@ def run(
     org: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream sink` until a signal or a fault. Blocks.
 
@@ -85,7 +88,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
-    return uvloop.run(_serve(kafka, process, org, allowed, settings))
+    return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 
 async def _serve(
@@ -94,6 +97,7 @@ async def _serve(
     org_settings: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
@@ -194,6 +198,7 @@ async def _serve(
             fence,
             deleted_before,
             keeper=keeper,
+            members=MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics),
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=FollowedTopics(*followed),

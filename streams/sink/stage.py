@@ -51,6 +51,7 @@ from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.memory_use import unparsed_bytes
 from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
@@ -87,6 +88,7 @@ class Sink:
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
+        members: MemberKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
         control: Followed | None = None,
@@ -97,6 +99,7 @@ class Sink:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        `members` publishes who has the permission sets that select mailboxes.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
         keeps to one org; without one any will do.
@@ -113,7 +116,9 @@ class Sink:
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
         recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keeper = keeper
+        self._keepers: list[DeletionKeeper | MemberKeeper] = [
+            one for one in (keeper, members) if one is not None
+        ]
         self._guard = guard
         self._publisher = publisher
         self._unanswered = org.unanswered
@@ -175,9 +180,8 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        for task in (keeping, following):
-            if task is not None:
-                task.cancel()
+        for task in (*keeping, following):
+            task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._say_that_calls_ended()
@@ -203,12 +207,14 @@ class Sink:
         assignment = self._current.assignment
         return time.time() if assignment is None else assignment.tracker.received.oldest_seconds()
 
-    def _start_keeping(self) -> asyncio.Task[None] | None:
-        if self._keeper is None:
-            return None
-        task = asyncio.create_task(self._keeper.run(self._current, self._consumer.fence))
-        task.add_done_callback(self._stop.request_if_failed)
-        return task
+    def _start_keeping(self) -> list[asyncio.Task[None]]:
+        tasks = [
+            asyncio.create_task(one.run(self._current, self._consumer.fence))
+            for one in self._keepers
+        ]
+        for task in tasks:
+            task.add_done_callback(self._stop.request_if_failed)
+        return tasks
 
     def _start_following(self) -> asyncio.Task[None]:
         task = asyncio.create_task(self._breaker_keeper.follow(self._stop))

@@ -30,6 +30,7 @@ def bulk_load_permission(permission_sets: Rows, rights: Rows) -> CheckupFinding:
             f"the user may not assign {PERMISSION_SET} to itself: during a first sync the org's "
             "automation runs for every record",
             f"assign {PERMISSION_SET} to the user before a first sync, and take it away "
-            "afterwards; or grant the user Assign Permission Sets, with which it could take any permission",
+            "afterwards; or grant the user Assign Permission Sets, with which it could take any "
+            "permission",
         )
     return ok(check, f"the sink assigns {PERMISSION_SET} to its user during a first sync")

@@ -514,21 +514,6 @@ def standard() -> dict[str, SObject]:
             _text("QueueId", "Group ID", 18),
             _text("SobjectType", "Object", 40),
         ),
-        "PermissionSet": _set_up("PermissionSet", _text("Name", "Name", 80)),
-        "PermissionSetAssignment": [
-            Field("Id", "ID", "id", 18, createable=False, updateable=False),
-            _reference(
-                "AssigneeId", "Assignee ID", "User", "Assignee", updateable=False, nillable=False
-            ),
-            _reference(
-                "PermissionSetId",
-                "Permission Set ID",
-                "PermissionSet",
-                "PermissionSet",
-                updateable=False,
-                nillable=False,
-            ),
-        ],
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",
             _text("ApiName", "Flow API Name", 255),
@@ -552,6 +537,31 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsAssignPermissionSets", "Assign Permission Sets", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
         ),
+        "PermissionSet": _set_up(
+            "PermissionSet",
+            _text("Name", "Permission Set Name", 80),
+            _text("Label", "Permission Set Label", 80),
+        ),
+        "PermissionSetAssignment": [
+            Field("Id", "ID", "id", 18, createable=False, updateable=False),
+            _reference("AssigneeId", "Assignee ID", "User", "Assignee", updateable=False),
+            _reference(
+                "PermissionSetId",
+                "Permission Set ID",
+                "PermissionSet",
+                "PermissionSet",
+                updateable=False,
+            ),
+            Field(
+                "IsActive",
+                "Is Active",
+                "boolean",
+                createable=False,
+                updateable=False,
+                defaulted=True,
+                default=True,
+            ),
+        ],
         # The links of activities and campaigns to people; tests put them there.
         "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),
         "Event": _set_up("Event", Field("WhoId", "Name ID", "reference", 18)),

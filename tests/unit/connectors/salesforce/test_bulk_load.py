@@ -9,7 +9,7 @@ from connectors.salesforce.simulator.world import INTEGRATION_USER
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 WORLD: dict[str, Any] = {
-    "permission_sets": [PERMISSION_SET],
+    "permission_sets": {PERMISSION_SET: []},
     "settings": {"assigns_permission_sets": True},
 }
 
@@ -93,7 +93,7 @@ async def test_without_the_permission_set_in_the_org_no_call_is_made() -> None:
 
 
 async def test_without_the_right_to_assign_it_the_refusal_is_counted_and_the_work_goes_on() -> None:
-    async with simulated_org({"permission_sets": [PERMISSION_SET]}) as org:
+    async with simulated_org({"permission_sets": {PERMISSION_SET: []}}) as org:
         outcomes = await org.all(change(1))
         assert outcomes["g/1"].status is OutcomeStatus.CREATED
         refused = {"insufficient_access_on_cross_reference_entity": 1}

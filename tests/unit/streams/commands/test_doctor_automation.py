@@ -175,7 +175,7 @@ def test_the_permission_of_bulk_loads_is_named_with_its_remedy(
 
 
 async def test_doctor_asks_for_the_permission_of_bulk_loads() -> None:
-    found = await examined_world({"permission_sets": [BULK_LOAD_PERMISSION]})
+    found = await examined_world({"permission_sets": {BULK_LOAD_PERMISSION: []}})
     assert found["bulk load permission"].status is CheckupStatus.WARN
 
 
