@@ -51,6 +51,7 @@ log = structlog.get_logger()
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.ADDRESS_FIELD_UNUSED,
+    SyncWarning.BULK_LOAD_REFUSED,
     SyncWarning.BULK_QUERY_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
