@@ -46,6 +46,7 @@ from streams.sink.batching import PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
+from streams.sink.contact_domain_keeper import keep_contact_domains
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
@@ -101,6 +102,7 @@ class Sink:
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
         keeps to one org; without one any will do.
         """
+        self._org = org
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -175,9 +177,8 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        for task in (keeping, following):
-            if task is not None:
-                task.cancel()
+        for task in (*keeping, following):
+            task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._say_that_calls_ended()
@@ -203,12 +204,17 @@ class Sink:
         assignment = self._current.assignment
         return time.time() if assignment is None else assignment.tracker.received.oldest_seconds()
 
-    def _start_keeping(self) -> asyncio.Task[None] | None:
-        if self._keeper is None:
-            return None
-        task = asyncio.create_task(self._keeper.run(self._current, self._consumer.fence))
-        task.add_done_callback(self._stop.request_if_failed)
-        return task
+    def _start_keeping(self) -> list[asyncio.Task[None]]:
+        current, fence = self._current, self._consumer.fence
+        work = []
+        if self._keeper is not None:
+            work.append(self._keeper.run(current, fence))
+        if self._org.policy.contact_share:
+            work.append(keep_contact_domains(self._org, current, fence, self._metrics))
+        tasks = [asyncio.create_task(each) for each in work]
+        for task in tasks:
+            task.add_done_callback(self._stop.request_if_failed)
+        return tasks
 
     def _start_following(self) -> asyncio.Task[None]:
         task = asyncio.create_task(self._breaker_keeper.follow(self._stop))
