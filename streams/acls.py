@@ -120,6 +120,7 @@ def _console(kafka: KafkaSettings, names: Topics) -> list[Acl]:
 def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         *_looking(kafka, names, "command"),
+        _changelogs(kafka, ("Read",)),  # export and suppress say what the table holds of a person
         *_topics(
             ("Write",),
             names.events,
@@ -129,6 +130,7 @@ def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.control,
             names.deleted_records,
             names.journal,
+            names.suppression,
             names.audit,
         ),
     ]

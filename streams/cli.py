@@ -662,46 +662,83 @@ def explain(*, subject: str, as_json: bool) -> None:
     sys.exit(run(_load(settings.KafkaSettings), allowed, org.login_url, subject, as_json=as_json))
 
 
-@main.command()
-@click.argument("file", type=click.File())
-@click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
-@click.option(
-    "--without-dead-letters",
-    is_flag=True,
-    help="Leave the dead letters alone, where no broker can be reached from here.",
+_PEOPLE_FILE = click.option(
+    "--file", type=click.File(), help="Addresses and contact keys, one a line; - is standard input."
 )
+
+
+def _people(named: tuple[str, ...], file: TextIO | None) -> list[str]:
+    """The people that a command is about, as they are stored."""
+    from streams.commands.suppress import people
+
+    try:
+        return list(dict.fromkeys([*people.named(named), *people.read(file or ())]))
+    except people.NotAPerson as error:
+        raise click.UsageError(str(error)) from error
+
+
+@main.command()
+@click.argument("people", metavar="[EMAIL]...", nargs=-1)
+@_PEOPLE_FILE
+@click.option("--dry-run", is_flag=True, help="Show the receipt only, and change nothing.")
 @click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
-def suppress(*, file: TextIO, dry_run: bool, without_dead_letters: bool, actor: str | None) -> None:
-    """Adds people who must never be written to Salesforce again.
+@_JSON
+def suppress(
+    *,
+    people: tuple[str, ...],
+    file: TextIO | None,
+    dry_run: bool,
+    actor: str | None,
+    as_json: bool,
+) -> None:
+    """Erases people who asked for it, and never writes them to Salesforce again.
 
-    FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line.
-    PEOPLE_SUPPRESSION_LIST names the suppression list. It is created when it does not exist, and
-    holds only salted hashes. The sink reads a change within a second. Only counts are printed.
+    EMAIL is an address, or a contact key (grant_id/contact_id). contactstream.suppression keeps
+    salted hashes of both, which every stage obeys within 5 seconds. What the topics and the table
+    of dedupe hold of them is erased, and in Salesforce the fields that only contactstream uses are
+    cleared: key, version, hashes and further addresses. No record is deleted there.
 
-    Afterwards it closes the dead letters that hold these people.
+    The receipt says what was found, when each topic is clean at the latest, and which records are
+    left for a person. No name and no address is printed, except with `export`.
+
+    The file of PEOPLE_SUPPRESSION_LIST is taken into the topic once; without EMAIL only that.
     """
     from connectors.salesforce.suppression import SuppressionError
-    from streams.commands.actor import actor_name
-    from streams.commands.dead_letters.command import erase
-    from streams.commands.suppress import NotAPerson, add, read, split
+    from streams.commands.suppress.command import suppress as run
 
-    path = _load(settings.PeopleSettings).suppression_list
-    if path is None:
-        raise click.ClickException(
-            "PEOPLE_SUPPRESSION_LIST is not set: set it to the path of the list, here and "
-            "for the sink"
-        )
+    chosen, people_settings = _people(people, file), _load(settings.PeopleSettings)
+    if not chosen and people_settings.suppression_list is None:
+        raise click.UsageError("nobody is named: give an address, or --file")
+    kafka = _load(settings.KafkaSettings)
     try:
-        people = read(file)
-        who = "" if without_dead_letters else actor_name(actor)
-        click.echo(add(path, people, dry_run=dry_run))
-    except (NotAPerson, SuppressionError) as error:
+        run(
+            kafka,
+            people_settings,
+            chosen,
+            actor=actor,
+            dry_run=dry_run,
+            json_output=as_json,
+        )
+    except SuppressionError as error:
         raise click.ClickException(str(error)) from error
-    if without_dead_letters:
-        return
-    addresses, keys = split(people)
-    count = erase(_load(settings.KafkaSettings), addresses, keys, who, dry_run=dry_run)
-    click.echo(f"{count} dead letters {'would be ' if dry_run else ''}erased")
+
+
+@main.command()
+@click.argument("people", metavar="[EMAIL]...", nargs=-1)
+@_PEOPLE_FILE
+def export(*, people: tuple[str, ...], file: TextIO | None) -> None:
+    """Prints everything that is held of a person as JSON, for a request for access.
+
+    EMAIL is an address, or a contact key (grant_id/contact_id). The topics and the table of dedupe
+    are searched, and the IDs of the records in Salesforce are named. The output is personal data.
+    The exit code is 1 when nothing is held.
+    """
+    from streams.commands.suppress.export import export as run
+
+    chosen = _people(people, file)
+    if not chosen:
+        raise click.UsageError("nobody is named: give an address, or --file")
+    sys.exit(run(_load(settings.KafkaSettings), chosen))
 
 
 @main.group(invoke_without_command=True)

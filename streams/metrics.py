@@ -59,7 +59,7 @@ NOTIFICATIONS = (
     "other",
 )  # fmt: skip
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
-DROPS = ("stale", "duplicate", "retry")
+DROPS = ("stale", "duplicate", "retry", "suppressed")
 GRANT_STATUSES = ("valid", "expired", "deleted")
 WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
 REFETCHES = ("same_second", "bodyless", "no_time")

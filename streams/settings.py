@@ -500,6 +500,11 @@ class PeopleSettings(SettingsGroup):
         pattern=r"^((005|00G)[A-Za-z0-9]{12}([A-Za-z0-9]{3})?)?$",
         description="ID of the user or queue for the rule `configured`; a queue owns Leads only",
     )
+    source_mailbox: bool = Field(
+        False,
+        description="fill the optional field Nylas_Source_Mailbox__c with the address of the "
+        "address book; it shows everybody who sees the record whom a colleague knows",
+    )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
         description="what happens to the record of a deleted contact: release (clear our key), "
@@ -515,8 +520,8 @@ class PeopleSettings(SettingsGroup):
     )
     suppression_list: OptionalPath = Field(
         None,
-        description="file with the salted hashes of people who must not be synced; "
-        "`contactstream suppress FILE` adds to it",
+        description="deprecated: file with the salted hashes of people who must not be synced; "
+        "`contactstream suppress` takes it into contactstream.suppression once",
     )
 
 

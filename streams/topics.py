@@ -133,6 +133,12 @@ class Topics:
     Written by the sink, which opens failure breakers, and by `contactstream breakers`. Read by the
     sink, the reader and commands.
     """
+    suppression: Topic
+    """contactstream.suppression: people who asked to be erased, as salted hashes, compacted; see
+    streams/suppression.py.
+
+    Written by `contactstream suppress`. Read by dedupe and the sink before they work.
+    """
     seen_changelog: Topic
     """The changelog of dedupe's table of versions, compacted."""
 
@@ -206,8 +212,8 @@ def topics(kafka: KafkaSettings) -> Topics:
             | {"cleanup.policy": "compact,delete"}
             | large,
         ),
-        # Compacted for the tombstones of an erasure alone: no entry replaces another one. Large,
-        # because a replaced value may be a long text of 131,072 characters.
+        # Compacted, so that a tombstone of an erasure removes its entry. Large, because a replaced
+        # value may be a long text of 131,072 characters.
         journal=topic(
             prefix + "contacts.journal",
             1,
@@ -222,6 +228,7 @@ def topics(kafka: KafkaSettings) -> Topics:
         runs=topic(prefix + "reader.runs", 1, compact(HEARTBEAT_DAYS) | small),
         # One record for each reason of failures.
         control=topic(prefix + "contactstream.control", 1, compact(NOBODY_DAYS) | small),
+        suppression=topic(prefix + "contactstream.suppression", 1, compact(NOBODY_DAYS) | small),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
         # partition that its event came from. It never creates the topic, nor checks it.
         seen_changelog=topic(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from connectors.salesforce.api.errors import Action
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
-from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
-from connectors.salesforce.replaced_values import values_replaced_by
+from connectors.salesforce.provenance_fields import says_nothing
+from connectors.salesforce.replaced_values import owner_of, values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import SuppressionList
 from connectors.salesforce.writer import WrittenRow
 
 # Codes of a row that is refused because a record that it refers to is gone.
@@ -68,7 +68,7 @@ def _report_row(
     if action is Action.DONE:
         outcomes = [_done(member, written) for member in members]
         if replaced := tuple(values_replaced_by(written.row, flag)):
-            place = _owner_place(members)
+            place = members.index(owner_of(written.row))
             outcomes[place] = replace(outcomes[place], replaced=replaced)
         return WriteReport(outcomes)
     status = _failed_status(action)
@@ -88,18 +88,6 @@ def _failed(member: PlannedOutcome, written: WrittenRow, status: OutcomeStatus) 
         status, reason = OutcomeStatus.SKIPPED, SkipReason.PERSON_ACCOUNT.value
     return replace(
         member.outcome, status=status, first=False, reason=reason, errors=written.result.errors
-    )
-
-
-def _owner_place(members: Sequence[PlannedOutcome]) -> int:
-    """The place of the contact that owns the record; of the first one where none of them does."""
-    return next(
-        (
-            place
-            for place, member in enumerate(members)
-            if member.record is not None and member.record.key == record_key(member.change.key)
-        ),
-        0,
     )
 
 
@@ -166,7 +154,7 @@ def unsent_outcomes(
 
 
 def take_out_suppressed(
-    planned: Sequence[PlannedOutcome], suppression: Suppression | SuppressionFile
+    planned: Sequence[PlannedOutcome], suppression: SuppressionList
 ) -> tuple[list[PlannedOutcome], list[Outcome]]:
     """The contacts that may be written, and the outcomes of the others.
 
@@ -214,7 +202,7 @@ def without_refused_values(written: WrittenRow) -> WriteRow | None:
     if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         return None
     shorter = row.without(refused)
-    return None if shorter.fields.keys() == {"Id"} else shorter
+    return None if says_nothing(set(shorter.fields)) else shorter
 
 
 def deleted_account(written: WrittenRow) -> str | None:

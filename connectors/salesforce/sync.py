@@ -13,7 +13,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +66,7 @@ from connectors.salesforce.planner import (
     rows,
 )
 from connectors.salesforce.policy import OnDelete, Policy
+from connectors.salesforce.provenance import with_provenance
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.rows import WriteRow
@@ -92,6 +93,17 @@ MAX_BATCH = 1000
 # Contacts that fill a record of another contact's key are found by address every time. So many are
 # remembered, so that the match rate counts each of them once.
 MAX_REMEMBERED_FILLS = 200_000
+
+
+BeforeWrite = Callable[[Sequence[WriteRow]], Awaitable[None]]
+"""Called with planned rows that are about to be sent; their tags are lists of PlannedOutcome.
+
+What it raises ends the batch before any of these rows is sent.
+"""
+
+
+async def note_nothing(_rows: Sequence[WriteRow]) -> None:
+    """For callers that keep no journal."""
 
 
 class Sync:
@@ -124,6 +136,7 @@ class Sync:
         self._client = client
         self._count = count
         self._clock = clock
+        self.before_write: BeforeWrite = note_nothing
         self._metadata = OrgMetadata(
             client, policy, count, clock, accounts or NoAccountStore(), grant_address
         )
@@ -305,9 +318,10 @@ class Sync:
         planned, outcomes = take_out_suppressed(planned, self.policy.suppression)
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
-        to_write = [self._with_owner(row) for row in rows(planned)]
+        to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
+            await self.before_write(free)
             written, no_room = await write_rows(context, free)
             written = await self._write_without_refused_owners(context, written)
             written = await self._write_without_refused_values(context, written)
@@ -321,10 +335,13 @@ class Sync:
         self._forget_deleted_accounts(written)
         return outcomes, written
 
-    def _with_owner(self, row: WriteRow) -> WriteRow:
+    def _finished(self, row: WriteRow) -> WriteRow:
+        """The planned row with what no contact says: its owner, and the optional fields."""
         schema = self._metadata.schemas[row.sobject]
         book, now = self._metadata.owners.book, self._clock()
-        return with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        owned = with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        mailbox = book.grant_address if self.policy.source_mailbox else None
+        return with_provenance(owned, schema, now, mailbox)
 
     async def _write_without_refused_owners(
         self, context: WriteContext, written: list[WrittenRow]

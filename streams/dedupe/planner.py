@@ -1,5 +1,9 @@
 """Plans a batch of events: the records to publish, and the entries of the table to remember.
 
+An erasure, which `contactstream suppress` asks for, becomes a change that has the sink release the
+record, a tombstone after it, and the end of the contact's entry. So does any event of a suppressed
+person of whom something is known; of anybody else who is suppressed nothing is remembered.
+
 A change carries only what later stages read of the contact, and of excluded people only the reason.
 Without I/O; `stage` carries the plan out.
 """
@@ -84,12 +88,19 @@ class DedupePlan:
 
     outputs: list[Output] = field(default_factory=list)
     entries: dict[bytes, bytes] = field(default_factory=dict)
+    erased: set[bytes] = field(default_factory=set)
+    """Keys whose entries of the table end."""
     forwarded: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     refetch: Counter[str] = field(default_factory=Counter)
     dead_lettered: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[Consumed, str]] = field(default_factory=list)
     """The records of `dead_lettered`, each with the reason."""
+
+    @property
+    def changelog(self) -> dict[bytes, bytes | None]:
+        """What the changelog gets: the entries, and a tombstone for each that ends."""
+        return {**self.entries, **dict.fromkeys(self.erased)}
 
 
 class DedupePlanner:
@@ -126,6 +137,7 @@ class DedupePlanner:
                 plan.dead_lettered[error.reason] += 1
                 plan.unreadable.append((record, error.reason))
         plan.entries = {key: encode(state) for key, state in states.items() if state is not None}
+        plan.erased -= plan.entries.keys()
         return plan
 
     def _add(
@@ -147,14 +159,21 @@ class DedupePlanner:
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         forced = headers.get("origin") in FORCED
-        exclusion = None if deleted else self._exclusion(key.decode(), contact)
-        event = self._event(notification, time, deleted, forced, exclusion)
-
+        exclusion = self._exclusion(key.decode(), contact)
         if key in states:
             known = states[key]
         else:
             entry = entries.get(key)
             known = None if entry is None else decode(entry)
+        asked = headers.get("origin") == Origin.ERASURE.value.encode()
+        if asked or exclusion is SkipReason.SUPPRESSED:
+            if asked or known is not None or (forced and deleted):
+                self._erase(record, max(now, time or 0, known.newest if known else 0), plan)
+                states[key] = None
+            else:
+                plan.dropped["suppressed"] += 1
+            return
+        event = self._event(notification, time, deleted, forced, None if deleted else exclusion)
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
@@ -203,12 +222,29 @@ class DedupePlanner:
             content = fingerprint(self._mapping, contact)
         return ContactEvent(time, hash_id(notification.id), content, self._tag, forced)
 
+    def _erase(self, record: Consumed, version: int, plan: DedupePlan) -> None:
+        """Has the sink release the record, and ends what is kept of the contact.
+
+        The entry of the table ends even if none is known: an erasure may be repeated.
+        """
+        grant, _, contact = (record.key or b"").decode().partition("/")
+        value = _change({"grant_id": grant, "id": contact, "object": "contact"})
+        received = received_at(dict(record.headers).get("received_ms"), record.timestamp)
+        origin = Origin.ERASURE.value.encode()
+        written = change_headers(
+            Kind.DELETED, version, DELETED.hex(), self._mapping.hash, origin, b"%d" % received
+        )
+        plan.outputs.append((self._changes, value, record.key, written))
+        plan.outputs.append((self._changes, None, record.key, []))
+        plan.erased.add(record.key or b"")
+        plan.forwarded[Kind.DELETED.value] += 1
+
     def _kept_of(
         self, contact: Mapping[str, Any], deleted: bool, exclusion: SkipReason | None
     ) -> dict[str, Any]:
-        if exclusion is not None:
-            return left_out(contact, exclusion)
-        return kept_part(contact, () if deleted else self._kept)
+        if deleted:
+            return kept_part(contact, ())
+        return kept_part(contact, self._kept) if exclusion is None else left_out(contact, exclusion)
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(

@@ -16,6 +16,7 @@ from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.fence import HeartbeatFence
+from streams.dedupe.following import ends_before_stop, follow
 from streams.dedupe.liveness import LagWatch
 from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
@@ -32,6 +33,7 @@ from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics
 
 log = structlog.get_logger()
@@ -92,6 +94,11 @@ async def _serve(
     ):
         return stopping.code
 
+    suppression = followed_suppression(kafka, names, group(kafka, "dedupe-suppression"), policy)
+    following = asyncio.create_task(follow(suppression))
+    if not await ends_before_stop(suppression.caught_up.wait(), stopping):
+        return stopping.code
+
     session = settings.session_timeout
     watchdog = Watchdog(session / 2)
     notes = {
@@ -127,7 +134,8 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
-    watching.cancel()
+    for task in (watching, following):
+        task.cancel()
     ops.stop()
     log.info("stopped")
     return stopping.code

@@ -50,6 +50,7 @@ def wait_until_startable(
             names.changes,
             names.refetch,
             names.dead_letter,
+            names.suppression,
             names.seen_changelog,
         )
     ]

@@ -10,7 +10,7 @@ import orjson
 
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
 from streams.dead_letters import dead_letter
-from streams.events import ContactChange, UnreadableRecord, now_ms
+from streams.events import ContactChange, Origin, UnreadableRecord, now_ms
 from streams.journal import journal_records, written_entries
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
@@ -140,7 +140,9 @@ def outcome_records(
     `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
-        entries = written_entries(outcome, record.headers, change)
+        if change.origin == Origin.ERASURE:  # a journal would keep what is erased
+            return [_outcome_record(names, outcome, record, change)]
+        entries = written_entries(outcome, record, change)
         return [
             _outcome_record(names, outcome, record, change),
             *journal_records(names.journal.name, entries),
@@ -183,7 +185,10 @@ def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecor
 def _outcome_record(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange
 ) -> KafkaRecord:
-    return KafkaRecord(names.outcomes.name, record.key, outcome_value(outcome, change), [])
+    """A tombstone for a person who asked to be erased, unless that failed."""
+    erased = change.origin == Origin.ERASURE and outcome.status is not OutcomeStatus.FAILED
+    value = None if erased else outcome_value(outcome, change)
+    return KafkaRecord(names.outcomes.name, record.key, value, [])
 
 
 def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:

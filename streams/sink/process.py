@@ -50,6 +50,7 @@ from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -113,6 +114,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        names.suppression.name,
         *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
@@ -125,7 +127,7 @@ async def _serve(
     )
     if not found:
         return stopping.code
-    read = (names.changes, names.control)
+    read = (names.changes, names.control, names.suppression)
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
@@ -175,7 +177,7 @@ async def _serve(
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
-        followed = [control]
+        followed = [control, followed_suppression(kafka, names, group(kafka, "sink"), allowed)]
         if allowed.reads_grant_addresses:
             followed.append(
                 FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)

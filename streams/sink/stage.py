@@ -366,7 +366,10 @@ class Sink:
 
 
 async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
-    """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
+    """Reads from Kafka what must be known before a write.
+
+    That are breakers, who asked to be erased, the Accounts, and deletions in the org.
+    """
     await breaker_keeper.load()
     await org.restore()
     if keeper is not None:

@@ -78,7 +78,8 @@ def timeline(
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
-        *filter(None, map(_journal, records.journal)),
+        # an entry is written again under its key once the org has written the value
+        *filter(None, map(_journal, {one.key: one for one in records.journal}.values())),
         *filter(None, map(_dead_letter, records.dead_letters)),
     ]
     return sorted(entries, key=lambda entry: entry.at_ms)
@@ -93,6 +94,8 @@ def _events(
         at_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
         plan = planner.plan([consumed(record)], known, at_ms // 1000)
         known |= plan.entries
+        for key in plan.erased:
+            known.pop(key, None)
         decisions = [*plan.forwarded, *plan.dropped, *plan.refetch, *plan.dead_lettered]
         forwarded = bool(plan.forwarded)
         details: dict[str, Any] = {
@@ -203,7 +206,10 @@ def _outcome(record: KafkaRecord) -> Entry | None:
 
 
 def _journal(record: KafkaRecord) -> Entry | None:
-    """A value that was replaced or restored. A creation has an outcome, which says the same."""
+    """A value that was replaced or restored. A creation has an outcome, which says the same.
+
+    One that stayed `intended` was written if the org holds the value.
+    """
     try:
         entry = parse_journal(record)
     except UnreadableRecord:

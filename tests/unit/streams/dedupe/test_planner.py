@@ -173,8 +173,6 @@ POLICY = Policy(
         ("boss@own.example", "address_book", "own_domain"),
         ("billing@example.com", "address_book", "role_address"),
         ("x@resource.calendar.google.com", "address_book", "excluded"),
-        ("gone@example.com", "address_book", "suppressed"),
-        ("gone@example.com", "inbox", "suppressed"),
         ("ada@example.com", "inbox", "source"),
     ],
 )
@@ -190,6 +188,47 @@ def test_of_excluded_people_only_the_key_and_the_reason_are_kept(
     assert "Secret" not in str(headers)
     changed: dict[str, Any] = fields | {"surname": "Other"}
     assert stage.take(Consumed(envelope(200, **changed))).dropped == {"duplicate": 1}
+
+
+ERASURE = (("origin", b"erasure"), ("received_ms", b"1700000000123"))
+
+
+def test_of_a_suppressed_person_nothing_is_kept() -> None:
+    stage = Stage(policy=POLICY)
+    plan = stage.take(Consumed(envelope(100, emails=[{"email": "gone@example.com"}])))
+    assert (plan.outputs, plan.entries, plan.dropped) == ([], {}, {"suppressed": 1})
+    assert stage.take(Consumed(envelope(200, "contact.deleted"))).forwarded == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Consumed(envelope(100, "contact.deleted"), headers=ERASURE),
+        Consumed(envelope(300, emails=[{"email": "gone@example.com"}])),
+    ],
+    ids=["asked for", "an event after the person was listed"],
+)
+def test_an_erasure_ends_the_entry_and_leaves_a_tombstone_behind_the_last_change(
+    event: Consumed,
+) -> None:
+    stage = Stage(policy=POLICY)
+    stage.take(Consumed(envelope(200)))
+    plan = stage.take(event)
+    (topic, value, key, headers), tombstone = plan.outputs
+    change = parse_change(key, value, headers)
+    assert change is not None
+    assert (topic, change.kind, change.origin) == (NAMES.changes.name, Kind.DELETED, "erasure")
+    assert change.version >= NOW, "no record of the org is newer"
+    assert change.contact == {"grant_id": "g", "id": "c", "object": "contact"}
+    assert tombstone == (NAMES.changes.name, None, b"g/c", [])
+    assert (plan.entries, plan.changelog) == ({}, {b"g/c": None})
+
+
+def test_a_redriven_erasure_that_failed_in_the_org_is_an_erasure_again() -> None:
+    headers = (("origin", b"redrive"), ("received_ms", b"1700000000123"))
+    listed = Policy(suppression=Suppression().adding(["g/c"]))
+    plan = Stage(policy=listed).take(Consumed(envelope(100, "contact.deleted"), headers=headers))
+    assert plan.changelog == {b"g/c": None}
 
 
 def test_an_excluded_person_who_is_let_in_later_is_news() -> None:
