@@ -199,6 +199,7 @@ async def _serve(
             pace=pace,
             traces=traces,
             guard=guard,
+            reads_contacts=bool(allowed.contact_share),
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -94,15 +94,17 @@ class Sink:
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,
+        reads_contacts: bool = False,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
-        keeps to one org; without one any will do.
+        keeps to one org; without one any will do. `reads_contacts`: the Contacts of the org are
+        read once a day, as evidence for Accounts.
         """
-        self._org = org
+        self._org, self._reads_contacts = org, reads_contacts
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -209,7 +211,7 @@ class Sink:
         work = []
         if self._keeper is not None:
             work.append(self._keeper.run(current, fence))
-        if self._org.policy.contact_share:
+        if self._reads_contacts:
             work.append(keep_contact_domains(self._org, current, fence, self._metrics))
         tasks = [asyncio.create_task(each) for each in work]
         for task in tasks:
