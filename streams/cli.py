@@ -18,6 +18,7 @@ from streams.commands.selection_options import (
     selection_options,
     selection_options_with_offsets,
 )
+from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def _report_unusable_settings() -> Iterator[None]:
 def _load(group: type[GroupT]) -> GroupT:
     with _report_unusable_settings():
         return settings.load(group)
+
+
+def _mailboxes() -> MailboxRule:
+    """Which mailboxes the settings select."""
+    return MailboxRule(_load(settings.PeopleSettings).mailboxes)
 
 
 def _load_nylas() -> settings.NylasSettings:
@@ -125,6 +131,7 @@ def reader() -> None:
                 process,
                 _load_nylas(),
                 _load(settings.ReaderSettings),
+                _mailboxes(),
             )
         )
 
@@ -140,7 +147,13 @@ def dedupe() -> None:
         people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
         allowed = policy(_load(settings.SalesforceSettings), people, sources)
         sys.exit(
-            run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), allowed)
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                _load(settings.DedupeSettings),
+                allowed,
+                MailboxRule(people.mailboxes),
+            )
         )
 
 
@@ -154,9 +167,17 @@ def sink() -> None:
     with _report_unusable_settings():
         org = _load(settings.SalesforceSettings)
         credentials(org)
-        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+        people = _load(settings.PeopleSettings)
+        allowed = policy(org, people, _load(settings.NylasSettings).sources)
         sys.exit(
-            run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings))
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                org,
+                allowed,
+                _load(settings.SinkSettings),
+                MailboxRule(people.mailboxes),
+            )
         )
 
 
@@ -209,8 +230,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     """
     from streams.commands.status.command import run
 
-    org = _load(settings.SalesforceSettings)
-    sys.exit(run(_load(settings.KafkaSettings), org, watch=watch, json_lines=as_json))
+    org, mailboxes = _load(settings.SalesforceSettings), _mailboxes()
+    sys.exit(run(_load(settings.KafkaSettings), org, mailboxes, watch=watch, json_lines=as_json))
 
 
 @main.command()
@@ -590,6 +611,12 @@ def outcomes(
     metavar="FILE",
     help="List the created records that nobody has touched, as CSV.",
 )
+@click.option(
+    "--values",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="List every value, as CSV; the audit notes it.",
+)
 @_EXECUTE
 @_YES
 @_ACTOR
@@ -603,6 +630,7 @@ def undo(
     since: str | None,
     until: str | None,
     created: Path | None,
+    values: Path | None,
     execute: bool,
     agreed: bool,
     actor: str | None,
@@ -625,7 +653,7 @@ def undo(
     from streams.commands.undo.selected import make_choice
 
     choice = make_choice(run_id, grants, fields, since, until)
-    options = UndoOptions(execute, agreed, created, actor, why, as_json)
+    options = UndoOptions(execute, agreed, created, values, actor, why, as_json)
     kafka = _load(settings.KafkaSettings)
     with _report_unusable_settings():
         sys.exit(run(kafka, _load(settings.SalesforceSettings), choice, options))
@@ -784,6 +812,12 @@ def deletions_lift(*, key: str | None, email: str | None, execute: bool) -> None
 @_SOURCE
 @_WAIT
 @_DRY_RUN
+@click.option(
+    "--wave",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Read so many address books, then wait for `contactstream runs continue ID`.",
+)
 def backfill(
     *,
     everything: bool,
@@ -791,9 +825,11 @@ def backfill(
     sources: tuple[str, ...],
     wait: bool,
     dry_run: bool,
+    wave: int | None,
 ) -> None:
     """Has the reader read whole address books.
 
+    With --wave it reads some of them and waits, so that a person can look at the result first.
     Interrupting this command does not stop the run: see `contactstream runs`.
     """
     from streams.commands.runs import start_run
@@ -809,6 +845,7 @@ def backfill(
             sources=sources,
             wait=wait,
             dry_run=dry_run,
+            wave=wave or 0,
         )
     )
 
@@ -861,7 +898,7 @@ def reconcile(
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """Lists, follows and cancels backfills and reconciles.
+    """Lists, follows, continues and cancels backfills and reconciles.
 
     Without a subcommand it lists the runs of the last two weeks, the newest last.
     """
@@ -890,6 +927,17 @@ def runs_cancel(*, run_id: str) -> None:
     from streams.commands.runs import cancel_run
 
     sys.exit(cancel_run(_load(settings.KafkaSettings), run_id))
+
+
+@runs.command(name="continue")
+@click.argument("run_id", metavar="ID")
+@_ACTOR
+@click.option("--dry-run", is_flag=True, help="Say how many address books it would read.")
+def runs_continue(*, run_id: str, actor: str | None, dry_run: bool) -> None:
+    """Lets a backfill in waves read its next wave. It says how many address books are left."""
+    from streams.commands.runs import continue_run
+
+    continue_run(_load(settings.KafkaSettings), run_id, actor, dry_run=dry_run)
 
 
 @main.group(invoke_without_command=True)
@@ -1111,7 +1159,7 @@ def webhooks_rotate(
 
 @main.group()
 def grants() -> None:
-    """Shows the grants: which address books are connected."""
+    """Shows the grants, and confirms the deletion of many at once."""
 
 
 @grants.command(name="list")
@@ -1120,6 +1168,8 @@ def grants() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     """Lists the application's grants, and why a grant is left out.
+
+    The column `mailbox` says whether PEOPLE_MAILBOXES selects it, and by which entry.
 
     With --expired it says since when, and has for each mailbox the link by which its owner signs in
     again. The links need NYLAS_CLIENT_ID and NYLAS_REDIRECT_URI.
@@ -1132,7 +1182,7 @@ def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     if expired:
         list_expired(_load_nylas(), _load(settings.KafkaSettings), form)
     else:
-        list_grants(_load_nylas(), form)
+        list_grants(_load_nylas(), _load(settings.KafkaSettings), _mailboxes(), form)
 
 
 @main.group(invoke_without_command=True)
@@ -1176,6 +1226,20 @@ def org_adopt(*, dry_run: bool, why: str, actor: str | None) -> None:
             actor=actor,
             dry_run=dry_run,
         )
+
+
+@grants.command(name="confirm")
+@_WHY
+@_ACTOR
+@click.option("--dry-run", is_flag=True, help="List the grants that wait, and confirm nothing.")
+def grants_confirm(*, why: str, actor: str | None, dry_run: bool) -> None:
+    """Lets the contacts of deleted grants go that wait for a person.
+
+    They wait when more grants were deleted within a day than the share READER_MAX_DELETE_SHARE.
+    """
+    from streams.commands.grants import confirm_deletions
+
+    confirm_deletions(_load(settings.KafkaSettings), why, actor, dry_run=dry_run)
 
 
 @main.group()

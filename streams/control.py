@@ -10,6 +10,8 @@ are JSON, and carry the version of their format as `schema`.
 | `breaker/REASON` | the failure breaker of a reason, open or released |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 | `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
+| `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
+| `selection/...` | which mailboxes are synced; see streams/control_selection.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -23,7 +25,9 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.control_grants import GrantDeletions
 from streams.control_org import ORG_KEY, OrgPin, parse_org
+from streams.control_selection import SelectionRecords
 from streams.events import UnreadableRecord, parse_object
 from streams.kafka.records import KafkaRecord
 from streams.runtime.logs import place
@@ -238,6 +242,10 @@ class ControlTable:
     """By reason, the released ones among them."""
     pauses: dict[PausedPart, Pause] = field(default_factory=dict)
     """Those that nobody has ended, the expired ones among them."""
+    selection: SelectionRecords = field(default_factory=SelectionRecords)
+    """Which mailboxes are synced."""
+    grant_deletions: GrantDeletions = field(default_factory=GrantDeletions)
+    """Deleted grants whose contacts wait for a person."""
     org: OrgPin | None = None
     """The org that this deployment writes to; None before the first write."""
 
@@ -248,9 +256,13 @@ class ControlTable:
         """
         key = record.key or b""
         if record.value is None:
+            self.selection.apply(record)
+            self.grant_deletions.apply(record)
             self._remove(key)
             return None
         try:
+            self.selection.apply(record)
+            self.grant_deletions.apply(record)
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
             self.org = parse_org(key, record.value) or self.org

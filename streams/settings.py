@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from connectors.nylas.webhook import LARGEST_NOTIFICATION
+from streams.mailboxes import problem_of
 from streams.tls_files import ca_fault, certificate_fault
 
 
@@ -449,6 +450,12 @@ class PeopleSettings(SettingsGroup):
     """Who is synced, and what may be done to their records."""
 
     prefix = "PEOPLE"
+    mailboxes: Listed = Field(
+        (),
+        description="mailboxes that are synced, out of those connected with Nylas: addresses, "
+        "globs like `*@sales.acme.com`, and `permission-set:API_NAME` for the users of a "
+        "permission set in Salesforce; empty for all",
+    )
     own_domains: Listed = Field(
         (),
         description="domains of your own company; contacts with an address there are colleagues "
@@ -523,6 +530,14 @@ class PeopleSettings(SettingsGroup):
         description="deprecated: file with the salted hashes of people who must not be synced; "
         "`contactstream suppress` takes it into contactstream.suppression once",
     )
+
+    def problems(self) -> list[str]:
+        """What in the lists cannot be used."""
+        return [
+            f"PEOPLE_MAILBOXES: {problem}"
+            for entry in self.mailboxes
+            if (problem := problem_of(entry))
+        ]
 
 
 class SinkSettings(SettingsGroup):

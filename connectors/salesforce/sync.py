@@ -53,6 +53,7 @@ from connectors.salesforce.owners import (
     with_owner,
     without_refused_owner,
 )
+from connectors.salesforce.permission_set_members import permission_set_members
 from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
@@ -186,6 +187,12 @@ class Sync:
     def contact_domains(self) -> int:
         """The number of domains that lead to an Account by their Contacts."""
         return len(self._metadata.accounts.directory.contact_domains)
+
+    async def permission_set_members(
+        self, names: Sequence[str], fence: Fence
+    ) -> dict[str, frozenset[str]]:
+        """The addresses of the users of each permission set; see `permission_set_members`."""
+        return await permission_set_members(self._client, names, fence)
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a contact that decides what is written; the rest need not be kept."""

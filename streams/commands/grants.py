@@ -1,5 +1,6 @@
 """The command grants: which address books are connected, and which need a new sign-in."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -7,21 +8,29 @@ from enum import Enum
 import click
 
 from connectors.nylas.grants import Grant, unreadable
+from streams.audit import AuditEntry, AuditState, audit_record
+from streams.commands.actor import actor_name
+from streams.commands.breakers import read_control
 from streams.commands.dead_letters.report import moment
+from streams.commands.mailboxes import KnownGrants
 from streams.commands.nylas_application import (
     administration,
     call,
     missing_for_links,
     sign_in_links,
 )
+from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.tables import print_csv, print_json_rows, print_table
 from streams.commands.topic_records import topic_records
+from streams.control_grants import confirmed_record
+from streams.control_selection import SelectionRecords
 from streams.kafka.records import KafkaRecord
+from streams.mailboxes import MailboxRule
 from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.settings import KafkaSettings, NylasSettings
 from streams.topics import topics
 
-COLUMNS = ("grant", "provider", "status", "left_out", "address")
+COLUMNS = ("grant", "provider", "status", "left_out", "mailbox", "address")
 EXPIRED_COLUMNS = ("grant", "address", "provider", "expired_since", "sign_in_link")
 
 
@@ -46,21 +55,28 @@ class ExpiredGrant:
     """Where the owner signs in; empty while a setting for it is missing."""
 
 
-def list_grants(nylas: NylasSettings, form: Format) -> None:
-    """Prints every grant, and why its contacts cannot be read.
+def list_grants(
+    nylas: NylasSettings, kafka: KafkaSettings, setting: MailboxRule, form: Format
+) -> None:
+    """Prints every grant, why its contacts cannot be read, and whether its mailbox is selected.
 
-    Blocks. Raises click.ClickException.
+    Without a broker the setting of this process decides what is selected, and a permission set
+    selects nothing; a line on standard error says so. Blocks. Raises click.ClickException.
     """
-    rows = [
-        (
-            grant.id,
-            grant.provider,
-            "valid" if grant.valid else "expired",
-            unreadable(grant),
-            grant.email,
+    selection = _selection(kafka)
+    rows = []
+    for grant in call(administration(nylas).grants):
+        choice = selection.choose(grant.email, setting)
+        rows.append(
+            (
+                grant.id,
+                grant.provider,
+                "valid" if grant.valid else "expired",
+                unreadable(grant) or ("" if choice.selected else "not_selected"),
+                str(choice),
+                grant.email,
+            )
         )
-        for grant in call(administration(nylas).grants)
-    ]
     _print(COLUMNS, rows, form)
 
 
@@ -85,6 +101,52 @@ def list_expired(nylas: NylasSettings, kafka: KafkaSettings, form: Format) -> No
         for each in expired_grants(found, since, sign_in_links(nylas))
     ]
     _print(EXPIRED_COLUMNS, rows, form)
+
+
+def confirm_deletions(
+    kafka: KafkaSettings,
+    why: str,
+    actor: str | None,
+    *,
+    dry_run: bool,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Lets the contacts of deleted grants go that wait for a person, and writes the audit. Blocks.
+
+    Raises click.UsageError where none waits or nobody says why, and click.ClickException.
+    """
+    held = read_control(kafka).grant_deletions.held
+    if not held:
+        raise click.UsageError("no deleted grant waits for a confirmation")
+    if not dry_run and not why.strip():
+        raise click.UsageError("--why is missing: whoever reads the audit has to know")
+    names = topics(kafka)
+    known = KnownGrants.of(topic_records(kafka, names.grants.name))
+    until = max(known.table.since.get(grant, 0) for grant in held)
+    for grant in sorted(held):
+        deleted_at = moment(known.table.since.get(grant, 0) * 1000)
+        click.echo(f"{grant} {known.addresses.address(grant) or '-'} deleted {deleted_at}")
+    if dry_run:
+        click.echo(f"the contacts of {len(held)} deleted grants would be published as deleted")
+        return
+    at_ms = int(clock() * 1000)
+    noted = AuditEntry(
+        f"{at_ms}-grants-confirm",
+        AuditState.ENDED,
+        at_ms,
+        actor_name(actor),
+        "grants confirm",
+        why.strip(),
+        {"grants": sorted(held)},
+        len(held),
+    )
+    try:
+        with CommandPublisher(kafka) as publisher:
+            publisher.publish([audit_record(names.audit.name, noted)])
+            publisher.publish([confirmed_record(names, until)])
+    except NotAcknowledged as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"the contacts of {len(held)} deleted grants are published as deleted")
 
 
 def is_expired(grant: Grant) -> bool:
@@ -119,6 +181,14 @@ def expired_since(records: Iterable[KafkaRecord]) -> dict[str, int]:
     return {
         grant: table.since[grant] for grant, status in table.status.items() if status == "expired"
     }
+
+
+def _selection(kafka: KafkaSettings) -> SelectionRecords:
+    try:
+        return read_control(kafka).selection
+    except click.ClickException as error:
+        click.echo(f"which mailboxes are selected: {error.format_message()}", err=True)
+        return SelectionRecords()
 
 
 def _since(kafka: KafkaSettings) -> dict[str, int]:

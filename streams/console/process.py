@@ -40,6 +40,7 @@ from streams.console.server import ConsoleServer
 from streams.console.shell import Page, Shell
 from streams.console.state.gauges import ConsoleGauges
 from streams.console.state.known import KnownState
+from streams.mailboxes import MailboxRule
 from streams.metrics import ConsoleMetrics, ProcessMetrics
 from streams.org import mapping, policy
 from streams.runs import ReplaySource
@@ -227,7 +228,11 @@ class StatusReader:
     """Reads the status again and again; the rates are those since the last time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._collector = StatusCollector(kafka, waiting=lambda _: None)  # the page says it
+        self._collector = StatusCollector(
+            kafka,
+            MailboxRule(load(PeopleSettings).mailboxes),
+            waiting=lambda _: None,  # the page says it
+        )
         self._before: Sample | None = None
 
     def read(self) -> Status:

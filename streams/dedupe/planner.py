@@ -10,7 +10,7 @@ Without I/O; `stage` carries the plan out.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ from streams.events import (
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import Headers, KafkaRecord
+from streams.mailboxes import Choice, Why
 from streams.topics import Topics
 
 STAGE = "dedupe"
@@ -103,14 +104,29 @@ class DedupePlan:
         return {**self.entries, **dict.fromkeys(self.erased)}
 
 
+def every_mailbox(_grant: str) -> Choice:
+    """Selects every mailbox."""
+    return _SELECTED
+
+
+_SELECTED = Choice(True, Why.EVERYTHING)
+
+
 class DedupePlanner:
     """Plans batches under one mapping."""
 
     def __init__(
-        self, mapping: FieldMapping, topics: Topics, exclusion: Exclusion = nobody_excluded
+        self,
+        mapping: FieldMapping,
+        topics: Topics,
+        exclusion: Exclusion = nobody_excluded,
+        choose: Callable[[str], Choice] = every_mailbox,
     ) -> None:
-        """`exclusion` says who is left out by the settings."""
-        self._exclusion = exclusion
+        """`exclusion` says who is left out by the settings.
+
+        `choose` says of a grant ID whether its mailbox is synced.
+        """
+        self._exclusion, self._choose = exclusion, choose
         self._kept = fields_read(mapping)
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
@@ -173,6 +189,11 @@ class DedupePlanner:
             else:
                 plan.dropped["suppressed"] += 1
             return
+        choice = self._choose(contact["grant_id"])
+        if not choice.selected and not (deleted and known is not None):
+            # The deletion of a contact that was forwarded before still releases its record.
+            self._add_unselected(record, choice, received, now, plan)
+            return
         event = self._event(notification, time, deleted, forced, None if deleted else exclusion)
         forward, reason, state, refetch = decide(known, event, now)
 
@@ -202,6 +223,21 @@ class DedupePlanner:
             plan.refetch[reason] += 1
         if state is not known:
             states[key] = state
+
+    def _add_unselected(
+        self, record: Consumed, choice: Choice, received: int, now: int, plan: DedupePlan
+    ) -> None:
+        """Drops an event of a mailbox that is not selected, and remembers nothing of it.
+
+        While the address of the grant is not known, nothing is decided yet: the reader asks Nylas
+        for it, and reads the contact again if it turns out to be selected.
+        """
+        if choice.why is not Why.ADDRESS_UNKNOWN:
+            plan.dropped["not_selected"] += 1
+            return
+        headers = refetch_headers(choice.why.value, now, received)
+        plan.outputs.append((self._refetch, b"", record.key, headers))
+        plan.refetch[choice.why.value] += 1
 
     def _event(
         self,

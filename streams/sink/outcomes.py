@@ -32,6 +32,7 @@ HIDDEN_DUPLICATE = (
 EXHAUSTED = "retries_exhausted_"
 # Before a row whose person or Account another batch holds goes again: about what a call takes.
 HELD_SECONDS = 0.25
+NOT_DONE = frozenset({OutcomeStatus.FAILED, OutcomeStatus.HELD, OutcomeStatus.PLANNED})
 WRITTEN = frozenset({OutcomeStatus.CREATED, OutcomeStatus.UPDATED, OutcomeStatus.RELEASED})
 
 
@@ -185,8 +186,8 @@ def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecor
 def _outcome_record(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange
 ) -> KafkaRecord:
-    """A tombstone for a person who asked to be erased, unless that failed."""
-    erased = change.origin == Origin.ERASURE and outcome.status is not OutcomeStatus.FAILED
+    """A tombstone for a person who asked to be erased, once that is done."""
+    erased = change.origin == Origin.ERASURE and outcome.status not in NOT_DONE
     value = None if erased else outcome_value(outcome, change)
     return KafkaRecord(names.outcomes.name, record.key, value, [])
 
@@ -224,6 +225,8 @@ def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
 def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
     """Counts one final outcome of a change that came from `origin`."""
     metrics.rows.labels(outcome.status.value, origin).inc()
+    for value in outcome.replaced:
+        metrics.replaced_values.labels(value.sobject, origin).inc()
     if outcome.status is OutcomeStatus.FAILED:
         metrics.dead_lettered.labels(outcome.reason).inc()
     if outcome.status is OutcomeStatus.SKIPPED:

@@ -23,6 +23,7 @@ from streams.kafka.transactions import (
     TransactionalPublisher,
     transactional,
 )
+from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -41,6 +42,7 @@ from streams.settings import (
 )
 from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.consumer import CONSUMER_CONFIG
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
@@ -48,6 +50,7 @@ from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.org_guard import OrgGuard
 from streams.sink.stage import Sink
 from streams.suppression_following import followed_suppression
@@ -77,6 +80,7 @@ def run(
     org: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream sink` until a signal or a fault. Blocks.
 
@@ -84,7 +88,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
-    return uvloop.run(_serve(kafka, process, org, allowed, settings))
+    return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 
 async def _serve(
@@ -93,6 +97,7 @@ async def _serve(
     org_settings: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
@@ -193,13 +198,14 @@ async def _serve(
             fence,
             deleted_before,
             keeper=keeper,
+            members=MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics),
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=FollowedTopics(*followed),
             pace=pace,
             traces=traces,
             guard=guard,
-            reads_contacts=bool(allowed.contact_share),
+            contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
         )
 
         def end(code: ExitCode, reason: str) -> None:

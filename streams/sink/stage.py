@@ -46,12 +46,13 @@ from streams.sink.batching import PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
-from streams.sink.contact_domain_keeper import keep_contact_domains
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.memory_use import unparsed_bytes
 from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
@@ -88,23 +89,24 @@ class Sink:
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
+        members: MemberKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
         control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,
-        reads_contacts: bool = False,
+        contact_domains: ContactDomainKeeper | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        `members` publishes who has the permission sets that select mailboxes.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
-        keeps to one org; without one any will do. `reads_contacts`: the Contacts of the org are
-        read once a day, as evidence for Accounts.
+        keeps to one org; without one any will do. `contact_domains` reads the Contacts of the org
+        once a day, as evidence for Accounts.
         """
-        self._org, self._reads_contacts = org, reads_contacts
         self._settings = settings
         self._metrics = metrics
         self._health = health
@@ -117,7 +119,9 @@ class Sink:
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
         recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keeper = keeper
+        self._keepers: list[DeletionKeeper | MemberKeeper | ContactDomainKeeper] = [
+            one for one in (keeper, members, contact_domains) if one is not None
+        ]
         self._guard = guard
         self._publisher = publisher
         self._unanswered = org.unanswered
@@ -207,13 +211,10 @@ class Sink:
         return time.time() if assignment is None else assignment.tracker.received.oldest_seconds()
 
     def _start_keeping(self) -> list[asyncio.Task[None]]:
-        current, fence = self._current, self._consumer.fence
-        work = []
-        if self._keeper is not None:
-            work.append(self._keeper.run(current, fence))
-        if self._reads_contacts:
-            work.append(keep_contact_domains(self._org, current, fence, self._metrics))
-        tasks = [asyncio.create_task(each) for each in work]
+        tasks = [
+            asyncio.create_task(one.run(self._current, self._consumer.fence))
+            for one in self._keepers
+        ]
         for task in tasks:
             task.add_done_callback(self._stop.request_if_failed)
         return tasks

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from streams.commands.doctor.deployment import not_examined
+from streams.commands.doctor.mailboxes import examine_mailboxes
 from streams.commands.pauses import RESUME, pause_line
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.dedupe.generation_groups import why_not_live
@@ -17,6 +18,7 @@ from streams.kafka.clients import LastError, client_config
 from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
 from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
 
@@ -29,8 +31,10 @@ COMMITTED_SECONDS = 30.0
 HIGH_LAG = 20_000
 
 
-def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
-    """Findings about the broker, the topics and the groups.
+def examine_kafka(
+    kafka: KafkaSettings, mailboxes: MailboxRule = EVERY_MAILBOX
+) -> list[CheckupFinding]:
+    """Findings about the broker, the topics, the groups, and which mailboxes are selected.
 
     Blocks for up to half a minute for each group.
     """
@@ -68,6 +72,8 @@ def examine_kafka(kafka: KafkaSettings) -> list[CheckupFinding]:
             findings.append(not_examined(f"group of {stage}", "contactstream topics create"))
     if wanted.control.name in cluster.topics:
         findings += _examine_breakers(kafka, wanted.control.name)
+        if wanted.grants.name in cluster.topics:
+            findings += examine_mailboxes(kafka, mailboxes)
     return findings
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from connectors.salesforce.outcome import OutcomeStatus
+from streams.commands.mailboxes import MailboxFigures
 from streams.control import Pause, PausedPart
 from streams.kafka.records import KafkaRecord
 
@@ -118,6 +119,8 @@ class Status:
     """A line for each run at work."""
     pauses: Sequence[Pause] = ()
     """What people paused. It needs nobody: they know of it."""
+    mailboxes: MailboxFigures | None = None
+    """Which mailboxes are selected; None if that was not asked for."""
 
 
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
@@ -153,6 +156,7 @@ def needs_a_person(status: Status) -> list[str]:
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
+        *_mailbox_problems(status.mailboxes),
     ]
 
 
@@ -175,6 +179,11 @@ def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
     rate = outcomes.error_rate
     if rate is not None and outcomes.contacts >= LEAST_CONTACTS and rate > HIGH_ERROR_SHARE:
         yield f"{rate:.1%} of the newest contacts failed; see contactstream dead-letters"
+
+
+def _mailbox_problems(mailboxes: MailboxFigures | None) -> Iterable[str]:
+    for problem in () if mailboxes is None else mailboxes.problems:
+        yield f"{problem.what}; {problem.remedy}"
 
 
 def _call_problems(calls: CallFigures | None) -> Iterable[str]:

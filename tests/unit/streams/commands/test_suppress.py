@@ -213,6 +213,7 @@ async def test_an_erasure_clears_what_only_contactstream_wrote_and_deletes_nothi
         assert (await org.all(ada(emails=further)))["g/ada"].status is OutcomeStatus.CREATED
         (outcome,) = await org.sync.sync([ContactVersion("g/ada", 50, None, erase=True)])
         assert (outcome.status, outcome.reason) == (OutcomeStatus.RELEASED, "erased")
+        assert outcome.replaced == (), "a journal would keep the further addresses"
         (record,) = org.people()
     ours = ("Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Field_Hashes__c", "Nylas_Email_2__c")
     assert [record.get(name) for name in ours] == [None] * 4

@@ -25,6 +25,7 @@ from streams.events import (
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import header
+from streams.mailboxes import Choice, Why
 from streams.metrics import DEDUPE_UNREADABLE
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -510,3 +511,46 @@ def test_a_plan_names_the_records_that_it_dead_letters_for_the_log() -> None:
     bad = Consumed(b"no envelope")
     plan = Stage().take(Consumed(envelope(100)), bad)
     assert plan.unreadable == [(bad, "not_json")]
+
+
+def chosen(choice: Choice, stage: Stage, *records: Consumed) -> DedupePlan:
+    """The plan while every mailbox has this choice."""
+    planner = DedupePlanner(stage.mapping, NAMES, choose=lambda _grant: choice)
+    plan = planner.plan(records, stage.entries, NOW)
+    stage.entries |= plan.entries
+    return plan
+
+
+NOT_SELECTED = Choice(False, Why.NO_ENTRY)
+
+
+@pytest.mark.parametrize("why", [Why.NO_ENTRY, Why.MEMBERS_UNKNOWN])
+def test_events_of_a_mailbox_that_is_not_selected_are_counted_and_leave_no_trace(why: Why) -> None:
+    stage = Stage()
+    gone = envelope(101, "contact.deleted")
+    plan = chosen(Choice(False, why), stage, Consumed(envelope(100)), Consumed(gone))
+    assert (plan.outputs, plan.entries) == ([], {})
+    assert plan.dropped == {"not_selected": 2}
+
+
+def test_a_deletion_of_a_contact_that_was_forwarded_before_still_passes() -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    plan = chosen(
+        NOT_SELECTED,
+        stage,
+        Consumed(envelope(200, given_name="Eve")),
+        Consumed(envelope(201, "contact.deleted")),
+    )
+    assert plan.forwarded == {"deleted": 1}
+    assert plan.dropped == {"not_selected": 1}
+
+
+def test_an_event_of_a_grant_whose_address_is_unknown_is_asked_for_again_and_not_lost() -> None:
+    stage = Stage()
+    plan = chosen(Choice(False, Why.ADDRESS_UNKNOWN), stage, Consumed(envelope(100)))
+    ((topic, value, key, headers),) = plan.outputs
+    assert (topic, value, key) == (NAMES.refetch.name, b"", b"g/c")
+    assert header(headers, "reason") == b"address_unknown"
+    assert plan.refetch == {"address_unknown": 1}
+    assert plan.entries == {}, "the contact that is read again is news"
