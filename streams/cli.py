@@ -836,6 +836,45 @@ def resume(*, part: str, actor: str | None) -> None:
     end(_load(settings.KafkaSettings), PausedPart(part), actor)
 
 
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def mode(context: click.Context, *, as_json: bool) -> None:
+    """Shows what may be written to Salesforce, and changes it.
+
+    A mode that is set here survives restarts and takeovers, and wins over SALESFORCE_MODE.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.mode import show
+
+        show(_load(settings.KafkaSettings), _load(settings.SalesforceSettings), as_json=as_json)
+
+
+@mode.command(name="show")
+@_JSON
+def mode_show(*, as_json: bool) -> None:
+    """Shows the mode in force, where it comes from, and what each mode means."""
+    from streams.commands.mode import show
+
+    show(_load(settings.KafkaSettings), _load(settings.SalesforceSettings), as_json=as_json)
+
+
+@mode.command(name="set")
+@click.argument("name", metavar="MODE")
+@click.option("--why", required=True, help="Why, for the others and for the audit.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be set and offered again.")
+@click.option("--actor", help="Who sets it; the default is the user of the system.")
+def mode_set(*, name: str, why: str, dry_run: bool, actor: str | None) -> None:
+    """Sets the mode: report-only, fill-blanks, enrich-only, create-only or mirror.
+
+    The sink obeys within 5 seconds, without a restart. Contacts that the new mode does more for are
+    offered to the sink again, without asking Nylas.
+    """
+    from streams.commands.mode import set_mode
+
+    set_mode(_load(settings.KafkaSettings), name, why, actor, dry_run=dry_run)
+
+
 @main.group()
 def webhooks() -> None:
     """The webhook destinations at Nylas, and their secrets."""

@@ -8,6 +8,7 @@ are JSON, and carry the version of their format as `schema`.
 | key | value |
 |---|---|
 | `breaker/REASON` | the failure breaker of a reason, open or released |
+| `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
 | `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
@@ -22,6 +23,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.events import UnreadableRecord, parse_object
 from streams.kafka.records import KafkaRecord
 from streams.runtime.logs import place
@@ -236,6 +238,8 @@ class ControlTable:
     """By reason, the released ones among them."""
     pauses: dict[PausedPart, Pause] = field(default_factory=dict)
     """Those that nobody has ended, the expired ones among them."""
+    mode: ModeChange | None = None
+    """The mode that a person set; None while nobody has."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -249,6 +253,7 @@ class ControlTable:
         try:
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
+            self.mode = parse_mode(key, record.value) or self.mode
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -262,7 +267,9 @@ class ControlTable:
 
     def _remove(self, key: bytes) -> None:
         kind, _, name = key.decode(errors="replace").partition("/")
-        if kind == BREAKER:
+        if key == MODE_KEY:
+            self.mode = None
+        elif kind == BREAKER:
             self.breakers.pop(name, None)
         elif kind == PAUSE:
             self.pauses = {part: one for part, one in self.pauses.items() if part.value != name}

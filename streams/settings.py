@@ -394,6 +394,13 @@ class SalesforceSettings(SettingsGroup):
         description="TOML file that maps contact fields to Salesforce fields, instead of the seven "
         "default ones, and says which of them are written over what people typed",
     )
+    mode: Literal["", "report-only", "fill-blanks", "enrich-only", "create-only", "mirror"] = Field(
+        "",
+        description="what is written until `contactstream mode set` says otherwise: report-only "
+        "(nothing), fill-blanks (blanks of existing records), enrich-only (existing records), "
+        "create-only (who is missing) or mirror (everything); without one the sink does not start "
+        "against an org that it has not written to",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,

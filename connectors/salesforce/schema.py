@@ -23,6 +23,7 @@ _COMMON_FIELDS = (
     "MasterRecordId",
     "SystemModstamp",
     "CreatedDate",
+    "CreatedById",
     "LastModifiedDate",
     "LastActivityDate",
     "FirstName",

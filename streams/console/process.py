@@ -227,7 +227,12 @@ class StatusReader:
     """Reads the status again and again; the rates are those since the last time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._collector = StatusCollector(kafka, waiting=lambda _: None)  # the page says it
+        try:
+            mode = load(SalesforceSettings).mode
+        except SettingsError:
+            mode = ""  # the page Health names the setting that cannot be used
+        # the page says what is waited for
+        self._collector = StatusCollector(kafka, mode, waiting=lambda _: None)
         self._before: Sample | None = None
 
     def read(self) -> Status:

@@ -5,7 +5,6 @@ If the org fails the batch as a whole, `streams.sink.retry_policy` decides what 
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +47,7 @@ from streams.sink.outcomes import (
 )
 from streams.sink.retry_policy import DeadLetterWindow, Next, after_batch_failure, backoff
 from streams.sink.stopping import StopRequest
+from streams.sink.write_limits import WriteLimits
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -80,8 +80,9 @@ class BatchRunner:
         breaker: CircuitBreaker,
         failures: FailureBreakers,
         stop: StopRequest,
-        clock: Callable[[], float] = time.monotonic,
-        traces: Traces = NO_TRACES,
+        clock: Callable[[], float],
+        traces: Traces,
+        limits: WriteLimits,
     ) -> None:
         self._org = org
         self._publisher = publisher
@@ -93,6 +94,7 @@ class BatchRunner:
         self._stop = stop
         self._clock = clock
         self._traces = traces
+        self._limits = limits
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
         health.watch(self._syncs)
         self._batches_written = 0  # batches of which the org wrote anything
@@ -159,7 +161,7 @@ class BatchRunner:
 
         if current:
             with self._syncs:
-                outcomes += await self._org.sync(current, fence)
+                outcomes += await self._org.sync(current, fence, self._limits.for_batch())
         return outcomes
 
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:

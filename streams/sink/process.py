@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.write_mode import WriteMode
 from streams.acls import role_acls
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
 from streams.kafka.followed import FollowedTopic
@@ -45,6 +46,8 @@ from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.stage import Sink
+from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
+from streams.sink.write_limits import WriteLimits
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -124,6 +127,15 @@ async def _serve(
     if problem is not None:
         log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
         return problem.code
+    mode = await asyncio.to_thread(mode_at_start, kafka, names, org_settings.mode)
+    if mode is None:
+        log.critical(
+            "the process ends itself",
+            exit=ExitCode.MODE_REQUIRED.name.lower(),
+            reason=MODE_REQUIRED,
+        )
+        return ExitCode.MODE_REQUIRED
+    log.info("mode", mode=mode.mode.value, origin=mode.origin)
     async with AsyncExitStack() as stack:
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
@@ -166,6 +178,7 @@ async def _serve(
             failures=failures,
             control=control,
             traces=traces,
+            limits=WriteLimits(failures.table, WriteMode(org_settings.mode or WriteMode.MIRROR)),
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -52,6 +52,7 @@ from streams.sink.memory_use import unparsed_bytes
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.stopping import Stop, StopRequest
+from streams.sink.write_limits import WriteLimits
 from streams.sink.writing_stops import WritingStops
 from streams.topics import Topics
 
@@ -87,12 +88,13 @@ class Sink:
         failures: FailureBreakers | None = None,
         control: FollowedTopic | None = None,
         traces: Traces = NO_TRACES,
+        limits: WriteLimits | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper.
+        `control` see BreakerKeeper. Without `limits` everything is written.
         """
         self._settings = settings
         self._metrics = metrics
@@ -101,7 +103,8 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        self._stops = WritingStops(failures or FailureBreakers())
+        failures = failures or FailureBreakers()
+        self._stops = WritingStops(failures)
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
         recall = partial(_recall, org, keeper, self._breaker_keeper)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
@@ -124,6 +127,7 @@ class Sink:
             self._stop,
             clock,
             traces,
+            limits or WriteLimits(failures.table),
         )
 
     def stop(self, reason: str, status: int = 0) -> None:

@@ -44,6 +44,9 @@ class InterceptedClient:
         self._client = client
         self.intercept: Intercept | None = None
 
+    async def user_id(self) -> str | None:
+        return await self._client.user_id()
+
     async def composite(
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:

@@ -106,6 +106,10 @@ def no_fence() -> None:
 class CompositeClient(Protocol):
     """What a sync needs of a client. SalesforceClient is one; tests have others around it."""
 
+    async def user_id(self) -> str | None:
+        """See `SalesforceClient.user_id`."""
+        ...
+
     async def composite(
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:

@@ -47,9 +47,10 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
     A failed check never prevents another one.
     """
     kafka = deployment.kafka
+    mode = deployment.salesforce.mode if deployment.salesforce else ""
     findings = await asyncio.gather(
         _bounded("salesforce", examine_org(deployment)),
-        _bounded("kafka", _in_daemon_thread(lambda: examine_kafka(kafka) if kafka else [])),
+        _bounded("kafka", _in_daemon_thread(lambda: examine_kafka(kafka, mode) if kafka else [])),
         _bounded("nylas", examine_nylas(deployment.nylas)),
     )
     return [*deployment.unusable, *(finding for system in findings for finding in system)]

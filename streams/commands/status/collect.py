@@ -27,6 +27,7 @@ from streams.commands.status.figures import (
 )
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
 from streams.control import ControlTable, open_breakers
+from streams.control_mode import mode_in_force
 from streams.events import received_at
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.lag import LagReader
@@ -71,9 +72,13 @@ class StatusCollector:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, waiting: Callable[[str], None] = _print_reason
+        self,
+        kafka: KafkaSettings,
+        mode_setting: str,
+        waiting: Callable[[str], None] = _print_reason,
     ) -> None:
-        """`waiting` gets what is waited for while no broker answers."""
+        """`mode_setting` is SALESFORCE_MODE. `waiting` gets what is waited for without a broker."""
+        self._mode_setting = mode_setting
         self._kafka, self._waiting = kafka, waiting
         self._names = topics(kafka)
         # Reported errors end the command; the clients themselves print none.
@@ -117,6 +122,7 @@ class StatusCollector:
                 self._letters(),
                 self._runs(),
                 control.pauses_now(now_ms),
+                mode_in_force(control.mode, self._mode_setting, has_outcomes=self._has_outcomes()),
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
@@ -196,6 +202,10 @@ class StatusCollector:
             except KafkaException:
                 found[by_group[name]] = None
         return found
+
+    def _has_outcomes(self) -> bool:
+        ends = self._lags.ends(self._names.outcomes.name, self._names.outcomes.partitions)
+        return any(ends.values())
 
     def _outcomes(self) -> OutcomeFigures:
         return outcome_figures(

@@ -24,7 +24,7 @@ def run(kafka: KafkaSettings, org: SalesforceSettings, *, watch: bool, json_line
 
     Blocks; with `watch` until Ctrl-C. Raises click.ClickException.
     """
-    collector = StatusCollector(kafka)
+    collector = StatusCollector(kafka, org.mode)
     before = collector.sample()
     calls, asked = _calls(org), time.monotonic()
     time.sleep(max(0.0, before.at + SAMPLE_SECONDS - time.monotonic()))

@@ -8,6 +8,7 @@ import orjson
 
 from connectors.salesforce.outcome import OutcomeStatus
 from streams.control import Pause, PausedPart
+from streams.control_mode import ModeInForce
 from streams.kafka.records import KafkaRecord
 
 # A lag of more seconds is no burst any more: contacts are not in Salesforce when a mail arrives.
@@ -118,6 +119,8 @@ class Status:
     """A line for each run at work."""
     pauses: Sequence[Pause] = ()
     """What people paused. It needs nobody: they know of it."""
+    mode: ModeInForce | None = None
+    """What may be written; None while nobody has chosen."""
 
 
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
@@ -149,6 +152,7 @@ def needs_a_person(status: Status) -> list[str]:
             for stage in status.stages
             for line in _stage_problems(stage, status.now_ms, paused=stage.stage in paused)
         ),
+        *_mode_problems(status.mode),
         *_outcome_problems(status.outcomes),
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
@@ -169,6 +173,11 @@ def _stage_problems(stage: StageFigures, now_ms: int, *, paused: bool) -> Iterab
                 f"records that {stage.stage} has not read expire in {duration(max(0.0, left))}: "
                 "raise retention.ms of the topic now"
             )
+
+
+def _mode_problems(mode: ModeInForce | None) -> Iterable[str]:
+    if mode is None:
+        yield "nobody has chosen what may be written; see contactstream mode"
 
 
 def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:

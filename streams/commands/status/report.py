@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any
 
+from streams.commands.mode import mode_entry, mode_line
 from streams.commands.pauses import pause_entry, pause_line
 from streams.commands.status.figures import (
     OutcomeFigures,
@@ -58,7 +59,8 @@ def _stage_table(stages: Sequence[StageFigures], now_ms: int) -> list[str]:
 
 
 def _facts(status: Status) -> Mapping[str, str]:
-    facts = {"outcomes": _outcomes(status.outcomes, status.now_ms)}
+    facts = {"mode": mode_line(status.mode)}
+    facts["outcomes"] = _outcomes(status.outcomes, status.now_ms)
     rate = status.outcomes.match_rate
     if rate is not None:
         looked_up = status.outcomes.found + status.outcomes.created
@@ -105,6 +107,7 @@ def as_json(status: Status) -> dict[str, Any]:
     return {
         "at_ms": status.now_ms,
         "needs_a_person": needs_a_person(status),
+        "mode": mode_entry(status.mode),
         "stages": [
             {**asdict(stage), "lag_seconds": stage.lag_seconds(status.now_ms)}
             for stage in status.stages

@@ -134,6 +134,7 @@ def _stage_environment(
         "NYLAS_API_KEY": NYLAS_API_KEY,
         "NYLAS_WEBHOOK_SECRETS": SECRET,
         "SALESFORCE_LOGIN_URL": salesforce.url,
+        "SALESFORCE_MODE": "mirror",
         "SALESFORCE_CLIENT_ID": "storm",
         "SALESFORCE_CLIENT_SECRET": "storm",
         "DEDUPE_SESSION_TIMEOUT": session,

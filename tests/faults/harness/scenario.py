@@ -143,6 +143,7 @@ class Scenario:
             "SINK_SESSION_TIMEOUT": str(session),
             # longer than any call of the simulated org takes
             "SALESFORCE_LONGEST_CALL": "10",
+            "SALESFORCE_MODE": "mirror",
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",

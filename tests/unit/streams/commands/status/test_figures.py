@@ -6,6 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from connectors.salesforce.write_mode import WriteMode
 from streams.commands.status.figures import (
     CallFigures,
     LetterFigures,
@@ -17,6 +18,7 @@ from streams.commands.status.figures import (
     outcome_figures,
 )
 from streams.commands.status.report import as_json, text
+from streams.control_mode import ModeInForce
 from streams.kafka.records import KafkaRecord
 
 NOW = 1_760_000_000_000
@@ -33,6 +35,7 @@ FINE = Status(
     (),
     LetterFigures({"string_too_long": 5}, NOW - 3_600_000),
     (),
+    mode=ModeInForce(WriteMode.MIRROR, "SALESFORCE_MODE"),
 )
 
 
@@ -40,6 +43,7 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
     page = text(FINE)
     assert "nothing needs a person" in page
     assert max(map(len, page.splitlines())) <= 80
+    assert "mirror (SALESFORCE_MODE)" in page
     assert "1 min" in page
     assert "26.0% of 200 contacts" in page
     assert "68,000 of 100,000 daily Salesforce calls" in page
@@ -50,6 +54,7 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
     ("status", "problem"),
     [
         (replace(FINE, stages=[StageFigures("sink", 0, 0)]), "no sink runs"),
+        (replace(FINE, mode=None), "nobody has chosen what may be written; see contactstream mode"),
         (
             replace(FINE, stages=[StageFigures("sink", 1, 5, NOW - 7_500_000)]),
             "sink is 2 h 5 min behind",
