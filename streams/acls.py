@@ -89,7 +89,7 @@ def _sink(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.deleted_records,
             names.control,
         ),
-        *_topics(WRITE, names.dead_letter),
+        *_topics(WRITE, names.dead_letter, names.journal),
         _own_groups(kafka, "sink"),
         Acl("transactional-id", transactional_id(kafka, "sink"), ("Write", "Describe")),
     ]
@@ -126,6 +126,7 @@ def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.runs,
             names.control,
             names.deleted_records,
+            names.journal,
             names.audit,
         ),
     ]

@@ -21,6 +21,7 @@ from streams.commands.selection_options import (
 from streams.runtime import logs
 
 if TYPE_CHECKING:
+    from streams.commands.webhook_secrets import SecretPlace
     from streams.selection import Selection
 
 GroupT = TypeVar("GroupT", bound=settings.SettingsGroup)
@@ -886,6 +887,35 @@ _SECRET_FILE = click.option(
     help="Write the secret as the first line of this file (NYLAS_WEBHOOK_SECRETS_FILE) "
     "instead of printing it.",
 )
+_KUBERNETES_SECRET = click.option(
+    "--kubernetes-secret",
+    metavar="KEY",
+    help="Read a Secret from standard input, as kubectl get secret NAME --output json prints it, "
+    "and print it for kubectl replace --filename -, with the new secret first in this key.",
+)
+
+
+def _secret_place(
+    secret_file: Path | None, kubernetes_secret: str | None, *, dry_run: bool = False
+) -> "SecretPlace":
+    """Where the options want a new secret. Reads standard input for a Secret of Kubernetes."""
+    from streams.commands.webhook_secrets import Printed, SecretFile, present_secret
+
+    if kubernetes_secret is None:
+        return SecretFile(secret_file) if secret_file else Printed()
+    if secret_file is not None:
+        raise click.UsageError("--secret-file and --kubernetes-secret exclude each other")
+    if sys.stdin.isatty():
+        raise click.UsageError(
+            "--kubernetes-secret reads the present Secret: pipe `kubectl get secret NAME --output "
+            "json` into this command"
+        )
+    if sys.stdout.isatty() and not dry_run:
+        raise click.UsageError(
+            "--kubernetes-secret would print secrets on the terminal: pipe the output into "
+            "`kubectl replace --filename -`"
+        )
+    return present_secret(sys.stdin.read(), kubernetes_secret)
 
 
 @webhooks.command(name="list")
@@ -917,8 +947,15 @@ def webhooks_check(*, url: str | None) -> None:
 @click.option("--description", default="contactstream", show_default=True)
 @click.option("--second", is_flag=True, help="Create it although Nylas already sends to URL.")
 @_SECRET_FILE
+@_KUBERNETES_SECRET
 def webhooks_create(
-    *, url: str, compressed: bool, description: str, secret_file: Path | None, second: bool
+    *,
+    url: str,
+    compressed: bool,
+    description: str,
+    secret_file: Path | None,
+    kubernetes_secret: str | None,
+    second: bool,
 ) -> None:
     """Creates a destination that sends to URL, and shows its secret once.
 
@@ -926,14 +963,14 @@ def webhooks_create(
     """
     from streams.commands.webhooks import create_webhook
 
-    nylas = _load_nylas()
+    nylas, place = _load_nylas(), _secret_place(secret_file, kubernetes_secret)
     sys.exit(
         create_webhook(
             nylas,
             url,
             compressed=compressed,
             description=description,
-            secret_file=secret_file,
+            place=place,
             second=second,
         )
     )
@@ -942,8 +979,11 @@ def webhooks_create(
 @webhooks.command(name="rotate")
 @click.argument("destination_id")
 @_SECRET_FILE
+@_KUBERNETES_SECRET
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
-def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: bool) -> None:
+def webhooks_rotate(
+    *, destination_id: str, secret_file: Path | None, kubernetes_secret: str | None, dry_run: bool
+) -> None:
     """Gives a destination a new secret, with which Nylas signs from then on.
 
     Until a bridge has the new secret it refuses notifications, and Nylas does not repeat those. So
@@ -952,7 +992,8 @@ def webhooks_rotate(*, destination_id: str, secret_file: Path | None, dry_run: b
     from streams.commands.webhooks import rotate_webhook
 
     nylas, kafka = _load_nylas(), _load(settings.KafkaSettings)
-    sys.exit(rotate_webhook(nylas, kafka, destination_id, secret_file=secret_file, dry_run=dry_run))
+    place = _secret_place(secret_file, kubernetes_secret, dry_run=dry_run)
+    sys.exit(rotate_webhook(nylas, kafka, destination_id, place=place, dry_run=dry_run))
 
 
 @main.group()

@@ -9,8 +9,10 @@ The key of every record is the contact key, `grant_id/contact_id`.
 | contacts.refetch | empty | reason, not_before, received_ms |
 | contacts.outcomes | the outcome as JSON (streams/sink/outcomes.py) | none |
 | contacts.dead-letter | a failed record (streams/dead_letters.py) | its own, and `dlq.*` |
+| contacts.journal | a value that was replaced (streams/journal.py) | none |
 
-A replayed event also carries the header `replay.id`, and `restore` where it restores fields; a
+An event of a backfill or reconcile also carries the header `run.id`. A replayed event carries
+`replay.id`, and `restore` where it restores fields; a
 redriven one carries `redrive.*`; either carries `traceparent` (W3C Trace Context) where traces are
 on. A change that follows from an event carries these on.
 """
@@ -36,7 +38,9 @@ PAGE_MARGIN_SECONDS = 600
 CLOCK_DIFFERENCE_SECONDS = 60
 
 # Headers that dedupe hands on from an event to the change that follows from it.
-HANDED_ON = frozenset({"replay.id", "redrive.id", "redrive.attempts", "redrive.first_failed_ms"})
+HANDED_ON = frozenset(
+    {"run.id", "replay.id", "redrive.id", "redrive.attempts", "redrive.first_failed_ms"}
+)
 
 # Digits of a number in a header. 15 digits hold milliseconds until the year 33658 and stay far
 # inside the 64 bits that JSON is written with.
@@ -44,6 +48,10 @@ MAX_NUMBER_DIGITS = 15
 
 # Of the header `restore`: the names of a hundred fields, however long. A longer one is ignored.
 MAX_RESTORE_BYTES = 4096
+
+RUN_ID = "run.id"
+"""Name of the header with the backfill or reconcile in which the reader read or missed a contact.
+"""
 
 RESTORE = "restore"
 """Name of the header with the fields that a replay restores: see `ContactChange.restore`."""
@@ -153,6 +161,11 @@ def received_at(header_value: bytes | None, timestamp_ms: int) -> int:
 def event_headers(origin: Origin, received_ms: int) -> Headers:
     """Headers of a record of contacts.events."""
     return [("origin", origin.value.encode()), ("received_ms", b"%d" % received_ms)]
+
+
+def run_header(run_id: str) -> Headers:
+    """The header that names the run of an event; none without a run."""
+    return [(RUN_ID, run_id.encode())] if run_id else []
 
 
 def page_envelope(

@@ -68,7 +68,7 @@ OUTCOMES = (
     "stale", "skipped", "held", "planned", "released", "failed",
 )  # fmt: skip
 FIRST_RESOLUTIONS = (
-    ("found", "email"), ("found", "converted_lead"),
+    ("found", "email"), ("found", "address_field"), ("found", "converted_lead"),
     ("found", "merged"), ("found", "duplicate_rule"),
     ("created", "contact"), ("created", "lead"),
 )  # fmt: skip
@@ -421,14 +421,14 @@ class SinkMetrics:
             registry,
             "sink_matched",
             "Contacts found in Salesforce, by how they were found.",
-            by=("key", "email", "converted_lead", "merged", "duplicate_rule"),
+            by=("key", "email", "address_field", "converted_lead", "merged", "duplicate_rule"),
             origin=ORIGINS,
         )
         self.first_resolutions = Counter(
             "contactstream_sink_first_resolutions",
-            "Contacts looked up for the first time, by how they were found (email, converted_lead, "
-            "merged, duplicate_rule) or what was created (contact, lead); the match rate is found "
-            '/ (found + created), without origin="replay".',
+            "Contacts looked up for the first time, by how they were found (email, address_field, "
+            "converted_lead, merged, duplicate_rule) or what was created (contact, lead); the "
+            'match rate is found / (found + created), without origin="replay".',
             ("result", "how", "origin"),
             registry=registry,
         )
@@ -543,6 +543,12 @@ class SinkMetrics:
             registry,
             "sink_held_bytes",
             "Memory of the changes taken and not finished, bounded by SINK_MAX_HELD_BYTES.",
+        )
+        self.seconds_between = _gauge(
+            registry,
+            "sink_live_batch_interval_seconds",
+            "Seconds for which live changes gather, so that SINK_LIVE_CALL_SHARE lasts; 0 while "
+            "they go at once.",
         )
         self.lag = _gauge(registry, "sink_lag_records", "Changes not yet committed.")
         self.api_used = _gauge(

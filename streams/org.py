@@ -1,12 +1,13 @@
 """Opens the org that the sink writes to, as the settings say, with the sink's metrics."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
 from connectors.salesforce.account_store import AccountStore
+from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
     ClientCredentials,
     Credentials,
@@ -22,7 +23,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 # Warnings that an operator has to fix in the org. The others follow from single contacts.
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
+    SyncWarning.ADDRESS_FIELD_UNUSED,
     SyncWarning.BULK_QUERY_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
@@ -104,9 +106,9 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         raise SettingsError(
             "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
         )
-    known = Exclusions()
+    known, rules = Exclusions(), mapping(settings)
     return Policy(
-        mapping=mapping(settings),
+        mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
@@ -122,8 +124,27 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
+        address_fields=address_fields(settings, rules),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
+
+
+def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[str, tuple[str, ...]]:
+    """The org's own address fields by object, that are read for matching. Raises SettingsError."""
+    try:
+        found = parse_address_fields(settings.address_fields)
+    except AddressFieldError as error:
+        raise SettingsError(f"SALESFORCE_ADDRESS_FIELDS: {error}") from error
+    for sobject, names in found.items():
+        mapped = {rule.field for rule in rules.rules(sobject)}
+        for name in names:
+            if name in mapped:
+                raise SettingsError(
+                    f"SALESFORCE_ADDRESS_FIELDS: {sobject}.{name} is mapped as well, and a field "
+                    "is either written or only read: take it out of SALESFORCE_MAPPING_FILE, or "
+                    "out of this setting"
+                )
+    return found
 
 
 def _suppression(path: Path | None) -> Suppression | SuppressionFile:
@@ -149,10 +170,12 @@ def open_client(
     metrics: SinkMetrics,
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
-    `unanswered` notes the calls that write and end without an answer.
+    `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
+    many calls the org allows in 24 hours, each time it says so.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -166,6 +189,7 @@ def open_client(
         if (usage := client.budget.usage) is not None:
             metrics.api_used.set(usage.used)
             metrics.api_limit.set(usage.allowed)
+            daily_calls(usage.allowed)
 
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
@@ -201,9 +225,13 @@ async def open_org(
     metrics: SinkMetrics,
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
+    daily_calls: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[Sync]:
-    """The org's Sync; nothing is sent before its first use. Raises SettingsError."""
+    """The org's Sync; nothing is sent before its first use. Raises SettingsError.
+
+    For `daily_calls` see `open_client`.
+    """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces) as client:
+    async with open_client(settings, metrics, unanswered, traces, daily_calls) as client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

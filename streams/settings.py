@@ -401,6 +401,11 @@ class SalesforceSettings(SettingsGroup):
         "create-only (who is missing) or mirror (everything); without one the sink does not start "
         "against an org that it has not written to",
     )
+    address_fields: Listed = Field(
+        (),
+        description="further email fields of the org's own, as `Contact.Personal_Email__c`; people "
+        "are found by them, and they are never written. Only indexed ones are used",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,
@@ -452,6 +457,12 @@ class PeopleSettings(SettingsGroup):
     create_without_address: bool = Field(
         False, description="create people who have no email address"
     )
+    lead_source: str = Field(
+        "",
+        max_length=255,
+        description="LeadSource of created Leads, such as `Address book`; a mapping that has "
+        "LeadSource comes first; empty leaves it to the org",
+    )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
         description="what happens to the record of a deleted contact: release (clear our key), "
@@ -481,8 +492,15 @@ class SinkSettings(SettingsGroup):
     )
     linger: Positive = Field(
         2.0,
-        description="seconds that an incomplete batch waits for more changes when it holds a live "
-        "one",
+        description="seconds that live changes gather at most while other batches are in flight; "
+        "with none in flight they go at once, as long as SINK_LIVE_CALL_SHARE lasts",
+    )
+    live_call_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="share of the org's daily API calls, 0 to 1, that live changes may take in "
+        "batches that are not full; the more of it is spent, the longer they gather",
     )
     bulk_linger: Positive = Field(
         10.0,

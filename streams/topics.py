@@ -34,6 +34,9 @@ SINK_AWAY_DAYS = 3
 # holds the contact afterwards.
 DEAD_LETTER_DAYS = 30
 
+# A wrong mapping is noticed with the next quarterly report at the latest, and can be undone then.
+JOURNAL_DAYS = 90
+
 # Who did what is asked about for more than a year.
 AUDIT_DAYS = 400
 
@@ -89,6 +92,13 @@ class Topics:
 
     A letter that was redriven, discarded or erased gets a tombstone. Written by every stage and by
     `contactstream dead-letters`.
+    """
+    journal: Topic
+    """contacts.journal: each value that was replaced in Salesforce, and each record that was
+    created; see streams/journal.py.
+
+    Every entry has a key of its own, so that an erasure removes the entries of a person by
+    tombstones. Written by the sink and by `contactstream undo`, read by commands and the console.
     """
     audit: Topic
     """contactstream.audit: who did what by a command, when and why; see streams/audit.py.
@@ -190,6 +200,16 @@ def topics(kafka: KafkaSettings) -> Topics:
             1,
             compact(NOBODY_DAYS)
             | kept(DEAD_LETTER_DAYS)
+            | {"cleanup.policy": "compact,delete"}
+            | large,
+        ),
+        # Compacted for the tombstones of an erasure alone: no entry replaces another one. Large,
+        # because a replaced value may be a long text of 131,072 characters.
+        journal=topic(
+            prefix + "contacts.journal",
+            1,
+            compact(NOBODY_DAYS)
+            | kept(JOURNAL_DAYS)
             | {"cleanup.policy": "compact,delete"}
             | large,
         ),

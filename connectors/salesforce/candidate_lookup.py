@@ -100,7 +100,7 @@ class CandidateFinder:
     async def _find_once(
         self, contacts: Sequence[SoughtContact], schemas: Mapping[str, Schema], fence: Fence
     ) -> FoundCandidates:
-        candidates = CandidateIndex(self._deleted)
+        candidates = CandidateIndex(self._deleted, _address_fields(schemas))
         if not contacts:
             return FoundCandidates(candidates, 0)
         remembered = self._remembered(contacts)
@@ -233,7 +233,7 @@ class CandidateFinder:
         Records of `known` are copied as they are planned; `known` itself stays as it is. The others
         are read by ID, in one call if there are any.
         """
-        candidates = CandidateIndex(self._deleted)
+        candidates = CandidateIndex(self._deleted, _address_fields(schemas))
         unknown: dict[str, set[str]] = defaultdict(set)
         for match in matches:
             record = known.records.get(match.record_id[:15])
@@ -251,3 +251,7 @@ class CandidateFinder:
             ids = {name: sorted(found) for name, found in unknown.items()}
             await self._add_by_id(candidates, ids, schemas, fence)
         return candidates
+
+
+def _address_fields(schemas: Mapping[str, Schema]) -> dict[str, tuple[str, ...]]:
+    return {name: shape.address_fields for name, shape in schemas.items()}

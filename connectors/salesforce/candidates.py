@@ -33,11 +33,17 @@ class CandidateIndex:
 
     `records` holds the living ones of the org by the first 15 characters of their IDs. A converted
     Lead is represented by its Contact, and a merged record by the one that people kept. `deleted`
-    is what is remembered of the org's deletions.
+    is what is remembered of the org's deletions; `address_fields` are by object the org's own
+    fields whose addresses count as well.
     """
 
-    def __init__(self, deleted: DeletedRecords | None = None) -> None:
+    def __init__(
+        self,
+        deleted: DeletedRecords | None = None,
+        address_fields: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self._deleted = DeletedRecords() if deleted is None else deleted
+        self._address_fields = address_fields or {}
         self.records: dict[str, SObjectRecord] = {}
         self._by_key: dict[tuple[str, str], SObjectRecord] = {}
         self._by_address: dict[tuple[str, str], dict[SObjectRecord, None]] = {}
@@ -59,7 +65,7 @@ class CandidateIndex:
             for name in _NESTED:
                 if isinstance(nested := row.get(name), Mapping):
                     self.add_rows("Contact" if name == "ConvertedContact" else sobject, [nested])
-            move = row_move(sobject, row)
+            move = row_move(sobject, row, self._address_fields.get(sobject, ()))
             if move is None:
                 self._add(sobject, row)
             else:
@@ -148,7 +154,10 @@ class CandidateIndex:
                 for name, value in row.items()
                 if name not in _NESTED and name != "attributes"
             }
-            record = SObjectRecord(sobject, record_id, stored, dict(stored))
+            own_fields = self._address_fields.get(sobject, ())
+            record = SObjectRecord(
+                sobject, record_id, stored, dict(stored), address_fields=own_fields
+            )
             self.records[record_id[:15]] = record
             self._index(record)
         return record
@@ -247,4 +256,5 @@ class CandidateIndex:
         for address in addresses:
             for move in self._moved_by_address.get(address, ()):
                 if move.is_converted_lead and isinstance(self._last(move), MovedRecord):
-                    yield SObjectRecord("Lead", None, move.row, dict(move.row))
+                    row, own_fields = dict(move.row), self._address_fields.get("Lead", ())
+                    yield SObjectRecord("Lead", None, move.row, row, address_fields=own_fields)

@@ -18,6 +18,8 @@ class SyncWarning(StrEnum):
     """A mapped field does not exist, or is hidden from our user."""
     FIELD_NOT_FILTERABLE = "field_not_filterable"
     """An address field is encrypted, so that nobody is found by it."""
+    ADDRESS_FIELD_UNUSED = "address_field_unused"
+    """A field of SALESFORCE_ADDRESS_FIELDS is missing or not indexed; nobody is found by it."""
     FIELD_REFUSED = "field_refused"
     """The org refused to write a field of a row; the row was written without it."""
     MARKER_FULL = "marker_full"

@@ -58,7 +58,7 @@ async def sweep(
     read_up_to, done = dict(read_from), True
     for name, answer in zip(schemas, answers, strict=True):
         rows = await client.rest_of(answer, fence=fence)
-        found = _moves(name, rows)
+        found = _moves(name, rows, schemas[name].address_fields)
         moves += found
         if len(rows) >= MAX_SWEEP_ROWS and found:
             done = False
@@ -73,7 +73,9 @@ def _stamp(epoch: int) -> str:
     return f"{datetime.fromtimestamp(epoch, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _moves(sobject: str, rows: Iterable[Mapping[str, Any]]) -> list[MovedRecord]:
+def _moves(
+    sobject: str, rows: Iterable[Mapping[str, Any]], address_fields: Iterable[str]
+) -> list[MovedRecord]:
     """The rows as moves.
 
     The statement selects neither IsDeleted, which is true of all, nor IsConverted: a Lead with a
@@ -81,7 +83,11 @@ def _moves(sobject: str, rows: Iterable[Mapping[str, Any]]) -> list[MovedRecord]
     """
     known = {"IsDeleted": True}
     found = (
-        row_move(sobject, {**row, **known, "IsConverted": bool(row.get("ConvertedContactId"))})
+        row_move(
+            sobject,
+            {**row, **known, "IsConverted": bool(row.get("ConvertedContactId"))},
+            address_fields,
+        )
         for row in rows
     )
     return [move for move in found if move is not None]

@@ -1,7 +1,7 @@
 """The mapping: which value of a Nylas contact goes to which field of a Contact or Lead."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -85,6 +85,18 @@ class FieldMapping:
     def projection(self, contact: Json) -> dict[str, Any]:
         """The part of a contact that is read; absent, null, "" and [] are the same."""
         return {name: value for name in self.reads if (value := contact.get(name))}
+
+
+def with_lead_source(mapping: FieldMapping, source: str) -> FieldMapping:
+    """The mapping that also gives created Leads this LeadSource; unchanged where it maps one.
+
+    Its hash is another one. So it is for the sink alone: whether a contact is news is decided by
+    the mapping without it, and an org's contacts are not sent again when the source changes.
+    """
+    if not source or any(rule.field == "LeadSource" for rule in mapping.lead):
+        return mapping
+    rule = Rule("LeadSource", policy=FieldPolicy.CREATE, constant=source)
+    return replace(mapping, lead=(*mapping.lead, rule))
 
 
 def _hashable(rules: tuple[Rule, ...]) -> list[dict[str, Any]]:

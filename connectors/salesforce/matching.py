@@ -15,10 +15,10 @@ from connectors.salesforce.sobject_record import SObjectRecord
 class Match:
     """The record that a person is; None if there is none.
 
-    `matched` says how it was found: `key`, `email`, or as a followed record says. `dropped` are
-    further addresses of the person that belong to other people. `covered_by`: records of other
-    people that hold the person's primary address, the best first; set where nothing was found.
-    `ambiguous`: records of different people, each of which may be the person. `converted`: a
+    `matched` says how it was found: `key`, `email`, `address_field`, or as a followed record says.
+    `dropped` are further addresses of the person that belong to other people. `covered_by`: records
+    of other people that hold the person's primary address, the best first; set where nothing was
+    found. `ambiguous`: records of different people, each of which may be the person. `converted`: a
     converted Lead is this person, and its Contact is gone. `keyless`: the record is a Lead, and
     cannot get the person's key, because a converted Lead holds it.
     """
@@ -147,7 +147,8 @@ def _candidates(candidates: CandidateIndex, person: Person) -> Iterator[_Candida
     living = candidates.with_address(person.addresses)
     for record in living:
         name = compare_person(record, person)
-        yield _Candidate(record, "email", True, name, _living_tier(record, person, name))
+        tier = _living_tier(record, person, name)
+        yield _Candidate(record, _found_by(record, person), True, name, tier)
     by_primary = {
         followed.record for followed in candidates.followed_with_address(person.addresses[:1])
     }
@@ -157,6 +158,14 @@ def _candidates(candidates: CandidateIndex, person: Person) -> Iterator[_Candida
             name = compare_person(record, person)
             tier = _tier(name, in_email=False, anywhere=record in by_primary)
             yield _Candidate(record, followed.matched, False, name, tier)
+
+
+def _found_by(record: SObjectRecord, person: Person) -> str:
+    """`address_field` if only fields of the org's own hold an address of the person."""
+    if not record.address_fields:
+        return "email"
+    others = {*record.own_addresses, *record.people}
+    return "address_field" if others.isdisjoint(person.addresses) else "email"
 
 
 def _living_tier(record: SObjectRecord, person: Person, name: NameComparison) -> MatchTier | None:

@@ -198,7 +198,8 @@ def _fits_other_part(
 def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     """The address fields that change."""
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
-    held = set(before.values())
+    read = set(merge.record.read_addresses)
+    held = {*before.values(), *read}
     if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
         return {}  # nearly always
     policy = merge.schema.mapped.email_policy
@@ -214,6 +215,9 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     else:
         free = [name for name in fields if not before[name] and merge.may_fill(name)]
         missing = [address for address in wanted if address not in held]
+        first = wanted[:1]
+        if free[:1] == [PRIMARY_EMAIL] and read.intersection(first).difference(before.values()):
+            missing = first + missing  # Email is the field by which activity capture finds people
         after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
 
@@ -253,7 +257,8 @@ def _owners_addresses(
         after[PRIMARY_EMAIL] = wanted[0]
     places = [name for name in fields if name != PRIMARY_EMAIL and merge.untouched(name)]
     fixed = {address for name, address in after.items() if name not in places}
-    own = [address for address in wanted if address not in fixed]
+    read = merge.record.read_addresses
+    own = [address for address in wanted if address not in fixed and address not in read]
     # first what may stay where it is
     standing = (*places[len(own) :], *places[: len(own)], PRIMARY_EMAIL)
     stood = [before[name] for name in standing]

@@ -1,12 +1,13 @@
 """Records that are no longer there to be matched: converted, merged or deleted. Plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from connectors.salesforce.deleted_records import DeletedRecord
 from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD
+from connectors.salesforce.sobject_record import addresses_in
 
 CONVERTED, MERGED = "converted_lead", "merged"
 
@@ -40,10 +41,13 @@ class MovedRecord:
         return "Contact" if self.matched == CONVERTED else self.sobject
 
 
-def row_move(sobject: str, row: Mapping[str, Any]) -> MovedRecord | None:
+def row_move(
+    sobject: str, row: Mapping[str, Any], address_fields: Iterable[str] = ()
+) -> MovedRecord | None:
     """What became of the record of a row; None if it is there to be matched.
 
-    A converted Lead that was deleted afterwards still leads to its Contact.
+    `address_fields` are the org's own ones that count besides EMAIL_FIELDS. A converted Lead that
+    was deleted afterwards still leads to its Contact.
     """
     deleted = row.get("IsDeleted") is True
     contact_id = row.get("ConvertedContactId") if row.get("IsConverted") is True else None
@@ -55,11 +59,7 @@ def row_move(sobject: str, row: Mapping[str, Any]) -> MovedRecord | None:
         sobject,
         _text(row.get("Id")),
         _text(row.get(KEY_FIELD)),
-        tuple(
-            value.strip().lower()
-            for name in EMAIL_FIELDS
-            if isinstance(value := row.get(name), str) and value.strip()
-        ),
+        addresses_in(row, (*EMAIL_FIELDS, *address_fields)),
         _text(master_id) or _text(contact_id),
         CONVERTED if converted else MERGED,
         deleted,

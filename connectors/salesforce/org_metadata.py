@@ -13,8 +13,19 @@ from datetime import UTC, datetime
 from connectors.salesforce.account_cache import AccountCache, AccountRequest
 from connectors.salesforce.account_queries import PERSON_ACCOUNT_FIELD
 from connectors.salesforce.account_store import AccountStore
+from connectors.salesforce.address_fields import (
+    Indexes,
+    index_query,
+    parse_indexes,
+    used_address_fields,
+)
 from connectors.salesforce.api.client import CompositeClient, Fence
-from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.api.composite import (
+    SubAnswer,
+    Subrequest,
+    query_page,
+    query_subrequest,
+)
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, UnexpectedAnswer
 from connectors.salesforce.counting import CountCallback, SyncWarning
@@ -55,6 +66,8 @@ class OrgMetadata:
         self._count = count
         self._clock = clock
         self._schemas: Mapping[str, Schema] = {}
+        # of the fields of policy.address_fields; asked for at the start only
+        self._indexes: Indexes = None
         # a row was refused for a field that the describe calls writable
         self._fields_in_doubt = False
         self._described_again_at: float | None = None
@@ -91,7 +104,12 @@ class OrgMetadata:
     async def _read_all(self, fence: Fence) -> None:
         asked = datetime.fromtimestamp(self._clock(), UTC)
         asking = self._ask(asked)
-        answers = await self._client.composite(asking.subrequests, "composite_start", fence)
+        indexes = self._index_subrequests()
+        answers = await self._client.composite(
+            [*asking.subrequests, *indexes], "composite_start", fence
+        )
+        if indexes:
+            self._indexes = _indexes(answers.pop())
         schemas = self._bind(answers[: len(OBJECTS)])
         if self._tell_person_accounts_apart(schemas):
             asking = self._ask(asked)
@@ -110,12 +128,22 @@ class OrgMetadata:
             subrequests.append(accounts.subrequest)
         return MetadataRefresh(tuple(subrequests), accounts)
 
+    def _index_subrequests(self) -> list[Subrequest]:
+        wanted = self._policy.address_fields
+        return [query_subrequest(index_query(wanted), "indexes")] if wanted else []
+
     def _bind(self, answers: Iterable[SubAnswer]) -> dict[str, Schema]:
         """The schemas of two describes. Raises as describe_answer does, and OrgNotPrepared."""
         flag = self._policy.flag_field if self._policy.on_delete is OnDelete.FLAG else None
         described = [describe_answer(answer) for answer in answers]
+        wanted = self._policy.address_fields
         return {
-            shape.name: schema(shape, bind(self._policy.mapping, shape), flag)
+            shape.name: schema(
+                shape,
+                bind(self._policy.mapping, shape),
+                flag,
+                used_address_fields(shape, wanted, self._indexes),
+            )
             for shape in described
         }
 
@@ -135,6 +163,11 @@ class OrgMetadata:
                 self._count(SyncWarning.FIELD_MISSING, f"{name}.{missing}")
             for unsearched in _unsearched(shape) - _unsearched(self._schemas.get(name)):
                 self._count(SyncWarning.FIELD_NOT_FILTERABLE, f"{name}.{unsearched}")
+            unused = set(self._policy.address_fields.get(name, ())) - set(shape.address_fields)
+            if name in self._schemas:  # counted at the start, or when it is lost
+                unused &= set(self._schemas[name].address_fields)
+            for field in sorted(unused):
+                self._count(SyncWarning.ADDRESS_FIELD_UNUSED, f"{name}.{field}")
         self._schemas = schemas
         self._fields_in_doubt = False
 
@@ -198,6 +231,14 @@ def _unsearched(shape: Schema | None) -> set[str]:
 
 def _describes() -> list[Subrequest]:
     return [describe_subrequest(name, name) for name in OBJECTS]
+
+
+def _indexes(answer: SubAnswer) -> Indexes:
+    """None where the org does not answer; then only what the describe shows counts."""
+    try:
+        return parse_indexes(query_page(answer).records)
+    except (RequestRejected, UnexpectedAnswer):
+        return None
 
 
 def _accounts_answer(answers: Sequence[SubAnswer]) -> SubAnswer | None:

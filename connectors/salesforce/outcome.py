@@ -67,10 +67,11 @@ class Outcome:
 
     `record_id` of a covered contact is the record that holds its primary address. `candidates` are
     the IDs of all records between which a person has to decide, for a covered or ambiguous contact.
-    `matched` is key, email, converted_lead or duplicate_rule; None if the record was created or
-    nothing was looked up. `first` is true when the contact was resolved for the first time, so that
-    it counts for the match rate: as found where `matched` is set, otherwise as created. `reason` is
-    one word of a closed set: why the change was skipped, failed or must be retried.
+    `matched` is key, email, address_field, converted_lead, merged or duplicate_rule; None if the
+    record was created or nothing was looked up. `first` is true when the contact was resolved for
+    the first time, so that it counts for the match rate: as found where `matched` is set, otherwise
+    as created. `reason` is one word of a closed set: why the change was skipped, failed or must be
+    retried.
     """
 
     key: str
@@ -84,6 +85,10 @@ class Outcome:
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()
+    replaced: tuple[ReplacedValue, ...] = ()
+    """The values that the row of the contact replaced in the org. Of several contacts in one row,
+    the owner of the record has them.
+    """
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
 

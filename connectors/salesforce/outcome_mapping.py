@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from connectors.salesforce.api.errors import Action
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
+from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
+from connectors.salesforce.replaced_values import values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -43,11 +45,14 @@ class WriteReport:
         self.split += other.split
 
 
-def report_rows(written: Iterable[WrittenRow]) -> WriteReport:
-    """The outcomes of all contacts that these rows stand for."""
+def report_rows(written: Iterable[WrittenRow], flag: str | None = None) -> WriteReport:
+    """The outcomes of all contacts that these rows stand for.
+
+    `flag` is the checkbox of deleted contacts, which counts as no value of a person.
+    """
     report = WriteReport()
     for row in written:
-        report.add(_report_row(row, row.row.tag))
+        report.add(_report_row(row, row.row.tag, flag))
     return report
 
 
@@ -56,10 +61,16 @@ def report_member(written: WrittenRow, member: PlannedOutcome) -> WriteReport:
     return _report_row(written, [member])
 
 
-def _report_row(written: WrittenRow, members: Sequence[PlannedOutcome]) -> WriteReport:
+def _report_row(
+    written: WrittenRow, members: Sequence[PlannedOutcome], flag: str | None = None
+) -> WriteReport:
     action = written.verdict.action
     if action is Action.DONE:
-        return WriteReport([_done(member, written) for member in members])
+        outcomes = [_done(member, written) for member in members]
+        if replaced := tuple(values_replaced_by(written.row, flag)):
+            place = _owner_place(members)
+            outcomes[place] = replace(outcomes[place], replaced=replaced)
+        return WriteReport(outcomes)
     status = _failed_status(action)
     if status is not OutcomeStatus.RETRY and len(members) > 1:
         return WriteReport(split=[tuple(member.change for member in members)])
@@ -74,6 +85,18 @@ def _report_row(written: WrittenRow, members: Sequence[PlannedOutcome]) -> Write
             )
             for member in members
         ]
+    )
+
+
+def _owner_place(members: Sequence[PlannedOutcome]) -> int:
+    """The place of the contact that owns the record; of the first one where none of them does."""
+    return next(
+        (
+            place
+            for place, member in enumerate(members)
+            if member.record is not None and member.record.key == record_key(member.change.key)
+        ),
+        0,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD
 from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.planner import PlannedOutcome
 from connectors.salesforce.sobject_record import SObjectRecord
@@ -36,6 +35,7 @@ class PlannedRecords:
         self._created = 0
         # by the first 15 characters of the ID, in the order of the plans
         self._rows: dict[str, tuple[str, Row]] = {}
+        self._values: dict[str, tuple[str, ...]] = {}
         self._by_value: dict[tuple[str, str], dict[str, None]] = {}
         self._creators: dict[str, str] = {}
 
@@ -62,7 +62,8 @@ class PlannedRecords:
             record_id = record.id[:_ID_LENGTH]
             self._remove(record_id)
         self._rows[record_id] = (record.sobject, row)
-        for value in _search_values(row):
+        self._values[record_id] = _search_values(record)
+        for value in self._values[record_id]:
             self._by_value.setdefault((record.sobject, value), {})[record_id] = None
         while len(self._rows) > self._most:
             self.forgotten += 1
@@ -73,8 +74,8 @@ class PlannedRecords:
     def _remove(self, record_id: str) -> None:
         if record_id not in self._rows:
             return
-        sobject, row = self._rows.pop(record_id)
-        for value in _search_values(row):
+        sobject, _ = self._rows.pop(record_id)
+        for value in self._values.pop(record_id):
             holders = self._by_value[sobject, value]
             del holders[record_id]
             if not holders:
@@ -104,9 +105,7 @@ class PlannedRecords:
         return row
 
 
-def _search_values(row: Row) -> tuple[str, ...]:
-    """By what a query finds the row: its key and its addresses."""
-    key = row.get(KEY_FIELD)
-    addresses = (row.get(name) for name in EMAIL_FIELDS)
-    found = [key, *(text.strip().lower() for text in addresses if isinstance(text, str))]
+def _search_values(record: SObjectRecord) -> tuple[str, ...]:
+    """By what a query finds the record: its key and its addresses."""
+    found = (record.key, *record.addresses)
     return tuple(dict.fromkeys(value for value in found if value))

@@ -34,6 +34,8 @@ class Policy:
     """The checkbox for OnDelete.FLAG, on both objects."""
     account_domains: Mapping[str, str] = field(default_factory=dict)
     """Further domains: each with an Account ID, or with the domain whose Account it shares."""
+    address_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By object: the org's own address fields, which are read for matching and never written."""
     allow_save: bool = True
     """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0

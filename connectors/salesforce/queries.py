@@ -101,7 +101,7 @@ def deleted_since(schema: Schema, since: str, limit: int) -> str:
     Of deletions only those that carried our key; of merges all, since a record without a key may be
     one into which another with a key was merged before.
     """
-    wanted = ("Id", KEY_FIELD, *schema.emails, "MasterRecordId", "SystemModstamp")
+    wanted = ("Id", KEY_FIELD, *schema.read_emails, "MasterRecordId", "SystemModstamp")
     if schema.sobject == "Lead":
         wanted += ("ConvertedContactId",)
     names = [name for name in wanted if name in schema.described.fields]

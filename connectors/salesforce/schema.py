@@ -41,28 +41,41 @@ class Schema:
     """One sObject of this org: its describe, the mapping to it, and the fields to query.
 
     `flag` is the checkbox that marks the record of a deleted contact; None if it is not used.
+    `address_fields` are the org's own fields that are searched and never written.
     """
 
     sobject: str
     described: ObjectDescribe
     mapped: ObjectMapping
     flag: str | None = None
+    address_fields: tuple[str, ...] = ()
 
     @property
     def emails(self) -> tuple[str, ...]:
-        """The address fields that this org has."""
+        """The address fields of ours that this org has: those that may be written."""
         return tuple(name for name in EMAIL_FIELDS if name in self.described.fields)
+
+    @property
+    def read_emails(self) -> tuple[str, ...]:
+        """All address fields that are read."""
+        return (*self.emails, *self.address_fields)
 
     @property
     def searched_emails(self) -> tuple[str, ...]:
         """The address fields by which records can be searched: a query refuses encrypted ones."""
-        return tuple(name for name in self.emails if self.described.fields[name].filterable)
+        return tuple(name for name in self.read_emails if self.described.fields[name].filterable)
 
     @property
     def select(self) -> tuple[str, ...]:
         """The fields to query."""
         flag = (self.flag,) if self.flag else ()
-        wanted = (*_COMMON_FIELDS, *_OBJECT_FIELDS[self.sobject], *self.mapped.fields, *flag)
+        wanted = (
+            *_COMMON_FIELDS,
+            *_OBJECT_FIELDS[self.sobject],
+            *self.mapped.fields,
+            *self.address_fields,
+            *flag,
+        )
         return tuple(name for name in dict.fromkeys(wanted) if name in self.described.fields)
 
     @property
@@ -76,8 +89,13 @@ class Schema:
         return field is not None and (field.createable if new else field.updateable)
 
 
-def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = None) -> Schema:
-    """The schema of a described object.
+def schema(
+    described: ObjectDescribe,
+    mapped: ObjectMapping,
+    flag: str | None = None,
+    address_fields: tuple[str, ...] = (),
+) -> Schema:
+    """The schema of a described object. `address_fields`: see `address_fields.used_address_fields`.
 
     Raises OrgNotPrepared if a field is missing by which contacts are found again, if the key cannot
     be searched, or if the user may not write our own fields. Without the marker nothing would
@@ -101,4 +119,5 @@ def schema(described: ObjectDescribe, mapped: ObjectMapping, flag: str | None = 
             raise OrgNotPrepared(
                 f"{described.name}.{name} cannot be written by our user; run contactstream doctor"
             )
-    return Schema(described.name, described, mapped, flag if flag in described.fields else None)
+    flag = flag if flag in described.fields else None
+    return Schema(described.name, described, mapped, flag, address_fields)

@@ -1,6 +1,6 @@
 """A Contact or Lead of the org, as it is stored and as the plan of a batch will leave it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ class SObjectRecord:
     """Addresses of everybody whom it stands for, beyond the three that it can hold."""
     joined: set[PersonName] = field(default_factory=set)
     """Names of everybody who was joined to it in this batch."""
+    address_fields: tuple[str, ...] = ()
+    """The org's own fields whose addresses it holds as well; they are never written."""
 
     @property
     def key(self) -> str | None:
@@ -43,10 +45,18 @@ class SObjectRecord:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        found = (self.fields.get(name) for name in EMAIL_FIELDS)
-        return tuple(
-            value.strip().lower() for value in found if isinstance(value, str) and value.strip()
-        )
+        """The addresses in all its fields, in lower case."""
+        return addresses_in(self.fields, (*EMAIL_FIELDS, *self.address_fields))
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """The addresses in Email and in our further fields."""
+        return addresses_in(self.fields, EMAIL_FIELDS)
+
+    @property
+    def read_addresses(self) -> tuple[str, ...]:
+        """The addresses in the org's own fields."""
+        return addresses_in(self.fields, self.address_fields)
 
     @property
     def name(self) -> PersonName:
@@ -69,3 +79,11 @@ class SObjectRecord:
         return {
             name: value for name, value in self.fields.items() if self.stored.get(name) != value
         }
+
+
+def addresses_in(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:
+    """The addresses that these fields of a row or record hold, as Salesforce compares them."""
+    found = (fields.get(name) for name in names)
+    return tuple(
+        value.strip().lower() for value in found if isinstance(value, str) and value.strip()
+    )

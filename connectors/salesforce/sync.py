@@ -264,7 +264,7 @@ class Sync:
         outcomes += map(next_batch, plan.leftovers)
         blocked, others = split_blocked(written)
         report = WriteReport(outcomes)
-        report.add(report_rows(others))
+        report.add(report_rows(others, self.policy.flag_field))
         if blocked:
             report.add(await self._write_adoptions(blocked, plan, fence, rules))
         return report
@@ -279,7 +279,7 @@ class Sync:
         adopted, report = plan_adoptions(blocked, candidates, planner)
         outcomes, written = await self._write_planned(adopted, plan.read_at, fence, rules)
         report.add(WriteReport(outcomes))
-        report.add(report_rows(written))
+        report.add(report_rows(written, self.policy.flag_field))
         return report
 
     async def _write_planned(

@@ -298,7 +298,7 @@ def _leave_out_fields(
     shorter = row.without(refused)
     if shorter.fields.keys() == {"Id"}:  # nothing is left to write
         unchanged = RowResult(str(row.fields["Id"]), True, False)
-        results.done.append(WrittenRow(row, unchanged, Verdict(Action.DONE, "done")))
+        results.done.append(WrittenRow(shorter, unchanged, Verdict(Action.DONE, "done")))
     else:
         results.repeats.append(Repeat(shorter, size))
 

@@ -147,6 +147,7 @@ class Reconciler:
             Origin.RECONCILE,
             f"{run_id}/{contact_id}",
             listing.start - PAGE_MARGIN_SECONDS,
+            run_id,
         )
         await self._context.publish([record])
         self._context.metrics.deleted.labels("reconcile").inc()
@@ -163,6 +164,7 @@ class Reconciler:
                 reading.served_at,
                 [{**reading.contact, "id": contact_id}],
                 trace,
+                run_id,
             )
             await self._context.publish(records)
         self._context.metrics.contacts.labels("reconcile").inc()

@@ -12,6 +12,7 @@ from streams.events import (
     event_headers,
     now_ms,
     page_envelope,
+    run_header,
     trace_headers,
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
@@ -38,12 +39,14 @@ def page_records(
     served_at: int,
     contacts: Sequence[dict[str, Any]],
     trace: TraceContext | None = None,
+    run_id: str = "",
 ) -> list[KafkaRecord]:
     """The records of a page: an event for each contact, or a dead letter if no event can carry it.
 
-    `served_at` is the `Date` of the answer in epoch seconds. Contacts that no event can carry: one
-    without a usable ID, which no later event could update; one that is larger than a record may be;
-    and one that is nested deeper than orjson writes (254 levels with its envelope).
+    `served_at` is the `Date` of the answer in epoch seconds. `run_id` is the run that the page was
+    read for. Contacts that no event can carry: one without a usable ID, which no later event could
+    update; one that is larger than a record may be; and one that is nested deeper than orjson
+    writes (254 levels with its envelope).
     """
     received = now_ms()
     records = []
@@ -70,6 +73,7 @@ def page_records(
                 contact,
                 received,
                 trace,
+                run_id,
             )
         )
     return records
@@ -84,12 +88,13 @@ def contact_record(
     contact: Mapping[str, Any],
     received_ms: int,
     trace: TraceContext | None = None,
+    run_id: str = "",
 ) -> KafkaRecord:
     """The event of one contact, or a dead letter with its two IDs if no event can carry it.
 
     `version` is in epoch seconds.
     """
-    headers = [*event_headers(origin, received_ms), *trace_headers(trace)]
+    headers = [*event_headers(origin, received_ms), *run_header(run_id), *trace_headers(trace)]
     try:
         value = page_envelope(origin, event_id, version, contact)
     except TypeError:
@@ -107,13 +112,20 @@ def contact_record(
 
 
 def deletion_record(
-    topics: Topics, grant: str, contact_id: str, origin: Origin, event_id: str, version: int
+    topics: Topics,
+    grant: str,
+    contact_id: str,
+    origin: Origin,
+    event_id: str,
+    version: int,
+    run_id: str = "",
 ) -> KafkaRecord:
     """The event of a contact that is deleted as of `version` (epoch seconds)."""
     only_ids = {"grant_id": grant, "id": contact_id, "object": "contact"}
     value = page_envelope(origin, event_id, version, only_ids, deleted=True)
     key = contact_key(grant, contact_id).encode()
-    return KafkaRecord(topics.events.name, key, value, event_headers(origin, now_ms()))
+    headers = [*event_headers(origin, now_ms()), *run_header(run_id)]
+    return KafkaRecord(topics.events.name, key, value, headers)
 
 
 def _dead_letter(topics: Topics, record: KafkaRecord, reason: str, detail: str) -> KafkaRecord:

@@ -304,6 +304,7 @@ class Scanner:
                     page.served_at,
                     page.contacts,
                     trace,
+                    job.run_id,
                 )
             )
         self._context.metrics.contacts.labels(origin.value).inc(len(page.contacts))

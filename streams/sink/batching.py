@@ -7,8 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from streams.events import ContactChange
+from streams.events import ContactChange, Origin
 from streams.kafka.records import KafkaRecord
+
+BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
+"""The origins of changes that come from a run of the reader: nobody waits for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,19 @@ class PendingChange:
     def key(self) -> str:
         """The contact key."""
         return self.change.key
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person may wait for it: it does not come from a run of the reader."""
+        return self.change.origin not in BULK
+
+
+@dataclass(frozen=True, slots=True)
+class DueBy:
+    """Until when a row must have been due, so that a batch that is not full goes."""
+
+    bulk: float
+    live: float
 
 
 class PendingChanges:
@@ -150,18 +166,25 @@ class PendingChanges:
         self.bytes = 0
 
     def next_batch(
-        self, claimed: Collection[str], now: float, size: int, *, hurry: bool = False
+        self,
+        claimed: Collection[str],
+        now: float,
+        size: int,
+        *,
+        hurry: bool = False,
+        live_due_by: float = inf,
     ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
-        Returns an empty list while fewer than `size` of them wait and none is due. In a `hurry` all
-        are due, because no more can come. `claimed` must answer `in` quickly. Suspected rows
+        Returns an empty list while fewer than `size` of them wait and none is due. Of live changes
+        only those are due that were so by `live_due_by`, too. In a `hurry` all are due, because no
+        more can come. `claimed` must answer `in` quickly. Suspected rows
         (`batch_failures.max_rows` is set) come after all others, in batches of their own; those
         whose time came first go first.
         """
         if now >= self._next_time:
             self._end_deferral(now)
-        due_by = inf if hurry else now
+        due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
         return self._choose(False, claimed, now, due_by, size) or self._choose(
             True, claimed, now, due_by, size
         )
@@ -175,7 +198,7 @@ class PendingChanges:
         self._next_time = min((row.not_before for row in self._deferred.values()), default=inf)
 
     def _choose(
-        self, suspected: bool, claimed: Collection[str], now: float, due_by: float, size: int
+        self, suspected: bool, claimed: Collection[str], now: float, due_by: DueBy, size: int
     ) -> list[PendingChange]:
         rows: Iterable[PendingChange] = (
             row
@@ -195,7 +218,7 @@ class PendingChanges:
                     due = True
                     break
             chosen.append(row)
-            due = due or row.due <= due_by
+            due = due or row.due <= (due_by.live if row.is_live else due_by.bulk)
             if len(chosen) == size:
                 due = True
                 break

@@ -20,8 +20,8 @@ from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.events import Origin
 from streams.kafka.records import KafkaRecord
+from streams.sink.batching import BULK
 from streams.sink.failure_rates import Failure, FailureLimits, FailureRates
-from streams.sink.intake import BULK
 
 log = structlog.get_logger()
 

@@ -13,7 +13,6 @@ from connectors.salesforce.sync import Sync
 from streams.events import (
     ContactChange,
     Kind,
-    Origin,
     UnreadableRecord,
     parse_change,
     received_at,
@@ -23,7 +22,7 @@ from streams.metrics import SinkMetrics
 from streams.runtime.logs import place, reference
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment
-from streams.sink.batching import PendingChange
+from streams.sink.batching import BULK, PendingChange
 from streams.sink.catch_up import SPAN_RECORDS
 from streams.sink.consumer import Room
 from streams.sink.memory_use import row_bytes
@@ -31,14 +30,16 @@ from streams.sink.running_tasks import RunningTasks
 
 log = structlog.get_logger()
 
-BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
+# Changes that come together go together: within the 50 ms in which a live one starts at the latest.
+GATHER_SECONDS = 0.02
 
 
 class Intake:
     """Takes records into an assignment: each becomes a pending change, or is finished, or returned.
 
-    A live change is due after `linger`, because a person waits for it. A change that was read in
-    bulk is due after `bulk_linger`: it waits longer for a full batch, which costs no more calls.
+    A live change is due at once, because a person waits for it; when it goes is decided by
+    `live_pace`. A change that was read in bulk is due after `bulk_linger`: it waits longer for a
+    full batch, which costs no more calls.
 
     Two bounds hold. What is taken and not finished is bounded in rows and in bytes. A row that
     waits for a time of its own, for up to ten minutes, counts in bytes only: the rows behind it go
@@ -65,7 +66,7 @@ class Intake:
     ) -> list[tuple[KafkaRecord, UnreadableRecord]]:
         """Takes all records. Returns those that hold no change, each with the reason."""
         unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = []
-        live_due, bulk_due = now + self._settings.linger, now + self._settings.bulk_linger
+        live_due, bulk_due = now + GATHER_SECONDS, now + self._settings.bulk_linger
         for record in records:
             received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
             assignment.took(record.offset, received_ms)

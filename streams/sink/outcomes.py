@@ -11,6 +11,7 @@ import orjson
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
 from streams.dead_letters import dead_letter
 from streams.events import ContactChange, UnreadableRecord, now_ms
+from streams.journal import journal_records, written_entries
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
 from streams.sink.batching import NO_BATCH_FAILURES, PendingChange
@@ -50,7 +51,7 @@ class OutcomePlan:
     outcomes: list[Outcome] = field(default_factory=list)
     """The final ones."""
     records: list[KafkaRecord] = field(default_factory=list)
-    """For contacts.outcomes and contacts.dead-letter."""
+    """For contacts.outcomes, contacts.journal and contacts.dead-letter."""
     finished: list[PendingChange] = field(default_factory=list)
     """The rows with a final outcome, in the order of `outcomes`: finished once the records are
     acknowledged.
@@ -134,12 +135,16 @@ def exhausted(outcome: Outcome) -> Outcome:
 def outcome_records(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange, attempts: int
 ) -> list[KafkaRecord]:
-    """The record of a final outcome; of a failure the dead letter as well.
+    """The record of a final outcome, and what the journal says of it; of a failure the dead letter.
 
     `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
-        return [_outcome_record(names, outcome, record, change)]
+        entries = written_entries(outcome, record.headers, change)
+        return [
+            _outcome_record(names, outcome, record, change),
+            *journal_records(names.journal.name, entries),
+        ]
     detail = "; ".join(f"{error.code}: {error.message}" for error in outcome.errors)
     if outcome.reason == f"{EXHAUSTED}duplicate_value":
         detail = f"{HIDDEN_DUPLICATE}; {detail}"

@@ -45,6 +45,7 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.live_pace import LivePace
 from streams.sink.stage import Sink
 from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
 from streams.sink.write_limits import WriteLimits
@@ -108,6 +109,7 @@ async def _serve(
         names.outcomes.name,
         names.accounts.name,
         names.dead_letter.name,
+        names.journal.name,
         names.deleted_records.name,
         names.control.name,
     ]
@@ -140,8 +142,9 @@ async def _serve(
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
+        pace = LivePace(settings.live_call_share)
         org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces)
+            open_org(org_settings, allowed, metrics, accounts, traces, pace.daily_calls)
         )
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
@@ -177,6 +180,7 @@ async def _serve(
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=control,
+            pace=pace,
             traces=traces,
             limits=WriteLimits(failures.table, WriteMode(org_settings.mode or WriteMode.MIRROR)),
         )

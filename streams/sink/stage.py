@@ -24,6 +24,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 import structlog
@@ -48,6 +49,7 @@ from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
+from streams.sink.live_pace import LivePace
 from streams.sink.memory_use import unparsed_bytes
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
@@ -87,6 +89,7 @@ class Sink:
         topic_id: str = "",
         failures: FailureBreakers | None = None,
         control: FollowedTopic | None = None,
+        pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         limits: WriteLimits | None = None,
     ) -> None:
@@ -94,7 +97,8 @@ class Sink:
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper. Without `limits` everything is written.
+        `control` see BreakerKeeper. `pace` says when live batches go that are not full. Without
+        `limits` everything is written.
         """
         self._settings = settings
         self._metrics = metrics
@@ -103,6 +107,7 @@ class Sink:
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
+        self._pace = pace or LivePace(settings.live_call_share, clock)
         failures = failures or FailureBreakers()
         self._stops = WritingStops(failures)
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
@@ -282,6 +287,8 @@ class Sink:
             if not announced or self._stops.nothing_is_written:
                 assignment.put_back(rows)
                 return
+            if len(rows) < self._settings.batch_size and any(row.is_live for row in rows):
+                self._pace.started()
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
             load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))
             self._in_flight.start(self._runner.run(batch), load)
@@ -295,8 +302,16 @@ class Sink:
             return []
         # Large changes may fill the memory before they fill a batch.
         hurry = in_flight == 0 and self._intake.room(assignment, self._in_flight) is None
+        now = self._clock()
+        live_due_by = -inf
+        if self._pace.may_start:
+            live_due_by = now - self._settings.linger if in_flight else now
         return assignment.pending.next_batch(
-            self._in_flight.claimed, self._clock(), self._settings.batch_size, hurry=hurry
+            self._in_flight.claimed,
+            now,
+            self._settings.batch_size,
+            hurry=hurry,
+            live_due_by=live_due_by,
         )
 
     async def _announced(self, assignment: Assignment, rows: Sequence[PendingChange]) -> bool:
@@ -336,6 +351,7 @@ class Sink:
         self._breaker_keeper.report(is_writer=assignment is not None)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
+        self._metrics.seconds_between.set(self._pace.seconds_between)
         self._metrics.unfinished_rows.set(unfinished)
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 

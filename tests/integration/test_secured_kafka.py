@@ -26,7 +26,8 @@ from tests.support.dedupe_load import event
 from tests.support.kafka import Kafka
 from tests.support.processes import START_SECONDS, STOP_SECONDS, Processes
 from tests.support.product import GRANT, SECRET, person, product, updated
-from tests.support.secured_kafka import LOGINS, Login, SecuredKafka, secured_kafka
+from tests.support.secret_volume import SecretVolume
+from tests.support.secured_kafka import LOGINS, PASSWORD, Login, SecuredKafka, secured_kafka
 from tests.support.token_server import LONG_TOKEN_SECONDS
 from tests.support.waiting import wait_until
 from tests.support.webhooks import sign
@@ -443,3 +444,50 @@ def test_a_new_certificate_restarts_the_worker_which_goes_on_with_it(
     processes.start("dedupe", environ=environ).wait_ready()
     publish_once(bridge, 2)
     wait_until(lambda: len(deployment.kafka.read("contacts.changes")) == 2, "both changes")
+
+
+def test_a_password_that_changes_in_its_secret_restarts_every_process_which_logs_in_with_it(
+    deployment: Deployment, processes: Processes, tmp_path: Path
+) -> None:
+    """As on Kubernetes, where the files of a Secret change by the swap of a link."""
+    roles = (*STAGES, "console")
+    create(deployment.kafka.admin(), topics(deployment.settings).all())
+    deployment.grant(*roles)
+    volumes = {
+        role: SecretVolume(tmp_path / role, {"username": role, "password": PASSWORD})
+        for role in roles
+    }
+    environs = {role: with_login_of(volumes[role], deployment, role) for role in roles}
+    running = {role: processes.start(role, environ=environs[role]) for role in roles}
+    for process in running.values():
+        process.wait_ready()
+
+    for role, volume in volumes.items():
+        volume.write({"username": role, "password": "the-next-password"})
+    bound = 2 * CHECK_SECONDS + SPREAD_SECONDS + STOP_SECONDS
+    for role, process in running.items():
+        assert process.popen.wait(bound) == ExitCode.SECRETS_CHANGED, process.log[-3000:]
+        assert volumes[role].path("password") in process.log
+        assert "the-next-password" not in process.log
+    again = [processes.start(role, environ=environs[role]) for role in roles]
+    try:
+        for role in roles:
+            deployment.secured.add_scram_user(role, "the-next-password")
+        for process in again:
+            process.wait_ready()
+    finally:
+        for role in roles:
+            deployment.secured.add_scram_user(role)
+
+
+def with_login_of(volume: SecretVolume, deployment: Deployment, role: str) -> dict[str, str]:
+    """The settings of a process whose login at Kafka is in the volume of a Secret."""
+    environ = deployment.environ("SCRAM", role) | ORG
+    del environ["KAFKA_SASL_USERNAME"], environ["KAFKA_SASL_PASSWORD"]
+    bridge, console = free_ports(2)
+    return environ | {
+        "KAFKA_SASL_USERNAME_FILE": volume.path("username"),
+        "KAFKA_SASL_PASSWORD_FILE": volume.path("password"),
+        "BRIDGE_LISTEN": f"127.0.0.1:{bridge}",
+        "CONSOLE_LISTEN": f"127.0.0.1:{console}",
+    }

@@ -9,6 +9,8 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.events import Kind, change_headers
+from streams.journal import parse_journal
+from streams.kafka.records import KafkaRecord
 from tests.support.kafka import Kafka
 from tests.support.product import GRANT, Product, person, product
 from tests.support.waiting import wait_until
@@ -81,6 +83,26 @@ def test_of_several_changes_in_a_batch_the_highest_version_wins_even_if_it_came_
     (lead,) = running.records("Lead", Email="one@one.example")
     assert (lead["Title"], lead["Nylas_Version__c"]) == ("nine", 9)
     wait_until(lambda: committed(running) == 3, "all three changes are committed")
+
+
+def test_each_replaced_value_is_journalled_once_with_the_value_before(running: Product) -> None:
+    change(running, "one", 1, job_title="Engineer")
+    running.outcome("one", 1)
+    change(running, "one", 2, job_title="Analyst")
+    running.outcome("one", 2)
+    change(running, "one", 3, job_title="Analyst")
+    running.outcome("one", 3)
+    read = running.kafka.read("contacts.journal")
+    entries = [parse_journal(KafkaRecord("", found.key, found.value, [])) for found in read]
+    (lead,) = running.records("Lead", Email="one@one.example")
+    assert [
+        (one.kind.value, one.record_id, one.field, one.old, one.new, one.contact_key, one.version)
+        for one in entries
+        if one
+    ] == [
+        ("created", lead["Id"], "", None, None, f"{GRANT}/one", 1),
+        ("replaced", lead["Id"], "Title", "Engineer", "Analyst", f"{GRANT}/one", 2),
+    ]
 
 
 def test_an_older_change_that_comes_later_is_stale_in_the_org(running: Product) -> None:

@@ -204,7 +204,7 @@ class Story:
         for outcome, share in shares.items():
             m.rows.labels(outcome, "webhook").inc(rows * share)
         drift = 0.1 * ((self.now // (7 * DAY)) % 3)
-        how = (0.44 + drift, 0.03, 0.02, 0.01, 0.3 - drift, 0.2)
+        how = (0.41 + drift, 0.03, 0.03, 0.02, 0.01, 0.3 - drift, 0.2)
         for (result, found), share in zip(FIRST_RESOLUTIONS, how, strict=True):
             m.first_resolutions.labels(result, found, "webhook").inc(rows * 0.3 * share)
         for by, share in (("key", 0.6), ("email", 0.2), ("merged", 0.01)):
@@ -239,6 +239,7 @@ class Story:
         m.sweeps.labels("done").inc(seconds / DAY)
         m.unfinished_rows.set(self.chance.randint(0, 60) * (5 if trouble else 1))
         m.held_bytes.set(self.chance.randint(20_000, 90_000) * (6 if trouble else 1))
+        m.seconds_between.set(0.5 + self.now % (6 * HOUR) / HOUR)
         m.lag.set(self.chance.randint(0, 40) + 250 * trouble)
         m.clock_ahead.set(self.chance.uniform(-0.5, 0.5))
         m.api_limit.set(100_000)

@@ -3,6 +3,7 @@
 `contactstream doctor` asks the org and calls these functions. Nothing here does I/O.
 """
 
+from connectors.salesforce.checkup.address_fields import own_address_fields
 from connectors.salesforce.checkup.fields import (
     access,
     accounts,
@@ -64,6 +65,7 @@ __all__ = [
     "mapped_fields",
     "marker_field",
     "ok",
+    "own_address_fields",
     "parse_sharing",
     "person_accounts",
     "record_types",

@@ -79,7 +79,9 @@ def _constant(check: str, field: FieldDescribe, rule: Rule) -> CheckupFinding | 
     if isinstance(constant, str):
         if field.restricted_picklist and constant not in field.picklist:
             finding = f"is mapped to {constant!r}, which its restricted picklist does not have"
-            return fail(check, finding, "add the value to the picklist, or change the mapping")
+            setting = " or PEOPLE_LEAD_SOURCE" if rule.field == "LeadSource" else ""
+            remedy = f"add the value to the picklist, or change the mapping{setting}"
+            return fail(check, finding, remedy)
         if field.length and len(constant) > field.length:
             finding = f"takes {field.length} characters, but its constant has {len(constant)}"
             return warn(check, finding, "shorten the constant in the mapping")

@@ -11,10 +11,13 @@ A world document is JSON. Every key is optional, and every bad value is refused 
                      refresh_token; empty = unchecked; rotate_refresh_token (default false)
     user             fields of the integration user
     fields           {object: {field: options as describe spells them, `values` for picklists, or
-                     null to remove it}}; `filterable` false as for a field that Shield encrypts
+                     null to remove it}}; `filterable` false as for a field that Shield encrypts;
+                     `indexed` true for one with a custom index, which no describe shows
     record_types     {object: [{name, default}]}
     person_accounts  whether Person Accounts are on (default false)
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
+    automation       {flows, triggers, workflow_rules, assignment_rules}: each a list of rows with
+                     the fields of FlowDefinitionView, ApexTrigger, WorkflowRule, AssignmentRule
     accounts, contacts, leads
                      [{field: value}], as they stand in the org: Id where it matters, CreatedById
                      "integration" (default "human"), IsDeleted for the recycle bin, MasterRecordId

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, unquote_plus
 
 from .bulk import Jobs
+from .field_definitions import check_filter
 from .schema import normal_id
 from .soql import Query, SoqlError, compile_query
 from .store import (
@@ -29,6 +30,7 @@ from .store import (
     failed,
     row_error,
 )
+from .tooling import Tooling
 
 MAX_ROWS: Final = 200
 MAX_SUBREQUESTS: Final = 25
@@ -135,6 +137,7 @@ class Services:
     refused: Counter[str] = field(default_factory=Counter)
     subrequests: Counter[str] = field(default_factory=Counter)
     validation_rules: list[dict[str, Any]] = field(default_factory=list)
+    tooling: Tooling = field(default_factory=Tooling)
     limits: Callable[[], dict[str, Any]] = dict
 
     def refuse(
@@ -313,6 +316,7 @@ def _query(services: Services, request: Request, _scope: Scope) -> Answer:
         raise CallRefused(400, "MALFORMED_QUERY", "A query string has to be specified")
     _check_size(services, statement)
     query = compile_query(services.org, statement, deleted=request.path[0] == "queryAll")
+    check_filter(query.table.sobject.name, statement)
     rows = query.rows()
     if query.count:
         return Answer(200, {"totalSize": len(rows), "done": True, "records": []})
@@ -398,8 +402,8 @@ def _bulk_results(services: Services, request: Request, _scope: Scope) -> Answer
 def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answer:
     """The part of the Tooling API that is simulated.
 
-    These are the validation rules, filtered by the name of the object only, and the lead field
-    mapping.
+    These are the validation rules, filtered by the name of the object only, the lead field mapping,
+    and the objects of `tooling`.
     """
     statement = request.parameter("q") or ""
     found = re.search(r"\bFROM\s+(\w+)", statement, re.IGNORECASE)
@@ -418,8 +422,8 @@ def _tooling_query(services: Services, request: Request, _scope: Scope) -> Answe
                 rows = []
         case "LeadConvertSettings":
             rows = [_LEAD_MAPPING] if services.org.settings.lead_mapping else []
-        case other:
-            raise CallRefused(400, "INVALID_TYPE", f"sObject type '{other}' is not supported.")
+        case _:
+            rows = services.tooling.query(statement)
     return Answer(
         200,
         {

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from .faults import Faults
+from .field_definitions import add_field_definitions
 from .rest import Services
 from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
@@ -28,11 +29,18 @@ _KEYS: Final = (
     "record_types",
     "person_accounts",
     "duplicate_rules",
+    "automation",
     "accounts",
     "contacts",
     "leads",
 )
 _LISTS: Final = {"accounts": "Account", "contacts": "Contact", "leads": "Lead"}
+# The keys of `automation`: objects of the REST API, and of the Tooling API with the prefix of IDs.
+_AUTOMATION_TABLES: Final = {"flows": "FlowDefinitionView", "assignment_rules": "AssignmentRule"}
+_AUTOMATION_TOOLING: Final = {
+    "triggers": ("01q", "ApexTrigger"),
+    "workflow_rules": ("01Q", "WorkflowRule"),
+}
 # Records that can be merged, and the references of other records that go over to the master. A
 # converted Lead keeps its ConvertedContactId: no page says that a merge moves it.
 _MERGED_FIELDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
@@ -148,8 +156,10 @@ class World:
             for number, name in enumerate(("Contact", "Lead"), 1)
         ]
         self._set_up(_object("user", document.get("user", {})))
+        add_field_definitions(self.org)
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
+        self._add_automation(_object("automation", document.get("automation", {})))
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
@@ -470,6 +480,27 @@ class World:
             "IsSandbox": False,
         }
         self.org.tables["Organization"].put(organization)
+
+    def _add_automation(self, document: Mapping[str, Any]) -> None:
+        """The set-up of flows, triggers and rules: it is read only, and nothing of it runs."""
+        _known("automation", document, (*_AUTOMATION_TABLES, *_AUTOMATION_TOOLING))
+        for key, rows in document.items():
+            where = f"automation.{key}"
+            listed = [_object(where, row) for row in _list(where, rows)]
+            if key in _AUTOMATION_TOOLING:
+                prefix, name = _AUTOMATION_TOOLING[key]
+                numbered = [
+                    {"Id": make_id(prefix, number), **row} for number, row in enumerate(listed, 1)
+                ]
+                self.services.tooling.add(name, numbered, where)
+                continue
+            table = self.org.tables[_AUTOMATION_TABLES[key]]
+            for position, row in enumerate(listed):
+                stored = {
+                    name: self._stored(table, name, value, f"{where}[{position}].{name}")
+                    for name, value in row.items()
+                }
+                table.put({"Id": table.new_id(), **stored})
 
     def _add_rule(self, document: Any) -> None:
         rule = _object("duplicate_rules", document)

@@ -297,7 +297,7 @@ def _sink_held() -> Panel:
         "Changes taken whose outcome is not on a topic yet.",
         [query("sum(contactstream_sink_unfinished_rows)", "taken and not finished")],
         unit="short",
-        width=6,
+        width=8,
     )
 
 
@@ -307,7 +307,17 @@ def _sink_memory() -> Panel:
         "Bytes of the changes taken and not finished, bounded by SINK_MAX_HELD_BYTES.",
         [query("sum(contactstream_sink_held_bytes)", "held")],
         unit="bytes",
-        width=6,
+        width=8,
+    )
+
+
+def _sink_pace() -> Panel:
+    return graph(
+        "Time for which live changes gather",
+        "0 while they go at once. It grows when SINK_LIVE_CALL_SHARE of the calls is nearly spent.",
+        [query("max(contactstream_sink_live_batch_interval_seconds)", "gather")],
+        unit="s",
+        width=8,
     )
 
 
@@ -341,7 +351,7 @@ def _coalesced() -> Panel:
         "Changes of a contact that a newer one of the same batch made superfluous.",
         [_rate("contactstream_sink_coalesced_total", "replaced")],
         unit="cps",
-        width=6,
+        width=12,
     )
 
 
@@ -385,7 +395,8 @@ def rows() -> list[Row]:
                 _sink_errors(),
                 _sink_held(),
                 _sink_memory(),
-                _batches("sink", "Contacts", "contactstream_sink_batch_rows", 6),
+                _sink_pace(),
+                _batches("sink", "Contacts", "contactstream_sink_batch_rows", 12),
                 _coalesced(),
             ],
         ),

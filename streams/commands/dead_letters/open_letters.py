@@ -192,6 +192,14 @@ def masked_address(address: str) -> str:
     return f"{local[:1]}***@{domain[:1]}***"
 
 
+def masked_value(value: object) -> str:
+    """The first letter of a value, or two of an address; empty for no value."""
+    text = "" if value is None else str(value)
+    if "@" in text:
+        return masked_address(text)
+    return f"{text[:1]}***" if text else ""
+
+
 class LastOutcomes:
     """The last outcome of some contacts: version and status."""
 

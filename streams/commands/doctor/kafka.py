@@ -106,7 +106,7 @@ def _mode_finding(kafka: KafkaSettings, table: ControlTable, setting: str) -> Ch
         return warn(
             "mode",
             "nobody has chosen one: the sink does not start",
-            "look at first, without writing anything: contactstream mode set report-only --why TEXT",
+            "look at first, and write nothing: contactstream mode set report-only --why TEXT",
         )
     return ok("mode", f"{found.mode.value}: {MEANING[found.mode]} ({found.origin})")
 

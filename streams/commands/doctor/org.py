@@ -7,6 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors.salesforce import checkup
+from connectors.salesforce.address_fields import (
+    Indexes,
+    index_query,
+    parse_indexes,
+    used_address_fields,
+)
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.composite import Subrequest, parse_query, query_page
@@ -20,6 +26,7 @@ from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
 from connectors.salesforce.schema import schema
+from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.org import credentials, mapping, policy
@@ -92,10 +99,11 @@ def _load_policy(
     if deployment.people is None or deployment.nylas is None:
         return rules, None, []
     try:
-        return rules, policy(settings, deployment.people, deployment.nylas.sources), []
+        allowed = policy(settings, deployment.people, deployment.nylas.sources)
     except (SettingsError, SalesforceError) as error:
         remedy = "correct the setting; the sink does not start with it"
         return rules, None, [fail("people", str(error), remedy)]
+    return allowed.mapping, allowed, []
 
 
 async def _log_in(
@@ -143,11 +151,22 @@ class _OrgQuestions:
         questions = [
             self._fields(sobject, answer, rules, allowed) for sobject, answer in described.items()
         ]
-        questions.append(self._full_lookup(described, rules))
+        wanted = {} if allowed is None else allowed.address_fields
+        indexes = asyncio.ensure_future(self._indexes(wanted))
+        questions += [
+            self._own_address_fields(described[sobject], names, indexes)
+            for sobject, names in wanted.items()
+        ]
+        questions.append(self._full_lookup(described, rules, wanted, indexes))
         for sobject in WRITTEN_OBJECTS:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
+        questions.append(
+            automation_findings(
+                self._ask, self._client.query_all, self._tooling_query, sees_setup, asked_for=False
+            )
+        )
         findings = [*version]
         findings += [one for answer in await asyncio.gather(*questions) for one in answer]
         for sobject in objects:
@@ -184,8 +203,27 @@ class _OrgQuestions:
             f"grant the user the object: {checkup.PERMIT}",
         )
 
+    async def _indexes(self, wanted: Mapping[str, Sequence[str]]) -> Indexes:
+        """What the org says of indexes, asked as the sink asks; None without an answer."""
+        rows = await self._rows(index_query(wanted)) if wanted else ()
+        return None if rows is None else parse_indexes(rows)
+
+    async def _own_address_fields(
+        self, described: Awaitable[Any], names: Sequence[str], indexes: Awaitable[Indexes]
+    ) -> list[CheckupFinding]:
+        """No finding without the describe: the findings about fields report that."""
+        try:
+            shape = parse_describe(await described)
+        except SalesforceError:
+            return []
+        return checkup.own_address_fields(shape, names, await indexes)
+
     async def _full_lookup(
-        self, described: Mapping[str, Awaitable[Any]], rules: FieldMapping | None
+        self,
+        described: Mapping[str, Awaitable[Any]],
+        rules: FieldMapping | None,
+        wanted: Mapping[str, Sequence[str]],
+        indexes: Awaitable[Indexes],
     ) -> list[CheckupFinding]:
         """Sends one lookup that is as large as the sink's may be.
 
@@ -194,8 +232,14 @@ class _OrgQuestions:
         """
         try:
             shapes = [parse_describe(await described[name]) for name in WRITTEN_OBJECTS]
+            known = await indexes
             schemas = {
-                shape.name: schema(shape, bind(rules or FieldMapping(), shape)) for shape in shapes
+                shape.name: schema(
+                    shape,
+                    bind(rules or FieldMapping(), shape),
+                    address_fields=used_address_fields(shape, wanted, known),
+                )
+                for shape in shapes
             }
         except SalesforceError:
             return []

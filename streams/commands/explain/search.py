@@ -13,6 +13,7 @@ from streams.commands.explain.question import SHORT_ID_LENGTH, Mention, Question
 from streams.commands.explain.timeline import ContactRecords
 from streams.dead_letters import parse_dead_letter
 from streams.events import UnreadableRecord, number
+from streams.journal import contact_key_of
 from streams.kafka.records import KafkaRecord, header
 from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.topics import Topics
@@ -97,6 +98,23 @@ class WantedKeys:
         return [place for place, key in enumerate(keys) if key in self.keys]
 
 
+@dataclass(frozen=True, slots=True)
+class WantedKeyEnds:
+    """Wants the records of some contacts in a topic whose keys have three words before theirs.
+
+    Such are the keys of dead letters and of the journal.
+    """
+
+    keys: frozenset[bytes | None]
+
+    def __call__(self, keys: Values, _values: Values) -> Iterable[int]:
+        return [
+            place
+            for place, key in enumerate(keys)
+            if key in self.keys or (key or b"").split(b"/", 3)[-1] in self.keys
+        ]
+
+
 def everything(keys: Values, _values: Values) -> Iterable[int]:
     """Wants every record."""
     return range(len(keys))
@@ -131,14 +149,17 @@ def _collect(found: Found, read: Read, begin: Begin, topics: Topics) -> None:
         topics.changes.name: lambda contact: contact.changes,
         topics.refetch.name: lambda contact: contact.refetch,
         topics.outcomes.name: lambda contact: contact.outcomes,
+        topics.journal.name: lambda contact: contact.journal,
         topics.dead_letter.name: lambda contact: contact.dead_letters,
     }
     keys = {key.encode(): contact for key, contact in found.contacts.items()}
     wanted = WantedKeys(frozenset(keys))
+    wanted_ends = WantedKeyEnds(frozenset(keys))
     begin(topics.outcomes.name, wanted)
     for topic, records_of in by_topic.items():
         is_events = topic == topics.events.name
-        for record in read(topic, wanted):
+        long_keys = topic in {topics.journal.name, topics.dead_letter.name}
+        for record in read(topic, wanted_ends if long_keys else wanted):
             if is_events:
                 found.oldest_event_ms = _older(found.oldest_event_ms, record)
             contact = keys.get(_contact_key(record, topics))
@@ -151,6 +172,8 @@ def _collect(found: Found, read: Read, begin: Begin, topics: Topics) -> None:
 
 
 def _contact_key(record: KafkaRecord, topics: Topics) -> bytes:
+    if record.topic == topics.journal.name:
+        return contact_key_of(record.key).encode()
     if record.topic != topics.dead_letter.name:
         return record.key or b""
     try:

@@ -9,9 +9,11 @@ import orjson
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import has_content, parse_notification
 from connectors.salesforce.mapping_rules import FieldMapping
+from streams.commands.dead_letters.open_letters import masked_value
 from streams.dead_letters import parse_dead_letter
 from streams.dedupe.planner import Consumed, DedupePlanner
 from streams.events import UnreadableRecord, happened_at, known_origin, number, parse_change
+from streams.journal import EntryKind, parse_journal
 from streams.kafka.records import KafkaRecord, header
 from streams.topics import Topics
 
@@ -21,8 +23,8 @@ class Entry:
     """One thing that happened to a contact.
 
     `at_ms` is when contactstream saw it, in epoch milliseconds. `what` is event, change, refetch,
-    outcome or dead_letter; `result` is the decision, the kind or the outcome, a word of a closed
-    set. `details` are further facts by name. `where` is topic, partition and offset.
+    outcome, journal or dead_letter; `result` is the decision, the kind or the outcome, a word of a
+    closed set. `details` are further facts by name. `where` is topic, partition and offset.
     """
 
     at_ms: int
@@ -41,6 +43,7 @@ class ContactRecords:
     changes: list[KafkaRecord] = field(default_factory=list)
     refetch: list[KafkaRecord] = field(default_factory=list)
     outcomes: list[KafkaRecord] = field(default_factory=list)
+    journal: list[KafkaRecord] = field(default_factory=list)
     dead_letters: list[KafkaRecord] = field(default_factory=list)
     left_out: int = 0
     """How many records were left out because there were too many."""
@@ -69,6 +72,7 @@ def timeline(records: ContactRecords, mapping: FieldMapping, topics: Topics) -> 
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
+        *filter(None, map(_journal, records.journal)),
         *filter(None, map(_dead_letter, records.dead_letters)),
     ]
     return sorted(entries, key=lambda entry: entry.at_ms)
@@ -182,6 +186,25 @@ def _outcome(record: KafkaRecord) -> Entry | None:
         details,
         _where(record),
     )
+
+
+def _journal(record: KafkaRecord) -> Entry | None:
+    """A value that was replaced or restored. A creation has an outcome, which says the same."""
+    try:
+        entry = parse_journal(record)
+    except UnreadableRecord:
+        return None
+    if entry is None or entry.kind is EntryKind.CREATED:
+        return None
+    details = {
+        "field": f"{entry.sobject}.{entry.field}",
+        "before": masked_value(entry.old),
+        "since": masked_value(entry.new) or "blank",
+        "id": entry.record_id,
+        "run": entry.run,
+    }
+    version = entry.version or None
+    return Entry(entry.at_ms, "journal", entry.kind.value, version, details, _where(record))
 
 
 def _dead_letter(record: KafkaRecord) -> Entry | None:

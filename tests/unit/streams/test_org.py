@@ -9,7 +9,7 @@ from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.counting import SyncWarning
 from streams.metrics import SinkMetrics
 from streams.org import credentials, open_client, policy, warning_counter
-from streams.settings import PeopleSettings, SalesforceSettings, load
+from streams.settings import PeopleSettings, SalesforceSettings, SettingsError, load
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,26 @@ def test_names_of_role_mailboxes_are_a_setting() -> None:
     people = load(PeopleSettings, {"PEOPLE_ROLE_NAMES": "kontakt,!hello"})
     roles = policy(load(SalesforceSettings, {}), people, ["address_book"]).exclusions.roles
     assert ("kontakt" in roles, "hello" in roles, "info" in roles) == (True, False, True)
+
+
+def test_the_address_fields_of_the_settings_are_read_by_object() -> None:
+    listed = "Contact.npe01__HomeEmail__c, Lead.Personal__c"
+    settings = load(SalesforceSettings, {"SALESFORCE_ADDRESS_FIELDS": listed})
+    allowed = policy(settings, load(PeopleSettings, {}), [])
+    assert allowed.address_fields == {
+        "Contact": ("npe01__HomeEmail__c",),
+        "Lead": ("Personal__c",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("Contacts.Home__c", "did you mean Contact.Home__c"),
+        ("Contact.Title", "Contact.Title is mapped as well"),
+    ],
+)
+def test_an_address_field_that_cannot_be_one_is_refused_by_its_name(listed: str, said: str) -> None:
+    settings = load(SalesforceSettings, {"SALESFORCE_ADDRESS_FIELDS": listed})
+    with pytest.raises(SettingsError, match=f"SALESFORCE_ADDRESS_FIELDS: .*{said}"):
+        policy(settings, load(PeopleSettings, {}), [])

@@ -33,7 +33,7 @@ from connectors.nylas.simulator import app
 from connectors.nylas.simulator.world import World
 from streams.cli import main
 from streams.commands import webhooks
-from streams.commands.webhooks import with_secret
+from streams.commands.webhook_secrets import with_secret
 
 KEY = "sim-api-key"
 

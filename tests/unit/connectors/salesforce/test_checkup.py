@@ -478,3 +478,34 @@ def test_the_flag_of_deleted_contacts_has_to_be_a_checkbox() -> None:
     assert checkup.flag_field(shape, "Gone__c").status is CheckupStatus.OK
     assert checkup.flag_field(shape, "Note__c").status is CheckupStatus.FAIL
     assert checkup.flag_field(shape, "Nowhere__c").status is CheckupStatus.FAIL
+
+
+@pytest.mark.parametrize(
+    ("field", "indexes", "status", "said"),
+    [
+        ({"externalId": True}, frozenset(), CheckupStatus.OK, "the describe shows"),
+        ({}, frozenset({("Contact", "Home__c")}), CheckupStatus.OK, "IsIndexed says"),
+        ({}, frozenset(), CheckupStatus.WARN, "not indexed"),
+        ({}, None, CheckupStatus.WARN, "does not say whether it is indexed"),
+        ({"externalId": True, "filterable": False}, frozenset(), CheckupStatus.WARN, "encrypted"),
+    ],
+)
+def test_an_address_field_of_the_org_says_whether_and_why_it_is_used(
+    field: dict[str, Any],
+    indexes: frozenset[tuple[str, str]] | None,
+    status: CheckupStatus,
+    said: str,
+) -> None:
+    fields = {"Contact": {"Home__c": {"type": "email", "length": 80} | field}}
+    (finding,) = checkup.own_address_fields(described(fields=fields), ["Home__c"], indexes)
+    assert (finding.check, finding.status) == ("Contact.Home__c", status)
+    assert said in finding.finding
+    assert (finding.remedy == "") == (status is CheckupStatus.OK)
+
+
+def test_a_mistyped_address_field_comes_with_the_name_that_is_meant() -> None:
+    fields = {"Contact": {"Personal_Email__c": {"type": "email", "externalId": True}}}
+    (finding,) = checkup.own_address_fields(
+        described(fields=fields), ["Personal_Emial__c"], frozenset()
+    )
+    assert "did you mean Personal_Email__c?" in finding.remedy

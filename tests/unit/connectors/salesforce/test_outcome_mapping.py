@@ -17,6 +17,7 @@ from connectors.salesforce.outcome_mapping import (
 )
 from connectors.salesforce.planner import PlannedOutcome
 from connectors.salesforce.rows import Op, WriteRow
+from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.writer import WrittenRow
 
 
@@ -49,6 +50,25 @@ def test_all_contacts_of_a_written_row_get_its_record() -> None:
         ("h/1", OutcomeStatus.CREATED, "00Q1"),
     ]
     assert report.split == []
+
+
+def test_of_several_contacts_in_a_row_the_owner_has_the_replaced_values() -> None:
+    stored = {"Title": "Engineer", "Phone": None, "Gone__c": True}
+    record = SObjectRecord("Lead", "00Q1", stored, {KEY_FIELD: "h/1", "Title": "Analyst"})
+    members = [
+        PlannedOutcome(change(key), Outcome(key, OutcomeStatus.UPDATED, "Lead"), record)
+        for key in ("g/1", "h/1")
+    ]
+    fields = {"Id": "00Q1", "Title": "Analyst", "Phone": "1", "Gone__c": False}
+    row = WriteRow("Lead", "update", fields, tag=members, stored=stored)
+    done = WrittenRow(row, RowResult("00Q1", True, False), Verdict(Action.DONE, "done"))
+    filling, owner = report_rows([done], "Gone__c").outcomes
+    assert filling.replaced == ()
+    assert [(one.field, one.old, one.new) for one in owner.replaced] == [
+        ("Title", "Engineer", "Analyst")
+    ]
+    refused = WrittenRow(row, RowResult(None, False, None), Verdict(Action.RETRY_ROW, "locked"))
+    assert {one.replaced for one in report_rows([refused]).outcomes} == {()}
 
 
 def test_a_creation_that_found_its_key_counts_as_an_update() -> None:

@@ -16,6 +16,7 @@ from connectors.nylas.administration import (
 )
 from connectors.nylas.destinations import TRIGGERS, Destination
 from streams.commands import webhooks
+from streams.commands.webhook_secrets import Printed, SecretFile, with_secret
 from streams.settings import KafkaSettings, NylasSettings, load, split_secrets
 
 NYLAS = load(NylasSettings, {"NYLAS_API_KEY": "key"})
@@ -48,7 +49,7 @@ def destinations(monkeypatch: pytest.MonkeyPatch) -> list[Destination]:
 
 
 def rotate(destination: str, file: Path) -> int:
-    return webhooks.rotate_webhook(NYLAS, KAFKA, destination, secret_file=file, dry_run=False)
+    return webhooks.rotate_webhook(NYLAS, KAFKA, destination, place=SecretFile(file), dry_run=False)
 
 
 @pytest.mark.usefixtures("destinations")
@@ -125,7 +126,7 @@ def test_the_last_two_secrets_of_each_destination_and_unknown_ones_are_kept(
     text, history = ",".join(unknown), dict[str, list[str]]()
     for number, name in enumerate(rotations):
         secret = Secret(Destination(name, URL, "active", TRIGGERS), f"s{number}")
-        text = webhooks.with_secret(text, secret, only_one=False)
+        text = with_secret(text, secret, only_one=False)
         history.setdefault(name, []).append(secret.value)
         assert text.startswith(secret.value)
     kept = split_secrets(text)
@@ -141,7 +142,7 @@ def test_a_second_destination_for_a_url_needs_a_flag(
 ) -> None:
     def create(*, second: bool) -> int:
         return webhooks.create_webhook(
-            NYLAS, url, compressed=True, description="", secret_file=None, second=second
+            NYLAS, url, compressed=True, description="", place=Printed(), second=second
         )
 
     with pytest.raises(click.ClickException, match="webhooks rotate d1"):

@@ -11,6 +11,7 @@ from streams.runtime.exit_codes import ExitCode
 from streams.runtime.secret_files import changed_files, unusable, watch_secret_files
 from streams.runtime.signals import Stop
 from streams.settings import KafkaSettings, NylasSettings, given_files
+from tests.support.secret_volume import SecretVolume
 
 # One look after the other, without a wait.
 AT_ONCE = 0.001
@@ -68,6 +69,34 @@ async def test_a_file_that_is_gone_for_a_moment_has_not_changed(secret: Path, lo
     async with asyncio.timeout(ENDS_SECONDS):
         assert await changed_files([str(secret)], lambda: "", looks.failed, AT_ONCE)
     assert looks.steps == []
+
+
+async def test_the_swap_of_a_mounted_secret_is_one_change_of_all_its_files(
+    tmp_path: Path, looks: Looks
+) -> None:
+    volume = SecretVolume(tmp_path / "kafka", {"tls.crt": "old", "tls.key": "old"})
+    paths = [volume.path("tls.crt"), volume.path("tls.key")]
+    looks.steps = [None, lambda: volume.write({"tls.crt": "new", "tls.key": "new"})]
+    async with asyncio.timeout(ENDS_SECONDS):
+        changed = await changed_files(paths, lambda: "", looks.failed, AT_ONCE)
+    assert changed == paths
+
+
+async def test_a_key_of_a_mounted_secret_that_stays_as_it_was_has_not_changed(
+    tmp_path: Path, looks: Looks
+) -> None:
+    volume = SecretVolume(tmp_path / "kafka", {"password": "old", "ca.crt": "old"})
+    paths = [volume.path("password"), volume.path("ca.crt")]
+    looks.steps = [
+        None,
+        lambda: volume.write({"password": "old", "ca.crt": "old"}),
+        None,
+        lambda: volume.write({"password": "new", "ca.crt": "old"}),
+    ]
+    async with asyncio.timeout(ENDS_SECONDS):
+        changed = await changed_files(paths, lambda: "", looks.failed, AT_ONCE)
+    assert changed == [volume.path("password")]
+    assert looks.steps == [], "the same content again ended the watch"
 
 
 async def test_files_that_cannot_be_used_are_named_once_and_the_process_goes_on(

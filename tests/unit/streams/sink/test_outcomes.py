@@ -7,8 +7,9 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus, ReplacedValue
 from streams.events import ContactChange, Kind
+from streams.journal import parse_journal
 from streams.kafka.records import KafkaRecord
 from streams.metrics import FIRST_RESOLUTIONS, SinkMetrics
 from streams.sink.batching import (
@@ -55,7 +56,22 @@ def test_a_written_row_is_finished_with_its_outcome_on_the_topic() -> None:
     ada = row("g/ada")
     plan = planned([Outcome("g/ada", OutcomeStatus.CREATED, "Lead", "00Q1")], [ada])
     assert (plan.finished, plan.retries, plan.anything_written) == ([ada], [], True)
-    assert [record.topic for record in plan.records] == [NAMES.outcomes.name]
+    topics = [record.topic for record in plan.records]
+    assert topics == [NAMES.outcomes.name, NAMES.journal.name], "the journal names the new record"
+
+
+def test_a_replaced_value_is_journalled_beside_its_outcome_and_not_before_the_row_is_written() -> (
+    None
+):
+    value = ReplacedValue("Lead", "00Q1", "Title", "Engineer", "Analyst")
+    updated = Outcome("g/ada", OutcomeStatus.UPDATED, "Lead", "00Q1", "key", replaced=(value,))
+    plan = planned([updated], [row("g/ada")])
+    entries = [
+        parse_journal(record) for record in plan.records if record.topic == NAMES.journal.name
+    ]
+    assert [(entry.old, entry.new) for entry in entries if entry] == [("Engineer", "Analyst")]
+    waits = replace(updated, status=OutcomeStatus.RETRY, reason="unable_to_lock_row", replaced=())
+    assert planned([waits], [row("g/ada")]).records == []
 
 
 @pytest.mark.parametrize("status", [OutcomeStatus.COVERED, OutcomeStatus.AMBIGUOUS])

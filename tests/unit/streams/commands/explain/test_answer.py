@@ -1,6 +1,7 @@
 """What `contactstream explain` answers, given what the topics hold."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,13 +13,14 @@ from connectors.salesforce.routing import Creation
 from connectors.salesforce.suppression import Suppression
 from streams.commands.explain import search
 from streams.commands.explain.answer import Answer, answer
-from streams.commands.explain.command import print_text
+from streams.commands.explain.command import details_text, print_text
 from streams.commands.explain.question import parse_question
 from streams.commands.explain.search import Wanted, find
 from streams.commands.explain.timeline import consumed
 from streams.dead_letters import dead_letter
 from streams.dedupe.planner import DedupePlanner
 from streams.events import Origin, event_headers, page_envelope
+from streams.journal import EntryKind, JournalEntry, journal_record
 from streams.kafka.records import Headers, KafkaRecord
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 from streams.settings import KafkaSettings, load
@@ -157,6 +159,48 @@ def test_a_dead_letter_shows_its_reason_and_how_often_it_failed() -> None:
     letter = world.explain("g/1").contacts[0].entries[-1]
     assert (letter.what, letter.result) == ("dead_letter", "FIELD_CUSTOM_VALIDATION_EXCEPTION")
     assert (letter.details["stage"], letter.details["attempts"]) == ("sink", 3)
+
+
+def test_a_dead_letter_is_found_behind_those_of_others() -> None:
+    world = World()
+    for at, key in ((10, "g/other"), (11, "g/1")):
+        world.event(at, key, emails=mail("ada@acme.example"))
+        letter = dead_letter(
+            TOPICS.dead_letter.name, world.topics[TOPICS.changes.name][-1], "sink", "x"
+        )
+        world.put(letter.topic, (letter.key or b"").decode(), letter.value, letter.headers, at)
+    assert ("dead_letter", "x") in steps(world.explain("g/1"))
+
+
+def test_a_replaced_value_is_shown_masked_with_its_run() -> None:
+    world = World()
+    world.event(10, emails=mail("ada@acme.example"))
+    for key in ("g/other", "g/1"):
+        entry = JournalEntry(
+            kind=EntryKind.REPLACED,
+            sobject="Lead",
+            record_id=LEAD,
+            field="Title",
+            old="Engineer",
+            new="Analyst",
+            contact_key=key,
+            run="backfill-1",
+            origin="backfill",
+            restored=False,
+            version=BASE + 10,
+            at_ms=(BASE + 20) * 1000,
+        )
+        world.put(TOPICS.journal.name, entry.key.decode(), journal_record("", entry).value, [], 20)
+        created = replace(entry, kind=EntryKind.CREATED, field="", old=None, new=None)
+        value = journal_record("", created).value
+        world.put(TOPICS.journal.name, created.key.decode(), value, [], 20)
+    result = world.explain("g/1")
+    found = [each for each in result.contacts[0].entries if each.what == "journal"]
+    assert [each.result for each in found] == ["replaced"], "an outcome says what was created"
+    text = details_text(found[0])
+    assert "field Lead.Title, before E***, since A***" in text
+    assert "run backfill-1" in text
+    assert "Engineer" not in text + "".join(map(str, result.contacts))
 
 
 def test_the_runs_that_read_the_grant_are_named() -> None:

@@ -1,0 +1,188 @@
+"""Doctor names what runs in the org by itself when a Contact or Lead is written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from connectors.salesforce.api.auth import ClientCredentials, Session
+from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.errors import RequestRejected
+from connectors.salesforce.checkup import CheckupFinding, CheckupStatus
+from connectors.salesforce.checkup.automation import MAX_WORKFLOW_RULES
+from connectors.salesforce.simulator.server import app
+from connectors.salesforce.simulator.settings import BadValueError
+from connectors.salesforce.simulator.world import World
+from streams.commands.doctor.deployment import Deployment
+from streams.commands.doctor.org import examine_org
+from streams.settings import NylasSettings, PeopleSettings, SalesforceSettings, load
+
+ACTIVE = {"ActiveVersionId": "3015g000000AAAA"}
+
+
+async def examined(automation: Mapping[str, Any]) -> dict[str, CheckupFinding]:
+    return await examined_world({"automation": automation})
+
+
+async def examined_world(document: Mapping[str, Any], **further: str) -> dict[str, CheckupFinding]:
+    async with TestServer(app(World(document))) as server:
+        environ = {
+            "SALESFORCE_CLIENT_ID": "id",
+            "SALESFORCE_CLIENT_SECRET": "secret",
+            "SALESFORCE_LOGIN_URL": str(server.make_url("")).rstrip("/"),
+            **further,
+        }
+        deployment = Deployment(
+            kafka=None,
+            salesforce=load(SalesforceSettings, environ),
+            people=load(PeopleSettings, environ),
+            nylas=load(NylasSettings, environ),
+        )
+        return {one.check: one for one in await examine_org(deployment)}
+
+
+def flow(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "ApiName": name,
+        "ProcessType": "AutoLaunchedFlow",
+        "TriggerType": "RecordAfterSave",
+        "RecordTriggerType": "Create",
+        "TriggerObjectOrEventId": "Lead",
+        **ACTIVE,
+        **more,
+    }
+
+
+async def test_active_flows_are_named_with_their_moment_and_occasion() -> None:
+    flows = [
+        flow("Welcome_Mail"),
+        flow("Score", TriggerType="RecordBeforeSave", RecordTriggerType="CreateAndUpdate"),
+        flow("Draft", ActiveVersionId=None),
+        flow("Of_Case", TriggerObjectOrEventId="Case"),
+        flow("Nightly", TriggerType="Scheduled"),
+        flow("Cleanup", RecordTriggerType="Delete"),
+        flow("Old_Process", ProcessType="Workflow", TriggerType=None, TriggerObjectOrEventId=None),
+    ]
+    found = await examined({"flows": flows})
+    assert found["Contact flows"].status is CheckupStatus.OK
+    assert found["Lead flows"].status is CheckupStatus.WARN
+    assert found["Lead flows"].finding.endswith(
+        ": Score (before save, create and edit), Welcome_Mail (after save, create)"
+    )
+    assert "$Permission.Contactstream_Bulk_Load" in found["Lead flows"].remedy
+    assert "Old_Process" in found["processes"].finding
+
+
+async def test_a_flow_whose_newest_version_is_a_draft_is_active_all_the_same() -> None:
+    found = await examined({"flows": [flow("Two_Versions", IsActive=False)]})
+    assert "Two_Versions" in found["Lead flows"].finding
+
+
+async def test_active_triggers_are_named_with_their_package() -> None:
+    triggers = [
+        {"Name": "LeadRouter", "TableEnumOrId": "Lead", "Status": "Active"},
+        {
+            "Name": "Dedupe",
+            "NamespacePrefix": "dup",
+            "TableEnumOrId": "Contact",
+            "Status": "Active",
+        },
+        {"Name": "Old", "TableEnumOrId": "Contact", "Status": "Inactive"},
+        {"Name": "OnCase", "TableEnumOrId": "Case", "Status": "Active"},
+    ]
+    found = await examined({"triggers": triggers})
+    assert found["Contact Apex triggers"].finding == "active: dup__Dedupe"
+    assert found["Lead Apex triggers"].finding == "active: LeadRouter"
+
+
+def rule(name: str, *actions: Mapping[str, str], active: bool = True) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "TableEnumOrId": "Lead",
+        "Metadata": {"active": active, "actions": list(actions)},
+    }
+
+
+async def test_active_workflow_rules_are_named_with_their_email_alerts() -> None:
+    alert = {"name": "Tell_The_Owner", "type": "Alert"}
+    rules = [
+        rule("New lead", alert, {"name": "F", "type": "FieldUpdate"}),
+        rule("Off", active=False),
+    ]
+    found = await examined({"workflow_rules": rules})
+    assert found["Contact workflow rules"].status is CheckupStatus.OK
+    named = "active: New lead (sends the email alert Tell_The_Owner)"
+    assert found["Lead workflow rules"].finding == named
+
+
+async def test_more_workflow_rules_than_may_be_asked_for_are_counted() -> None:
+    rules = [rule(f"Rule {number}", active=False) for number in range(MAX_WORKFLOW_RULES + 3)]
+    found = await examined({"workflow_rules": rules})
+    assert "3 further rules" in found["Lead workflow rules"].finding
+
+
+async def test_a_rule_whose_metadata_is_hidden_is_said_to_be_unknown() -> None:
+    found = await examined({"workflow_rules": [{"Name": "Hidden", "TableEnumOrId": "Lead"}]})
+    assert "Hidden (the user may not see whether it is active)" in (
+        found["Lead workflow rules"].finding
+    )
+
+
+async def test_the_assignment_rule_is_said_to_run_for_nothing_that_we_write() -> None:
+    rules = [
+        {"Name": "By region", "SobjectType": "Lead", "Active": True},
+        {"Name": "Old", "SobjectType": "Lead", "Active": False},
+        {"Name": "Support", "SobjectType": "Case", "Active": True},
+    ]
+    found = await examined({"assignment_rules": rules})
+    assert found["Lead assignment rules"].status is CheckupStatus.OK
+    assert found["Lead assignment rules"].finding == (
+        "By region is active, and runs for no record that the sink writes"
+    )
+
+
+async def test_the_lead_source_of_the_settings_is_held_to_a_restricted_picklist() -> None:
+    document = {"fields": {"Lead": {"LeadSource": {"restrictedPicklist": True}}}}
+    found = await examined_world(document, PEOPLE_LEAD_SOURCE="Address book")
+    assert found["Lead.LeadSource"].status is CheckupStatus.FAIL
+    assert "'Address book'" in found["Lead.LeadSource"].finding
+    assert "PEOPLE_LEAD_SOURCE" in found["Lead.LeadSource"].remedy
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("SELECT Name, Metadata FROM WorkflowRule", "malformed_query"),
+        ("SELECT Name, Active FROM WorkflowRule", "invalid_field"),
+        ("SELECT ApiName FROM FlowDefinitionView", "invalid_type"),
+    ],
+)
+async def test_the_simulated_tooling_api_refuses_what_an_org_refuses(
+    statement: str, code: str
+) -> None:
+    world = World({"automation": {"workflow_rules": [rule("One"), rule("Two")]}})
+    async with TestServer(app(world)) as server:
+        http = http_client()
+        login = ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/"))
+        async with SalesforceClient(Session(login, http), http) as client:
+            with pytest.raises(RequestRejected) as refused:
+                await client.get(f"/tooling/query?q={statement}", "tooling_query")
+    assert refused.value.verdict.reason == code
+
+
+async def test_the_simulated_rest_api_has_no_workflow_rules() -> None:
+    world = World()
+    async with TestServer(app(world)) as server:
+        http = http_client()
+        login = ClientCredentials("id", "secret", str(server.make_url("")).rstrip("/"))
+        async with SalesforceClient(Session(login, http), http) as client:
+            with pytest.raises(RequestRejected, match="INVALID_TYPE"):
+                await client.query_all("SELECT Name FROM WorkflowRule")
+
+
+def test_a_world_with_an_unknown_field_of_its_automation_is_refused_by_name() -> None:
+    with pytest.raises(BadValueError, match=r"automation\.triggers\[0\]\.Body"):
+        World({"automation": {"triggers": [{"Body": "trigger"}]}})
+    with pytest.raises(BadValueError, match=r"automation\.processes"):
+        World({"automation": {"processes": []}})
