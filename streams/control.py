@@ -8,8 +8,9 @@ are JSON, and carry the version of their format as `schema`.
 | key | value |
 |---|---|
 | `breaker/REASON` | the failure breaker of a reason, open or released |
+| `held-release/RUN` | which run offers held contacts again; see streams/held.py |
 | `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
-| `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
+| `pause/PART` | who paused writes, creations or reading, why, and until when |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -25,6 +26,7 @@ import structlog
 
 from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.events import UnreadableRecord, parse_object
+from streams.held import RELEASE, HeldRelease, parse_release
 from streams.kafka.records import KafkaRecord
 from streams.runtime.logs import place
 from streams.topics import Topics
@@ -119,6 +121,8 @@ class PausedPart(StrEnum):
 
     WRITES = "writes"
     """Everything that the sink does in Salesforce."""
+    CREATIONS = "creations"
+    """New Contacts and Leads: they are held. Existing records follow the address books on."""
     READING = "reading"
     """Everything that the reader asks of Nylas, and replays. Webhooks are received on."""
 
@@ -240,6 +244,8 @@ class ControlTable:
     """Those that nobody has ended, the expired ones among them."""
     mode: ModeChange | None = None
     """The mode that a person set; None while nobody has."""
+    releases: dict[str, HeldRelease] = field(default_factory=dict)
+    """The releases of held contacts, by the run that carries them out."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -254,6 +260,8 @@ class ControlTable:
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
             self.mode = parse_mode(key, record.value) or self.mode
+            if (release := parse_release(key, record.value)) is not None:
+                self.releases[release.run_id] = release
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -269,6 +277,8 @@ class ControlTable:
         kind, _, name = key.decode(errors="replace").partition("/")
         if key == MODE_KEY:
             self.mode = None
+        elif kind == RELEASE:
+            self.releases.pop(name, None)
         elif kind == BREAKER:
             self.breakers.pop(name, None)
         elif kind == PAUSE:

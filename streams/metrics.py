@@ -515,7 +515,8 @@ class SinkMetrics:
             "When the pause ends that a person asked for, by what it stops; 0 without a pause.",
             "part",
         )
-        self.pause_ends.labels(PausedPart.WRITES.value)
+        for part in (PausedPart.WRITES, PausedPart.CREATIONS):
+            self.pause_ends.labels(part.value)
         self.breakers_open = _gauge(
             registry,
             "sink_breakers_open",

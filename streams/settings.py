@@ -539,6 +539,28 @@ class SinkSettings(SettingsGroup):
         description="share of all contacts, 0 to 1; when more fail for one reason, of at least "
         "500, or 1,000 fail in a row, nothing is written until an operator releases it",
     )
+    # Creations: an address book that somebody keeps has some hundreds of people; more are a shared
+    # directory, or a list that was imported by mistake. 10,000 records take 20 MB of the org's
+    # storage, and are as many as a person can still look through and merge.
+    creations_per_day: int = Field(
+        10_000,
+        ge=0,
+        description="Contacts and Leads that are created in a day (UTC); people beyond it are held "
+        "until an operator releases them (`contactstream held`); 0 for no limit",
+    )
+    creations_per_grant: int = Field(
+        2000,
+        ge=0,
+        description="the same for the people of one mailbox; 0 for no limit",
+    )
+    # More than the address books of some hundred people drift in a day: a reconcile that replaces
+    # more of them follows a changed mapping, or a directory that somebody overwrote.
+    replaced_values_per_hour: int = Field(
+        2000,
+        ge=0,
+        description="values that are not blank and that are replaced in an hour (UTC); what bulk "
+        "runs would replace beyond it is held, live changes are not; 0 for no limit",
+    )
     session_timeout: Positive = Field(
         10.0, description="seconds without a heartbeat after which a standby takes over"
     )

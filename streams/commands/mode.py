@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from difflib import get_close_matches
 from textwrap import fill
-from typing import Any
 
 import click
 from confluent_kafka import KafkaException
@@ -57,7 +56,7 @@ def mode_line(found: ModeInForce | None) -> str:
     return NOT_CHOSEN if found is None else f"{found.mode.value} ({found.origin})"
 
 
-def mode_entry(found: ModeInForce | None) -> dict[str, Any]:
+def mode_entry(found: ModeInForce | None) -> dict[str, str | None]:
     """The mode as JSON takes it."""
     if found is None:
         return {"mode": None, "origin": NOT_CHOSEN}

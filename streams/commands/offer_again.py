@@ -18,11 +18,14 @@ from streams.topics import topics
 STARTS_AFTER_SECONDS = RELEASE_OBEYED_SECONDS + 1
 
 
-def offer_again(kafka: KafkaSettings, selection: Selection, by: str, now: float) -> str:
+def offer_again(
+    kafka: KafkaSettings, selection: Selection, by: str, now: float, run_id: str = ""
+) -> str:
     """Requests the replay; returns the run's ID. Blocks.
 
     It takes what stands in contacts.changes now: a later change comes to the sink by itself. `now`
-    is in epoch seconds. Raises click.ClickException.
+    is in epoch seconds. `run_id` is the ID that the run gets; by default a new one. Raises
+    click.ClickException.
     """
     log = topic_log(kafka, topics(kafka).changes.name)
     ends = tuple(log[partition].end for partition in sorted(log))
@@ -35,6 +38,6 @@ def offer_again(kafka: KafkaSettings, selection: Selection, by: str, now: float)
         replay=Replay(ReplaySource.CHANGES, selection, ends),
     )
     try:
-        return request_run(kafka, run)
+        return request_run(kafka, run, run_id=run_id)
     except NotAcknowledged as error:
         raise click.ClickException(str(error)) from error

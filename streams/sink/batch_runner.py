@@ -6,6 +6,7 @@ If the org fails the batch as a whole, `streams.sink.retry_policy` decides what 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import structlog
@@ -124,6 +125,7 @@ class BatchRunner:
                 random.random,
                 self._failures.holds,
             )
+            self._limits.count(plan.outcomes)
         except WriterFenced as error:
             log.warning("batch ended at its write fence", error=str(error))
             batch.assignment.put_back(batch.rows)
@@ -160,8 +162,9 @@ class BatchRunner:
             self._syncs.step()  # a request is about to be sent
 
         if current:
-            with self._syncs:
-                outcomes += await self._org.sync(current, fence, self._limits.for_batch())
+            rules = self._limits.for_batch(batch.rows)
+            with self._syncs, closing(rules):
+                outcomes += await self._org.sync(current, fence, rules)
         return outcomes
 
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
@@ -46,9 +47,10 @@ from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.live_pace import LivePace
+from streams.sink.spent import read_spent
 from streams.sink.stage import Sink
 from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
-from streams.sink.write_limits import WriteLimits
+from streams.sink.write_limits import Limits, WriteLimits
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -182,7 +184,16 @@ async def _serve(
             control=control,
             pace=pace,
             traces=traces,
-            limits=WriteLimits(failures.table, WriteMode(org_settings.mode or WriteMode.MIRROR)),
+            limits=WriteLimits(
+                failures.table,
+                WriteMode(org_settings.mode or WriteMode.MIRROR),
+                Limits(
+                    settings.creations_per_day,
+                    settings.creations_per_grant,
+                    settings.replaced_values_per_hour,
+                ),
+            ),
+            spent_before=lambda: read_spent(kafka, names, time.time()),
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -53,6 +53,7 @@ from streams.sink.live_pace import LivePace
 from streams.sink.memory_use import unparsed_bytes
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
+from streams.sink.spent import Spent
 from streams.sink.stopping import Stop, StopRequest
 from streams.sink.write_limits import WriteLimits
 from streams.sink.writing_stops import WritingStops
@@ -92,13 +93,14 @@ class Sink:
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         limits: WriteLimits | None = None,
+        spent_before: Callable[[], Spent] = Spent,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. Without
-        `limits` everything is written.
+        `limits` everything is written; `spent_before` blocks: what was written of them until now.
         """
         self._settings = settings
         self._metrics = metrics
@@ -111,7 +113,8 @@ class Sink:
         failures = failures or FailureBreakers()
         self._stops = WritingStops(failures)
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
-        recall = partial(_recall, org, keeper, self._breaker_keeper)
+        limits = limits or WriteLimits(failures.table)
+        recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._publisher = publisher
@@ -132,7 +135,7 @@ class Sink:
             self._stop,
             clock,
             traces,
-            limits or WriteLimits(failures.table),
+            limits,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -356,9 +359,20 @@ class Sink:
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
-    """Reads from Kafka what a predecessor knew: breakers, Accounts, and deletions in the org."""
+async def _recall(
+    org: Sync,
+    keeper: DeletionKeeper | None,
+    breaker_keeper: BreakerKeeper,
+    limits: WriteLimits,
+    spent_before: Callable[[], Spent],
+) -> None:
+    """Reads from Kafka what a predecessor knew.
+
+    That is the breakers, the mode, what was written of the limits, the Accounts, and what people
+    deleted in the org.
+    """
     await breaker_keeper.load()
+    limits.restore(await asyncio.to_thread(spent_before))
     await org.restore()
     if keeper is not None:
         await keeper.load()

@@ -27,7 +27,7 @@ LOW_BUDGET_SHARE = 0.1
 LEAST_CONTACTS = 100
 HIGH_ERROR_SHARE = 0.05
 
-# The stage that a pause stops.
+# The stage that a pause stops. Paused creations stop none: they are held.
 STAGE_OF = {PausedPart.WRITES: "sink", PausedPart.READING: "reader"}
 
 
@@ -145,7 +145,7 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
 
 def needs_a_person(status: Status) -> list[str]:
     """What an operator has to do something about, a sentence each; empty if nothing."""
-    paused = {STAGE_OF[pause.part] for pause in status.pauses}
+    paused = {STAGE_OF.get(pause.part) for pause in status.pauses}
     return [
         *(
             line
