@@ -14,7 +14,13 @@ from deploy.monitoring.dashboard_source.grafana import (
     steps,
     table,
 )
-from deploy.monitoring.dashboard_source.shared import LIVE, calls_left_stat, counted, quantiles
+from deploy.monitoring.dashboard_source.shared import (
+    LIVE,
+    OUTCOME_COLORS,
+    calls_left_stat,
+    counted,
+    quantiles,
+)
 
 UID, TITLE, SINCE = "contactstream-salesforce", "contactstream: Salesforce", "now-24h"
 DESCRIPTION = (
@@ -58,6 +64,42 @@ def _breakers() -> Panel:
         thresholds=steps((None, GREEN), (1, RED)),
         sparkline=False,
         runbook="breaker-open",
+    )
+
+
+def _held() -> Panel:
+    return stat(
+        "Held people",
+        "People whom a limit keeps out until somebody releases them, as the console counts them.",
+        [query('max(contactstream_coverage_people{state="held"})', "held")],
+        thresholds=steps((None, GREEN), (1, ORANGE)),
+        decimals=0,
+        width=6,
+        sparkline=False,
+        runbook="held",
+    )
+
+
+def _held_over_time() -> Panel:
+    return graph(
+        "People held and planned, a day",
+        "Outcomes that wrote nothing because of a limit (held), or because the mode is report-only "
+        "(planned).",
+        [
+            query(
+                "sum by (outcome) (increase(contactstream_sink_rows_total"
+                '{outcome=~"held|planned"}[1d]))',
+                "{{outcome}}",
+            )
+        ],
+        unit="short",
+        decimals=0,
+        width=18,
+        height=5,
+        exceptions=FIXED_WINDOW,
+        interval="1d",
+        colors={outcome: OUTCOME_COLORS[outcome] for outcome in ("held", "planned")},
+        runbook="held",
     )
 
 
@@ -335,6 +377,7 @@ def rows() -> list[Row]:
             ],
         ),
         Row("Calls", [_budget(), _calls()]),
+        Row("What waits for a person", [_held(), _held_over_time()]),
         Row("What fails", [_row_errors(), _row_errors_over_time(), _retries()]),
         Row("How long it takes", [_call_time(), _call_time_all()]),
         Row("When it waits", [_latency(), _pauses(), _openings()]),
