@@ -88,8 +88,9 @@ def _sink(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.accounts,
             names.deleted_records,
             names.control,
+            names.journal,
         ),
-        *_topics(WRITE, names.dead_letter, names.journal),
+        *_topics(WRITE, names.dead_letter),
         _own_groups(kafka, "sink"),
         Acl("transactional-id", transactional_id(kafka, "sink"), ("Write", "Describe")),
     ]
@@ -109,6 +110,7 @@ def _looking(kafka: KafkaSettings, names: Topics, process: str) -> list[Acl]:
 def _console(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         *_looking(kafka, names, "console"),
+        _own_groups(kafka, "command"),  # people run commands that look in its pod
         *_topics(
             ("Write",), names.events, names.dead_letter, names.runs, names.control, names.audit
         ),

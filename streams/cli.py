@@ -133,16 +133,14 @@ def reader() -> None:
 def dedupe() -> None:
     """Drops stale and repeated events; forwards real changes."""
     from streams.dedupe.process import run
+    from streams.org import policy
 
     process = _start_stage("dedupe")
     with _report_unusable_settings():
+        people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
+        allowed = policy(_load(settings.SalesforceSettings), people, sources)
         sys.exit(
-            run(
-                _load(settings.KafkaSettings),
-                process,
-                _load(settings.DedupeSettings),
-                _load(settings.SalesforceSettings),
-            )
+            run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), allowed)
         )
 
 
@@ -514,6 +512,61 @@ def dead_letters_discard(
     order = Order(execute, agreed, expected, actor, why)
     kafka = _load(settings.KafkaSettings)
     discard(kafka, Choice(selection, as_json), order, only_superseded=superseded)
+
+
+@main.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
+@click.option("--field", "fields", multiple=True, help="Title, or Lead.Title; may be repeated.")
+@click.option(
+    "--since", metavar="TIME", help="Replaced at 2026-01-31T12:00Z, or 36h ago, or later."
+)
+@click.option("--until", metavar="TIME", help="Replaced before.")
+@click.option(
+    "--created",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="List the created records that nobody has touched, as CSV.",
+)
+@_EXECUTE
+@_YES
+@_ACTOR
+@_WHY
+@_JSON
+def undo(
+    *,
+    run_id: str | None,
+    grants: tuple[str, ...],
+    fields: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    created: Path | None,
+    execute: bool,
+    agreed: bool,
+    actor: str | None,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Puts back what contactstream replaced in Salesforce.
+
+    RUN is a backfill, reconcile, replay or redrive. All conditions must hold. Without --execute it
+    only shows what would be restored, for two calls of the org for each 1,000 records.
+
+    Only a field that still holds contactstream's value is restored. From then on the value counts
+    as people's: contactstream writes the field again only where the mapping says `always`. An undo
+    runs while writing is paused (contactstream pause writes), and cannot be undone.
+
+    It deletes nothing. --created lists the records that contactstream created and that nobody has
+    touched: no task, event or campaign, not converted, and modified by contactstream alone.
+    """
+    from streams.commands.undo.command import UndoOptions, run
+    from streams.commands.undo.selected import make_choice
+
+    choice = make_choice(run_id, grants, fields, since, until)
+    options = UndoOptions(execute, agreed, created, actor, why, as_json)
+    kafka = _load(settings.KafkaSettings)
+    with _report_unusable_settings():
+        sys.exit(run(kafka, _load(settings.SalesforceSettings), choice, options))
 
 
 @main.command()
@@ -1110,6 +1163,49 @@ def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
         list_expired(_load_nylas(), _load(settings.KafkaSettings), form)
     else:
         list_grants(_load_nylas(), form)
+
+
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def org(context: click.Context, *, as_json: bool) -> None:
+    """Shows the Salesforce org that this deployment writes to, and adopts another one.
+
+    The first sink pins the ID of its org. With a login that leads to another org it ends with the
+    exit code 88: what the deployment knows is true of one org only. The exit code of this command
+    is 1 when the login leads to another org.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.org.command import show
+
+        kafka = _load(settings.KafkaSettings)
+        sys.exit(show(kafka, _load(settings.SalesforceSettings), as_json=as_json))
+
+
+@org.command(name="adopt")
+@_DRY_RUN
+@_WHY
+@_ACTOR
+def org_adopt(*, dry_run: bool, why: str, actor: str | None) -> None:
+    """Writes to the org that the login leads to from now on, as after the refresh of a sandbox.
+
+    It has every contact offered again, and pins the new org. Sinks that knew the former org end,
+    and the next one clears what is known of the records there. If it was interrupted, repeat it.
+    """
+    from streams.commands.org.command import adopt
+    from streams.org import policy
+
+    kafka, target = _load(settings.KafkaSettings), _load(settings.SalesforceSettings)
+    people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        adopt(
+            kafka,
+            target,
+            lambda: policy(target, people, sources),
+            why=why,
+            actor=actor,
+            dry_run=dry_run,
+        )
 
 
 @main.group()

@@ -11,6 +11,7 @@ are JSON, and carry the version of their format as `schema`.
 | `held-release/RUN` | which run offers held contacts again; see streams/held.py |
 | `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
 | `pause/PART` | who paused writes, creations or reading, why, and until when |
+| `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -25,6 +26,7 @@ import orjson
 import structlog
 
 from streams.control_mode import MODE_KEY, ModeChange, parse_mode
+from streams.control_org import ORG_KEY, OrgPin, parse_org
 from streams.events import UnreadableRecord, parse_object
 from streams.held import RELEASE, HeldRelease, parse_release
 from streams.kafka.records import KafkaRecord
@@ -246,6 +248,8 @@ class ControlTable:
     """The mode that a person set; None while nobody has."""
     releases: dict[str, HeldRelease] = field(default_factory=dict)
     """The releases of held contacts, by the run that carries them out."""
+    org: OrgPin | None = None
+    """The org that this deployment writes to; None before the first write."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -262,6 +266,7 @@ class ControlTable:
             self.mode = parse_mode(key, record.value) or self.mode
             if (release := parse_release(key, record.value)) is not None:
                 self.releases[release.run_id] = release
+            self.org = parse_org(key, record.value) or self.org
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -277,6 +282,8 @@ class ControlTable:
         kind, _, name = key.decode(errors="replace").partition("/")
         if key == MODE_KEY:
             self.mode = None
+        elif key == ORG_KEY:
+            self.org = None
         elif kind == RELEASE:
             self.releases.pop(name, None)
         elif kind == BREAKER:

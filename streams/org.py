@@ -9,11 +9,13 @@ import structlog
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
+    AcceptOrg,
     ClientCredentials,
     Credentials,
     JwtBearer,
     RefreshToken,
     Session,
+    any_org,
     jwt_audience,
 )
 from connectors.salesforce.api.budget import Budget
@@ -45,6 +47,7 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
 
@@ -171,11 +174,13 @@ def open_client(
     unanswered: UnansweredCalls | None = None,
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
+    accept_org: AcceptOrg = any_org,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
     `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
-    many calls the org allows in 24 hours, each time it says so.
+    many calls the org allows in 24 hours, each time it says so. `accept_org` may refuse the org
+    that a login leads to.
     """
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
@@ -194,7 +199,7 @@ def open_client(
     login = credentials(settings)
     http = http_client(ClockWatch("Salesforce", metrics.clock_ahead).on_date)
     client = SalesforceClient(
-        Session(login, http, on_call),
+        Session(login, http, on_call, accept_org=accept_org),
         http,
         settings.api_version,
         on_call,
@@ -226,12 +231,14 @@ async def open_org(
     accounts: AccountStore,
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
+    accept_org: AcceptOrg = any_org,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError.
 
-    For `daily_calls` see `open_client`.
+    For `daily_calls` and `accept_org` see `open_client`.
     """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    async with open_client(settings, metrics, unanswered, traces, daily_calls) as client:
+    client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org)
+    async with client:
         yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)

@@ -122,6 +122,14 @@ class KafkaSettings(SettingsGroup):
         le=1000,
         description="partitions of contacts.events, which limit the number of dedupe workers",
     )
+    events_retention_days: int = Field(
+        14,
+        ge=4,
+        le=90,
+        description="days for which contacts.events keeps what Nylas said, whole contacts with "
+        "their notes; replays of events reach so far back, and dedupe must not be away for longer; "
+        "for a topic that exists, see `topics check`",
+    )
     replication_factor: int = Field(
         3, ge=1, le=9, description="replicas of the topics that `topics create` makes"
     )

@@ -11,9 +11,10 @@ from streams.settings import KafkaSettings
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
-# What Nylas said of a person before stays for no longer, open dead letters aside. contacts.events
-# deletes by age, so it decides the bound. A compacted topic removes a record at the latest so long
-# after another one replaced it; only a topic that gets no further record keeps it.
+# A compacted topic removes a record at the latest so long after another one replaced it; only a
+# topic that gets no further record keeps it. contacts.events deletes by age, by default after as
+# many days (KAFKA_EVENTS_RETENTION_DAYS). It must keep what dedupe has not read while it is away
+# for a weekend, and a day more to work it off.
 ERASURE_DAYS = 14
 
 # The reader acts once on each record of grants.events and contacts.outcomes, so it must find each
@@ -187,7 +188,9 @@ def topics(kafka: KafkaSettings) -> Topics:
 
     return Topics(
         events=topic(
-            prefix + "contacts.events", kafka.events_partitions, kept(ERASURE_DAYS) | large
+            prefix + "contacts.events",
+            kafka.events_partitions,
+            kept(kafka.events_retention_days) | large,
         ),
         changes=topic(prefix + "contacts.changes", 1, compact(SINK_AWAY_DAYS) | large),
         refetch=topic(prefix + "contacts.refetch", 1, kept(7) | small),

@@ -5,8 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import orjson
 
@@ -36,8 +35,7 @@ every later event look stale.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """An envelope as the published notification schemas describe it.
 
     Fields that the schemas do not require are optional here.

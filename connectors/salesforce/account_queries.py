@@ -11,6 +11,7 @@ from connectors.salesforce.account_table import GENERATIONS
 from connectors.salesforce.api.bulk_query import RECORDS_IN_PAGE
 from connectors.salesforce.api.composite import QueryPage, Subrequest
 from connectors.salesforce.domains import WEBSITE_RULES
+from connectors.salesforce.org_fields import PERSON_ACCOUNT_FIELD
 
 # A transaction may commit minutes after its SystemModstamp, so that a refresh goes back by this.
 # Accounts that are read twice do no harm.
@@ -24,8 +25,6 @@ OLDEST_LOAD = timedelta(days=1)
 # Waits for a job of some hundred thousand records, which takes a minute or two.
 EXPECTED_POLLS = 6
 _FIELDS: tuple[str, ...] = ("Id", "Website", "ParentId", "CreatedDate")
-# A field of Account and Contact that only orgs with Person Accounts have.
-PERSON_ACCOUNT_FIELD = "IsPersonAccount"
 # without these, only their IDs decide between several Accounts of one host
 _DISPENSABLE_FIELDS = frozenset(("ParentId", "CreatedDate"))
 

@@ -20,6 +20,8 @@ class SyncWarning(StrEnum):
     """An address field is encrypted, so that nobody is found by it."""
     ADDRESS_FIELD_UNUSED = "address_field_unused"
     """A field of SALESFORCE_ADDRESS_FIELDS is missing or not indexed; nobody is found by it."""
+    PERSON_ACCOUNT_REFUSED = "person_account_refused"
+    """The org refused a row for the Contact of a Person Account; the contact was skipped."""
     FIELD_REFUSED = "field_refused"
     """The org refused to write a field of a row; the row was written without it."""
     MARKER_FULL = "marker_full"

@@ -6,6 +6,7 @@ import orjson
 
 from connectors.salesforce.field_paths import Json
 from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.skip_reasons import SkipReason
 
 
 def fingerprint(mapping: FieldMapping, contact: Json) -> bytes:
@@ -19,6 +20,14 @@ def fingerprint(mapping: FieldMapping, contact: Json) -> bytes:
     except TypeError:  # a lone surrogate, an integer beyond 64 bits, nesting beyond 254
         text = b"\n".join(_portable(name, value) for name, value in read.items())
     return hashlib.blake2b(mapping.hash.encode() + text, digest_size=16).digest()
+
+
+def excluded_fingerprint(reason: SkipReason) -> bytes:
+    """16 bytes for a contact that is left out: equal as long as the reason is.
+
+    So a change of such a contact is no news, and a setting that lets it in makes it news.
+    """
+    return hashlib.blake2b(b"excluded:" + reason.value.encode(), digest_size=16).digest()
 
 
 def _portable(name: str, value: object) -> bytes:

@@ -18,6 +18,7 @@ from connectors.salesforce.org_fields import (
     EMAIL_FIELDS,
     KEY_FIELD,
     MARKER_FIELD,
+    PERSON_CONTACT_FIXED,
     VERSION_FIELD,
 )
 from connectors.salesforce.person import Person
@@ -49,6 +50,12 @@ class _Merge:
     @property
     def new(self) -> bool:
         return self.record.id is None
+
+    def writable(self, name: str) -> bool:
+        """Whether the user may set the field in this record."""
+        if self.record.is_person_account and name in PERSON_CONTACT_FIXED:
+            return False
+        return self.schema.writable(name, new=self.new)
 
     def described(self, name: str) -> FieldDescribe:
         return self.schema.described.fields[name]
@@ -95,7 +102,7 @@ def merge_fields(
     changed |= _addresses(merge, person)
     account_id = person.target.account_id
     # a Lead has no AccountId, so it is not writable there
-    if account_id and schema.writable("AccountId", new=merge.new) and merge.may_fill("AccountId"):
+    if account_id and merge.writable("AccountId") and merge.may_fill("AccountId"):
         changed["AccountId"] = account_id
     changed = _marked(merge, changed, count)
     if owner:
@@ -142,7 +149,7 @@ def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, An
     allowed = {
         name
         for name, field in values.items()
-        if merge.schema.writable(name, new=merge.new)
+        if merge.writable(name)
         and not merge.same(name, field.value)
         and _may_write(merge, name, field)
     }
@@ -205,7 +212,7 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     policy = merge.schema.mapped.email_policy
     if policy is not None and PRIMARY_EMAIL in merge.restored:
         policy = FieldPolicy.ALWAYS
-    fields = [name for name in merge.schema.emails if merge.schema.writable(name, new=merge.new)]
+    fields = [name for name in merge.schema.emails if merge.writable(name)]
     if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
         fields = [name for name in fields if name != PRIMARY_EMAIL]
     wanted = _not_removed(merge, person, before)

@@ -26,3 +26,20 @@ MAX_KEY_LENGTH = 255
 # of MARKER_FIELD. An entry takes at most 51 characters, with a name of 43, so that 80 fields fit;
 # the nine fields of the default mapping take 160 characters. The deployed field has this length.
 MAX_MARKER_LENGTH = 4096
+
+PERSON_ACCOUNT_FIELD = "IsPersonAccount"
+"""Of Account and Contact, in orgs with Person Accounts only. A Person Account is one record that
+shows as an Account and as its one Contact [SOAP API Developer Guide, "Person Account Record
+Types"].
+"""
+
+PERSON_CONTACT_FIXED = frozenset(
+    ("AccountId", "RecordTypeId", "FirstName", "LastName", "MiddleName", "Suffix", "Salutation")
+)
+"""Fields of the Contact of a Person Account that are not written there.
+
+Salesforce refuses `AccountId` [recorded: sfb2csolutionarchitects/b2c-crm-sync#14] and
+`RecordTypeId` [Salesforce Help 005305352]. The name is that of the Account as well, and no page
+says whether it may be changed through the Contact. All other fields may: Salesforce's own connector
+writes them there [SalesforceCommerceCloud/b2c-crm-sync#54].
+"""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from connectors.salesforce.account_cache import AccountCache, AccountRequest
-from connectors.salesforce.account_queries import PERSON_ACCOUNT_FIELD
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import (
     Indexes,
@@ -30,6 +29,7 @@ from connectors.salesforce.api.describe import describe_answer, describe_subrequ
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, UnexpectedAnswer
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.field_values import bind
+from connectors.salesforce.org_fields import PERSON_ACCOUNT_FIELD
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import Schema, schema
 

@@ -74,17 +74,20 @@ def _report_row(
     status = _failed_status(action)
     if status is not OutcomeStatus.RETRY and len(members) > 1:
         return WriteReport(split=[tuple(member.change for member in members)])
-    return WriteReport(
-        [
-            replace(
-                member.outcome,
-                status=status,
-                first=False,
-                reason=written.verdict.reason,
-                errors=written.result.errors,
-            )
-            for member in members
-        ]
+    return WriteReport([_failed(member, written, status) for member in members])
+
+
+def _failed(member: PlannedOutcome, written: WrittenRow, status: OutcomeStatus) -> Outcome:
+    """The outcome of a contact whose row was refused.
+
+    A Person Account is no dead letter: whoever may edit it can neither mend nor redrive the row.
+    """
+    reason = written.verdict.reason
+    is_person_account = member.record is not None and member.record.is_person_account
+    if status is OutcomeStatus.FAILED and is_person_account:
+        status, reason = OutcomeStatus.SKIPPED, SkipReason.PERSON_ACCOUNT.value
+    return replace(
+        member.outcome, status=status, first=False, reason=reason, errors=written.result.errors
     )
 
 

@@ -9,6 +9,7 @@ from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
 from connectors.salesforce.names import is_full_name, is_known
@@ -127,6 +128,8 @@ def person_of(
     """The person of a change, why it is skipped, or None for a deleted contact."""
     if change.contact is None:
         return None
+    if recorded := recorded_exclusion(change.contact):
+        return recorded
     found_by = admit(change.contact, policy.exclusions, policy.sources)
     if is_suppressed(change, policy.suppression):
         return SkipReason.SUPPRESSED

@@ -10,6 +10,7 @@ from connectors.salesforce.org_fields import (
     KEY_FIELD,
     MARKER_FIELD,
     MAX_MARKER_LENGTH,
+    PERSON_ACCOUNT_FIELD,
     VERSION_FIELD,
 )
 
@@ -29,7 +30,10 @@ _COMMON_FIELDS = (
     "FirstName",
     "LastName",
 )
-_OBJECT_FIELDS = {"Contact": ("AccountId",), "Lead": ("IsConverted", "ConvertedContactId")}
+_OBJECT_FIELDS = {
+    "Contact": ("AccountId", PERSON_ACCOUNT_FIELD),
+    "Lead": ("IsConverted", "ConvertedContactId"),
+}
 
 
 class OrgNotPrepared(SalesforceError):

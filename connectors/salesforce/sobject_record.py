@@ -7,7 +7,12 @@ from typing import Any
 from connectors.salesforce.field_paths import clean
 from connectors.salesforce.field_values import is_fallback
 from connectors.salesforce.names import PersonName
-from connectors.salesforce.org_fields import EMAIL_FIELDS, KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    PERSON_ACCOUNT_FIELD,
+    VERSION_FIELD,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +77,11 @@ class SObjectRecord:
         company = clean(self.fields.get("Company"))
         fallback = company and is_fallback("Company", company, self.addresses)
         return None if fallback else company
+
+    @property
+    def is_person_account(self) -> bool:
+        """Whether it is the Contact of a Person Account."""
+        return self.stored.get(PERSON_ACCOUNT_FIELD) is True
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from connectors.salesforce.counting import CountCallback, SyncWarning, count_not
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
+from connectors.salesforce.kept_fields import fields_read
 from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
@@ -47,7 +48,7 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
-from connectors.salesforce.person import PERSON_READS, Person, record_key
+from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
     PartitionedBatch,
@@ -63,6 +64,7 @@ from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.schema import Schema
+from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
 from connectors.salesforce.write_mode import WriteMode
 from connectors.salesforce.write_rules import (
@@ -126,7 +128,7 @@ class Sync:
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
-        self._reads = tuple({*policy.mapping.reads, *PERSON_READS})
+        self._reads = fields_read(policy.mapping)
         self._counted_fills: dict[int, None] = {}
 
     async def restore(self) -> None:
@@ -135,6 +137,13 @@ class Sync:
         No call of the org. Raises what the store's `load` raises.
         """
         await self._metadata.accounts.restore()
+
+    async def org_id(self) -> str | None:
+        """The ID of the org; logs in if nobody has. No call that Salesforce counts.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
+        """
+        return await self._client.org_id()
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
@@ -256,7 +265,11 @@ class Sync:
             report = await self._write_plan(again, fence, rules)
             outcomes += report.outcomes
             rounds.extendleft(reversed(single_rounds(report.split)))
-        return [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        final = [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
+        for outcome in final:
+            if outcome.reason == SkipReason.PERSON_ACCOUNT and outcome.errors:
+                self._count(SyncWarning.PERSON_ACCOUNT_REFUSED, outcome.errors[0].code)
+        return final
 
     async def _write_plan(self, plan: WritePlan, fence: Fence, rules: WriteRules) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""

@@ -45,7 +45,8 @@ class BodyReader:
             request.writer.output_size = 0  # otherwise aiohttp takes it for the answer
         content = request.content
         while not content.at_eof():
-            chunk = await content.readany()
+            # A small body is here already, all of it.
+            chunk = content.read_nowait() if content.is_eof() else await content.readany()
             body.chunks.append(chunk)
             body.size += len(chunk)
             self._held += len(chunk)

@@ -1,6 +1,6 @@
 """Decides which record a signed notification becomes, and how it is answered. Without I/O."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from connectors.nylas.errors import UnreadableBody, UnsupportedEncoding
 from connectors.nylas.model import contact_key, parse_notification
@@ -15,8 +15,7 @@ WEBHOOK = "webhook"
 """Stands for the topic of a body that never was in Kafka."""
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeDecision:
+class BridgeDecision(NamedTuple):
     """Publish the record, if there is one, then answer with the status.
 
     `outcome` and `kind` are labels of metrics.

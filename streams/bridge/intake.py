@@ -9,21 +9,21 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 import structlog
 
 from connectors.nylas.webhook import signature_matches
 from streams.bridge.broker_status import BrokerStatus
+from streams.bridge.deadlines import Deadlines
 from streams.bridge.decision import BridgeDecision, decide
 from streams.bridge.reader_notice import ReaderNotice
 from streams.dead_letters import dead_letter
-from streams.events import now_ms, received_at, trace_headers
+from streams.events import now_ms, trace_headers
 from streams.heartbeats import NYLAS_RETRY_SECONDS
-from streams.kafka.publisher import Publisher, PublishFailed
-from streams.kafka.records import KafkaRecord, header
+from streams.kafka.publisher import BatchTooLarge, Publisher, PublishFailed
+from streams.kafka.records import KafkaRecord
 from streams.metrics import NOTIFICATIONS, BridgeMetrics
 from streams.runtime.traceparent import parse_traceparent
 from streams.runtime.traces import NO_TRACES, Traces
@@ -40,21 +40,22 @@ OVERLOAD_STEP_SECONDS = 10.0
 
 
 class InFlight:
-    """Counts the notifications that wait for the broker's acknowledgement. A context manager."""
+    """The notifications that wait for the broker's acknowledgement."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.received = UnfinishedTimes()
+        """When each of them was received."""
         self._idle = asyncio.Event()
 
-    def __enter__(self) -> None:
+    def begin(self, record: KafkaRecord, received_ms: int) -> None:
+        """A record is to be published, whose notification was received at `received_ms`."""
         self.count += 1
+        self.received.begin(id(record), received_ms)
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def end(self, record: KafkaRecord) -> None:
+        """It was acknowledged, or failed."""
+        self.received.end(id(record))
         self.count -= 1
         if not self.count:
             self._idle.set()
@@ -121,8 +122,8 @@ class NotificationIntake:
         self.secrets: Sequence[bytes] = ()
         self.stopping = False
         metrics.in_flight.set_function(lambda: self.in_flight.count)
-        self._received = UnfinishedTimes()
-        metrics.oldest_unfinished.set_function(self._received.oldest_seconds)
+        self._deadlines = Deadlines()
+        metrics.oldest_unfinished.set_function(self.in_flight.received.oldest_seconds)
         self._last_webhook = metrics.last_webhook
 
     @property
@@ -156,13 +157,14 @@ class NotificationIntake:
 
     async def _take_in(self, raw: bytes, encodings: Sequence[str]) -> tuple[int, str]:
         """Takes in a body whose signature is valid."""
-        decision = decide(raw, ", ".join(encodings), self._limit, self._names, now_ms())
+        received_ms = now_ms()
+        decision = decide(raw, ", ".join(encodings), self._limit, self._names, received_ms)
         # A last attempt would be lost, so it is still published while the bridge stops.
         if self.stopping and not decision.last_attempt:
             return 503, "stopping"
         if decision.record is not None:
             try:
-                decision = await self._traced_publish(decision, decision.record)
+                decision = await self._traced_publish(decision, decision.record, received_ms)
             except Exception as error:
                 if decision.last_attempt:
                     self._lost.labels("last_attempt").inc()
@@ -184,41 +186,51 @@ class NotificationIntake:
             self._lost.labels("overloaded").inc()
             self._notice.notification_lost()
 
-    @contextlib.contextmanager
-    def _waiting(self, record: KafkaRecord, received_ms: int) -> Iterator[None]:
-        self._received.begin(id(record), received_ms)
-        try:
-            yield
-        finally:
-            self._received.end(id(record))
-
     async def _traced_publish(
-        self, decision: BridgeDecision, record: KafkaRecord
+        self, decision: BridgeDecision, record: KafkaRecord, received_ms: int
     ) -> BridgeDecision:
         """`_publish`, of the record with its trace."""
         attributes = {"messaging.system": "kafka", "messaging.destination.name": record.topic}
         with self._traces.span(f"send {record.topic}", "producer", attributes=attributes) as place:
-            traced = replace(record, headers=[*record.headers, *trace_headers(place)])
-            return await self._publish(decision, traced)
+            if place is not None:
+                record = replace(record, headers=[*record.headers, *trace_headers(place)])
+            return await self._publish(decision, record, received_ms)
 
-    async def _publish(self, decision: BridgeDecision, record: KafkaRecord) -> BridgeDecision:
+    async def _publish(
+        self, decision: BridgeDecision, record: KafkaRecord, received_ms: int
+    ) -> BridgeDecision:
         """Publishes the record; a record that the broker always refuses is dead-lettered.
 
         Returns the decision as it was carried out. Raises PublishFailed or TimeoutError.
         """
-        received_ms = received_at(header(record.headers, "received_ms"), 0)
-        with self.in_flight, self._waiting(record, received_ms):
-            async with asyncio.timeout(WEBHOOK_ANSWER_SECONDS):
-                try:
-                    await self._publisher.publish([record])
-                except PublishFailed as error:
-                    if not error.permanent or decision.reason:
-                        raise
-                    # Nylas would send it twice more, for nothing.
-                    topic = self._names.dead_letter.name
-                    dead = dead_letter(topic, record, "bridge", "refused_by_broker", str(error))
-                    await self._publisher.publish([dead])
-                    decision = BridgeDecision(
-                        200, "dead_lettered", record=dead, reason="refused_by_broker"
-                    )
+        until = asyncio.get_running_loop().time() + WEBHOOK_ANSWER_SECONDS
+        self.in_flight.begin(record, received_ms)
+        try:
+            await self._deadlines.wait(self._publisher.send(record), until)
+        except PublishFailed as error:
+            if not error.permanent:
+                raise
+            async with asyncio.timeout_at(until):
+                return await self._publish_alone(decision, record, error)
+        finally:
+            self.in_flight.end(record)
         return decision
+
+    async def _publish_alone(
+        self, decision: BridgeDecision, record: KafkaRecord, error: PublishFailed
+    ) -> BridgeDecision:
+        """Publishes a record that was refused: again, or as a dead letter. Raises PublishFailed."""
+        if isinstance(error, BatchTooLarge):
+            try:
+                await self._publisher.send_refused(record, error)
+            except PublishFailed as refused:
+                error = refused
+            else:
+                return decision
+        if not error.permanent or decision.reason:
+            raise error
+        # Nylas would send it twice more, for nothing.
+        topic = self._names.dead_letter.name
+        dead = dead_letter(topic, record, "bridge", "refused_by_broker", str(error))
+        await self._publisher.publish([dead])
+        return BridgeDecision(200, "dead_lettered", record=dead, reason="refused_by_broker")

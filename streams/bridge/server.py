@@ -9,6 +9,7 @@ from aiohttp import web
 from connectors.nylas.webhook import challenge
 from streams.bridge.bodies import Body, BodyReader, BodyTooLarge, Overloaded
 from streams.bridge.intake import WEBHOOK_ANSWER_SECONDS, NotificationIntake
+from streams.bridge.plain_answer import PlainAnswer
 from streams.metrics import BRIDGE_ANSWERS, BridgeMetrics
 from streams.runtime.connections import Connection, Listener, authenticated, request_complete
 from streams.runtime.logs import where
@@ -43,6 +44,7 @@ class WebhookServer:
     def __init__(self, intake: NotificationIntake, limit: int, metrics: BridgeMetrics) -> None:
         self._intake = intake
         self._bodies = BodyReader(limit)
+        self._ok = PlainAnswer(HEADERS)
         self._closed = metrics.connections_closed
         self.listener = Listener(MAX_CONNECTIONS, self._bad_request, self._count_closed)
         metrics.connections.set_function(lambda: len(self.listener))
@@ -82,7 +84,11 @@ class WebhookServer:
         if connection is not None:
             connection.answering = True
         try:
-            return _unless_signed_closing(await self._answer(request, body), connection)
+            answer = await self._answer(request, body)
+            # A stranger's connection is not kept.
+            if connection is None or connection.authenticated:
+                return answer
+            return _closing(_response(200) if answer is self._ok else answer)
         except ConnectionError:  # the sender is gone
             self._requests["bad_request"].inc()
             raise
@@ -127,8 +133,11 @@ class WebhookServer:
         )
         self._request_seconds.observe(time.perf_counter() - began)
         self._requests[outcome].inc()
-        answer = _response(status)
-        return _closing(answer) if self._intake.stopping else answer
+        if self._intake.stopping:
+            return _closing(_response(status))
+        if status == 200 and PlainAnswer.suits(request):
+            return self._ok
+        return _response(status)
 
     def _challenge(self, request: web.BaseRequest) -> web.Response:
         text = challenge(request.rel_url.raw_query_string)
@@ -158,11 +167,6 @@ def _response(status: int, **headers: str) -> web.Response:
 def _closing(response: web.Response) -> web.Response:
     response.force_close()
     return response
-
-
-def _unless_signed_closing(response: web.Response, connection: Connection | None) -> web.Response:
-    """A stranger's connection is not kept."""
-    return response if connection is None or connection.authenticated else _closing(response)
 
 
 def _log_unexpected(error: Exception) -> None:

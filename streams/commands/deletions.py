@@ -20,7 +20,16 @@ from streams.commands.run_requests import write_record
 from streams.commands.topic_records import topic_records
 from streams.kafka.records import KafkaRecord
 from streams.settings import KafkaSettings
-from streams.sink.deleted_topic import Entry, Lift, SweepCursor, apply_entry, entries, entry_record
+from streams.sink.deleted_topic import (
+    CURSOR,
+    Entry,
+    Forgotten,
+    Lift,
+    SweepCursor,
+    apply_entry,
+    entries,
+    entry_record,
+)
 from streams.sink.deletion_keeper import LIFT_NOTICED_SECONDS, READ_SECONDS
 from streams.topics import topics
 
@@ -149,6 +158,8 @@ def _read(
     for entry in entries(records):
         if isinstance(entry, SweepCursor):
             cursor = entry
+        elif entry == Forgotten(CURSOR):
+            cursor = None
         salt_known = salt_known or isinstance(entry, bytes)
         apply_entry(entry, known)
     return known, cursor, salt_known

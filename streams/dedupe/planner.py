@@ -1,5 +1,6 @@
 """Plans a batch of events: the records to publish, and the entries of the table to remember.
 
+A change carries only what later stages read of the contact, and of excluded people only the reason.
 Without I/O; `stage` carries the plan out.
 """
 
@@ -13,8 +14,16 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
-from connectors.salesforce.fingerprint import fingerprint
+from connectors.salesforce.fingerprint import excluded_fingerprint, fingerprint
+from connectors.salesforce.kept_fields import (
+    Exclusion,
+    fields_read,
+    kept_part,
+    left_out,
+    nobody_excluded,
+)
 from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.skip_reasons import SkipReason
 from streams.dead_letters import dead_letter
 from streams.dedupe.versions import (
     DELETED,
@@ -86,7 +95,12 @@ class DedupePlan:
 class DedupePlanner:
     """Plans batches under one mapping."""
 
-    def __init__(self, mapping: FieldMapping, topics: Topics) -> None:
+    def __init__(
+        self, mapping: FieldMapping, topics: Topics, exclusion: Exclusion = nobody_excluded
+    ) -> None:
+        """`exclusion` says who is left out by the settings."""
+        self._exclusion = exclusion
+        self._kept = fields_read(mapping)
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
         self._fields = frozenset(rule.field for rule in (*mapping.contact, *mapping.lead))
@@ -133,7 +147,8 @@ class DedupePlanner:
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         forced = headers.get("origin") in FORCED
-        event = self._event(notification, time, deleted, forced)
+        exclusion = None if deleted else self._exclusion(key.decode(), contact)
+        event = self._event(notification, time, deleted, forced, exclusion)
 
         if key in states:
             known = states[key]
@@ -143,7 +158,7 @@ class DedupePlanner:
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
-            value = _change(contact, deleted)
+            value = _change(self._kept_of(contact, deleted, exclusion))
             kind = Kind.DELETED if deleted else Kind.UPDATED
             # Only mapped fields: so the header is as small as the mapping.
             restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
@@ -175,15 +190,25 @@ class DedupePlanner:
         time: int | None,
         deleted: bool,
         forced: bool,
+        exclusion: SkipReason | None,
     ) -> ContactEvent:
         contact = notification.object
         if deleted:
             content = DELETED
+        elif exclusion is not None:
+            content = excluded_fingerprint(exclusion)
         elif notification.type.endswith(".truncated") or not has_content(contact):
             content = b""
         else:
             content = fingerprint(self._mapping, contact)
         return ContactEvent(time, hash_id(notification.id), content, self._tag, forced)
+
+    def _kept_of(
+        self, contact: Mapping[str, Any], deleted: bool, exclusion: SkipReason | None
+    ) -> dict[str, Any]:
+        if exclusion is not None:
+            return left_out(contact, exclusion)
+        return kept_part(contact, () if deleted else self._kept)
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(
@@ -210,13 +235,11 @@ def _key(contact: Mapping[str, Any]) -> bytes:
     return contact_key(contact["grant_id"], contact["id"]).encode()
 
 
-def _change(contact: Mapping[str, Any], deleted: bool) -> bytes:
+def _change(contact: Mapping[str, Any]) -> bytes:
     """The value of a change.
 
     Raises UnreadableBody when the contact is nested too deeply, or too large for the topic.
     """
-    if deleted:
-        contact = {"grant_id": contact["grant_id"], "id": contact["id"], "object": "contact"}
     try:
         value = orjson.dumps(contact)
     except TypeError:  # nested deeper than 254, which orjson reads but does not write

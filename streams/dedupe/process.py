@@ -9,7 +9,8 @@ import uvloop
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.kept_fields import exclusion_by
+from connectors.salesforce.policy import Policy
 from streams.dedupe.expiry import ExpiryWatch
 from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
@@ -25,13 +26,12 @@ from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
 from streams.metrics import DedupeMetrics, ProcessMetrics
-from streams.org import mapping
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
-from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings, SalesforceSettings
+from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings
 from streams.topics import group, topics
 
 log = structlog.get_logger()
@@ -52,11 +52,12 @@ def run(
     kafka: KafkaSettings,
     process: ProcessSettings,
     settings: DedupeSettings,
-    salesforce: SalesforceSettings,
+    policy: Policy,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
-    Raises MappingError, and SettingsError for a port that cannot be bound.
+    `policy` says which fields are read, and who is left out. Raises SettingsError for a port that
+    cannot be bound.
     """
     # Faust's services log by the module of their class.
     logging.getLogger("streams.dedupe.faust_batches").setLevel(logging.WARNING)
@@ -68,11 +69,11 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, mapping(salesforce)))
+    return uvloop.run(_serve(kafka, process, settings, policy))
 
 
 async def _serve(
-    kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, fields: FieldMapping
+    kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, policy: Policy
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
@@ -111,7 +112,7 @@ async def _serve(
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
-    planner = DedupePlanner(fields, names)
+    planner = DedupePlanner(policy.mapping, names, exclusion_by(policy))
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -67,6 +67,10 @@ DEFAULT_DELIVERY_MS = 300_000
 # How an operator makes the splitting unnecessary.
 REMEDY = "contactstream topics check"
 
+# How long `send` gathers records while earlier ones wait for their acknowledgement. That usually
+# comes sooner; a partition without a leader holds back the others no longer than this.
+GATHER_SECONDS = 0.05
+
 _REFUSED = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError._KEY_SERIALIZATION)
 
 
@@ -95,19 +99,37 @@ def refused_record(error: KafkaError, record: KafkaRecord) -> PublishFailed:
 
 
 class _Group:
-    """Records published together; the future is resolved with the last acknowledgement."""
+    """Records published together; the future is resolved with the last acknowledgement.
 
-    __slots__ = ("error", "future", "message", "waiting")
+    `finished` is called with the group then, in the thread that serves the producer's callbacks.
+    """
 
-    def __init__(self, future: asyncio.Future[None], waiting: int) -> None:
-        self.future, self.waiting = future, waiting
+    __slots__ = ("error", "finished", "future", "message", "records", "sent", "waiting")
+
+    def __init__(
+        self,
+        future: "asyncio.Future[None]",
+        records: Sequence[KafkaRecord],
+        finished: "Callable[[_Group], None]",
+        *,
+        sent: bool = False,
+    ) -> None:
+        self.future, self.records, self.finished = future, records, finished
+        self.sent = sent  # by `Publisher.send`, which waits for nothing
+        self.waiting = len(records)
         self.error: KafkaError | None = None
         self.message: Message | None = None
 
-    def delivered(self, error: KafkaError | None, message: Any) -> None:
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self.error is None:
             self.error, self.message = error, message
         self.waiting -= 1
+        if self.waiting == 0:
+            self.finished(self)
+
+    def fail(self, failure: PublishFailed) -> None:
+        if not self.future.done():
+            self.future.set_exception(failure)
 
 
 class Publisher:
@@ -119,6 +141,12 @@ class Publisher:
     A fatal error of the producer, or any error that ends the thread, fails the publisher for good:
     every caller that waits gets PublishFailed with `fatal`, and so does every later one. The
     process has to end then, with `ExitCode.KAFKA_REFUSED`: it waits for `failed`.
+
+    `send` gathers records instead of giving each to the producer at once. librdkafka's idempotent
+    producer sends nothing more to a partition while five of its records are in flight: it counts
+    records where Kafka counts requests (`RD_KAFKA_IDEMP_MAX_INFLIGHT - rktp_msgs_inflight` in
+    rd_kafka_toppar_producer_serve of rdkafka_broker.c, 2.16). For what is due meanwhile its thread
+    does not wait but asks again and again, which costs a whole processor.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -134,6 +162,9 @@ class Publisher:
         """For `Health.watch`: the records that were given to the producer."""
         self._config = config
         self._open: set[_Group] = set()  # groups that a caller waits for
+        self._gathered: list[_Group] = []  # by `send`, not yet given to the producer
+        self._gathered_until: asyncio.TimerHandle | None = None
+        self._sent = 0  # groups of `send` that the producer has not reported
         self._finished: deque[_Group] = deque()
         self._closing = threading.Event()
         self._producer: Producer | None = None
@@ -193,12 +224,13 @@ class Publisher:
         log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
 
     async def _publish_with(self, producer: Producer, records: Sequence[KafkaRecord]) -> None:
-        group = _Group(asyncio.get_running_loop().create_future(), len(records))
+        future = asyncio.get_running_loop().create_future()
+        group = _Group(future, records, self._finished.append)
         self._open.add(group)
         try:
             with self.in_flight:
-                self._produce(producer, group, records)
-                await group.future
+                self._produce(producer, group)
+                await future
         except PublishFailed as error:
             if error.fatal:
                 self._fail(str(error))
@@ -206,22 +238,94 @@ class Publisher:
         finally:
             self._open.discard(group)
 
-    def _produce(self, producer: Producer, group: _Group, records: Sequence[KafkaRecord]) -> None:
-        """Gives the records to the producer. Raises PublishFailed."""
+    def send(self, record: KafkaRecord) -> "asyncio.Future[None]":
+        """Publishes one record of many callers; the future is resolved with its acknowledgement.
 
-        def delivered(error: KafkaError | None, message: Any) -> None:
-            group.delivered(error, message)
-            if group.waiting == 0:
-                self._finished.append(group)
+        For records that come one by one and often. Those that come while earlier ones wait for
+        their acknowledgement are given to the producer together, after GATHER_SECONDS at the most.
+        A record whose future was cancelled before that is not published.
 
-        for record in records:
+        The future raises PublishFailed as `publish` does; and BatchTooLarge for a record of a batch
+        that is refused as too large: see `send_refused`.
+        """
+        if self._producer is None:
+            raise RuntimeError("the publisher is not open")
+        loop = asyncio.get_running_loop()
+        group = _Group(loop.create_future(), (record,), self._finished.append, sent=True)
+        if self.failure is not None:
+            group.fail(PublishFailed(self.failure, fatal=True))
+            return group.future
+        self._open.add(group)
+        self._gathered.append(group)
+        if self._gathered_until is None:
+            seconds = GATHER_SECONDS if self._sent else 0.0
+            self._gathered_until = loop.call_later(seconds, self._send_gathered)
+        return group.future
+
+    async def send_refused(self, record: KafkaRecord, refused: BatchTooLarge) -> None:
+        """Publishes a record again whose batch was refused; from now on in smaller batches.
+
+        Raises PublishFailed as `publish` does.
+        """
+        if self._producer is not None:
+            await self._split_from_now_on(self._producer, refused)
+        await self.publish([record])
+
+    def _send_gathered(self) -> None:
+        """Gives the gathered records to the producer; runs in the event loop."""
+        if self._gathered_until is not None:
+            self._gathered_until.cancel()
+            self._gathered_until = None
+        gathered, self._gathered = self._gathered, []
+        for group in gathered:
+            if group.future.done() or self._producer is None:
+                self._open.discard(group)
+                group.fail(PublishFailed("the process stops"))
+                continue
+            self._sent += 1
+            self.in_flight.begin()
+            try:
+                topic = group.records[0].topic
+                self._produce(self._split.suited(self._producer, (topic,)), group)
+            except PublishFailed as error:
+                self._reported(group, error)
+
+    def _reported(self, group: _Group, failure: PublishFailed | None) -> None:
+        """A group of `send` was acknowledged, or failed."""
+        self._sent -= 1
+        self.in_flight.end()
+        self._open.discard(group)
+        if failure is None:
+            if not group.future.done():
+                group.future.set_result(None)
+            return
+        group.fail(failure)
+        if failure.fatal:
+            self._fail(str(failure))
+
+    def _resolve(self, groups: Sequence[_Group]) -> None:
+        """Tells the callers what became of their records; runs in the event loop."""
+        for group in groups:
+            failure = None if group.error is None else publish_failure(group.error, group.message)
+            if group.sent:
+                self._reported(group, failure)
+            elif failure is not None:
+                group.fail(failure)
+            elif not group.future.done():
+                group.future.set_result(None)
+        if self._gathered and not self._sent:
+            self._send_gathered()
+
+    def _produce(self, producer: Producer, group: _Group) -> None:
+        """Gives the records of a group to the producer. Raises PublishFailed."""
+        for record in group.records:
             try:
                 producer.produce(
                     record.topic,
                     record.value,
                     record.key,
                     headers=record.headers,
-                    on_delivery=delivered,
+                    on_delivery=group.delivered,
                 )
             except (BufferError, KafkaException) as error:
                 # The records before this one are still reported, to a group that never completes
@@ -270,20 +374,9 @@ class Publisher:
             self.failure = reason
             self.failed.set()
         for group in self._open:
-            if not group.future.done():
-                group.future.set_exception(PublishFailed(reason, fatal=True))
+            group.fail(PublishFailed(reason, fatal=True))
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._finished and not loop.is_closed():
             groups = [self._finished.popleft() for _ in range(len(self._finished))]
-            loop.call_soon_threadsafe(_resolve, groups)
-
-
-def _resolve(groups: Sequence[_Group]) -> None:
-    for group in groups:
-        if group.future.done():
-            continue
-        if group.error is None:
-            group.future.set_result(None)
-        else:
-            group.future.set_exception(publish_failure(group.error, group.message))
+            loop.call_soon_threadsafe(self._resolve, groups)

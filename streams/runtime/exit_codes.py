@@ -66,6 +66,10 @@ class ExitCode(IntEnum):
     """
     MODE_REQUIRED = 89
     """Nobody has chosen a mode, and the deployment has written nothing to the org yet."""
+    ORG_CHANGED = 88
+    """The login leads to another Salesforce org than the one that this deployment writes to, as
+    after the refresh of a sandbox, or another org was adopted.
+    """
 
 
 def die(code: ExitCode, reason: str, **context: object) -> NoReturn:

@@ -37,6 +37,7 @@ from streams.sink.circuit_breaker import (
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import BatchFence
 from streams.sink.intake import contact_version
+from streams.sink.org_guard import OrgGuard, OtherOrg
 from streams.sink.outcomes import (
     OutcomePlan,
     count_finished,
@@ -84,6 +85,7 @@ class BatchRunner:
         clock: Callable[[], float],
         traces: Traces,
         limits: WriteLimits,
+        guard: OrgGuard | None = None,
     ) -> None:
         self._org = org
         self._publisher = publisher
@@ -96,6 +98,7 @@ class BatchRunner:
         self._clock = clock
         self._traces = traces
         self._limits = limits
+        self._guard = guard
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
         health.watch(self._syncs)
         self._batches_written = 0  # batches of which the org wrote anything
@@ -128,6 +131,9 @@ class BatchRunner:
             self._limits.count(plan.outcomes)
         except WriterFenced as error:
             log.warning("batch ended at its write fence", error=str(error))
+            batch.assignment.put_back(batch.rows)
+        except OtherOrg as error:
+            self._stop.request(str(error), ExitCode.ORG_CHANGED)
             batch.assignment.put_back(batch.rows)
         except Exception as error:  # noqa: BLE001 a restart would meet it again
             await self._failed(batch, error)
@@ -164,6 +170,8 @@ class BatchRunner:
         if current:
             rules = self._limits.for_batch(batch.rows)
             with self._syncs, closing(rules):
+                if self._guard is not None:
+                    await self._guard.confirm(self._org.org_id, fence)
                 outcomes += await self._org.sync(current, fence, rules)
         return outcomes
 

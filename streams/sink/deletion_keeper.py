@@ -25,6 +25,7 @@ from streams.metrics import SinkMetrics
 from streams.settings import KafkaSettings
 from streams.sink.assignment import CurrentAssignment
 from streams.sink.deleted_topic import (
+    CURSOR,
     Entry,
     Forgotten,
     SweepCursor,
@@ -33,6 +34,7 @@ from streams.sink.deleted_topic import (
     entry_record,
 )
 from streams.sink.fence import BatchFence, WriteFence
+from streams.sink.org_guard import OrgGuard
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -91,14 +93,16 @@ class DeletionKeeper:
         metrics: SinkMetrics,
         topic: DeletedRecordsLog,
         clock: Callable[[], float] = time.time,
+        guard: OrgGuard | None = None,
     ) -> None:
-        """`clock` in epoch seconds."""
+        """`clock` in epoch seconds. `guard` keeps to one org; without one any will do."""
         self._org = org
         self._publisher = publisher
         self._names = names
         self._metrics = metrics
         self._topic = topic
         self._clock = clock
+        self._guard = guard
         self._cursor: SweepCursor | None = None
         self._failed_at: float | None = None
 
@@ -118,6 +122,8 @@ class DeletionKeeper:
         for entry in entries(self._topic.read_all()):
             if isinstance(entry, SweepCursor):
                 cursor = entry
+            elif entry == Forgotten(CURSOR):
+                cursor = None
             apply_entry(entry, read)
         return read, cursor
 
@@ -134,6 +140,8 @@ class DeletionKeeper:
         try:
             await self._follow()
             if self._due():
+                if self._guard is not None:
+                    await self._guard.confirm(self._org.org_id, fence)
                 await self._sweep(fence)
                 self._failed_at = None
         except WriterFenced as error:

@@ -11,6 +11,7 @@ import uvloop
 from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
+from connectors.salesforce.api.client import Fence
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.write_mode import WriteMode
 from streams.acls import role_acls
@@ -46,7 +47,9 @@ from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
+from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
+from streams.sink.org_guard import OrgGuard
 from streams.sink.spent import read_spent
 from streams.sink.stage import Sink
 from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
@@ -144,10 +147,22 @@ async def _serve(
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
         accounts = AccountTopic(kafka, names.accounts.name, publisher)
-        pace = LivePace(settings.live_call_share)
-        org = await stack.enter_async_context(
-            open_org(org_settings, allowed, metrics, accounts, traces, pace.daily_calls)
+        failures = FailureBreakers(
+            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
         )
+        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+
+        async def clear_former(fence: Fence) -> None:
+            await clear_former_org(kafka, names, publisher, fence)
+            await org.restore()
+            await keeper.load()
+
+        guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
+        pace = LivePace(settings.live_call_share)
+        opened = open_org(
+            org_settings, allowed, metrics, accounts, traces, pace.daily_calls, guard.accept
+        )
+        org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
         stack.push_async_callback(asyncio.to_thread, traces.close)
         publisher.open()
@@ -163,11 +178,7 @@ async def _serve(
 
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
-        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log)
-        failures = FailureBreakers(
-            FailureLimits(settings.breaker_bulk_share, settings.breaker_all_share)
-        )
-        control = FollowedTopic(kafka, names.control.name, group(kafka, "sink"), failures.apply)
+        keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
         sink = Sink(
             consumer,
             publisher,
@@ -194,6 +205,7 @@ async def _serve(
                 ),
             ),
             spent_before=lambda: read_spent(kafka, names, time.time()),
+            guard=guard,
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -36,6 +36,7 @@ from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
 from streams.metrics import SinkMetrics
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.ops import Health
 from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
@@ -51,6 +52,7 @@ from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
 from streams.sink.memory_use import unparsed_bytes
+from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
 from streams.sink.spent import Spent
@@ -92,6 +94,7 @@ class Sink:
         control: FollowedTopic | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
+        guard: OrgGuard | None = None,
         limits: WriteLimits | None = None,
         spent_before: Callable[[], Spent] = Spent,
     ) -> None:
@@ -99,8 +102,9 @@ class Sink:
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper. `pace` says when live batches go that are not full. Without
-        `limits` everything is written; `spent_before` blocks: what was written of them until now.
+        `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
+        keeps to one org; without one any will do. Without `limits` everything is written;
+        `spent_before` blocks: what was written of them until now.
         """
         self._settings = settings
         self._metrics = metrics
@@ -117,6 +121,7 @@ class Sink:
         recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
+        self._guard = guard
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
@@ -136,6 +141,7 @@ class Sink:
             clock,
             traces,
             limits,
+            guard,
         )
 
     def stop(self, reason: str, status: int = 0) -> None:
@@ -347,6 +353,8 @@ class Sink:
         committing.result()
 
     def _report(self) -> None:
+        if self._guard is not None and (reason := self._guard.refusal):
+            self._stop.request(reason, ExitCode.ORG_CHANGED)
         assignment = self._current.assignment
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:

@@ -1,6 +1,7 @@
 """The deployment that all tests of the cluster share; see installation.py."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,15 +31,20 @@ def images(request: pytest.FixtureRequest) -> Images:
 
 
 @pytest.fixture(scope="session")
-def namespace(images: Images, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+def overlay(images: Images) -> Path:
+    """The folder of the overlay of this checkout."""
+    return write_overlay(images, images.new)
+
+
+@pytest.fixture(scope="session")
+def namespace(overlay: Path, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """The production overlay of this checkout, with Kafka and the simulators."""
     keep = request.config.getoption("--keep")
-    folder = write_overlay(images, images.new)
     found = Namespace(NAMESPACE)
-    there = "namespace/" in found.run(
-        "get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"
+    there = "console" in found.run(
+        "get", "deployment", "contactstream-console", "--ignore-not-found", "--output=name"
     )
-    yield found if keep and there else install(folder)
+    yield found if keep and there else install(overlay)
     if not keep:
         remove(found)
 

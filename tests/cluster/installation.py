@@ -1,4 +1,4 @@
-"""Installs the production overlay with Kafka and the simulators, as its own page says.
+"""Installs the production overlay with Kafka and the simulators, by the commands of its own page.
 
     KUBECONFIG=... make cluster ARGS="--image localhost/contactstream:new"
 
@@ -7,14 +7,29 @@ cannot pull the image, load it into them before.
 """
 
 import json
+import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.cluster.kubectl import REQUEST_SECONDS, ROLLOUT_SECONDS, ClusterError, Namespace
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.cluster.kafka_logins import (
+    LOGIN_ROLES,
+    TLS_SECRET,
+    listener_patch,
+    make_users,
+    tls_files,
+)
+from tests.cluster.kubectl import REQUEST_SECONDS, ROLLOUT_SECONDS, ClusterError, Namespace, until
+from tests.cluster.page import Desk, block
+from tests.cluster.signatures import signed_with
 from tests.cluster.traffic import TESTS_PORT
 from tests.faults.harness.load import SECRET
 
@@ -22,7 +37,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NAMESPACE = "contactstream"
 # Kustomize follows relative paths only, so the overlay of the tests lies in the repository.
 FOLDER = REPOSITORY / ".local" / "cluster"
+KUBERNETES = REPOSITORY / "deploy" / "kubernetes"
 STAGES = ("bridge", "dedupe", "reader", "sink")
+
+# The address at which the simulator of Nylas finds the bridge.
+WEBHOOK_URL = "http://contactstream-bridge/"
+WEBHOOK_SECRET = "contactstream-nylas-webhook"
+PASSWORDS = {role: f"first-password-of-{role}" for role in LOGIN_ROLES}
+# A mounted Secret reaches a pod within the kubelet's sync period and the time its cache lives: two
+# minutes, and more on a busy machine.
+SECRET_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +61,75 @@ class Images:
 
 
 def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
-    """An overlay of the production overlay: with simulators, and with this image everywhere."""
+    """A copy of the production overlay, changed as the page says, and the simulators beside it."""
     folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    kubernetes = Path("../../../deploy/kubernetes")
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": NAMESPACE,
-        "resources": [str(kubernetes / "overlays/production"), "access.json"],
-        "components": [str(kubernetes / "components/simulators")],
-        "images": [
-            _image("registry.example.com/contactstream", image),
-            _image("contactstream", images.new),  # the simulators
-            _image("apache/kafka", images.kafka),
-        ],
-        "configMapGenerator": [
-            _merged("contactstream-settings", KAFKA_SECURITY_PROTOCOL="PLAINTEXT"),
-            _merged("contactstream-org", SALESFORCE_USERNAME=""),
-        ],
-        "patches": [{"path": "kafka.json"}, _SMALL_REQUESTS],
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=2))
+    shutil.copytree(KUBERNETES / "overlays" / "production", folder)
+    kubernetes = "../../../deploy/kubernetes"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    kustomization["resources"] = [f"{kubernetes}/base", "simulators", "access.json"]
+    kustomization["components"] = [f"{kubernetes}/components/network-policy"]
+    kustomization["images"] = [_image("contactstream", image), _image("apache/kafka", images.kafka)]
+    kustomization["patches"] = [{"path": "kafka.json"}, _SMALL_REQUESTS]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    _set(
+        folder / "settings.env",
+        KAFKA_BOOTSTRAP_SERVERS="contactstream-kafka:9092",
+        NYLAS_API_URL="http://contactstream-nylas-simulator",
+    )
+    with (folder / "settings.env").open("a") as settings:
+        settings.write("KAFKA_REPLICATION_FACTOR=1\n")
+    _set(folder / "org.env", SALESFORCE_LOGIN_URL="http://contactstream-salesforce-simulator")
+    _copy_simulators(folder / "simulators", images)
     (folder / "access.json").write_text(json.dumps(_access()))
-    (folder / "kafka.json").write_text(json.dumps(_KAFKA_LISTENER))
+    (folder / "kafka.json").write_text(json.dumps(listener_patch()))
     return folder
 
 
-def _merged(name: str, **settings: str) -> dict[str, object]:
-    literals = [f"{variable}={value}" for variable, value in settings.items()]
-    return {"name": name, "behavior": "merge", "literals": literals}
+def _set(file: Path, **settings: str) -> None:
+    """Gives settings of a file other values, which it has to name."""
+    lines = file.read_text().splitlines()
+    for variable, value in settings.items():
+        (number,) = (at for at, line in enumerate(lines) if line.startswith(f"{variable}="))
+        lines[number] = f"{variable}={value}"
+    file.write_text("\n".join(lines) + "\n")
+
+
+def _copy_simulators(folder: Path, images: Images) -> None:
+    """Kafka and the simulators, without the settings that their component has for other overlays.
+
+    Nylas has no destination at first: the page creates it.
+    """
+    folder.mkdir()
+    names = ("kafka.yaml", "nylas.yaml", "salesforce.yaml", "network-policy.yaml")
+    for name in names:
+        manifests = list(
+            yaml.safe_load_all((KUBERNETES / "components" / "simulators" / name).read_text())
+        )
+        for manifest in manifests:
+            for container in _containers(manifest):
+                if container["image"] == "contactstream":
+                    # Not that of the stages, which may be of another version.
+                    container["image"] = images.new
+                args = container.get("args", [])
+                container["args"] = [each for each in args if not each.startswith("--webhook")]
+        (folder / name).write_text(yaml.safe_dump_all(manifests))
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(names),
+        "labels": [
+            {"pairs": {"app.kubernetes.io/part-of": "contactstream"}, "includeTemplates": True}
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
+
+
+def _containers(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if manifest["kind"] not in ("Deployment", "StatefulSet"):
+        return []
+    found: list[dict[str, Any]] = manifest["spec"]["template"]["spec"]["containers"]
+    return found
 
 
 def _image(known: str, wanted: str) -> dict[str, str]:
@@ -102,6 +164,31 @@ def _access() -> dict[str, object]:
     }
 
 
+def allow_from_namespace(name: str) -> dict[str, object]:
+    """A policy that lets the pods of another namespace use Kafka's listener without a login."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"from-{name}"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kafka"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [
+                        {
+                            "namespaceSelector": {
+                                "matchLabels": {"kubernetes.io/metadata.name": name}
+                            }
+                        }
+                    ],
+                    "ports": [{"port": TESTS_PORT}],
+                }
+            ],
+        },
+    }
+
+
 def _own_address() -> str:
     """The address of this machine as pods see it, where nothing between translates addresses."""
     (pod, *_) = Namespace("kube-system").get("pods", "--selector=k8s-app=kube-dns")["items"]
@@ -109,44 +196,6 @@ def _own_address() -> str:
         way.connect((pod["status"]["podIP"], 53))  # nothing is sent
         return str(way.getsockname()[0])
 
-
-_KAFKA_LISTENER = {
-    "apiVersion": "apps/v1",
-    "kind": "StatefulSet",
-    "metadata": {"name": "contactstream-kafka"},
-    "spec": {
-        "template": {
-            "spec": {
-                "containers": [
-                    {
-                        "name": "kafka",
-                        "env": [
-                            {
-                                "name": "POD_IP",
-                                "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}},
-                            },
-                            {
-                                "name": "KAFKA_LISTENERS",
-                                "value": "PLAINTEXT://:9092,CONTROLLER://localhost:9093,"
-                                f"INTERNAL://localhost:9094,TESTS://:{TESTS_PORT}",
-                            },
-                            {
-                                "name": "KAFKA_ADVERTISED_LISTENERS",
-                                "value": "PLAINTEXT://contactstream-kafka:9092,"
-                                f"INTERNAL://localhost:9094,TESTS://$(POD_IP):{TESTS_PORT}",
-                            },
-                            {
-                                "name": "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP",
-                                "value": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,"
-                                "INTERNAL:PLAINTEXT,TESTS:PLAINTEXT",
-                            },
-                        ],
-                    }
-                ]
-            }
-        }
-    },
-}
 
 # A machine of two cores has no room for the requests of production. Little load makes the
 # autoscaler act.
@@ -166,18 +215,6 @@ _SMALL_REQUESTS = {
     ),
 }
 
-SECRETS: dict[str, dict[str, str]] = {
-    "contactstream-nylas-webhook": {"secrets": SECRET},
-    "contactstream-nylas": {"api-key": "nyk_demo"},
-    "contactstream-salesforce": {"client-secret": "demo", "private-key": ""},
-    "contactstream-console": {"token": "a-token-of-the-cluster-tests"},
-    # Kafka's listener of the simulators has no login.
-    **{
-        f"contactstream-kafka-{role}": {"username": role, "password": "unused", "ca.crt": ""}
-        for role in (*STAGES, "console", "operator", "topics")
-    },
-}
-
 
 def secret(name: str, values: dict[str, str]) -> dict[str, object]:
     """A Secret as an object."""
@@ -189,15 +226,78 @@ def secret(name: str, values: dict[str, str]) -> dict[str, object]:
     }
 
 
+def desk(folder: Path) -> Desk:
+    """The folder of an operator who follows the page with an overlay."""
+    return Desk(
+        FOLDER / "desk",
+        {
+            "deploy/kubernetes/overlays/production": str(folder),
+            "https://webhook.example.com/": WEBHOOK_URL,
+        },
+    )
+
+
 def install(folder: Path) -> Namespace:
-    """Makes the namespace anew, and installs an overlay by rollout.sh. Minutes."""
+    """Makes the namespace anew, and installs an overlay as the page says. Minutes."""
     namespace = Namespace(NAMESPACE)
     remove(namespace)
-    production = REPOSITORY / "deploy/kubernetes/overlays/production"
-    namespace.run("apply", f"--filename={production / 'namespace.yaml'}")
-    namespace.apply([secret(name, values) for name, values in SECRETS.items()])
-    roll_out(folder)
+    shutil.rmtree(FOLDER / "desk", ignore_errors=True)
+    operator = desk(folder)
+    (FOLDER / "tls").mkdir(exist_ok=True)
+    ca, broker = tls_files(FOLDER / "tls")
+    operator.set_up(
+        os.environ["KUBECONFIG"],
+        {
+            "api-key": "nyk_demo",
+            "private-key": _private_key(),
+            "ca.crt": ca,
+            **{f"password-{role}": password for role, password in PASSWORDS.items()},
+        },
+    )
+    page = "Install it"
+    operator.run(block(page, "create secret generic contactstream-salesforce"))
+    operator.run(block(page, "for role in"))
+    _start_kafka(namespace, folder, broker)
+    operator.run(block(page, "rollout.sh"))
+    operator.run(block(page, "webhooks create"))
+    _let_tests_send(namespace)
     return namespace
+
+
+def _private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def _start_kafka(namespace: Namespace, folder: Path, tls: Mapping[str, str]) -> None:
+    """Kafka is there before the page begins, with the users that it asks for."""
+    namespace.apply([secret(TLS_SECRET, dict(tls))])
+    rendered = namespace.run("kustomize", str(folder))
+    # Its policy lets the tests in, which make the users.
+    is_kafka = "app.kubernetes.io/component=kafka"
+    namespace.run("apply", "--filename=-", f"--selector={is_kafka}", text=rendered)
+    namespace.apply([_access()])
+    namespace.rolled_out("statefulset/contactstream-kafka")
+    make_users(namespace, PASSWORDS)
+
+
+def _let_tests_send(namespace: Namespace) -> None:
+    """Adds the secret that the tests sign with, as if it were that of another destination."""
+    known = namespace.secret_value(WEBHOOK_SECRET, "secrets")
+    namespace.apply([secret(WEBHOOK_SECRET, {"secrets": f"{known}{SECRET} # tests\n"})])
+
+    def is_known() -> bool:
+        return all(
+            signed_with(SECRET, f"http://{pod['status']['podIP']}:8080/") == 200
+            for pod in namespace.pods("bridge")
+        )
+
+    seconds = until(is_known, "every bridge knows the secret of the tests", SECRET_SECONDS)
+    print(f"\nevery bridge had the new secrets of the webhook after {seconds:.0f} s")
 
 
 def roll_out(folder: Path) -> None:

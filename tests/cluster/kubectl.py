@@ -1,5 +1,6 @@
 """Calls kubectl, as an operator does."""
 
+import base64
 import json
 import subprocess
 import time
@@ -39,6 +40,10 @@ class Namespace:
         """An object, or a list of objects, as JSON has it."""
         found: dict[str, Any] = json.loads(self.run("get", kind, *arguments, "--output=json"))
         return found
+
+    def secret_value(self, name: str, key: str) -> str:
+        """The text of a key of a Secret."""
+        return base64.b64decode(self.get("secret", name)["data"][key]).decode()
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """The pods of a stage that are not being deleted."""

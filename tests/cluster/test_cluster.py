@@ -4,27 +4,34 @@
 verdict on everything that was sent since the installation.
 """
 
-import hashlib
-import hmac
+import base64
 import json
 import subprocess
 import time
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 
+from streams.runtime.exit_codes import ExitCode
 from tests.cluster.installation import (
-    SECRETS,
+    SECRET_SECONDS,
     STAGES,
+    WEBHOOK_SECRET,
+    WEBHOOK_URL,
     Images,
+    desk,
     roll_out,
-    secret,
     workloads,
     write_overlay,
 )
+from tests.cluster.kafka_logins import user_of, users
 from tests.cluster.kubectl import REQUEST_SECONDS, ROLLOUT_SECONDS, Namespace, until
+from tests.cluster.page import block
+from tests.cluster.signatures import signed_with
 from tests.cluster.traffic import Traffic, until_idle, verdict
+from tests.faults.harness.load import SECRET
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -70,15 +77,11 @@ def test_every_pod_runs_under_the_restricted_profile(namespace: Namespace) -> No
             namespace.python(namespace.pod(stage), writing)
 
 
-def test_an_address_book_reaches_salesforce_by_a_job(namespace: Namespace) -> None:
-    namespace.run("create", "job", "--from=cronjob/contactstream-backfill", "backfill-1")
-    namespace.run(
-        "wait",
-        "job/backfill-1",
-        "--for=condition=complete",
-        f"--timeout={ROLLOUT_SECONDS:.0f}s",
-        seconds=ROLLOUT_SECONDS + REQUEST_SECONDS,
-    )
+def test_the_page_fills_the_org_and_says_how_everything_is(
+    namespace: Namespace, overlay: Path
+) -> None:
+    printed = desk(overlay).run(block("Install it", "run.sh contactstream doctor"))
+    print(printed)
     waited = until_idle(namespace)
     nylas = f"http://{namespace.service('contactstream-nylas-simulator')}"
     state = httpx.get(f"{nylas}/_sim/state", params={"ids": "false"}, timeout=30.0).json()
@@ -88,6 +91,19 @@ def test_an_address_book_reaches_salesforce_by_a_job(namespace: Namespace) -> No
     assert by_status.get("failed", 0) == 0
     assert sum(by_status.values()) == state["contacts"], "an outcome for each contact"
     assert status["dead_letters"]["by_reason"] == {}
+
+
+def test_the_templates_of_jobs_do_what_they_are_for(namespace: Namespace, overlay: Path) -> None:
+    desk(overlay).run(block("Commands", "cronjob/contactstream-replay"))
+    for job in ("backfill-1", "replay-1"):
+        namespace.run(
+            "wait",
+            f"job/{job}",
+            "--for=condition=complete",
+            f"--timeout={ROLLOUT_SECONDS:.0f}s",
+            seconds=ROLLOUT_SECONDS + REQUEST_SECONDS,
+        )
+    until_idle(namespace)
 
 
 def test_a_rolling_update_of_every_stage_loses_nothing(
@@ -157,17 +173,24 @@ def test_killed_pods_lose_nothing(namespace: Namespace, traffic: Traffic) -> Non
     proven(namespace, traffic, "both pods of every stage killed", began)
 
 
-def test_a_new_webhook_secret_is_taken_over_beside_the_old_one(
-    namespace: Namespace, traffic: Traffic
+def test_a_rotated_webhook_secret_is_taken_over_beside_the_old_ones(
+    namespace: Namespace, traffic: Traffic, overlay: Path
 ) -> None:
     began = time.monotonic()
-    name = "contactstream-nylas-webhook"
-    old = SECRETS[name]["secrets"]
+    operator = desk(overlay)
     url = traffic.sender.urls[0]
+    first, *_ = namespace.secret_value(WEBHOOK_SECRET, "secrets").splitlines()
+    rotation = block("Change a secret", "webhooks rotate ID")
     with traffic.flowing():
-        namespace.apply([secret(name, {"secrets": f"{old}\nthe-new-secret"})])
-        # The kubelet brings the file within about a minute; the process then ends to read it.
-        waited = until(lambda: signed_with("the-new-secret", url) == 200, "the new secret counts")
+        listed = namespace.command("webhooks", "list")
+        (destination,) = (line.split()[0] for line in listed.splitlines() if WEBHOOK_URL in line)
+        operator.run(rotation.replace("rotate ID", f"rotate {destination}"))
+        new, *others = namespace.secret_value(WEBHOOK_SECRET, "secrets").splitlines()
+        assert others == [first, f"{SECRET} # tests"]
+        value, _, _ = new.partition(" # ")
+        waited = until(
+            lambda: signed_with(value, url) == 200, "the new secret counts", SECRET_SECONDS
+        )
         for workload in workloads():
             namespace.rolled_out(workload)
     print(f"\nthe new secret counted after {waited:.0f} s")
@@ -175,12 +198,58 @@ def test_a_new_webhook_secret_is_taken_over_beside_the_old_one(
     proven(namespace, traffic, "secret rotated", began)
 
 
-def signed_with(key: str, url: str) -> int:
-    """The status of the answer to a notification that is not ours, signed with this secret."""
-    body = json.dumps({"type": "message.created", "id": "x", "data": {"object": {}}}).encode()
-    signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
-    headers = {"X-Nylas-Signature": signature, "Content-Type": "application/json"}
-    return httpx.post(url, content=body, headers=headers, timeout=10.0).status_code
+def test_a_new_password_for_kafka_restarts_every_process_which_logs_in_with_it(
+    namespace: Namespace, traffic: Traffic
+) -> None:
+    """The node swaps the files of the Secret; each process ends by itself and starts with them."""
+    began = time.monotonic()
+    roles = (*STAGES, "console")
+    before = {role: starts(namespace, role) for role in roles}
+    kafka = users(namespace)
+    with traffic.flowing():
+        for role in roles:
+            name = f"contactstream-kafka-{role}"
+            password = f"second-password-of-{role}"
+            encoded = base64.b64encode(password.encode()).decode()
+            changed = json.dumps({"data": {"password": encoded}})
+            namespace.run("patch", "secret", name, "--type=merge", f"--patch={changed}")
+            kafka.add_scram_user(user_of(role), password)
+
+        def all_ended_by_themselves() -> bool:
+            return all(
+                count > before[role].get(pod, 0)
+                for role in roles
+                for pod, count in starts(namespace, role).items()
+            )
+
+        waited = until(all_ended_by_themselves, "every process has restarted", SECRET_SECONDS)
+        for role in roles:
+            wanted = 1 if role == "console" else 2
+            until(partial(is_ready, namespace, role, wanted), f"{role} is ready")
+            codes = exit_codes(namespace, role)
+            print(f"\n{role}: exit codes {codes}")
+            assert codes == {int(ExitCode.SECRETS_CHANGED)}
+    print(f"\nevery process had restarted after {waited:.0f} s")
+    proven(namespace, traffic, "passwords of Kafka changed", began)
+
+
+def starts(namespace: Namespace, component: str) -> dict[str, int]:
+    """How often the container of each pod was started again."""
+    return {
+        pod["metadata"]["uid"]: status["restartCount"]
+        for pod in namespace.pods(component)
+        for status in pod["status"].get("containerStatuses", ())
+    }
+
+
+def exit_codes(namespace: Namespace, component: str) -> set[int]:
+    """What the containers of a stage ended with when they ended last."""
+    return {
+        status["lastState"]["terminated"]["exitCode"]
+        for pod in namespace.pods(component)
+        for status in pod["status"]["containerStatuses"]
+        if status["lastState"]
+    }
 
 
 def test_a_bad_deploy_never_replaces_what_works_and_is_undone(

@@ -207,6 +207,7 @@ HEALTHY = [
         "Contact.AccountId",
         "Lead.IsConverted",
         "Lead.ConvertedContactId",
+        "org of this deployment",
         "person accounts",
         "lead conversion",
         "full-size lookup",

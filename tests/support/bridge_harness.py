@@ -52,6 +52,9 @@ class FakePublisher(Publisher):
                 await outcome.wait()
             self.records.append(record)
 
+    def send(self, record: KafkaRecord) -> "asyncio.Future[None]":
+        return asyncio.ensure_future(self.publish([record]))
+
 
 @dataclass(slots=True)
 class RunningBridge:

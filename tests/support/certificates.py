@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,18 +37,23 @@ class Authority:
         """The PEM file of its own certificate."""
         self.file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
-    def issue(self, name: str, *, stem: str = "", key_password: str = "") -> Certificate:
+    def issue(
+        self, name: str, *, stem: str = "", key_password: str = "", hosts: Sequence[str] = ()
+    ) -> Certificate:
         """A certificate for both ends of a connection, with 127.0.0.1 and localhost in it.
 
-        `stem` is that of the files; the name's own when it is empty.
+        `stem` is that of the files; the name's own when it is empty. `hosts` are further names.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [
+            *(x509.DNSName(host) for host in ("localhost", *hosts)),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        ]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         signed = (
             self._builder(subject, key.public_key())
-            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -9,6 +9,7 @@ import ast
 import io
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -176,7 +177,10 @@ def import_rules() -> str:
     lines = []
     for contract in project["tool"]["importlinter"]["contracts"]:
         lines.append(f"- {contract['name'][0].upper()}{contract['name'][1:]}.")
-        lines += [f"  {number}. {layer}" for number, layer in _layers(contract)]
+        for number, layer in _layers(contract):
+            lines += textwrap.wrap(
+                layer, 100, initial_indent=f"  {number}. ", subsequent_indent="     "
+            )
     return "\n".join(lines)
 
 

@@ -39,52 +39,20 @@ REAUTHENTICATE_MS = 3_600_000
 _KAFKA_SECURITY = "org.apache.kafka.common.security"
 
 
-@dataclass(frozen=True, slots=True)
-class SecuredKafka:
-    """A running broker whose listeners all want a login, but for the one of the test itself."""
+class KafkaUsers:
+    """The users of a broker, and what they may do."""
 
-    broker: Broker
-    ports: Mapping[Login, int]
-    authority: Authority
-    tokens: TokenServer
+    def __init__(self, direct: str) -> None:
+        self._direct = direct
 
-    def bootstrap(self, login: Login) -> str:
-        """The address of the listener for a kind of login."""
-        return f"127.0.0.1:{self.ports[login]}"
-
-    def environ(self, login: Login, user: str) -> dict[str, str]:
-        """The settings by which a user logs in."""
-        common = {
-            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap(login),
-            "KAFKA_SSL_CA_LOCATION": str(self.authority.file),
-            "KAFKA_SECURITY_PROTOCOL": "SSL" if login == "MTLS" else "SASL_SSL",
-            "KAFKA_REPLICATION_FACTOR": "1",
-        }
-        if login == "MTLS":
-            issued = self.authority.issue(user, key_password=KEY_PASSWORD)
-            return common | {
-                "KAFKA_SSL_CERTIFICATE_LOCATION": str(issued.certificate),
-                "KAFKA_SSL_KEY_LOCATION": str(issued.key),
-                "KAFKA_SSL_KEY_PASSWORD": KEY_PASSWORD,
-            }
-        if login == "OAUTHBEARER":
-            return common | {
-                "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
-                "KAFKA_OAUTH_TOKEN_ENDPOINT_URL": self.tokens.url,
-                "KAFKA_OAUTH_CLIENT_ID": user,
-                "KAFKA_OAUTH_CLIENT_SECRET": SECRET,
-                "KAFKA_OAUTH_SCOPE": "kafka",
-                "KAFKA_OAUTH_CA_LOCATION": str(self.authority.file),
-            }
-        return common | {
-            "KAFKA_SASL_MECHANISM": "PLAIN" if login == "PLAIN" else "SCRAM-SHA-512",
-            "KAFKA_SASL_USERNAME": user,
-            "KAFKA_SASL_PASSWORD": PASSWORD,
-        }
+    @property
+    def direct(self) -> str:
+        """The address of a listener that wants no login, and allows everything."""
+        return self._direct
 
     def admin(self) -> AdminClient:
         """A client that may do everything."""
-        return AdminClient({"bootstrap.servers": self.broker.direct, "log_level": 3})
+        return AdminClient({"bootstrap.servers": self.direct, "log_level": 3})
 
     def add_scram_user(self, user: str, password: str = PASSWORD) -> None:
         """Creates a user for SCRAM, or gives it another password."""
@@ -134,6 +102,55 @@ class SecuredKafka:
         for future in answers.values():
             future.result(REQUEST_SECONDS)
         wait_until(lambda: _keys(wanted) <= self._allowed(user), "the broker has the ACLs")
+
+
+@dataclass(frozen=True)
+class SecuredKafka(KafkaUsers):
+    """A running broker whose listeners all want a login, but for the one of the test itself."""
+
+    broker: Broker
+    ports: Mapping[Login, int]
+    authority: Authority
+    tokens: TokenServer
+
+    @property
+    def direct(self) -> str:
+        """The address of the test's own listener."""
+        return self.broker.direct
+
+    def bootstrap(self, login: Login) -> str:
+        """The address of the listener for a kind of login."""
+        return f"127.0.0.1:{self.ports[login]}"
+
+    def environ(self, login: Login, user: str) -> dict[str, str]:
+        """The settings by which a user logs in."""
+        common = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap(login),
+            "KAFKA_SSL_CA_LOCATION": str(self.authority.file),
+            "KAFKA_SECURITY_PROTOCOL": "SSL" if login == "MTLS" else "SASL_SSL",
+            "KAFKA_REPLICATION_FACTOR": "1",
+        }
+        if login == "MTLS":
+            issued = self.authority.issue(user, key_password=KEY_PASSWORD)
+            return common | {
+                "KAFKA_SSL_CERTIFICATE_LOCATION": str(issued.certificate),
+                "KAFKA_SSL_KEY_LOCATION": str(issued.key),
+                "KAFKA_SSL_KEY_PASSWORD": KEY_PASSWORD,
+            }
+        if login == "OAUTHBEARER":
+            return common | {
+                "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+                "KAFKA_OAUTH_TOKEN_ENDPOINT_URL": self.tokens.url,
+                "KAFKA_OAUTH_CLIENT_ID": user,
+                "KAFKA_OAUTH_CLIENT_SECRET": SECRET,
+                "KAFKA_OAUTH_SCOPE": "kafka",
+                "KAFKA_OAUTH_CA_LOCATION": str(self.authority.file),
+            }
+        return common | {
+            "KAFKA_SASL_MECHANISM": "PLAIN" if login == "PLAIN" else "SCRAM-SHA-512",
+            "KAFKA_SASL_USERNAME": user,
+            "KAFKA_SASL_PASSWORD": PASSWORD,
+        }
 
 
 def _settings(

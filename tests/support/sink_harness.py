@@ -29,7 +29,9 @@ from streams.topics import topics
 from tests.support.letters import failed_record
 
 NAMES = topics(
-    KafkaSettings.model_construct(topic_prefix="", events_partitions=1, replication_factor=1)
+    KafkaSettings.model_construct(
+        topic_prefix="", events_partitions=1, events_retention_days=14, replication_factor=1
+    )
 )
 DEADLINE = 60.0  # far more than anything here takes
 

@@ -61,6 +61,14 @@ def jwt_audience(login_url: str) -> str:
     return SANDBOXES if _SANDBOX_HOST.fullmatch(host) else PRODUCTION
 
 
+AcceptOrg = Callable[[str | None], None]
+"""Called after each login with the org's ID, before the token is used; raises to refuse the org."""
+
+
+def any_org(org_id: str | None) -> None:
+    """An AcceptOrg that takes every org, for callers that ask which one it is."""
+
+
 def no_hook(kind: str, status: int | None, seconds: float) -> None:
     """An OnCall that does nothing, for callers without metrics."""
 
@@ -245,18 +253,23 @@ class Session:
         http: httpx.AsyncClient,
         on_call: OnCall = no_hook,
         clock: Callable[[], float] = time.time,
+        accept_org: AcceptOrg = any_org,
     ) -> None:
         self._credentials = credentials
         self._http = http
         self._on_call = on_call
         self._clock = clock
+        self._accept_org = accept_org
         self._token: Token | None = None
         self._login: asyncio.Task[Token] | None = None
         # a rotated refresh token that could not be kept: the only one that is not void
         self._unkept: str | None = None
 
     async def token(self) -> Token:
-        """The current token; logs in if there is none. Raises OrgUnavailable, UnexpectedAnswer."""
+        """The current token; logs in if there is none.
+
+        Raises OrgUnavailable, UnexpectedAnswer, and what `accept_org` raises.
+        """
         return self._token or await self._shared_login()
 
     async def refresh(self, stale: Token) -> Token:
@@ -303,6 +316,7 @@ class Session:
             self._unkept = token.refresh_token
         if self._unkept is not None and isinstance(self._credentials, RefreshToken):
             await self._keep(self._credentials, self._unkept)
+        self._accept_org(token.org_id)
         return token
 
     async def _newest_credentials(self) -> Credentials:

@@ -110,6 +110,10 @@ class CompositeClient(Protocol):
         """See `SalesforceClient.user_id`."""
         ...
 
+    async def org_id(self) -> str | None:
+        """As SalesforceClient.org_id."""
+        ...
+
     async def composite(
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:
@@ -200,6 +204,10 @@ class SalesforceClient:
     async def user_id(self) -> str | None:
         """The 18-character ID of the user we are logged in as, from the token's identity URL."""
         return (await self._session.token()).user_id
+
+    async def org_id(self) -> str | None:
+        """The 18-character ID of the org that we are logged in to; logs in if need be."""
+        return (await self._session.token()).org_id
 
     async def get(self, path: str, kind: str = "get", fence: Fence = no_fence) -> Any:
         """The parsed JSON of a GET.

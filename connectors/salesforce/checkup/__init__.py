@@ -12,7 +12,6 @@ from connectors.salesforce.checkup.fields import (
     key_field,
     links,
     marker_field,
-    person_accounts,
     version_field,
 )
 from connectors.salesforce.checkup.findings import (
@@ -28,6 +27,11 @@ from connectors.salesforce.checkup.findings import (
 from connectors.salesforce.checkup.lookup import LOOKUP_CHECK, full_lookup, lookup_size
 from connectors.salesforce.checkup.mapping import mapped_fields, record_types, unserved
 from connectors.salesforce.checkup.org import api_version, daily_calls, user
+from connectors.salesforce.checkup.person_accounts import (
+    PERSON_ACCOUNTS_QUERY,
+    has_person_accounts,
+    person_accounts,
+)
 from connectors.salesforce.checkup.rules import (
     RESTORE_PERMISSION,
     VERSION_FORMULA,
@@ -41,6 +45,7 @@ from connectors.salesforce.checkup.sharing import Sharing, parse_sharing, visibi
 __all__ = [
     "LOOKUP_CHECK",
     "PERMIT",
+    "PERSON_ACCOUNTS_QUERY",
     "RESTORE_PERMISSION",
     "SEE_SETUP",
     "VERSION_FORMULA",
@@ -58,6 +63,7 @@ __all__ = [
     "failed",
     "flag_field",
     "full_lookup",
+    "has_person_accounts",
     "key_field",
     "lead_conversion",
     "links",

@@ -205,18 +205,3 @@ def flag_field(described: ObjectDescribe, name: str) -> CheckupFinding:
     if field.type != "boolean":
         return fail(check, f"is {field.type}, not a checkbox", remedy)
     return _unwritable(check, field) or ok(check, "Checkbox")
-
-
-def person_accounts(contact: ObjectDescribe) -> CheckupFinding:
-    """Whether Person Accounts are on: their people are Contacts with fields of their own rules."""
-    if "IsPersonAccount" in contact.fields:
-        finding = (
-            "they are on: their people are found as Contacts and filled there, none of them is the "
-            "Account of anybody else, and a new Lead of an unknown company gets no Company"
-        )
-        remedy = (
-            "map no RecordTypeId and no AccountId for Contact: Salesforce refuses to change them "
-            "for a Person Account"
-        )
-        return warn("person accounts", finding, remedy)
-    return ok("person accounts", "off")

@@ -5,6 +5,7 @@ world_file)` is a process of its own. It shares no code with the client that it 
 
 A world document is JSON. Every key is optional, and every bad value is refused by its name:
 
+    org_id           18 characters; a refreshed sandbox has another one
     settings         see `Settings`: latency_ms_call, latency_ms_row, page_size, daily_limit,
                      version_rule, row_locks, hidden_fields, token_max_calls ...
     auth             client_id, client_secret, username, public_key (PEM), audiences,

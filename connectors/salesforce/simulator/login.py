@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import jwt
 
-from .world import INTEGRATION_USER, ORG_ID, Auth, Token, World
+from .world import INTEGRATION_USER, Auth, Token, World
 
 _JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _MAX_AHEAD_SECONDS: Final = 300
@@ -47,13 +47,13 @@ def login(
     if grant_type == "refresh_token" and auth.rotate_refresh_token:
         auth.void_refresh_tokens.add(form["refresh_token"])
         auth.refresh_token = f"5Aep{world.tokens_issued:06d}.simulated"
-    token = f"{ORG_ID[:15]}!AQ{world.tokens_issued:06d}.simulated"
+    token = f"{world.org_id[:15]}!AQ{world.tokens_issued:06d}.simulated"
     world.tokens[token] = Token(time.monotonic())
     answer = {
         "access_token": token,
         "scope": "api",
         "instance_url": world.settings.instance_url or base_url,
-        "id": f"https://login.salesforce.com/id/{ORG_ID}/{INTEGRATION_USER}",
+        "id": f"https://login.salesforce.com/id/{world.org_id}/{INTEGRATION_USER}",
         "token_type": "Bearer",
     }
     if grant_type == "refresh_token" and auth.rotate_refresh_token:

@@ -23,6 +23,9 @@ PREFIXES: Final = {
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
+    "Task": "00T",
+    "Event": "00U",
+    "CampaignMember": "00v",
 }
 
 
@@ -515,6 +518,14 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
         ),
+        # The links of activities and campaigns to people; tests put them there.
+        "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),
+        "Event": _set_up("Event", Field("WhoId", "Name ID", "reference", 18)),
+        "CampaignMember": _set_up(
+            "CampaignMember",
+            _reference("LeadId", "Lead ID", "Lead", "Lead"),
+            _reference("ContactId", "Contact ID", "Contact", "Contact"),
+        ),
         "EntityDefinition": _set_up(
             "EntityDefinition", _text("QualifiedApiName", "Qualified API Name", 70)
         ),
@@ -534,8 +545,9 @@ def standard() -> dict[str, SObject]:
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
     """The objects of an org in which Person Accounts are on.
 
-    Account and Contact get IsPersonAccount, and a Lead needs no Company any more [Object Reference:
-    Lead.Company, "if the value is null, the lead converts to a person account"].
+    Account and Contact get IsPersonAccount, Account some fields of the person, and a Lead needs no
+    Company any more [Object Reference: Lead.Company, "if the value is null, the lead converts to a
+    person account"].
     """
     kind = Field(
         "IsPersonAccount",
@@ -547,10 +559,18 @@ def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         defaulted=True,
         default=False,
     )
+    shown: dict[str, Any] = {"createable": False, "updateable": False}
+    person = [
+        _reference("PersonContactId", "Contact ID", "Contact", "PersonContact", **shown),
+        _text("PersonEmail", "Email", 80, type="email", **shown),
+        _text("PersonTitle", "Title", 80, **shown),
+        _text("FirstName", "First Name", 40, **shown),
+        _text("LastName", "Last Name", 80, **shown),
+    ]
     changed = dict(objects)
-    for name in ("Account", "Contact"):
+    for name, more in (("Account", person), ("Contact", [])):
         base = objects[name]
-        changed[name] = sobject(name, [*base.fields.values(), kind], base.record_types)
+        changed[name] = sobject(name, [*base.fields.values(), kind, *more], base.record_types)
     lead = objects["Lead"]
     fields = [
         replace(field, nillable=True) if field.name == "Company" else field

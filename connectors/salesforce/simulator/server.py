@@ -36,7 +36,7 @@ from .rest import (
 from .settings import BadValueError
 from .soql import stamp
 from .store import CallRefused, RowError, Scope
-from .world import INTEGRATION_USER, ORG_ID, Traffic, World
+from .world import INTEGRATION_USER, Traffic, World
 
 MAX_URI_BYTES: Final = 16_384
 _MAX_LINE: Final = (
@@ -205,7 +205,7 @@ async def _user_info(request: web.Request) -> web.Response:
     user = world.org.tables["User"].rows[INTEGRATION_USER]
     info = {
         "user_id": user["Id"],
-        "organization_id": ORG_ID,
+        "organization_id": world.org_id,
         "preferred_username": user["Username"],
     }
     return _json(request, info | {"name": user["Name"], "email": user["Email"], "active": True})
@@ -522,7 +522,7 @@ def state(world: World) -> dict[str, Any]:
         "gzipped_requests": world.gzipped_requests,
         "clock": world.now().isoformat(),
         "user_id": INTEGRATION_USER,
-        "organization_id": ORG_ID,
+        "organization_id": world.org_id,
     }
 
 

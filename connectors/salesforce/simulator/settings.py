@@ -43,6 +43,7 @@ class Settings:
     duplicate_result_key: str = ""  # "" = duplicateResut in single records, duplicateResult in rows
     assignment_owner: str = ""  # the user to whom the lead assignment rule gives what it gets
     lead_mapping: bool = True  # conversion carries the key to the Contact
+    person_accounts_editable: bool = True  # whether the user may edit Person Accounts
     # queryAll shows the fields of a parent that is deleted itself. No page of the documentation
     # promises that it does, so a client has to work without.
     deleted_parents: bool = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
+from .person_accounts import person_contact_refusal, show_on_account
 from .schema import PREFIXES, Field, SObject, make_id, normal_id, secured
 from .settings import BadValueError, Settings
 
@@ -489,6 +490,7 @@ class Org:
         row["LastModifiedById"] = scope.user
         row["LastModifiedDate"] = row["SystemModstamp"] = scope.stamp
         set_name(table, row)
+        show_on_account(self, table, row)
         old = table.put(row)
         if old is None:
             scope.created.add(row["Id"])
@@ -551,7 +553,7 @@ class Org:
         ):
             return [fault]
         if table.sobject.name == "Contact" and (
-            error := self._person_account_refusal(values, existing)
+            error := person_contact_refusal(self, values, existing)
         ):
             return [error]
         for item in table.references:
@@ -599,21 +601,6 @@ class Org:
                 if holder != own:
                     return [duplicate_value(item.name, holder)]
         return []
-
-    def _person_account_refusal(self, values: Row, existing: Row | None) -> RowError | None:
-        """A Person Account has one Contact, its own, which stays with it.
-
-        The codes are assumptions: no recorded answer is known.
-        """
-        target = values.get("AccountId")
-        before = existing.get("AccountId") if existing is not None else None
-        if existing is not None and existing.get("IsPersonAccount"):
-            return None if target in (None, before) else _not_writable("AccountId")
-        account = self.tables["Account"].rows.get(target) if target is not None else None
-        if account is not None and account.get("IsPersonAccount"):
-            message = "A Contact cannot be associated with a Person Account."
-            return row_error("FIELD_INTEGRITY_EXCEPTION", message, ["AccountId"])
-        return None
 
     def _cross_reference(self, item: Field, target: str) -> RowError | None:
         other = self.tables[item.reference_to or ""]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .faults import Faults
 from .field_definitions import add_field_definitions
+from .person_accounts import show_on_account
 from .rest import Services
 from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
 from .settings import BadValueError, Settings, apply_settings
@@ -22,6 +23,7 @@ INTEGRATION_USER: Final = make_id("005", 1)
 HUMAN_USER: Final = make_id("005", 2)
 ORG_ID: Final = make_id("00D", 1)
 _KEYS: Final = (
+    "org_id",
     "settings",
     "auth",
     "user",
@@ -101,6 +103,7 @@ class World:
         """Raises BadValueError naming what the document gets wrong."""
         document = document or {}
         _known("world", document, _KEYS)
+        self.org_id = _org_id(document.get("org_id", ORG_ID))
         self.settings = Settings()
         apply_settings(self.settings, _object("settings", document.get("settings", {})))
         self.auth = _auth(_object("auth", document.get("auth", {})))
@@ -164,7 +167,7 @@ class World:
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
         shared = {"Account": "Edit", "Contact": "ControlledByParent", "Lead": "ReadEditTransfer"}
-        organization = self.org.tables["Organization"].rows[ORG_ID]
+        organization = self.org.tables["Organization"].rows[self.org_id]
         organization |= {
             f"Default{name}Access": "None" if self.org.hidden else how
             for name, how in shared.items()
@@ -264,6 +267,7 @@ class World:
         if missing:
             raise BadValueError(f"{where}: {', '.join(missing)} is missing")
         set_name(table, row)
+        show_on_account(self.org, table, row)
         table.put(row)
         if row.get("IsDeleted"):
             table.bin[key] = table.remove(key)
@@ -474,7 +478,7 @@ class World:
             row["Name"] = row["LastName"]
             table.put(row)
         organization = {
-            "Id": ORG_ID,
+            "Id": self.org_id,
             "Name": "Simulated",
             "OrganizationType": "Developer Edition",
             "IsSandbox": False,
@@ -542,6 +546,14 @@ class World:
         table = self.org.tables["DuplicateRule"]
         row: Row = {"Id": table.new_id(), "DeveloperName": made.name, "MasterLabel": made.name}
         table.put(row | {"SobjectType": name, "IsActive": True})
+
+
+def _org_id(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != len(ORG_ID) or not value.startswith("00D"):
+        raise BadValueError(
+            f"org_id: 18 characters that begin with 00D are expected, not {value!r}"
+        )
+    return value
 
 
 def _auth(document: Mapping[str, Any]) -> Auth:

@@ -18,6 +18,7 @@ from streams.commands.doctor.deployment import Deployment
 from streams.commands.doctor.kafka import examine_kafka
 from streams.commands.doctor.nylas import examine_nylas
 from streams.commands.doctor.org import examine_org
+from streams.commands.doctor.pinned_org import examine_pin
 
 # All checks of one system. More than the bounds of its own requests add up to, which are a login
 # and three rounds of questions to the org, or two groups at the broker.
@@ -42,7 +43,7 @@ def run(deployment: Deployment, *, as_json: bool) -> int:
 
 
 async def examine(deployment: Deployment) -> list[CheckupFinding]:
-    """All findings. Salesforce, Kafka and Nylas are examined at the same time.
+    """All findings. The systems are examined at the same time.
 
     A failed check never prevents another one.
     """
@@ -52,6 +53,7 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
         _bounded("salesforce", examine_org(deployment)),
         _bounded("kafka", _in_daemon_thread(lambda: examine_kafka(kafka, mode) if kafka else [])),
         _bounded("nylas", examine_nylas(deployment.nylas)),
+        _bounded("pinned org", _in_daemon_thread(lambda: examine_pin(deployment))),
     )
     return [*deployment.unusable, *(finding for system in findings for finding in system)]
 

@@ -16,7 +16,7 @@ from connectors.salesforce.address_fields import (
 from connectors.salesforce.api.auth import Session
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.composite import Subrequest, parse_query, query_page
-from connectors.salesforce.api.describe import parse_describe
+from connectors.salesforce.api.describe import ObjectDescribe, parse_describe
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
 from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus, fail, ok, warn
 from connectors.salesforce.checkup.sharing import Sharing
@@ -157,6 +157,7 @@ class _OrgQuestions:
             self._own_address_fields(described[sobject], names, indexes)
             for sobject, names in wanted.items()
         ]
+        questions.append(self._person_accounts(described, rules))
         questions.append(self._full_lookup(described, rules, wanted, indexes))
         for sobject in WRITTEN_OBJECTS:
             questions.append(self._version_rule(sobject, sees_setup))
@@ -212,11 +213,28 @@ class _OrgQuestions:
         self, described: Awaitable[Any], names: Sequence[str], indexes: Awaitable[Indexes]
     ) -> list[CheckupFinding]:
         """No finding without the describe: the findings about fields report that."""
-        try:
-            shape = parse_describe(await described)
-        except SalesforceError:
+        shape = await _shape(described)
+        return checkup.own_address_fields(shape, names, await indexes) if shape else []
+
+    async def _person_accounts(
+        self, described: Mapping[str, Awaitable[Any]], rules: FieldMapping | None
+    ) -> list[CheckupFinding]:
+        """No finding without the describe of Contact: the findings about fields report that."""
+        contact = await _shape(described["Contact"])
+        if contact is None:
             return []
-        return checkup.own_address_fields(shape, names, await indexes)
+        account = await _shape(described[READ_OBJECT]) if READ_OBJECT in described else None
+        there = checkup.has_person_accounts(contact)
+        number = await self._number(checkup.PERSON_ACCOUNTS_QUERY) if there else None
+        return [checkup.person_accounts(contact, account, number, rules)]
+
+    async def _number(self, soql: str) -> int | None:
+        """What a COUNT() query counts; None without an answer."""
+        try:
+            body = await self._client.get(f"/query?q={quote(soql, safe='')}", "query")
+            return parse_query(body).total
+        except SalesforceError:
+            return None
 
     async def _full_lookup(
         self,
@@ -352,6 +370,14 @@ class _OrgQuestions:
         return checkup.daily_calls(usage or self._client.budget.usage, reserve)
 
 
+async def _shape(described: Awaitable[Any]) -> ObjectDescribe | None:
+    """The describe that is on its way; None where the org refuses it."""
+    try:
+        return parse_describe(await described)
+    except SalesforceError:
+        return None
+
+
 def field_findings(
     body: Any, rules: FieldMapping | None, allowed: Policy | None
 ) -> list[CheckupFinding]:
@@ -372,6 +398,4 @@ def field_findings(
     if rules is not None:
         findings += checkup.mapped_fields(described, rules)
         findings += [checkup.unserved(described, rules), checkup.record_types(body, rules)]
-    if described.name == "Contact":
-        findings.append(checkup.person_accounts(described))
     return findings

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain
+from connectors.salesforce.kept_fields import exclusion_by
 from connectors.salesforce.person import grant_of
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.skip_reasons import SkipReason
@@ -73,7 +74,7 @@ def _contact_answer(
     key: str, found: Found, runs: RunLog, policy: Policy, topics: Topics
 ) -> ContactAnswer:
     records = found.contacts[key]
-    entries = timeline(records, policy.mapping, topics)
+    entries = timeline(records, policy.mapping, topics, exclusion_by(policy))
     outcomes = [entry for entry in entries if entry.what == "outcome"]
     last = outcomes[-1] if outcomes else None
     details = last.details if last else {}

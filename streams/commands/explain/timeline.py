@@ -8,6 +8,7 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import has_content, parse_notification
+from connectors.salesforce.kept_fields import Exclusion, nobody_excluded
 from connectors.salesforce.mapping_rules import FieldMapping
 from streams.commands.dead_letters.open_letters import masked_value
 from streams.dead_letters import parse_dead_letter
@@ -62,13 +63,18 @@ class _Consumed:
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def timeline(records: ContactRecords, mapping: FieldMapping, topics: Topics) -> list[Entry]:
+def timeline(
+    records: ContactRecords,
+    mapping: FieldMapping,
+    topics: Topics,
+    exclusion: Exclusion = nobody_excluded,
+) -> list[Entry]:
     """Everything that the topics hold of a contact, by the time at which it was seen.
 
     The decisions of dedupe are made again, from the first event that the topic still holds.
     """
     entries = [
-        *_events(records.events, mapping, topics),
+        *_events(records.events, mapping, DedupePlanner(mapping, topics, exclusion)),
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
@@ -79,9 +85,8 @@ def timeline(records: ContactRecords, mapping: FieldMapping, topics: Topics) -> 
 
 
 def _events(
-    records: Iterable[KafkaRecord], mapping: FieldMapping, topics: Topics
+    records: Iterable[KafkaRecord], mapping: FieldMapping, planner: DedupePlanner
 ) -> Iterable[Entry]:
-    planner = DedupePlanner(mapping, topics)
     known: dict[bytes, bytes] = {}
     before: dict[str, Any] = {}
     for record in records:

@@ -111,9 +111,9 @@ def _hold_bridge() -> None:
 
     publish = NotificationIntake._publish
 
-    async def held_publish(self: Any, decision: Any, record: Any) -> Any:
+    async def held_publish(self: Any, decision: Any, record: Any, received_ms: Any) -> Any:
         await hold_async("before_publish")
-        return await publish(self, decision, record)
+        return await publish(self, decision, record, received_ms)
 
     replace(NotificationIntake, "_publish", held_publish)
 
@@ -241,8 +241,8 @@ def acknowledge_first() -> None:
     publish = NotificationIntake._publish
     in_flight: set[asyncio.Task[Any]] = set()
 
-    async def answer_first(self: Any, decision: Any, record: Any) -> Any:
-        task = asyncio.create_task(publish(self, decision, record))
+    async def answer_first(self: Any, decision: Any, record: Any, received_ms: Any) -> Any:
+        task = asyncio.create_task(publish(self, decision, record, received_ms))
         in_flight.add(task)
         task.add_done_callback(in_flight.discard)
         return decision

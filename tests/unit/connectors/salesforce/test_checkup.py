@@ -392,10 +392,27 @@ def test_several_usable_record_types_are_warned_of() -> None:
     assert checkup.record_types(body(), FieldMapping()).status is CheckupStatus.OK
 
 
-def test_person_accounts_are_warned_of() -> None:
-    assert checkup.person_accounts(described()).status is CheckupStatus.OK
-    with_people = described(fields={"Contact": {"IsPersonAccount": {"type": "boolean"}}})
-    assert checkup.person_accounts(with_people).status is CheckupStatus.WARN
+def test_an_org_without_person_accounts_is_fine() -> None:
+    off = checkup.person_accounts(described(), described("Account"), None, FieldMapping())
+    assert (off.status, off.finding) == (CheckupStatus.OK, "off")
+
+
+def test_person_accounts_are_counted_and_what_becomes_of_them_is_said() -> None:
+    people, account = (described(name, person_accounts=True) for name in ("Contact", "Account"))
+    on = checkup.person_accounts(people, account, 1234, FieldMapping())
+    assert on.status is CheckupStatus.WARN
+    assert on.finding.startswith("they are on, and there are 1,234: their people are found")
+    assert "grant the user Edit on Account" not in on.remedy
+    unknown = checkup.person_accounts(people, None, None, None)
+    assert unknown.finding.startswith("they are on: ")
+
+
+def test_a_user_who_may_not_edit_accounts_and_a_mapped_record_type_are_named() -> None:
+    people, account = (described(name, person_accounts=True) for name in ("Contact", "Account"))
+    rules = parse_mapping('[contact]\nRecordTypeId = { from = "source", policy = "always" }')
+    on = checkup.person_accounts(people, replace(account, updateable=False), 5, rules)
+    assert "grant the user Edit on Account" in on.remedy
+    assert "RecordTypeId of the mapping are not written" in on.remedy
 
 
 def test_duplicate_rules_that_block_are_warned_of_and_those_that_alert_are_not() -> None:

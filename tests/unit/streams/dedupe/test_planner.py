@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.exclusions import Exclusions
+from connectors.salesforce.kept_fields import exclusion_by
+from connectors.salesforce.mapping_rules import FieldMapping, Rule
+from connectors.salesforce.policy import Policy
+from connectors.salesforce.suppression import Suppression
 from streams.dedupe.planner import MAX_CHANGE_BYTES, DedupePlan, DedupePlanner
 from streams.dedupe.versions import SETTLED, decode
 from streams.events import (
@@ -70,10 +74,12 @@ class Stage:
     """A planner, and the table that its plans fill."""
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
+    policy: Policy = field(default_factory=Policy)
     entries: dict[bytes, bytes] = field(default_factory=dict)
 
     def take(self, *records: Consumed) -> DedupePlan:
-        plan = DedupePlanner(self.mapping, NAMES).plan(records, self.entries, NOW)
+        planner = DedupePlanner(self.mapping, NAMES, exclusion_by(self.policy))
+        plan = planner.plan(records, self.entries, NOW)
         self.entries |= plan.entries
         return plan
 
@@ -117,6 +123,93 @@ def test_a_change_carries_the_contact_and_its_headers() -> None:
     )
     assert len(bytes.fromhex(change.fingerprint)) == 16
     assert plan.forwarded == {"updated": 1}
+
+
+def kept(plan: DedupePlan) -> dict[str, Any]:
+    """The contact of the only change of a plan."""
+    ((_, value, _, _),) = plan.outputs
+    found: dict[str, Any] = orjson.loads(value or b"")
+    return found
+
+
+def test_a_change_carries_no_field_that_nobody_reads() -> None:
+    private: dict[str, Any] = {
+        "notes": "met at the clinic",
+        "birthday": "1815-12-10",
+        "physical_addresses": [{"type": "home", "city": "London"}],
+        "im_addresses": [{"im_address": "ada"}],
+        "web_pages": [{"link": "https://ada.example"}],
+    }
+    read: dict[str, Any] = {
+        "surname": "Lovelace",
+        "nickname": "A",
+        "suffix": "II",
+        "source": "address_book",
+    }
+    assert kept(Stage().take(Consumed(envelope(100, **private, **read)))) == CONTACT | read
+
+
+def test_a_mapping_that_reads_more_is_served_by_the_next_reading_of_the_contact() -> None:
+    """What contacts.changes lacks comes with the next page, although nothing else changed."""
+    stage = Stage()
+    stage.take(Consumed(envelope(100, notes="vip")))
+    stage.mapping = FieldMapping(lead=(*FieldMapping().lead, Rule("Description", ("notes",))))
+    again = [("origin", b"replay"), ("received_ms", b"1700000000123")]
+    replayed = stage.take(Consumed(envelope(100), headers=again))
+    assert "notes" not in kept(replayed), "a replay of the kept part does not have it"
+    assert kept(stage.take(Consumed(envelope(200, notes="vip"))))["notes"] == "vip"
+    assert stage.take(Consumed(envelope(300, notes="vip"))).dropped == {"duplicate": 1}
+
+
+POLICY = Policy(
+    exclusions=Exclusions(own_domains=frozenset({"own.example"})),
+    suppression=Suppression().adding(["gone@example.com", "g/by-key"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "source", "reason"),
+    [
+        ("boss@own.example", "address_book", "own_domain"),
+        ("billing@example.com", "address_book", "role_address"),
+        ("x@resource.calendar.google.com", "address_book", "excluded"),
+        ("gone@example.com", "address_book", "suppressed"),
+        ("gone@example.com", "inbox", "suppressed"),
+        ("ada@example.com", "inbox", "source"),
+    ],
+)
+def test_of_excluded_people_only_the_key_and_the_reason_are_kept(
+    address: str, source: str, reason: str
+) -> None:
+    stage = Stage(policy=POLICY)
+    fields: dict[str, Any] = {"emails": [{"email": address}], "surname": "Secret", "source": source}
+    plan = stage.take(Consumed(envelope(100, **fields)))
+    assert kept(plan) == {"grant_id": "g", "id": "c", "object": "contact", "excluded": reason}
+    ((_, value, _, headers),) = plan.outputs
+    assert b"Secret" not in (value or b"")
+    assert "Secret" not in str(headers)
+    changed: dict[str, Any] = fields | {"surname": "Other"}
+    assert stage.take(Consumed(envelope(200, **changed))).dropped == {"duplicate": 1}
+
+
+def test_an_excluded_person_who_is_let_in_later_is_news() -> None:
+    stage = Stage(policy=POLICY)
+    fields: dict[str, Any] = {"emails": [{"email": "boss@own.example"}]}
+    excluded = kept(stage.take(Consumed(envelope(100, **fields))))
+    stage.policy = Policy()
+    again = [("origin", b"replay"), ("received_ms", b"1700000000123")]
+    body = orjson.loads(envelope(100)) | {"data": {"object": excluded}}
+    replayed = stage.take(Consumed(orjson.dumps(body), headers=again))
+    assert kept(replayed) == excluded, "a replay has no more than the reason"
+    assert kept(stage.take(Consumed(envelope(200, **fields)))) == CONTACT | fields
+
+
+def test_a_deleted_contact_is_released_although_it_is_excluded() -> None:
+    stage = Stage(policy=POLICY)
+    stage.take(Consumed(envelope(100, emails=[{"email": "boss@own.example"}])))
+    plan = stage.take(Consumed(envelope(200, "contact.deleted")))
+    assert plan.forwarded == {"deleted": 1}
+    assert "excluded" not in kept(plan)
 
 
 def test_a_deletion_is_a_change_with_the_two_ids() -> None:
@@ -265,7 +358,7 @@ def test_a_replay_is_forwarded_with_its_origin() -> None:
         (b'{"type": "contact.updated", "data": {"object": {"grant_id": "g"}}}', b"no_contact_id"),
         (b'{"type": "grant.expired", "data": {"object": {"grant_id": "g"}}}', b"not_a_contact"),
         (envelope(100, id="another"), b"wrong_key"),
-        (envelope(100, notes="n" * (MAX_MESSAGE_BYTES + 1)), b"too_large"),
+        (envelope(100, job_title="n" * (MAX_MESSAGE_BYTES + 1)), b"too_large"),
     ],
 )
 def test_an_unreadable_event_becomes_a_dead_letter_unchanged(

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.kafka.publisher import DELIVERY_MARGIN_SECONDS, Publisher, PublishFailed
+from streams.kafka.publisher import (
+    DELIVERY_MARGIN_SECONDS,
+    BatchTooLarge,
+    Publisher,
+    PublishFailed,
+)
 from streams.kafka.records import KafkaRecord
 from tests.support.death import Clock
+from tests.support.waiting import until
 
 RECORD = KafkaRecord("contacts.outcomes", b"g/ada", b"{}", [])
 # Far more than anything here takes.
@@ -240,3 +246,129 @@ async def test_a_record_without_any_answer_is_overdue(monkeypatch: pytest.Monkey
         producer.answers = True
         await asyncio.wait_for(task, DEADLINE)
         assert not publisher.in_flight.overdue
+
+
+def named(key: bytes) -> KafkaRecord:
+    return KafkaRecord("contacts.events", key, b"{}", [])
+
+
+async def all_done(futures: list[asyncio.Future[None]]) -> list[BaseException | None]:
+    """What each future raised."""
+    await asyncio.wait_for(asyncio.wait(futures), DEADLINE)
+    return [future.exception() for future in futures]
+
+
+async def test_records_that_come_while_others_are_in_flight_are_given_to_the_producer_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.publisher.GATHER_SECONDS", DEADLINE)
+    async with publishing(monkeypatch) as (publisher, producer):
+        producer.answers = False
+        early = [publisher.send(named(b"g/1")), publisher.send(named(b"g/2"))]
+        await until(lambda: len(producer.produced) == 2, "the first two are with the producer")
+        late = [publisher.send(named(b"g/3")), publisher.send(named(b"g/4"))]
+        await asyncio.sleep(0)
+        assert len(producer.produced) == 2, "the others wait for the acknowledgement"
+        producer.answers = True
+        assert await all_done([*early, *late]) == [None] * 4
+    assert [key for _, _, key in producer.produced] == [b"g/1", b"g/2", b"g/3", b"g/4"]
+
+
+async def test_records_without_an_acknowledgement_hold_back_the_others_for_a_short_time_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Leaderless(FakeProducer):
+        def produce(self, topic: str, value: bytes, key: bytes, *_: Any, **more: Any) -> None:
+            if key == b"leaderless":
+                self.produced.append((topic, value, key))  # never reported
+            else:
+                super().produce(topic, value, key, **more)
+
+    async with publishing(monkeypatch, Leaderless) as (publisher, producer):
+        stuck = publisher.send(named(b"leaderless"))
+        await until(lambda: len(producer.produced) == 1, "it is with the producer")
+        assert await all_done([publisher.send(named(b"g/1"))]) == [None]
+        assert not stuck.done()
+
+
+async def test_a_record_that_nobody_waits_for_any_more_is_not_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishing(monkeypatch) as (publisher, producer):
+        given_up, other = publisher.send(named(b"g/1")), publisher.send(named(b"g/2"))
+        given_up.cancel()
+        assert await all_done([other]) == [None]
+    assert [key for _, _, key in producer.produced] == [b"g/2"]
+
+
+async def test_of_records_that_were_gathered_only_the_one_that_is_not_acknowledged_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow(FakeProducer):
+        def verdict(self, message: FakeMessage) -> KafkaError | None:
+            return KafkaError(KafkaError._MSG_TIMED_OUT) if message.key() == b"slow" else None
+
+    async with publishing(monkeypatch, Slow) as (publisher, _):
+        first, slow, last = await all_done(
+            [publisher.send(named(key)) for key in (b"g/1", b"slow", b"g/2")]
+        )
+        assert (first, last) == (None, None)
+        assert isinstance(slow, PublishFailed)
+        assert not slow.fatal
+        assert not publisher.in_flight.overdue
+
+
+async def test_a_gathered_batch_that_is_refused_as_too_large_is_split_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 100)
+    async with publishing(monkeypatch, Limited) as (publisher, _):
+        for refused in await all_done([publisher.send(record) for record in records(60, 60)]):
+            assert isinstance(refused, BatchTooLarge)
+            await asyncio.wait_for(publisher.send_refused(records(60)[0], refused), DEADLINE)
+        assert await all_done([publisher.send(record) for record in records(60, 60)]) == [None] * 2
+
+
+@pytest.mark.parametrize("when", ["gathered", "with the producer"])
+async def test_a_producer_that_fails_for_good_answers_whoever_sent_a_record(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr("streams.kafka.publisher.GATHER_SECONDS", DEADLINE)
+    async with publishing(monkeypatch) as (publisher, producer):
+        producer.answers = False
+        sent = [publisher.send(named(b"g/1"))]
+        await until(lambda: len(producer.produced) == 1, "it is with the producer")
+        if when == "gathered":
+            sent.append(publisher.send(named(b"g/2")))
+        producer.raises = fatal()
+        for failure in await all_done(sent):
+            assert isinstance(failure, PublishFailed)
+            assert failure.fatal
+        (later,) = await all_done([publisher.send(named(b"g/3"))])
+        assert isinstance(later, PublishFailed)
+        assert later.fatal
+
+
+async def test_a_record_that_the_producer_refuses_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with publishing(monkeypatch) as (publisher, producer):
+        producer.refuses = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+        (failure,) = await all_done([publisher.send(named(b"g/1"))])
+        assert isinstance(failure, PublishFailed)
+        assert failure.permanent
+        producer.refuses = None
+        assert await all_done([publisher.send(named(b"g/2"))]) == [None]
+
+
+async def test_a_gathered_record_that_is_too_large_by_itself_is_refused_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.kafka.sizes.topic_limit", lambda _config, _topic: 100)
+    async with publishing(monkeypatch, Limited) as (publisher, _):
+        (record,) = records(101)
+        (refused,) = await all_done([publisher.send(record)])
+        assert isinstance(refused, BatchTooLarge)
+        with pytest.raises(PublishFailed, match=r"max\.message\.bytes is 100") as raised:
+            await asyncio.wait_for(publisher.send_refused(record, refused), DEADLINE)
+        assert raised.value.permanent

@@ -1,0 +1,72 @@
+"""Which part of a contact is kept: what mapping and matching read, and of excluded people nothing.
+
+An address book also holds notes, birthdays and home addresses. Nobody reads them, so they are not
+kept. Of a person who is left out by the settings only the reason is kept, beside the contact's key.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from connectors.salesforce.emails import addresses
+from connectors.salesforce.field_paths import Json
+from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.person import PERSON_READS
+from connectors.salesforce.policy import Policy
+from connectors.salesforce.routing import admit
+from connectors.salesforce.skip_reasons import SkipReason
+
+EXCLUDED = "excluded"
+"""The field that says why a contact was left out. Nylas has no such field."""
+
+IDENTITY = ("grant_id", "id", "object")
+
+_REASONS = {reason.value: reason for reason in SkipReason}
+
+Exclusion = Callable[[str, Json], SkipReason | None]
+"""Called with a contact key and the contact: why the person is left out, or None."""
+
+
+def fields_read(mapping: FieldMapping) -> frozenset[str]:
+    """The top-level fields of a contact that decide who it is and what is written."""
+    return frozenset((*mapping.reads, *PERSON_READS, EXCLUDED))
+
+
+def kept_part(contact: Json, fields: Iterable[str]) -> dict[str, Any]:
+    """The contact's IDs and these fields of it."""
+    return {name: contact[name] for name in (*IDENTITY, *fields) if name in contact}
+
+
+def left_out(contact: Json, reason: SkipReason) -> dict[str, Any]:
+    """What is kept of a contact that is left out: its IDs, and why."""
+    return {**kept_part(contact, ()), EXCLUDED: reason.value}
+
+
+def recorded_exclusion(contact: Json) -> SkipReason | None:
+    """Why a contact was left out when it was kept; None for any other contact.
+
+    A reason of a later version counts as `excluded`.
+    """
+    reason = contact.get(EXCLUDED)
+    if not isinstance(reason, str):
+        return None
+    return _REASONS.get(reason, SkipReason.EXCLUDED)
+
+
+def nobody_excluded(_key: str, contact: Json) -> SkipReason | None:
+    """An Exclusion for callers that know no settings: it finds what was recorded only."""
+    return recorded_exclusion(contact)
+
+
+def exclusion_by(policy: Policy) -> Exclusion:
+    """Why the settings leave a contact out, whatever the org holds. The result never raises."""
+
+    def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
+        if recorded := recorded_exclusion(contact):
+            return recorded
+        hashes = policy.suppression.hashes
+        if hashes and policy.suppression.holds((key, *addresses(contact))):
+            return SkipReason.SUPPRESSED
+        admitted = admit(contact, policy.exclusions, policy.sources)
+        return admitted if isinstance(admitted, SkipReason) else None
+
+    return exclusion
