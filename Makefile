@@ -66,7 +66,8 @@ mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests mu
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
-# ARGS="--image NAME:TAG --previous-image NAME:TAG" names images that the nodes have.
+# ARGS="--image NAME:TAG --previous-image NAME:TAG" names images that the nodes have. It needs
+# kubectl, helm, and the definitions of the kinds of Prometheus' operator and Strimzi.
 cluster: $(INSTALLED) ## install on the Kubernetes of KUBECONFIG, disturb it, and prove no loss
 	$(BIN)/pytest tests/cluster -m cluster -s $(ARGS)
 

@@ -515,6 +515,68 @@ def dead_letters_discard(
 
 
 @main.command()
+@click.option(
+    "--outcome", "outcomes", multiple=True, help="failed, or skipped:role_address; may be repeated."
+)
+@click.option("--reason", "reasons", multiple=True, help="For this reason; may be repeated.")
+@click.option(
+    "--object",
+    "sobjects",
+    multiple=True,
+    type=click.Choice(["Contact", "Lead", "Account"], case_sensitive=False),
+    help="Of this object; may be repeated.",
+)
+@click.option(
+    "--grant", "grants", multiple=True, help="Of this grant, by ID or address; may be repeated."
+)
+@click.option("--key", "keys", multiple=True, help="A contact key; may be repeated.")
+@click.option("--since", metavar="TIME", help="At or after 2026-01-31T12:00Z, or 36h ago.")
+@click.option("--until", metavar="TIME", help="Before.")
+@click.option("--count", is_flag=True, help="Only numbers by outcome, reason and object.")
+@click.option("--addresses", is_flag=True, help="Show whole addresses; the audit notes it.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on stdout.")
+@_ACTOR
+@_WHY
+@_JSON
+def outcomes(
+    *,
+    outcomes: tuple[str, ...],
+    reasons: tuple[str, ...],
+    sobjects: tuple[str, ...],
+    grants: tuple[str, ...],
+    keys: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    count: bool,
+    addresses: bool,
+    as_csv: bool,
+    as_json: bool,
+    actor: str | None,
+    why: str,
+) -> None:
+    """Lists what contactstream did with each contact.
+
+    A row is the last outcome of a contact: created, updated, filled, unchanged, covered, ambiguous,
+    held, planned, skipped, failed and so on, with the reason and the record. All conditions must
+    hold. Addresses are masked unless --addresses is given.
+    """
+    from streams.commands.outcomes.command import OutcomesOptions, RowFormat, make_filter, run
+
+    wanted = make_filter(
+        outcomes=outcomes,
+        reasons=reasons,
+        sobjects=sobjects,
+        grants=grants,
+        keys=keys,
+        since=since,
+        until=until,
+    )
+    form = RowFormat.CSV if as_csv else RowFormat.JSON if as_json else RowFormat.TEXT
+    options = OutcomesOptions(form, count, addresses, actor, why)
+    run(_load(settings.KafkaSettings), wanted, options)
+
+
+@main.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
 @click.option("--field", "fields", multiple=True, help="Title, or Lead.Title; may be repeated.")

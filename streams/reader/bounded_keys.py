@@ -8,7 +8,10 @@ be read one after the other.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from zlib import crc32
+
+HeldT = TypeVar("HeldT")
 
 # Keys held at once with a number each, some 45 MB. It is as many as a reconcile compares together.
 MAX_KEYS_HELD = 250_000
@@ -39,27 +42,25 @@ class KeyPart:
 WHOLE = KeyPart()
 
 
-class BoundedKeys:
-    """Contact keys of a part, each with a number; the part is halved where they are too many.
+class BoundedKeys(Generic[HeldT]):
+    """Contact keys of a part, each with a value; the part is halved where they are too many.
 
     Only the whole is halved, and what it became: a part that was asked for is held as it is.
     """
 
     def __init__(self, part: KeyPart = WHOLE, most: int = MAX_KEYS_HELD) -> None:
-        self.part, self.numbers = part, dict[str, int]()
+        self.part, self.held = part, dict[str, HeldT]()
         self._most = most if part == WHOLE else None
 
-    def put(self, key: str, number: int) -> None:
+    def put(self, key: str, value: HeldT) -> None:
         """Holds the key if it is in the part."""
         if not self.part.holds(key):
             return
-        self.numbers[key] = number
-        while self._most is not None and len(self.numbers) > self._most:
+        self.held[key] = value
+        while self._most is not None and len(self.held) > self._most:
             self.part = self.part.half()
-            self.numbers = {
-                each: held for each, held in self.numbers.items() if self.part.holds(each)
-            }
+            self.held = {each: held for each, held in self.held.items() if self.part.holds(each)}
 
     def drop(self, key: str) -> None:
         """Gives the key back if it is held."""
-        self.numbers.pop(key, None)
+        self.held.pop(key, None)

@@ -88,7 +88,7 @@ def compare(
     found: an empty listing would otherwise hold all contacts in memory, before the guard can tell
     that they are too many. `part` finds another part.
     """
-    found, missing = Comparison(), BoundedKeys(part, most)
+    found, missing = Comparison(), BoundedKeys[int](part, most)
     for record in changes:
         key = (record.key or b"").decode(errors="replace")
         grant, _, contact_id = key.partition("/")
@@ -112,7 +112,7 @@ def compare(
         elif older and listing.covers(change.contact):
             missing.put(key, record.offset)
     found.part = missing.part
-    for key, offset in missing.numbers.items():
+    for key, offset in missing.held.items():
         found.missing.setdefault(key.partition("/")[0], {})[key] = offset
     return found
 
@@ -171,7 +171,7 @@ def living_keys(
     Where more than `most` are living at some moment of the topic, only a part of them is found;
     `part` finds another part.
     """
-    living = BoundedKeys(part, most)
+    living = BoundedKeys[int](part, most)
     for record in changes:
         key = (record.key or b"").decode(errors="replace")
         if key.partition("/")[0] not in grants:
@@ -183,4 +183,4 @@ def living_keys(
             continue
         if change is not None and change.kind is not Kind.DELETED:
             living.put(key, change.version)
-    return LivingKeys(living.numbers, living.part)
+    return LivingKeys(living.held, living.part)

@@ -76,10 +76,13 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
         folder / "settings.env",
         KAFKA_BOOTSTRAP_SERVERS="contactstream-kafka:9092",
         NYLAS_API_URL="http://contactstream-nylas-simulator",
+        KAFKA_REPLICATION_FACTOR="1",
     )
-    with (folder / "settings.env").open("a") as settings:
-        settings.write("KAFKA_REPLICATION_FACTOR=1\n")
-    _set(folder / "org.env", SALESFORCE_LOGIN_URL="http://contactstream-salesforce-simulator")
+    _set(
+        folder / "org.env",
+        SALESFORCE_LOGIN_URL="http://contactstream-salesforce-simulator",
+        SALESFORCE_MODE="mirror",
+    )
     _copy_simulators(folder / "simulators", images)
     (folder / "access.json").write_text(json.dumps(_access()))
     (folder / "kafka.json").write_text(json.dumps(listener_patch()))
@@ -87,11 +90,11 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
 
 
 def _set(file: Path, **settings: str) -> None:
-    """Gives settings of a file other values, which it has to name."""
-    lines = file.read_text().splitlines()
-    for variable, value in settings.items():
-        (number,) = (at for at, line in enumerate(lines) if line.startswith(f"{variable}="))
-        lines[number] = f"{variable}={value}"
+    """Gives settings of a file other values, and adds those that it does not name."""
+    lines = [
+        line for line in file.read_text().splitlines() if line.partition("=")[0] not in settings
+    ]
+    lines += [f"{variable}={value}" for variable, value in settings.items()]
     file.write_text("\n".join(lines) + "\n")
 
 

@@ -86,6 +86,7 @@ def chart_values(namespace: Namespace, image: str) -> dict[str, Any]:
             "KAFKA_TOPIC_PREFIX": "helm.",
         },
         "org": {
+            "SALESFORCE_MODE": "report-only",
             "SALESFORCE_PRIVATE_KEY_FILE": None,
             "SALESFORCE_CLIENT_SECRET_FILE": "/run/secrets/contactstream/salesforce/client-secret",
         },

@@ -47,11 +47,14 @@ LEAD_CONVERSION = FOLDER / "lead-conversion"
 LEAD_MAPPING = LEAD_CONVERSION / "LeadConvertSettings" / "LeadConvertSettings.LeadConvertSetting"
 OUR_FIELDS = {KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:]}
 FILES = sorted(SOURCE.rglob("*-meta.xml"))
+REPORT_FILES = sorted((FOLDER / "reports-app").rglob("*-meta.xml"))
 XML_FILES = [
     *FILES,
+    *REPORT_FILES,
     LEAD_MAPPING,
     LEAD_CONVERSION / "package.xml",
     FOLDER / "manifest" / "package.xml",
+    FOLDER / "manifest" / "reports" / "package.xml",
 ]
 # Required in every org, so Salesforce refuses a permission set that names them; FirstName is a part
 # of the name.
@@ -76,9 +79,14 @@ def permission_set(name: str) -> ElementTree.Element:
 
 KINDS = {
     "customPermission": "CustomPermission",
+    "dashboard": "Dashboard",
+    "dashboardFolder": "DashboardFolder",
     "field": "CustomField",
     "package": "Package",
     "permissionset": "PermissionSet",
+    "report": "Report",
+    "reportFolder": "ReportFolder",
+    "reportType": "ReportType",
     "validationRule": "ValidationRule",
     "LeadConvertSetting": "LeadConvertSettings",
 }
@@ -244,8 +252,17 @@ def test_the_permission_set_grants_every_field_that_a_lookup_selects(sobject: st
     assert {f"{sobject}.{name}" for name in selected} <= granted().keys()
 
 
-def test_readers_see_the_further_addresses_and_may_change_nothing() -> None:
-    permissions = permission_set("Contactstream_Reader")
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Contactstream_Reader", EMAIL_FIELDS[1:]),
+        ("Contactstream_Reports", (KEY_FIELD, VERSION_FIELD)),
+    ],
+)
+def test_people_see_the_fields_that_are_meant_for_them_and_may_change_nothing(
+    name: str, fields: Sequence[str]
+) -> None:
+    permissions = permission_set(name)
     shown = {
         str(child_text(entry, "field")): (
             child_text(entry, "readable"),
@@ -253,8 +270,8 @@ def test_readers_see_the_further_addresses_and_may_change_nothing() -> None:
         )
         for entry in permissions.iter(f"{NAMESPACE}fieldPermissions")
     }
-    further = [f"{sobject}.{name}" for sobject in OBJECTS for name in EMAIL_FIELDS[1:]]
-    assert shown == dict.fromkeys(further, ("true", "false"))
+    meant = [f"{sobject}.{field}" for sobject in OBJECTS for field in fields]
+    assert shown == dict.fromkeys(meant, ("true", "false"))
     kinds = {child.tag.removeprefix(NAMESPACE) for child in permissions}
     assert kinds == {"description", "fieldPermissions", "hasActivationRequired", "label"}
 

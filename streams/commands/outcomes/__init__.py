@@ -1,0 +1,1 @@
+"""The command outcomes: what the sink did with each contact; `command` runs it."""

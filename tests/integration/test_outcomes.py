@@ -1,0 +1,68 @@
+"""The outcomes of many contacts on a real Kafka are listed in little memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
+from tests.support.kafka import Kafka
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+CONTACTS = 400_000
+AT_ONCE = 20_000
+
+# Of 200,000 contacts the command took 239 MB, and of 400,000 it took 238 MB, most of it what the
+# client has fetched ahead. All of the rows together would take some 200 MB more.
+MOST_BYTES = 300 * 2**20
+
+
+@pytest.fixture
+def filled(kafka: Kafka) -> Kafka:
+    """A topic with the outcomes of CONTACTS contacts, and no content of theirs."""
+    names = topics(load(KafkaSettings, {"KAFKA_TOPIC_PREFIX": kafka.prefix}))
+    for topic in (names.outcomes, names.changes):
+        kafka.create(topic.name.removeprefix(kafka.prefix), 1)
+    for start in range(0, CONTACTS, AT_ONCE):
+        records: list[tuple[bytes | None, bytes | None]] = [
+            (
+                b"3f0e6c1a-8a51-4b6e-9c55-0d4f9d3a7b01/%032d" % number,
+                orjson.dumps(
+                    {
+                        "outcome": "failed",
+                        "reason": "field_custom_validation_exception",
+                        "sobject": "Contact",
+                        "id": f"0035g{number:010d}AAA",
+                        "origin": "backfill",
+                        "at_ms": 1_790_000_000_000 + number,
+                    }
+                ),
+            )
+            for number in range(start, start + AT_ONCE)
+        ]
+        kafka.produce("contacts.outcomes", records, [])
+    return kafka
+
+
+def test_many_outcomes_are_listed_in_the_memory_of_some(filled: Kafka, tmp_path: Path) -> None:
+    environ = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": filled.bootstrap,
+        "KAFKA_TOPIC_PREFIX": filled.prefix,
+    }
+    listed = tmp_path / "outcomes.csv"
+    command = [str(Path(sys.executable).parent / "contactstream"), "outcomes", "--csv"]
+    with listed.open("wb") as out, subprocess.Popen(command, env=environ, stdout=out) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    with listed.open() as lines:
+        keys = {line.partition(",")[0] for line in lines}
+    assert len(keys) == CONTACTS + 1, "every contact once, and the line of names"
+    peak = usage.ru_maxrss * 1024
+    print(f"{CONTACTS:,} outcomes, {peak // 2**20} MB at most")
+    assert peak < MOST_BYTES
