@@ -106,7 +106,7 @@ def pause(
     click.echo(f"to end it sooner: {RESUME[part]}")
     if part is PausedPart.CREATIONS:
         click.echo("that offers the held people again; after the end of the pause, do so with:")
-        click.echo(f"contactstream held release --limit {HeldReason.CREATIONS_PAUSED.value}")
+        click.echo("contactstream held release --limit creations_paused --why TEXT")
 
 
 def begun(pause: Pause) -> str:
