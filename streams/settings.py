@@ -421,6 +421,12 @@ class SalesforceSettings(SettingsGroup):
         description="share of the org's daily API calls, 0 to 1, that is left to other "
         "integrations",
     )
+    max_calls_per_day: int = Field(
+        0,
+        ge=0,
+        description="calls that the sink makes in a day (UTC); bulk runs stop at 80 % of them, and "
+        "live changes at all of them; 0 for no limit but that of the org and its reserve",
+    )
     longest_call: Positive = Field(
         600.0,
         description="seconds after which the org has ended every call; after a call without an "
@@ -568,6 +574,13 @@ class SinkSettings(SettingsGroup):
         ge=0,
         description="values that are not blank and that are replaced in an hour (UTC); what bulk "
         "runs would replace beyond it is held, live changes are not; 0 for no limit",
+    )
+    storage_share: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of the org's data storage, 0 to 1; when more is used, people who would "
+        "be created are held; 1 for no limit. It is looked at after each 2,000 creations",
     )
     session_timeout: Positive = Field(
         10.0, description="seconds without a heartbeat after which a standby takes over"

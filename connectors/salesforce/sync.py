@@ -19,6 +19,7 @@ from typing import Any
 
 from connectors.salesforce.account_store import AccountStore, NoAccountStore
 from connectors.salesforce.adoption import named_record, plan_adoptions, split_blocked
+from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import write_headers
 from connectors.salesforce.api.errors import Action, RequestRejected
@@ -144,6 +145,16 @@ class Sync:
         Raises OrgUnavailable, UnexpectedAnswer, and what refuses the org.
         """
         return await self._client.org_id()
+
+    async def data_storage(self, fence: Fence = no_fence) -> Usage | None:
+        """How much of the org's data storage is used, in MB; None where we may not see it.
+
+        One call of the day's. The user needs "View Setup and Configuration".
+        """
+        try:
+            return (await self._client.limits(fence)).get("DataStorageMB")
+        except RequestRejected:
+            return None
 
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.

@@ -168,10 +168,11 @@ class BatchRunner:
             self._syncs.step()  # a request is about to be sent
 
         if current:
-            rules = self._limits.for_batch(batch.rows)
-            with self._syncs, closing(rules):
+            with self._syncs, closing(self._limits.for_batch(batch.rows)) as rules:
                 if self._guard is not None:
                     await self._guard.confirm(self._org.org_id, fence)
+                if self._limits.storage_is_due():
+                    self._limits.take_storage(await self._org.data_storage(fence))
                 outcomes += await self._org.sync(current, fence, rules)
         return outcomes
 

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.own_calls import OwnCalls
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.write_mode import WriteMode
 from streams.acls import role_acls
@@ -159,8 +160,16 @@ async def _serve(
 
         guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
         pace = LivePace(settings.live_call_share)
+        own_calls = OwnCalls(org_settings.max_calls_per_day)
         opened = open_org(
-            org_settings, allowed, metrics, accounts, traces, pace.daily_calls, guard.accept
+            org_settings,
+            allowed,
+            metrics,
+            accounts,
+            traces,
+            pace.daily_calls,
+            guard.accept,
+            own_calls,
         )
         org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
@@ -202,7 +211,9 @@ async def _serve(
                     settings.creations_per_day,
                     settings.creations_per_grant,
                     settings.replaced_values_per_hour,
+                    settings.storage_share,
                 ),
+                own_calls=own_calls,
             ),
             spent_before=lambda: read_spent(kafka, names, time.time()),
             guard=guard,

@@ -69,6 +69,8 @@ STOP_SECONDS = 20.0
 LAST_COMMIT_SECONDS = 5.0
 # What is read while nothing of it is kept, and what is asked for while nothing may come.
 FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
+# Between two looks whether bulk runs may go on: at the next day, which nobody waits for in seconds.
+BULK_WAIT_SECONDS = 60.0
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
@@ -122,10 +124,18 @@ class Sink:
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
         self._keeper = keeper
         self._guard = guard
+        self._limits = limits
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
-            consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
+            consumer,
+            names.changes.name,
+            fence,
+            self._stop,
+            metrics,
+            topic_id,
+            clock,
+            limits.own_calls,
         )
         self._intake = Intake(org, settings, metrics)
         metrics.oldest_unfinished.set_function(self._oldest_unfinished)
@@ -291,6 +301,8 @@ class Sink:
             or not assignment.may_write
         ):
             return
+        if self._consumer.own_calls.bulk_waits:
+            assignment.pending.defer_bulk(self._clock() + BULK_WAIT_SECONDS)
         while rows := self._next_batch(assignment):
             announced = await self._announced(assignment, rows)
             if not announced or self._stops.nothing_is_written:
@@ -360,6 +372,7 @@ class Sink:
         if not stalled or self._breaker.is_open:
             self._health.beat()
         self._breaker_keeper.report(is_writer=assignment is not None)
+        self._limits.report(self._metrics)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
         self._metrics.seconds_between.set(self._pace.seconds_between)

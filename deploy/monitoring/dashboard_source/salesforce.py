@@ -80,6 +80,36 @@ def _held() -> Panel:
     )
 
 
+def _limits() -> Panel:
+    return graph(
+        "How much of each limit is used",
+        "Share of the creations and of our own calls of the day (UTC), of the replaced values of "
+        "the hour, and of the share of the data storage. At 100 % people are held, or calls wait.",
+        [
+            query(
+                "max by (limit) (contactstream_sink_limit_used) "
+                "/ (max by (limit) (contactstream_sink_limit) > 0)",
+                "{{limit}}",
+            )
+        ],
+        unit="percentunit",
+        width=12,
+        thresholds=steps((None, GREEN), (0.8, ORANGE), (1, RED)),
+        runbook="held",
+    )
+
+
+def _modes() -> Panel:
+    return stat(
+        "Mode",
+        "What may be written, as somebody chose it: contactstream mode says who, and why.",
+        [query("max by (mode) (contactstream_sink_mode) > 0", "{{mode}}")],
+        width=6,
+        sparkline=False,
+        names_only=True,
+    )
+
+
 def _held_over_time() -> Panel:
     return graph(
         "People held and planned, a day",
@@ -94,8 +124,7 @@ def _held_over_time() -> Panel:
         ],
         unit="short",
         decimals=0,
-        width=18,
-        height=5,
+        width=12,
         exceptions=FIXED_WINDOW,
         interval="1d",
         colors={outcome: OUTCOME_COLORS[outcome] for outcome in ("held", "planned")},
@@ -377,7 +406,8 @@ def rows() -> list[Row]:
             ],
         ),
         Row("Calls", [_budget(), _calls()]),
-        Row("What waits for a person", [_held(), _held_over_time()]),
+        Row("What may be written", [_modes(), _held()]),
+        Row("What waits for a person", [_limits(), _held_over_time()]),
         Row("What fails", [_row_errors(), _row_errors_over_time(), _retries()]),
         Row("How long it takes", [_call_time(), _call_time_all()]),
         Row("When it waits", [_latency(), _pauses(), _openings()]),

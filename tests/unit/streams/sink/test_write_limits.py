@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.outcome import Outcome, OutcomeStatus, ReplacedValue
 from connectors.salesforce.write_mode import WriteMode
 from connectors.salesforce.write_rules import IntendedWrite
@@ -13,9 +15,16 @@ from streams.control_mode import ModeChange, mode_record
 from streams.events import ContactChange, Kind, Origin
 from streams.held import HeldRelease, release_record
 from streams.kafka.records import KafkaRecord
-from streams.sink.batching import PendingChange
+from streams.metrics import SinkMetrics
+from streams.sink.batching import PendingChange, PendingChanges
 from streams.sink.spent import Spent, spent_until
-from streams.sink.write_limits import BatchRules, Limits, WriteLimits
+from streams.sink.write_limits import (
+    CREATIONS_BETWEEN_STORAGE,
+    STORAGE_AGAIN_SECONDS,
+    BatchRules,
+    Limits,
+    WriteLimits,
+)
 from tests.support.sink_harness import NAMES
 
 DAY = 20_000 * 86_400.0
@@ -179,3 +188,64 @@ def test_a_clock_that_goes_back_gives_nothing_back(back: float) -> None:
     scene.create("a/1")
     scene.now -= back
     assert scene.create("a/2") == ["creations_per_day"]
+
+
+def test_the_storage_is_asked_for_after_many_creations_and_holds_creations_while_it_is_used() -> (
+    None
+):
+    scene = Scene(Limits(storage_share=0.9))
+    assert not scene.limits.storage_is_due(), "a small first sync costs no call"
+    scene.create(*people("a", CREATIONS_BETWEEN_STORAGE))
+    assert scene.limits.storage_is_due()
+    assert not scene.limits.storage_is_due(), "one batch asks, and the others go on"
+    scene.limits.take_storage(Usage(89, 100))
+    assert scene.create("b/1") == [""]
+    scene.limits.take_storage(Usage(90, 100))
+    assert scene.create("b/2") == ["data_storage"]
+    assert scene.replace("b/3", 2, Origin.WEBHOOK) == "", "existing records follow on"
+    assert not scene.limits.storage_is_due()
+    scene.now += STORAGE_AGAIN_SECONDS
+    assert scene.limits.storage_is_due(), "somebody may have made room"
+    scene.limits.take_storage(Usage(50, 100))
+    assert scene.create("b/2") == [""]
+
+
+def test_a_successor_asks_for_the_storage_after_what_its_predecessor_created() -> None:
+    spent = Spent(day=int(NOON) // 86_400, creations=CREATIONS_BETWEEN_STORAGE)
+    assert Scene(Limits(storage_share=0.9), spent).limits.storage_is_due()
+
+
+def test_where_the_storage_may_not_be_seen_nobody_is_held() -> None:
+    scene = Scene(Limits(storage_share=0.9))
+    scene.create(*people("a", CREATIONS_BETWEEN_STORAGE))
+    scene.limits.take_storage(None)
+    assert scene.create("b/1") == [""]
+
+
+def test_the_metrics_say_how_much_of_each_limit_is_used_and_which_mode_counts() -> None:
+    scene, registry = Scene(Limits(10, 0, 7, 0.9)), CollectorRegistry()
+    scene.create("a/1", "a/2")
+    scene.replace("a/3", 3, Origin.WEBHOOK)
+    scene.limits.take_storage(Usage(45, 90))
+    scene.limits.report(SinkMetrics(registry))
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"contactstream_sink_{name}", labels)
+
+    assert (value("limit", limit="creations_per_day"), value("limit", limit="calls_per_day")) == (
+        10,
+        0,
+    )
+    assert value("limit_used", limit="creations_per_day") == 2
+    assert value("limit_used", limit="replaced_values_per_hour") == 3
+    assert value("limit_used", limit="data_storage") == 0.5
+    assert (value("mode", mode="mirror"), value("mode", mode="report-only")) == (1, 0)
+
+
+def test_changes_of_bulk_runs_wait_and_live_ones_go_while_our_calls_run_short() -> None:
+    pending = PendingChanges()
+    pending.add(row("a/bulk", Origin.BACKFILL))
+    pending.add(row("a/live", Origin.WEBHOOK))
+    pending.defer_bulk(60.0)
+    assert [each.key for each in pending.next_batch((), 1.0, 10)] == ["a/live"]
+    assert [each.key for each in pending.next_batch((), 61.0, 10)] == ["a/bulk"]
