@@ -81,7 +81,7 @@ def _changelogs(kafka: KafkaSettings, operations: tuple[str, ...]) -> Acl:
 
 def _sink(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
-        *_topics(("Read",), names.changes),
+        *_topics(("Read",), names.changes, names.grants),
         *_topics(
             ("Read", *WRITE),
             names.outcomes,

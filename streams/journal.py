@@ -1,28 +1,35 @@
 """The record format of contacts.journal: what contactstream replaced and created in Salesforce.
 
-The sink writes an entry for each value that is not blank and that it replaced, and one for each
+The sink writes an entry for each value that is not blank and that it replaces, and one for each
 record that it created. `contactstream undo` writes an entry for each value that it restored.
 
 | key | value |
 |---|---|
-| `record ID/field/at_ms/contact key` | JSON, with the version of its format as `schema` |
+| `record ID/field/change/contact key` | JSON, with the version of its format as `schema` |
 
-Every entry has a key of its own, so that an erasure removes each entry of a person by a tombstone.
-The field is empty for a record that was created. Only the value holds personal data.
+The change is the contact's version and the offset of the change in contacts.changes, or the ID of
+an undo. So every entry has a key of its own, and an erasure removes each entry of a person by a
+tombstone. The field is empty for a record that was created. Only the value holds personal data.
 
-An entry follows the write of its row, in the transaction of the row's outcome. A row that was
-written again finds the values as they should be, replaces none, and so has no second entry.
+1. An entry is written before its row is sent, as `intended`: a sink that is killed between the
+   org's answer and the journal would otherwise take the former value with it.
+2. Once the org has written the row, the entry is written again under the same key as `replaced`, in
+   the transaction of the row's outcome.
+3. A row that is sent again after a fault has the entry that it had. If the org had written it, it
+   finds our own values there, replaces none, and leaves the entry as it is.
+
+An entry that stayed `intended` may not have been written: whether it was, the org's value tells.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from connectors.salesforce.org_fields import EMAIL_FIELDS
-from connectors.salesforce.outcome import Outcome, OutcomeStatus
+from connectors.salesforce.outcome import Outcome, OutcomeStatus, ReplacedValue
 from streams.dead_letters import REDRIVE_ID
 from streams.events import RUN_ID, ContactChange, UnreadableRecord, now_ms, parse_object
 from streams.kafka.records import Headers, KafkaRecord, header
@@ -33,6 +40,8 @@ SCHEMA = 1
 class EntryKind(StrEnum):
     """What happened in Salesforce."""
 
+    INTENDED = "intended"
+    """A value is about to be replaced."""
     REPLACED = "replaced"
     CREATED = "created"
     RESTORED = "restored"
@@ -52,6 +61,8 @@ class JournalEntry:
     """The value before, as Salesforce returns it; None for a record that was created."""
     new: Any
     """The value since; None where the field was cleared."""
+    change: str
+    """By which change: see the module."""
     contact_key: str
     """The contact whose change it was, `grant_id/contact_id`."""
     run: str
@@ -67,7 +78,7 @@ class JournalEntry:
     @property
     def key(self) -> bytes:
         """The key of the entry's record."""
-        return f"{self.record_id}/{self.field}/{self.at_ms}/{self.contact_key}".encode()
+        return f"{self.record_id}/{self.field}/{self.change}/{self.contact_key}".encode()
 
     @property
     def grant(self) -> str:
@@ -78,7 +89,7 @@ class JournalEntry:
 def journal_record(topic: str, entry: JournalEntry) -> KafkaRecord:
     """The record of an entry."""
     value = {"schema": SCHEMA} | asdict(entry)
-    for name in ("record_id", "field", "at_ms", "contact_key"):
+    for name in ("record_id", "field", "change", "contact_key"):
         del value[name]  # the key says it
     return KafkaRecord(topic, entry.key, orjson.dumps(value), [])
 
@@ -91,7 +102,7 @@ def parse_journal(record: KafkaRecord) -> JournalEntry | None:
     if data.get("schema") != SCHEMA:
         raise UnreadableRecord("not_a_journal_entry", f"schema {data.get('schema')!r}")
     try:
-        record_id, field, at_ms, contact_key = (record.key or b"").decode().split("/", 3)
+        record_id, field, change, contact_key = (record.key or b"").decode().split("/", 3)
         return JournalEntry(
             EntryKind(data["kind"]),
             str(data["sobject"]),
@@ -99,12 +110,13 @@ def parse_journal(record: KafkaRecord) -> JournalEntry | None:
             field,
             data["old"],
             data["new"],
+            change,
             contact_key,
             str(data["run"]),
             str(data["origin"]),
             data["restored"] is True,
             int(data["version"]),
-            int(at_ms),
+            int(data["at_ms"]),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnreadableRecord("not_a_journal_entry", repr(error)) from error
@@ -127,45 +139,51 @@ def run_of(headers: Headers | None) -> str:
     return ""
 
 
+def change_of(change: ContactChange, offset: int) -> str:
+    """How entries name a change, given its offset in contacts.changes."""
+    return f"{change.version}-{offset}"
+
+
 def written_entries(
-    outcome: Outcome, headers: Headers | None, change: ContactChange
+    outcome: Outcome, record: KafkaRecord, change: ContactChange
 ) -> list[JournalEntry]:
     """What the journal says of a final outcome: nothing where no value was replaced.
 
-    `headers` are those of the change's record in contacts.changes.
+    `record` is the change's record of contacts.changes.
     """
-    created = outcome.status is OutcomeStatus.CREATED and outcome.record_id is not None
-    if not created and not outcome.replaced:
-        return []
-    first = JournalEntry(
-        EntryKind.CREATED,
-        outcome.sobject or "",
-        outcome.record_id or "",
-        "",
-        None,
-        None,
-        change.key,
-        run_of(headers),
-        change.origin,
-        False,
-        change.version,
-        now_ms(),
-    )
-    entries = [first] if created else []
-    entries += (
-        replace(
-            first,
-            kind=EntryKind.REPLACED,
-            sobject=value.sobject,
-            record_id=value.record_id,
-            field=value.field,
-            old=value.old,
-            new=value.new,
-            restored=_is_restored(value.field, change.restore),
+    entries = value_entries(EntryKind.REPLACED, outcome.replaced, record, change)
+    if outcome.status is not OutcomeStatus.CREATED or outcome.record_id is None:
+        return entries
+    created = ReplacedValue(outcome.sobject or "", outcome.record_id, "", None, None)
+    return [*value_entries(EntryKind.CREATED, [created], record, change), *entries]
+
+
+def value_entries(
+    kind: EntryKind,
+    values: Iterable[ReplacedValue],
+    record: KafkaRecord,
+    change: ContactChange,
+) -> list[JournalEntry]:
+    """An entry for each value that a change replaces; `record` is that of contacts.changes."""
+    at_ms, run = now_ms(), run_of(record.headers)
+    return [
+        JournalEntry(
+            kind,
+            value.sobject,
+            value.record_id,
+            value.field,
+            value.old,
+            value.new,
+            change_of(change, record.offset),
+            change.key,
+            run,
+            change.origin,
+            _is_restored(value.field, change.restore),
+            change.version,
+            at_ms,
         )
-        for value in outcome.replaced
-    )
-    return entries
+        for value in values
+    ]
 
 
 def journal_records(topic: str, entries: Sequence[JournalEntry]) -> list[KafkaRecord]:

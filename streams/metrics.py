@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 from connectors.nylas.errors import UNREADABLE
+from connectors.salesforce.owner_rules import OwnerRule
 from streams.control import PausedPart, Stops
 from streams.events import Origin
 from streams.runtime.ops import Health
@@ -72,6 +73,7 @@ FIRST_RESOLUTIONS = (
     ("found", "merged"), ("found", "duplicate_rule"),
     ("created", "contact"), ("created", "lead"),
 )  # fmt: skip
+OWNER_RULES = tuple(rule.value for rule in OwnerRule)
 CALLS = (
     "token", "describe", "limits", "query", "bulk_query",
     "composite_start", "composite_query", "composite_write",
@@ -435,6 +437,13 @@ class SinkMetrics:
         for result, how in FIRST_RESOLUTIONS:
             for origin in ORIGINS:
                 self.first_resolutions.labels(result, how, origin)
+        self.owners = _counter(
+            registry,
+            "sink_owners",
+            "Created records, by the rule of PEOPLE_OWNER that gave them an owner, and by object.",
+            rule=OWNER_RULES,
+            sobject=("Contact", "Lead"),
+        )
         self.several_matched = _counter(
             registry,
             "sink_several_matched",

@@ -2,10 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import structlog
 
+from connectors.salesforce.account_rules import (
+    AccountRuleError,
+    AccountRules,
+    parse_account_rules,
+)
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.address_fields import AddressFieldError, parse_address_fields
 from connectors.salesforce.api.auth import (
@@ -27,6 +33,8 @@ from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
 from connectors.salesforce.mapping_rules import FieldMapping, with_lead_source
+from connectors.salesforce.owner_rules import CHOSEN, OwnerPolicy, OwnerRule, UserMatch
+from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -48,6 +56,9 @@ LOGGED_WARNINGS = {
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
     SyncWarning.LOOKUP_HALVED,
+    SyncWarning.OWNER_REFUSED,
+    SyncWarning.ACCOUNT_OWNERS_REFUSED,
+    SyncWarning.USERS_REFUSED,
     SyncWarning.PERSON_ACCOUNT_REFUSED,
 }
 
@@ -125,12 +136,32 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         creation=Creation(
             Create(people.create), people.create_free_mail, people.create_without_address
         ),
+        owners=owner_policy(people),
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
+        account_rules=account_rules(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
+
+
+def owner_policy(people: PeopleSettings) -> OwnerPolicy:
+    """Who owns created records. Raises SettingsError naming the value."""
+    rules: list[OwnerRule] = []
+    for name in people.owner:
+        if name not in CHOSEN:
+            close = get_close_matches(name.lower(), CHOSEN, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(CHOSEN)}"
+            raise SettingsError(f"PEOPLE_OWNER: there is no rule {name!r}; {hint}")
+        rules.append(OwnerRule(name))
+    if (OwnerRule.CONFIGURED in rules) != bool(people.owner_id):
+        raise SettingsError(
+            "PEOPLE_OWNER: the rule configured needs the ID of a user or queue in PEOPLE_OWNER_ID"
+            if OwnerRule.CONFIGURED in rules
+            else "PEOPLE_OWNER_ID is set, but PEOPLE_OWNER does not name the rule configured"
+        )
+    return OwnerPolicy(tuple(dict.fromkeys(rules)), UserMatch(people.owner_match), people.owner_id)
 
 
 def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[str, tuple[str, ...]]:
@@ -149,6 +180,14 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
                     "out of this setting"
                 )
     return found
+
+
+def account_rules(settings: SalesforceSettings) -> AccountRules:
+    """Which Accounts count, and by which fields. Raises SettingsError."""
+    try:
+        return parse_account_rules(settings.account_domain_fields, settings.account_filter)
+    except AccountRuleError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _suppression(path: Path | None) -> Suppression | SuppressionFile:
@@ -238,13 +277,22 @@ async def open_org(
     daily_calls: Callable[[int], None] = lambda _: None,
     accept_org: AcceptOrg = any_org,
     own_calls: OwnCalls | None = None,
+    grant_address: GrantAddress = no_addresses,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError.
 
-    For `daily_calls`, `accept_org` and `own_calls` see `open_client`.
+    For `daily_calls`, `accept_org` and `own_calls` see `open_client`. `grant_address` says whose
+    address book a grant is.
     """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
     client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org, own_calls)
     async with client:
-        yield Sync(client, allowed, count, accounts=accounts, unanswered=unanswered)
+        yield Sync(
+            client,
+            allowed,
+            count,
+            accounts=accounts,
+            unanswered=unanswered,
+            grant_address=grant_address,
+        )

@@ -414,6 +414,17 @@ class SalesforceSettings(SettingsGroup):
         description="further email fields of the org's own, as `Contact.Personal_Email__c`; people "
         "are found by them, and they are never written. Only indexed ones are used",
     )
+    account_domain_fields: Listed = Field(
+        (),
+        description="fields of Account that name mail domains besides Website, as "
+        "`Email_Domains__c`; a field may hold several domains",
+    )
+    account_filter: Listed = Field(
+        (),
+        description="which Accounts count, as `Type=Customer` or "
+        "`RecordType.DeveloperName=Customer`; values of one field are alternatives, and an Account "
+        "has to fit every field",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,
@@ -476,6 +487,23 @@ class PeopleSettings(SettingsGroup):
         max_length=255,
         description="LeadSource of created Leads, such as `Address book`; a mapping that has "
         "LeadSource comes first; empty leaves it to the org",
+    )
+    owner: Listed = Field(
+        (),
+        description="rules by which a created record gets its owner, the first that gives one: "
+        "user (the Salesforce user with the address of the grant), account (of a Contact, the "
+        "owner of its Account), configured (PEOPLE_OWNER_ID), assignment_rule (the org's, for "
+        "Leads of live changes); empty, and where none gives one: the user of the sink",
+    )
+    owner_match: Literal["email", "username", "federation_identifier"] = Field(
+        "email",
+        description="field of a Salesforce user that the rule `user` compares with the address of "
+        "the grant; a sandbox's `.invalid` is left out",
+    )
+    owner_id: str = Field(
+        "",
+        pattern=r"^((005|00G)[A-Za-z0-9]{12}([A-Za-z0-9]{3})?)?$",
+        description="ID of the user or queue for the rule `configured`; a queue owns Leads only",
     )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",

@@ -118,7 +118,7 @@ class Topics:
 
     Its key is the grant ID, or `GRANT/address` for the address of its owner, which the reader keeps
     beyond later notifications (streams/grant_addresses.py). It is compacted. Written by the bridge
-    and the reader, read by the reader.
+    and the reader, read by the reader, and by the sink for the owners of created records.
     """
     runs: Topic
     """reader.runs: backfills and reconciles with their progress; see streams/runs.py.
@@ -206,8 +206,8 @@ def topics(kafka: KafkaSettings) -> Topics:
             | {"cleanup.policy": "compact,delete"}
             | large,
         ),
-        # Compacted for the tombstones of an erasure alone: no entry replaces another one. Large,
-        # because a replaced value may be a long text of 131,072 characters.
+        # Compacted, so that a tombstone of an erasure removes its entry. Large, because a replaced
+        # value may be a long text of 131,072 characters.
         journal=topic(
             prefix + "contacts.journal",
             1,

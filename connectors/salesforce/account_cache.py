@@ -46,7 +46,9 @@ class AccountCache:
         )
         self.revision = 0
         """Goes up with every change of the directory."""
-        self._loader = AccountLoader(client, self.directory, store, count)
+        self._loader = AccountLoader(
+            client, self.directory, store, count, rules=policy.account_rules
+        )
         self._used = policy.creation.uses_accounts
         self._count = count
         self._refresh_seconds = policy.account_refresh
@@ -135,7 +137,8 @@ class AccountCache:
                 "accounts",
                 PAUSE_SECONDS["accounts"],
                 f"the Accounts cannot be read ({refused}), so that everybody would become a Lead. "
-                "Grant the user Account with Website, or set PEOPLE_CREATE=leads",
+                "Grant the user Account with Website and the fields of SALESFORCE_ACCOUNT_FILTER, "
+                "or set PEOPLE_CREATE=leads",
             ) from refused
 
     def forget(self, account_id: str) -> None:

@@ -19,6 +19,7 @@ from connectors.salesforce.account_queries import (
     bulk_is_cheaper,
     next_load,
 )
+from connectors.salesforce.account_rules import NO_RULES, AccountRules
 from connectors.salesforce.account_store import AccountCursor, AccountStore, OpenLoad
 from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.accounts import AccountDirectory, account_row
@@ -55,6 +56,7 @@ class AccountLoader:
         store: AccountStore,
         count: CountCallback,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rules: AccountRules = NO_RULES,
     ) -> None:
         self.cursor = AccountCursor()
         """How far the Accounts were read."""
@@ -63,7 +65,8 @@ class AccountLoader:
         self._store = store
         self._count = count
         self._sleep = sleep
-        self._fields = AccountFields()
+        self._rules = rules
+        self._fields = AccountFields(rules)
         self._bulk_works = True
 
     def tell_person_accounts_apart(self) -> bool:
@@ -84,7 +87,7 @@ class AccountLoader:
 
     def open(self, asked: datetime) -> OpenLoad:
         """The load to go on with, or to begin."""
-        return next_load(self.cursor, asked)
+        return next_load(self.cursor, asked, self._rules)
 
     def subrequest(self, load: OpenLoad) -> Subrequest | None:
         """The query with which a load begins; None for one that goes on."""
@@ -153,7 +156,7 @@ class AccountLoader:
         return await self._take_page(load, page, fence)
 
     async def _take_page(self, load: OpenLoad, page: QueryPage, fence: Fence) -> OpenLoad | None:
-        rows = _rows(page.records, load.generation)
+        rows = self._rows(page.records, load.generation)
         following = None if page.next_url is None else replace(load, next_url=page.next_url)
         await self._keep(rows, load, following, fence)
         return following
@@ -165,7 +168,7 @@ class AccountLoader:
             if load.locator is None:
                 await self._wait_for(job, fence)
             page = await result_page(self._client, job, load.locator, fence)
-            rows = _rows(records(page.content, load.fields), load.generation)
+            rows = self._rows(records(page.content, load.fields), load.generation)
             following = None if page.locator is None else replace(load, locator=page.locator)
             await self._keep(rows, load, following, fence)
         except (RequestRejected, UnexpectedAnswer) as failed:
@@ -232,12 +235,12 @@ class AccountLoader:
             self._directory.update(part)
             await asyncio.sleep(0)
 
+    def _rows(self, found: Iterable[Mapping[str, Any]], generation: int) -> Iterator[AccountRow]:
+        rules = self._rules
+        return (row for fields in found if (row := account_row(fields, generation, rules)))
+
     def _query(self, load: OpenLoad) -> AccountQuery:
         return self._fields.query(load, self.cursor.known_until, self._directory.gone)
-
-
-def _rows(found: Iterable[Mapping[str, Any]], generation: int) -> Iterator[AccountRow]:
-    return (row for fields in found if (row := account_row(fields, generation)))
 
 
 def _next_part(rows: Iterator[AccountRow]) -> list[AccountRow]:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from urllib.parse import quote
 
+from connectors.salesforce.account_rules import NO_RULES, AccountRules
 from connectors.salesforce.account_store import AccountCursor, OpenLoad
 from connectors.salesforce.account_table import GENERATIONS
 from connectors.salesforce.api.bulk_query import RECORDS_IN_PAGE
 from connectors.salesforce.api.composite import QueryPage, Subrequest
-from connectors.salesforce.domains import WEBSITE_RULES
 from connectors.salesforce.org_fields import PERSON_ACCOUNT_FIELD
 
 # A transaction may commit minutes after its SystemModstamp, so that a refresh goes back by this.
@@ -47,15 +47,18 @@ class AccountQuery:
 class AccountFields:
     """The fields that the Accounts are asked for: those that our user may see."""
 
-    def __init__(self) -> None:
-        self._fields = _FIELDS
+    def __init__(self, rules: AccountRules = NO_RULES) -> None:
+        self._rules = rules
+        self._fields = tuple(dict.fromkeys((*_FIELDS, *rules.fields)))
+        # The Accounts of a filter cannot be told apart without its fields.
+        self._dispensable = {*_DISPENSABLE_FIELDS, *rules.domain_fields} - {*rules.conditions}
 
     def drop(self, names: Iterable[str]) -> bool:
         """Leaves fields that are hidden from the user out of the next queries.
 
         False if that changes nothing: no such field is requested, or it cannot be done without.
         """
-        dropped = _DISPENSABLE_FIELDS.intersection(names)
+        dropped = self._dispensable.intersection(names)
         kept = tuple(name for name in self._fields if name not in dropped)
         changed, self._fields = len(kept) < len(self._fields), kept
         return changed
@@ -72,14 +75,19 @@ class AccountFields:
         return True
 
     def query(self, load: OpenLoad, since: datetime | None, gone: Sequence[str]) -> AccountQuery:
-        """The query of a load: for all Accounts with a Website, or for those that changed.
+        """The query of a load: for all Accounts that name a domain, or for those that changed.
 
         The changed ones include deleted Accounts, and Accounts that lost their Website. `gone` are
         IDs that are asked for besides, because they may be there after all.
         """
         if load.full or since is None:
             names = ", ".join(self._fields)
-            everything = f"SELECT {names} FROM Account WHERE Website != null"  # noqa: S608
+            named = (
+                "Website",
+                *(each for each in self._rules.domain_fields if each in self._fields),
+            )
+            condition = " OR ".join(f"{each} != null" for each in named)
+            everything = f"SELECT {names} FROM Account WHERE {condition}"  # noqa: S608
             return AccountQuery(everything, self._fields, deleted=False)
         fields = (*self._fields, "IsDeleted")
         start = (since - REFRESH_OVERLAP).astimezone(UTC)
@@ -92,15 +100,15 @@ class AccountFields:
         return AccountQuery(changed, fields, deleted=True)
 
 
-def next_load(cursor: AccountCursor, now: datetime) -> OpenLoad:
+def next_load(cursor: AccountCursor, now: datetime, rules: AccountRules = NO_RULES) -> OpenLoad:
     """What to ask for at `now`: the load that is open, the changes, or all Accounts again."""
-    load, known = cursor.load, cursor.known_until
-    if load is not None and now - load.asked < OLDEST_LOAD and load.rules == WEBSITE_RULES:
+    load, known, name = cursor.load, cursor.known_until, rules.fingerprint
+    if load is not None and now - load.asked < OLDEST_LOAD and load.rules == name:
         return load
-    if known is not None and now - known < OLDEST_CURSOR and cursor.rules == WEBSITE_RULES:
-        return OpenLoad(now, full=False, generation=cursor.generation, rules=WEBSITE_RULES)
+    if known is not None and now - known < OLDEST_CURSOR and cursor.rules == name:
+        return OpenLoad(now, full=False, generation=cursor.generation, rules=name)
     generation = (cursor.begun + 1) % GENERATIONS
-    return OpenLoad(now, full=True, generation=generation, rules=WEBSITE_RULES)
+    return OpenLoad(now, full=True, generation=generation, rules=name)
 
 
 def after_load(load: OpenLoad) -> AccountCursor:

@@ -25,7 +25,7 @@ class OpenLoad:
     generation: int
     """What its rows carry; see AccountRow."""
     rules: str
-    """How hosts are read out of its websites; see WEBSITE_RULES."""
+    """How hosts are read out of its websites; see AccountRules.fingerprint."""
     next_url: str | None = None
     """The next page of a REST query."""
     job: str | None = None
@@ -43,7 +43,7 @@ class AccountCursor:
     known_until: datetime | None = None
     """Everything that changed before is known; None until a full load has ended."""
     rules: str = ""
-    """How the hosts of what is known were read; see WEBSITE_RULES."""
+    """How the hosts of what is known were read; see AccountRules.fingerprint."""
     generation: int = 0
     """Of the last full load that ended."""
     begun: int = 0

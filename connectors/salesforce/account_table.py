@@ -33,10 +33,11 @@ _HOST = slice(_DOMAIN_LENGTH + 1, None)
 class AccountRow(NamedTuple):
     """What is known of one Account: its website's host, and its rank among those of the host.
 
-    `host` is empty for an Account that no domain leads to: deleted, or without a website of its
+    `host` is empty for an Account to which no website leads: deleted, or without a website of its
     own. `domain_length` is the number of characters at the end of `host` that are its registrable
     domain. `created` holds up to 14 digits, YYYYMMDDhhmmss. `generation` is the number of the full
-    load that last showed the Account, modulo GENERATIONS.
+    load that last showed the Account, modulo GENERATIONS. `further_hosts` are those that fields of
+    the org's own name; an AccountTable does not read them, see `AccountDirectory`.
     """
 
     id: str
@@ -45,6 +46,12 @@ class AccountRow(NamedTuple):
     has_parent: bool = False
     created: int = 0
     generation: int = 0
+    further_hosts: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no domain leads to the Account, so that it need not be kept."""
+        return not self.host and not self.further_hosts
 
 
 def _pack(row: AccountRow) -> bytes:

@@ -18,8 +18,7 @@ def split_blocked(
     blocked: list[WrittenRow] = []
     others: list[WrittenRow] = []
     for row in written:
-        creation = row.row.op == "upsert"
-        adoptable = creation and row.verdict.action is Action.ADOPT_DUPLICATE
+        adoptable = row.row.creates and row.verdict.action is Action.ADOPT_DUPLICATE
         (blocked if adoptable else others).append(row)
     return blocked, others
 

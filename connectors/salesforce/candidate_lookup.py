@@ -115,11 +115,19 @@ class CandidateFinder:
             query_subrequest(statement, f"{sobject}{number}", deleted=True)
             for number, (sobject, statement) in enumerate(found.statements)
         ]
-        refresh = self._metadata.claim_refresh()
+        owners, room = self._metadata.owners, MAX_STATEMENTS - len(requests)
+        owners_first = room == 1 and owners.goes_before_refresh()
+        refresh = None if owners_first else self._metadata.claim_refresh()
+        asked_owners = owners.claim(room - (refresh is not None))
         if refresh is not None:
             requests += refresh.subrequests
+        if asked_owners is not None:
+            requests += asked_owners.subrequests
         answers = await self._client.composite(requests, "composite_query", fence)
         people = answers[: len(found.statements)]
+        if asked_owners is not None:
+            owners.take(asked_owners, answers[-len(asked_owners.subrequests) :])
+            answers = answers[: -len(asked_owners.subrequests)]
         if refresh is not None:
             await self._metadata.take_refresh(refresh, answers[len(people) :], fence)
         self._add_planned(candidates, contacts)

@@ -45,6 +45,12 @@ class SyncWarning(StrEnum):
     """The Accounts could not be read: those known before serve on; without any the sync pauses."""
     LOOKUP_HALVED = "lookup_halved"
     """The org, or a proxy before it, refused a lookup for its size; smaller ones cost more."""
+    USERS_REFUSED = "users_refused"
+    """The org's users could not be read, so that no record gets the grant's user as its owner."""
+    ACCOUNT_OWNERS_REFUSED = "account_owners_refused"
+    """Owners of Accounts could not be read; their new Contacts get another owner."""
+    OWNER_REFUSED = "owner_refused"
+    """The org refused the owner of a new record, with the code in the detail; our user owns it."""
     DESCRIBE_REFUSED = "describe_refused"
     """The fields could not be described again; those known before are used on."""
 

@@ -30,6 +30,8 @@ from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, Un
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.field_values import bind
 from connectors.salesforce.org_fields import PERSON_ACCOUNT_FIELD
+from connectors.salesforce.owner_metadata import OwnerMetadata
+from connectors.salesforce.owners import GrantAddress, OwnerBook, no_addresses
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import Schema, schema
 
@@ -59,8 +61,11 @@ class OrgMetadata:
         count: CountCallback,
         clock: Callable[[], float],
         store: AccountStore,
+        grant_address: GrantAddress = no_addresses,
     ) -> None:
         self.accounts = AccountCache(client, policy, count, store)
+        book = OwnerBook(policy.owners, grant_address)
+        self.owners = OwnerMetadata(book, client, count, clock, policy.account_refresh)
         self._client = client
         self._policy = policy
         self._count = count
@@ -104,12 +109,14 @@ class OrgMetadata:
     async def _read_all(self, fence: Fence) -> None:
         asked = datetime.fromtimestamp(self._clock(), UTC)
         asking = self._ask(asked)
-        indexes = self._index_subrequests()
+        indexes, users = self._index_subrequests(), self.owners.start_subrequests()
         answers = await self._client.composite(
-            [*asking.subrequests, *indexes], "composite_start", fence
+            [*asking.subrequests, *users, *indexes], "composite_start", fence
         )
         if indexes:
             self._indexes = _indexes(answers.pop())
+        if users:
+            await self.owners.take_start(answers.pop(), fence)
         schemas = self._bind(answers[: len(OBJECTS)])
         if self._tell_person_accounts_apart(schemas):
             asking = self._ask(asked)

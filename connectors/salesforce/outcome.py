@@ -14,13 +14,15 @@ class ContactVersion:
 
     `key` is `grant_id/contact_id`. `version` is in seconds since the epoch. `contact` is the Nylas
     object, or None if the contact was deleted. `restore` are fields that the owner of the record
-    writes even where somebody else's value stands.
+    writes even where somebody else's value stands. `live` changes come from a notification, and not
+    from a run that reads many contacts; only they may run the org's assignment rule.
     """
 
     key: str
     version: int
     contact: Mapping[str, Any] | None
     restore: frozenset[str] = frozenset()
+    live: bool = False
 
 
 class OutcomeStatus(StrEnum):
@@ -82,6 +84,8 @@ class Outcome:
     first: bool = False
     reason: str = ""
     errors: tuple[RowError, ...] = ()
+    account_by: str = ""
+    """Where the record got an Account from us: by which evidence, a word of `AccountEvidence`."""
     several_matched: bool = False
     """Several records matched equally well, and one of them was chosen."""
     candidates: tuple[str, ...] = ()
@@ -89,6 +93,8 @@ class Outcome:
     """The values that the row of the contact replaced in the org. Of several contacts in one row,
     the owner of the record has them.
     """
+    owner_rule: str = ""
+    """By which OwnerRule a created record got its owner; "" for every other outcome."""
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
 

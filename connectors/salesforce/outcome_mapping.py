@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from connectors.salesforce.api.errors import Action
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
-from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
-from connectors.salesforce.replaced_values import values_replaced_by
+from connectors.salesforce.replaced_values import owner_of, values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import Suppression, SuppressionFile
@@ -68,7 +67,7 @@ def _report_row(
     if action is Action.DONE:
         outcomes = [_done(member, written) for member in members]
         if replaced := tuple(values_replaced_by(written.row, flag)):
-            place = _owner_place(members)
+            place = members.index(owner_of(written.row))
             outcomes[place] = replace(outcomes[place], replaced=replaced)
         return WriteReport(outcomes)
     status = _failed_status(action)
@@ -91,18 +90,6 @@ def _failed(member: PlannedOutcome, written: WrittenRow, status: OutcomeStatus) 
     )
 
 
-def _owner_place(members: Sequence[PlannedOutcome]) -> int:
-    """The place of the contact that owns the record; of the first one where none of them does."""
-    return next(
-        (
-            place
-            for place, member in enumerate(members)
-            if member.record is not None and member.record.key == record_key(member.change.key)
-        ),
-        0,
-    )
-
-
 def _failed_status(action: Action) -> OutcomeStatus:
     match action:
         case Action.RETRY_ROW | Action.FOLLOW_CONVERTED:
@@ -120,6 +107,8 @@ def _done(member: PlannedOutcome, written: WrittenRow) -> Outcome:
     if outcome.status is OutcomeStatus.CREATED and written.result.created is False:
         # the key was there already, written by an earlier call whose answer was lost
         return replace(outcome, status=OutcomeStatus.UPDATED, matched="key", first=False)
+    if outcome.status is OutcomeStatus.CREATED:
+        return replace(outcome, owner_rule=written.row.owner_rule)
     return outcome
 
 

@@ -337,8 +337,14 @@ class WritePlanner:
         if not self._mode.creates:
             return _skipped(change, SkipReason.MODE_CREATES_NOBODY)
         record = SObjectRecord(target.sobject, None, {}, {})
-        self._apply(record, someone, owner=True)
-        outcome = Outcome(change.key, OutcomeStatus.CREATED, record.sobject, first=True)
+        changed = self._apply(record, someone, owner=True)
+        outcome = Outcome(
+            change.key,
+            OutcomeStatus.CREATED,
+            record.sobject,
+            first=True,
+            account_by=_account_by(someone, changed),
+        )
         return PlannedOutcome(change, outcome, record, someone)
 
     def join(self, change: ContactVersion, someone: Person, match: Match) -> PlannedOutcome:
@@ -365,6 +371,7 @@ class WritePlanner:
             return PlannedOutcome(change, outcome, record, someone)
         withheld = self._withheld(record, someone) if owner else frozenset[str]()
         changed = self._apply(record, someone, owner=owner)
+        outcome = replace(outcome, account_by=_account_by(someone, changed))
         if not owner:
             reason = "" if changed else "nothing_to_fill"
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
@@ -402,6 +409,12 @@ class WritePlanner:
         record.fields |= changed
         self._candidates.join(record, someone)
         return set(changed)
+
+
+def _account_by(someone: Person, changed: Collection[str]) -> str:
+    """By which evidence a record gets its Account with these changes; empty if it gets none."""
+    by = someone.target.by
+    return by.value if by is not None and "AccountId" in changed else ""
 
 
 def covered(change: ContactVersion, by: Sequence[SObjectRecord]) -> PlannedOutcome:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from connectors.salesforce.account_rules import NO_RULES, AccountRules
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.routing import ADDRESS_BOOK, Creation
 from connectors.salesforce.suppression import Suppression, SuppressionFile
 
@@ -36,6 +38,10 @@ class Policy:
     """Further domains: each with an Account ID, or with the domain whose Account it shares."""
     address_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By object: the org's own address fields, which are read for matching and never written."""
+    account_rules: AccountRules = NO_RULES
+    """Which Accounts count, and which of their fields name domains besides Website."""
+    owners: OwnerPolicy = field(default_factory=OwnerPolicy)
+    """Who owns created records."""
     allow_save: bool = True
     """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0
@@ -43,3 +49,8 @@ class Policy:
 
     They are read in the same Composite as the queries of a batch, at no further call.
     """
+
+    @property
+    def reads_grant_addresses(self) -> bool:
+        """Whether anything that is written depends on whose address book a grant is."""
+        return OwnerRule.USER in self.owners.rules

@@ -9,8 +9,18 @@ from collections.abc import Collection
 from connectors.salesforce.field_hashes import FieldHashes, is_blank
 from connectors.salesforce.org_fields import BOOKKEEPING_FIELDS, MARKER_FIELD
 from connectors.salesforce.outcome import ReplacedValue
-from connectors.salesforce.planner import WritePlan
+from connectors.salesforce.person import record_key
+from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.rows import WriteRow
+
+
+def owner_of(row: WriteRow) -> PlannedOutcome:
+    """The decision about the contact that owns the record of a planned row; else the first one."""
+    members: list[PlannedOutcome] = row.tag
+    for member in members:
+        if member.record is not None and member.record.key == record_key(member.change.key):
+            return member
+    return members[0]
 
 
 def values_replaced_by(row: WriteRow, flag: str | None = None) -> list[ReplacedValue]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from connectors.salesforce.account_rules import AccountEvidence
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import MAX_TYPED_LENGTH, addresses, domain, raw_addresses
@@ -89,6 +90,8 @@ class Route:
     account_id: str | None = None
     conflict: bool = False
     """Whether it goes without an Account because an address fits none of several for certain."""
+    by: AccountEvidence | None = None
+    """Why it is that Account."""
 
 
 def route(found: Addresses, accounts: AccountDirectory) -> Route:
@@ -100,7 +103,7 @@ def route(found: Addresses, accounts: AccountDirectory) -> Route:
     for address in found.usable:
         match = accounts.find(domain(address))
         if match.account_id:
-            return Route("Contact", match.account_id)
+            return Route("Contact", match.account_id, by=match.by)
         conflict |= match.conflict
     return Route("Lead", conflict=conflict)
 

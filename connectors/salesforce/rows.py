@@ -7,22 +7,28 @@ from typing import Any, Literal
 from connectors.salesforce.api.composite import (
     WRITE_HEADERS,
     Subrequest,
+    create_subrequest,
     update_subrequest,
     upsert_subrequest,
 )
 from connectors.salesforce.field_hashes import FieldHashes
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 
-Op = Literal["upsert", "update"]
+Op = Literal["upsert", "update", "create"]
+"""`create` is the creation of a Lead whose owner the org's assignment rule chooses. The org refuses
+to carry it out twice, because the key is unique, and so the rule runs once for each record. An
+upsert that is sent again updates the record, and would run the rule again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRow:
-    """A record to write: an upsert carries KEY_FIELD in `fields`, an update carries `Id`.
+    """A record to write: an upsert and a create carry KEY_FIELD in `fields`, an update `Id`.
 
     `fields` come without `attributes`. `people` are tokens (addresses, keys) of everybody whom the
     record stands for; they are only compared for equality. `tag` is returned with the row's
     result. `stored` are the fields of the record before the row is written; none of a new one.
+    `owner_rule` is the OwnerRule by which a new record gets its owner; "" for other rows.
     """
 
     sobject: str
@@ -32,6 +38,12 @@ class WriteRow:
     people: frozenset[str] = frozenset()
     tag: Any = None
     stored: Mapping[str, Any] = field(default_factory=dict)
+    owner_rule: str = ""
+
+    @property
+    def creates(self) -> bool:
+        """Whether the row creates its record, unless another call has created it meanwhile."""
+        return self.op != "update"
 
     def without(self, names: Iterable[str]) -> "WriteRow":
         """The row without these fields, and without what its marker says of them.
@@ -66,9 +78,15 @@ def collection_subrequest(
 ) -> Subrequest:
     """The subrequest that writes a collection: upserts by KEY_FIELD, updates by `Id`.
 
+    Creates run the org's assignment rule, the only rows that do.
+
     Raises ValueError for rows that Salesforce would refuse as a whole.
     """
     rows = [row.fields for row in collection.rows]
-    if collection.op == "update":
-        return update_subrequest(collection.sobject, rows, reference, headers)
+    match collection.op:
+        case "update":
+            return update_subrequest(collection.sobject, rows, reference, headers)
+        case "create":
+            assigned = {**headers, "Sforce-Auto-Assign": "TRUE"}
+            return create_subrequest(collection.sobject, KEY_FIELD, rows, reference, assigned)
     return upsert_subrequest(collection.sobject, KEY_FIELD, rows, reference, headers)

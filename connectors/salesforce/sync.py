@@ -13,7 +13,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.kept_fields import fields_read
-from connectors.salesforce.org_fields import MARKER_FIELD
+from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD
 from connectors.salesforce.org_metadata import OrgMetadata
 from connectors.salesforce.outcome import (
     NEXT_BATCH,
@@ -49,6 +49,12 @@ from connectors.salesforce.outcome_mapping import (
     unsent_outcomes,
     without_refused_values,
 )
+from connectors.salesforce.owners import (
+    GrantAddress,
+    no_addresses,
+    with_owner,
+    without_refused_owner,
+)
 from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
@@ -64,6 +70,7 @@ from connectors.salesforce.planner import (
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
@@ -96,6 +103,17 @@ MAX_BATCH = 1000
 MAX_REMEMBERED_FILLS = 200_000
 
 
+BeforeWrite = Callable[[Sequence[WriteRow]], Awaitable[None]]
+"""Called with planned rows that are about to be sent; their tags are lists of PlannedOutcome.
+
+What it raises ends the batch before any of these rows is sent.
+"""
+
+
+async def note_nothing(_rows: Sequence[WriteRow]) -> None:
+    """For callers that keep no journal."""
+
+
 class Sync:
     """The writer of one org; one instance for all batches in flight.
 
@@ -114,16 +132,22 @@ class Sync:
         planned: PlannedRecords | None = None,
         accounts: AccountStore | None = None,
         unanswered: UnansweredCalls | None = None,
+        grant_address: GrantAddress = no_addresses,
     ) -> None:
         """`accounts` keeps what is known of the Accounts; None if nothing does.
 
         The caller notes in `unanswered` which calls ended without an answer; None if none can.
+        `grant_address` says whose address book a grant is, for the owners of created records.
         With `planned`, `resolve` takes those records as written; `write` is not to be used.
         """
         self.policy = policy
         self._client = client
         self._count = count
-        self._metadata = OrgMetadata(client, policy, count, clock, accounts or NoAccountStore())
+        self._clock = clock
+        self.before_write: BeforeWrite = note_nothing
+        self._metadata = OrgMetadata(
+            client, policy, count, clock, accounts or NoAccountStore(), grant_address
+        )
         self.deleted_records = DeletedRecords()
         """What people deleted in the org; the caller keeps it durably (see `deletion_sweep`)."""
         self.unanswered = unanswered or UnansweredCalls()
@@ -232,6 +256,7 @@ class Sync:
                 self._count(SyncWarning.INVALID_ADDRESS, "Email")
             if someone.target.conflict:
                 self._count(SyncWarning.ACCOUNT_CONFLICT, "")
+        self._metadata.owners.want(someone.target.account_id for _, someone in batch.people)
         sought = _sought(changes, batch)
         found = await self._finder.find(sought, schemas, MAX_BATCH, fence)
         taken = {contact.change.key for contact in sought[: found.taken]}
@@ -319,10 +344,12 @@ class Sync:
         planned, only_planned = take_out_planned(planned, rules.mode)
         planned, held = take_out_held(planned, rules, self.policy.flag_field)
         outcomes += [*only_planned, *held]
-        to_write = rows(planned)
+        to_write = [self._with_owner(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
+            await self.before_write(free)
             written, no_room = await write_rows(context, free)
+            written = await self._write_without_refused_owners(context, written)
             written = await self._write_without_refused_values(context, written)
         sent = {id(row) for row in free}
         locked = [row for row in to_write if id(row) not in sent]
@@ -333,6 +360,27 @@ class Sync:
         )
         self._forget_deleted_accounts(written)
         return outcomes, written
+
+    def _with_owner(self, row: WriteRow) -> WriteRow:
+        schema = self._metadata.schemas[row.sobject]
+        book, now = self._metadata.owners.book, self._clock()
+        return with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+
+    async def _write_without_refused_owners(
+        self, context: WriteContext, written: list[WrittenRow]
+    ) -> list[WrittenRow]:
+        """Writes rows again whose owner was refused, as records of our user."""
+        ours = {id(one): row for one in written if (row := without_refused_owner(one))}
+        if not ours:
+            return written
+        more, _ = await write_rows(context, list(ours.values()), calls=None)
+        accepted = {one.row.fields[KEY_FIELD] for one in more if one.verdict.action is Action.DONE}
+        for one in written:
+            if id(one) in ours and one.row.fields[KEY_FIELD] in accepted:
+                self._count(SyncWarning.OWNER_REFUSED, one.result.errors[0].code.lower())
+                owner_id = one.row.fields["OwnerId"]
+                self._metadata.owners.book.refuse(one.row.sobject, owner_id, self._clock())
+        return [*(one for one in written if id(one) not in ours), *more]
 
     async def _write_without_refused_values(
         self, context: WriteContext, written: list[WrittenRow]

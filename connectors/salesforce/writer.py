@@ -289,7 +289,7 @@ def _leave_out_fields(
         later = replace(verdict, action=Action.RETRY_ROW)
         results.done.append(replace(written, verdict=later))
         return
-    if not refused or "Id" in refused or (row.op == "upsert" and refused & _REQUIRED_ON_CREATE):
+    if not refused or "Id" in refused or (row.creates and refused & _REQUIRED_ON_CREATE):
         failed = replace(verdict, action=Action.DEAD_LETTER)
         results.done.append(replace(written, verdict=failed))
         return

@@ -60,6 +60,7 @@ class PlanEntry:
     matched: str | None = None
     reason: str = ""
     several_matched: bool = False
+    account_by: str = ""
     candidates: tuple[str, ...] = ()
     same_record_as: str | None = None
     fields: dict[str, FieldChange] = field(default_factory=dict)
@@ -220,6 +221,7 @@ def _entry(
         matched=outcome.matched,
         reason=outcome.reason,
         several_matched=outcome.several_matched,
+        account_by=outcome.account_by,
         candidates=outcome.candidates,
         same_record_as=sharing,
         fields={
@@ -276,6 +278,8 @@ def _entry_line(entry: PlanEntry) -> str:
         parts.append(
             f"found by {entry.matched}{', one of several' if entry.several_matched else ''}"
         )
+    if entry.account_by:
+        parts.append(f"Account by {entry.account_by}")
     if entry.reason:
         parts.append(entry.reason)
     if entry.same_record_as:

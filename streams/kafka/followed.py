@@ -5,12 +5,46 @@ For a small compacted topic that a process has to know as it is now.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from streams.kafka.assigned import AssignedPartition
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import SnapshotStalled
 from streams.settings import KafkaSettings
+
+
+class Followed(Protocol):
+    """One topic that is followed, or several together."""
+
+    async def run(self) -> None:
+        """See FollowedTopic.run."""
+        ...
+
+    async def catch_up(self, seconds: float) -> None:
+        """See FollowedTopic.catch_up."""
+        ...
+
+
+class FollowedTopics:
+    """Several topics that a process has to know before it works."""
+
+    def __init__(self, *topics: "FollowedTopic") -> None:
+        self._topics = topics
+
+    async def run(self) -> None:
+        """Follows all of them until it is cancelled. Raises as the first that fails does."""
+        tasks = [asyncio.ensure_future(topic.run()) for topic in self._topics]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def catch_up(self, seconds: float) -> None:
+        """Returns once each was read to its end. Raises as FollowedTopic.catch_up does."""
+        for topic in self._topics:
+            await topic.catch_up(seconds)
 
 
 class FollowedTopic:

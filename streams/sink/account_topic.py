@@ -58,12 +58,17 @@ PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS, PUBLISH_ATTEMPTS = 0.1, 5.0, 5
 
 
 def encode_row(row: AccountRow) -> bytes | None:
-    """The value of a row; None, a tombstone, for one without a host."""
-    if not row.host:
+    """The value of a row; None, a tombstone, for one to which no domain leads."""
+    if row.is_empty:
         return None
-    return orjson.dumps(
-        [row.host, row.domain_length, int(row.has_parent), row.created, row.generation]
-    )
+    value: list[Any] = [
+        row.host,
+        row.domain_length,
+        int(row.has_parent),
+        row.created,
+        row.generation,
+    ]
+    return orjson.dumps([*value, row.further_hosts] if row.further_hosts else value)
 
 
 def encode_cursor(cursor: AccountCursor) -> bytes:
@@ -79,19 +84,35 @@ def decode_row(key: bytes, value: bytes | None) -> AccountRow | None:
     if value is None:
         return AccountRow(account_id)
     try:
-        host, domain_length, has_parent, created, generation = orjson.loads(value)
+        host, domain_length, has_parent, created, generation, *more = orjson.loads(value)
+        further = tuple(more[0]) if more else ()
         fits = (
-            host.isascii()
-            and 0 < domain_length <= len(host) <= MAX_HOST
+            _is_host(host, domain_length)
+            and len(more) <= 1
+            and all(0 < len(each) <= MAX_HOST and each.isascii() for each in further)
+            and bool(host or further)
             and 0 <= created < CREATED_END
             and 0 <= generation < GENERATIONS
         )
         row = AccountRow(
-            account_id, host, int(domain_length), bool(has_parent), int(created), int(generation)
+            account_id,
+            host,
+            int(domain_length),
+            bool(has_parent),
+            int(created),
+            int(generation),
+            further,
         )
     except (ValueError, TypeError, AttributeError):
         return None
     return row if fits else None
+
+
+def _is_host(host: str, domain_length: int) -> bool:
+    """Whether it is a host with its registrable domain, or no host."""
+    if not host:
+        return domain_length == 0
+    return host.isascii() and 0 < domain_length <= len(host) <= MAX_HOST
 
 
 def decode_cursor(value: bytes | None) -> AccountCursor | None:

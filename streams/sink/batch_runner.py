@@ -5,8 +5,8 @@ If the org fails the batch as a whole, `streams.sink.retry_policy` decides what 
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -15,9 +15,12 @@ from connectors.salesforce.api.classification import possible_row_fault
 from connectors.salesforce.api.client import CALL_SECONDS
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
+from connectors.salesforce.replaced_values import owner_of, values_replaced_by
+from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.sync import Sync
 from streams.control import breaker_record
 from streams.events import UnreadableRecord
+from streams.journal import EntryKind, journal_records, value_entries
 from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
@@ -103,6 +106,9 @@ class BatchRunner:
         health.watch(self._syncs)
         self._batches_written = 0  # batches of which the org wrote anything
         self._dead_letters = DeadLetterWindow()
+        # by contact key: no two batches in flight hold the same contact
+        self._in_flight: dict[str, tuple[Batch, PendingChange]] = {}
+        org.before_write = self._note_intended
 
     async def run(self, batch: Batch) -> None:
         """Works off the batch. Its rows are finished at the end, or wait again."""
@@ -168,13 +174,44 @@ class BatchRunner:
             self._syncs.step()  # a request is about to be sent
 
         if current:
-            with self._syncs, closing(self._limits.for_batch(batch.rows)) as rules:
+            rules = self._limits.for_batch(batch.rows)
+            with self._syncs, self._tracked(batch), closing(rules):
                 if self._guard is not None:
                     await self._guard.confirm(self._org.org_id, fence)
                 if self._limits.storage_is_due():
                     self._limits.take_storage(await self._org.data_storage(fence))
                 outcomes += await self._org.sync(current, fence, rules)
         return outcomes
+
+    @contextmanager
+    def _tracked(self, batch: Batch) -> Iterator[None]:
+        """Lets the journal find the change of each contact while the batch is written."""
+        for row in batch.rows:
+            self._in_flight[row.key] = batch, row
+        try:
+            yield
+        finally:
+            for row in batch.rows:
+                self._in_flight.pop(row.key, None)
+
+    async def _note_intended(self, rows: Sequence[WriteRow]) -> None:
+        """Writes to the journal what rows are about to replace; returns once the broker has it.
+
+        Raises WriterFenced where the broker cannot take it: then the rows must not be sent.
+        """
+        records: list[KafkaRecord] = []
+        of_batch: Batch | None = None
+        for row in rows:
+            values = values_replaced_by(row, self._org.policy.flag_field)
+            if not values:
+                continue
+            of_batch, pending = self._in_flight[owner_of(row).change.key]
+            entries = value_entries(EntryKind.INTENDED, values, pending.record, pending.change)
+            records += journal_records(self._names.journal.name, entries)
+        if of_batch is not None and not await self._acknowledged(
+            records, of_batch.assignment, self._syncs.step
+        ):
+            raise WriterFenced("the journal of replaced values was not acknowledged")
 
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:
         """The org took the batch: counts the outcomes, puts them on their topics, finishes rows."""
@@ -263,7 +300,12 @@ class BatchRunner:
         place = _trace(row)
         return None if place is None else self._traces.exemplar(place)
 
-    async def _acknowledged(self, records: Sequence[KafkaRecord], assignment: Assignment) -> bool:
+    async def _acknowledged(
+        self,
+        records: Sequence[KafkaRecord],
+        assignment: Assignment,
+        attempting: Callable[[], None] = lambda: None,
+    ) -> bool:
         """True once the broker has all records, and those of breakers that opened, in one piece.
 
         False when the partition is gone, whose offsets are the new owner's then. False also when
@@ -276,6 +318,7 @@ class BatchRunner:
         for one in opened:
             self._metrics.breaker_openings.labels(one.reason, one.stops.value).inc()
         while assignment.active:
+            attempting()
             try:
                 await self._publisher.publish(records)
             except PublishFailed as error:

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException
 
 from streams.control import PausedPart, Stops
 from streams.kafka.endings import ending
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import TopicReplaced
 from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
@@ -23,14 +23,14 @@ CONTROL_SECONDS = 10.0
 class BreakerKeeper:
     """The failure breakers and the pause of this process, their topic, and its readiness.
 
-    `control` gives the records of contactstream.control to `stops.failures`. Without it, as in
-    tests, a restart closes every breaker.
+    `control` gives the records of contactstream.control to `stops.failures`, and of other topics to
+    whom they concern. Without it, as in tests, a restart closes every breaker.
     """
 
     def __init__(
         self,
         stops: WritingStops,
-        control: FollowedTopic | None,
+        control: Followed | None,
         org_breaker: CircuitBreaker,
         metrics: SinkMetrics,
         health: Health,

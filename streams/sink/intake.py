@@ -13,6 +13,7 @@ from connectors.salesforce.sync import Sync
 from streams.events import (
     ContactChange,
     Kind,
+    Origin,
     UnreadableRecord,
     parse_change,
     received_at,
@@ -30,6 +31,8 @@ from streams.sink.running_tasks import RunningTasks
 
 log = structlog.get_logger()
 
+# Of changes that somebody just made. What is redriven may have come from any run.
+LIVE = frozenset({Origin.WEBHOOK, Origin.REFETCH})
 # Changes that come together go together: within the 50 ms in which a live one starts at the latest.
 GATHER_SECONDS = 0.02
 
@@ -119,4 +122,5 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    return ContactVersion(change.key, change.version, contact, change.restore)
+    live = change.origin in LIVE
+    return ContactVersion(change.key, change.version, contact, change.restore, live)

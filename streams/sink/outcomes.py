@@ -140,7 +140,7 @@ def outcome_records(
     `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
-        entries = written_entries(outcome, record.headers, change)
+        entries = written_entries(outcome, record, change)
         return [
             _outcome_record(names, outcome, record, change),
             *journal_records(names.journal.name, entries),
@@ -198,6 +198,8 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "candidates": outcome.candidates,
             "matched": outcome.matched,
             "reason": outcome.reason,
+            "account_by": outcome.account_by,
+            "owner_rule": outcome.owner_rule,
             "first": outcome.first,
             "version": change.version,
             "kind": change.kind.value,
@@ -226,6 +228,8 @@ def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
         metrics.skipped.labels(outcome.reason).inc()
     if outcome.matched is not None:
         metrics.matched.labels(outcome.matched, origin).inc()
+    if outcome.owner_rule:
+        metrics.owners.labels(outcome.owner_rule, outcome.sobject or "").inc()
     if outcome.first:
         result, how = first_resolution(outcome)
         metrics.first_resolutions.labels(result, how, origin).inc()

@@ -16,8 +16,9 @@ from connectors.salesforce.api.own_calls import OwnCalls
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.write_mode import WriteMode
 from streams.acls import role_acls
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import FollowedTopic, FollowedTopics
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.kafka.transactions import (
@@ -118,6 +119,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
         wait_for_broker,
@@ -161,6 +163,7 @@ async def _serve(
         guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
         pace = LivePace(settings.live_call_share)
         own_calls = OwnCalls(org_settings.max_calls_per_day)
+        addresses = GrantAddresses()
         opened = open_org(
             org_settings,
             allowed,
@@ -170,6 +173,7 @@ async def _serve(
             pace.daily_calls,
             guard.accept,
             own_calls,
+            addresses.address,
         )
         org = await stack.enter_async_context(opened)
         stack.callback(ops.stop)
@@ -188,6 +192,11 @@ async def _serve(
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
+        followed = [control]
+        if allowed.reads_grant_addresses:
+            followed.append(
+                FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
+            )
         sink = Sink(
             consumer,
             publisher,
@@ -201,7 +210,7 @@ async def _serve(
             keeper=keeper,
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
-            control=control,
+            control=FollowedTopics(*followed),
             pace=pace,
             traces=traces,
             limits=WriteLimits(

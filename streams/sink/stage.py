@@ -31,7 +31,7 @@ import structlog
 from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import FollowedTopic
+from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import TransactionalPublisher
@@ -93,7 +93,7 @@ class Sink:
         keeper: DeletionKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
-        control: FollowedTopic | None = None,
+        control: Followed | None = None,
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,

@@ -361,6 +361,7 @@ ENTRY = {
     "matched",
     "reason",
     "several_matched",
+    "account_by",
     "candidates",
     "same_record_as",
     "fields",

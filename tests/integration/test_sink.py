@@ -85,7 +85,9 @@ def test_of_several_changes_in_a_batch_the_highest_version_wins_even_if_it_came_
     wait_until(lambda: committed(running) == 3, "all three changes are committed")
 
 
-def test_each_replaced_value_is_journalled_once_with_the_value_before(running: Product) -> None:
+def test_each_replaced_value_is_journalled_before_it_is_replaced_and_then_as_done(
+    running: Product,
+) -> None:
     change(running, "one", 1, job_title="Engineer")
     running.outcome("one", 1)
     change(running, "one", 2, job_title="Analyst")
@@ -95,13 +97,32 @@ def test_each_replaced_value_is_journalled_once_with_the_value_before(running: P
     read = running.kafka.read("contacts.journal")
     entries = [parse_journal(KafkaRecord("", found.key, found.value, [])) for found in read]
     (lead,) = running.records("Lead", Email="one@one.example")
+    assert len({found.key for found in read}) == 2, "it is one entry, written again"
     assert [
         (one.kind.value, one.record_id, one.field, one.old, one.new, one.contact_key, one.version)
         for one in entries
         if one
     ] == [
         ("created", lead["Id"], "", None, None, f"{GRANT}/one", 1),
+        ("intended", lead["Id"], "Title", "Engineer", "Analyst", f"{GRANT}/one", 2),
         ("replaced", lead["Id"], "Title", "Engineer", "Analyst", f"{GRANT}/one", 2),
+    ]
+
+
+def test_a_replaced_value_is_known_although_the_answer_of_the_org_was_lost(
+    running: Product,
+) -> None:
+    change(running, "one", 1, job_title="Engineer")
+    running.outcome("one", 1)
+    faults(running, {"effect": "status_after", "status": 500, "kind": "composite_write"})
+    change(running, "one", 2, job_title="Analyst")
+    assert running.outcome("one", 2)["outcome"] == "unchanged", "the org had written it"
+    entries = [
+        parse_journal(KafkaRecord("", found.key, found.value, []))
+        for found in running.kafka.read("contacts.journal")
+    ]
+    assert [(one.kind.value, one.old, one.new) for one in entries[1:] if one] == [
+        ("intended", "Engineer", "Analyst")
     ]
 
 

@@ -25,6 +25,7 @@ from connectors.salesforce.api.client import (
 from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.simulator.faults import parse_fault
 from connectors.salesforce.simulator.server import app
@@ -98,7 +99,11 @@ class SimulatedOrg:
     now: float = 1_750_000_000.0
 
     def new_sync(
-        self, client: CompositeClient, policy: Policy, accounts: AccountStore | None = None
+        self,
+        client: CompositeClient,
+        policy: Policy,
+        accounts: AccountStore | None = None,
+        grant_address: GrantAddress = no_addresses,
     ) -> Sync:
         """Another Sync of this org, with the same counters and clock."""
 
@@ -107,8 +112,18 @@ class SimulatedOrg:
 
         unanswered = UnansweredCalls(clock=lambda: self.now)
         return Sync(
-            client, policy, count, lambda: self.now, accounts=accounts, unanswered=unanswered
+            client,
+            policy,
+            count,
+            lambda: self.now,
+            accounts=accounts,
+            unanswered=unanswered,
+            grant_address=grant_address,
         )
+
+    def counted(self, warning: SyncWarning) -> dict[str, int]:
+        """How often a warning was counted, by its detail."""
+        return {detail: count for (one, detail), count in self.counts.items() if one is warning}
 
     def records(self, sobject: str) -> list[dict[str, Any]]:
         return [

@@ -138,6 +138,25 @@ def update_subrequest(
     return Subrequest("PATCH", "/composite/sobjects", reference, body, headers)
 
 
+def create_subrequest(
+    sobject: str,
+    key_field: str,
+    rows: Sequence[Mapping[str, Any]],
+    reference: str,
+    headers: Mapping[str, str] = WRITE_HEADERS,
+) -> Subrequest:
+    """A collection of creations: POST /composite/sobjects.
+
+    A row whose value of the unique `key_field` a record holds already is refused (DUPLICATE_VALUE).
+    Raises ValueError for rows that Salesforce would refuse as a whole.
+    """
+    _check_rows(rows, key_field)
+    if any("Id" in row for row in rows):
+        raise ValueError("a row that creates a record may not carry an Id")
+    body = _collection_body(sobject, rows)
+    return Subrequest("POST", "/composite/sobjects", reference, body, headers)
+
+
 def _check_rows(rows: Sequence[Mapping[str, Any]], id_field: str) -> None:
     if not 1 <= len(rows) <= MAX_ROWS:
         raise ValueError(f"a collection has 1 to {MAX_ROWS} rows, not {len(rows)}")

@@ -6,6 +6,7 @@
 from connectors.salesforce.checkup.address_fields import own_address_fields
 from connectors.salesforce.checkup.fields import (
     access,
+    account_evidence,
     accounts,
     address_fields,
     flag_field,
@@ -54,6 +55,7 @@ __all__ = [
     "CheckupStatus",
     "Sharing",
     "access",
+    "account_evidence",
     "accounts",
     "address_fields",
     "api_version",

@@ -1,5 +1,8 @@
 """Checks of the objects: access to them, and the fields that contactstream itself needs."""
 
+from difflib import get_close_matches
+
+from connectors.salesforce.account_rules import AccountRules
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.checkup.findings import (
     DEPLOY,
@@ -23,6 +26,8 @@ UNENCRYPT = (
     "take the field out of Encryption Policy in Setup, or choose its deterministic scheme there "
     "(case-sensitive for the key), which can be searched"
 )
+_DOMAIN_TYPES = frozenset({"string", "url", "textarea", "email"})
+_GRANT = "correct SALESFORCE_ACCOUNT_DOMAIN_FIELDS, or grant the user read access to the field"
 _SECONDS_DIGITS = 10  # of a time in seconds since 1970
 
 
@@ -157,6 +162,52 @@ def accounts(described: ObjectDescribe) -> list[CheckupFinding]:
         lost = "hidden from the user: of several Accounts with one domain the oldest is taken"
         found.append(warn(check, lost, PERMIT))
     return found
+
+
+def account_evidence(described: ObjectDescribe, rules: AccountRules) -> list[CheckupFinding]:
+    """The fields of Account by which mail domains belong to it, and those of the filter."""
+    found = [_domain_field(described, name) for name in rules.domain_fields]
+    return found + [_filter_field(described, path, rules) for path in rules.conditions]
+
+
+def _domain_field(described: ObjectDescribe, name: str) -> CheckupFinding:
+    check = f"Account.{name}"
+    field = described.fields.get(name)
+    if field is None:
+        return warn(check, f"missing, or hidden from the user{_near(described, name)}", _GRANT)
+    if field.type not in _DOMAIN_TYPES:
+        return warn(
+            check, f"is {field.type}, and names no domain: it has to be Text or URL", _GRANT
+        )
+    if not field.filterable:
+        return warn(check, "cannot be searched: it is encrypted, or a long text", _GRANT)
+    return ok(check, "names mail domains of its Account, besides Website")
+
+
+def _filter_field(described: ObjectDescribe, path: str, rules: AccountRules) -> CheckupFinding:
+    check = f"Account filter {path}"
+    parent, dot, _ = path.partition(".")
+    name = f"{parent}Id" if dot else path
+    name = f"{parent.removesuffix('__r')}__c" if parent.endswith("__r") else name
+    wanted = sorted(rules.conditions[path])
+    remedy = "correct SALESFORCE_ACCOUNT_FILTER, or grant the user read access to the field"
+    field = described.fields.get(name)
+    if field is None:
+        lost = (
+            f"{name} is missing, or hidden from the user{_near(described, name)}: the sink pauses"
+        )
+        return fail(check, lost, remedy)
+    known = {value.casefold() for value in field.picklist}
+    unknown = [value for value in wanted if value not in known] if known and not dot else []
+    if unknown:
+        listed = ", ".join(sorted(field.picklist))
+        return warn(check, f"no Account has {', '.join(unknown)}: the values are {listed}", remedy)
+    return ok(check, f"only Accounts with {' or '.join(wanted)} count")
+
+
+def _near(described: ObjectDescribe, name: str) -> str:
+    near = get_close_matches(name, described.fields, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def links(described: ObjectDescribe) -> list[CheckupFinding]:

@@ -85,16 +85,24 @@ def _seen(sobject: str, sharing: Sharing) -> CheckupFinding:
     return warn(check, finding, f"grant View All on {sobject} ({PERMIT})")
 
 
-def _edited(sobject: str, sharing: Sharing) -> CheckupFinding:
-    check = f"{sobject} records edited"
+def edits_every_record(sobject: str, sharing: Sharing) -> bool | None:
+    """Whether the user may edit every record, whoever owns it; None if that is unknown."""
     default = (sharing.defaults or {}).get(sobject, "")
     if (
         sharing.modify_all_data
         or (sharing.modify_all or {}).get(sobject)
         or default in _PUBLIC_WRITE
     ):
+        return True
+    return None if sharing.modify_all_data is None or sharing.defaults is None else False
+
+
+def _edited(sobject: str, sharing: Sharing) -> CheckupFinding:
+    check = f"{sobject} records edited"
+    edited = edits_every_record(sobject, sharing)
+    if edited:
         return ok(check, "the user may edit every record")
-    if sharing.modify_all_data is None or sharing.defaults is None:
+    if edited is None:
         finding = "cannot tell whether the user may edit every record"
         return warn(check, finding, "compare the sharing with deploy/salesforce/README.md")
     finding = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +23,7 @@ _REFUSED_CLAUSES: Final = ("count(", "group by", "offset ", "typeof ")
 
 @dataclass(slots=True)
 class Job:
-    """A job; its rows are those of the moment in which it ran, which is when it was created."""
+    """A job; its rows, as the REST API renders them, are those of the moment of its creation."""
 
     id: str
     operation: str
@@ -81,19 +82,15 @@ class Jobs:
             query = compile_query(org, statement, deleted=body["operation"] == "queryAll")
         except SoqlError as error:
             raise CallRefused(400, "API_ERROR", error.message) from None
-        listed = statement.lower().partition("from")[0].partition("select")[2]
-        fields = query.table.sobject.fields
-        names = {name.lower(): name for name in fields}
-        selected = [names.get(name.strip(), "") for name in listed.split(",")]
-        if not all(selected):
-            raise CallRefused(400, "API_ERROR", "The simulator selects an object's own fields only")
+        listed = re.split(r"\bfrom\b", statement, maxsplit=1, flags=re.IGNORECASE)[0]
+        selected = [name.strip() for name in listed.strip()[len("select") :].split(",")]
         self.created += 1
         job = Job(
             make_id(_JOB_PREFIX, self.created),
             body["operation"],
             query.table.sobject.name,
             selected,
-            query.rows(),
+            [query.render(row, version) for row in query.rows()],
             version,
             scope.user,
             scope.stamp,
@@ -149,8 +146,17 @@ def _csv(fields: list[str], rows: list[Row]) -> bytes:
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerow(fields)
     for row in rows:
-        writer.writerow([_text(row.get(name)) for name in fields])
+        writer.writerow([_text(_value(row, name)) for name in fields])
     return text.getvalue().encode()
+
+
+def _value(row: Row, path: str) -> Any:
+    """A field of a rendered row, or of its parents, whatever the case of the path."""
+    value: Any = row
+    for name in path.split("."):
+        value = value or {}
+        value = next((value[key] for key in value if key.lower() == name.lower()), None)
+    return value
 
 
 def _text(value: Any) -> str:

@@ -19,10 +19,13 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "Group": "00G",
+    "QueueSobject": "03g",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
+    "RecordType": "012",
     "Task": "00T",
     "Event": "00U",
     "CampaignMember": "00v",
@@ -386,6 +389,9 @@ def _user() -> list[Field]:
         _read_only_name(121),
         _text("Email", "Email", 128, type="email", **fixed),
         Field("IsActive", "Active", "boolean", default=True, **fixed),
+        _text("UserType", "User Type", 40, **fixed),
+        _text("FederationIdentifier", "SAML Federation ID", 512, **fixed),
+        _reference("UserRoleId", "Role ID", "User", "UserRole", **fixed),
         _text("ProfileId", "Profile ID", 18, **fixed),
     ]
 
@@ -496,6 +502,16 @@ def standard() -> dict[str, SObject]:
             _text("SobjectType", "Object", 40),
             Field("IsActive", "Active", "boolean", default=True),
         ),
+        "Group": _set_up(
+            "Group",
+            _text("Name", "Name", 40),
+            _text("Type", "Type", 40),
+        ),
+        "QueueSobject": _set_up(
+            "QueueSobject",
+            _text("QueueId", "Group ID", 18),
+            _text("SobjectType", "Object", 40),
+        ),
         "FlowDefinitionView": _set_up(
             "FlowDefinitionView",
             _text("ApiName", "Flow API Name", 255),
@@ -538,8 +554,19 @@ def standard() -> dict[str, SObject]:
             _text("DataType", "Data Type", 70),
             Field("IsIndexed", "Indexed", "boolean"),
         ),
+        "RecordType": _set_up(
+            "RecordType",
+            _text("Name", "Name", 80),
+            _text("DeveloperName", "Record Type Name", 80),
+            _text("SobjectType", "SObject Type Name", 40),
+        ),
     }
     return {name: sobject(name, fields) for name, fields in objects.items()}
+
+
+def record_type_field() -> Field:
+    """The field that an object has where record types are defined for it."""
+    return _reference("RecordTypeId", "Record Type ID", "RecordType", "RecordType")
 
 
 def with_person_accounts(objects: Mapping[str, SObject]) -> dict[str, SObject]:

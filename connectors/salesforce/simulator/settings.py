@@ -42,6 +42,8 @@ class Settings:
     type_errors: str = "call"  # a value of a wrong JSON type refuses the whole call, or its "row"
     duplicate_result_key: str = ""  # "" = duplicateResut in single records, duplicateResult in rows
     assignment_owner: str = ""  # the user to whom the lead assignment rule gives what it gets
+    # records of other owners are refused, as by private sharing without a role above their owners
+    edits_own_records_only: bool = False
     lead_mapping: bool = True  # conversion carries the key to the Contact
     person_accounts_editable: bool = True  # whether the user may edit Person Accounts
     # queryAll shows the fields of a parent that is deleted itself. No page of the documentation

@@ -102,7 +102,7 @@ def length_of(text: str) -> int:
 Convert = Callable[[Any], Any]
 
 
-def _converter(item: Field) -> Convert:
+def _converter(item: Field, *, takes_queue: bool = False) -> Convert:
     """How a value of the request becomes the value stored. Raises _WrongType and _Refused."""
     name, label, limit = item.name, item.label, item.length
 
@@ -179,6 +179,8 @@ def _converter(item: Field) -> Convert:
             raise _WrongType("reference", value)
         target = item.reference_to
         normal = normal_id(value, PREFIXES[target]) if target else None
+        if normal is None and takes_queue:
+            normal = normal_id(value, PREFIXES["Group"])
         if normal is None:
             raise _Refused("MALFORMED_ID", f"{label}: id value of incorrect type: {value}", [name])
         return normal
@@ -226,7 +228,11 @@ class Table:
     def define(self, definition: SObject) -> None:
         """Take a changed field-level security; the fields stay the same."""
         self.sobject = definition
-        self.converters = {name: _converter(item) for name, item in definition.fields.items()}
+        # a queue owns Leads, and never Contacts [Object Reference: QueueSobject]
+        self.converters = {
+            name: _converter(item, takes_queue=(definition.name, name) == ("Lead", "OwnerId"))
+            for name, item in definition.fields.items()
+        }
         self.unique = [item for item in definition.fields.values() if item.unique]
         self.references = [
             item
@@ -548,6 +554,13 @@ class Org:
                 if account in scope.locked:
                     return [lock_error(account)]
         if (
+            existing is not None
+            and self.settings.edits_own_records_only
+            and existing.get("OwnerId") != scope.user
+        ):
+            message = "insufficient access rights on object id"
+            return [row_error("INSUFFICIENT_ACCESS_OR_READONLY", message)]
+        if (
             scope.row_fault is not None
             and (fault := scope.row_fault(table.sobject.name)) is not None
         ):
@@ -558,7 +571,10 @@ class Org:
             return [error]
         for item in table.references:
             target = values.get(item.name)
-            if target is not None and (error := self._cross_reference(item, target)) is not None:
+            if (
+                target is not None
+                and (error := self._cross_reference(table.sobject.name, item, target)) is not None
+            ):
                 return [error]
         if existing is None:
             missing = [name for name in table.required if values.get(name) is None]
@@ -602,7 +618,38 @@ class Org:
                     return [duplicate_value(item.name, holder)]
         return []
 
-    def _cross_reference(self, item: Field, target: str) -> RowError | None:
+    def _owner_refusal(self, sobject: str, owner: str) -> RowError | None:
+        """Why a user or queue cannot own a record of the object.
+
+        The codes are those of messages in public issue trackers.
+        """
+        if owner.startswith(PREFIXES["Group"]):
+            served = (
+                row.get("SobjectType")
+                for row in self.tables["QueueSobject"].rows.values()
+                if row.get("QueueId") == owner
+            )
+            if sobject in served:
+                return None
+            message = "Queue not associated with this SObject type"
+            return row_error("INVALID_OPERATION", message)
+        user = self.tables["User"].rows.get(owner)
+        if user is None:
+            return row_error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+        if not user.get("IsActive", True):
+            message = (
+                f"operation performed with inactive user [{owner[:15]}] as owner of "
+                f"{sobject.lower()}"
+            )
+            return row_error("INACTIVE_OWNER_OR_USER", message)
+        if user.get("UserType", "Standard") != "Standard":
+            message = "Operation not valid for this user type"
+            return row_error("OP_WITH_INVALID_USER_TYPE_EXCEPTION", message)
+        return None
+
+    def _cross_reference(self, sobject: str, item: Field, target: str) -> RowError | None:
+        if item.name == "OwnerId":
+            return self._owner_refusal(sobject, target)
         other = self.tables[item.reference_to or ""]
         if target in self.hidden:
             message = f"insufficient access rights on cross-reference id: {target[:15]}"

@@ -14,7 +14,15 @@ from .faults import Faults
 from .field_definitions import add_field_definitions
 from .person_accounts import show_on_account
 from .rest import Services
-from .schema import altered, make_id, normal_id, sobject, standard, with_person_accounts
+from .schema import (
+    altered,
+    make_id,
+    normal_id,
+    record_type_field,
+    sobject,
+    standard,
+    with_person_accounts,
+)
 from .settings import BadValueError, Settings, apply_settings
 from .soql import stamp
 from .store import DuplicateRule, Org, Row, Scope, Table, set_name, stored_value
@@ -32,6 +40,8 @@ _KEYS: Final = (
     "person_accounts",
     "duplicate_rules",
     "automation",
+    "users",
+    "queues",
     "accounts",
     "contacts",
     "leads",
@@ -136,7 +146,8 @@ class World:
                     f"record_types.{name}: a list of objects with a name is expected for a known "
                     "object"
                 )
-            objects[name] = sobject(name, objects[name].fields.values(), kinds)
+            more = [record_type_field()] if name == "Account" else []
+            objects[name] = sobject(name, [*objects[name].fields.values(), *more], kinds)
         for name, changes in _object("fields", document.get("fields", {})).items():
             if name not in objects:
                 raise BadValueError(f"fields.{name}: no such object; known: {', '.join(objects)}")
@@ -160,9 +171,14 @@ class World:
         ]
         self._set_up(_object("user", document.get("user", {})))
         add_field_definitions(self.org)
+        for name, kinds in types.items():
+            for number, kind in enumerate(kinds, 1):
+                self._add_record_type(name, number, str(kind["name"]))
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
         self._add_automation(_object("automation", document.get("automation", {})))
+        self._add_users(_list("users", document.get("users", [])))
+        self._add_queues(_list("queues", document.get("queues", [])))
         for key, name in _LISTS.items():
             for position, record in enumerate(_list(key, document.get(key, []))):
                 self.add(name, record, f"{key}[{position}]")
@@ -466,6 +482,7 @@ class World:
             row: Row = {
                 "Id": key,
                 "IsActive": True,
+                "UserType": "Standard",
                 "CreatedById": HUMAN_USER,
                 "LastModifiedById": HUMAN_USER,
             }
@@ -484,6 +501,29 @@ class World:
             "IsSandbox": False,
         }
         self.org.tables["Organization"].put(organization)
+
+    def _add_users(self, listed: Sequence[Any]) -> None:
+        table = self.org.tables["User"]
+        for position, given in enumerate(listed):
+            where = f"users[{position}]"
+            row: Row = {"IsActive": True, "UserType": "Standard", "LastName": "User"}
+            row |= dict.fromkeys(("CreatedDate", "SystemModstamp"), stamp(self.now()))
+            for name, value in _object(where, given).items():
+                row[name] = self._stored(table, name, value, f"{where}.{name}")
+            table.put({"Id": row.pop("Id", None) or make_id("005", 100 + position), **row})
+
+    def _add_queues(self, listed: Sequence[Any]) -> None:
+        groups, served = self.org.tables["Group"], self.org.tables["QueueSobject"]
+        for position, given in enumerate(listed):
+            where = f"queues[{position}]"
+            queue = _object(where, given)
+            _known(where, queue, ("Id", "Name", "sobjects"))
+            key = normal_id(str(queue.get("Id")), "00G")
+            if key is None:
+                raise BadValueError(f"{where}.Id: {queue.get('Id')!r} is not an Id of Group")
+            groups.put({"Id": key, "Name": str(queue.get("Name", "Queue")), "Type": "Queue"})
+            for name in _list(f"{where}.sobjects", queue.get("sobjects", [])):
+                served.put({"Id": served.new_id(), "QueueId": key, "SobjectType": str(name)})
 
     def _add_automation(self, document: Mapping[str, Any]) -> None:
         """The set-up of flows, triggers and rules: it is read only, and nothing of it runs."""
@@ -505,6 +545,17 @@ class World:
                     for name, value in row.items()
                 }
                 table.put({"Id": table.new_id(), **stored})
+
+    def _add_record_type(self, sobject: str, number: int, name: str) -> None:
+        """Stores a record type under the ID that the describe gives it."""
+        self.org.tables["RecordType"].put(
+            {
+                "Id": make_id("012", number),
+                "Name": name,
+                "DeveloperName": name.replace(" ", "_"),
+                "SobjectType": sobject,
+            }
+        )
 
     def _add_rule(self, document: Any) -> None:
         rule = _object("duplicate_rules", document)

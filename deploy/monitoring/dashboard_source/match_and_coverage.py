@@ -227,6 +227,21 @@ def _matched() -> Panel:
     )
 
 
+def _owners() -> Panel:
+    return graph(
+        "Owners of created records, a day",
+        "By the rule of PEOPLE_OWNER that gave a created record its owner. `fallback`: no rule "
+        "gave one, or the org refused it, and the record is the sink user's. `sync_user`: "
+        "PEOPLE_OWNER is empty.",
+        [query("sum by (rule) (increase(contactstream_sink_owners_total[1d])) > 0", "{{rule}}")],
+        unit="short",
+        width=12,
+        decimals=0,
+        colors={"fallback": ORANGE},
+        **DAILY,
+    )
+
+
 def _coverage_over_time() -> Panel:
     return graph(
         "People by state",
@@ -324,7 +339,7 @@ def _second_chances() -> Panel:
             ),
         ],
         unit="short",
-        width=24,
+        width=12,
         decimals=0,
         **DAILY,
     )
@@ -341,5 +356,5 @@ def rows() -> list[Row]:
         Row("Who is created, and who is not", [_new_records(), _linked(), _skipped()]),
         Row("Who is covered", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
         Row("For a person", [_undecided(), _open_letters(), _warnings()]),
-        Row("What else changed", [_second_chances()]),
+        Row("What else changed", [_owners(), _second_chances()]),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors.salesforce import checkup
+from connectors.salesforce.account_rules import NO_RULES
 from connectors.salesforce.address_fields import (
     Indexes,
     index_query,
@@ -23,12 +24,14 @@ from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.field_values import bind
 from connectors.salesforce.mapping_rules import FieldMapping
+from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.queries import soql_text
 from connectors.salesforce.schema import schema
 from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
+from streams.commands.doctor.owners import owner_findings
 from streams.org import credentials, mapping, policy
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
@@ -163,10 +166,19 @@ class _OrgQuestions:
             questions.append(self._version_rule(sobject, sees_setup))
             questions.append(self._duplicate_rules(sobject, allow_save=settings.allow_save))
         questions.append(self._lead_conversion(sees_setup))
+        owners = OwnerPolicy() if allowed is None else allowed.owners
+        query = self._client.query_all
         questions.append(
             automation_findings(
-                self._ask, self._client.query_all, self._tooling_query, sees_setup, asked_for=False
+                self._ask,
+                query,
+                self._tooling_query,
+                sees_setup,
+                asked_for=OwnerRule.ASSIGNMENT_RULE in owners.rules,
             )
+        )
+        questions.append(
+            owner_findings(self._ask, query, owners, sharing, await self._client.user_id())
         )
         findings = [*version]
         findings += [one for answer in await asyncio.gather(*questions) for one in answer]
@@ -384,7 +396,8 @@ def field_findings(
     """Findings about the fields of one object; `body` is the answer to its describe call."""
     described = parse_describe(body)
     if described.name == READ_OBJECT:
-        return checkup.accounts(described)
+        account_rules = allowed.account_rules if allowed is not None else NO_RULES
+        return [*checkup.accounts(described), *checkup.account_evidence(described, account_rules)]
     findings = [
         checkup.access(described),
         checkup.key_field(described),

@@ -78,7 +78,8 @@ def timeline(
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
-        *filter(None, map(_journal, records.journal)),
+        # an entry is written again under its key once the org has written the value
+        *filter(None, map(_journal, {one.key: one for one in records.journal}.values())),
         *filter(None, map(_dead_letter, records.dead_letters)),
     ]
     return sorted(entries, key=lambda entry: entry.at_ms)
@@ -180,7 +181,16 @@ def _outcome(record: KafkaRecord) -> Entry | None:
         value = None
     if not isinstance(value, dict):
         return None
-    kept = ("sobject", "id", "matched", "reason", "candidates", "origin")
+    kept = (
+        "sobject",
+        "id",
+        "matched",
+        "account_by",
+        "owner_rule",
+        "reason",
+        "candidates",
+        "origin",
+    )
     details = {name: value[name] for name in kept if value.get(name)}
     at_ms, version = value.get("at_ms"), value.get("version")
     return Entry(
@@ -194,7 +204,10 @@ def _outcome(record: KafkaRecord) -> Entry | None:
 
 
 def _journal(record: KafkaRecord) -> Entry | None:
-    """A value that was replaced or restored. A creation has an outcome, which says the same."""
+    """A value that was replaced or restored. A creation has an outcome, which says the same.
+
+    One that stayed `intended` was written if the org holds the value.
+    """
     try:
         entry = parse_journal(record)
     except UnreadableRecord:

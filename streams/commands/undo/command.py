@@ -295,6 +295,7 @@ async def _restore_page(
             value.field,
             value.ours,
             value.wanted,
+            undo.undo_id,
             undo.plan.values[value],
             undo.undo_id,
             "",

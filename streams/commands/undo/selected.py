@@ -85,6 +85,10 @@ class _History:
     value: ValueToRestore | None
     """None once something happened that is not to be undone."""
     contact_key: str
+    change: str
+    """The change that wrote it last."""
+    before: ValueToRestore | None
+    """The value before that change; None if there was none to restore."""
     undone: bool = False
 
 
@@ -162,11 +166,14 @@ class UndoReader:
             if known is not None:
                 known.value, known.undone = None, False
             return
+        before = None if known is None else known.value
+        if known is not None and known.change == entry.change:
+            before = known.before  # the entry of the same change, written again
         wanted = entry.old
-        if known is not None and known.value is not None and known.value.ours == entry.old:
-            wanted = known.value.wanted
+        if before is not None and before.ours == entry.old:
+            wanted = before.wanted
         value = ValueToRestore(entry.sobject, entry.record_id, entry.field, wanted, entry.new)
-        self._histories[place] = _History(value, entry.contact_key)
+        self._histories[place] = _History(value, entry.contact_key, entry.change, before)
 
     def check(self, known_runs: Iterable[str]) -> None:
         """Checks that what the choice names exists; after `read`.

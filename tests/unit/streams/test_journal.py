@@ -12,6 +12,7 @@ from streams.journal import (
     journal_record,
     parse_journal,
     run_of,
+    value_entries,
     written_entries,
 )
 from streams.kafka.records import Headers, KafkaRecord
@@ -23,9 +24,24 @@ SECOND = ReplacedValue("Lead", LEAD, "Nylas_Email_2__c", "a@acme.example", None)
 UPDATED = Outcome("g/a/b", OutcomeStatus.UPDATED, "Lead", LEAD, "key", replaced=(TITLE, SECOND))
 
 
+def record(*headers: tuple[str, bytes]) -> KafkaRecord:
+    """The record of CHANGE in contacts.changes."""
+    return KafkaRecord("contacts.changes", b"g/a/b", b"{}", list(headers), 0, 7)
+
+
+def test_what_is_intended_and_what_was_replaced_then_are_one_entry() -> None:
+    (intended,) = value_entries(EntryKind.INTENDED, [TITLE], record(), CHANGE)
+    first, _ = written_entries(UPDATED, record(), CHANGE)
+    assert intended.key == first.key
+    assert (intended.kind, first.kind) == (EntryKind.INTENDED, EntryKind.REPLACED)
+    later = replace(CHANGE, version=101)
+    (other,) = value_entries(EntryKind.INTENDED, [TITLE], record(), later)
+    assert other.key != first.key
+
+
 def test_each_replaced_value_has_an_entry_of_its_own_that_reads_back_as_it_was() -> None:
     change = replace(CHANGE, restore=frozenset({"Email"}))
-    entries = written_entries(UPDATED, [("replay.id", b"replay-1")], change)
+    entries = written_entries(UPDATED, record(("replay.id", b"replay-1")), change)
     assert [(each.field, each.old, each.new, each.restored) for each in entries] == [
         ("Title", "Engineer", "Analyst", False),
         ("Nylas_Email_2__c", "a@acme.example", None, True),
@@ -42,7 +58,7 @@ def test_each_replaced_value_has_an_entry_of_its_own_that_reads_back_as_it_was()
 
 def test_a_created_record_has_an_entry_without_values() -> None:
     created = Outcome("g/a/b", OutcomeStatus.CREATED, "Lead", LEAD, first=True)
-    (entry,) = written_entries(created, [("run.id", b"backfill-1")], CHANGE)
+    (entry,) = written_entries(created, record(("run.id", b"backfill-1")), CHANGE)
     assert (entry.kind, entry.record_id, entry.field, entry.old, entry.new, entry.run) == (
         EntryKind.CREATED,
         LEAD,
@@ -62,7 +78,7 @@ def test_a_created_record_has_an_entry_without_values() -> None:
     ],
 )
 def test_what_replaces_nothing_has_no_entry(outcome: Outcome) -> None:
-    assert written_entries(outcome, [], CHANGE) == []
+    assert written_entries(outcome, record(), CHANGE) == []
 
 
 def test_a_redrive_of_a_replayed_page_belongs_to_the_redrive() -> None:

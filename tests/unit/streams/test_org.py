@@ -1,5 +1,7 @@
 """The org as the settings open it: login, audience, reserve, policy and warnings."""
 
+import re
+
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -7,6 +9,7 @@ from structlog.testing import capture_logs
 from connectors.salesforce.api.auth import JwtBearer
 from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.counting import SyncWarning
+from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from streams.metrics import SinkMetrics
 from streams.org import credentials, open_client, policy, warning_counter
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError, load
@@ -85,6 +88,40 @@ def test_what_an_operator_has_to_fix_is_counted_and_logged() -> None:
         assert registry.get_sample_value("contactstream_sink_warnings_total", labels) == 1
 
 
+QUEUE = "00G5g0000000001AAA"
+
+
+def owners(**environ: str) -> OwnerPolicy:
+    people = load(PeopleSettings, {f"PEOPLE_{name}": value for name, value in environ.items()})
+    return policy(load(SalesforceSettings, {}), people, ["address_book"]).owners
+
+
+def test_by_default_our_user_owns_what_is_created() -> None:
+    assert owners().rules == ()
+
+
+def test_the_rules_of_owners_are_asked_in_the_order_of_the_settings() -> None:
+    found = owners(OWNER="assignment_rule,user,configured", OWNER_ID=QUEUE, OWNER_MATCH="username")
+    assert found.rules == (OwnerRule.ASSIGNMENT_RULE, OwnerRule.USER, OwnerRule.CONFIGURED)
+    assert (found.match.field, found.configured_queue) == ("Username", True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"OWNER": "acount"}, "there is no rule 'acount'; did you mean account?"),
+        ({"OWNER": "nobody"}, "it knows user, account, configured, assignment_rule"),
+        ({"OWNER": "fallback"}, "there is no rule 'fallback'"),
+        ({"OWNER": "configured"}, "PEOPLE_OWNER_ID"),
+        ({"OWNER_ID": QUEUE}, "PEOPLE_OWNER does not name the rule configured"),
+        ({"OWNER": "configured", "OWNER_ID": "sales"}, "PEOPLE_OWNER_ID"),
+    ],
+)
+def test_unusable_owners_are_refused_with_the_value(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        owners(**environ)
+
+
 def test_names_of_role_mailboxes_are_a_setting() -> None:
     people = load(PeopleSettings, {"PEOPLE_ROLE_NAMES": "kontakt,!hello"})
     roles = policy(load(SalesforceSettings, {}), people, ["address_book"]).exclusions.roles
@@ -112,3 +149,16 @@ def test_an_address_field_that_cannot_be_one_is_refused_by_its_name(listed: str,
     settings = load(SalesforceSettings, {"SALESFORCE_ADDRESS_FIELDS": listed})
     with pytest.raises(SettingsError, match=f"SALESFORCE_ADDRESS_FIELDS: .*{said}"):
         policy(settings, load(PeopleSettings, {}), [])
+
+
+def test_the_rules_for_accounts_come_from_two_settings() -> None:
+    environ = {
+        "SALESFORCE_ACCOUNT_DOMAIN_FIELDS": "Email_Domains__c",
+        "SALESFORCE_ACCOUNT_FILTER": "Type=Customer, Type=Partner",
+    }
+    allowed = policy(load(SalesforceSettings, environ), load(PeopleSettings, {}), [])
+    assert allowed.account_rules.domain_fields == ("Email_Domains__c",)
+    assert allowed.account_rules.conditions == {"Type": frozenset({"customer", "partner"})}
+    wrong = load(SalesforceSettings, {"SALESFORCE_ACCOUNT_FILTER": "Type"})
+    with pytest.raises(SettingsError, match="SALESFORCE_ACCOUNT_FILTER: 'Type' is not of the form"):
+        policy(wrong, load(PeopleSettings, {}), [])

@@ -281,7 +281,7 @@ async def test_websites_that_were_read_by_other_rules_are_read_again(
     kept = MemoryAccountStore()
     async with simulated_org(accounts(3)) as org:
         await org.new_sync(org.client, Policy(), kept).start()
-        monkeypatch.setattr("connectors.salesforce.account_queries.WEBSITE_RULES", "new")
+        monkeypatch.setattr("connectors.salesforce.account_rules.WEBSITE_RULES", "new")
         await (await restarted(org, kept)).start()
         generations = [
             page.cursor.generation for page in kept.pages if page.cursor and page.cursor.known_until

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.salesforce.account_rules import AccountEvidence
 from connectors.salesforce.accounts import AccountDirectory, AccountMatch
 from connectors.salesforce.domains import is_free_mail, registrable_domain, website_host
 from tests.support.account_rows import ACME, account, directory, parsed
@@ -86,7 +87,7 @@ def test_the_account_of_a_mail_domain(
 ) -> None:
     found = directory(*(account(n, one) for n, one in enumerate(websites, 1))).find(mail)
     if isinstance(expected, int):
-        assert found == AccountMatch(account(expected, None)["Id"])
+        assert found == AccountMatch(account(expected, None)["Id"], by=AccountEvidence.WEBSITE)
     else:
         assert found == AccountMatch(None, expected == CONFLICT)
 
@@ -219,7 +220,7 @@ def expected_match(known: dict[str, dict[str, Any]], mail: str) -> AccountMatch:
         for one, host in within.items()
         if host == winner
     ]
-    return AccountMatch(min(ranked)[2])
+    return AccountMatch(min(ranked)[2], by=AccountEvidence.WEBSITE)
 
 
 @settings(max_examples=100)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from connectors.salesforce import checkup
+from connectors.salesforce.account_rules import parse_account_rules
 from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe, parse_describe
 from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus
@@ -526,3 +527,40 @@ def test_a_mistyped_address_field_comes_with_the_name_that_is_meant() -> None:
         described(fields=fields), ["Personal_Emial__c"], frozenset()
     )
     assert "did you mean Personal_Email__c?" in finding.remedy
+
+
+def test_the_fields_by_which_accounts_are_found_are_checked_each() -> None:
+    fields = {
+        "Account": {
+            "Email_Domains__c": {"type": "string"},
+            "Notes__c": {"type": "textarea", "length": 32000},
+            "Employees__c": {"type": "double"},
+        }
+    }
+    names = ("Email_Domains__c", "Notes__c", "Employees__c", "Email_Domain__c")
+    rules = parse_account_rules(names, [])
+    found = checkup.account_evidence(described("Account", fields=fields), rules)
+    assert faults(found) == [
+        ("Account.Notes__c", CheckupStatus.WARN),
+        ("Account.Employees__c", CheckupStatus.WARN),
+        ("Account.Email_Domain__c", CheckupStatus.WARN),
+    ]
+    assert "did you mean Email_Domains__c?" in found[3].finding
+
+
+def test_a_filter_of_accounts_is_checked_for_its_field_and_its_values() -> None:
+    kinds = {"Account": [{"name": "Customer"}]}
+    account = described("Account", record_types=kinds)
+    rules = parse_account_rules(
+        [], ["Type=Prospect", "Type=Prospekt", "RecordType.DeveloperName=Customer", "Typ=x"]
+    )
+    kind, record_type, mistyped = checkup.account_evidence(account, rules)
+    assert (kind.status, "no Account has prospekt" in kind.finding) == (CheckupStatus.WARN, True)
+    assert (record_type.status, record_type.finding) == (
+        CheckupStatus.OK,
+        "only Accounts with customer count",
+    )
+    assert (mistyped.status, "did you mean Type?" in mistyped.finding) == (
+        CheckupStatus.FAIL,
+        True,
+    )

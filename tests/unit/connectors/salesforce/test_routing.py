@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from connectors.salesforce.account_rules import AccountEvidence
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.routing import (
     Addresses,
@@ -22,6 +23,9 @@ def contact(*emails: str, **more: Any) -> dict[str, Any]:
     return {"emails": [{"email": email} for email in emails]} | more
 
 
+TO_ACME = Route("Contact", ACME, by=AccountEvidence.WEBSITE)
+
+
 def admitted(made: dict[str, Any], exclusions: Exclusions | None = None) -> Addresses:
     found = admit(made, exclusions or Exclusions())
     assert isinstance(found, Addresses)
@@ -30,18 +34,14 @@ def admitted(made: dict[str, Any], exclusions: Exclusions | None = None) -> Addr
 
 def test_a_person_of_a_known_domain_becomes_a_contact_of_its_account() -> None:
     accounts = directory(account(1, "www.acme.com"))
-    assert route(admitted(contact("ada@mail.acme.com")), accounts) == Route("Contact", ACME)
+    assert route(admitted(contact("ada@mail.acme.com")), accounts) == TO_ACME
     assert route(admitted(contact("ada@other.com")), accounts) == Route("Lead")
 
 
 def test_another_address_decides_where_the_primary_one_is_unknown() -> None:
     accounts = directory(account(1, "acme.com"), account(2, "globex.com"))
-    assert route(admitted(contact("ada@gmail.com", "ada@acme.com")), accounts) == Route(
-        "Contact", ACME
-    )
-    assert route(admitted(contact("ada@acme.com", "ada@globex.com")), accounts) == Route(
-        "Contact", ACME
-    )
+    assert route(admitted(contact("ada@gmail.com", "ada@acme.com")), accounts) == TO_ACME
+    assert route(admitted(contact("ada@acme.com", "ada@globex.com")), accounts) == TO_ACME
 
 
 @pytest.mark.parametrize(

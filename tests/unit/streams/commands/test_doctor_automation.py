@@ -11,6 +11,7 @@ from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.checkup import CheckupFinding, CheckupStatus
 from connectors.salesforce.checkup.automation import MAX_WORKFLOW_RULES
+from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.simulator.server import app
 from connectors.salesforce.simulator.settings import BadValueError
 from connectors.salesforce.simulator.world import World
@@ -140,6 +141,71 @@ async def test_the_assignment_rule_is_said_to_run_for_nothing_that_we_write() ->
     assert found["Lead assignment rules"].finding == (
         "By region is active, and runs for no record that the sink writes"
     )
+
+
+async def test_an_assignment_rule_that_is_asked_for_and_missing_is_a_warning() -> None:
+    found = await examined_world({}, PEOPLE_OWNER="assignment_rule")
+    assert found["Lead assignment rules"].status is CheckupStatus.WARN
+    rules = {"assignment_rules": [{"Name": "By region", "SobjectType": "Lead", "Active": True}]}
+    found = await examined_world({"automation": rules}, PEOPLE_OWNER="assignment_rule")
+    assert found["Lead assignment rules"].status is CheckupStatus.OK
+    assert "runs for Leads that a live change creates" in found["Lead assignment rules"].finding
+
+
+REP, QUEUE = make_id("005", 11), make_id("00G", 1)
+
+
+async def test_nothing_is_said_of_owners_where_our_user_owns_everything() -> None:
+    found = await examined_world({})
+    assert not [check for check in found if check.startswith("owners")]
+
+
+async def test_what_is_given_away_must_stay_editable() -> None:
+    found = await examined_world({}, PEOPLE_OWNER="user")
+    lead, contact = (found[f"owners: {name} records of others"] for name in ("Lead", "Contact"))
+    assert lead.status is CheckupStatus.OK  # the org-wide default is Public Read/Write/Transfer
+    private = {"leads": [{"LastName": "H", "Company": "H", "_hidden": True}]}
+    found = await examined_world(private, PEOPLE_OWNER="user")
+    lead = found["owners: Lead records of others"]
+    assert lead.status is CheckupStatus.WARN
+    assert "no role" in lead.finding
+    assert "Modify All on Lead" in lead.remedy
+    assert contact.check == "owners: Contact records of others"
+
+
+async def test_users_with_one_address_are_counted() -> None:
+    users = [{"Email": "rep@x.example"}, {"Email": "Rep@x.example.invalid"}]
+    found = await examined_world({"users": users}, PEOPLE_OWNER="user")
+    assert found["owners: users"].status is CheckupStatus.WARN
+    assert "1 values belong to several users" in found["owners: users"].finding
+
+
+@pytest.mark.parametrize(
+    ("owner", "status", "text"),
+    [
+        (REP, CheckupStatus.OK, "active"),
+        (make_id("005", 12), CheckupStatus.FAIL, "not an active user"),
+        (make_id("005", 999), CheckupStatus.FAIL, "is no user of this org"),
+        (QUEUE, CheckupStatus.OK, "serves Leads"),
+        (make_id("00G", 2), CheckupStatus.FAIL, "no queue that serves Leads"),
+    ],
+)
+async def test_the_configured_owner_is_held_to_what_it_can_own(
+    owner: str, status: CheckupStatus, text: str
+) -> None:
+    world = {
+        "users": [
+            {"Id": REP, "Email": "rep@x.example"},
+            {"Id": make_id("005", 12), "Email": "left@x.example", "IsActive": False},
+        ],
+        "queues": [
+            {"Id": QUEUE, "Name": "In", "sobjects": ["Lead"]},
+            {"Id": make_id("00G", 2), "Name": "Cases", "sobjects": ["Case"]},
+        ],
+    }
+    found = await examined_world(world, PEOPLE_OWNER="configured", PEOPLE_OWNER_ID=owner)
+    assert found["owners: configured"].status is status
+    assert text in found["owners: configured"].finding
 
 
 async def test_the_lead_source_of_the_settings_is_held_to_a_restricted_picklist() -> None:

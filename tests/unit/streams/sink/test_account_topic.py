@@ -46,6 +46,7 @@ ROWS = st.builds(
     st.booleans(),
     st.integers(0, 10**14 - 1),
     st.integers(0, 255),
+    st.lists(st.sampled_from(["acme.io", "mail.acme.co.uk"]), unique=True, max_size=2).map(tuple),
 )
 
 
@@ -95,6 +96,11 @@ def test_a_row_is_read_as_it_was_written(written: AccountRow) -> None:
     assert decode_row(written.id.encode(), encode_row(written)) == written
 
 
+def test_an_account_without_a_website_is_kept_for_the_domains_of_its_fields() -> None:
+    written = AccountRow("001000000000001AAA", further_hosts=("acme.io",))
+    assert decode_row(written.id.encode(), encode_row(written)) == written
+
+
 def test_a_row_without_a_host_is_a_tombstone() -> None:
     assert encode_row(AccountRow("001000000000001AAA")) is None
     assert decode_row(b"001000000000001AAA", None) == AccountRow("001000000000001AAA")
@@ -109,6 +115,7 @@ def test_a_cursor_is_read_as_it_was_written(cursor: AccountCursor) -> None:
     "value",
     [
         *(b"", b"{", b"[]", b"{}", b"7", b"\xff", b'["a.com"]', b"[7,1,0,0,0]"),
+        *(b'["a.com",5,0,0,0,[""]]', b'["",0,0,0,0]', b'["a.com",5,0,0,0,[],1]'),
         *(b'["a.com",99,0,0,0]', b'["a.com","x",0,0,0]', b'["a.com",5,0,-1,0]'),
         *(b'["a.com",5,0,0,256]', b'{"load":null,"known_until":"2026-01-01"}'),
         b'{"load":{"asked":"2026-01-01T00:00:00Z"},"known_until":null}',

@@ -183,6 +183,7 @@ def test_a_replaced_value_is_shown_masked_with_its_run() -> None:
             field="Title",
             old="Engineer",
             new="Analyst",
+            change="1-1",
             contact_key=key,
             run="backfill-1",
             origin="backfill",

@@ -23,6 +23,7 @@ FIRST = JournalEntry(
     field="Title",
     old="Boss",
     new="Engineer",
+    change="100-7",
     contact_key="g/1",
     run="backfill-1",
     origin="backfill",
@@ -33,6 +34,9 @@ FIRST = JournalEntry(
 
 
 def entry(**changed: Any) -> JournalEntry:
+    """Another entry than FIRST, by another change if it is of another time."""
+    if "at_ms" in changed:
+        changed = {"change": f"100-{changed['at_ms']}", **changed}
     return replace(FIRST, **changed)
 
 
@@ -71,6 +75,21 @@ def test_of_writes_that_follow_one_another_the_value_before_the_first_comes_back
     assert values(planned(UndoChoice(since_ms=2_000), FIRST, again)) == [
         ("Title", "Engineer", "Analyst")
     ], "only what was chosen is undone"
+
+
+def test_an_entry_that_is_intended_and_then_replaced_counts_once() -> None:
+    again = entry(old="Engineer", new="Analyst", at_ms=2_000)
+    intended = replace(again, kind=EntryKind.INTENDED)
+    for entries in ([FIRST, intended, again], [FIRST, intended], [FIRST, intended, intended]):
+        assert values(planned(UndoChoice(), *entries)) == [("Title", "Boss", "Analyst")]
+
+
+def test_a_change_that_is_sent_again_has_the_value_that_stood_there_last() -> None:
+    intended = entry(kind=EntryKind.INTENDED, old="Engineer", new="Analyst", at_ms=2_000)
+    typed_meanwhile = replace(intended, kind=EntryKind.REPLACED, old="Typed")
+    assert values(planned(UndoChoice(), FIRST, intended, typed_meanwhile)) == [
+        ("Title", "Typed", "Analyst")
+    ]
 
 
 def test_what_a_person_typed_between_two_writes_comes_back() -> None:
