@@ -5,6 +5,7 @@ a release is `held-release/RUN`: the changes that this run offers again are writ
 limits say. `contactstream held release` writes it, and the sink reads it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,7 +34,7 @@ class HeldReason(StrEnum):
     CREATIONS_PAUSED = "creations_paused"
 
 
-HELD_MEANING = {
+HELD_MEANING: Mapping[str, str] = {
     HeldReason.CREATIONS_PER_DAY: "more people to create in a day than SINK_CREATIONS_PER_DAY",
     HeldReason.CREATIONS_PER_GRANT: "more of one mailbox in a day than SINK_CREATIONS_PER_GRANT",
     HeldReason.REPLACED_VALUES: "more values in an hour than SINK_REPLACED_VALUES_PER_HOUR",

@@ -118,7 +118,7 @@ def list_held(
 
 def _print_groups(groups: Sequence[HeldGroup]) -> None:
     for reason, people in _counted(groups).items():
-        meaning = HELD_MEANING.get(HeldReason(reason)) if reason in set(HeldReason) else None
+        meaning = HELD_MEANING.get(reason)
         line = f"{people:,} held: {reason}" + (f", {meaning}" if meaning else "")
         click.echo(fill(line, COLUMNS, subsequent_indent="    ", break_on_hyphens=False))
     rows = [[one.reason, one.grant, one.mailbox, f"{one.people:,}", one.since] for one in groups]

@@ -66,6 +66,8 @@ class OutcomeFigures:
     """Contacts that were looked up for the first time, and found."""
     created: int = 0
     """The same, but created."""
+    held: int = 0
+    """Contacts of them that a limit holds since."""
 
     @property
     def contacts(self) -> int:
@@ -126,6 +128,7 @@ class Status:
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
     """Counts records of contacts.outcomes. A record that is no outcome is left out."""
     figures = OutcomeFigures()
+    held: set[bytes] = set()
     for record in records:
         try:
             value = orjson.loads(record.value or b"null")
@@ -133,6 +136,8 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
             continue
         if not isinstance(value, dict) or not isinstance(value.get("at_ms"), int):
             continue
+        is_held = value.get("outcome") == OutcomeStatus.HELD.value
+        (held.add if is_held else held.discard)(record.key or b"")
         if value.get("origin") == "replay":
             continue
         figures.since_ms = min(value["at_ms"], figures.since_ms or value["at_ms"])
@@ -140,6 +145,7 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
         if value.get("first"):
             figures.found += value.get("matched") is not None
             figures.created += value.get("matched") is None
+    figures.held = len(held)
     return figures
 
 
@@ -154,6 +160,7 @@ def needs_a_person(status: Status) -> list[str]:
         ),
         *_mode_problems(status.mode),
         *_outcome_problems(status.outcomes),
+        *_held_problems(status.outcomes.held),
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
@@ -184,6 +191,11 @@ def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
     rate = outcomes.error_rate
     if rate is not None and outcomes.contacts >= LEAST_CONTACTS and rate > HIGH_ERROR_SHARE:
         yield f"{rate:.1%} of the newest contacts failed; see contactstream dead-letters"
+
+
+def _held_problems(held: int) -> Iterable[str]:
+    if held:
+        yield f"{held:,} of the newest contacts are held by a limit; see contactstream held"
 
 
 def _call_problems(calls: CallFigures | None) -> Iterable[str]:

@@ -117,6 +117,7 @@ def as_json(status: Status) -> dict[str, Any]:
             "by_status": dict(outcomes.by_status),
             "match_rate": outcomes.match_rate,
             "error_rate": outcomes.error_rate,
+            "held": outcomes.held,
         },
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
         "paused": list(status.paused),
