@@ -56,8 +56,8 @@ def _bridge(_kafka: KafkaSettings, names: Topics) -> list[Acl]:
 
 def _reader(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
-        *_topics(("Read", *WRITE), names.events, names.grants, names.runs),
-        *_topics(("Read",), names.changes, names.refetch, names.outcomes, names.control),
+        *_topics(("Read", *WRITE), names.events, names.grants, names.runs, names.control),
+        *_topics(("Read",), names.changes, names.refetch, names.outcomes),
         *_topics(WRITE, names.dead_letter),
         _own_groups(kafka, "reader"),
         *_watched_groups(kafka, "dedupe", "sink"),
@@ -68,6 +68,8 @@ def _dedupe(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         # How long events are kept says when the oldest unread one expires.
         *_topics(("Read", "DescribeConfigs"), names.events),
+        # Which mailboxes are selected, and whose each grant is.
+        *_topics(("Read",), names.grants, names.control),
         *_topics(WRITE, names.changes, names.refetch, names.dead_letter),
         _changelogs(kafka, ("Read", *WRITE)),
         _own_groups(kafka, "dedupe"),
@@ -120,6 +122,7 @@ def _console(kafka: KafkaSettings, names: Topics) -> list[Acl]:
 def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         *_looking(kafka, names, "command"),
+        _changelogs(kafka, ("Read",)),  # export and suppress say what the table holds of a person
         *_topics(
             ("Write",),
             names.events,
@@ -129,6 +132,7 @@ def _operator(kafka: KafkaSettings, names: Topics) -> list[Acl]:
             names.control,
             names.deleted_records,
             names.journal,
+            names.suppression,
             names.audit,
         ),
     ]

@@ -18,6 +18,7 @@ from streams.commands.selection_options import (
     selection_options,
     selection_options_with_offsets,
 )
+from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def _report_unusable_settings() -> Iterator[None]:
 def _load(group: type[GroupT]) -> GroupT:
     with _report_unusable_settings():
         return settings.load(group)
+
+
+def _mailboxes() -> MailboxRule:
+    """Which mailboxes the settings select."""
+    return MailboxRule(_load(settings.PeopleSettings).mailboxes)
 
 
 def _load_nylas() -> settings.NylasSettings:
@@ -125,6 +131,7 @@ def reader() -> None:
                 process,
                 _load_nylas(),
                 _load(settings.ReaderSettings),
+                _mailboxes(),
             )
         )
 
@@ -140,7 +147,13 @@ def dedupe() -> None:
         people, sources = _load(settings.PeopleSettings), _load(settings.NylasSettings).sources
         allowed = policy(_load(settings.SalesforceSettings), people, sources)
         sys.exit(
-            run(_load(settings.KafkaSettings), process, _load(settings.DedupeSettings), allowed)
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                _load(settings.DedupeSettings),
+                allowed,
+                MailboxRule(people.mailboxes),
+            )
         )
 
 
@@ -154,9 +167,17 @@ def sink() -> None:
     with _report_unusable_settings():
         org = _load(settings.SalesforceSettings)
         credentials(org)
-        allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
+        people = _load(settings.PeopleSettings)
+        allowed = policy(org, people, _load(settings.NylasSettings).sources)
         sys.exit(
-            run(_load(settings.KafkaSettings), process, org, allowed, _load(settings.SinkSettings))
+            run(
+                _load(settings.KafkaSettings),
+                process,
+                org,
+                allowed,
+                _load(settings.SinkSettings),
+                MailboxRule(people.mailboxes),
+            )
         )
 
 
@@ -209,8 +230,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     """
     from streams.commands.status.command import run
 
-    org = _load(settings.SalesforceSettings)
-    sys.exit(run(_load(settings.KafkaSettings), org, watch=watch, json_lines=as_json))
+    org, mailboxes = _load(settings.SalesforceSettings), _mailboxes()
+    sys.exit(run(_load(settings.KafkaSettings), org, mailboxes, watch=watch, json_lines=as_json))
 
 
 @main.command()
@@ -590,6 +611,12 @@ def outcomes(
     metavar="FILE",
     help="List the created records that nobody has touched, as CSV.",
 )
+@click.option(
+    "--values",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="List every value, as CSV; the audit notes it.",
+)
 @_EXECUTE
 @_YES
 @_ACTOR
@@ -603,6 +630,7 @@ def undo(
     since: str | None,
     until: str | None,
     created: Path | None,
+    values: Path | None,
     execute: bool,
     agreed: bool,
     actor: str | None,
@@ -625,7 +653,7 @@ def undo(
     from streams.commands.undo.selected import make_choice
 
     choice = make_choice(run_id, grants, fields, since, until)
-    options = UndoOptions(execute, agreed, created, actor, why, as_json)
+    options = UndoOptions(execute, agreed, created, values, actor, why, as_json)
     kafka = _load(settings.KafkaSettings)
     with _report_unusable_settings():
         sys.exit(run(kafka, _load(settings.SalesforceSettings), choice, options))
@@ -662,46 +690,83 @@ def explain(*, subject: str, as_json: bool) -> None:
     sys.exit(run(_load(settings.KafkaSettings), allowed, org.login_url, subject, as_json=as_json))
 
 
-@main.command()
-@click.argument("file", type=click.File())
-@click.option("--dry-run", is_flag=True, help="Count only, and change nothing.")
-@click.option(
-    "--without-dead-letters",
-    is_flag=True,
-    help="Leave the dead letters alone, where no broker can be reached from here.",
+_PEOPLE_FILE = click.option(
+    "--file", type=click.File(), help="Addresses and contact keys, one a line; - is standard input."
 )
+
+
+def _people(named: tuple[str, ...], file: TextIO | None) -> list[str]:
+    """The people that a command is about, as they are stored."""
+    from streams.commands.suppress import people
+
+    try:
+        return list(dict.fromkeys([*people.named(named), *people.read(file or ())]))
+    except people.NotAPerson as error:
+        raise click.UsageError(str(error)) from error
+
+
+@main.command()
+@click.argument("people", metavar="[EMAIL]...", nargs=-1)
+@_PEOPLE_FILE
+@click.option("--dry-run", is_flag=True, help="Show the receipt only, and change nothing.")
 @click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
-def suppress(*, file: TextIO, dry_run: bool, without_dead_letters: bool, actor: str | None) -> None:
-    """Adds people who must never be written to Salesforce again.
+@_JSON
+def suppress(
+    *,
+    people: tuple[str, ...],
+    file: TextIO | None,
+    dry_run: bool,
+    actor: str | None,
+    as_json: bool,
+) -> None:
+    """Erases people who asked for it, and never writes them to Salesforce again.
 
-    FILE (- is standard input) holds an email address or a contact key (grant_id/contact_id) a line.
-    PEOPLE_SUPPRESSION_LIST names the suppression list. It is created when it does not exist, and
-    holds only salted hashes. The sink reads a change within a second. Only counts are printed.
+    EMAIL is an address, or a contact key (grant_id/contact_id). contactstream.suppression keeps
+    salted hashes of both, which every stage obeys within 5 seconds. What the topics and the table
+    of dedupe hold of them is erased, and in Salesforce the fields that only contactstream uses are
+    cleared: key, version, hashes and further addresses. No record is deleted there.
 
-    Afterwards it closes the dead letters that hold these people.
+    The receipt says what was found, when each topic is clean at the latest, and which records are
+    left for a person. No name and no address is printed, except with `export`.
+
+    The file of PEOPLE_SUPPRESSION_LIST is taken into the topic once; without EMAIL only that.
     """
     from connectors.salesforce.suppression import SuppressionError
-    from streams.commands.actor import actor_name
-    from streams.commands.dead_letters.command import erase
-    from streams.commands.suppress import NotAPerson, add, read, split
+    from streams.commands.suppress.command import suppress as run
 
-    path = _load(settings.PeopleSettings).suppression_list
-    if path is None:
-        raise click.ClickException(
-            "PEOPLE_SUPPRESSION_LIST is not set: set it to the path of the list, here and "
-            "for the sink"
-        )
+    chosen, people_settings = _people(people, file), _load(settings.PeopleSettings)
+    if not chosen and people_settings.suppression_list is None:
+        raise click.UsageError("nobody is named: give an address, or --file")
+    kafka = _load(settings.KafkaSettings)
     try:
-        people = read(file)
-        who = "" if without_dead_letters else actor_name(actor)
-        click.echo(add(path, people, dry_run=dry_run))
-    except (NotAPerson, SuppressionError) as error:
+        run(
+            kafka,
+            people_settings,
+            chosen,
+            actor=actor,
+            dry_run=dry_run,
+            json_output=as_json,
+        )
+    except SuppressionError as error:
         raise click.ClickException(str(error)) from error
-    if without_dead_letters:
-        return
-    addresses, keys = split(people)
-    count = erase(_load(settings.KafkaSettings), addresses, keys, who, dry_run=dry_run)
-    click.echo(f"{count} dead letters {'would be ' if dry_run else ''}erased")
+
+
+@main.command()
+@click.argument("people", metavar="[EMAIL]...", nargs=-1)
+@_PEOPLE_FILE
+def export(*, people: tuple[str, ...], file: TextIO | None) -> None:
+    """Prints everything that is held of a person as JSON, for a request for access.
+
+    EMAIL is an address, or a contact key (grant_id/contact_id). The topics and the table of dedupe
+    are searched, and the IDs of the records in Salesforce are named. The output is personal data.
+    The exit code is 1 when nothing is held.
+    """
+    from streams.commands.suppress.export import export as run
+
+    chosen = _people(people, file)
+    if not chosen:
+        raise click.UsageError("nobody is named: give an address, or --file")
+    sys.exit(run(_load(settings.KafkaSettings), chosen))
 
 
 @main.group(invoke_without_command=True)
@@ -747,6 +812,12 @@ def deletions_lift(*, key: str | None, email: str | None, execute: bool) -> None
 @_SOURCE
 @_WAIT
 @_DRY_RUN
+@click.option(
+    "--wave",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Read so many address books, then wait for `contactstream runs continue ID`.",
+)
 def backfill(
     *,
     everything: bool,
@@ -754,9 +825,11 @@ def backfill(
     sources: tuple[str, ...],
     wait: bool,
     dry_run: bool,
+    wave: int | None,
 ) -> None:
     """Has the reader read whole address books.
 
+    With --wave it reads some of them and waits, so that a person can look at the result first.
     Interrupting this command does not stop the run: see `contactstream runs`.
     """
     from streams.commands.runs import start_run
@@ -772,6 +845,7 @@ def backfill(
             sources=sources,
             wait=wait,
             dry_run=dry_run,
+            wave=wave or 0,
         )
     )
 
@@ -824,7 +898,7 @@ def reconcile(
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """Lists, follows and cancels backfills and reconciles.
+    """Lists, follows, continues and cancels backfills and reconciles.
 
     Without a subcommand it lists the runs of the last two weeks, the newest last.
     """
@@ -853,6 +927,17 @@ def runs_cancel(*, run_id: str) -> None:
     from streams.commands.runs import cancel_run
 
     sys.exit(cancel_run(_load(settings.KafkaSettings), run_id))
+
+
+@runs.command(name="continue")
+@click.argument("run_id", metavar="ID")
+@_ACTOR
+@click.option("--dry-run", is_flag=True, help="Say how many address books it would read.")
+def runs_continue(*, run_id: str, actor: str | None, dry_run: bool) -> None:
+    """Lets a backfill in waves read its next wave. It says how many address books are left."""
+    from streams.commands.runs import continue_run
+
+    continue_run(_load(settings.KafkaSettings), run_id, actor, dry_run=dry_run)
 
 
 @main.group(invoke_without_command=True)
@@ -1213,6 +1298,8 @@ def grants() -> None:
 def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     """Lists the application's grants, and why a grant is left out.
 
+    The column `mailbox` says whether PEOPLE_MAILBOXES selects it, and by which entry.
+
     With --expired it says since when, and has for each mailbox the link by which its owner signs in
     again. The links need NYLAS_CLIENT_ID and NYLAS_REDIRECT_URI.
     """
@@ -1224,7 +1311,7 @@ def grants_list(*, expired: bool, as_csv: bool, as_json: bool) -> None:
     if expired:
         list_expired(_load_nylas(), _load(settings.KafkaSettings), form)
     else:
-        list_grants(_load_nylas(), form)
+        list_grants(_load_nylas(), _load(settings.KafkaSettings), _mailboxes(), form)
 
 
 @main.group(invoke_without_command=True)

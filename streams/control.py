@@ -12,6 +12,7 @@ are JSON, and carry the version of their format as `schema`.
 | `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
 | `pause/PART` | who paused writes, creations or reading, why, and until when |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
+| `selection/...` | which mailboxes are synced; see streams/control_selection.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -27,6 +28,7 @@ import structlog
 
 from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.control_org import ORG_KEY, OrgPin, parse_org
+from streams.control_selection import SelectionRecords
 from streams.events import UnreadableRecord, parse_object
 from streams.held import RELEASE, HeldRelease, parse_release
 from streams.kafka.records import KafkaRecord
@@ -248,6 +250,8 @@ class ControlTable:
     """The mode that a person set; None while nobody has."""
     releases: dict[str, HeldRelease] = field(default_factory=dict)
     """The releases of held contacts, by the run that carries them out."""
+    selection: SelectionRecords = field(default_factory=SelectionRecords)
+    """Which mailboxes are synced."""
     org: OrgPin | None = None
     """The org that this deployment writes to; None before the first write."""
 
@@ -258,9 +262,11 @@ class ControlTable:
         """
         key = record.key or b""
         if record.value is None:
+            self.selection.apply(record)
             self._remove(key)
             return None
         try:
+            self.selection.apply(record)
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
             self.mode = parse_mode(key, record.value) or self.mode

@@ -68,6 +68,8 @@ class Origin(StrEnum):
     REFETCH = "refetch"
     REPLAY = "replay"
     REDRIVE = "redrive"
+    ERASURE = "erasure"
+    """A person asked to be erased; the record of the change says so too."""
 
 
 _ORIGINS = {origin.value.encode(): origin.value for origin in Origin}

@@ -59,10 +59,10 @@ NOTIFICATIONS = (
     "other",
 )  # fmt: skip
 DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too_large")
-DROPS = ("stale", "duplicate", "retry")
+DROPS = ("stale", "duplicate", "retry", "not_selected", "suppressed")
 GRANT_STATUSES = ("valid", "expired", "deleted")
 WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
-REFETCHES = ("same_second", "bodyless", "no_time")
+REFETCHES = ("same_second", "bodyless", "no_time", "address_unknown")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",
@@ -244,6 +244,7 @@ class ReaderMetrics:
                 "expired",
                 "dead_lettered",
                 "no_content",
+                "not_selected",
                 "unreadable",
             ),
         )
@@ -301,6 +302,15 @@ class ReaderMetrics:
         )
         for status in GRANT_STATUSES:
             self.grants.labels(status)
+        self.mailboxes = _gauge(
+            registry,
+            "reader_mailboxes",
+            "Connected mailboxes by whether PEOPLE_MAILBOXES selects them; zero while it names "
+            "none, which selects all.",
+            "choice",
+        )
+        for choice in ("selected", "not_selected"):
+            self.mailboxes.labels(choice)
         self.webhooks = _gauge(
             registry,
             "reader_webhooks",
@@ -401,6 +411,12 @@ class SinkMetrics:
             "sink_clock_ahead_seconds",
             "Seconds that this machine's clock is ahead of Salesforce's; negative if behind.",
         )
+        self.member_lists = _counter(
+            registry,
+            "sink_member_lists",
+            "Questions who has the permission sets that PEOPLE_MAILBOXES names, by result.",
+            result=("published", "failed"),
+        )
         self.coalesced = _counter(
             registry,
             "sink_coalesced",
@@ -411,6 +427,14 @@ class SinkMetrics:
             "sink_rows",
             "Contacts by their outcome in Salesforce, and by where the event came from.",
             outcome=OUTCOMES,
+            origin=ORIGINS,
+        )
+        self.replaced_values = _counter(
+            registry,
+            "sink_replaced_values",
+            "Values in Salesforce that were replaced and not blank, by object; the journal has "
+            "each of them.",
+            object=("Contact", "Lead", "Account"),
             origin=ORIGINS,
         )
         self.skipped = Counter(

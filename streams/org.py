@@ -37,7 +37,7 @@ from connectors.salesforce.owner_rules import CHOSEN, OwnerPolicy, OwnerRule, Us
 from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.routing import Create, Creation
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import GrowingSuppression, SuppressionFile
 from connectors.salesforce.sync import Sync
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
@@ -137,6 +137,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
             Create(people.create), people.create_free_mail, people.create_without_address
         ),
         owners=owner_policy(people),
+        source_mailbox=people.source_mailbox,
         on_delete=OnDelete(people.on_delete),
         flag_field=people.flag_field or None,
         allow_save=settings.allow_save,
@@ -190,12 +191,17 @@ def account_rules(settings: SalesforceSettings) -> AccountRules:
         raise SettingsError(str(error)) from error
 
 
-def _suppression(path: Path | None) -> Suppression | SuppressionFile:
+def _suppression(path: Path | None) -> GrowingSuppression:
+    """The list in the file, if there is one, to which a process adds that of its topic."""
     if path is None:
-        return Suppression()
+        return GrowingSuppression()
     listed = SuppressionFile(path)
     listed.current()  # a file that cannot be read is an error at the start
-    return listed
+    log.warning(
+        "PEOPLE_SUPPRESSION_LIST is deprecated: run contactstream suppress once, which takes the "
+        "file into the topic, and then unset it"
+    )
+    return GrowingSuppression(listed)
 
 
 def _pair(entry: str) -> tuple[str, str]:

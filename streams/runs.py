@@ -10,6 +10,7 @@ compacted and has one partition. The values are JSON.
 | `run_id/grant_id` | the progress of a grant in the run; a new active reader continues there |
 | `run_id/partition-N` | the progress of a partition in a replay |
 | `cancel/run_id` | a request to cancel the run; the key `run_id` belongs to the reader |
+| `continue/run_id` | how many waves more than the first a person asked for; see streams/waves.py |
 | `bridge/heartbeat` | the newest heartbeat of the bridges; see streams/heartbeats.py |
 """
 
@@ -36,6 +37,9 @@ FINISHED_RUN_KEPT_SECONDS = 14 * 86_400
 # Stands before the slash of the key that asks to cancel a run. No run has this ID, because the ID
 # of a run begins with a year.
 CANCEL = "cancel"
+
+# The same for the key that continues a run in waves.
+CONTINUE = "continue"
 
 
 class RunKind(StrEnum):
@@ -134,6 +138,8 @@ class Run:
     """The run does not start before this moment."""
     replay: Replay | None = None
     """What a replay publishes; None for the other kinds."""
+    wave: int = 0
+    """Grants that are read before the run waits for a person; 0 for all at once."""
 
     @property
     def reconciles_everything(self) -> bool:
@@ -225,6 +231,17 @@ def cancel_record(topics: Topics, run_id: str) -> KafkaRecord:
     return KafkaRecord(topics.runs.name, cancel_key(run_id), b"{}", [])
 
 
+def continue_key(run_id: str) -> bytes:
+    """The key that continues a run in waves."""
+    return f"{CONTINUE}/{run_id}".encode()
+
+
+def continue_record(topics: Topics, run_id: str, continued: int) -> KafkaRecord:
+    """How often a person has continued a run, as a record of reader.runs."""
+    value = orjson.dumps({"continued": continued})
+    return KafkaRecord(topics.runs.name, continue_key(run_id), value, [])
+
+
 def parse_run(value: bytes) -> Run:
     """Parses the value of a run's record. Unknown fields are ignored. Raises UnreadableRecord."""
     data = parse_object(value)
@@ -245,6 +262,7 @@ def parse_run(value: bytes) -> Run:
             finished_at=data.get("finished_at"),
             not_before=int(data.get("not_before") or 0),
             replay=_parse_replay(data.get("replay")),
+            wave=int(data.get("wave") or 0),
         )
     except (TypeError, ValueError, LookupError) as error:
         raise UnreadableRecord("not_a_run", str(error)) from error
@@ -292,6 +310,8 @@ class RunLog:
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cancelled: set[str] = field(default_factory=set)
     """IDs of the runs that somebody asked to cancel."""
+    continued: dict[str, int] = field(default_factory=dict)
+    """By the ID of a run in waves, how often a person continued it."""
     _contacts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Grant ID to the ID of the last run that read it to the end, and how many contacts it had."""
 
@@ -305,6 +325,8 @@ class RunLog:
         if run_id == CANCEL:
             cancelled_run = grant
             (self.cancelled.discard if value is None else self.cancelled.add)(cancelled_run)
+        elif run_id == CONTINUE:
+            self._apply_continue(grant, value)
         elif value is None:
             if slash:
                 self.grants.get(run_id, {}).pop(grant, None)
@@ -320,6 +342,15 @@ class RunLog:
                 self._contacts[grant] = run_id, progress.contacts
         else:
             self.runs[run_id] = parse_run(value)
+
+    def _apply_continue(self, run_id: str, value: bytes | None) -> None:
+        if value is None:
+            self.continued.pop(run_id, None)
+            return
+        try:
+            self.continued[run_id] = int(parse_object(value)["continued"])
+        except (TypeError, ValueError, LookupError) as error:
+            raise UnreadableRecord("not_a_continue", repr(error)) from error
 
     def progress(self, run_id: str) -> dict[str, Progress]:
         """The progress of each grant of a run, by grant ID."""

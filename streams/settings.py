@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from connectors.nylas.webhook import LARGEST_NOTIFICATION
+from streams.mailboxes import problem_of
 from streams.tls_files import ca_fault, certificate_fault
 
 
@@ -454,6 +455,12 @@ class PeopleSettings(SettingsGroup):
     """Who is synced, and what may be done to their records."""
 
     prefix = "PEOPLE"
+    mailboxes: Listed = Field(
+        (),
+        description="mailboxes that are synced, out of those connected with Nylas: addresses, "
+        "globs like `*@sales.acme.com`, and `permission-set:API_NAME` for the users of a "
+        "permission set in Salesforce; empty for all",
+    )
     own_domains: Listed = Field(
         (),
         description="domains of your own company; contacts with an address there are colleagues "
@@ -505,6 +512,11 @@ class PeopleSettings(SettingsGroup):
         pattern=r"^((005|00G)[A-Za-z0-9]{12}([A-Za-z0-9]{3})?)?$",
         description="ID of the user or queue for the rule `configured`; a queue owns Leads only",
     )
+    source_mailbox: bool = Field(
+        False,
+        description="fill the optional field Nylas_Source_Mailbox__c with the address of the "
+        "address book; it shows everybody who sees the record whom a colleague knows",
+    )
     on_delete: Literal["release", "flag", "keep"] = Field(
         "release",
         description="what happens to the record of a deleted contact: release (clear our key), "
@@ -520,9 +532,17 @@ class PeopleSettings(SettingsGroup):
     )
     suppression_list: OptionalPath = Field(
         None,
-        description="file with the salted hashes of people who must not be synced; "
-        "`contactstream suppress FILE` adds to it",
+        description="deprecated: file with the salted hashes of people who must not be synced; "
+        "`contactstream suppress` takes it into contactstream.suppression once",
     )
+
+    def problems(self) -> list[str]:
+        """What in the lists cannot be used."""
+        return [
+            f"PEOPLE_MAILBOXES: {problem}"
+            for entry in self.mailboxes
+            if (problem := problem_of(entry))
+        ]
 
 
 class SinkSettings(SettingsGroup):

@@ -118,7 +118,7 @@ class Topics:
 
     Its key is the grant ID, or `GRANT/address` for the address of its owner, which the reader keeps
     beyond later notifications (streams/grant_addresses.py). It is compacted. Written by the bridge
-    and the reader, read by the reader, and by the sink for the owners of created records.
+    and the reader, read by the reader, dedupe, and the sink for the owners of created records.
     """
     runs: Topic
     """reader.runs: backfills and reconciles with their progress; see streams/runs.py.
@@ -130,8 +130,14 @@ class Topics:
     """contactstream.control: what stops a part of the flow until people let it go, compacted; see
     streams/control.py.
 
-    Written by the sink, which opens failure breakers, and by `contactstream breakers`. Read by the
-    sink, the reader and commands.
+    Written by the sink, which opens failure breakers, by the reader, which puts the selection of
+    mailboxes in force, and by commands. Read by all of them and by dedupe.
+    """
+    suppression: Topic
+    """contactstream.suppression: people who asked to be erased, as salted hashes, compacted; see
+    streams/suppression.py.
+
+    Written by `contactstream suppress`. Read by dedupe and the sink before they work.
     """
     seen_changelog: Topic
     """The changelog of dedupe's table of versions, compacted."""
@@ -220,8 +226,9 @@ def topics(kafka: KafkaSettings) -> Topics:
         deleted_records=topic(prefix + "sink.deleted-records", 1, compact(NOBODY_DAYS) | small),
         grants=topic(prefix + "grants.events", 1, compact(READER_AWAY_DAYS) | small),
         runs=topic(prefix + "reader.runs", 1, compact(HEARTBEAT_DAYS) | small),
-        # One record for each reason of failures.
+        # One record for each reason of failures, and one for each grant if mailboxes are selected.
         control=topic(prefix + "contactstream.control", 1, compact(NOBODY_DAYS) | small),
+        suppression=topic(prefix + "contactstream.suppression", 1, compact(NOBODY_DAYS) | small),
         # Faust derives the name, <application>-<table>-changelog, and writes an entry to the
         # partition that its event came from. It never creates the topic, nor checks it.
         seen_changelog=topic(

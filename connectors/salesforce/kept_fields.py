@@ -58,7 +58,10 @@ def nobody_excluded(_key: str, contact: Json) -> SkipReason | None:
 
 
 def exclusion_by(policy: Policy) -> Exclusion:
-    """Why the settings leave a contact out, whatever the org holds. The result never raises."""
+    """Why the settings leave a contact out, whatever the org holds.
+
+    The result raises SuppressionError where a suppression list in a file cannot be read.
+    """
 
     def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
         if recorded := recorded_exclusion(contact):

@@ -15,7 +15,8 @@ class ContactVersion:
     `key` is `grant_id/contact_id`. `version` is in seconds since the epoch. `contact` is the Nylas
     object, or None if the contact was deleted. `restore` are fields that the owner of the record
     writes even where somebody else's value stands. `live` changes come from a notification, and not
-    from a run that reads many contacts; only they may run the org's assignment rule.
+    from a run that reads many contacts; only they may run the org's assignment rule. `origin` is
+    one word for people: what set the change off, such as `webhook` or `backfill`.
     """
 
     key: str
@@ -23,6 +24,9 @@ class ContactVersion:
     contact: Mapping[str, Any] | None
     restore: frozenset[str] = frozenset()
     live: bool = False
+    origin: str = ""
+    erase: bool = False
+    """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
 
 
 class OutcomeStatus(StrEnum):

@@ -7,10 +7,11 @@ from connectors.salesforce.api.errors import Action
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.planner import PlannedOutcome, is_suppressed
+from connectors.salesforce.provenance_fields import says_nothing
 from connectors.salesforce.replaced_values import owner_of, values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.skip_reasons import SkipReason
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import SuppressionList
 from connectors.salesforce.writer import WrittenRow
 
 # Codes of a row that is refused because a record that it refers to is gone.
@@ -153,7 +154,7 @@ def unsent_outcomes(
 
 
 def take_out_suppressed(
-    planned: Sequence[PlannedOutcome], suppression: Suppression | SuppressionFile
+    planned: Sequence[PlannedOutcome], suppression: SuppressionList
 ) -> tuple[list[PlannedOutcome], list[Outcome]]:
     """The contacts that may be written, and the outcomes of the others.
 
@@ -201,7 +202,7 @@ def without_refused_values(written: WrittenRow) -> WriteRow | None:
     if not refused or refused & {*needed, KEY_FIELD, VERSION_FIELD, MARKER_FIELD}:
         return None
     shorter = row.without(refused)
-    return None if shorter.fields.keys() == {"Id"} else shorter
+    return None if says_nothing(set(shorter.fields)) else shorter
 
 
 def deleted_account(written: WrittenRow) -> str | None:

@@ -13,7 +13,12 @@ from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.matching import Match, best_tier, find_match
 from connectors.salesforce.merge import merge_fields
 from connectors.salesforce.names import is_full_name, is_known
-from connectors.salesforce.org_fields import KEY_FIELD, VERSION_FIELD
+from connectors.salesforce.org_fields import (
+    EMAIL_FIELDS,
+    KEY_FIELD,
+    MARKER_FIELD,
+    VERSION_FIELD,
+)
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus, next_batch
 from connectors.salesforce.person import Person, person, record_key
 from connectors.salesforce.policy import OnDelete, Policy
@@ -23,7 +28,7 @@ from connectors.salesforce.schema import Schema
 from connectors.salesforce.shared_addresses import claimed_addresses
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.sobject_record import SObjectRecord
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import SuppressionList
 from connectors.salesforce.write_mode import BLANKS_ONLY_REASON, CREATE_ONLY_REASON, WriteMode
 
 SoughtPerson = tuple[ContactVersion, Person]
@@ -139,7 +144,7 @@ def person_of(
     return replace(found, restore=change.restore) if change.restore else found
 
 
-def is_suppressed(change: ContactVersion, suppression: Suppression | SuppressionFile) -> bool:
+def is_suppressed(change: ContactVersion, suppression: SuppressionList) -> bool:
     """Whether the contact, by its key or by any of its addresses, asked to be erased."""
     if change.contact is None or not suppression.hashes:
         return False
@@ -256,6 +261,8 @@ class WritePlanner:
         if not held:
             outcome = Outcome(change.key, OutcomeStatus.UNCHANGED, reason="no_record")
             return [PlannedOutcome(change, outcome)]
+        if change.erase:
+            return [self._erase(change, record) for record in held]
         if any(record.version is not None and record.version > change.version for record in held):
             return [PlannedOutcome(change, _deletion(change, held[0], OutcomeStatus.STALE))]
         if any(self._leaves_alone(record) for record in held):
@@ -273,6 +280,17 @@ class WritePlanner:
         record.fields |= {KEY_FIELD: None, VERSION_FIELD: change.version}
         self._candidates.remove_key(record, record_key(change.key))
         return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
+
+    def _erase(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
+        """Clears what only contactstream wrote: key, version, marker and further addresses.
+
+        The standard fields stay: whether the record is to be deleted, people decide.
+        """
+        ours = (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:])
+        record.fields |= {name: None for name in ours if name in record.stored}
+        self._candidates.remove_key(record, record_key(change.key))
+        outcome = _deletion(change, record, OutcomeStatus.RELEASED, "erased")
+        return PlannedOutcome(change, outcome, record)
 
     def _flag(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
         flag = self._schemas[record.sobject].flag

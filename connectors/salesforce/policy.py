@@ -9,7 +9,7 @@ from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.routing import ADDRESS_BOOK, Creation
-from connectors.salesforce.suppression import Suppression, SuppressionFile
+from connectors.salesforce.suppression import Suppression, SuppressionList
 
 
 class OnDelete(StrEnum):
@@ -28,7 +28,7 @@ class Policy:
 
     mapping: FieldMapping = field(default_factory=FieldMapping)
     exclusions: Exclusions = field(default_factory=Exclusions)
-    suppression: Suppression | SuppressionFile = field(default_factory=Suppression)
+    suppression: SuppressionList = field(default_factory=Suppression)
     sources: frozenset[str] = ADDRESS_BOOK
     creation: Creation = field(default_factory=Creation)
     on_delete: OnDelete = OnDelete.RELEASE
@@ -42,6 +42,8 @@ class Policy:
     """Which Accounts count, and which of their fields name domains besides Website."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)
     """Who owns created records."""
+    source_mailbox: bool = False
+    """Whether the optional field that names the address book is filled."""
     allow_save: bool = True
     """Whether rows are saved past duplicate rules that only alert."""
     account_refresh: float = 900.0
@@ -53,4 +55,4 @@ class Policy:
     @property
     def reads_grant_addresses(self) -> bool:
         """Whether anything that is written depends on whose address book a grant is."""
-        return OwnerRule.USER in self.owners.rules
+        return self.source_mailbox or OwnerRule.USER in self.owners.rules

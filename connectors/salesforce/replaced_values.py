@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from connectors.salesforce.field_hashes import FieldHashes, is_blank
-from connectors.salesforce.org_fields import BOOKKEEPING_FIELDS, MARKER_FIELD
+from connectors.salesforce.org_fields import BOOKKEEPING_FIELDS, EMAIL_FIELDS, MARKER_FIELD
 from connectors.salesforce.outcome import ReplacedValue
 from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
@@ -27,12 +27,16 @@ def values_replaced_by(row: WriteRow, flag: str | None = None) -> list[ReplacedV
     """The values that are not blank and that the row replaces, whoever wrote them.
 
     None for a record that is created. Our bookkeeping fields and the checkbox of deleted contacts,
-    `flag`, say nothing of a person, and are left out.
+    `flag`, say nothing of a person, and are left out. So are the further addresses that an erasure
+    clears: a journal would keep what is erased.
     """
     record_id = row.fields.get("Id")
     if record_id is None:
         return []
-    left_out = BOOKKEEPING_FIELDS | {"Id", flag}
+    left_out = {*BOOKKEEPING_FIELDS, "Id", flag}
+    members: list[PlannedOutcome] = row.tag or []
+    if any(member.change.erase for member in members):
+        left_out.update(EMAIL_FIELDS[1:])
     return [
         ReplacedValue(row.sobject, record_id, name, old, new)
         for name, new in row.fields.items()

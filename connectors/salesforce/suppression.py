@@ -1,11 +1,11 @@
-"""The suppression list: people who asked to be erased, as salted hashes in a file."""
+"""The suppression list: people who asked to be erased, as salted hashes."""
 
 import hashlib
 import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,3 +100,60 @@ class SuppressionFile:
             # set last, so that a check that failed is repeated at the next use
             self._file_state, self._checked = file_state, now
         return self._list
+
+
+class GrowingSuppression:
+    """A list that grows while the process runs, beside one in a file; used as a Suppression is.
+
+    One thread adds to it, and others may ask meanwhile.
+    """
+
+    def __init__(self, file: Suppression | SuppressionFile | None = None) -> None:
+        self._file = file or Suppression()
+        self._by_salt: dict[bytes, set[str]] = {}
+
+    @property
+    def file(self) -> Suppression | SuppressionFile:
+        """The list in the file; an empty one if there is none."""
+        return self._file
+
+    @property
+    def salts(self) -> Collection[bytes]:
+        """The salts of what was added, the first one first."""
+        return tuple(self._by_salt)
+
+    def add(self, salt: bytes, hashed: str) -> None:
+        """Adds a hash that was made with this salt."""
+        self._by_salt.setdefault(salt, set()).add(hashed)
+
+    def has(self, salt: bytes, hashed: str) -> bool:
+        """Whether this very hash was added."""
+        return hashed in self._by_salt.get(salt, ())
+
+    @property
+    def size(self) -> int:
+        """How many hashes were added."""
+        return sum(map(len, self._by_salt.values()))
+
+    @property
+    def hashes(self) -> Collection[str]:
+        """All hashes; empty if nobody is listed."""
+        added = list(self._by_salt.values())
+        return added[0] if added else self._file.hashes
+
+    def holds(self, values: Iterable[str]) -> bool:
+        """Whether any of these addresses or keys is listed.
+
+        Raises SuppressionError where the file cannot be read.
+        """
+        asked = list(values)
+        if self._file.holds(asked):
+            return True
+        return any(
+            Suppression(salt).entry(value) in hashes
+            for salt, hashes in list(self._by_salt.items())
+            for value in asked
+        )
+
+
+SuppressionList = Suppression | SuppressionFile | GrowingSuppression

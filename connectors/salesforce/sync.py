@@ -55,6 +55,7 @@ from connectors.salesforce.owners import (
     with_owner,
     without_refused_owner,
 )
+from connectors.salesforce.permission_set_members import permission_set_members
 from connectors.salesforce.person import Person, record_key
 from connectors.salesforce.planned_records import PlannedRecords
 from connectors.salesforce.planner import (
@@ -68,6 +69,7 @@ from connectors.salesforce.planner import (
     rows,
 )
 from connectors.salesforce.policy import OnDelete, Policy
+from connectors.salesforce.provenance import with_provenance
 from connectors.salesforce.record_locks import RecordLocks
 from connectors.salesforce.routing import route
 from connectors.salesforce.rows import WriteRow
@@ -192,6 +194,12 @@ class Sync:
         await self._metadata.start(fence)
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
+
+    async def permission_set_members(
+        self, names: Sequence[str], fence: Fence
+    ) -> dict[str, frozenset[str]]:
+        """The addresses of the users of each permission set; see `permission_set_members`."""
+        return await permission_set_members(self._client, names, fence)
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a contact that decides what is written; the rest need not be kept."""
@@ -344,7 +352,7 @@ class Sync:
         planned, only_planned = take_out_planned(planned, rules.mode)
         planned, held = take_out_held(planned, rules, self.policy.flag_field)
         outcomes += [*only_planned, *held]
-        to_write = [self._with_owner(row) for row in rows(planned)]
+        to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
         async with self._locks.hold(to_write, read_at) as free:
             await self.before_write(free)
@@ -361,10 +369,13 @@ class Sync:
         self._forget_deleted_accounts(written)
         return outcomes, written
 
-    def _with_owner(self, row: WriteRow) -> WriteRow:
+    def _finished(self, row: WriteRow) -> WriteRow:
+        """The planned row with what no contact says: its owner, and the optional fields."""
         schema = self._metadata.schemas[row.sobject]
         book, now = self._metadata.owners.book, self._clock()
-        return with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        owned = with_owner(row, book, now, writable=schema.writable("OwnerId", new=True))
+        mailbox = book.grant_address if self.policy.source_mailbox else None
+        return with_provenance(owned, schema, now, mailbox)
 
     async def _write_without_refused_owners(
         self, context: WriteContext, written: list[WrittenRow]

@@ -64,15 +64,20 @@ EVERYTHING: WriteRules = Mirror()
 def take_out_planned(
     planned: Sequence[PlannedOutcome], mode: WriteMode
 ) -> tuple[list[PlannedOutcome], list[Outcome]]:
-    """What may be written, and the outcomes of those for whom nothing is, in REPORT_ONLY."""
+    """What may be written, and the outcomes of those for whom nothing is, in REPORT_ONLY.
+
+    An erasure is carried out in every mode: the person asked for it.
+    """
     if mode is not WriteMode.REPORT_ONLY:
         return list(planned), []
     changed = {id(member) for row in rows(planned) for member in row.tag}
+    erased = [member for member in planned if member.change.erase]
     outcomes = [
         _as_planned(member.outcome) if id(member) in changed else member.outcome
         for member in planned
+        if not member.change.erase
     ]
-    return [], outcomes
+    return erased, outcomes
 
 
 def _as_planned(outcome: Outcome) -> Outcome:

@@ -21,6 +21,7 @@ from connectors.salesforce.api.errors import (
 )
 from connectors.salesforce.org_fields import KEY_FIELD, MARKER_FIELD, VERSION_FIELD
 from connectors.salesforce.packing import PackLimits, halve, merge_groups, pack
+from connectors.salesforce.provenance_fields import says_nothing
 from connectors.salesforce.repeats import (
     ISOLATION_PARTS,
     MAX_LONE_FAILURES,
@@ -296,7 +297,7 @@ def _leave_out_fields(
     for name in refused:
         context.on_field_refused(row.sobject, name)
     shorter = row.without(refused)
-    if shorter.fields.keys() == {"Id"}:  # nothing is left to write
+    if says_nothing(set(shorter.fields)):  # nothing is left to write
         unchanged = RowResult(str(row.fields["Id"]), True, False)
         results.done.append(WrittenRow(shorter, unchanged, Verdict(Action.DONE, "done")))
     else:

@@ -18,6 +18,7 @@ from streams.kafka.records import KafkaRecord
 from streams.runs import FINAL, Progress, Run, RunLog, RunState
 from streams.settings import KafkaSettings
 from streams.topics import topics
+from streams.waves import how_to_continue, waits_for_a_person
 
 # Between two lines of a run where there is no terminal.
 LINE_SECONDS = 5.0
@@ -117,9 +118,7 @@ def _watch(
             run = run_log.runs.get(run_id)
             if run is None or to_end != followed:
                 continue
-            now_by = (
-                paused_by if run.state in FINAL or run.dry_run else why_runs_wait(control, now_ms())
-            )
+            now_by = paused_by if run.state in FINAL else _why_waits(run_id, run, run_log, control)
             if now_by != paused_by:
                 paused_by = now_by
                 hint(pause_hint(paused_by))
@@ -135,6 +134,13 @@ def _watch(
                 hinted = True
     finally:
         consumer.close()
+
+
+def _why_waits(run_id: str, run: Run, run_log: RunLog, control: ControlTable) -> str:
+    grants, continued = run_log.progress(run_id), run_log.continued.get(run_id, 0)
+    if waits_for_a_person(run, grants, continued):
+        return f"a wave is read; the next one needs {how_to_continue(run_id)}"
+    return "" if run.dry_run else why_runs_wait(control, now_ms())
 
 
 def why_runs_wait(control: ControlTable, now_ms: int) -> str:

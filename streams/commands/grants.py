@@ -7,6 +7,7 @@ from enum import Enum
 import click
 
 from connectors.nylas.grants import Grant, unreadable
+from streams.commands.breakers import read_control
 from streams.commands.dead_letters.report import moment
 from streams.commands.nylas_application import (
     administration,
@@ -16,12 +17,14 @@ from streams.commands.nylas_application import (
 )
 from streams.commands.tables import print_csv, print_json_rows, print_table
 from streams.commands.topic_records import topic_records
+from streams.control_selection import SelectionRecords
 from streams.kafka.records import KafkaRecord
+from streams.mailboxes import MailboxRule
 from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.settings import KafkaSettings, NylasSettings
 from streams.topics import topics
 
-COLUMNS = ("grant", "provider", "status", "left_out", "address")
+COLUMNS = ("grant", "provider", "status", "left_out", "mailbox", "address")
 EXPIRED_COLUMNS = ("grant", "address", "provider", "expired_since", "sign_in_link")
 
 
@@ -46,21 +49,28 @@ class ExpiredGrant:
     """Where the owner signs in; empty while a setting for it is missing."""
 
 
-def list_grants(nylas: NylasSettings, form: Format) -> None:
-    """Prints every grant, and why its contacts cannot be read.
+def list_grants(
+    nylas: NylasSettings, kafka: KafkaSettings, setting: MailboxRule, form: Format
+) -> None:
+    """Prints every grant, why its contacts cannot be read, and whether its mailbox is selected.
 
-    Blocks. Raises click.ClickException.
+    Without a broker the setting of this process decides what is selected, and a permission set
+    selects nothing; a line on standard error says so. Blocks. Raises click.ClickException.
     """
-    rows = [
-        (
-            grant.id,
-            grant.provider,
-            "valid" if grant.valid else "expired",
-            unreadable(grant),
-            grant.email,
+    selection = _selection(kafka)
+    rows = []
+    for grant in call(administration(nylas).grants):
+        choice = selection.choose(grant.email, setting)
+        rows.append(
+            (
+                grant.id,
+                grant.provider,
+                "valid" if grant.valid else "expired",
+                unreadable(grant) or ("" if choice.selected else "not_selected"),
+                str(choice),
+                grant.email,
+            )
         )
-        for grant in call(administration(nylas).grants)
-    ]
     _print(COLUMNS, rows, form)
 
 
@@ -119,6 +129,14 @@ def expired_since(records: Iterable[KafkaRecord]) -> dict[str, int]:
     return {
         grant: table.since[grant] for grant, status in table.status.items() if status == "expired"
     }
+
+
+def _selection(kafka: KafkaSettings) -> SelectionRecords:
+    try:
+        return read_control(kafka).selection
+    except click.ClickException as error:
+        click.echo(f"which mailboxes are selected: {error.format_message()}", err=True)
+        return SelectionRecords()
 
 
 def _since(kafka: KafkaSettings) -> dict[str, int]:

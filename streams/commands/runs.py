@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from streams.audit import AuditEntry, AuditState, audit_record
+from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
 from streams.commands.follow import apply_readable, follow, watch, why_runs_wait
-from streams.commands.publishing import ACKNOWLEDGE_SECONDS, NotAcknowledged
+from streams.commands.publishing import (
+    ACKNOWLEDGE_SECONDS,
+    CommandPublisher,
+    NotAcknowledged,
+)
 from streams.commands.run_progress import run_line, totals
 from streams.commands.run_requests import request_run, write_record
 from streams.commands.tables import print_table
@@ -23,9 +29,11 @@ from streams.runs import (
     RunState,
     cancel_record,
     check_sources,
+    continue_record,
 )
 from streams.settings import KafkaSettings
 from streams.topics import topics
+from streams.waves import how_to_continue, waits_for_a_person
 
 # A reader polls for requests every 0.3 s, and the page it is reading is acknowledged within
 # Kafka's 20 s.
@@ -42,6 +50,7 @@ def start_run(
     wait: bool,
     dry_run: bool,
     max_delete_share: float | None = None,
+    wave: int = 0,
 ) -> int:
     """Asks the reader for a run and, with `wait`, follows it; returns the exit code.
 
@@ -54,6 +63,7 @@ def start_run(
         sources=sources,
         dry_run=dry_run,
         max_delete_share=max_delete_share,
+        wave=wave,
         by="command",
     )
     try:
@@ -72,6 +82,7 @@ def new_run(
     sources: Sequence[str] = (),
     dry_run: bool = False,
     max_delete_share: float | None = None,
+    wave: int = 0,
     by: str,
 ) -> Run:
     """A request for a run of now. Raises click.UsageError for options that contradict each other.
@@ -92,6 +103,7 @@ def new_run(
         sources=chosen,
         dry_run=dry_run,
         max_delete_share=max_delete_share,
+        wave=wave,
     )
 
 
@@ -111,6 +123,7 @@ def list_runs(kafka: KafkaSettings) -> None:
                 cancel_requested=run_id in run_log.cancelled,
                 now=now,
                 paused_by=paused_by,
+                continued=run_log.continued.get(run_id, 0),
             )
             for run_id, run in in_order
         ],
@@ -125,15 +138,19 @@ def run_row(
     cancel_requested: bool,
     now: float,
     paused_by: str = "",
+    continued: int = 0,
 ) -> tuple[str, ...]:
     """A run's row in the list: its ID, what it reads, who asked, its state, progress and error.
 
-    `now` is in epoch seconds. `paused_by` is what `why_runs_wait` says.
+    `now` is in epoch seconds. `paused_by` is what `why_runs_wait` says. `continued` is how often a
+    person continued the run.
     """
     over = run.state in FINAL
     state = run.state.value
     if not over and cancel_requested:
         state += ", being cancelled"
+    elif waits_for_a_person(run, grants, continued):
+        state += f", waits after a wave: {how_to_continue(run_id)}"
     elif run.state is RunState.WAITING and run.not_before > now:
         state += time.strftime(" until %H:%M:%S", time.localtime(run.not_before))
     elif not over and paused_by and not run.dry_run:
@@ -159,7 +176,8 @@ def what_it_reads(run: Run) -> str:
         scope = "everything"
     else:
         scope = f"{len(run.grants)} grant{'' if len(run.grants) == 1 else 's'}"
-    return f"{run.kind.value} of {scope}{', dry run' if run.dry_run else ''}"
+    waves = f", in waves of {run.wave}" if run.wave else ""
+    return f"{run.kind.value} of {scope}{waves}{', dry run' if run.dry_run else ''}"
 
 
 def follow_run(kafka: KafkaSettings, run_id: str) -> int:
@@ -187,6 +205,48 @@ def cancel_run(kafka: KafkaSettings, run_id: str) -> int:
         return 1
     click.echo(run_line(run, totals(grants), None))
     return 0
+
+
+def continue_run(kafka: KafkaSettings, run_id: str, actor: str | None, *, dry_run: bool) -> None:
+    """Lets a run that waits after a wave read the next one, and writes the audit. Blocks.
+
+    Raises click.UsageError for a run that does not wait, and click.ClickException.
+    """
+    run_log = read_run_log(kafka)
+    run, grants = _known_run(run_log, run_id), run_log.progress(run_id)
+    continued = run_log.continued.get(run_id, 0)
+    if not run.wave:
+        raise click.UsageError(f"{run_id} is not in waves; only backfill --wave makes them")
+    if run.state in FINAL:
+        raise click.UsageError(f"{run_id} is over: {run.state.value}")
+    if not waits_for_a_person(run, grants, continued):
+        raise click.UsageError(
+            f"{run_id} still reads its wave; see: contactstream runs follow {run_id}"
+        )
+    left = sum(one.state not in FINAL for one in grants.values())
+    size = min(run.wave, left)
+    if dry_run:
+        click.echo(f"{run_id} would read {size} of {left} grants that are left")
+        return
+    at_ms = now_ms()
+    noted = AuditEntry(
+        f"{at_ms}-continue-{run_id}",
+        AuditState.ENDED,
+        at_ms,
+        actor_name(actor),
+        "runs continue",
+        f"wave {continued + 2}",
+        {"run": run_id},
+        size,
+    )
+    names = topics(kafka)
+    try:
+        with CommandPublisher(kafka) as publisher:
+            publisher.publish([audit_record(names.audit.name, noted)])
+            publisher.publish([continue_record(names, run_id, continued + 1)])
+    except NotAcknowledged as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{run_id} reads {size} of {left} grants that are left")
 
 
 def request_cancel(kafka: KafkaSettings, run_id: str) -> Run:

@@ -40,6 +40,7 @@ from streams.console.server import ConsoleServer
 from streams.console.shell import Page, Shell
 from streams.console.state.gauges import ConsoleGauges
 from streams.console.state.known import KnownState
+from streams.mailboxes import MailboxRule
 from streams.metrics import ConsoleMetrics, ProcessMetrics
 from streams.org import mapping, policy
 from streams.runs import ReplaySource
@@ -231,8 +232,12 @@ class StatusReader:
             mode = load(SalesforceSettings).mode
         except SettingsError:
             mode = ""  # the page Health names the setting that cannot be used
-        # the page says what is waited for
-        self._collector = StatusCollector(kafka, mode, waiting=lambda _: None)
+        self._collector = StatusCollector(
+            kafka,
+            mode,
+            MailboxRule(load(PeopleSettings).mailboxes),
+            waiting=lambda _: None,  # the page says it
+        )
         self._before: Sample | None = None
 
     def read(self) -> Status:

@@ -487,9 +487,14 @@ class BatchTable(faust.Table):  # type: ignore[misc]
         """The entries of a partition: keys and encoded states."""
         return self._entries[partition]
 
-    def remember(self, partition: int, entries: Mapping[bytes, bytes]) -> None:
-        """Adds entries whose changelog is acknowledged."""
-        self._entries[partition].update(entries)
+    def remember(self, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
+        """Adds entries whose changelog is acknowledged, and removes those that are None."""
+        known = self._entries[partition]
+        for key, entry in entries.items():
+            if entry is None:
+                known.pop(key, None)
+            else:
+                known[key] = entry
 
     def size(self) -> int:
         """The number of entries of all partitions of this worker."""

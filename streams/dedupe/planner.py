@@ -1,12 +1,16 @@
 """Plans a batch of events: the records to publish, and the entries of the table to remember.
 
+An erasure, which `contactstream suppress` asks for, becomes a change that has the sink release the
+record, a tombstone after it, and the end of the contact's entry. So does any event of a suppressed
+person of whom something is known; of anybody else who is suppressed nothing is remembered.
+
 A change carries only what later stages read of the contact, and of excluded people only the reason.
 Without I/O; `stage` carries the plan out.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -50,6 +54,7 @@ from streams.events import (
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import Headers, KafkaRecord
+from streams.mailboxes import Choice, Why
 from streams.topics import Topics
 
 STAGE = "dedupe"
@@ -84,6 +89,8 @@ class DedupePlan:
 
     outputs: list[Output] = field(default_factory=list)
     entries: dict[bytes, bytes] = field(default_factory=dict)
+    erased: set[bytes] = field(default_factory=set)
+    """Keys whose entries of the table end."""
     forwarded: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     refetch: Counter[str] = field(default_factory=Counter)
@@ -91,15 +98,35 @@ class DedupePlan:
     unreadable: list[tuple[Consumed, str]] = field(default_factory=list)
     """The records of `dead_lettered`, each with the reason."""
 
+    @property
+    def changelog(self) -> dict[bytes, bytes | None]:
+        """What the changelog gets: the entries, and a tombstone for each that ends."""
+        return {**self.entries, **dict.fromkeys(self.erased)}
+
+
+def every_mailbox(_grant: str) -> Choice:
+    """Selects every mailbox."""
+    return _SELECTED
+
+
+_SELECTED = Choice(True, Why.EVERYTHING)
+
 
 class DedupePlanner:
     """Plans batches under one mapping."""
 
     def __init__(
-        self, mapping: FieldMapping, topics: Topics, exclusion: Exclusion = nobody_excluded
+        self,
+        mapping: FieldMapping,
+        topics: Topics,
+        exclusion: Exclusion = nobody_excluded,
+        choose: Callable[[str], Choice] = every_mailbox,
     ) -> None:
-        """`exclusion` says who is left out by the settings."""
-        self._exclusion = exclusion
+        """`exclusion` says who is left out by the settings.
+
+        `choose` says of a grant ID whether its mailbox is synced.
+        """
+        self._exclusion, self._choose = exclusion, choose
         self._kept = fields_read(mapping)
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
@@ -126,6 +153,7 @@ class DedupePlanner:
                 plan.dead_lettered[error.reason] += 1
                 plan.unreadable.append((record, error.reason))
         plan.entries = {key: encode(state) for key, state in states.items() if state is not None}
+        plan.erased -= plan.entries.keys()
         return plan
 
     def _add(
@@ -147,14 +175,26 @@ class DedupePlanner:
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         forced = headers.get("origin") in FORCED
-        exclusion = None if deleted else self._exclusion(key.decode(), contact)
-        event = self._event(notification, time, deleted, forced, exclusion)
-
+        exclusion = self._exclusion(key.decode(), contact)
         if key in states:
             known = states[key]
         else:
             entry = entries.get(key)
             known = None if entry is None else decode(entry)
+        asked = headers.get("origin") == Origin.ERASURE.value.encode()
+        if asked or exclusion is SkipReason.SUPPRESSED:
+            if asked or known is not None or (forced and deleted):
+                self._erase(record, max(now, time or 0, known.newest if known else 0), plan)
+                states[key] = None
+            else:
+                plan.dropped["suppressed"] += 1
+            return
+        choice = self._choose(contact["grant_id"])
+        if not choice.selected and not (deleted and known is not None):
+            # The deletion of a contact that was forwarded before still releases its record.
+            self._add_unselected(record, choice, received, now, plan)
+            return
+        event = self._event(notification, time, deleted, forced, None if deleted else exclusion)
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
@@ -184,6 +224,21 @@ class DedupePlanner:
         if state is not known:
             states[key] = state
 
+    def _add_unselected(
+        self, record: Consumed, choice: Choice, received: int, now: int, plan: DedupePlan
+    ) -> None:
+        """Drops an event of a mailbox that is not selected, and remembers nothing of it.
+
+        While the address of the grant is not known, nothing is decided yet: the reader asks Nylas
+        for it, and reads the contact again if it turns out to be selected.
+        """
+        if choice.why is not Why.ADDRESS_UNKNOWN:
+            plan.dropped["not_selected"] += 1
+            return
+        headers = refetch_headers(choice.why.value, now, received)
+        plan.outputs.append((self._refetch, b"", record.key, headers))
+        plan.refetch[choice.why.value] += 1
+
     def _event(
         self,
         notification: Notification,
@@ -203,12 +258,29 @@ class DedupePlanner:
             content = fingerprint(self._mapping, contact)
         return ContactEvent(time, hash_id(notification.id), content, self._tag, forced)
 
+    def _erase(self, record: Consumed, version: int, plan: DedupePlan) -> None:
+        """Has the sink release the record, and ends what is kept of the contact.
+
+        The entry of the table ends even if none is known: an erasure may be repeated.
+        """
+        grant, _, contact = (record.key or b"").decode().partition("/")
+        value = _change({"grant_id": grant, "id": contact, "object": "contact"})
+        received = received_at(dict(record.headers).get("received_ms"), record.timestamp)
+        origin = Origin.ERASURE.value.encode()
+        written = change_headers(
+            Kind.DELETED, version, DELETED.hex(), self._mapping.hash, origin, b"%d" % received
+        )
+        plan.outputs.append((self._changes, value, record.key, written))
+        plan.outputs.append((self._changes, None, record.key, []))
+        plan.erased.add(record.key or b"")
+        plan.forwarded[Kind.DELETED.value] += 1
+
     def _kept_of(
         self, contact: Mapping[str, Any], deleted: bool, exclusion: SkipReason | None
     ) -> dict[str, Any]:
-        if exclusion is not None:
-            return left_out(contact, exclusion)
-        return kept_part(contact, () if deleted else self._kept)
+        if deleted:
+            return kept_part(contact, ())
+        return kept_part(contact, self._kept) if exclusion is None else left_out(contact, exclusion)
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(

@@ -16,7 +16,9 @@ from streams.dedupe.faust_app import make_app, run_until_stopped
 from streams.dedupe.faust_batches import BatchTable
 from streams.dedupe.faust_check import IncompatibleFaust, check_faust
 from streams.dedupe.fence import HeartbeatFence
+from streams.dedupe.following import ends_before_stop, follow
 from streams.dedupe.liveness import LagWatch
+from streams.dedupe.mailbox_filter import MailboxFilter, caught_up, followed_topics
 from streams.dedupe.planner import DedupePlanner
 from streams.dedupe.producer import AcknowledgedProducer
 from streams.dedupe.stage import Dedupe
@@ -25,6 +27,7 @@ from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
+from streams.mailboxes import MailboxRule
 from streams.metrics import DedupeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
@@ -32,6 +35,7 @@ from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.watchdog import Watchdog
 from streams.settings import DedupeSettings, KafkaSettings, ProcessSettings
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics
 
 log = structlog.get_logger()
@@ -53,6 +57,7 @@ def run(
     process: ProcessSettings,
     settings: DedupeSettings,
     policy: Policy,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
@@ -69,11 +74,15 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, policy))
+    return uvloop.run(_serve(kafka, process, settings, policy, mailboxes))
 
 
 async def _serve(
-    kafka: KafkaSettings, process: ProcessSettings, settings: DedupeSettings, policy: Policy
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    settings: DedupeSettings,
+    policy: Policy,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
@@ -90,6 +99,13 @@ async def _serve(
     if not await asyncio.to_thread(
         wait_until_startable, kafka, names, watch, stopping.is_set, health
     ):
+        return stopping.code
+
+    selected = MailboxFilter(mailboxes)
+    suppression = followed_suppression(kafka, names, group(kafka, "dedupe-suppression"), policy)
+    followed = [*followed_topics(kafka, names, selected), suppression]
+    following = [asyncio.create_task(follow(topic)) for topic in followed]
+    if not await ends_before_stop(caught_up(followed), stopping):
         return stopping.code
 
     session = settings.session_timeout
@@ -112,7 +128,7 @@ async def _serve(
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
-    planner = DedupePlanner(policy.mapping, names, exclusion_by(policy))
+    planner = DedupePlanner(policy.mapping, names, exclusion_by(policy), selected.choose)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)
@@ -127,7 +143,8 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
-    watching.cancel()
+    for task in (watching, *following):
+        task.cancel()
     ops.stop()
     log.info("stopped")
     return stopping.code

@@ -1,6 +1,6 @@
 """Dedupe's producer: a batch's records are acknowledged, or the process ends."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -61,7 +61,7 @@ class AcknowledgedProducer:
             [((topic, value, key), {"headers": headers}) for topic, value, key, headers in outputs]
         )
 
-    def publish_to(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> None:
+    def publish_to(self, topic: str, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
         """Publishes keys and values to one partition. Blocks until they are acknowledged."""
         self._deliver([((topic, value, key, partition), {}) for key, value in entries.items()])
 

@@ -85,8 +85,8 @@ class Dedupe:
         plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
         self._producer.publish(plan.outputs)
         self.in_flight.step()
-        self._producer.publish_to(self._changelog, partition, plan.entries)
-        self._table.remember(partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.changelog)
+        self._table.remember(partition, plan.changelog)
         log_dead_letters(log, plan.unreadable)
         self._count(len(records), plan)
 

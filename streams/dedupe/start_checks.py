@@ -50,6 +50,9 @@ def wait_until_startable(
             names.changes,
             names.refetch,
             names.dead_letter,
+            names.grants,
+            names.control,
+            names.suppression,
             names.seen_changelog,
         )
     ]

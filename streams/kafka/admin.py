@@ -81,6 +81,16 @@ def topic_setting(admin: AdminClient, topic: str, name: str) -> str:
     return str(answers[resource].result()[name].value)
 
 
+def topic_settings(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """By topic, every setting that is in force. Blocks. Raises KafkaException."""
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    answers = admin.describe_configs(resources, request_timeout=ADMIN_REQUEST_SECONDS)
+    return {
+        resource.name: {name: str(entry.value) for name, entry in answer.result().items()}
+        for resource, answer in answers.items()
+    }
+
+
 REMEDIES = {
     KafkaError.INVALID_REPLICATION_FACTOR: (
         "set KAFKA_REPLICATION_FACTOR to no more than the brokers of the cluster "

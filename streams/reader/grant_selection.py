@@ -1,6 +1,6 @@
 """Decides which of the listed grants a run reads: plain functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connectors.nylas.grants import Grant, unreadable
@@ -21,8 +21,12 @@ class GrantSelection:
     """Addresses that the run names and no grant has."""
 
 
-def select_grants(run: Run, listed: Sequence[Grant]) -> GrantSelection:
+def select_grants(
+    run: Run, listed: Sequence[Grant], not_synced: Callable[[Grant], str] = lambda _: ""
+) -> GrantSelection:
     """Which grants a run reads. A run may name them by ID or by address.
+
+    `not_synced` says why the mailbox of a grant is not synced; empty if it is.
 
     An ID that the listing lacks is read all the same, and so is a grant that has just signed in and
     is listed as invalid: a listing may be older than the notification that asked for the run.
@@ -37,11 +41,14 @@ def select_grants(run: Run, listed: Sequence[Grant]) -> GrantSelection:
     unlisted = [name for name in run.grants or () if _folded(name) not in found]
     signed_in = run.by in SIGN_IN_EVENTS
     reasons = {
-        grant.id: unreadable(replace(grant, valid=grant.valid or signed_in)) for grant in selected
+        grant.id: not_synced(grant) or unreadable(replace(grant, valid=grant.valid or signed_in))
+        for grant in selected
     }
+    others = [Grant(name) for name in unlisted if "@" not in name]
+    reasons |= {grant.id: reason for grant in others if (reason := not_synced(grant))}
     return GrantSelection(
         read=tuple(grant for grant in selected if not reasons[grant.id])
-        + tuple(Grant(name) for name in unlisted if "@" not in name),
+        + tuple(grant for grant in others if grant.id not in reasons),
         skipped={grant: reason for grant, reason in reasons.items() if reason},
         unknown_addresses=tuple(name for name in unlisted if "@" in name),
     )

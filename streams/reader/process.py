@@ -19,6 +19,7 @@ from streams.kafka.lag import LagReader
 from streams.kafka.publisher import Publisher
 from streams.kafka.snapshot import Snapshots
 from streams.kafka.topic_watch import look_until_answered, topic_watch
+from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.metrics import ProcessMetrics, ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
 from streams.reader.gate import flow_gate
@@ -26,6 +27,7 @@ from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
+from streams.reader.mailbox_keeper import MailboxKeeper
 from streams.reader.other_deployment import OtherDeployments
 from streams.reader.reading_pause import ReadingPause
 from streams.reader.reconcile import Reconciler
@@ -86,10 +88,15 @@ class Settings:
     nylas: NylasSettings
     reader: ReaderSettings
     traces: Traces = NO_TRACES
+    mailboxes: MailboxRule = EVERY_MAILBOX
 
 
 def run(
-    kafka: KafkaSettings, process: ProcessSettings, nylas: NylasSettings, settings: ReaderSettings
+    kafka: KafkaSettings,
+    process: ProcessSettings,
+    nylas: NylasSettings,
+    settings: ReaderSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
@@ -105,7 +112,7 @@ def run(
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        opened = Settings(kafka, nylas, settings, traces)
+        opened = Settings(kafka, nylas, settings, traces, mailboxes)
         return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
         traces.close()
@@ -239,6 +246,7 @@ async def _read_address_books(
 
     others = OtherDeployments(kafka, context, lags, settings.reader.max_lag, pause)
     client = _client(settings.nylas, metrics, pause)
+    mailboxes = MailboxKeeper(context, control, addresses, grants, runs, settings.mailboxes)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
         client,
@@ -257,14 +265,16 @@ async def _read_address_books(
             remover,
             Replayer(context, snapshots, runs, run_log, others.open),
             RunDefaults(settings.nylas.sources, max_delete_share),
+            mailboxes,
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
         deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover, in_flight.deletions)
         follower = GrantFollower(kafka, context, grants, addresses, runs, deleted_grants.add)
-        refetcher = Refetcher(context, client, grants)
+        refetcher = Refetcher(context, client, grants, addresses, mailboxes.choose)
         tasks.create_task(following.run())
         # Before Nylas is called: reading may be paused, or a failure breaker open.
         await following.caught_up.wait()
+        await mailboxes.put_in_force()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
@@ -274,6 +284,7 @@ async def _read_address_books(
         tasks.create_task(watch_webhooks(client, metrics.webhooks))
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
+        tasks.create_task(mailboxes.run())
         scheduler = RunScheduler(
             run_log,
             runs,

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 
 from connectors.nylas.client import NylasClient, seconds_until_next
 from connectors.nylas.contacts import Reading, get_contact
 from connectors.nylas.errors import NotFound, Passing, Refused
+from connectors.nylas.grants import get_grant
 from connectors.nylas.model import has_content
 from streams.dead_letters import dead_letter
 from streams.events import (
@@ -16,9 +18,11 @@ from streams.events import (
     now_ms,
     refetch_headers,
 )
+from streams.grant_addresses import GrantAddress, GrantAddresses, address_record
 from streams.kafka.assigned import AssignedPartition
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.records import KafkaRecord
+from streams.mailboxes import Choice, Why
 from streams.reader.commits import OffsetCommitter
 from streams.reader.context import ReaderContext
 from streams.reader.grant_events import GrantTable
@@ -72,9 +76,18 @@ class Refetcher:
     and created again.
     """
 
-    def __init__(self, context: ReaderContext, client: NylasClient, grants: GrantTable) -> None:
+    def __init__(
+        self,
+        context: ReaderContext,
+        client: NylasClient,
+        grants: GrantTable,
+        addresses: GrantAddresses,
+        choose: Callable[[str], Choice],
+    ) -> None:
+        """`choose` says of a grant ID whether its mailbox is synced."""
         self.queue = RefetchQueue()
         self._context, self._client, self._grants = context, client, grants
+        self._addresses, self._choose = addresses, choose
 
     async def run(self) -> None:
         """Works until it is cancelled."""
@@ -95,6 +108,10 @@ class Refetcher:
     async def _answer(self, queue: RefetchQueue, request: RefetchRequest) -> None:
         grant, _, contact_id = request.key.decode().partition("/")
         try:
+            if not await self._is_selected(grant):
+                self._count("not_selected")
+                queue.finish(request)
+                return
             reading = await get_contact(self._client, grant, contact_id)
         except NotFound as error:
             finished = await self._not_found(queue, request, error)
@@ -107,6 +124,21 @@ class Refetcher:
             finished = await self._found(queue, request, reading)
         if finished:
             queue.finish(request)
+
+    async def _is_selected(self, grant: str) -> bool:
+        """Whether the mailbox of a grant is synced; asks Nylas for its address if need be.
+
+        Raises as `get_grant` does.
+        """
+        choice = self._choose(grant)
+        if choice.why is Why.ADDRESS_UNKNOWN:
+            found = await get_grant(self._client, grant)
+            named = GrantAddress(grant, found.email, found.provider)
+            record = address_record(self._context.topics, named, int(time.time()))
+            await self._context.publish([record])
+            self._addresses.apply(record)
+            choice = self._choose(grant)
+        return choice.selected
 
     async def _found(self, queue: RefetchQueue, request: RefetchRequest, reading: Reading) -> bool:
         """Publishes the contact; False if it was read too early and was put back."""

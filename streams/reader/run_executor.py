@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from connectors.nylas.errors import NylasError
+from connectors.nylas.grants import Grant
 from streams.reader.comparison import listing_of
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
 from streams.reader.grant_selection import GrantSelection, select_grants
+from streams.reader.mailbox_keeper import MailboxKeeper, skip_reason
 from streams.reader.reconcile import Reconciler
 from streams.reader.replay import Replayer
 from streams.reader.retries import until_snapshot_read
@@ -18,6 +20,7 @@ from streams.reader.run_writer import RunWriter
 from streams.reader.scan import ScanJob, Scanner, job_for
 from streams.runs import FINAL, Progress, Run, RunKind, RunLog, RunState, cancelled, finished
 from streams.runtime.current_work import waiting_on_purpose
+from streams.waves import held_back, read_so_far, room
 
 # A reconcile compares its complete listings with contacts.changes once they hold so many contacts.
 # Their hashes take 2 MB, and the topic is read once for all of them.
@@ -26,6 +29,9 @@ CONTACTS_COMPARED_TOGETHER = 250_000
 # Until a grant is reconciled whose contacts moved while a backfill listed it repeatedly. Somebody
 # changes the address book now; an hour later that has most likely ended.
 GAP_RECONCILE_SECONDS = 3600
+
+# Between two looks whether a person continued a run that waits after a wave.
+CONTINUE_CHECK_SECONDS = 0.3
 
 # `by` of such a reconcile.
 GAP = "gap"
@@ -88,11 +94,12 @@ class RunExecutor:
         remover: GrantRemover,
         replayer: Replayer,
         defaults: RunDefaults,
+        mailboxes: MailboxKeeper,
     ) -> None:
         self._log, self._runs, self._listing = run_log, runs, listing
         self._scanner, self._reconciler, self._remover = scanner, reconciler, remover
         self._replayer = replayer
-        self._defaults = defaults
+        self._defaults, self._mailboxes = defaults, mailboxes
         self._jobs: dict[str, dict[str, ScanJob]] = {}
         """Jobs of the runs in progress, by run ID and grant ID."""
         self._timeouts: dict[str, asyncio.Timeout] = {}
@@ -160,20 +167,47 @@ class RunExecutor:
             )
         sources = run.sources or self._defaults.sources
         known = set(self._log.progress(run_id))
-        plan = plan_run(run_id, run, select_grants(run, listed), sources, self._log)
-        self._jobs[run_id] = {job.grant.id: job for job in plan.jobs}
+        held = held_back(self._log) if run.reconciles_everything else set()
+
+        def left_out(grant: Grant) -> str:
+            return "waits_for_wave" if grant.id in held else self._why_not_synced(grant)
+
+        selection = select_grants(run, listed, left_out)
+        plan = plan_run(run_id, run, selection, sources, self._log)
+        self._jobs[run_id] = {}
         new = {grant: progress for grant, progress in plan.final.items() if grant not in known}
         to_list = {job.grant.id: job.progress for job in plan.jobs}
         await self._runs.write_progress(run_id, new | to_list)
         await self._runs.write(run_id, replace(run, state=RunState.RUNNING))
-        for job in plan.jobs:
-            self._scanner.submit(job)
-        await self._apply_listings(run_id, run, plan.jobs)
+        await self._read_in_waves(run_id, run, plan)
         if run.reconciles_everything:
             deleted = self._listing.deleted_grants(listed)
             await until_snapshot_read(partial(self._remover.remove_leftovers, run_id, deleted))
         ended = {job.grant.id: job.progress for job in plan.jobs}
         return finished(run, {**plan.final, **ended}, time.time())
+
+    async def _read_in_waves(self, run_id: str, run: Run, plan: RunPlan) -> None:
+        """Reads all grants at once, or as many as a person has asked for so far.
+
+        Grants that a previous reader began come first, so that it goes on with their pages.
+        """
+        left = sorted(plan.jobs, key=lambda job: job.progress.pages == 0)
+        read = read_so_far(plan.final)
+        while left:
+            size = room(run, self._log.continued.get(run_id, 0), read, len(left))
+            if not size:
+                with waiting_on_purpose():
+                    await asyncio.sleep(CONTINUE_CHECK_SECONDS)
+                continue
+            wave, left = left[:size], left[size:]
+            self._jobs[run_id] |= {job.grant.id: job for job in wave}
+            for job in wave:
+                self._scanner.submit(job)
+            await self._apply_listings(run_id, run, wave)
+            read += len(wave)
+
+    def _why_not_synced(self, grant: Grant) -> str:
+        return skip_reason(self._mailboxes.choose(grant.id, grant.email or None))
 
     async def _apply_listings(self, run_id: str, run: Run, jobs: Sequence[ScanJob]) -> None:
         """Finishes grants as their listings end.

@@ -13,6 +13,7 @@ from streams.runs import (
     RunKind,
     RunLog,
     cancel_key,
+    continue_key,
     new_run_id,
     progress_key,
     progress_record,
@@ -69,11 +70,13 @@ class RunWriter:
         )
 
     async def erase(self, run_id: str) -> None:
-        """Writes tombstones for a run, its grants and the request to cancel it."""
+        """Writes tombstones for a run, its grants, and what people asked of it."""
         keys = [progress_key(run_id, grant) for grant in self._log.progress(run_id)]
         keys.append(run_key(run_id))
         if run_id in self._log.cancelled:
             keys.append(cancel_key(run_id))
+        if run_id in self._log.continued:
+            keys.append(continue_key(run_id))
         await self._publish([KafkaRecord(self._topics.runs.name, key, None, []) for key in keys])
         for key in keys:
             self._log.apply(key, None)

@@ -122,5 +122,12 @@ class Intake:
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
     contact = None if change.kind is Kind.DELETED else change.contact
-    live = change.origin in LIVE
-    return ContactVersion(change.key, change.version, contact, change.restore, live)
+    return ContactVersion(
+        change.key,
+        change.version,
+        contact,
+        change.restore,
+        live=change.origin in LIVE,
+        origin=change.origin,
+        erase=change.origin == Origin.ERASURE,
+    )

@@ -10,7 +10,7 @@ import orjson
 
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
 from streams.dead_letters import dead_letter
-from streams.events import ContactChange, UnreadableRecord, now_ms
+from streams.events import ContactChange, Origin, UnreadableRecord, now_ms
 from streams.journal import journal_records, written_entries
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
@@ -32,6 +32,7 @@ HIDDEN_DUPLICATE = (
 EXHAUSTED = "retries_exhausted_"
 # Before a row whose person or Account another batch holds goes again: about what a call takes.
 HELD_SECONDS = 0.25
+NOT_DONE = frozenset({OutcomeStatus.FAILED, OutcomeStatus.HELD, OutcomeStatus.PLANNED})
 WRITTEN = frozenset({OutcomeStatus.CREATED, OutcomeStatus.UPDATED, OutcomeStatus.RELEASED})
 
 
@@ -140,6 +141,8 @@ def outcome_records(
     `attempts`: those that failed with a fault that might have passed.
     """
     if outcome.status is not OutcomeStatus.FAILED:
+        if change.origin == Origin.ERASURE:  # a journal would keep what is erased
+            return [_outcome_record(names, outcome, record, change)]
         entries = written_entries(outcome, record, change)
         return [
             _outcome_record(names, outcome, record, change),
@@ -183,7 +186,10 @@ def unreadable_record(names: Topics, record: KafkaRecord, error: UnreadableRecor
 def _outcome_record(
     names: Topics, outcome: Outcome, record: KafkaRecord, change: ContactChange
 ) -> KafkaRecord:
-    return KafkaRecord(names.outcomes.name, record.key, outcome_value(outcome, change), [])
+    """A tombstone for a person who asked to be erased, once that is done."""
+    erased = change.origin == Origin.ERASURE and outcome.status not in NOT_DONE
+    value = None if erased else outcome_value(outcome, change)
+    return KafkaRecord(names.outcomes.name, record.key, value, [])
 
 
 def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
@@ -222,6 +228,8 @@ def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
 def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
     """Counts one final outcome of a change that came from `origin`."""
     metrics.rows.labels(outcome.status.value, origin).inc()
+    for value in outcome.replaced:
+        metrics.replaced_values.labels(value.sobject, origin).inc()
     if outcome.status is OutcomeStatus.FAILED:
         metrics.dead_lettered.labels(outcome.reason).inc()
     if outcome.status is OutcomeStatus.SKIPPED:

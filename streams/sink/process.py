@@ -26,6 +26,7 @@ from streams.kafka.transactions import (
     TransactionalPublisher,
     transactional,
 )
+from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode, die
@@ -51,11 +52,13 @@ from streams.sink.failure_rates import FailureLimits
 from streams.sink.fence import WriteFence
 from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.org_guard import OrgGuard
 from streams.sink.spent import read_spent
 from streams.sink.stage import Sink
 from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
 from streams.sink.write_limits import Limits, WriteLimits
+from streams.suppression_following import followed_suppression
 from streams.topics import group, topics, transactional_id
 
 log = structlog.get_logger()
@@ -82,6 +85,7 @@ def run(
     org: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     """Runs `contactstream sink` until a signal or a fault. Blocks.
 
@@ -89,7 +93,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
-    return uvloop.run(_serve(kafka, process, org, allowed, settings))
+    return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 
 async def _serve(
@@ -98,6 +102,7 @@ async def _serve(
     org_settings: SalesforceSettings,
     allowed: Policy,
     settings: SinkSettings,
+    mailboxes: MailboxRule,
 ) -> int:
     registry = CollectorRegistry()
     metrics = SinkMetrics(registry)
@@ -119,6 +124,7 @@ async def _serve(
         names.journal.name,
         names.deleted_records.name,
         names.control.name,
+        names.suppression.name,
         *([names.grants.name] if allowed.reads_grant_addresses else []),
     ]
     found = await asyncio.to_thread(
@@ -131,7 +137,7 @@ async def _serve(
     )
     if not found:
         return stopping.code
-    read = (names.changes, names.control)
+    read = (names.changes, names.control, names.suppression)
     watch = topic_watch(kafka, {topic.name: topic.partitions for topic in read})
     problem = await asyncio.to_thread(look_until_answered, watch, stopping.is_set, health.waiting)
     if problem is not None:
@@ -192,7 +198,7 @@ async def _serve(
         fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
-        followed = [control]
+        followed = [control, followed_suppression(kafka, names, group(kafka, "sink"), allowed)]
         if allowed.reads_grant_addresses:
             followed.append(
                 FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
@@ -208,6 +214,7 @@ async def _serve(
             fence,
             deleted_before,
             keeper=keeper,
+            members=MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics),
             topic_id=watch.topic_ids.get(names.changes.name, ""),
             failures=failures,
             control=FollowedTopics(*followed),

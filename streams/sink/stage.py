@@ -51,6 +51,7 @@ from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.live_pace import LivePace
+from streams.sink.member_keeper import MemberKeeper
 from streams.sink.memory_use import unparsed_bytes
 from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
@@ -91,6 +92,7 @@ class Sink:
         deleted_before: Callable[[], Iterable[tuple[str, int]]],
         clock: Callable[[], float] = time.monotonic,
         keeper: DeletionKeeper | None = None,
+        members: MemberKeeper | None = None,
         topic_id: str = "",
         failures: FailureBreakers | None = None,
         control: Followed | None = None,
@@ -103,6 +105,7 @@ class Sink:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
         `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
+        `members` publishes who has the permission sets that select mailboxes.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
         keeps to one org; without one any will do. Without `limits` everything is written;
@@ -122,7 +125,9 @@ class Sink:
         limits = limits or WriteLimits(failures.table)
         recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keeper = keeper
+        self._keepers: list[DeletionKeeper | MemberKeeper] = [
+            one for one in (keeper, members) if one is not None
+        ]
         self._guard = guard
         self._limits = limits
         self._publisher = publisher
@@ -193,9 +198,8 @@ class Sink:
             await self._start_batches()
             await self._commit()
             self._report()
-        for task in (keeping, following):
-            if task is not None:
-                task.cancel()
+        for task in (*keeping, following):
+            task.cancel()
         await self._in_flight.wait(STOP_SECONDS)
         await self._commit()
         await self._say_that_calls_ended()
@@ -221,12 +225,14 @@ class Sink:
         assignment = self._current.assignment
         return time.time() if assignment is None else assignment.tracker.received.oldest_seconds()
 
-    def _start_keeping(self) -> asyncio.Task[None] | None:
-        if self._keeper is None:
-            return None
-        task = asyncio.create_task(self._keeper.run(self._current, self._consumer.fence))
-        task.add_done_callback(self._stop.request_if_failed)
-        return task
+    def _start_keeping(self) -> list[asyncio.Task[None]]:
+        tasks = [
+            asyncio.create_task(one.run(self._current, self._consumer.fence))
+            for one in self._keepers
+        ]
+        for task in tasks:
+            task.add_done_callback(self._stop.request_if_failed)
+        return tasks
 
     def _start_following(self) -> asyncio.Task[None]:
         task = asyncio.create_task(self._breaker_keeper.follow(self._stop))
@@ -387,10 +393,10 @@ async def _recall(
     limits: WriteLimits,
     spent_before: Callable[[], Spent],
 ) -> None:
-    """Reads from Kafka what a predecessor knew.
+    """Reads from Kafka what must be known before a write.
 
-    That is the breakers, the mode, what was written of the limits, the Accounts, and what people
-    deleted in the org.
+    That are breakers, the mode, what was written of the limits, who asked to be erased, the
+    Accounts, and deletions in the org.
     """
     await breaker_keeper.load()
     limits.restore(await asyncio.to_thread(spent_before))

@@ -194,6 +194,7 @@ HEALTHY = [
                 " mapping",
             ),
             *(
+                " optional fields",
                 " required fields",
                 " record types",
                 " version rule",

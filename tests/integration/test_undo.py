@@ -79,7 +79,16 @@ def title(running: Product) -> str:
 def test_a_wrong_run_is_undone_once_and_the_value_stays(running: Product, tmp_path: Path) -> None:
     change(running, 1, "Engineer")
     change(running, 2, "Wrong", RUN)
-    assert undo(running, RUN)["restored"] == 1
+    values = tmp_path / "values.csv"
+    assert undo(running, RUN, "--values", str(values))["restored"] == 1
+    (row,) = csv.DictReader(values.read_text().splitlines())
+    assert (row["Field"], row["Before"], row["Written"], row["Stands"]) == (
+        "Lead.Title",
+        "Engineer",
+        "Wrong",
+        "ours",
+    )
+    assert "--values" in command(running, "undo", RUN, "--values", str(values), status=2)
     assert title(running) == "Wrong", "without --execute nothing is changed"
     refused = command(running, "undo", RUN, "--execute", status=2)
     assert "writing is not paused" in refused
@@ -97,6 +106,7 @@ def test_a_wrong_run_is_undone_once_and_the_value_stays(running: Product, tmp_pa
     assert title(running) == "Engineer", "the field counts as people's"
     audit = command(running, "audit", "--json")
     assert '"undo"' in audit
+    assert '"undo --values"' in audit
     assert "a wrong mapping" in audit
     explained = command(running, "explain", f"{GRANT}/ada")
     assert "restored" in explained

@@ -160,6 +160,8 @@ class Story:
         m.pending.set(self.chance.randint(2, 12))
         m.clock_ahead.set(self.chance.uniform(-0.3, 0.2))
         m.grant_events.labels("grant.updated").inc(contacts * 0.02)
+        m.mailboxes.labels("selected").set(38)
+        m.mailboxes.labels("not_selected").set(4)
         m.grant_events.labels("grant.expired").inc(contacts * 0.0005)
         m.reoffered.inc(contacts * 0.03)
         m.deleted.labels("reconcile").inc(contacts * 0.01)
@@ -211,6 +213,7 @@ class Story:
             m.matched.labels(by, "webhook").inc(rows * share)
         for reason, share in (("excluded", 0.02), ("no_address", 0.015), ("source", 0.004)):
             m.skipped.labels(reason).inc(rows * share)
+        m.replaced_values.labels("Lead", "webhook").inc(rows * 0.02)
         m.several_matched.inc(rows * 0.004)
         for reason, share in (
             ("FIELD_CUSTOM_VALIDATION_EXCEPTION", 0.6),

@@ -19,6 +19,7 @@ TOPICS = (
     "contacts.outcomes",
     "contacts.dead-letter",
     "grants.events",
+    "contactstream.control",
     "reader.runs",
 )
 

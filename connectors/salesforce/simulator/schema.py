@@ -19,6 +19,8 @@ PREFIXES: Final = {
     "Organization": "00D",
     "DuplicateRule": "0Bm",
     "UserPermissionAccess": "0PX",
+    "PermissionSet": "0PS",
+    "PermissionSetAssignment": "0Pa",
     "Group": "00G",
     "QueueSobject": "03g",
     "FlowDefinitionView": "300",
@@ -533,6 +535,17 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsViewAllData", "View All Data", "boolean"),
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
+        ),
+        "PermissionSet": _set_up(
+            "PermissionSet",
+            _text("Name", "Permission Set Name", 80),
+            _text("Label", "Permission Set Label", 80),
+        ),
+        "PermissionSetAssignment": _set_up(
+            "PermissionSetAssignment",
+            _reference("AssigneeId", "Assignee ID", "User", "Assignee"),
+            _reference("PermissionSetId", "Permission Set ID", "PermissionSet", "PermissionSet"),
+            Field("IsActive", "Is Active", "boolean", default=False),
         ),
         # The links of activities and campaigns to people; tests put them there.
         "Task": _set_up("Task", Field("WhoId", "Name ID", "reference", 18)),

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from .person_accounts import person_contact_refusal, show_on_account
@@ -172,6 +172,17 @@ def _converter(item: Field, *, takes_queue: bool = False) -> Convert:
         except (TypeError, ValueError):
             raise _WrongType("date", value) from None
 
+    def moment(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            found = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise _WrongType("datetime", value) from None
+        if found.tzinfo is None:
+            raise _WrongType("datetime", value)
+        return f"{found.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000+0000"
+
     def reference(value: Any) -> Any:
         if value is None or value == "":
             return None
@@ -191,6 +202,7 @@ def _converter(item: Field, *, takes_queue: bool = False) -> Convert:
         "double": number,
         "boolean": boolean,
         "date": day,
+        "datetime": moment,
         "reference": reference,
     }
     return kinds.get(item.type, text)

@@ -39,6 +39,7 @@ _KEYS: Final = (
     "record_types",
     "person_accounts",
     "duplicate_rules",
+    "permission_sets",
     "automation",
     "users",
     "queues",
@@ -176,6 +177,9 @@ class World:
                 self._add_record_type(name, number, str(kind["name"]))
         for rule in _list("duplicate_rules", document.get("duplicate_rules", [])):
             self._add_rule(rule)
+        sets = _object("permission_sets", document.get("permission_sets", {}))
+        for name, addresses in sets.items():
+            self.assign(name, _list(f"permission_sets.{name}", addresses))
         self._add_automation(_object("automation", document.get("automation", {})))
         self._add_users(_list("users", document.get("users", [])))
         self._add_queues(_list("queues", document.get("queues", [])))
@@ -501,6 +505,36 @@ class World:
             "IsSandbox": False,
         }
         self.org.tables["Organization"].put(organization)
+
+    def assign(self, permission_set: str, addresses: Sequence[Any]) -> None:
+        """Give a permission set, which is made if need be, to users with these addresses.
+
+        They are made too. An address in a list of its own is that of an inactive user.
+        """
+        sets = self.org.tables["PermissionSet"]
+        assignments = self.org.tables["PermissionSetAssignment"]
+        made = next((row for row in sets.rows.values() if row["Name"] == permission_set), None)
+        if made is None:
+            made = {"Id": sets.new_id(), "Name": permission_set, "Label": permission_set}
+            sets.put(made)
+        for entry in addresses:
+            active = not isinstance(entry, list)
+            (address,) = (entry,) if active else entry
+            users = self.org.tables["User"]
+            user: Row = {"Id": users.new_id(), "IsActive": active, "LastName": address}
+            user |= {"Name": address, "Username": address, "Email": address}
+            users.put(user)
+            given = {"Id": assignments.new_id(), "AssigneeId": user["Id"], "IsActive": True}
+            assignments.put(given | {"PermissionSetId": made["Id"]})
+
+    def unassign(self, permission_set: str, address: str) -> None:
+        """Take a permission set from the user of an address."""
+        sets, users = self.org.tables["PermissionSet"].rows, self.org.tables["User"].rows
+        rows = self.org.tables["PermissionSetAssignment"].rows
+        for key, row in list(rows.items()):
+            named = sets[row["PermissionSetId"]]["Name"] == permission_set
+            if named and users[row["AssigneeId"]]["Email"] == address:
+                del rows[key]
 
     def _add_users(self, listed: Sequence[Any]) -> None:
         table = self.org.tables["User"]

@@ -345,6 +345,24 @@ def _second_chances() -> Panel:
     )
 
 
+def _replaced() -> Panel:
+    return graph(
+        "Values replaced in Salesforce, a day",
+        "Values that were not blank and that contactstream replaced, by object and by where the "
+        "change came from. The journal has each of them: contactstream undo puts them back.",
+        [
+            query(
+                "sum by (object, origin) (increase(contactstream_sink_replaced_values_total[1d]))",
+                "{{object}}, {{origin}}",
+            )
+        ],
+        unit="short",
+        width=24,
+        decimals=0,
+        **DAILY,
+    )
+
+
 def rows() -> list[Row]:
     """The rows of the dashboard."""
     return [
@@ -356,5 +374,6 @@ def rows() -> list[Row]:
         Row("Who is created, and who is not", [_new_records(), _linked(), _skipped()]),
         Row("Who is covered", [_coverage_over_time(), _coverage_by_grant(), _people_by_grant()]),
         Row("For a person", [_undecided(), _open_letters(), _warnings()]),
+        Row("What was replaced", [_replaced()]),
         Row("What else changed", [_owners(), _second_chances()]),
     ]

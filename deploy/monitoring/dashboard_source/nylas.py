@@ -237,10 +237,24 @@ def _grants() -> Panel:
         "Grants by state",
         "Address books by their last known state, as the active reader knows them.",
         [query(f"sum by (status) (contactstream_reader_grants {ACTIVE})", "{{status}}")],
+        width=6,
         unit="short",
         decimals=0,
         colors={"valid": GREEN, "expired": RED, "deleted": GREY},
         runbook="grants-expired",
+    )
+
+
+def _mailboxes() -> Panel:
+    return graph(
+        "Selected mailboxes",
+        "Connected mailboxes by whether PEOPLE_MAILBOXES selects them; nothing while it is empty. "
+        "`contactstream grants list` names them, with the reason.",
+        [query(f"sum by (choice) (contactstream_reader_mailboxes {ACTIVE}) > 0", "{{choice}}")],
+        width=6,
+        unit="short",
+        decimals=0,
+        colors={"selected": GREEN, "not_selected": GREY},
     )
 
 
@@ -254,6 +268,7 @@ def _grant_events() -> Panel:
                 "{{type}}",
             )
         ],
+        width=6,
         unit="short",
         decimals=0,
         exceptions=FIXED_WINDOW,
@@ -270,6 +285,7 @@ def _skipped_grants() -> Panel:
                 "{{reason}}",
             )
         ],
+        width=6,
         unit="short",
         decimals=0,
         exceptions=FIXED_WINDOW,
@@ -330,6 +346,6 @@ def rows() -> list[Row]:
             "What the reader asks",
             [_calls(), _waits(), _contacts(), _refetched(), _pending(), _clock()],
         ),
-        Row("Grants", [_grants(), _grant_events(), _skipped_grants()]),
+        Row("Grants", [_grants(), _grant_events(), _skipped_grants(), _mailboxes()]),
         Row("Runs", [_runs_over_time(12), _deleted(12)]),
     ]

@@ -19,6 +19,7 @@ from streams.commands.doctor.kafka import examine_kafka
 from streams.commands.doctor.nylas import examine_nylas
 from streams.commands.doctor.org import examine_org
 from streams.commands.doctor.pinned_org import examine_pin
+from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 
 # All checks of one system. More than the bounds of its own requests add up to, which are a login
 # and three rounds of questions to the org, or two groups at the broker.
@@ -47,11 +48,15 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
 
     A failed check never prevents another one.
     """
-    kafka = deployment.kafka
+    kafka, people = deployment.kafka, deployment.people
+    mailboxes = MailboxRule(people.mailboxes) if people else EVERY_MAILBOX
     mode = deployment.salesforce.mode if deployment.salesforce else ""
     findings = await asyncio.gather(
         _bounded("salesforce", examine_org(deployment)),
-        _bounded("kafka", _in_daemon_thread(lambda: examine_kafka(kafka, mode) if kafka else [])),
+        _bounded(
+            "kafka",
+            _in_daemon_thread(lambda: examine_kafka(kafka, mailboxes, mode) if kafka else []),
+        ),
         _bounded("nylas", examine_nylas(deployment.nylas)),
         _bounded("pinned org", _in_daemon_thread(lambda: examine_pin(deployment))),
     )

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from connectors.salesforce.write_mode import MEANING
 from streams.commands.doctor.deployment import not_examined
+from streams.commands.doctor.mailboxes import examine_mailboxes
 from streams.commands.pauses import RESUME, pause_line
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.control_mode import mode_in_force
@@ -19,6 +20,7 @@ from streams.kafka.clients import LastError, client_config
 from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
 from streams.kafka.snapshot import SnapshotStalled, log_ranges, read_to_end
+from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
 
@@ -31,8 +33,10 @@ COMMITTED_SECONDS = 30.0
 HIGH_LAG = 20_000
 
 
-def examine_kafka(kafka: KafkaSettings, mode: str = "") -> list[CheckupFinding]:
-    """Findings about the broker, the topics and the groups.
+def examine_kafka(
+    kafka: KafkaSettings, mailboxes: MailboxRule = EVERY_MAILBOX, mode: str = ""
+) -> list[CheckupFinding]:
+    """Findings about the broker, the topics, the groups, and which mailboxes are selected.
 
     Blocks for up to half a minute for each group.
     """
@@ -70,6 +74,8 @@ def examine_kafka(kafka: KafkaSettings, mode: str = "") -> list[CheckupFinding]:
             findings.append(not_examined(f"group of {stage}", "contactstream topics create"))
     if wanted.control.name in cluster.topics:
         findings += _examine_control(kafka, wanted.control.name, mode)
+        if wanted.grants.name in cluster.topics:
+            findings += examine_mailboxes(kafka, mailboxes)
     return findings
 
 

@@ -20,6 +20,7 @@ from connectors.salesforce.api.composite import Subrequest, parse_query, query_p
 from connectors.salesforce.api.describe import ObjectDescribe, parse_describe
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, SalesforceError
 from connectors.salesforce.checkup.findings import CheckupFinding, CheckupStatus, fail, ok, warn
+from connectors.salesforce.checkup.optional_fields import optional_fields
 from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.field_values import bind
@@ -408,6 +409,8 @@ def field_findings(
     ]
     if allowed is not None and allowed.on_delete is OnDelete.FLAG and allowed.flag_field:
         findings.append(checkup.flag_field(described, allowed.flag_field))
+    mailbox = allowed is not None and allowed.source_mailbox
+    findings.append(optional_fields(described, source_mailbox=mailbox))
     if rules is not None:
         findings += checkup.mapped_fields(described, rules)
         findings += [checkup.unserved(described, rules), checkup.record_types(body, rules)]

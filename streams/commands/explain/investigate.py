@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.suppression import GrowingSuppression
 from streams.commands.explain.ahead import ScanAhead
 from streams.commands.explain.answer import Answer, answer
 from streams.commands.explain.question import Question
@@ -15,6 +16,7 @@ from streams.events import UnreadableRecord
 from streams.kafka.records import KafkaRecord
 from streams.runs import RunLog
 from streams.settings import KafkaSettings
+from streams.suppression import apply_record
 from streams.topics import topics
 
 # For one topic. A person waits, and a topic that takes longer is better searched by its key.
@@ -56,6 +58,10 @@ def investigate(
 
     with _no_garbage_collection(), closing(ahead):
         found = find(question, read, names, ahead.begin)
+    listed = policy.suppression
+    if isinstance(listed, GrowingSuppression):
+        for record in read(names.suppression.name, everything):
+            apply_record(listed, record)
     runs = _run_log(read(names.runs.name, everything)) if found.contacts else RunLog()
     return Investigation(answer(question, found, runs, policy, names), found)
 

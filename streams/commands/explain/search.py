@@ -57,15 +57,24 @@ def begin_nothing(_topic: str, _wanted: Wanted) -> None:
     """For a caller that reads one topic after the other."""
 
 
-def find(question: Question, read: Read, topics: Topics, begin: Begin = begin_nothing) -> Found:
+def find(
+    question: Question,
+    read: Read,
+    topics: Topics,
+    begin: Begin = begin_nothing,
+    *,
+    bounded: bool = True,
+) -> Found:
     """Everything that the topics hold about a question. Blocks as `read` does.
+
+    Unless `bounded`, all contacts are kept and not only MAX_CONTACTS.
 
     For an address or a record the topics that may name it are read first, for the contact keys.
     Raises what `read` raises.
     """
     found = Found()
     keys = _keys(question, read, begin, topics, found)
-    kept = sorted(keys)[:MAX_CONTACTS]
+    kept = sorted(keys)[:MAX_CONTACTS] if bounded else sorted(keys)
     found.more_contacts = len(keys) - len(kept)
     found.contacts = {key: ContactRecords() for key in kept}
     for record in read(topics.grants.name, everything):

@@ -94,6 +94,8 @@ def _events(
         at_ms = number(header(record.headers, "received_ms")) or record.timestamp_ms
         plan = planner.plan([consumed(record)], known, at_ms // 1000)
         known |= plan.entries
+        for key in plan.erased:
+            known.pop(key, None)
         decisions = [*plan.forwarded, *plan.dropped, *plan.refetch, *plan.dead_lettered]
         forwarded = bool(plan.forwarded)
         details: dict[str, Any] = {

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from streams.commands.breakers import STOPS, read_control
 from streams.commands.dead_letters.open_letters import scan
 from streams.commands.dead_letters.report import moment
+from streams.commands.mailboxes import read_mailboxes
 from streams.commands.run_progress import run_line, totals
 from streams.commands.runs import read_run_log
 from streams.commands.status.figures import (
@@ -34,10 +35,12 @@ from streams.kafka.lag import LagReader
 from streams.kafka.records import header
 from streams.kafka.snapshot import read_to_end
 from streams.kafka.topic_policy import RETENTION, Topic
-from streams.runs import FINAL, RunState
+from streams.mailboxes import MailboxRule
+from streams.runs import FINAL, Run, RunLog, RunState
 from streams.selection import Selection
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
+from streams.waves import how_to_continue, waits_for_a_person
 
 # The newest outcomes that are looked at: read within a second or two.
 OUTCOME_OFFSETS = 20_000
@@ -75,11 +78,15 @@ class StatusCollector:
         self,
         kafka: KafkaSettings,
         mode_setting: str,
+        mailboxes: MailboxRule,
         waiting: Callable[[str], None] = _print_reason,
     ) -> None:
-        """`mode_setting` is SALESFORCE_MODE. `waiting` gets what is waited for without a broker."""
+        """`mode_setting` is SALESFORCE_MODE; `mailboxes` is what the settings select.
+
+        `waiting` gets what is waited for.
+        """
         self._mode_setting = mode_setting
-        self._kafka, self._waiting = kafka, waiting
+        self._kafka, self._mailboxes, self._waiting = kafka, mailboxes, waiting
         self._names = topics(kafka)
         # Reported errors end the command; the clients themselves print none.
         config = client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None}
@@ -123,6 +130,7 @@ class StatusCollector:
                 self._runs(),
                 control.pauses_now(now_ms),
                 mode_in_force(control.mode, self._mode_setting, has_outcomes=self._has_outcomes()),
+                read_mailboxes(self._kafka, self._mailboxes),
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
@@ -226,9 +234,17 @@ class StatusCollector:
         run_log = read_run_log(self._kafka)
         return [
             f"{run_id} {run_line(run, totals(run_log.progress(run_id)), None)}"
+            + _wave(run_id, run, run_log)
             for run_id, run in sorted(run_log.runs.items())
             if run.state not in FINAL and run.state is not RunState.WAITING
         ]
+
+
+def _wave(run_id: str, run: Run, run_log: RunLog) -> str:
+    continued = run_log.continued.get(run_id, 0)
+    if not waits_for_a_person(run, run_log.progress(run_id), continued):
+        return ""
+    return f", waits after a wave: {how_to_continue(run_id)}"
 
 
 def stopped_by_breakers(control: ControlTable) -> list[str]:

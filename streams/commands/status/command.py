@@ -10,6 +10,7 @@ from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, StatusCollector
 from streams.commands.status.figures import CallFigures, needs_a_person
 from streams.commands.status.report import as_json, text
+from streams.mailboxes import MailboxRule
 from streams.settings import KafkaSettings, SalesforceSettings
 
 # Between two pages of --watch. Each reads the dead letters and the newest outcomes.
@@ -19,12 +20,19 @@ WATCH_SECONDS = 5.0
 CALLS_SECONDS = 60.0
 
 
-def run(kafka: KafkaSettings, org: SalesforceSettings, *, watch: bool, json_lines: bool) -> int:
+def run(
+    kafka: KafkaSettings,
+    org: SalesforceSettings,
+    mailboxes: MailboxRule,
+    *,
+    watch: bool,
+    json_lines: bool,
+) -> int:
     """Prints the status; returns 1 when something needs a person.
 
     Blocks; with `watch` until Ctrl-C. Raises click.ClickException.
     """
-    collector = StatusCollector(kafka, org.mode)
+    collector = StatusCollector(kafka, org.mode, mailboxes)
     before = collector.sample()
     calls, asked = _calls(org), time.monotonic()
     time.sleep(max(0.0, before.at + SAMPLE_SECONDS - time.monotonic()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from connectors.salesforce.outcome import OutcomeStatus
+from streams.commands.mailboxes import MailboxFigures
 from streams.control import Pause, PausedPart
 from streams.control_mode import ModeInForce
 from streams.kafka.records import KafkaRecord
@@ -123,6 +124,8 @@ class Status:
     """What people paused. It needs nobody: they know of it."""
     mode: ModeInForce | None = None
     """What may be written; None while nobody has chosen."""
+    mailboxes: MailboxFigures | None = None
+    """Which mailboxes are selected; None if that was not asked for."""
 
 
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
@@ -164,6 +167,7 @@ def needs_a_person(status: Status) -> list[str]:
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
+        *_mailbox_problems(status.mailboxes),
     ]
 
 
@@ -196,6 +200,11 @@ def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
 def _held_problems(held: int) -> Iterable[str]:
     if held:
         yield f"{held:,} of the newest contacts are held by a limit; see contactstream held"
+
+
+def _mailbox_problems(mailboxes: MailboxFigures | None) -> Iterable[str]:
+    for problem in () if mailboxes is None else mailboxes.problems:
+        yield f"{problem.what}; {problem.remedy}"
 
 
 def _call_problems(calls: CallFigures | None) -> Iterable[str]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any
 
+from streams.commands.mailboxes import MailboxFigures
 from streams.commands.mode import mode_entry, mode_line
 from streams.commands.pauses import pause_entry, pause_line
 from streams.commands.status.figures import (
@@ -71,6 +72,9 @@ def _facts(status: Status) -> Mapping[str, str]:
     facts["paused"] = "; ".join([*status.paused, *map(pause_line, status.pauses)]) or "nothing"
     letters = status.letters.by_reason
     facts["dead letters"] = _counted(letters) if letters else "none"
+    mailboxes = status.mailboxes
+    if mailboxes is not None and mailboxes.rule.entries:
+        facts["mailboxes"] = f"{mailboxes.selected:,} of {len(mailboxes.choices):,} selected"
     facts["runs"] = "; ".join(status.runs) or "none"
     return facts
 
@@ -88,6 +92,16 @@ def _counted(counts: Mapping[str, int]) -> str:
     parts = [f"{count:,} {name}" for name, count in order[:SHOWN]]
     rest = sum(count for _, count in order[SHOWN:])
     return ", ".join(parts + ([f"{rest:,} others"] if rest else []))
+
+
+def _mailboxes(mailboxes: MailboxFigures | None) -> dict[str, Any] | None:
+    if mailboxes is None:
+        return None
+    return {
+        "entries": list(mailboxes.rule.entries),
+        "selected": mailboxes.selected,
+        "connected": len(mailboxes.choices),
+    }
 
 
 def _wrapped(label: str, line: str) -> str:
@@ -126,5 +140,6 @@ def as_json(status: Status) -> dict[str, Any]:
             "by_reason": dict(status.letters.by_reason),
             "oldest_ms": status.letters.oldest_ms,
         },
+        "mailboxes": _mailboxes(status.mailboxes),
         "runs": list(status.runs),
     }

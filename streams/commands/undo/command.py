@@ -37,7 +37,13 @@ from streams.commands.dead_letters.actions import action_id
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.topic_records import topic_records
 from streams.commands.undo.pause_check import paused_fence, wait_until_settled
-from streams.commands.undo.report import UndoResult, print_json, print_text, write_untouched
+from streams.commands.undo.report import (
+    UndoResult,
+    print_json,
+    print_text,
+    write_untouched,
+    write_values,
+)
 from streams.commands.undo.selected import UndoChoice, UndoPlan, UndoReader, UnusableChoice
 from streams.events import UnreadableRecord, now_ms
 from streams.journal import EntryKind, JournalEntry, journal_record, parse_journal
@@ -57,6 +63,8 @@ class UndoOptions:
     agreed: bool = False
     created: Path | None = None
     """Where the untouched records are listed."""
+    values: Path | None = None
+    """Where the values are listed, which the audit notes."""
     actor: str | None = None
     why: str = ""
     as_json: bool = False
@@ -98,8 +106,9 @@ def run(
             "nothing limits the undo: give a RUN, --grant, --field, --since or --until, or --yes "
             "for everything that the journal holds"
         )
-    if options.created is not None and options.created.exists():
-        raise click.UsageError(f"--created {options.created} exists already; name a new file")
+    for option, path in (("--created", options.created), ("--values", options.values)):
+        if path is not None and path.exists():
+            raise click.UsageError(f"{option} {path} exists already; name a new file")
     plan = _plan(kafka, choice)
     if options.execute and plan.values:
         wait_until_settled(kafka, options.clock, options.sleep, _say)
@@ -115,6 +124,8 @@ def run(
         raise click.ClickException(f"{error}\nRun the command again") from error
     if options.created is not None:
         write_untouched(options.created, result.untouched)
+    if options.values is not None:
+        write_values(options.values, plan, result.found)
     if options.as_json:
         print_json(plan, result, undo_id, executed=options.execute)
     else:
@@ -202,8 +213,8 @@ async def _work(
         undo_id,
         AuditState.BEGUN,
         now_ms(),
-        actor_name(options.actor) if options.execute else "",
-        "undo",
+        actor_name(options.actor) if options.execute or options.values else "",
+        "undo" if options.execute else "undo --values",
         options.why,
         {name: value for name, value in asdict(choice).items() if value},
         len(plan.values),
@@ -222,18 +233,18 @@ async def _work(
                 publisher.publish if options.execute else None,
                 names.journal.name,
             )
-            executed = options.execute and plan.values
-            if executed:
+            noted = plan.values and (options.execute or options.values is not None)
+            if noted:
                 publisher.publish([audit_record(names.audit.name, audit)])
             # first, because a value that is put back would count as somebody else's
             await _find_untouched(undo, mapping(org))
             await _restore_pages(undo)
-            if executed:
+            if noted:
                 ended = replace(
                     audit,
                     state=AuditState.ENDED,
                     at_ms=now_ms(),
-                    count=undo.result.restored,
+                    count=undo.result.restored if options.execute else len(plan.values),
                 )
                 publisher.publish([audit_record(names.audit.name, ended)])
         undo.result.calls = calls()
@@ -268,6 +279,7 @@ async def _restore_pages(undo: _Undo) -> None:
             value: standing(value, records.get(value.record_id), undo.described[value.sobject])
             for value in page
         }
+        undo.result.found |= found
         for value, stands in found.items():
             undo.result.standings[f"{value.sobject}.{value.field}", stands] += 1
         ours = [value for value, stands in found.items() if stands is Standing.OURS]

@@ -3,14 +3,14 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from connectors.salesforce.restoration import Standing
+from connectors.salesforce.restoration import Standing, ValueToRestore
 from connectors.salesforce.untouched_records import Touch
 from streams.commands.dead_letters.report import moment
 from streams.commands.tables import harmless
@@ -42,6 +42,8 @@ class UndoResult:
     """Values that the org refused, by reason."""
     touched: Counter[Touch] = field(default_factory=Counter)
     untouched: list[CreatedRecord] = field(default_factory=list)
+    found: dict[ValueToRestore, Standing] = field(default_factory=dict)
+    """What stood in the field of each value."""
     calls: int = 0
     """Calls of the org."""
 
@@ -112,7 +114,48 @@ def print_json(plan: UndoPlan, result: UndoResult, undo_id: str, *, executed: bo
 
 
 def write_untouched(path: Path, records: Iterable[CreatedRecord]) -> None:
-    """Writes the records as CSV to a new file that only its owner may read.
+    """Writes the records to a new file; see `_write_csv`."""
+    names = ("Id", "Object", "Contact", "Run", "Created")
+    _write_csv(
+        "--created",
+        path,
+        names,
+        (
+            (one.record_id, one.sobject, one.contact_key, one.run, moment(one.at_ms))
+            for one in records
+        ),
+    )
+
+
+def write_values(path: Path, plan: UndoPlan, found: Mapping[ValueToRestore, Standing]) -> None:
+    """Writes every value with what stood in its field to a new file; see `_write_csv`."""
+    names = ("Id", "Field", "Before", "Written", "Stands", "Contact")
+    _write_csv(
+        "--values",
+        path,
+        names,
+        (
+            (
+                value.record_id,
+                f"{value.sobject}.{value.field}",
+                _text(value.wanted),
+                _text(value.ours),
+                stands.value,
+                plan.values[value],
+            )
+            for value, stands in found.items()
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _write_csv(
+    option: str, path: Path, names: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """Writes CSV to a new file that only its owner may read.
 
     Raises click.ClickException, also where the file is there already.
     """
@@ -120,9 +163,8 @@ def write_untouched(path: Path, records: Iterable[CreatedRecord]) -> None:
         with path.open("x", newline="") as file:
             path.chmod(0o600)
             writer = csv.writer(file)
-            writer.writerow(("Id", "Object", "Contact", "Run", "Created"))
-            for one in records:
-                cells = (one.record_id, one.sobject, one.contact_key, one.run, moment(one.at_ms))
+            writer.writerow(names)
+            for cells in rows:
                 writer.writerow([harmless(cell) for cell in cells])
     except OSError as error:
-        raise click.ClickException(f"--created {path}: {error.strerror}") from error
+        raise click.ClickException(f"{option} {path}: {error.strerror}") from error

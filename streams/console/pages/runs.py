@@ -141,6 +141,7 @@ class RunsReader:
                     cancel_requested=run_id in run_log.cancelled,
                     now=now,
                     paused_by=paused_by,
+                    continued=run_log.continued.get(run_id, 0),
                 ),
                 self._left(run_id, run_log),
                 run_id in run_log.cancelled,

@@ -33,6 +33,14 @@ from connectors.salesforce.org_fields import (
     VERSION_FIELD,
 )
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
+from connectors.salesforce.provenance_fields import (
+    CREATED_FIELD,
+    MAILBOX_FIELD,
+    MAX_WHY_LENGTH,
+    PROVENANCE_FIELDS,
+    WHY_FIELD,
+    WRITTEN_FIELD,
+)
 from connectors.salesforce.schema import schema
 from connectors.salesforce.simulator.world import World
 from deploy.salesforce.add_lead_mapping import MappingConflict, add_lines, main
@@ -48,8 +56,11 @@ LEAD_MAPPING = LEAD_CONVERSION / "LeadConvertSettings" / "LeadConvertSettings.Le
 OUR_FIELDS = {KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:]}
 FILES = sorted(SOURCE.rglob("*-meta.xml"))
 REPORT_FILES = sorted((FOLDER / "reports-app").rglob("*-meta.xml"))
+OPTIONAL = FOLDER / "optional-app" / "main" / "default"
+OPTIONAL_FILES = sorted(OPTIONAL.rglob("*-meta.xml"))
 XML_FILES = [
     *FILES,
+    *OPTIONAL_FILES,
     *REPORT_FILES,
     LEAD_MAPPING,
     LEAD_CONVERSION / "package.xml",
@@ -75,6 +86,42 @@ def shipped_field(sobject: str, name: str) -> ElementTree.Element:
 
 def permission_set(name: str) -> ElementTree.Element:
     return read(SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml")
+
+
+def test_the_optional_fields_are_those_that_the_code_fills() -> None:
+    for sobject in OBJECTS:
+        folder = OPTIONAL / "objects" / sobject / "fields"
+        names = {path.name.partition(".")[0] for path in folder.iterdir()}
+        assert names == PROVENANCE_FIELDS
+        types = {
+            name: child_text(read(folder / f"{name}.field-meta.xml"), "type") for name in names
+        }
+        assert types == {
+            CREATED_FIELD: "Checkbox",
+            WRITTEN_FIELD: "DateTime",
+            WHY_FIELD: "Text",
+            MAILBOX_FIELD: "Text",
+        }
+        why = read(folder / f"{WHY_FIELD}.field-meta.xml")
+        assert child_text(why, "length") == str(MAX_WHY_LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "editable", "fields"),
+    [
+        ("Contactstream_Optional_Fields", "true", PROVENANCE_FIELDS),
+        ("Contactstream_Optional_Fields_Reader", "false", PROVENANCE_FIELDS - {MAILBOX_FIELD}),
+    ],
+)
+def test_people_do_not_see_the_source_mailbox(
+    name: str, editable: str, fields: frozenset[str]
+) -> None:
+    root = read(OPTIONAL / "permissionsets" / f"{name}.permissionset-meta.xml")
+    permissions = list(root.iter(f"{NAMESPACE}fieldPermissions"))
+    assert {child_text(each, "field") for each in permissions} == {
+        f"{sobject}.{field}" for sobject in OBJECTS for field in fields
+    }
+    assert {child_text(each, "editable") for each in permissions} == {editable}
 
 
 KINDS = {

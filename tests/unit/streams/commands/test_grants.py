@@ -16,7 +16,12 @@ from connectors.nylas.grants import Grant
 from streams.cli import main
 from streams.commands import grants
 from streams.commands.grants import ExpiredGrant, expired_grants, expired_since
+from streams.control import ControlTable
+from streams.control_selection import rule_record
 from streams.kafka.records import KafkaRecord
+from streams.mailboxes import MailboxRule
+from streams.settings import KafkaSettings, load
+from streams.topics import topics
 
 GRANTS = [
     Grant("g-valid", "google", "ada@acme.example"),
@@ -54,6 +59,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Listed:
     """Runs `contactstream grants list`; returns what it printed on stdout and on stderr."""
     monkeypatch.setattr(Administration, "grants", lambda _: list(GRANTS))
     monkeypatch.setattr(grants, "topic_records", lambda *_: iter(EVENTS))
+    monkeypatch.setattr(grants, "read_control", lambda _: ControlTable())
     for name in ("NYLAS_CLIENT_ID", "NYLAS_REDIRECT_URI"):
         monkeypatch.delenv(name, raising=False)
 
@@ -151,3 +157,23 @@ def test_since_is_the_time_of_the_event_that_the_status_comes_from() -> None:
     assert found[0] == ExpiredGrant(
         "g-expired", "bob+crm@acme.example", "google", EXPIRED_AT, "google"
     )
+
+
+def test_each_grant_says_whether_its_mailbox_is_selected_and_why(listed: Listed) -> None:
+    rows = json.loads(listed("--json", environ=LINKED | {"PEOPLE_MAILBOXES": "ada@*"})[0])
+    assert [(row["grant"], row["left_out"], row["mailbox"]) for row in rows[:2]] == [
+        ("g-valid", None, "selected by ada@*"),
+        ("g-expired", "expired", "not selected"),
+    ]
+
+
+def test_what_is_in_force_counts_more_than_the_setting_of_the_command(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = ControlTable()
+    names = topics(load(KafkaSettings, {}))
+    control.apply(rule_record(names, MailboxRule(("bob*",)), 9))
+    monkeypatch.setattr(grants, "read_control", lambda _: control)
+    rows = json.loads(listed("--json", environ=LINKED | {"PEOPLE_MAILBOXES": "ada@*"})[0])
+    assert [row["mailbox"] for row in rows[:2]] == ["not selected", "selected by bob*"]
+    assert rows[0]["left_out"] == "not_selected"

@@ -1,6 +1,5 @@
 """The suppression list: nothing is written about a person from the moment of being listed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,25 @@ from connectors.salesforce.policy import Policy
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.suppression import (
     FILE_CHECK_SECONDS,
+    GrowingSuppression,
     Suppression,
     SuppressionError,
     SuppressionFile,
+    load_suppression,
 )
 from streams.cli import main
-from streams.commands.suppress import NotAPerson, add, read, split
+from streams.commands.suppress.people import NotAPerson, read, split
+from streams.commands.suppress.receipt import CLEANING_MS, clean_at
+from streams.kafka.records import KafkaRecord
+from streams.suppression import apply_record, entries_of_file, entry_record, new_entries
 from tests.support.salesforce_org import simulated_org
+from tests.support.sink_harness import NAMES
+
+
+def add(path: Path, values: list[str]) -> None:
+    """Adds to a list in a file, as earlier versions did."""
+    known = load_suppression(path) if path.exists() else Suppression()
+    path.write_text(known.adding(values).dump())
 
 
 class Clock:
@@ -97,68 +108,116 @@ async def test_a_suppressed_person_is_never_written_again(
         assert org.people() == []
 
 
-def suppress(path: Path, text: str, *options: str) -> Any:
-    environ = {"PEOPLE_SUPPRESSION_LIST": str(path)}
-    return CliRunner().invoke(
-        main, ["suppress", "--without-dead-letters", *options, "-"], input=text, env=environ
-    )
+def suppress(text: str, *options: str) -> Any:
+    return CliRunner().invoke(main, ["suppress", *options, "--file", "-"], input=text, env=NOTHING)
 
 
-def test_the_command_adds_addresses_and_keys_and_prints_neither(tmp_path: Path) -> None:
-    path = tmp_path / "list.json"
-    text = " Ada@ACME.example \n\ngrant-1/Contact#7\n"
-    ended = suppress(path, text, "--dry-run")
-    assert (ended.exit_code, ended.output) == (0, f"{path}: 2 would be added, 2 in all\n")
-    assert not path.exists()
-    ended = suppress(path, text)
-    assert (ended.exit_code, ended.output) == (0, f"{path}: 2 added, 2 in all\n")
-    assert path.stat().st_mode & 0o777 == 0o600
-    path.chmod(0o640)
-    ended = suppress(path, "ada@acme.example\nbob@acme.example\n")
-    assert ended.output == f"{path}: 1 added, 3 in all\n"
-    assert path.stat().st_mode & 0o777 == 0o640
-    listed = SuppressionFile(path)
-    assert all(
-        listed.holds([value])
-        for value in ("ada@acme.example", "bob@acme.example", "grant-1/Contact#7")
-    )
-    assert not any(
-        name in path.read_text().lower() for name in ("ada@", "acme", "grant", "contact")
-    )
-    assert [file.name for file in tmp_path.iterdir()] == ["list.json"]
+NOTHING = {"PEOPLE_SUPPRESSION_LIST": "", "KAFKA_BOOTSTRAP_SERVERS": ""}
 
 
-def test_an_unreadable_line_is_reported_by_its_number_and_nothing_is_added(tmp_path: Path) -> None:
-    path = tmp_path / "list.json"
-    ended = suppress(path, "ada@acme.example\nnot an address\n")
-    assert ended.exit_code == 1
+def test_an_unreadable_line_is_reported_by_its_number() -> None:
+    ended = suppress("ada@acme.example\nnot an address\n")
+    assert ended.exit_code == 2
     assert "line 2" in ended.output
     assert "not an address" not in ended.output
-    assert not path.exists()
     for line in ("/contact", "grant/", "x"):
         with pytest.raises(NotAPerson, match="line 1"):
             read([line])
 
 
-def test_a_missing_or_unusable_list_is_reported(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(
-        main,
-        ["suppress", "--without-dead-letters", "-"],
-        input="ada@acme.example\n",
-        env={"PEOPLE_SUPPRESSION_LIST": ""},
-    )
-    assert ended.exit_code == 1
-    assert "PEOPLE_SUPPRESSION_LIST is not set" in ended.output
-    ended = suppress(tmp_path / "no folder" / "list.json", "ada@acme.example\n")
-    assert ended.exit_code == 1
-    assert "cannot be written" in ended.output
-    path = tmp_path / "list.json"
-    path.write_text(json.dumps({"salt": "x"}))
-    ended = suppress(path, "ada@acme.example\n")
-    assert ended.exit_code == 1
-    assert path.read_text() == json.dumps({"salt": "x"}), (
-        "a list that cannot be read is not written over"
-    )
+def test_nobody_and_a_file_instead_of_a_person_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "people"
+    file.write_text("ada@acme.example\n")
+    for arguments, said in (
+        (["suppress"], "nobody is named"),
+        (["export"], "nobody is named"),
+        (["suppress", str(file)], "give it with --file"),
+        (["export", "-"], "give it with --file"),
+        (["suppress", "ada"], "ada is neither an email address nor a contact key"),
+    ):
+        ended = CliRunner().invoke(main, arguments, env=NOTHING)
+        assert ended.exit_code == 2, ended.output
+        assert said in ended.output
+
+
+def test_a_list_of_the_topic_holds_addresses_and_keys_under_one_salt() -> None:
+    listed = GrowingSuppression()
+    first = new_entries(listed, ["ada@acme.example", "g/ada", "ada@acme.example"])
+    assert len(first) == 2
+    for entry in first:
+        apply_record(listed, entry_record(NAMES, entry, 1))
+    assert listed.holds(["ada@acme.example"])
+    assert listed.holds(["other@acme.example", "g/ada"])
+    assert not listed.holds(["g/bob"])
+    (second,) = new_entries(listed, ["ada@acme.example", "bob@acme.example"])
+    assert second.salt == first[0].salt
+    record = entry_record(NAMES, second, 1)
+    assert not any(word in repr(record) for word in ("bob", "acme"))
+
+
+def test_a_list_in_a_file_is_taken_into_the_topic_once_with_its_own_salt() -> None:
+    listed, file = GrowingSuppression(), Suppression().adding(["ada@acme.example", "g/old"])
+    for entry in new_entries(listed, ["bob@acme.example"]):
+        apply_record(listed, entry_record(NAMES, entry, 1))
+    for entry in entries_of_file(listed, file):
+        apply_record(listed, entry_record(NAMES, entry, 2))
+    for value in ("ada@acme.example", "g/old", "bob@acme.example"):
+        assert listed.holds([value])
+    assert list(entries_of_file(listed, file)) == []
+    assert listed.size == 3
+
+
+def test_a_list_in_a_file_counts_until_it_is_taken_over() -> None:
+    listed = GrowingSuppression(Suppression().adding(["ada@acme.example"]))
+    assert listed.hashes
+    assert listed.holds(["ada@acme.example"])
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}", b'{"schema": 1}', b'{"schema": 1, "salt": "xy"}'])
+def test_an_entry_that_cannot_be_read_is_skipped(value: bytes) -> None:
+    listed = GrowingSuppression()
+    apply_record(listed, KafkaRecord(NAMES.suppression.name, b"salt/hash", value, []))
+    assert listed.size == 0
+
+
+DAY = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("config", "days"),
+    [
+        ({"cleanup.policy": "delete", "retention.ms": str(14 * DAY), "segment.ms": str(DAY)}, 13),
+        ({"cleanup.policy": "compact", "max.compaction.lag.ms": str(DAY)}, 1),
+        (
+            {
+                "cleanup.policy": "compact,delete",
+                "max.compaction.lag.ms": str(14 * DAY),
+                "retention.ms": str(30 * DAY),
+            },
+            14,
+        ),
+        ({"cleanup.policy": "delete", "retention.ms": "-1"}, None),
+    ],
+)
+def test_the_receipt_says_when_a_topic_is_clean_at_the_latest(
+    config: dict[str, str], days: int | None
+) -> None:
+    newest, now = 100 * DAY, 102 * DAY
+    clean = clean_at(config, newest, now)
+    assert clean == (None if days is None else now + days * DAY + CLEANING_MS)
+
+
+async def test_an_erasure_clears_what_only_contactstream_wrote_and_deletes_nothing() -> None:
+    further = [{"email": "ada@acme.example"}, {"email": "ada@home.example"}]
+    async with simulated_org() as org:
+        assert (await org.all(ada(emails=further)))["g/ada"].status is OutcomeStatus.CREATED
+        (outcome,) = await org.sync.sync([ContactVersion("g/ada", 50, None, erase=True)])
+        assert (outcome.status, outcome.reason) == (OutcomeStatus.RELEASED, "erased")
+        assert outcome.replaced == (), "a journal would keep the further addresses"
+        (record,) = org.people()
+    ours = ("Nylas_Contact_Id__c", "Nylas_Version__c", "Nylas_Field_Hashes__c", "Nylas_Email_2__c")
+    assert [record.get(name) for name in ours] == [None] * 4
+    assert (record["LastName"], record["Email"]) == ("Lovelace", "ada@acme.example")
 
 
 def test_addresses_and_contact_keys_are_told_apart() -> None:

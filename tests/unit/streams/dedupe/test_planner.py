@@ -25,6 +25,7 @@ from streams.events import (
 )
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from streams.kafka.records import header
+from streams.mailboxes import Choice, Why
 from streams.metrics import DEDUPE_UNREADABLE
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -173,8 +174,6 @@ POLICY = Policy(
         ("boss@own.example", "address_book", "own_domain"),
         ("billing@example.com", "address_book", "role_address"),
         ("x@resource.calendar.google.com", "address_book", "excluded"),
-        ("gone@example.com", "address_book", "suppressed"),
-        ("gone@example.com", "inbox", "suppressed"),
         ("ada@example.com", "inbox", "source"),
     ],
 )
@@ -190,6 +189,47 @@ def test_of_excluded_people_only_the_key_and_the_reason_are_kept(
     assert "Secret" not in str(headers)
     changed: dict[str, Any] = fields | {"surname": "Other"}
     assert stage.take(Consumed(envelope(200, **changed))).dropped == {"duplicate": 1}
+
+
+ERASURE = (("origin", b"erasure"), ("received_ms", b"1700000000123"))
+
+
+def test_of_a_suppressed_person_nothing_is_kept() -> None:
+    stage = Stage(policy=POLICY)
+    plan = stage.take(Consumed(envelope(100, emails=[{"email": "gone@example.com"}])))
+    assert (plan.outputs, plan.entries, plan.dropped) == ([], {}, {"suppressed": 1})
+    assert stage.take(Consumed(envelope(200, "contact.deleted"))).forwarded == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Consumed(envelope(100, "contact.deleted"), headers=ERASURE),
+        Consumed(envelope(300, emails=[{"email": "gone@example.com"}])),
+    ],
+    ids=["asked for", "an event after the person was listed"],
+)
+def test_an_erasure_ends_the_entry_and_leaves_a_tombstone_behind_the_last_change(
+    event: Consumed,
+) -> None:
+    stage = Stage(policy=POLICY)
+    stage.take(Consumed(envelope(200)))
+    plan = stage.take(event)
+    (topic, value, key, headers), tombstone = plan.outputs
+    change = parse_change(key, value, headers)
+    assert change is not None
+    assert (topic, change.kind, change.origin) == (NAMES.changes.name, Kind.DELETED, "erasure")
+    assert change.version >= NOW, "no record of the org is newer"
+    assert change.contact == {"grant_id": "g", "id": "c", "object": "contact"}
+    assert tombstone == (NAMES.changes.name, None, b"g/c", [])
+    assert (plan.entries, plan.changelog) == ({}, {b"g/c": None})
+
+
+def test_a_redriven_erasure_that_failed_in_the_org_is_an_erasure_again() -> None:
+    headers = (("origin", b"redrive"), ("received_ms", b"1700000000123"))
+    listed = Policy(suppression=Suppression().adding(["g/c"]))
+    plan = Stage(policy=listed).take(Consumed(envelope(100, "contact.deleted"), headers=headers))
+    assert plan.changelog == {b"g/c": None}
 
 
 def test_an_excluded_person_who_is_let_in_later_is_news() -> None:
@@ -471,3 +511,46 @@ def test_a_plan_names_the_records_that_it_dead_letters_for_the_log() -> None:
     bad = Consumed(b"no envelope")
     plan = Stage().take(Consumed(envelope(100)), bad)
     assert plan.unreadable == [(bad, "not_json")]
+
+
+def chosen(choice: Choice, stage: Stage, *records: Consumed) -> DedupePlan:
+    """The plan while every mailbox has this choice."""
+    planner = DedupePlanner(stage.mapping, NAMES, choose=lambda _grant: choice)
+    plan = planner.plan(records, stage.entries, NOW)
+    stage.entries |= plan.entries
+    return plan
+
+
+NOT_SELECTED = Choice(False, Why.NO_ENTRY)
+
+
+@pytest.mark.parametrize("why", [Why.NO_ENTRY, Why.MEMBERS_UNKNOWN])
+def test_events_of_a_mailbox_that_is_not_selected_are_counted_and_leave_no_trace(why: Why) -> None:
+    stage = Stage()
+    gone = envelope(101, "contact.deleted")
+    plan = chosen(Choice(False, why), stage, Consumed(envelope(100)), Consumed(gone))
+    assert (plan.outputs, plan.entries) == ([], {})
+    assert plan.dropped == {"not_selected": 2}
+
+
+def test_a_deletion_of_a_contact_that_was_forwarded_before_still_passes() -> None:
+    stage = Stage()
+    stage.take(Consumed(envelope(100)))
+    plan = chosen(
+        NOT_SELECTED,
+        stage,
+        Consumed(envelope(200, given_name="Eve")),
+        Consumed(envelope(201, "contact.deleted")),
+    )
+    assert plan.forwarded == {"deleted": 1}
+    assert plan.dropped == {"not_selected": 1}
+
+
+def test_an_event_of_a_grant_whose_address_is_unknown_is_asked_for_again_and_not_lost() -> None:
+    stage = Stage()
+    plan = chosen(Choice(False, Why.ADDRESS_UNKNOWN), stage, Consumed(envelope(100)))
+    ((topic, value, key, headers),) = plan.outputs
+    assert (topic, value, key) == (NAMES.refetch.name, b"", b"g/c")
+    assert header(headers, "reason") == b"address_unknown"
+    assert plan.refetch == {"address_unknown": 1}
+    assert plan.entries == {}, "the contact that is read again is news"

@@ -49,3 +49,17 @@ def test_a_grant_that_has_just_signed_in_is_read_although_it_is_listed_as_invali
     assert chosen.skipped == ({} if reads else {"g1": "expired"})
     blocked = [Grant("g1", "google", valid=False, blocked=True)]
     assert select_grants(replace(ONE, grants=("g1",), by=by), blocked).skipped == {"g1": "blocked"}
+
+
+def test_a_grant_whose_mailbox_is_not_synced_is_skipped_however_it_was_named() -> None:
+    listed = [Grant("g1", "google", "a@x"), Grant("g2", "google", "b@x")]
+
+    def not_synced(grant: Grant) -> str:
+        return "" if grant.email == "a@x" else "not_selected"
+
+    everything = select_grants(EVERYTHING, listed, not_synced)
+    assert [grant.id for grant in everything.read] == ["g1"]
+    assert everything.skipped == {"g2": "not_selected"}
+    named = select_grants(replace(ONE, grants=("g1", "b@x", "g9")), listed, not_synced)
+    assert [grant.id for grant in named.read] == ["g1"]
+    assert named.skipped == {"g2": "not_selected", "g9": "not_selected"}

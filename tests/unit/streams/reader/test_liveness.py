@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from connectors.nylas.grants import Grant
+from streams.dedupe.planner import every_mailbox
 from streams.events import refetch_headers
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.publisher import Publisher, PublishFailed
 from streams.kafka.records import KafkaRecord
 from streams.metrics import ReaderMetrics
@@ -108,8 +110,12 @@ class Part:
         scanner.submit(job)
         await scanner.run()
 
+    def refetcher(self, nylas: NylasClient) -> Refetcher:
+        addresses = GrantAddresses()
+        return Refetcher(self.context, nylas, GrantTable(), addresses, every_mailbox)
+
     async def refetch(self, nylas: NylasClient) -> None:
-        refetcher = Refetcher(self.context, nylas, GrantTable())
+        refetcher = self.refetcher(nylas)
         headers = refetch_headers("conflict", 0, int(time.time() * 1000))
         record = KafkaRecord(TOPICS.refetch.name, b"g/c1", b"", headers, 0, 0)
         refetcher.queue.add(record, int(time.time()))
@@ -118,7 +124,7 @@ class Part:
     async def nothing(self, nylas: NylasClient) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Scanner(self.context, nylas, 1).run())
-            tasks.create_task(Refetcher(self.context, nylas, GrantTable()).run())
+            tasks.create_task(self.refetcher(nylas).run())
 
 
 @asynccontextmanager

@@ -11,15 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import Answer, NylasClient
 from connectors.nylas.errors import NotFound, Passing
+from streams.control import ControlTable
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
+from streams.mailboxes import EVERY_MAILBOX
 from streams.metrics import ReaderMetrics
 from streams.reader.context import ReaderContext
 from streams.reader.gate import Gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
+from streams.reader.mailbox_keeper import MailboxKeeper
 from streams.reader.reconcile import Reconciler
 from streams.reader.reoffer import Reoffer
 from streams.reader.replay import Replayer
@@ -27,9 +30,10 @@ from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import MAX_RUNS_AT_WORK, RunScheduler
 from streams.reader.run_writer import RunWriter
 from streams.reader.scan import Scanner
-from streams.runs import FINAL, Run, RunKind, RunLog, RunState
+from streams.runs import FINAL, Run, RunKind, RunLog, RunState, continue_record
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from streams.waves import held_back, read_so_far, waits_for_a_person
 from tests.support.waiting import until
 
 KAFKA = load(KafkaSettings, {})
@@ -116,6 +120,14 @@ class Harness:
             GrantRemover(context, self.nylas, snapshots),
             Replayer(context, snapshots, self.runs, self.log, lambda _target: nullcontext(context)),
             RunDefaults(("address_book",), 0.2),
+            MailboxKeeper(
+                context,
+                ControlTable(),
+                GrantAddresses(),
+                GrantTable(),
+                self.runs,
+                EVERY_MAILBOX,
+            ),
         )
         self.scheduler = RunScheduler(
             self.log, self.runs, executor, 0.0, context.work.runs, context.metrics.runs_in_progress
@@ -236,3 +248,71 @@ async def test_backfills_of_one_grant_that_cannot_be_complete_ask_for_one_reconc
         await until(lambda: harness.finished() == 2, "both end")
     asked = [run for run in harness.log.runs.values() if run.kind is RunKind.RECONCILE]
     assert [run.by for run in asked] == ["gap"]
+
+
+async def test_a_backfill_in_waves_waits_for_a_person_after_each() -> None:
+    grants = names(5)
+    harness = Harness(*grants)
+    waved = Run(RunKind.BACKFILL, None, 1000, "command", wave=2)
+    await harness.runs.request(waved, "waved")
+
+    def waits(contacts: int) -> bool:
+        run, log = harness.log.runs["waved"], harness.log
+        read = len(harness.contacts) == contacts
+        return read and waits_for_a_person(
+            run, log.progress("waved"), log.continued.get("waved", 0)
+        )
+
+    async with harness.running():
+        await until(lambda: waits(2), "the first wave is read")
+        harness.log.apply(*continued("waved", 1))
+        await until(lambda: waits(4), "then the second")
+        harness.log.apply(*continued("waved", 2))
+        await until(lambda: harness.finished() == 1, "and the rest")
+    assert sorted(harness.contacts) == [f"{name}/c" for name in grants]
+    assert harness.log.runs["waved"].state is RunState.DONE
+
+
+async def test_the_next_reader_goes_on_where_the_waves_were() -> None:
+    grants = names(4)
+    harness = Harness(*grants)
+    await harness.runs.request(Run(RunKind.BACKFILL, None, 1000, "command", wave=2), "waved")
+    async with harness.running():
+        await until(lambda: len(harness.contacts) == 2, "the first wave is read")
+        await until(lambda: read_so_far(harness.log.progress("waved")) == 2, "and noted")
+    successor = Harness(*grants)
+    successor.log.runs, successor.log.grants = harness.log.runs, harness.log.grants
+    successor.log.apply(*continued("waved", 1))
+    async with successor.running():
+        await until(lambda: successor.finished() == 1, "the second wave ends the run")
+    assert len(successor.contacts) == 2
+    assert {*harness.contacts, *successor.contacts} == {f"{name}/c" for name in grants}
+
+
+async def test_a_run_that_waits_after_a_wave_can_be_cancelled() -> None:
+    harness = Harness(*names(3))
+    await harness.runs.request(Run(RunKind.BACKFILL, None, 1000, "command", wave=1), "waved")
+    async with harness.running():
+        await until(lambda: len(harness.contacts) == 1, "the first wave is read")
+        harness.log.cancelled.add("waved")
+        await until(lambda: harness.finished() == 1, "it ends")
+    assert harness.log.runs["waved"].state is RunState.CANCELLED
+    assert "2 of 3 grants were not finished" in harness.log.runs["waved"].error
+
+
+async def test_a_reconcile_of_everything_leaves_later_waves_alone() -> None:
+    harness = Harness(*names(3))
+    await harness.runs.request(Run(RunKind.BACKFILL, None, 1000, "command", wave=1), "waved")
+    async with harness.running():
+        await until(lambda: len(harness.contacts) == 1, "the first wave is read")
+        held = held_back(harness.log)
+    assert len(held) == 2
+    ended = Harness(*names(3))
+    ended.log.runs["waved"] = replace(harness.log.runs["waved"], state=RunState.CANCELLED)
+    ended.log.grants = harness.log.grants
+    assert held_back(ended.log) == set()
+
+
+def continued(run_id: str, times: int) -> tuple[bytes, bytes | None]:
+    record = continue_record(TOPICS, run_id, times)
+    return record.key or b"", record.value

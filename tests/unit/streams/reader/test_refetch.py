@@ -10,8 +10,11 @@ from prometheus_client import CollectorRegistry
 from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Reading
 from connectors.nylas.errors import Passing, RateLimited, Refused
+from connectors.nylas.grants import Grant
 from streams.events import refetch_headers
+from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord, header
+from streams.mailboxes import Choice, MailboxRule, Why
 from streams.metrics import ReaderMetrics
 from streams.reader import refetch
 from streams.reader.context import ReaderContext
@@ -44,7 +47,14 @@ class RefetchHarness:
         client = NylasClient("http://nowhere.example", "key")
         gate = Gate(lambda: 0, 1, lambda _: None)
         context = ReaderContext(TOPICS, publish, gate, self.metrics)
-        self.refetcher = Refetcher(context, client, self.grants)
+        self.addresses = GrantAddresses()
+        self.choice = Choice(True, Why.EVERYTHING)
+        self.refetcher = Refetcher(
+            context, client, self.grants, self.addresses, lambda grant: self.choose(grant)
+        )
+
+    def choose(self, _grant: str) -> Choice:
+        return self.choice
 
     def ask(self, *keys: str, received: float) -> None:
         for offset, key in enumerate(keys):
@@ -175,3 +185,40 @@ async def test_a_contact_of_which_nylas_gives_only_the_ids_becomes_a_dead_letter
     assert header(record.headers, "dlq.reason") == b"no_content"
     assert header(record.headers, "dlq.original.topic") == TOPICS.refetch.name.encode()
     assert harness.metrics.refetched.labels("no_content")._value.get() == 1
+
+
+async def test_a_contact_of_a_mailbox_that_is_not_selected_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answer(_grant: str, _contact_id: str) -> Reading:
+        raise AssertionError("it is not asked for")
+
+    harness = RefetchHarness(monkeypatch, answer)
+    harness.choice = Choice(False, Why.NO_ENTRY)
+    harness.ask("g/a", received=time.time())
+    await harness.until(lambda: len(harness.refetcher.queue) == 0)
+    assert harness.published == []
+    assert harness.metrics.refetched.labels("not_selected")._value.get() == 1
+
+
+@pytest.mark.parametrize(("address", "read"), [("ada@x.example", True), ("bob@x.example", False)])
+async def test_the_address_of_an_unknown_grant_is_asked_for_and_kept_before_its_contact_is_read(
+    monkeypatch: pytest.MonkeyPatch, address: str, read: bool
+) -> None:
+    async def answer(_grant: str, contact_id: str) -> Reading:
+        return Reading({"id": contact_id, "given_name": "A"}, int(time.time()), "r")
+
+    async def get_grant(_client: object, grant: str) -> Grant:
+        return Grant(grant, "google", address)
+
+    harness = RefetchHarness(monkeypatch, answer)
+    monkeypatch.setattr(refetch, "get_grant", get_grant)
+    rule = MailboxRule(("ada@x.example",))
+    monkeypatch.setattr(
+        harness, "choose", lambda grant: rule.choose(harness.addresses.address(grant), {})
+    )
+    harness.ask("g/a", received=time.time())
+    await harness.until(lambda: len(harness.refetcher.queue) == 0)
+    kept, *contacts = harness.published
+    assert kept.key == b"g/address"
+    assert [record.key for record in contacts] == ([b"g/a"] if read else [])

@@ -70,6 +70,11 @@ def test_a_replaced_value_is_journalled_beside_its_outcome_and_not_before_the_ro
         parse_journal(record) for record in plan.records if record.topic == NAMES.journal.name
     ]
     assert [(entry.old, entry.new) for entry in entries if entry] == [("Engineer", "Analyst")]
+    registry = CollectorRegistry()
+    count_outcomes(SinkMetrics(registry), plan)
+    counted = {"object": "Lead", "origin": "webhook"}
+    name = "contactstream_sink_replaced_values_total"
+    assert registry.get_sample_value(name, counted) == 1
     waits = replace(updated, status=OutcomeStatus.RETRY, reason="unable_to_lock_row", replaced=())
     assert planned([waits], [row("g/ada")]).records == []
 
