@@ -1288,7 +1288,7 @@ def webhooks_rotate(
 
 @main.group()
 def grants() -> None:
-    """Shows the grants: which address books are connected."""
+    """Shows the grants, and confirms the deletion of many at once."""
 
 
 @grants.command(name="list")
@@ -1355,6 +1355,20 @@ def org_adopt(*, dry_run: bool, why: str, actor: str | None) -> None:
             actor=actor,
             dry_run=dry_run,
         )
+
+
+@grants.command(name="confirm")
+@_WHY
+@_ACTOR
+@click.option("--dry-run", is_flag=True, help="List the grants that wait, and confirm nothing.")
+def grants_confirm(*, why: str, actor: str | None, dry_run: bool) -> None:
+    """Lets the contacts of deleted grants go that wait for a person.
+
+    They wait when more grants were deleted within a day than the share READER_MAX_DELETE_SHARE.
+    """
+    from streams.commands.grants import confirm_deletions
+
+    confirm_deletions(_load(settings.KafkaSettings), why, actor, dry_run=dry_run)
 
 
 @main.group()

@@ -12,6 +12,7 @@ are JSON, and carry the version of their format as `schema`.
 | `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
 | `pause/PART` | who paused writes, creations or reading, why, and until when |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
+| `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
 | `selection/...` | which mailboxes are synced; see streams/control_selection.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
@@ -26,6 +27,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.control_grants import GrantDeletions
 from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.control_org import ORG_KEY, OrgPin, parse_org
 from streams.control_selection import SelectionRecords
@@ -252,6 +254,8 @@ class ControlTable:
     """The releases of held contacts, by the run that carries them out."""
     selection: SelectionRecords = field(default_factory=SelectionRecords)
     """Which mailboxes are synced."""
+    grant_deletions: GrantDeletions = field(default_factory=GrantDeletions)
+    """Deleted grants whose contacts wait for a person."""
     org: OrgPin | None = None
     """The org that this deployment writes to; None before the first write."""
 
@@ -263,10 +267,12 @@ class ControlTable:
         key = record.key or b""
         if record.value is None:
             self.selection.apply(record)
+            self.grant_deletions.apply(record)
             self._remove(key)
             return None
         try:
             self.selection.apply(record)
+            self.grant_deletions.apply(record)
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
             self.mode = parse_mode(key, record.value) or self.mode

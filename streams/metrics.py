@@ -302,6 +302,11 @@ class ReaderMetrics:
         )
         for status in GRANT_STATUSES:
             self.grants.labels(status)
+        self.grants_held = _gauge(
+            registry,
+            "reader_grants_held",
+            "Deleted grants whose contacts wait for `contactstream grants confirm`.",
+        )
         self.mailboxes = _gauge(
             registry,
             "reader_mailboxes",

@@ -1,4 +1,4 @@
-"""The names of the optional fields that `deploy/salesforce/optional-fields` ships."""
+"""The names of the optional fields that `deploy/salesforce/optional-app` ships."""
 
 CREATED_FIELD = "Nylas_Created_By_Sync__c"
 """Checkbox: contactstream created the record."""

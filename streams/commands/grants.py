@@ -1,5 +1,6 @@
 """The command grants: which address books are connected, and which need a new sign-in."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -7,16 +8,21 @@ from enum import Enum
 import click
 
 from connectors.nylas.grants import Grant, unreadable
+from streams.audit import AuditEntry, AuditState, audit_record
+from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
 from streams.commands.dead_letters.report import moment
+from streams.commands.mailboxes import KnownGrants
 from streams.commands.nylas_application import (
     administration,
     call,
     missing_for_links,
     sign_in_links,
 )
+from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.tables import print_csv, print_json_rows, print_table
 from streams.commands.topic_records import topic_records
+from streams.control_grants import confirmed_record
 from streams.control_selection import SelectionRecords
 from streams.kafka.records import KafkaRecord
 from streams.mailboxes import MailboxRule
@@ -95,6 +101,52 @@ def list_expired(nylas: NylasSettings, kafka: KafkaSettings, form: Format) -> No
         for each in expired_grants(found, since, sign_in_links(nylas))
     ]
     _print(EXPIRED_COLUMNS, rows, form)
+
+
+def confirm_deletions(
+    kafka: KafkaSettings,
+    why: str,
+    actor: str | None,
+    *,
+    dry_run: bool,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Lets the contacts of deleted grants go that wait for a person, and writes the audit. Blocks.
+
+    Raises click.UsageError where none waits or nobody says why, and click.ClickException.
+    """
+    held = read_control(kafka).grant_deletions.held
+    if not held:
+        raise click.UsageError("no deleted grant waits for a confirmation")
+    if not dry_run and not why.strip():
+        raise click.UsageError("--why is missing: whoever reads the audit has to know")
+    names = topics(kafka)
+    known = KnownGrants.of(topic_records(kafka, names.grants.name))
+    until = max(known.table.since.get(grant, 0) for grant in held)
+    for grant in sorted(held):
+        deleted_at = moment(known.table.since.get(grant, 0) * 1000)
+        click.echo(f"{grant} {known.addresses.address(grant) or '-'} deleted {deleted_at}")
+    if dry_run:
+        click.echo(f"the contacts of {len(held)} deleted grants would be published as deleted")
+        return
+    at_ms = int(clock() * 1000)
+    noted = AuditEntry(
+        f"{at_ms}-grants-confirm",
+        AuditState.ENDED,
+        at_ms,
+        actor_name(actor),
+        "grants confirm",
+        why.strip(),
+        {"grants": sorted(held)},
+        len(held),
+    )
+    try:
+        with CommandPublisher(kafka) as publisher:
+            publisher.publish([audit_record(names.audit.name, noted)])
+            publisher.publish([confirmed_record(names, until)])
+    except NotAcknowledged as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"the contacts of {len(held)} deleted grants are published as deleted")
 
 
 def is_expired(grant: Grant) -> bool:

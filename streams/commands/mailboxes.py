@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streams.commands.breakers import read_control
 from streams.commands.topic_records import topic_records
+from streams.control import ControlTable
 from streams.control_selection import SelectionRecords
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord
@@ -70,7 +71,19 @@ def read_mailboxes(
 ) -> MailboxFigures:
     """The mailboxes now. Blocks. Raises click.ClickException when Kafka cannot be read."""
     known = KnownGrants.of(topic_records(kafka, topics(kafka).grants.name))
-    return mailbox_figures(read_control(kafka).selection, setting, known.living(), clock())
+    control = read_control(kafka)
+    figures = mailbox_figures(control.selection, setting, known.living(), clock())
+    return replace(figures, problems=(*figures.problems, *deletion_problems(control)))
+
+
+def deletion_problems(control: ControlTable) -> Iterable[Problem]:
+    """Whether the contacts of deleted grants wait for a person."""
+    if held := len(control.grant_deletions.held):
+        yield Problem(
+            f"{held} grants were deleted, a larger share of a day than READER_MAX_DELETE_SHARE; "
+            "their contacts wait",
+            "contactstream grants confirm, or correct NYLAS_API_KEY",
+        )
 
 
 def mailbox_figures(

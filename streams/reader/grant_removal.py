@@ -16,6 +16,7 @@ from streams.kafka.snapshot import Snapshots
 from streams.reader.bounded_keys import WHOLE, KeyPart
 from streams.reader.comparison import LivingKeys, living_keys
 from streams.reader.context import ReaderContext
+from streams.reader.deletion_guard import DeletionGuard
 from streams.reader.grant_events import GrantEvent
 from streams.reader.grant_verification import deletion_time
 from streams.reader.records import deletion_record
@@ -162,8 +163,10 @@ class DeletedGrants:
         is_idle: Callable[[str], bool],
         dedupe: DedupeBarrier,
         remover: GrantRemover,
+        guard: DeletionGuard,
         work: WorkInFlight,
     ) -> None:
+        self._guard = guard
         self._is_idle, self._dedupe, self._remover = is_idle, dedupe, remover
         self._work = work
         # One entry for each grant, so that it holds no more than the table of grants does.
@@ -180,6 +183,7 @@ class DeletedGrants:
         if event.time > pending.deletion.version:
             pending.deletion = deletion
         pending.on_removed.append(on_removed)
+        self._guard.pending.add(event.grant)
         self._added.set()
 
     async def run(self) -> None:
@@ -191,14 +195,27 @@ class DeletedGrants:
         """
         while True:
             await self._added.wait()
-            idle = [grant for grant in self._pending if self._is_idle(grant)]
+            await self._guard.report()
+            self._drop_revived()
+            held = self._guard.held()
+            idle = [g for g in self._pending if g not in held and self._is_idle(g)]
             if idle:
                 with doing(self._work):
                     await self._remove({grant: self._pending.pop(grant) for grant in idle})
+                self._guard.pending.difference_update(idle)
             if not self._pending:
+                await self._guard.report()
                 self._added.clear()
             elif not idle:
                 await asyncio.sleep(IDLE_CHECK_SECONDS)
+
+    def _drop_revived(self) -> None:
+        """Forgets grants that waited for a person and are there again."""
+        for grant in self._guard.revived(self._pending) & self._guard.pending:
+            for on_removed in self._pending.pop(grant).on_removed:
+                on_removed()
+            self._guard.pending.discard(grant)
+            log.info("a deleted grant is there again; its contacts stay", grant=grant)
 
     async def _remove(self, pending: Mapping[str, PendingDeletion]) -> None:
         deletions = {grant: each.deletion for grant, each in pending.items()}

@@ -22,6 +22,7 @@ from streams.kafka.topic_watch import look_until_answered, topic_watch
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.metrics import ProcessMetrics, ReaderMetrics
 from streams.reader.context import Publish, ReaderContext
+from streams.reader.deletion_guard import DeletionGuard
 from streams.reader.gate import flow_gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
@@ -256,6 +257,7 @@ async def _read_address_books(
         reoffer = Reoffer(context, snapshots)
         remover = GrantRemover(context, client, snapshots)
         max_delete_share = settings.reader.max_delete_share
+        guard = DeletionGuard(context, control, grants, max_delete_share)
         executor = RunExecutor(
             run_log,
             runs,
@@ -266,9 +268,12 @@ async def _read_address_books(
             Replayer(context, snapshots, runs, run_log, others.open),
             RunDefaults(settings.nylas.sources, max_delete_share),
             mailboxes,
+            guard,
         )
         dedupe = DedupeBarrier(names, group(kafka, "dedupe"), lags, health)
-        deleted_grants = DeletedGrants(executor.is_idle, dedupe, remover, in_flight.deletions)
+        deleted_grants = DeletedGrants(
+            executor.is_idle, dedupe, remover, guard, in_flight.deletions
+        )
         follower = GrantFollower(kafka, context, grants, addresses, runs, deleted_grants.add)
         refetcher = Refetcher(context, client, grants, addresses, mailboxes.choose)
         tasks.create_task(following.run())

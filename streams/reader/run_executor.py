@@ -9,6 +9,7 @@ from functools import partial
 from connectors.nylas.errors import NylasError
 from connectors.nylas.grants import Grant
 from streams.reader.comparison import listing_of
+from streams.reader.deletion_guard import DeletionGuard
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import GrantRemover
 from streams.reader.grant_selection import GrantSelection, select_grants
@@ -95,11 +96,12 @@ class RunExecutor:
         replayer: Replayer,
         defaults: RunDefaults,
         mailboxes: MailboxKeeper,
+        guard: DeletionGuard,
     ) -> None:
         self._log, self._runs, self._listing = run_log, runs, listing
         self._scanner, self._reconciler, self._remover = scanner, reconciler, remover
         self._replayer = replayer
-        self._defaults, self._mailboxes = defaults, mailboxes
+        self._defaults, self._mailboxes, self._guard = defaults, mailboxes, guard
         self._jobs: dict[str, dict[str, ScanJob]] = {}
         """Jobs of the runs in progress, by run ID and grant ID."""
         self._timeouts: dict[str, asyncio.Timeout] = {}
@@ -181,7 +183,7 @@ class RunExecutor:
         await self._runs.write(run_id, replace(run, state=RunState.RUNNING))
         await self._read_in_waves(run_id, run, plan)
         if run.reconciles_everything:
-            deleted = self._listing.deleted_grants(listed)
+            deleted = self._listing.deleted_grants(listed) - self._guard.held()
             await until_snapshot_read(partial(self._remover.remove_leftovers, run_id, deleted))
         ended = {job.grant.id: job.progress for job in plan.jobs}
         return finished(run, {**plan.final, **ended}, time.time())

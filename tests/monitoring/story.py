@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from streams.metrics import (
     FIRST_RESOLUTIONS,
+    OWNER_RULES,
     BridgeMetrics,
     DedupeMetrics,
     ProcessMetrics,
@@ -214,6 +215,7 @@ class Story:
         for reason, share in (("excluded", 0.02), ("no_address", 0.015), ("source", 0.004)):
             m.skipped.labels(reason).inc(rows * share)
         m.replaced_values.labels("Lead", "webhook").inc(rows * 0.02)
+        m.owners.labels(OWNER_RULES[0], "Lead").inc(rows * 0.1)
         m.several_matched.inc(rows * 0.004)
         for reason, share in (
             ("FIELD_CUSTOM_VALIDATION_EXCEPTION", 0.6),

@@ -3,20 +3,23 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 import click
 import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from connectors.nylas.administration import Administration
 from connectors.nylas.grants import Grant
+from streams.audit import parse_audit
 from streams.cli import main
 from streams.commands import grants
 from streams.commands.grants import ExpiredGrant, expired_grants, expired_since
+from streams.commands.publishing import CommandPublisher
 from streams.control import ControlTable
+from streams.control_grants import held_record
 from streams.control_selection import rule_record
 from streams.kafka.records import KafkaRecord
 from streams.mailboxes import MailboxRule
@@ -35,6 +38,7 @@ LINKED = {
     "NYLAS_CLIENT_ID": "app id",
     "NYLAS_REDIRECT_URI": "https://app.acme.example/nylas?step=callback",
 }
+NAMES = topics(load(KafkaSettings, {}))
 # 2026-01-31 12:00 UTC
 EXPIRED_AT = 1_769_860_800
 
@@ -177,3 +181,57 @@ def test_what_is_in_force_counts_more_than_the_setting_of_the_command(
     rows = json.loads(listed("--json", environ=LINKED | {"PEOPLE_MAILBOXES": "ada@*"})[0])
     assert [row["mailbox"] for row in rows[:2]] == ["not selected", "selected by bob*"]
     assert rows[0]["left_out"] == "not_selected"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[KafkaRecord]:
+    """What the command writes, while the grants g-expired and g-valid wait."""
+    control, records = ControlTable(), list[KafkaRecord]()
+    control.apply(held_record(NAMES, ["g-expired", "g-valid"]))
+    monkeypatch.setattr(grants, "read_control", lambda _: control)
+    monkeypatch.setattr(grants, "topic_records", lambda *_: iter(EVENTS))
+
+    def publish(_: CommandPublisher, some: Iterable[KafkaRecord]) -> None:
+        records.extend(some)
+        for record in some:
+            if record.topic == NAMES.control.name:
+                control.apply(record)
+                control.apply(held_record(NAMES, []))
+
+    monkeypatch.setattr(CommandPublisher, "publish", publish)
+    return records
+
+
+def confirm(*options: str) -> Result:
+    return CliRunner().invoke(main, ["grants", "confirm", *options])
+
+
+def test_a_confirmation_names_the_grants_and_is_audited_and_happens_once(
+    written: list[KafkaRecord],
+) -> None:
+    ended = confirm("--why", "the team left", "--actor", "ada")
+    assert ended.exit_code == 0, ended.output
+    assert "g-expired" in ended.output
+    assert "of 2 deleted grants are published" in ended.output
+    audit, confirmed = written
+    entry = parse_audit(audit)
+    assert (entry.actor, entry.why, entry.count) == ("ada", "the team left", 2)
+    table = ControlTable()
+    table.apply(confirmed)
+    assert table.grant_deletions.confirmed_until == EXPIRED_AT + 1
+    again = confirm("--why", "the team left", "--actor", "ada")
+    assert again.exit_code == 2
+    assert "no deleted grant waits" in again.output
+
+
+def test_a_dry_run_of_a_confirmation_lists_and_writes_nothing(written: list[KafkaRecord]) -> None:
+    ended = confirm("--dry-run")
+    assert "of 2 deleted grants would be published" in ended.output
+    assert written == []
+
+
+def test_a_confirmation_needs_a_reason(written: list[KafkaRecord]) -> None:
+    ended = confirm()
+    assert ended.exit_code == 2
+    assert "--why" in ended.output
+    assert written == []

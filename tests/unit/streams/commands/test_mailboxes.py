@@ -2,7 +2,12 @@
 
 from connectors.salesforce.checkup.findings import CheckupStatus
 from streams.commands.doctor.mailboxes import mailbox_findings
-from streams.commands.mailboxes import KnownGrants, MailboxFigures, mailbox_figures
+from streams.commands.mailboxes import (
+    KnownGrants,
+    MailboxFigures,
+    deletion_problems,
+    mailbox_figures,
+)
 from streams.commands.status.figures import (
     LetterFigures,
     OutcomeFigures,
@@ -10,6 +15,8 @@ from streams.commands.status.figures import (
     needs_a_person,
 )
 from streams.commands.status.report import as_json, text
+from streams.control import ControlTable
+from streams.control_grants import held_record
 from streams.control_selection import Members, SelectionRecords
 from streams.grant_addresses import GrantAddress, address_record
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
@@ -92,3 +99,12 @@ def test_status_counts_the_selected_and_names_what_needs_a_person() -> None:
         "selected": 1,
         "connected": 3,
     }
+
+
+def test_deleted_grants_that_wait_for_a_person_are_named_with_the_command() -> None:
+    control = ControlTable()
+    assert list(deletion_problems(control)) == []
+    control.apply(held_record(TOPICS, ["a", "b"]))
+    (problem,) = deletion_problems(control)
+    assert "2 grants were deleted" in problem.what
+    assert "contactstream grants confirm" in problem.remedy

@@ -8,6 +8,8 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
+from streams.control import ControlTable
+from streams.control_grants import confirmed_record
 from streams.events import Kind
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.offsets import OffsetTracker
@@ -15,6 +17,7 @@ from streams.kafka.records import KafkaRecord
 from streams.kafka.snapshot import Snapshots
 from streams.metrics import ReaderMetrics
 from streams.reader.context import ReaderContext
+from streams.reader.deletion_guard import DeletionGuard
 from streams.reader.gate import Gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
@@ -57,7 +60,7 @@ class FakeBarrier:
 class Harness:
     """A follower of grants.events and the removal behind it."""
 
-    def __init__(self, changes: Sequence[KafkaRecord]) -> None:
+    def __init__(self, changes: Sequence[KafkaRecord], max_share: float = 1.0) -> None:
         self.snapshots, self.log, self.busy = FakeSnapshots(changes), RunLog(), set[str]()
         self.published: list[KafkaRecord] = []
         self.acknowledgements = 0
@@ -69,16 +72,19 @@ class Harness:
         gate = Gate(lambda: 0, 10**6, lambda _: None)
         context = ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry()))
         remover = GrantRemover(context, NylasClient("http://nowhere.example", "k"), self.snapshots)
+        self.control, self.grants = ControlTable(), GrantTable()
+        self.guard = DeletionGuard(context, self.control, self.grants, max_share, lambda: 100.0)
         self.deleted = DeletedGrants(
             lambda grant: grant not in self.busy,
             cast(DedupeBarrier, FakeBarrier()),
             remover,
+            self.guard,
             context.work.deletions,
         )
         runs = RunWriter(self.log, publish, TOPICS)
         self.addresses = GrantAddresses()
         self.follower = GrantFollower(
-            KAFKA, context, GrantTable(), self.addresses, runs, self.deleted.add
+            KAFKA, context, self.grants, self.addresses, runs, self.deleted.add
         )
         self.unfinished = OffsetTracker()
 
@@ -149,3 +155,60 @@ async def test_the_runs_of_many_new_grants_are_asked_for_together() -> None:
     await harness.take("grant.created", *names(500))
     assert len(harness.log.runs) == 500
     assert harness.acknowledgements == 1
+
+
+def confirm(harness: Harness, until: int) -> None:
+    harness.control.apply(confirmed_record(TOPICS, until))
+
+
+async def connect(harness: Harness, *grants: str, first: int = 0) -> None:
+    await harness.take("grant.listed", *grants, first=first)
+
+
+async def test_more_deletions_than_the_share_of_a_day_wait_until_a_person_confirms() -> None:
+    grants = names(10)
+    harness = Harness([change(f"{grant}/c", 9, 0) for grant in grants], max_share=0.2)
+    harness.snapshots.may_end.set()
+    await connect(harness, *grants)
+    await harness.take("grant.deleted", *grants[:3], first=10)
+    work = asyncio.create_task(harness.deleted.run())
+    await until(lambda: harness.control.grant_deletions.held == set(grants[:3]), "it is said")
+    await asyncio.sleep(0.7)  # two further looks
+    assert harness.removed() == set()
+    assert harness.unfinished.committable() == 10, "a restart finds them again"
+    confirm(harness, 50)
+    await until(lambda: harness.removed() == {f"{grant}/c" for grant in grants[:3]}, "they go")
+    await until(lambda: harness.control.grant_deletions.held == set(), "and that is said too")
+    assert harness.unfinished.committable() == 13
+    work.cancel()
+
+
+async def test_as_many_as_the_share_and_a_single_one_go_at_once() -> None:
+    grants = names(10)
+    harness = Harness([change(f"{grant}/c", 9, 0) for grant in grants], max_share=0.2)
+    harness.snapshots.may_end.set()
+    await connect(harness, *grants)
+    await harness.take("grant.deleted", *grants[:2], first=10)
+    work = asyncio.create_task(harness.deleted.run())
+    await until(lambda: len(harness.removed()) == 2, "two of ten")
+    work.cancel()
+    alone = Harness([change("g0/c", 9, 0)], max_share=0.0)
+    alone.snapshots.may_end.set()
+    await alone.take("grant.deleted", "g0")
+    work = asyncio.create_task(alone.deleted.run())
+    await until(lambda: alone.removed() == {"g0/c"}, "one by itself is no accident")
+    work.cancel()
+
+
+async def test_held_grants_that_are_there_again_keep_their_contacts() -> None:
+    grants = names(10)
+    harness = Harness([change(f"{grant}/c", 9, 0) for grant in grants], max_share=0.2)
+    harness.snapshots.may_end.set()
+    await connect(harness, *grants)
+    await harness.take("grant.deleted", *grants[:3], first=10)
+    work = asyncio.create_task(harness.deleted.run())
+    await until(lambda: len(harness.control.grant_deletions.held) == 3, "they wait")
+    await connect(harness, *grants[:3], first=13)
+    await until(lambda: harness.control.grant_deletions.held == set(), "nothing waits any more")
+    assert harness.removed() == set()
+    work.cancel()

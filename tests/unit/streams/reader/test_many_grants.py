@@ -18,6 +18,7 @@ from streams.kafka.snapshot import Snapshots
 from streams.mailboxes import EVERY_MAILBOX
 from streams.metrics import ReaderMetrics
 from streams.reader.context import ReaderContext
+from streams.reader.deletion_guard import DeletionGuard
 from streams.reader.gate import Gate
 from streams.reader.grant_events import GrantTable
 from streams.reader.grant_listing import GrantListing
@@ -128,6 +129,7 @@ class Harness:
                 self.runs,
                 EVERY_MAILBOX,
             ),
+            DeletionGuard(context, ControlTable(), GrantTable(), 0.2),
         )
         self.scheduler = RunScheduler(
             self.log, self.runs, executor, 0.0, context.work.runs, context.metrics.runs_in_progress
