@@ -28,6 +28,7 @@ from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
 from connectors.salesforce.counting import CountCallback, SyncWarning
+from connectors.salesforce.domains import FREE_MAIL
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.ADDRESS_FIELD_UNUSED,
+    SyncWarning.BULK_LOAD_REFUSED,
     SyncWarning.BULK_QUERY_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
@@ -121,13 +123,14 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
             "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
         )
     known, rules = Exclusions(), mapping(settings)
+    free_mail = FREE_MAIL if people.preset == "business" else frozenset[str]()
     return Policy(
         mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
             addresses=frozenset(people.excluded_addresses),
-            domains=known.domains | frozenset(people.excluded_domains),
+            domains=known.domains | frozenset(people.excluded_domains) | free_mail,
             patterns=people.excluded_patterns,
         ),
         suppression=_suppression(people.suppression_list),

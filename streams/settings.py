@@ -448,6 +448,12 @@ class PeopleSettings(SettingsGroup):
         "globs like `*@sales.acme.com`, and `permission-set:API_NAME` for the users of a "
         "permission set in Salesforce; empty for all",
     )
+    preset: Literal["", "business"] = Field(
+        "",
+        description="business: only people with an address at a company; the addresses of "
+        "free-mail providers are neither written nor searched by, and whoever has no other one is "
+        "left out",
+    )
     own_domains: Listed = Field(
         (),
         description="domains of your own company; contacts with an address there are colleagues "
@@ -529,6 +535,15 @@ class PeopleSettings(SettingsGroup):
             f"PEOPLE_MAILBOXES: {problem}"
             for entry in self.mailboxes
             if (problem := problem_of(entry))
+        ] + self._preset_problems()
+
+    def _preset_problems(self) -> list[str]:
+        if self.preset != "business":
+            return []
+        return [
+            f"PEOPLE_{name.upper()}=true contradicts PEOPLE_PRESET=business: remove one of them"
+            for name in ("create_free_mail", "create_without_address")
+            if name in self.model_fields_set and getattr(self, name)
         ]
 
 

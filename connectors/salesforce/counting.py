@@ -45,6 +45,8 @@ class SyncWarning(StrEnum):
     """The Accounts could not be read: those known before serve on; without any the sync pauses."""
     LOOKUP_HALVED = "lookup_halved"
     """The org, or a proxy before it, refused a lookup for its size; smaller ones cost more."""
+    BULK_LOAD_REFUSED = "bulk_load_refused"
+    """The org did not let us assign the permission set of bulk loads, or take it away again."""
     USERS_REFUSED = "users_refused"
     """The org's users could not be read, so that no record gets the grant's user as its owner."""
     ACCOUNT_OWNERS_REFUSED = "account_owners_refused"

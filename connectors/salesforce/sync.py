@@ -170,6 +170,13 @@ class Sync:
         """
         await self._metadata.start(fence)
 
+    async def end_bulk_load(self, fence: Fence = no_fence) -> None:
+        """Takes the permission of a backfill away once it is quiet; to be called regularly.
+
+        One call when there is something to take away, and none otherwise.
+        """
+        await self._metadata.bulk_load.release_when_quiet(fence)
+
     async def sweep_deleted(self, read_from: Mapping[str, int], fence: Fence) -> SweepStep:
         """What people deleted or merged since `read_from`: one step of the daily sweep."""
         await self._metadata.start(fence)
@@ -315,6 +322,7 @@ class Sync:
         outcomes += waiting
         to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
+        await self._metadata.bulk_load.before_write(to_write, fence)
         async with self._locks.hold(to_write, read_at) as free:
             await self.before_write(free)
             written, no_room = await write_rows(context, free)

@@ -41,6 +41,7 @@ from streams.settings import (
     load,
 )
 from streams.sink.account_topic import AccountTopic, follow
+from streams.sink.bulk_load import end_bulk_loads
 from streams.sink.consumer import CONSUMER_CONFIG
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
@@ -219,6 +220,8 @@ async def _serve(
             follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
         )
         stack.callback(following.cancel)
+        bulk_loads = asyncio.create_task(end_bulk_loads(org, lambda: sink.is_writer))
+        stack.callback(bulk_loads.cancel)
         stack.callback(watching.cancel)
         try:
             stop = await sink.run()

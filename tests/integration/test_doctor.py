@@ -217,6 +217,7 @@ HEALTHY = [
             for what in ("flows", "Apex triggers", "workflow rules")
         ),
         "Lead assignment rules",
+        "bulk load permission",
     ),
     *(
         "Account records seen",
@@ -464,7 +465,10 @@ def test_a_refused_optional_question_is_a_warning(healthy: SetUp) -> None:
         for what in ("duplicate", "version")
     }
     automation = dict.fromkeys(
-        ("lead conversion", "flows", "Apex triggers", "workflow rules", "Lead assignment rules"),
+        (
+            *("lead conversion", "flows", "Apex triggers", "workflow rules"),
+            *("Lead assignment rules", "bulk load permission"),
+        ),
         "warn",
     )
     assert report.faults == edited | seen | rules | automation

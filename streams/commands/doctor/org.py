@@ -32,7 +32,7 @@ from connectors.salesforce.schema import schema
 from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
-from streams.commands.doctor.owners import owner_findings
+from streams.commands.doctor.owners import bulk_load_findings, owner_findings
 from streams.org import credentials, mapping, policy
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
@@ -178,6 +178,7 @@ class _OrgQuestions:
                 asked_for=OwnerRule.ASSIGNMENT_RULE in owners.rules,
             )
         )
+        questions.append(bulk_load_findings(self._ask, query))
         questions.append(
             owner_findings(self._ask, query, owners, sharing, await self._client.user_id())
         )
