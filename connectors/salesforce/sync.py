@@ -183,6 +183,18 @@ class Sync:
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
 
+    async def read_contact_domains(self, fence: Fence) -> None:
+        """Reads to which Accounts the Contacts' domains lead, if that is due: once a day.
+
+        Raises OrgUnavailable, AccountStoreUnavailable and WriterFenced.
+        """
+        await self._metadata.read_contact_domains(fence)
+
+    @property
+    def contact_domains(self) -> int:
+        """The number of domains that lead to an Account by their Contacts."""
+        return len(self._metadata.accounts.directory.contact_domains)
+
     async def permission_set_members(
         self, names: Sequence[str], fence: Fence
     ) -> dict[str, frozenset[str]]:

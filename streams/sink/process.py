@@ -43,6 +43,7 @@ from streams.settings import (
 from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.bulk_load import end_bulk_loads
 from streams.sink.consumer import CONSUMER_CONFIG
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
@@ -205,6 +206,7 @@ async def _serve(
             pace=pace,
             traces=traces,
             guard=guard,
+            contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
         )
 
         def end(code: ExitCode, reason: str) -> None:

@@ -178,6 +178,7 @@ def command(one: SetUp, *words: str) -> "subprocess.CompletedProcess[str]":
 
 HEALTHY = [
     *("login", "user", "API version", "Account access", "Account.Website", "Account.ParentId"),
+    "Account evidence",
     *(
         f"{sobject}{what}"
         for sobject in ("Contact", "Lead")
