@@ -27,7 +27,9 @@ from connectors.salesforce.api.auth import (
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
+from connectors.salesforce.contact_domains import LEAST_SHARE
 from connectors.salesforce.counting import CountCallback, SyncWarning
+from connectors.salesforce.domains import FREE_MAIL
 from connectors.salesforce.exclusions import Exclusions, role_names
 from connectors.salesforce.field_paths import MappingError
 from connectors.salesforce.mapping_file import load_mapping
@@ -50,7 +52,9 @@ log = structlog.get_logger()
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.ADDRESS_FIELD_UNUSED,
+    SyncWarning.BULK_LOAD_REFUSED,
     SyncWarning.BULK_QUERY_REFUSED,
+    SyncWarning.CONTACT_DOMAINS_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
@@ -121,13 +125,14 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
             "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
         )
     known, rules = Exclusions(), mapping(settings)
+    free_mail = FREE_MAIL if people.preset == "business" else frozenset[str]()
     return Policy(
         mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
             own_domains=frozenset(people.own_domains),
             roles=role_names(people.role_names),
             addresses=frozenset(people.excluded_addresses),
-            domains=known.domains | frozenset(people.excluded_domains),
+            domains=known.domains | frozenset(people.excluded_domains) | free_mail,
             patterns=people.excluded_patterns,
         ),
         suppression=_suppression(people.suppression_list),
@@ -142,6 +147,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
         account_rules=account_rules(settings),
+        contact_share=_contact_share(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -180,6 +186,16 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
                     "out of this setting"
                 )
     return found
+
+
+def _contact_share(settings: SalesforceSettings) -> float:
+    share = settings.account_contact_share
+    if 0 < share <= LEAST_SHARE:
+        raise SettingsError(
+            f"SALESFORCE_ACCOUNT_CONTACT_SHARE={share}: at half and below, two Accounts could have "
+            "it at once; take more than 0.5, such as 0.9, or 0 to switch it off"
+        )
+    return share
 
 
 def account_rules(settings: SalesforceSettings) -> AccountRules:

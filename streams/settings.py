@@ -419,6 +419,14 @@ class SalesforceSettings(SettingsGroup):
         "`RecordType.DeveloperName=Customer`; values of one field are alternatives, and an Account "
         "has to fit every field",
     )
+    account_contact_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the Contacts of a mail domain, above 0.5 to 1, that has to belong to "
+        "one Account so that new people of the domain do too; read once a day. 0: Contacts are no "
+        "evidence",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,
@@ -447,6 +455,12 @@ class PeopleSettings(SettingsGroup):
         description="mailboxes that are synced, out of those connected with Nylas: addresses, "
         "globs like `*@sales.acme.com`, and `permission-set:API_NAME` for the users of a "
         "permission set in Salesforce; empty for all",
+    )
+    preset: Literal["", "business"] = Field(
+        "",
+        description="business: only people with an address at a company; the addresses of "
+        "free-mail providers are neither written nor searched by, and whoever has no other one is "
+        "left out",
     )
     own_domains: Listed = Field(
         (),
@@ -529,6 +543,15 @@ class PeopleSettings(SettingsGroup):
             f"PEOPLE_MAILBOXES: {problem}"
             for entry in self.mailboxes
             if (problem := problem_of(entry))
+        ] + self._preset_problems()
+
+    def _preset_problems(self) -> list[str]:
+        if self.preset != "business":
+            return []
+        return [
+            f"PEOPLE_{name.upper()}=true contradicts PEOPLE_PRESET=business: remove one of them"
+            for name in ("create_free_mail", "create_without_address")
+            if name in self.model_fields_set and getattr(self, name)
         ]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from streams.commands.suppress.command import suppress
+from streams.settings import KafkaSettings, PeopleSettings, load
 from tests.support.kafka import Kafka
 from tests.support.product import GRANT, OTHER_GRANT, Product, person, product
 from tests.support.waiting import wait_until
@@ -146,3 +148,43 @@ def test_an_erasure_leaves_nothing_of_the_person_and_its_receipt_is_true(
     assert len(running.records("Lead", Email=ADDRESS)) == 1
     exported = printed(command(running, "export", ADDRESS))
     assert list(exported["topics"]) == [kafka.name("contacts.events")], "until they expire"
+
+
+class Interrupted(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+def interrupt(_seconds: float) -> None:
+    raise Interrupted
+
+
+def test_an_interrupted_erasure_is_noted_as_begun_and_can_be_repeated(
+    running: Product, kafka: Kafka
+) -> None:
+    offer(kafka, gone(), 1)
+    wait_until(lambda: KEYS[0] in kept(kafka, "contacts.outcomes"), "the person is in", SECONDS)
+    with pytest.raises(Interrupted):
+        suppress(
+            load(KafkaSettings, kafka.environ),
+            load(PeopleSettings, {}),
+            [ADDRESS],
+            actor="ada",
+            dry_run=False,
+            json_output=True,
+            sleep=interrupt,
+        )
+    assert states(kafka) == ["begun"], "contactstream audit shows it as not ended"
+    assert kept(kafka, "contactstream.suppression"), "nobody writes the person any more"
+    assert KEYS[0] in kept(kafka, "contacts.changes")
+    receipt = printed(command(running, "suppress", "--json", "--actor", "ada", ADDRESS))
+    assert (receipt["contacts"], receipt["listed"]) == (1, 0), "the list has everybody already"
+    wait_until(
+        lambda: not any(KEYS[0] in kept(kafka, topic) for topic in TOPICS), "it is erased", SECONDS
+    )
+    assert states(kafka) == ["begun", "begun", "ended"]
+
+
+def states(kafka: Kafka) -> list[str]:
+    """What the audit says of erasures."""
+    entries = [json.loads(found.value or b"{}") for found in kafka.read("contactstream.audit")]
+    return [entry["state"] for entry in entries if entry["action"] == "suppress"]

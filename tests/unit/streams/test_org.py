@@ -10,6 +10,7 @@ from connectors.salesforce.api.auth import JwtBearer
 from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
+from connectors.salesforce.skip_reasons import SkipReason
 from streams.metrics import SinkMetrics
 from streams.org import credentials, open_client, policy, warning_counter
 from streams.settings import PeopleSettings, SalesforceSettings, SettingsError, load
@@ -162,3 +163,40 @@ def test_the_rules_for_accounts_come_from_two_settings() -> None:
     wrong = load(SalesforceSettings, {"SALESFORCE_ACCOUNT_FILTER": "Type"})
     with pytest.raises(SettingsError, match="SALESFORCE_ACCOUNT_FILTER: 'Type' is not of the form"):
         policy(wrong, load(PeopleSettings, {}), [])
+
+
+@pytest.mark.parametrize(("share", "fits"), [("0", True), ("0.9", True), ("0.5", False)])
+def test_contacts_are_evidence_only_with_more_than_half(share: str, fits: bool) -> None:
+    settings = load(SalesforceSettings, {"SALESFORCE_ACCOUNT_CONTACT_SHARE": share})
+    if fits:
+        allowed = policy(settings, load(PeopleSettings, {}), [])
+        assert allowed.contact_share == float(share)
+    else:
+        with pytest.raises(SettingsError, match=r"SALESFORCE_ACCOUNT_CONTACT_SHARE=0\.5: at half"):
+            policy(settings, load(PeopleSettings, {}), [])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "used", "skipped"),
+    [
+        (["ada@gmail.com"], (), SkipReason.EXCLUDED),
+        (["ada@gmail.com", "ada@acme.example"], ("ada@acme.example",), None),
+        (["info@acme.example"], (), SkipReason.ROLE_ADDRESS),
+        (["ada@acme.example"], ("ada@acme.example",), None),
+    ],
+)
+def test_the_business_preset_takes_addresses_at_companies_alone(
+    addresses: list[str], used: tuple[str, ...], skipped: SkipReason | None
+) -> None:
+    people = load(PeopleSettings, {"PEOPLE_PRESET": "business"})
+    allowed = policy(load(SalesforceSettings, {}), people, ["address_book"])
+    assert allowed.exclusions.usable(addresses) == (used, skipped)
+    without = policy(load(SalesforceSettings, {}), load(PeopleSettings, {}), ["address_book"])
+    assert without.exclusions.usable(["ada@gmail.com"]) == (("ada@gmail.com",), None)
+
+
+@pytest.mark.parametrize("name", ["PEOPLE_CREATE_FREE_MAIL", "PEOPLE_CREATE_WITHOUT_ADDRESS"])
+def test_a_setting_that_contradicts_the_preset_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}=true contradicts PEOPLE_PRESET=business"):
+        load(PeopleSettings, {"PEOPLE_PRESET": "business", name: "true"})
+    load(PeopleSettings, {"PEOPLE_PRESET": "business", name: "false"})
