@@ -1287,6 +1287,34 @@ def webhooks_rotate(
 
 
 @main.group()
+def selection() -> None:
+    """Shows and settles what becomes of the records of mailboxes that are selected no longer."""
+
+
+@selection.command(name="preview")
+def selection_preview() -> None:
+    """Counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and writes nothing."""
+    from streams.commands.selection_changes import preview
+
+    people = _load(settings.PeopleSettings)
+    preview(_load(settings.KafkaSettings), _mailboxes(), people.on_delete)
+
+
+@selection.command(name="apply")
+@_WHY
+@_ACTOR
+def selection_apply(*, why: str, actor: str | None) -> None:
+    """Publishes these contacts as deleted, so that PEOPLE_ON_DELETE settles their records.
+
+    `contactstream selection preview` is its dry run. An interrupted command may be repeated.
+    """
+    from streams.commands.selection_changes import apply
+
+    people = _load(settings.PeopleSettings)
+    apply(_load(settings.KafkaSettings), _mailboxes(), people.on_delete, why, actor)
+
+
+@main.group()
 def grants() -> None:
     """Shows the grants, and confirms the deletion of many at once."""
 

@@ -494,6 +494,11 @@ class SinkMetrics:
             "sink_deleted_records_forgotten",
             "Records that were forgotten because more were deleted than can be remembered.",
         )
+        self.contact_domains = Gauge(
+            "contactstream_sink_contact_domains",
+            "Mail domains that lead to an Account because nearly all their Contacts belong to it.",
+            registry=registry,
+        )
         self.sweeps = _counter(
             registry,
             "sink_deletion_sweeps",

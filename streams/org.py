@@ -28,6 +28,7 @@ from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.own_calls import OwnCalls
 from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
+from connectors.salesforce.contact_domains import LEAST_SHARE
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.domains import FREE_MAIL
 from connectors.salesforce.exclusions import Exclusions, role_names
@@ -52,7 +53,9 @@ log = structlog.get_logger()
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
     SyncWarning.ADDRESS_FIELD_UNUSED,
+    SyncWarning.BULK_LOAD_REFUSED,
     SyncWarning.BULK_QUERY_REFUSED,
+    SyncWarning.CONTACT_DOMAINS_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
@@ -145,6 +148,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
         account_rules=account_rules(settings),
+        contact_share=_contact_share(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -183,6 +187,16 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
                     "out of this setting"
                 )
     return found
+
+
+def _contact_share(settings: SalesforceSettings) -> float:
+    share = settings.account_contact_share
+    if 0 < share <= LEAST_SHARE:
+        raise SettingsError(
+            f"SALESFORCE_ACCOUNT_CONTACT_SHARE={share}: at half and below, two Accounts could have "
+            "it at once; take more than 0.5, such as 0.9, or 0 to switch it off"
+        )
+    return share
 
 
 def account_rules(settings: SalesforceSettings) -> AccountRules:

@@ -426,6 +426,14 @@ class SalesforceSettings(SettingsGroup):
         "`RecordType.DeveloperName=Customer`; values of one field are alternatives, and an Account "
         "has to fit every field",
     )
+    account_contact_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the Contacts of a mail domain, above 0.5 to 1, that has to belong to "
+        "one Account so that new people of the domain do too; read once a day. 0: Contacts are no "
+        "evidence",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,

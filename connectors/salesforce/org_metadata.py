@@ -27,6 +27,7 @@ from connectors.salesforce.api.composite import (
 )
 from connectors.salesforce.api.describe import describe_answer, describe_subrequest
 from connectors.salesforce.api.errors import OrgUnavailable, RequestRejected, UnexpectedAnswer
+from connectors.salesforce.bulk_load import BulkLoad
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.field_values import bind
 from connectors.salesforce.org_fields import PERSON_ACCOUNT_FIELD
@@ -65,6 +66,7 @@ class OrgMetadata:
     ) -> None:
         self.accounts = AccountCache(client, policy, count, store)
         book = OwnerBook(policy.owners, grant_address)
+        self.bulk_load = BulkLoad(client, count, clock)
         self.owners = OwnerMetadata(book, client, count, clock, policy.account_refresh)
         self._client = client
         self._policy = policy
@@ -96,6 +98,21 @@ class OrgMetadata:
         async with self._starting:
             if not self._schemas or not self.accounts.known:
                 await self._read_all(fence)
+            if self.accounts.contact_domains.never_read(self._clock()):
+                await self._read_contact_domains(fence)
+
+    async def read_contact_domains(self, fence: Fence) -> None:
+        """Reads the Contacts' domains again if that is due, which is once a day.
+
+        Raises as `ContactDomainLoader.read` does.
+        """
+        if self._schemas and self.accounts.contact_domains.due(self._clock()):
+            await self._read_contact_domains(fence)
+
+    async def _read_contact_domains(self, fence: Fence) -> None:
+        there = PERSON_ACCOUNT_FIELD in self._schemas["Contact"].described.fields
+        await self.accounts.contact_domains.read(self._clock(), fence, person_accounts=there)
+        self.accounts.revision += 1
 
     async def renew(self, outdated: Mapping[str, Schema], fence: Fence) -> None:
         """Starts again because `outdated` names a field that is gone.
@@ -110,13 +127,17 @@ class OrgMetadata:
         asked = datetime.fromtimestamp(self._clock(), UTC)
         asking = self._ask(asked)
         indexes, users = self._index_subrequests(), self.owners.start_subrequests()
+        bulk_load = await self.bulk_load.start_subrequests()
         answers = await self._client.composite(
-            [*asking.subrequests, *users, *indexes], "composite_start", fence
+            [*asking.subrequests, *bulk_load, *users, *indexes], "composite_start", fence
         )
         if indexes:
             self._indexes = _indexes(answers.pop())
         if users:
             await self.owners.take_start(answers.pop(), fence)
+        if bulk_load:
+            self.bulk_load.take_start(answers[-len(bulk_load) :])
+            del answers[-len(bulk_load) :]
         schemas = self._bind(answers[: len(OBJECTS)])
         if self._tell_person_accounts_apart(schemas):
             asking = self._ask(asked)

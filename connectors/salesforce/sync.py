@@ -189,11 +189,30 @@ class Sync:
         """
         await self._metadata.start(fence)
 
+    async def end_bulk_load(self, fence: Fence = no_fence) -> None:
+        """Takes the permission of a backfill away once it is quiet; to be called regularly.
+
+        One call when there is something to take away, and none otherwise.
+        """
+        await self._metadata.bulk_load.release_when_quiet(fence)
+
     async def sweep_deleted(self, read_from: Mapping[str, int], fence: Fence) -> SweepStep:
         """What people deleted or merged since `read_from`: one step of the daily sweep."""
         await self._metadata.start(fence)
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
+
+    async def read_contact_domains(self, fence: Fence) -> None:
+        """Reads to which Accounts the Contacts' domains lead, if that is due: once a day.
+
+        Raises OrgUnavailable, AccountStoreUnavailable and WriterFenced.
+        """
+        await self._metadata.read_contact_domains(fence)
+
+    @property
+    def contact_domains(self) -> int:
+        """The number of domains that lead to an Account by their Contacts."""
+        return len(self._metadata.accounts.directory.contact_domains)
 
     async def permission_set_members(
         self, names: Sequence[str], fence: Fence
@@ -354,6 +373,7 @@ class Sync:
         outcomes += [*only_planned, *held]
         to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
+        await self._metadata.bulk_load.before_write(to_write, fence)
         async with self._locks.hold(to_write, read_at) as free:
             await self.before_write(free)
             written, no_room = await write_rows(context, free)

@@ -44,7 +44,9 @@ from streams.settings import (
     load,
 )
 from streams.sink.account_topic import AccountTopic, follow
+from streams.sink.bulk_load import end_bulk_loads
 from streams.sink.consumer import CONSUMER_CONFIG
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
@@ -233,6 +235,7 @@ async def _serve(
             ),
             spent_before=lambda: read_spent(kafka, names, time.time()),
             guard=guard,
+            contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
         )
 
         def end(code: ExitCode, reason: str) -> None:
@@ -248,6 +251,8 @@ async def _serve(
             follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
         )
         stack.callback(following.cancel)
+        bulk_loads = asyncio.create_task(end_bulk_loads(org, lambda: sink.is_writer))
+        stack.callback(bulk_loads.cancel)
         stack.callback(watching.cancel)
         try:
             stop = await sink.run()

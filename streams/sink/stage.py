@@ -46,6 +46,7 @@ from streams.sink.batching import PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
@@ -101,6 +102,7 @@ class Sink:
         guard: OrgGuard | None = None,
         limits: WriteLimits | None = None,
         spent_before: Callable[[], Spent] = Spent,
+        contact_domains: ContactDomainKeeper | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
@@ -109,7 +111,8 @@ class Sink:
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
         keeps to one org; without one any will do. Without `limits` everything is written;
-        `spent_before` blocks: what was written of them until now.
+        `spent_before` blocks: what was written of them until now. `contact_domains` reads the
+        Contacts of the org once a day, as evidence for Accounts.
         """
         self._settings = settings
         self._metrics = metrics
@@ -125,8 +128,8 @@ class Sink:
         limits = limits or WriteLimits(failures.table)
         recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keepers: list[DeletionKeeper | MemberKeeper] = [
-            one for one in (keeper, members) if one is not None
+        self._keepers: list[DeletionKeeper | MemberKeeper | ContactDomainKeeper] = [
+            one for one in (keeper, members, contact_domains) if one is not None
         ]
         self._guard = guard
         self._limits = limits

@@ -179,6 +179,7 @@ def command(one: SetUp, *words: str) -> "subprocess.CompletedProcess[str]":
 
 HEALTHY = [
     *("login", "user", "API version", "Account access", "Account.Website", "Account.ParentId"),
+    "Account evidence",
     *(
         f"{sobject}{what}"
         for sobject in ("Contact", "Lead")
@@ -218,6 +219,7 @@ HEALTHY = [
             for what in ("flows", "Apex triggers", "workflow rules")
         ),
         "Lead assignment rules",
+        "bulk load permission",
     ),
     *(
         "Account records seen",
@@ -465,7 +467,10 @@ def test_a_refused_optional_question_is_a_warning(healthy: SetUp) -> None:
         for what in ("duplicate", "version")
     }
     automation = dict.fromkeys(
-        ("lead conversion", "flows", "Apex triggers", "workflow rules", "Lead assignment rules"),
+        (
+            *("lead conversion", "flows", "Apex triggers", "workflow rules"),
+            *("Lead assignment rules", "bulk load permission"),
+        ),
         "warn",
     )
     assert report.faults == edited | seen | rules | automation

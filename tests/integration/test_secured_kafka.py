@@ -231,6 +231,8 @@ def test_operators_can_do_what_they_do_with_their_acls(deployment: Deployment) -
         "replay events --no-wait",
         "replay events --yes --execute --no-wait --actor me",
         "plan --since 1h",
+        "export g1/c1",
+        "suppress ada@engines.example",
     ):
         run(environ, command)
     assert "backfill" in run(environ, "backfill --all --no-wait")

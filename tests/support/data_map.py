@@ -84,6 +84,7 @@ SALESFORCE_REASONS: Mapping[str, str] = {
     "ViewRoles": "`doctor` says whether sharing hides records",
     "ViewSetup": "`doctor` reads the version rule, the lead field mapping and the limits",
     "Nylas_Restore_Older_Version": "a backup tool puts an older version back; never our own user",
+    "Contactstream_Bulk_Load": "flows test it, so that they can leave a first sync alone",
     "Account.ParentId": "of several Accounts with one domain the parent is taken",
     "Account.Website": "the domain of an Account",
     "AccountId": "a Contact belongs to its Account",

@@ -51,6 +51,9 @@ class InterceptedClient:
     async def org_id(self) -> str | None:
         return await self._client.org_id()
 
+    async def user_id(self) -> str | None:
+        return await self._client.user_id()
+
     async def composite(
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:

@@ -114,6 +114,10 @@ class CompositeClient(Protocol):
         """As SalesforceClient.org_id."""
         ...
 
+    async def user_id(self) -> str | None:
+        """See `SalesforceClient.user_id`."""
+        ...
+
     async def composite(
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:

@@ -44,7 +44,7 @@ WRITE_HEADERS = write_headers()
 class Subrequest:
     """One part of a Composite. `url` is relative to `/services/data/vNN.N` (`/query?q=...`)."""
 
-    method: Literal["GET", "PATCH", "POST"]
+    method: Literal["GET", "PATCH", "POST", "DELETE"]
     url: str
     reference_id: str
     body: Mapping[str, Any] | None = None

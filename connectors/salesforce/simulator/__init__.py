@@ -19,6 +19,7 @@ A world document is JSON. Every key is optional, and every bad value is refused 
     duplicate_rules  [{name, sobject, match_on, match_objects, action: Alert or Block, on, message}]
     users, queues    [{field: value}]: users are active Standard users unless they say otherwise;
                      a queue has Id, Name and `sobjects`, the objects that it serves
+    permission_sets  {name: [address]}: the users that have it, who are made; see `World.assign`
     automation       {flows, triggers, workflow_rules, assignment_rules}: each a list of rows with
                      the fields of FlowDefinitionView, ApexTrigger, WorkflowRule, AssignmentRule
     accounts, contacts, leads

@@ -205,6 +205,8 @@ def kind_of(request: Request) -> str:
             return "record_update"
         case ("sobjects", _, _, _) if method == "PATCH":
             return "record_upsert"
+        case ("sobjects", "PermissionSetAssignment", _) if method == "DELETE":
+            return "assignment_delete"
         case ("composite",) if method == "POST":
             return "composite"
         case ("composite", "sobjects") if method in ("POST", "PATCH"):
@@ -818,6 +820,18 @@ def _created(request: Request, table: Table, row: Row, body: dict[str, Any]) -> 
     return Answer(201, body, {"Location": location})
 
 
+def _assignment_delete(services: Services, request: Request, _scope: Scope) -> Answer:
+    """The only record that the product may delete: what it assigned to its own user."""
+    table = services.org.tables["PermissionSetAssignment"]
+    if not services.org.settings.assigns_permission_sets:
+        message = "insufficient access rights on object id"
+        raise CallRefused(400, "INSUFFICIENT_ACCESS_OR_READONLY", message)
+    if normal_id(request.path[2], table.sobject.prefix) not in table.rows:
+        raise CallRefused(404, "NOT_FOUND", _NOT_FOUND)
+    table.remove(normal_id(request.path[2]) or "")
+    return Answer(204, None)
+
+
 def _record_update(services: Services, request: Request, scope: Scope) -> Answer:
     org = services.org
     table = _table(services, request.path[1])
@@ -1218,6 +1232,7 @@ _RESOURCES: Final[dict[str, Callable[[Services, Request, Scope], Answer]]] = {
     "record_create": _record_create,
     "record_update": _record_update,
     "record_upsert": _record_upsert,
+    "assignment_delete": _assignment_delete,
     "collections_create": _collections_create,
     "collections_update": _collections_update,
     "collections_upsert": _collections_upsert,

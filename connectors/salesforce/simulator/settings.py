@@ -28,6 +28,8 @@ class Settings:
     limit_info_noise: int = 0  # up to so many calls less than used, as the real header jumps
     version_rule: bool = True  # the validation rule against older versions
     custom_permissions: list[str] = field(default_factory=list)  # of the user that is logged in
+    # whether the user that is logged in may assign permission sets
+    assigns_permission_sets: bool = False
     row_locks: bool = True  # an Account in two requests at once fails the rows of the later
     governor_rows: int | None = None  # a collection of more rows fails in a trigger
     governor_error: str = "soql"  # soql | cpu

@@ -481,7 +481,9 @@ class Org:
         self, table: Table, draft: Draft, existing: Row | None, options: Options, scope: Scope
     ) -> tuple[Row | None, list[RowError]]:
         """Create or update a record by the org's rules: what was stored, or why not."""
-        errors = self._refusals(table, draft, existing, options, scope)
+        errors = self._assignment_refusal(table, draft.values) or self._refusals(
+            table, draft, existing, options, scope
+        )
         if errors:
             return None, errors
         values = draft.values
@@ -628,6 +630,17 @@ class Org:
             for holder in table.holders(item, value):
                 if holder != own:
                     return [duplicate_value(item.name, holder)]
+        return []
+
+    def _assignment_refusal(self, table: Table, values: Row) -> list[RowError]:
+        """Why a permission set may not be assigned; its user has it once at most."""
+        if table.sobject.name != "PermissionSetAssignment":
+            return []
+        if not self.settings.assigns_permission_sets:
+            message = "insufficient access rights on cross-reference id"
+            return [row_error("INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY", message)]
+        if any(values.items() <= row.items() for row in table.rows.values()):
+            return [row_error("DUPLICATE_VALUE", "Duplicate PermissionSetAssignment.")]
         return []
 
     def _owner_refusal(self, sobject: str, owner: str) -> RowError | None:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors.salesforce import checkup
-from connectors.salesforce.account_rules import NO_RULES
 from connectors.salesforce.address_fields import (
     Indexes,
     index_query,
@@ -32,7 +31,7 @@ from connectors.salesforce.schema import schema
 from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
-from streams.commands.doctor.owners import owner_findings
+from streams.commands.doctor.owners import bulk_load_findings, owner_findings
 from streams.org import credentials, mapping, policy
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
@@ -178,6 +177,7 @@ class _OrgQuestions:
                 asked_for=OwnerRule.ASSIGNMENT_RULE in owners.rules,
             )
         )
+        questions.append(bulk_load_findings(self._ask, query))
         questions.append(
             owner_findings(self._ask, query, owners, sharing, await self._client.user_id())
         )
@@ -397,8 +397,15 @@ def field_findings(
     """Findings about the fields of one object; `body` is the answer to its describe call."""
     described = parse_describe(body)
     if described.name == READ_OBJECT:
-        account_rules = allowed.account_rules if allowed is not None else NO_RULES
-        return [*checkup.accounts(described), *checkup.account_evidence(described, account_rules)]
+        found = checkup.accounts(described)
+        if allowed is None:
+            return found
+        account_rules = allowed.account_rules
+        found += checkup.account_evidence(described, account_rules)
+        used = checkup.evidence_in_use(
+            account_rules, allowed.account_domains, allowed.contact_share
+        )
+        return [*found, used]
     findings = [
         checkup.access(described),
         checkup.key_field(described),

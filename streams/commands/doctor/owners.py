@@ -1,14 +1,31 @@
-"""Asks the org about the owners that created records get, for `contactstream doctor`."""
+"""Asks the org about owners and the permission of bulk loads, for `contactstream doctor`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from connectors.salesforce.checkup import owners
+from connectors.salesforce.checkup.bulk_load import (
+    ASSIGN_RIGHT_QUERY,
+    PERMISSION_SET_QUERY,
+    bulk_load_permission,
+)
 from connectors.salesforce.checkup.findings import CheckupFinding
 from connectors.salesforce.checkup.sharing import Sharing
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.queries import soql_text
 from streams.commands.doctor.automation import OBJECTS, Ask, Query, Rows
+
+
+async def bulk_load_findings(ask: Ask, query: Query) -> list[CheckupFinding]:
+    """Whether the sink can hold the permission of bulk loads. Two calls."""
+
+    async def answers() -> tuple[Rows, Rows]:
+        return await query(PERMISSION_SET_QUERY), await query(ASSIGN_RIGHT_QUERY)
+
+    def judge(found: tuple[Rows, Rows]) -> list[CheckupFinding]:
+        return [bulk_load_permission(*found)]
+
+    return await ask("bulk load permission", answers(), judge, optional=True)
 
 
 async def owner_findings(

@@ -10,7 +10,8 @@ from connectors.salesforce.api.auth import ClientCredentials, Session
 from connectors.salesforce.api.client import SalesforceClient, http_client
 from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.checkup import CheckupFinding, CheckupStatus
-from connectors.salesforce.checkup.automation import MAX_WORKFLOW_RULES
+from connectors.salesforce.checkup.automation import BULK_LOAD_PERMISSION, MAX_WORKFLOW_RULES
+from connectors.salesforce.checkup.bulk_load import bulk_load_permission
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.simulator.server import app
 from connectors.salesforce.simulator.settings import BadValueError
@@ -153,6 +154,29 @@ async def test_an_assignment_rule_that_is_asked_for_and_missing_is_a_warning() -
 
 
 REP, QUEUE = make_id("005", 11), make_id("00G", 1)
+
+
+@pytest.mark.parametrize(
+    ("deployed", "right", "status", "text"),
+    [
+        (False, False, CheckupStatus.OK, "is not deployed"),
+        (True, False, CheckupStatus.WARN, "may not assign Contactstream_Bulk_Load to itself"),
+        (True, True, CheckupStatus.OK, "during a first sync"),
+    ],
+)
+def test_the_permission_of_bulk_loads_is_named_with_its_remedy(
+    deployed: bool, right: bool, status: CheckupStatus, text: str
+) -> None:
+    sets = [{"Id": "0PS"}] if deployed else []
+    found = bulk_load_permission(sets, [{"PermissionsAssignPermissionSets": right}])
+    assert found.status is status
+    assert text in found.finding
+    assert bool(found.remedy) is (status is CheckupStatus.WARN)
+
+
+async def test_doctor_asks_for_the_permission_of_bulk_loads() -> None:
+    found = await examined_world({"permission_sets": {BULK_LOAD_PERMISSION: []}})
+    assert found["bulk load permission"].status is CheckupStatus.WARN
 
 
 async def test_nothing_is_said_of_owners_where_our_user_owns_everything() -> None:
