@@ -45,9 +45,6 @@ class InterceptedClient:
         self._client = client
         self.intercept: Intercept | None = None
 
-    async def user_id(self) -> str | None:
-        return await self._client.user_id()
-
     async def org_id(self) -> str | None:
         return await self._client.org_id()
 

@@ -106,10 +106,6 @@ def no_fence() -> None:
 class CompositeClient(Protocol):
     """What a sync needs of a client. SalesforceClient is one; tests have others around it."""
 
-    async def user_id(self) -> str | None:
-        """See `SalesforceClient.user_id`."""
-        ...
-
     async def org_id(self) -> str | None:
         """As SalesforceClient.org_id."""
         ...
