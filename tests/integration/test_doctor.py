@@ -219,6 +219,7 @@ HEALTHY = [
         ),
         "Lead assignment rules",
         "bulk load permission",
+        "mailboxes",
     ),
     *(
         "Account records seen",
