@@ -229,7 +229,7 @@ HEALTHY = [
         "offsets of dedupe",
         "lag of dedupe",
     ),
-    *("offsets of sink", "lag of sink", "breakers", "Nylas key"),
+    *("offsets of sink", "lag of sink", "breakers", "mailboxes", "Nylas key"),
     *("clock, by Nylas", "clock, by Salesforce"),
 ]
 
