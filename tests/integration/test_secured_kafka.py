@@ -42,6 +42,7 @@ TOKEN_SECONDS = 8.0
 # An org that is never asked: the sink waits for changes, and the reader for runs.
 ORG = {
     "SALESFORCE_LOGIN_URL": "http://127.0.0.1:1",
+    "SALESFORCE_MODE": "mirror",
     "SALESFORCE_CLIENT_ID": "test",
     "SALESFORCE_CLIENT_SECRET": "test",
     "NYLAS_API_URL": "http://127.0.0.1:1",
