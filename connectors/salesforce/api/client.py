@@ -106,6 +106,10 @@ def no_fence() -> None:
 class CompositeClient(Protocol):
     """What a sync needs of a client. SalesforceClient is one; tests have others around it."""
 
+    async def user_id(self) -> str | None:
+        """See `SalesforceClient.user_id`."""
+        ...
+
     async def org_id(self) -> str | None:
         """As SalesforceClient.org_id."""
         ...
@@ -118,6 +122,10 @@ class CompositeClient(Protocol):
         self, subrequests: Sequence[Subrequest], kind: str, fence: Fence = no_fence
     ) -> list[SubAnswer]:
         """As SalesforceClient.composite."""
+        ...
+
+    async def limits(self, fence: Fence = no_fence) -> dict[str, Usage]:
+        """As SalesforceClient.limits."""
         ...
 
     async def rest_of(
@@ -231,6 +239,9 @@ class SalesforceClient:
         return match_answers(subrequests, answer)
 
     def _admit(self) -> None:
+        if self.budget.own.exhausted:
+            detail = f"{self.budget.own.today} calls today; see SALESFORCE_MAX_CALLS_PER_DAY"
+            raise OrgUnavailable("own_limit", PROBE_SECONDS, detail)
         if not self.budget.admit():
             raise OrgUnavailable("budget", PROBE_SECONDS)
 
