@@ -220,6 +220,7 @@ HEALTHY = [
         ),
         "Lead assignment rules",
         "bulk load permission",
+        "mailboxes",
     ),
     *(
         "Account records seen",
@@ -230,7 +231,7 @@ HEALTHY = [
         "offsets of dedupe",
         "lag of dedupe",
     ),
-    *("offsets of sink", "lag of sink", "breakers", "Nylas key"),
+    *("offsets of sink", "lag of sink", "breakers", "mailboxes", "Nylas key"),
     *("clock, by Nylas", "clock, by Salesforce"),
 ]
 
