@@ -130,6 +130,7 @@ def healthy(stand_ins: tuple[str, str], topics_made: Kafka) -> Iterator[SetUp]:
     salesforce, nylas = stand_ins
     environ = topics_made.environ | {
         "SALESFORCE_LOGIN_URL": salesforce,
+        "SALESFORCE_MODE": "mirror",
         "SALESFORCE_CLIENT_ID": "test",
         "SALESFORCE_CLIENT_SECRET": "test",
         "NYLAS_API_URL": nylas,
@@ -219,6 +220,7 @@ HEALTHY = [
         ),
         "Lead assignment rules",
         "bulk load permission",
+        "mailboxes",
     ),
     *(
         "Account records seen",

@@ -144,6 +144,11 @@ class Scenario:
             "SINK_SESSION_TIMEOUT": str(session),
             # longer than any call of the simulated org takes
             "SALESFORCE_LONGEST_CALL": "10",
+            "SALESFORCE_MODE": "mirror",
+            # what is lost is counted here, and held people would look like it
+            "SINK_CREATIONS_PER_DAY": "0",
+            "SINK_CREATIONS_PER_GRANT": "0",
+            "SINK_REPLACED_VALUES_PER_HOUR": "0",
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",
