@@ -220,7 +220,6 @@ HEALTHY = [
         ),
         "Lead assignment rules",
         "bulk load permission",
-        "mailboxes",
     ),
     *(
         "Account records seen",
