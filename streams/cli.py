@@ -124,6 +124,7 @@ def reader() -> None:
     from streams.reader.process import run
 
     process = _start_stage("reader")
+    people = _load(settings.PeopleSettings)
     with _report_unusable_settings():
         sys.exit(
             run(
@@ -131,7 +132,8 @@ def reader() -> None:
                 process,
                 _load_nylas(),
                 _load(settings.ReaderSettings),
-                _mailboxes(),
+                MailboxRule(people.mailboxes),
+                people.derives_own_domains,
             )
         )
 
@@ -139,6 +141,7 @@ def reader() -> None:
 @main.command()
 def dedupe() -> None:
     """Drops stale and repeated events; forwards real changes."""
+    from streams.dedupe.mailbox_filter import MailboxFilter
     from streams.dedupe.process import run
     from streams.org import policy
 
@@ -152,7 +155,7 @@ def dedupe() -> None:
                 process,
                 _load(settings.DedupeSettings),
                 allowed,
-                MailboxRule(people.mailboxes),
+                MailboxFilter(MailboxRule(people.mailboxes), people.derives_own_domains),
             )
         )
 
