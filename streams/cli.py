@@ -1305,11 +1305,21 @@ def selection() -> None:
 
 @selection.command(name="preview")
 def selection_preview() -> None:
-    """Counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and writes nothing."""
-    from streams.commands.selection_changes import preview
+    """Counts the contacts that the settings leave out by now, and writes nothing.
 
-    people = _load(settings.PeopleSettings)
-    preview(_load(settings.KafkaSettings), _mailboxes(), people.on_delete)
+    It counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and then the people whom
+    the exclusions of this command's settings leave out. So a changed exclusion can be looked at
+    before dedupe and the sink get it.
+    """
+    from streams.commands.selection_changes import preview, preview_exclusions
+    from streams.org import policy
+
+    people, kafka = _load(settings.PeopleSettings), _load(settings.KafkaSettings)
+    sources = _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        allowed = policy(_load(settings.SalesforceSettings), people, sources)
+    preview(kafka, _mailboxes(), people.on_delete)
+    preview_exclusions(kafka, allowed)
 
 
 @selection.command(name="apply")
