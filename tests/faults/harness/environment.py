@@ -135,6 +135,8 @@ def _stage_environment(
         "NYLAS_WEBHOOK_SECRETS": SECRET,
         "SALESFORCE_LOGIN_URL": salesforce.url,
         "SALESFORCE_MODE": "mirror",
+        # the grants of these notifications are in no listing, and have no address
+        "PEOPLE_OWN_DOMAINS": "none",
         # what is lost is counted here, and held people would look like it
         "SINK_CREATIONS_PER_DAY": "0",
         "SINK_CREATIONS_PER_GRANT": "0",

@@ -145,6 +145,8 @@ class Scenario:
             # longer than any call of the simulated org takes
             "SALESFORCE_LONGEST_CALL": "10",
             "SALESFORCE_MODE": "mirror",
+            # the grants of these notifications are in no listing, and have no address
+            "PEOPLE_OWN_DOMAINS": "none",
             # what is lost is counted here, and held people would look like it
             "SINK_CREATIONS_PER_DAY": "0",
             "SINK_CREATIONS_PER_GRANT": "0",
