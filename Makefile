@@ -63,6 +63,8 @@ faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests must catch 90 %
 	$(BIN)/python -m tests.mutants.report $(ARGS)
 
+# Compares its ratios with the committed deploy/docs/performance.json. On a quiet machine
+# ARGS=--record writes that file, performance.md and the plots. Needs wrk (apt-get install wrk).
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 

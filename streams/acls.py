@@ -68,8 +68,8 @@ def _dedupe(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
         # How long events are kept says when the oldest unread one expires.
         *_topics(("Read", "DescribeConfigs"), names.events),
-        # Which mailboxes are selected, and whose each grant is.
-        *_topics(("Read",), names.grants, names.control),
+        # Which mailboxes are selected, whose each grant is, and who asked to be erased.
+        *_topics(("Read",), names.grants, names.control, names.suppression),
         *_topics(WRITE, names.changes, names.refetch, names.dead_letter),
         _changelogs(kafka, ("Read", *WRITE)),
         _own_groups(kafka, "dedupe"),
@@ -83,7 +83,7 @@ def _changelogs(kafka: KafkaSettings, operations: tuple[str, ...]) -> Acl:
 
 def _sink(kafka: KafkaSettings, names: Topics) -> list[Acl]:
     return [
-        *_topics(("Read",), names.changes, names.grants),
+        *_topics(("Read",), names.changes, names.grants, names.suppression),
         *_topics(
             ("Read", *WRITE),
             names.outcomes,

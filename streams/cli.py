@@ -1016,6 +1016,19 @@ def pause_writes(*, until: str, why: str, actor: str | None) -> None:
     begin(_load(settings.KafkaSettings), PausedPart.WRITES, until, why, actor)
 
 
+@pause.command(name="creations")
+@_pause_options
+def pause_creations(*, until: str, why: str, actor: str | None) -> None:
+    """Nobody is created, within 5 seconds; existing records are updated on.
+
+    Who would be created is held, and offered again by resume creations.
+    """
+    from streams.commands.pauses import pause as begin
+    from streams.control import PausedPart
+
+    begin(_load(settings.KafkaSettings), PausedPart.CREATIONS, until, why, actor)
+
+
 @pause.command(name="reading")
 @_pause_options
 def pause_reading(*, until: str, why: str, actor: str | None) -> None:
@@ -1027,7 +1040,7 @@ def pause_reading(*, until: str, why: str, actor: str | None) -> None:
 
 
 @main.command()
-@click.argument("part", type=click.Choice(["writes", "reading"]))
+@click.argument("part", type=click.Choice(["writes", "creations", "reading"]))
 @click.option("--actor", help="Who resumes; the default is the user of the system.")
 def resume(*, part: str, actor: str | None) -> None:
     """Ends a pause before its time, within 5 seconds."""
@@ -1035,6 +1048,122 @@ def resume(*, part: str, actor: str | None) -> None:
     from streams.control import PausedPart
 
     end(_load(settings.KafkaSettings), PausedPart(part), actor)
+
+
+_HELD_BY = (
+    click.option("--grant", "grants", multiple=True, help="Only of this grant; several times."),
+    click.option("--limit", "limits", multiple=True, help="Only by this limit; several times."),
+)
+
+
+def _held_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_HELD_BY):
+        command = option(command)
+    return command
+
+
+@main.group(invoke_without_command=True)
+@_held_options
+@click.option("--people", is_flag=True, help="List contacts one by one, with masked addresses.")
+@_JSON
+@click.pass_context
+def held(
+    context: click.Context,
+    *,
+    grants: tuple[str, ...],
+    limits: tuple[str, ...],
+    people: bool,
+    as_json: bool,
+) -> None:
+    """Lists the people whom a limit holds, and releases them.
+
+    Nothing was written for them. A limit is one of creations for each day, or for each day and
+    mailbox, of replaced values for each hour, or of the org's storage; or creations are paused.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.held import list_held
+
+        kafka = _load(settings.KafkaSettings)
+        list_held(kafka, grants, limits, people=people, as_json=as_json)
+
+
+@held.command(name="release")
+@click.option("--all", "everybody", is_flag=True, help="Everybody who is held.")
+@_held_options
+@click.option("--why", required=True, help="Why, for the others and for the audit.")
+@click.option("--dry-run", is_flag=True, help="Only say how many would be released.")
+@click.option("--actor", help="Who releases them; the default is the user of the system.")
+def held_release(
+    *,
+    everybody: bool,
+    grants: tuple[str, ...],
+    limits: tuple[str, ...],
+    why: str,
+    dry_run: bool,
+    actor: str | None,
+) -> None:
+    """Has held people written, whatever the limits say; the limits stay as they are.
+
+    The reader offers them to the sink again, without asking Nylas.
+    """
+    from streams.commands.held import release, release_selection
+
+    selection = release_selection(grants, limits, everybody=everybody)
+    release(_load(settings.KafkaSettings), selection, why, actor, dry_run=dry_run)
+
+
+@main.command(name="settings")
+@click.argument("group", required=False)
+@click.option("--given", is_flag=True, help="Leave out what has its default.")
+@_JSON
+def settings_(*, group: str | None, given: bool, as_json: bool) -> None:
+    """Lists every setting of this machine, its value and where it comes from.
+
+    Secrets are hidden. GROUP is kafka, nylas, sink and so on; without it all are listed. The mode
+    in force stands on top.
+    """
+    from streams.commands.settings import run
+
+    sys.exit(run(group, given=given, as_json=as_json))
+
+
+@main.group(invoke_without_command=True)
+@_JSON
+@click.pass_context
+def mode(context: click.Context, *, as_json: bool) -> None:
+    """Shows what may be written to Salesforce, and changes it.
+
+    A mode that is set here survives restarts and takeovers, and wins over SALESFORCE_MODE.
+    """
+    if context.invoked_subcommand is None:
+        from streams.commands.mode import show
+
+        show(_load(settings.KafkaSettings), _load(settings.SalesforceSettings), as_json=as_json)
+
+
+@mode.command(name="show")
+@_JSON
+def mode_show(*, as_json: bool) -> None:
+    """Shows the mode in force, where it comes from, and what each mode means."""
+    from streams.commands.mode import show
+
+    show(_load(settings.KafkaSettings), _load(settings.SalesforceSettings), as_json=as_json)
+
+
+@mode.command(name="set")
+@click.argument("name", metavar="MODE")
+@click.option("--why", required=True, help="Why, for the others and for the audit.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be set and offered again.")
+@click.option("--actor", help="Who sets it; the default is the user of the system.")
+def mode_set(*, name: str, why: str, dry_run: bool, actor: str | None) -> None:
+    """Sets the mode: report-only, fill-blanks, enrich-only, create-only or mirror.
+
+    The sink obeys within 5 seconds, without a restart. Contacts that the new mode does more for are
+    offered to the sink again, without asking Nylas.
+    """
+    from streams.commands.mode import set_mode
+
+    set_mode(_load(settings.KafkaSettings), name, why, actor, dry_run=dry_run)
 
 
 @main.group()
@@ -1155,6 +1284,34 @@ def webhooks_rotate(
     nylas, kafka = _load_nylas(), _load(settings.KafkaSettings)
     place = _secret_place(secret_file, kubernetes_secret, dry_run=dry_run)
     sys.exit(rotate_webhook(nylas, kafka, destination_id, place=place, dry_run=dry_run))
+
+
+@main.group()
+def selection() -> None:
+    """Shows and settles what becomes of the records of mailboxes that are selected no longer."""
+
+
+@selection.command(name="preview")
+def selection_preview() -> None:
+    """Counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and writes nothing."""
+    from streams.commands.selection_changes import preview
+
+    people = _load(settings.PeopleSettings)
+    preview(_load(settings.KafkaSettings), _mailboxes(), people.on_delete)
+
+
+@selection.command(name="apply")
+@_WHY
+@_ACTOR
+def selection_apply(*, why: str, actor: str | None) -> None:
+    """Publishes these contacts as deleted, so that PEOPLE_ON_DELETE settles their records.
+
+    `contactstream selection preview` is its dry run. An interrupted command may be repeated.
+    """
+    from streams.commands.selection_changes import apply
+
+    people = _load(settings.PeopleSettings)
+    apply(_load(settings.KafkaSettings), _mailboxes(), people.on_delete, why, actor)
 
 
 @main.group()

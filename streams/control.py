@@ -8,8 +8,10 @@ are JSON, and carry the version of their format as `schema`.
 | key | value |
 |---|---|
 | `breaker/REASON` | the failure breaker of a reason, open or released |
+| `held-release/RUN` | which run offers held contacts again; see streams/held.py |
+| `mode` | in which mode the sink writes, and who set it; see streams/control_mode.py |
+| `pause/PART` | who paused writes, creations or reading, why, and until when |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
-| `pause/writes`, `pause/reading` | who paused that part of the flow, why, and until when |
 | `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
 | `selection/...` | which mailboxes are synced; see streams/control_selection.py |
 
@@ -26,9 +28,11 @@ import orjson
 import structlog
 
 from streams.control_grants import GrantDeletions
+from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.control_org import ORG_KEY, OrgPin, parse_org
 from streams.control_selection import SelectionRecords
 from streams.events import UnreadableRecord, parse_object
+from streams.held import RELEASE, HeldRelease, parse_release
 from streams.kafka.records import KafkaRecord
 from streams.runtime.logs import place
 from streams.topics import Topics
@@ -123,6 +127,8 @@ class PausedPart(StrEnum):
 
     WRITES = "writes"
     """Everything that the sink does in Salesforce."""
+    CREATIONS = "creations"
+    """New Contacts and Leads: they are held. Existing records follow the address books on."""
     READING = "reading"
     """Everything that the reader asks of Nylas, and replays. Webhooks are received on."""
 
@@ -242,6 +248,10 @@ class ControlTable:
     """By reason, the released ones among them."""
     pauses: dict[PausedPart, Pause] = field(default_factory=dict)
     """Those that nobody has ended, the expired ones among them."""
+    mode: ModeChange | None = None
+    """The mode that a person set; None while nobody has."""
+    releases: dict[str, HeldRelease] = field(default_factory=dict)
+    """The releases of held contacts, by the run that carries them out."""
     selection: SelectionRecords = field(default_factory=SelectionRecords)
     """Which mailboxes are synced."""
     grant_deletions: GrantDeletions = field(default_factory=GrantDeletions)
@@ -265,6 +275,9 @@ class ControlTable:
             self.grant_deletions.apply(record)
             breaker = parse_breaker(key, record.value)
             pause = parse_pause(key, record.value)
+            self.mode = parse_mode(key, record.value) or self.mode
+            if (release := parse_release(key, record.value)) is not None:
+                self.releases[release.run_id] = release
             self.org = parse_org(key, record.value) or self.org
         except UnreadableRecord as error:
             log.warning(
@@ -279,8 +292,12 @@ class ControlTable:
 
     def _remove(self, key: bytes) -> None:
         kind, _, name = key.decode(errors="replace").partition("/")
-        if key == ORG_KEY:
+        if key == MODE_KEY:
+            self.mode = None
+        elif key == ORG_KEY:
             self.org = None
+        elif kind == RELEASE:
+            self.releases.pop(name, None)
         elif kind == BREAKER:
             self.breakers.pop(name, None)
         elif kind == PAUSE:

@@ -494,6 +494,11 @@ class SinkMetrics:
             "sink_deleted_records_forgotten",
             "Records that were forgotten because more were deleted than can be remembered.",
         )
+        self.contact_domains = Gauge(
+            "contactstream_sink_contact_domains",
+            "Mail domains that lead to an Account because nearly all their Contacts belong to it.",
+            registry=registry,
+        )
         self.sweeps = _counter(
             registry,
             "sink_deletion_sweeps",
@@ -553,7 +558,24 @@ class SinkMetrics:
             "When the pause ends that a person asked for, by what it stops; 0 without a pause.",
             "part",
         )
-        self.pause_ends.labels(PausedPart.WRITES.value)
+        for part in (PausedPart.WRITES, PausedPart.CREATIONS):
+            self.pause_ends.labels(part.value)
+        self.limit = _gauge(
+            registry,
+            "sink_limit",
+            "How much is written before the rest is held or waits, by limit; 0 for no limit.",
+            "limit",
+        )
+        self.limit_used = _gauge(
+            registry,
+            "sink_limit_used",
+            "How much of a limit is used: creations and our own calls of the day (UTC), replaced "
+            "values of the hour, and the share of the org's data storage when it was last read.",
+            "limit",
+        )
+        self.mode = _gauge(
+            registry, "sink_mode", "1 for the mode in which the sink writes, 0 for others.", "mode"
+        )
         self.breakers_open = _gauge(
             registry,
             "sink_breakers_open",

@@ -26,7 +26,9 @@ from connectors.salesforce.api.auth import (
 )
 from connectors.salesforce.api.budget import Budget
 from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.own_calls import OwnCalls
 from connectors.salesforce.api.refresh_token_file import RefreshTokenFile
+from connectors.salesforce.contact_domains import LEAST_SHARE
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.domains import FREE_MAIL
 from connectors.salesforce.exclusions import Exclusions, role_names
@@ -53,6 +55,7 @@ LOGGED_WARNINGS = {
     SyncWarning.ADDRESS_FIELD_UNUSED,
     SyncWarning.BULK_LOAD_REFUSED,
     SyncWarning.BULK_QUERY_REFUSED,
+    SyncWarning.CONTACT_DOMAINS_REFUSED,
     SyncWarning.DESCRIBE_REFUSED,
     SyncWarning.FIELD_MISSING,
     SyncWarning.FIELD_NOT_FILTERABLE,
@@ -145,6 +148,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         allow_save=settings.allow_save,
         address_fields=address_fields(settings, rules),
         account_rules=account_rules(settings),
+        contact_share=_contact_share(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
     )
 
@@ -185,6 +189,16 @@ def address_fields(settings: SalesforceSettings, rules: FieldMapping) -> dict[st
     return found
 
 
+def _contact_share(settings: SalesforceSettings) -> float:
+    share = settings.account_contact_share
+    if 0 < share <= LEAST_SHARE:
+        raise SettingsError(
+            f"SALESFORCE_ACCOUNT_CONTACT_SHARE={share}: at half and below, two Accounts could have "
+            "it at once; take more than 0.5, such as 0.9, or 0 to switch it off"
+        )
+    return share
+
+
 def account_rules(settings: SalesforceSettings) -> AccountRules:
     """Which Accounts count, and by which fields. Raises SettingsError."""
     try:
@@ -223,18 +237,22 @@ def open_client(
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
     accept_org: AcceptOrg = any_org,
+    own_calls: OwnCalls | None = None,
 ) -> SalesforceClient:
     """The client of the org, for `async with`; its calls are counted. Raises SettingsError.
 
     `unanswered` notes the calls that write and end without an answer. `daily_calls` is told how
     many calls the org allows in 24 hours, each time it says so. `accept_org` may refuse the org
-    that a login leads to.
+    that a login leads to. `own_calls` counts our own, and may have a limit.
     """
+    own = own_calls or OwnCalls()
 
     def on_call(kind: str, status: int | None, seconds: float) -> None:
         # a proxy that gives up answers for an org that may go on
         if unanswered and kind == "composite_write" and (status is None or status >= 500):
             unanswered.note()
+        if kind != "token":  # a login counts for another limit of the org
+            own.note_call()
         known = kind if kind in CALLS else "other"
         metrics.calls.labels(known).inc()
         metrics.call_seconds.labels(known).observe(seconds, traces.exemplar())
@@ -251,7 +269,7 @@ def open_client(
         http,
         settings.api_version,
         on_call,
-        Budget(settings.call_reserve),
+        Budget(settings.call_reserve, own=own),
     )
     return client
 
@@ -280,16 +298,17 @@ async def open_org(
     traces: Traces = NO_TRACES,
     daily_calls: Callable[[int], None] = lambda _: None,
     accept_org: AcceptOrg = any_org,
+    own_calls: OwnCalls | None = None,
     grant_address: GrantAddress = no_addresses,
 ) -> AsyncIterator[Sync]:
     """The org's Sync; nothing is sent before its first use. Raises SettingsError.
 
-    For `daily_calls` and `accept_org` see `open_client`. `grant_address` says whose address book a
-    grant is.
+    For `daily_calls`, `accept_org` and `own_calls` see `open_client`. `grant_address` says whose
+    address book a grant is.
     """
     unanswered = UnansweredCalls(settings.longest_call)
     count = warning_counter(metrics)
-    client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org)
+    client = open_client(settings, metrics, unanswered, traces, daily_calls, accept_org, own_calls)
     async with client:
         yield Sync(
             client,

@@ -403,6 +403,13 @@ class SalesforceSettings(SettingsGroup):
         description="TOML file that maps contact fields to Salesforce fields, instead of the seven "
         "default ones, and says which of them are written over what people typed",
     )
+    mode: Literal["", "report-only", "fill-blanks", "enrich-only", "create-only", "mirror"] = Field(
+        "",
+        description="what is written until `contactstream mode set` says otherwise: report-only "
+        "(nothing), fill-blanks (blanks of existing records), enrich-only (existing records), "
+        "create-only (who is missing) or mirror (everything); without one the sink does not start "
+        "against an org that it has not written to",
+    )
     address_fields: Listed = Field(
         (),
         description="further email fields of the org's own, as `Contact.Personal_Email__c`; people "
@@ -419,12 +426,26 @@ class SalesforceSettings(SettingsGroup):
         "`RecordType.DeveloperName=Customer`; values of one field are alternatives, and an Account "
         "has to fit every field",
     )
+    account_contact_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the Contacts of a mail domain, above 0.5 to 1, that has to belong to "
+        "one Account so that new people of the domain do too; read once a day. 0: Contacts are no "
+        "evidence",
+    )
     call_reserve: float = Field(
         0.1,
         ge=0,
         lt=1,
         description="share of the org's daily API calls, 0 to 1, that is left to other "
         "integrations",
+    )
+    max_calls_per_day: int = Field(
+        0,
+        ge=0,
+        description="calls that the sink makes in a day (UTC); bulk runs stop at 80 % of them, and "
+        "live changes at all of them; 0 for no limit but that of the org and its reserve",
     )
     longest_call: Positive = Field(
         600.0,
@@ -602,6 +623,35 @@ class SinkSettings(SettingsGroup):
         le=1,
         description="share of all contacts, 0 to 1; when more fail for one reason, of at least "
         "500, or 1,000 fail in a row, nothing is written until an operator releases it",
+    )
+    # Creations: an address book that somebody keeps has some hundreds of people; more are a shared
+    # directory, or a list that was imported by mistake. 10,000 records take 20 MB of the org's
+    # storage, and are as many as a person can still look through and merge.
+    creations_per_day: int = Field(
+        10_000,
+        ge=0,
+        description="Contacts and Leads that are created in a day (UTC); people beyond it are held "
+        "until an operator releases them (`contactstream held`); 0 for no limit",
+    )
+    creations_per_grant: int = Field(
+        2000,
+        ge=0,
+        description="the same for the people of one mailbox; 0 for no limit",
+    )
+    # More than the address books of some hundred people drift in a day: a reconcile that replaces
+    # more of them follows a changed mapping, or a directory that somebody overwrote.
+    replaced_values_per_hour: int = Field(
+        2000,
+        ge=0,
+        description="values that are not blank and that are replaced in an hour (UTC); what bulk "
+        "runs would replace beyond it is held, live changes are not; 0 for no limit",
+    )
+    storage_share: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of the org's data storage, 0 to 1; when more is used, people who would "
+        "be created are held; 1 for no limit. It is looked at after each 2,000 creations",
     )
     session_timeout: Positive = Field(
         10.0, description="seconds without a heartbeat after which a standby takes over"

@@ -15,6 +15,7 @@ from connectors.salesforce.api.errors import (
     RequestRejected,
     UnexpectedAnswer,
 )
+from connectors.salesforce.contact_domain_loading import ContactDomainLoader
 from connectors.salesforce.counting import CountCallback, SyncWarning
 from connectors.salesforce.policy import Policy
 
@@ -49,6 +50,7 @@ class AccountCache:
         self._loader = AccountLoader(
             client, self.directory, store, count, rules=policy.account_rules
         )
+        self.contact_domains = ContactDomainLoader(client, self.directory, store, policy, count)
         self._used = policy.creation.uses_accounts
         self._count = count
         self._refresh_seconds = policy.account_refresh
@@ -79,7 +81,10 @@ class AccountCache:
         """
         if self._used:
             async with self._reading:
-                await self._loader.restore()
+                async for page in self._loader.restore():
+                    if page.from_start:
+                        self.contact_domains.forget_cursor()
+                    self.contact_domains.take(page.contact_domains, page.contact_cursor)
                 self.revision += 1
 
     def tell_person_accounts_apart(self) -> bool:

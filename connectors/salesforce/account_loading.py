@@ -6,7 +6,15 @@ parsed in a thread and taken in small parts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -20,7 +28,7 @@ from connectors.salesforce.account_queries import (
     next_load,
 )
 from connectors.salesforce.account_rules import NO_RULES, AccountRules
-from connectors.salesforce.account_store import AccountCursor, AccountStore, OpenLoad
+from connectors.salesforce.account_store import AccountCursor, AccountStore, OpenLoad, StoredPage
 from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.accounts import AccountDirectory, account_row
 from connectors.salesforce.api.bulk_query import (
@@ -73,8 +81,8 @@ class AccountLoader:
         """Asks whether an Account is a Person Account. True if it did not ask before."""
         return self._fields.tell_person_accounts_apart()
 
-    async def restore(self) -> None:
-        """Takes what the store holds and this process does not know yet.
+    async def restore(self) -> AsyncIterator[StoredPage]:
+        """Takes what the store holds and this process does not know yet; yields it as well.
 
         Raises what the store's `load` raises.
         """
@@ -84,6 +92,7 @@ class AccountLoader:
                 self.cursor = AccountCursor()
             await self._take(page.rows)
             self.cursor = page.cursor or self.cursor
+            yield page
 
     def open(self, asked: datetime) -> OpenLoad:
         """The load to go on with, or to begin."""

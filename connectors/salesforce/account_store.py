@@ -12,6 +12,7 @@ from typing import Protocol
 from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.api.errors import SalesforceError
+from connectors.salesforce.contact_domains import ContactDomain
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class AccountCursor:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactDomainCursor:
+    """When the Contacts were read for the domains of their Accounts, and by which rules."""
+
+    read_at: datetime | None = None
+    rules: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPage:
     """Part of what a store holds, in the order in which it was saved.
 
@@ -61,6 +70,8 @@ class StoredPage:
     rows: Sequence[AccountRow] = ()
     cursor: AccountCursor | None = None
     from_start: bool = False
+    contact_domains: Sequence[ContactDomain] = ()
+    contact_cursor: ContactDomainCursor | None = None
 
 
 class AccountStoreUnavailable(SalesforceError):
@@ -83,6 +94,12 @@ class AccountStore(Protocol):
         """
         ...
 
+    async def save_contact_domains(
+        self, domains: Sequence[ContactDomain], cursor: ContactDomainCursor, fence: Fence
+    ) -> None:
+        """As `save`, for domains of Contacts; one without an Account is removed."""
+        ...
+
 
 class NoAccountStore:
     """Keeps nothing: for commands, and for callers whose process reads the Accounts each time."""
@@ -94,6 +111,11 @@ class NoAccountStore:
 
     async def save(
         self, rows: Sequence[AccountRow], cursor: AccountCursor | None, fence: Fence
+    ) -> None:
+        """Does nothing."""
+
+    async def save_contact_domains(
+        self, domains: Sequence[ContactDomain], cursor: ContactDomainCursor, fence: Fence
     ) -> None:
         """Does nothing."""
 
@@ -117,3 +139,11 @@ class MemoryAccountStore:
         """Keeps the rows, and then the cursor."""
         fence()
         self.pages.append(StoredPage(tuple(rows), cursor))
+
+    async def save_contact_domains(
+        self, domains: Sequence[ContactDomain], cursor: ContactDomainCursor, fence: Fence
+    ) -> None:
+        """Keeps the domains, and then the cursor."""
+        fence()
+        found = StoredPage(contact_domains=tuple(domains), contact_cursor=cursor)
+        self.pages.append(found)

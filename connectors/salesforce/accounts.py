@@ -11,6 +11,8 @@ The rules, for the domain of an address:
    people of acme.com belong to the Account of portal.acme.com.
 4. Everything else is a conflict: people of dmv.ca.gov do not belong to dot.ca.gov, and people of
    ca.gov to neither of two agencies. A conflict names no Account.
+5. Where none of these finds an Account, the Account of nearly all Contacts of exactly this domain
+   wins, if that is known (see `contact_domains`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +30,7 @@ from connectors.salesforce.account_table import (
     AccountRow,
     AccountTable,
 )
+from connectors.salesforce.contact_domains import ContactDomain
 from connectors.salesforce.domains import (
     ascii_host,
     is_free_mail,
@@ -105,6 +108,8 @@ class AccountDirectory:
             if (host := ascii_host(name)) and registrable_domain(host) and not is_free_mail(host)
         }
         self._clear_tables()
+        self.contact_domains: dict[str, ContactDomain] = {}
+        """By domain: the Account of nearly all its Contacts; see `update_contact_domains`."""
         # By the first 15 characters of an ID, oldest first: the whole ID where it was known.
         self._gone: dict[str, str | None] = {}
         # What `find` has found since the last change.
@@ -170,7 +175,17 @@ class AccountDirectory:
     def clear(self) -> None:
         """Forgets every Account, but not the configured domains."""
         self._clear_tables()
+        self.contact_domains.clear()
         self._found.clear()
+
+    def update_contact_domains(self, domains: Iterable[ContactDomain]) -> None:
+        """Takes the Accounts of Contacts' domains; one without an Account leads nowhere."""
+        self._found.clear()
+        for one in domains:
+            if one.account_id:
+                self.contact_domains[one.domain] = one
+            else:
+                self.contact_domains.pop(one.domain, None)
 
     def forget(self, account_id: str) -> None:
         """Removes an Account that a refused row reported as deleted or purged.
@@ -220,10 +235,20 @@ class AccountDirectory:
         found = self._found.get(mail_domain)
         if found is None:
             found = self._find_shared(mail_domain)
+            if found.account_id is None:
+                found = self._by_contacts(mail_domain) or found
             if len(self._found) >= _MAX_REMEMBERED:
                 self._found.clear()
             self._found[mail_domain] = found
         return found
+
+    def _by_contacts(self, mail_domain: str) -> AccountMatch | None:
+        known = self.contact_domains.get(ascii_host(mail_domain))
+        if known is None or is_free_mail(mail_domain):
+            return None
+        if known.account_id[:SIGNIFICANT_ID_LENGTH] in self._gone:
+            return None
+        return AccountMatch(known.account_id, by=AccountEvidence.CONTACTS)
 
     def _find_shared(self, mail_domain: str) -> AccountMatch:
         if is_free_mail(mail_domain):

@@ -43,6 +43,8 @@ class SyncWarning(StrEnum):
     """A row was refused because its Account was deleted."""
     ACCOUNTS_REFUSED = "accounts_refused"
     """The Accounts could not be read: those known before serve on; without any the sync pauses."""
+    CONTACT_DOMAINS_REFUSED = "contact_domains_refused"
+    """The Contacts could not be read for the domains of their Accounts, or not all of them."""
     LOOKUP_HALVED = "lookup_halved"
     """The org, or a proxy before it, refused a lookup for its size; smaller ones cost more."""
     BULK_LOAD_REFUSED = "bulk_load_refused"

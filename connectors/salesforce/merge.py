@@ -32,7 +32,7 @@ _NAME_PARTS = {"FirstName": "LastName", "LastName": "FirstName"}
 
 @dataclass(frozen=True)
 class _Merge:
-    """A record, what we know to have written in it, and whether the person owns its key."""
+    """A record, what we know to have written in it, and whether the person may replace values."""
 
     record: SObjectRecord
     schema: Schema
@@ -81,14 +81,22 @@ class _Merge:
 
 
 def merge_fields(
-    record: SObjectRecord, person: Person, schema: Schema, *, owner: bool, count: CountCallback
+    record: SObjectRecord,
+    person: Person,
+    schema: Schema,
+    *,
+    owner: bool,
+    count: CountCallback,
+    blanks_only: bool = False,
 ) -> dict[str, Any]:
     """The fields that would change in the record, in the form in which Salesforce stores them.
 
     The marker is among them if any value is. `owner`: the record has the person's key, or gets it.
-    Then the caller has checked that the person's version is not older.
+    Then the caller has checked that the person's version is not older. `blanks_only`: no value is
+    replaced, also not by the owner, and nothing is restored.
     """
-    merge = _Merge(record, schema, owner, person.restore if owner else frozenset())
+    replaces = owner and not blanks_only
+    merge = _Merge(record, schema, replaces, person.restore if replaces else frozenset())
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
     changed = _mapped_values(merge, values)
     changed |= _addresses(merge, person)

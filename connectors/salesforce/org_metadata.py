@@ -98,6 +98,21 @@ class OrgMetadata:
         async with self._starting:
             if not self._schemas or not self.accounts.known:
                 await self._read_all(fence)
+            if self.accounts.contact_domains.never_read(self._clock()):
+                await self._read_contact_domains(fence)
+
+    async def read_contact_domains(self, fence: Fence) -> None:
+        """Reads the Contacts' domains again if that is due, which is once a day.
+
+        Raises as `ContactDomainLoader.read` does.
+        """
+        if self._schemas and self.accounts.contact_domains.due(self._clock()):
+            await self._read_contact_domains(fence)
+
+    async def _read_contact_domains(self, fence: Fence) -> None:
+        there = PERSON_ACCOUNT_FIELD in self._schemas["Contact"].described.fields
+        await self.accounts.contact_domains.read(self._clock(), fence, person_accounts=there)
+        self.accounts.revision += 1
 
     async def renew(self, outdated: Mapping[str, Schema], fence: Fence) -> None:
         """Starts again because `outdated` names a field that is gone.

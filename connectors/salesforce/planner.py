@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.candidates import CandidateIndex
-from connectors.salesforce.counting import CountCallback, SyncWarning
+from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
 from connectors.salesforce.emails import addresses
 from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.matching import Match, best_tier, find_match
@@ -29,6 +29,7 @@ from connectors.salesforce.shared_addresses import claimed_addresses
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.suppression import SuppressionList
+from connectors.salesforce.write_mode import BLANKS_ONLY_REASON, CREATE_ONLY_REASON, WriteMode
 
 SoughtPerson = tuple[ContactVersion, Person]
 """A change with the person that it describes."""
@@ -167,7 +168,12 @@ class WritePlanner:
         policy: Policy,
         accounts: AccountDirectory,
         count: CountCallback,
+        mode: WriteMode = WriteMode.MIRROR,
+        user_id: str | None = None,
     ) -> None:
+        """`user_id` is ours: by it CREATE_ONLY tells our records from those of others."""
+        self._mode = mode
+        self._user_id = user_id
         self._candidates = candidates
         self._schemas = schemas
         self._policy = policy
@@ -259,6 +265,9 @@ class WritePlanner:
             return [self._erase(change, record) for record in held]
         if any(record.version is not None and record.version > change.version for record in held):
             return [PlannedOutcome(change, _deletion(change, held[0], OutcomeStatus.STALE))]
+        if any(self._leaves_alone(record) for record in held):
+            left = _deletion(change, held[0], OutcomeStatus.UNCHANGED, CREATE_ONLY_REASON)
+            return [PlannedOutcome(change, left)]
         if self._policy.on_delete is OnDelete.KEEP:
             kept = _deletion(change, held[0], OutcomeStatus.UNCHANGED, "kept")
             return [PlannedOutcome(change, kept)]
@@ -343,6 +352,8 @@ class WritePlanner:
             return _skipped(change, SkipReason.DELETED_IN_SALESFORCE)
         if reason := may_create(someone.found_by, target, self._policy.creation):
             return _skipped(change, reason)
+        if not self._mode.creates:
+            return _skipped(change, SkipReason.MODE_CREATES_NOBODY)
         record = SObjectRecord(target.sobject, None, {}, {})
         changed = self._apply(record, someone, owner=True)
         outcome = Outcome(
@@ -373,6 +384,10 @@ class WritePlanner:
         )
         if _holds_newer_version(record, someone):
             return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
+        if self._leaves_alone(record):
+            outcome = replace(outcome, status=OutcomeStatus.UNCHANGED, reason=CREATE_ONLY_REASON)
+            return PlannedOutcome(change, outcome, record, someone)
+        withheld = self._withheld(record, someone) if owner else frozenset[str]()
         changed = self._apply(record, someone, owner=owner)
         outcome = replace(outcome, account_by=_account_by(someone, changed))
         if not owner:
@@ -380,7 +395,24 @@ class WritePlanner:
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
         elif not changed - {VERSION_FIELD}:
             outcome = replace(outcome, status=OutcomeStatus.UNCHANGED)
+        if withheld - changed:
+            outcome = replace(outcome, reason=BLANKS_ONLY_REASON)
         return PlannedOutcome(change, outcome, record, someone)
+
+    def _leaves_alone(self, record: SObjectRecord) -> bool:
+        """Whether the mode leaves a record as it is, because others created it."""
+        return (
+            self._mode is WriteMode.CREATE_ONLY
+            and record.id is not None
+            and (self._user_id is None or record.stored.get("CreatedById") != self._user_id)
+        )
+
+    def _withheld(self, record: SObjectRecord, someone: Person) -> frozenset[str]:
+        """The fields that another mode than FILL_BLANKS would change."""
+        if self._mode is not WriteMode.FILL_BLANKS:
+            return frozenset()
+        schema = self._schemas[record.sobject]
+        return frozenset(merge_fields(record, someone, schema, owner=True, count=count_nothing))
 
     def _apply(self, record: SObjectRecord, someone: Person, *, owner: bool) -> set[str]:
         """Merges a person into a record; returns the names of the fields that change."""
@@ -390,6 +422,7 @@ class WritePlanner:
             self._schemas[record.sobject],
             owner=owner,
             count=self._count,
+            blanks_only=self._mode is WriteMode.FILL_BLANKS,
         )
         record.fields |= changed
         self._candidates.join(record, someone)

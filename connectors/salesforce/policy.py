@@ -38,6 +38,10 @@ class Policy:
     """Further domains: each with an Account ID, or with the domain whose Account it shares."""
     address_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By object: the org's own address fields, which are read for matching and never written."""
+    contact_share: float = 0.0
+    """The share of a domain's Contacts that has to belong to one Account, so that new people of the
+    domain do too; 0 if Contacts are no evidence.
+    """
     account_rules: AccountRules = NO_RULES
     """Which Accounts count, and which of their fields name domains besides Website."""
     owners: OwnerPolicy = field(default_factory=OwnerPolicy)

@@ -24,6 +24,7 @@ _COMMON_FIELDS = (
     "MasterRecordId",
     "SystemModstamp",
     "CreatedDate",
+    "CreatedById",
     "LastModifiedDate",
     "LastActivityDate",
     "FirstName",

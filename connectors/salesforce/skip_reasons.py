@@ -15,6 +15,7 @@ class SkipReason(StrEnum):
     NO_ADDRESS = "no_address"  # ... contacts without an address are not created
     FREE_MAIL = "free_mail"  # ... people of free-mail domains are not created
     NOT_CREATED = "not_created"  # ... the settings forbid to create such a record
+    MODE_CREATES_NOBODY = "mode_creates_nobody"  # ... the mode creates no records
     # its Lead was converted to a Contact that is deleted, or hidden from the user
     CONVERTED_LEAD = "converted_lead"
     # its record is a Person Account, and the org refuses to change it through its Contact

@@ -19,10 +19,12 @@ from typing import Any
 
 from connectors.salesforce.account_store import AccountStore, NoAccountStore
 from connectors.salesforce.adoption import named_record, plan_adoptions, split_blocked
+from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
 from connectors.salesforce.api.composite import write_headers
 from connectors.salesforce.api.errors import Action, RequestRejected
 from connectors.salesforce.candidate_lookup import CandidateFinder, SoughtContact
+from connectors.salesforce.candidates import CandidateIndex
 from connectors.salesforce.counting import CountCallback, SyncWarning, count_nothing
 from connectors.salesforce.deleted_records import DeletedRecords
 from connectors.salesforce.deletion_sweep import SweepStep, sweep
@@ -74,6 +76,13 @@ from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.schema import Schema
 from connectors.salesforce.skip_reasons import SkipReason
 from connectors.salesforce.unanswered_calls import UnansweredCalls, take_out_waiting
+from connectors.salesforce.write_mode import WriteMode
+from connectors.salesforce.write_rules import (
+    EVERYTHING,
+    WriteRules,
+    take_out_held,
+    take_out_planned,
+)
 from connectors.salesforce.writer import WriteContext, WrittenRow, write_rows
 
 __all__ = [
@@ -163,6 +172,16 @@ class Sync:
         """
         return await self._client.org_id()
 
+    async def data_storage(self, fence: Fence = no_fence) -> Usage | None:
+        """How much of the org's data storage is used, in MB; None where we may not see it.
+
+        One call of the day's. The user needs "View Setup and Configuration".
+        """
+        try:
+            return (await self._client.limits(fence)).get("DataStorageMB")
+        except RequestRejected:
+            return None
+
     async def start(self, fence: Fence = no_fence) -> None:
         """Reads what the org looks like, in one call, or more for thousands of unknown Accounts.
 
@@ -182,6 +201,18 @@ class Sync:
         await self._metadata.start(fence)
         schemas = self._metadata.schemas
         return await sweep(self._client, schemas, self.deleted_records, read_from, fence)
+
+    async def read_contact_domains(self, fence: Fence) -> None:
+        """Reads to which Accounts the Contacts' domains lead, if that is due: once a day.
+
+        Raises OrgUnavailable, AccountStoreUnavailable and WriterFenced.
+        """
+        await self._metadata.read_contact_domains(fence)
+
+    @property
+    def contact_domains(self) -> int:
+        """The number of domains that lead to an Account by their Contacts."""
+        return len(self._metadata.accounts.directory.contact_domains)
 
     async def permission_set_members(
         self, names: Sequence[str], fence: Fence
@@ -207,15 +238,21 @@ class Sync:
         return frozenset(found)
 
     async def sync(
-        self, changes: Sequence[ContactVersion], fence: Fence = no_fence
+        self,
+        changes: Sequence[ContactVersion],
+        fence: Fence = no_fence,
+        rules: WriteRules = EVERYTHING,
     ) -> list[Outcome]:
         """`resolve` and `write`: two calls for a batch."""
-        return await self.write(await self.resolve(changes, fence), fence)
+        return await self.write(await self.resolve(changes, fence, rules), fence, rules)
 
     async def resolve(
-        self, changes: Sequence[ContactVersion], fence: Fence = no_fence
+        self,
+        changes: Sequence[ContactVersion],
+        fence: Fence = no_fence,
+        rules: WriteRules = EVERYTHING,
     ) -> WritePlan:
-        """Looks all contacts up in one Composite of queries, and plans what to write.
+        """Looks all contacts up in one Composite of queries, and plans what the mode allows.
 
         Nothing is written.
         """
@@ -223,16 +260,20 @@ class Sync:
         await self._metadata.check_refused_fields(fence)
         schemas = self._metadata.schemas
         try:
-            return await self._resolve(changes, schemas, fence)
+            return await self._resolve(changes, schemas, fence, rules)
         except RequestRejected as refused:
             if refused.verdict.action is not Action.STRIP_FIELD:
                 raise
         # a field was hidden from our user since it was described
         await self._metadata.renew(schemas, fence)
-        return await self._resolve(changes, self._metadata.schemas, fence)
+        return await self._resolve(changes, self._metadata.schemas, fence, rules)
 
     async def _resolve(
-        self, changes: Sequence[ContactVersion], schemas: Mapping[str, Schema], fence: Fence
+        self,
+        changes: Sequence[ContactVersion],
+        schemas: Mapping[str, Schema],
+        fence: Fence,
+        rules: WriteRules,
     ) -> WritePlan:
         accounts = self._metadata.accounts
         read_at, revision = self._locks.moment(), accounts.revision
@@ -249,9 +290,7 @@ class Sync:
         people = [(change, someone) for change, someone in batch.people if change.key in taken]
         if accounts.revision != revision:  # the Accounts changed while the records were read
             people = [self._routed_again(change, someone) for change, someone in people]
-        planner = WritePlanner(
-            found.candidates, schemas, self.policy, accounts.directory, self._count
-        )
+        planner = await self._planner(found.candidates, schemas, rules.mode)
         planned = planner.plan(people, [change for change in batch.deleted if change.key in taken])
         return WritePlan(
             (*batch.decided, *planned),
@@ -261,21 +300,32 @@ class Sync:
             read_at,
         )
 
+    async def _planner(
+        self, candidates: CandidateIndex, schemas: Mapping[str, Schema], mode: WriteMode
+    ) -> WritePlanner:
+        # our ID comes with the token, without a call that counts
+        ours = await self._client.user_id() if mode is WriteMode.CREATE_ONLY else None
+        accounts = self._metadata.accounts.directory
+        return WritePlanner(candidates, schemas, self.policy, accounts, self._count, mode, ours)
+
     def _routed_again(self, change: ContactVersion, someone: Person) -> SoughtPerson:
         target = route(someone.found_by, self._metadata.accounts.directory)
         return change, replace(someone, target=target)
 
-    async def write(self, plan: WritePlan, fence: Fence = no_fence) -> list[Outcome]:
+    async def write(
+        self, plan: WritePlan, fence: Fence = no_fence, rules: WriteRules = EVERYTHING
+    ) -> list[Outcome]:
         """Writes what the plan changes; returns one outcome for each change of the batch.
 
         Contacts whose common row failed follow in rounds of their own, each looked up and planned
         anew. The rounds end: each is smaller than the batch that it comes from.
         """
-        report = await self._write_plan(plan, fence)
+        report = await self._write_plan(plan, fence, rules)
         outcomes = report.outcomes
         rounds = deque(single_rounds(report.split))
         while rounds:
-            report = await self._write_plan(await self.resolve(rounds.popleft(), fence), fence)
+            again = await self.resolve(rounds.popleft(), fence, rules)
+            report = await self._write_plan(again, fence, rules)
             outcomes += report.outcomes
             rounds.extendleft(reversed(single_rounds(report.split)))
         final = [self._count_fill_once(outcome) for outcome in one_for_each_contact(outcomes)]
@@ -284,34 +334,32 @@ class Sync:
                 self._count(SyncWarning.PERSON_ACCOUNT_REFUSED, outcome.errors[0].code)
         return final
 
-    async def _write_plan(self, plan: WritePlan, fence: Fence) -> WriteReport:
+    async def _write_plan(self, plan: WritePlan, fence: Fence, rules: WriteRules) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""
-        outcomes, written = await self._write_planned(plan.decisions, plan.read_at, fence)
+        outcomes, written = await self._write_planned(plan.decisions, plan.read_at, fence, rules)
         outcomes += map(next_batch, plan.leftovers)
         blocked, others = split_blocked(written)
         report = WriteReport(outcomes)
         report.add(report_rows(others, self.policy.flag_field))
         if blocked:
-            report.add(await self._write_adoptions(blocked, plan, fence))
+            report.add(await self._write_adoptions(blocked, plan, fence, rules))
         return report
 
     async def _write_adoptions(
-        self, blocked: Sequence[WrittenRow], plan: WritePlan, fence: Fence
+        self, blocked: Sequence[WrittenRow], plan: WritePlan, fence: Fence, rules: WriteRules
     ) -> WriteReport:
         candidates = await self._finder.read_matches(
             map(named_record, blocked), plan.candidates, plan.schemas, fence
         )
-        planner = WritePlanner(
-            candidates, plan.schemas, self.policy, self._metadata.accounts.directory, self._count
-        )
+        planner = await self._planner(candidates, plan.schemas, rules.mode)
         adopted, report = plan_adoptions(blocked, candidates, planner)
-        outcomes, written = await self._write_planned(adopted, plan.read_at, fence)
+        outcomes, written = await self._write_planned(adopted, plan.read_at, fence, rules)
         report.add(WriteReport(outcomes))
         report.add(report_rows(written, self.policy.flag_field))
         return report
 
     async def _write_planned(
-        self, planned: Sequence[PlannedOutcome], read_at: int, fence: Fence
+        self, planned: Sequence[PlannedOutcome], read_at: int, fence: Fence, rules: WriteRules
     ) -> tuple[list[Outcome], list[WrittenRow]]:
         """Writes the rows that may be written now.
 
@@ -320,6 +368,9 @@ class Sync:
         planned, outcomes = take_out_suppressed(planned, self.policy.suppression)
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
+        planned, only_planned = take_out_planned(planned, rules.mode)
+        planned, held = take_out_held(planned, rules, self.policy.flag_field)
+        outcomes += [*only_planned, *held]
         to_write = [self._finished(row) for row in rows(planned)]
         context = self._write_context(fence)
         await self._metadata.bulk_load.before_write(to_write, fence)
@@ -392,7 +443,10 @@ class Sync:
 
     def _count_fill_once(self, outcome: Outcome) -> Outcome:
         """A contact that owns no record is found by address every time; it counts once as first."""
-        if outcome.status is not OutcomeStatus.FILLED or not outcome.first:
+        if (
+            outcome.status not in {OutcomeStatus.FILLED, OutcomeStatus.UNCHANGED}
+            or not outcome.first
+        ):
             return outcome
         mark = hash(outcome.key)
         if mark in self._counted_fills:

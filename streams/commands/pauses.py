@@ -9,9 +9,11 @@ import click
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from connectors.salesforce.outcome import OutcomeStatus
 from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
+from streams.commands.offer_again import offer_again
 from streams.commands.plan_input import parse_duration
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.control import (
@@ -21,10 +23,12 @@ from streams.control import (
     pause_record,
     resume_record,
 )
+from streams.held import HeldReason
 from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config
 from streams.kafka.records import KafkaRecord
 from streams.kafka.topic_policy import RETENTION
+from streams.selection import Selection
 from streams.settings import KafkaSettings
 from streams.topics import topics
 
@@ -33,11 +37,17 @@ CATCH_UP_SECONDS = 12 * 3600
 
 RESUME = {
     PausedPart.WRITES: "contactstream resume writes",
+    PausedPart.CREATIONS: "contactstream resume creations",
     PausedPart.READING: "contactstream resume reading",
 }
 
+HELD_BY_PAUSE = Selection(
+    outcomes=(f"{OutcomeStatus.HELD.value}:{HeldReason.CREATIONS_PAUSED.value}",)
+)
+
 WHAT_STOPS = {
     PausedPart.WRITES: "nothing is written to Salesforce",
+    PausedPart.CREATIONS: "who is missing in Salesforce is held, and existing records are updated",
     PausedPart.READING: "Nylas is asked for nothing, and webhooks are received on",
 }
 
@@ -94,6 +104,9 @@ def pause(
         click.echo(f"it was paused by {known.by} until {_time(known.until_ms)}")
     click.echo(f"{begun(asked)}; obeyed within {RELEASE_OBEYED_SECONDS} s")
     click.echo(f"to end it sooner: {RESUME[part]}")
+    if part is PausedPart.CREATIONS:
+        click.echo("that offers the held people again; after the end of the pause, do so with:")
+        click.echo("contactstream held release --limit creations_paused --why TEXT")
 
 
 def begun(pause: Pause) -> str:
@@ -143,7 +156,8 @@ def resume(
 def end_pause(kafka: KafkaSettings, part: PausedPart, by: str, now: float) -> Pause:
     """Ends a pause and writes the audit; returns the pause. Blocks.
 
-    `now` is in epoch seconds. Raises click.ClickException, also where nothing is paused.
+    Whom a pause of creations holds is offered to the sink again. `now` is in epoch seconds. Raises
+    click.ClickException, also where nothing is paused.
     """
     now_ms = int(now * 1000)
     known = read_control(kafka).pause_of(part, now_ms)
@@ -151,6 +165,8 @@ def end_pause(kafka: KafkaSettings, part: PausedPart, by: str, now: float) -> Pa
         raise click.ClickException(f"{part.value} is not paused. See: contactstream pause")
     ended = Pause(part, by, known.why, known.begun_ms, now_ms)
     _publish(kafka, resume_record(topics(kafka), part), "resume", ended, now_ms)
+    if part is PausedPart.CREATIONS:
+        offer_again(kafka, HELD_BY_PAUSE, by, now)
     return known
 
 
@@ -181,8 +197,11 @@ def longest_pause(kafka: KafkaSettings, part: PausedPart) -> float | None:
 
     Writes: the sink tells an older change that follows a newer one by the versions of both, which
     compaction may remove from contacts.changes later. Reading: contacts.refetch deletes by age.
-    None where there is no bound. Blocks. Raises click.ClickException.
+    None where there is no bound, as for creations, which wait in no topic: they have an outcome.
+    Blocks. Raises click.ClickException.
     """
+    if part is PausedPart.CREATIONS:
+        return None
     setting, topic = _bound(kafka, part)
     admin = AdminClient(client_config(kafka) | {"log_level": 0, "error_cb": lambda _: None})
     try:

@@ -7,12 +7,15 @@ from streams.settings import KafkaSettings
 from streams.topics import topics
 
 
-def request_run(kafka: KafkaSettings, run: Run, within: float = ACKNOWLEDGE_SECONDS) -> str:
+def request_run(
+    kafka: KafkaSettings, run: Run, within: float = ACKNOWLEDGE_SECONDS, run_id: str = ""
+) -> str:
     """Writes a run to reader.runs for the reader to start; returns the run's ID.
 
-    Blocks for up to `within` seconds. Raises NotAcknowledged.
+    `run_id` is the ID that it gets; by default a new one. Blocks for up to `within` seconds. Raises
+    NotAcknowledged.
     """
-    run_id = new_run_id(run.kind, run.requested_at)
+    run_id = run_id or new_run_id(run.kind, run.requested_at)
     write_record(kafka, run_record(topics(kafka), run_id, run), within)
     return run_id
 

@@ -228,8 +228,13 @@ class StatusReader:
     """Reads the status again and again; the rates are those since the last time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
+        try:
+            mode = load(SalesforceSettings).mode
+        except SettingsError:
+            mode = ""  # the page Health names the setting that cannot be used
         self._collector = StatusCollector(
             kafka,
+            mode,
             MailboxRule(load(PeopleSettings).mailboxes),
             waiting=lambda _: None,  # the page says it
         )

@@ -16,7 +16,8 @@ records of one partition, in the order of their offsets. Overridden:
   notes when the group's coordinator last answered this process, shows the metadata of the commits
   from which the group goes on, and ends the process when the group is refused.
 
-The guarantee ends where the agent raises: Faust acknowledges in a `finally`. An agent must end the
+The agent acknowledges its batches itself, so that it may take the next one before. It never raises:
+Faust would start it again, and the next batch is planned as if this one were published. It ends the
 process instead (`die`). The parts of Faust and aiokafka that this relies on are checked when the
 process starts: see `faust_check`.
 """
@@ -44,7 +45,6 @@ from streams.dedupe.log_loss import (
 )
 from streams.dedupe.refusals import refusal
 from streams.events import received_at
-from streams.kafka.records import header
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.logs import where
 from streams.runtime.unfinished import UnfinishedTimes
@@ -283,10 +283,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._due[tp] = last + 1
         self._last[tp] = identity(batch[-1])
         self._handed_out[tp].append(last)
-        received_ms = min(
-            received_at(header(record.headers, "received_ms"), record.timestamp) for record in batch
-        )
-        self.app.received.begin((tp, last), received_ms)
+        self.app.received.begin((tp, last), oldest_receipt(batch))
         # So that Faust sees no gap, which it would count as acknowledged.
         self._read_offset[tp] = last - 1
         return batch
@@ -449,6 +446,24 @@ def out_of_range(tp: TP, offset: int, start: int, end: int | None = None) -> str
         f"{where} lies below the start of the log, {start}: {start - offset} records expired "
         f"unread. Reconcile all grants, then reset the group's offset to {start}"
     )
+
+
+def oldest_receipt(batch: Iterable[Any]) -> int:
+    """The earliest receipt of records of aiokafka's, in epoch milliseconds.
+
+    As `received_at` says it of each. Written out, because it is done for every record in the thread
+    that also sends the heartbeats.
+    """
+    oldest: int | None = None
+    for record in batch:
+        value = None
+        for name, given in record.headers:
+            if name == "received_ms":
+                value = given
+        received_ms = received_at(value, record.timestamp)
+        if oldest is None or received_ms < oldest:
+            oldest = received_ms
+    return oldest or 0
 
 
 class BatchTransport(Transport):  # type: ignore[misc]

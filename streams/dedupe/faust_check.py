@@ -52,6 +52,8 @@ SOURCES: dict[str, str] = {
     "faust.app.base:App.on_rebalance_end": "b7ff69e1e377",
     "faust.app.base:App.on_first_start": "ec655d9c2234",
     "faust.streams:Stream._c_aiter": "fa44582a5882",
+    "faust.events:Event.ack": "2d29a6eda87c",
+    "faust.types.tuples:Message.ack": "4751b72c4ed8",
     "mode.utils.queues:FlowControlEvent.resume": "4dcdc1253fd0",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.commit": "79b057d88220",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.committed": "d8706147ab15",

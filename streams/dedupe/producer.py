@@ -1,6 +1,6 @@
 """Dedupe's producer: a batch's records are acknowledged, or the process ends."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from streams.dedupe.fence import ELECTION_SECONDS
 from streams.dedupe.planner import Output
 from streams.kafka.access import is_denied, named_denial
+from streams.kafka.clients import BATCH_BYTES
 from streams.kafka.publisher import REMEDY
 from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
@@ -20,8 +21,33 @@ log = structlog.get_logger()
 # too much memory.
 QUEUED_KB = 32 * 1024
 
+# What is given to the producer before its reports are waited for: one batch of records, with room
+# for what is not counted. librdkafka's idempotent producer sends nothing more to a partition while
+# five of its records are in flight (`RD_KAFKA_IDEMP_MAX_INFLIGHT - rktp_msgs_inflight` in
+# rd_kafka_toppar_producer_serve of rdkafka_broker.c, 2.16), and for what is due meanwhile its
+# thread asks again and again, which costs a whole processor.
+PART_BYTES = BATCH_BYTES * 9 // 10
+
+# Of a record beside its key and its value: framing, and the headers of a change.
+RECORD_EXTRA_BYTES = 250
+
 _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Of `Producer.produce`; the first are the topic, the value and the key."""
+
+
+def parts(records: Sequence[_Arguments]) -> Iterator[Sequence[_Arguments]]:
+    """Records in parts of up to PART_BYTES, in their order; a larger record is a part by itself.
+
+    Of no records an empty part.
+    """
+    begin, size = 0, 0
+    for at, ((_, value, *_), _) in enumerate(records):
+        added = len(value or b"") + RECORD_EXTRA_BYTES
+        if size + added > PART_BYTES and at > begin:
+            yield records[begin:at]
+            begin, size = at, 0
+        size += added
+    yield records[begin:]
 
 
 class AcknowledgedProducer:
@@ -74,9 +100,12 @@ class AcknowledgedProducer:
         until = self._clock() + ELECTION_SECONDS
         while True:
             producer = self._split.suited(self._usual, (record[0] for record, _ in records))
-            for record, more in records:
-                self._hand_over(producer, *record, **more)
-            self._flush(producer)
+            for part in parts(records):
+                for record, more in part:
+                    self._hand_over(producer, *record, **more)
+                self._flush(producer)
+                if self._timed_out is not None:
+                    break
             refused, self._too_large = self._too_large, {}
             timed_out, self._timed_out = self._timed_out, None
             if timed_out is not None:

@@ -24,6 +24,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
+from connectors.salesforce.write_mode import WriteMode
 from streams.demo.cluster import Print, error_text, given_cluster, start_broker
 from streams.demo.collect import FirstSync, Simulators, collect_evidence
 from streams.demo.processes import REPOSITORY, START_SECONDS, DemoFailed, ProcessGroup
@@ -157,6 +158,7 @@ async def _start_stages(processes: ProcessGroup, simulators: Simulators) -> None
         "NYLAS_API_URL": simulators.nylas,
         "NYLAS_API_KEY": API_KEY,
         "SALESFORCE_LOGIN_URL": simulators.salesforce,
+        "SALESFORCE_MODE": WriteMode.MIRROR.value,
         "SALESFORCE_CLIENT_ID": "demo",
         "SALESFORCE_CLIENT_SECRET": "demo",
         **{

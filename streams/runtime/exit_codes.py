@@ -64,6 +64,8 @@ class ExitCode(IntEnum):
     """A file of a secret or a certificate changed: the process stopped in good order, to be started
     with the new one.
     """
+    MODE_REQUIRED = 89
+    """Nobody has chosen a mode, and the deployment has written nothing to the org yet."""
     ORG_CHANGED = 88
     """The login leads to another Salesforce org than the one that this deployment writes to, as
     after the refresh of a sandbox, or another org was adopted.

@@ -2,7 +2,8 @@
 
 The key of a record is an Account ID, its value the host and the rank of the Account, and a
 tombstone where no domain leads to it. One more record, CURSOR_KEY, says how far the Accounts were
-read: it is published once the rows before it are acknowledged.
+read: it is published once the rows before it are acknowledged. Domains that lead to an Account by
+their Contacts have records and a cursor of their own, whose keys begin with CONTACTS_PREFIX.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from confluent_kafka import KafkaException
 from connectors.salesforce.account_store import (
     AccountCursor,
     AccountStoreUnavailable,
+    ContactDomainCursor,
     OpenLoad,
     StoredPage,
 )
@@ -32,6 +34,7 @@ from connectors.salesforce.account_table import (
     AccountRow,
 )
 from connectors.salesforce.api.client import Fence
+from connectors.salesforce.contact_domains import ContactDomain
 from connectors.salesforce.domains import MAX_HOST
 from connectors.salesforce.sequences import batched
 from streams.kafka.publisher import PublishFailed, RecordPublisher
@@ -44,6 +47,8 @@ from streams.sink.retry_policy import backoff
 log = structlog.get_logger()
 
 CURSOR_KEY = b"cursor"
+CONTACTS_PREFIX = b"contacts/"
+CONTACTS_CURSOR_KEY = b"contacts-cursor"
 # Records that are read, or encoded, in one go: some 5 ms of the event loop.
 RECORDS_AT_ONCE = 250
 # Rows that are published together: what the org answers at once. Each publication waits for a
@@ -113,6 +118,33 @@ def _is_host(host: str, domain_length: int) -> bool:
     if not host:
         return domain_length == 0
     return host.isascii() and 0 < domain_length <= len(host) <= MAX_HOST
+
+
+def encode_contact_domain(one: ContactDomain) -> bytes | None:
+    """The value of a domain's record; None, a tombstone, for one without an Account."""
+    return orjson.dumps([one.account_id, one.contacts, one.of]) if one.account_id else None
+
+
+def decode_contact_domain(key: bytes, value: bytes | None) -> ContactDomain | None:
+    """The domain of a record; None for one that nobody of this version wrote."""
+    try:
+        domain = key.removeprefix(CONTACTS_PREFIX).decode("ascii")
+        if value is None:
+            return ContactDomain(domain)
+        account_id, contacts, total = orjson.loads(value)
+        fits = len(account_id) == ID_LENGTH and account_id.isalnum() and 0 < contacts <= total
+        return ContactDomain(domain, account_id, int(contacts), int(total)) if fits else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def decode_contact_cursor(value: bytes | None) -> ContactDomainCursor | None:
+    """The cursor of a record; None for one that nobody of this version wrote."""
+    try:
+        found = orjson.loads(value or b"")
+        return ContactDomainCursor(_moment(found["read_at"]), str(found["rules"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def decode_cursor(value: bytes | None) -> AccountCursor | None:
@@ -187,6 +219,11 @@ class AccountTopicReader:
     ) -> None:
         """Does nothing."""
 
+    async def save_contact_domains(
+        self, domains: Sequence[ContactDomain], cursor: ContactDomainCursor, fence: Fence
+    ) -> None:
+        """Does nothing."""
+
 
 class AccountTopic(AccountTopicReader):
     """Reads the topic, and publishes to it. One writer at a time, under its fence."""
@@ -217,6 +254,18 @@ class AccountTopic(AccountTopicReader):
         if cursor is not None:
             await self._publish([(CURSOR_KEY, encode_cursor(cursor))], fence)
 
+    async def save_contact_domains(
+        self, domains: Sequence[ContactDomain], cursor: ContactDomainCursor, fence: Fence
+    ) -> None:
+        """Returns once the broker has the domains, and after them the cursor. Raises as `save`."""
+        for together in batched(domains, ROWS_PUBLISHED_AT_ONCE):
+            pairs: list[tuple[bytes, bytes | None]] = [
+                (CONTACTS_PREFIX + one.domain.encode(), encode_contact_domain(one))
+                for one in together
+            ]
+            await self._publish(pairs, fence)
+        await self._publish([(CONTACTS_CURSOR_KEY, orjson.dumps(cursor))], fence)
+
     async def _publish(self, pairs: list[tuple[bytes, bytes | None]], fence: Fence) -> None:
         records = [KafkaRecord(self._topic, key, value, []) for key, value in pairs]
         for attempt in range(1, PUBLISH_ATTEMPTS + 1):
@@ -238,12 +287,22 @@ def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
     """The next records of the topic; None at its end. Blocks."""
     rows: list[AccountRow] = []
     cursor: AccountCursor | None = None
+    contact_domains: list[ContactDomain] = []
+    contact_cursor: ContactDomainCursor | None = None
     offset, skipped = -1, 0
     last_skipped: KafkaRecord | None = None
     for record in islice(records, RECORDS_AT_ONCE):
         offset = record.offset
         if record.key == CURSOR_KEY:
             cursor = decode_cursor(record.value) or cursor
+        elif record.key == CONTACTS_CURSOR_KEY:
+            contact_cursor = decode_contact_cursor(record.value) or contact_cursor
+        elif (
+            record.key
+            and record.key.startswith(CONTACTS_PREFIX)
+            and (one := decode_contact_domain(record.key, record.value))
+        ):
+            contact_domains.append(one)
         elif record.key and (row := decode_row(record.key, record.value)):
             rows.append(row)
         else:
@@ -255,7 +314,12 @@ def _next_page(records: Iterator[KafkaRecord]) -> _Page | None:
             records=skipped,
             **place(last_skipped),
         )
-    return None if offset < 0 else _Page(StoredPage(rows, cursor), offset + 1)
+    if offset < 0:
+        return None
+    found = StoredPage(
+        rows, cursor, contact_domains=tuple(contact_domains), contact_cursor=contact_cursor
+    )
+    return _Page(found, offset + 1)
 
 
 async def follow(restore: Callable[[], Any], is_writer: Callable[[], bool], every: float) -> None:

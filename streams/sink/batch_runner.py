@@ -5,9 +5,8 @@ If the org fails the batch as a whole, `streams.sink.retry_policy` decides what 
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -53,6 +52,7 @@ from streams.sink.outcomes import (
 )
 from streams.sink.retry_policy import DeadLetterWindow, Next, after_batch_failure, backoff
 from streams.sink.stopping import StopRequest
+from streams.sink.write_limits import WriteLimits
 from streams.topics import Topics
 
 log = structlog.get_logger()
@@ -85,8 +85,9 @@ class BatchRunner:
         breaker: CircuitBreaker,
         failures: FailureBreakers,
         stop: StopRequest,
-        clock: Callable[[], float] = time.monotonic,
-        traces: Traces = NO_TRACES,
+        clock: Callable[[], float],
+        traces: Traces,
+        limits: WriteLimits,
         guard: OrgGuard | None = None,
     ) -> None:
         self._org = org
@@ -99,6 +100,7 @@ class BatchRunner:
         self._stop = stop
         self._clock = clock
         self._traces = traces
+        self._limits = limits
         self._guard = guard
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
         health.watch(self._syncs)
@@ -132,6 +134,7 @@ class BatchRunner:
                 random.random,
                 self._failures.holds,
             )
+            self._limits.count(plan.outcomes)
         except WriterFenced as error:
             log.warning("batch ended at its write fence", error=str(error))
             batch.assignment.put_back(batch.rows)
@@ -171,10 +174,13 @@ class BatchRunner:
             self._syncs.step()  # a request is about to be sent
 
         if current:
-            with self._syncs, self._tracked(batch):
+            rules = self._limits.for_batch(batch.rows)
+            with self._syncs, self._tracked(batch), closing(rules):
                 if self._guard is not None:
                     await self._guard.confirm(self._org.org_id, fence)
-                outcomes += await self._org.sync(current, fence)
+                if self._limits.storage_is_due():
+                    self._limits.take_storage(await self._org.data_storage(fence))
+                outcomes += await self._org.sync(current, fence, rules)
         return outcomes
 
     @contextmanager

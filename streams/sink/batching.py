@@ -159,6 +159,12 @@ class PendingChanges:
         other.pop(row.key, None)
         mine[row.key] = row
 
+    def defer_bulk(self, until: float) -> None:
+        """Changes of bulk runs that wait for no time of their own go into no batch before then."""
+        for row in [each for each in self._rows.values() if each.change.origin in BULK]:
+            row.not_before = until
+            self._place(row)
+
     def clear(self) -> None:
         """Drops all rows: the partition is gone."""
         self._rows.clear()

@@ -73,9 +73,10 @@ class BreakerKeeper:
         does what it was told, and a rollout must not wait for the end of the pause.
         """
         self._stops.log_changes()
-        pause = self._stops.pause
-        ends = self._metrics.pause_ends.labels(PausedPart.WRITES.value)
-        ends.set(0 if pause is None else pause.until_ms / 1000)
+        for part in (PausedPart.WRITES, PausedPart.CREATIONS):
+            pause = self._stops.pause_of(part)
+            ends = self._metrics.pause_ends.labels(part.value)
+            ends.set(0 if pause is None else pause.until_ms / 1000)
         counts = Counter(each.stops for each in self._failures.open)
         for stops in Stops:
             self._metrics.breakers_open.labels(stops.value).set(counts[stops])

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.salesforce.api.own_calls import OwnCalls
 from streams.kafka.clients import ErrorLog
 from streams.kafka.polling import (
     ConsumerErrors,
@@ -101,8 +102,13 @@ class SinkConsumer:
         metrics: SinkMetrics,
         topic_id: str,
         clock: Callable[[], float] = time.monotonic,
+        own_calls: OwnCalls | None = None,
     ) -> None:
-        """`topic_id` is noted with each commit; empty where the broker has no topic IDs."""
+        """`topic_id` is noted with each commit; empty where the broker has no topic IDs.
+
+        `own_calls` is noted too.
+        """
+        self.own_calls = own_calls or OwnCalls()
         self.fence = fence
         self.topic_id = topic_id
         self._consumer = consumer
@@ -192,7 +198,8 @@ class SinkConsumer:
 
     def _committed(self, assignment: Assignment, offset: int, calls: str, written_to: int) -> bool:
         partition = assignment.partition
-        notes = (commit_metadata(self.topic_id), written_note(written_to), calls)
+        own_calls = self.own_calls.note
+        notes = (commit_metadata(self.topic_id), written_note(written_to), calls, own_calls)
         note = " ".join(filter(None, notes))
         where = TopicPartition(partition.topic, partition.partition, offset, note)
         try:

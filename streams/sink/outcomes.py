@@ -194,6 +194,8 @@ def _outcome_record(
 
 def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
     """The value of a record of contacts.outcomes."""
+    # counted by `streams.sink.spent`; nearly no change replaces any
+    replaced = {"replaced": len(outcome.replaced)} if outcome.replaced else {}
     return orjson.dumps(
         {
             "outcome": outcome.status.value,
@@ -211,6 +213,7 @@ def outcome_value(outcome: Outcome, change: ContactChange) -> bytes:
             "received_ms": change.received_ms,
             "at_ms": now_ms(),
         }
+        | replaced
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
@@ -11,7 +12,9 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from connectors.salesforce.api.client import Fence
+from connectors.salesforce.api.own_calls import OwnCalls
 from connectors.salesforce.policy import Policy
+from connectors.salesforce.write_mode import WriteMode
 from streams.acls import role_acls
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import consumer_config, producer_config, wait_for_broker
@@ -43,6 +46,7 @@ from streams.settings import (
 from streams.sink.account_topic import AccountTopic, follow
 from streams.sink.bulk_load import end_bulk_loads
 from streams.sink.consumer import CONSUMER_CONFIG
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletedRecordsLog, DeletionKeeper
 from streams.sink.deletions import recent_deletions
 from streams.sink.failure_breakers import FailureBreakers
@@ -52,7 +56,10 @@ from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
 from streams.sink.member_keeper import MemberKeeper
 from streams.sink.org_guard import OrgGuard
+from streams.sink.spent import read_spent
 from streams.sink.stage import Sink
+from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
+from streams.sink.write_limits import Limits, WriteLimits
 from streams.suppression_following import followed_suppression
 from streams.topics import group, topics, transactional_id
 
@@ -138,6 +145,15 @@ async def _serve(
     if problem is not None:
         log.critical("topic cannot be used", exit=problem.code.name.lower(), reason=problem.reason)
         return problem.code
+    mode = await asyncio.to_thread(mode_at_start, kafka, names, org_settings.mode)
+    if mode is None:
+        log.critical(
+            "the process ends itself",
+            exit=ExitCode.MODE_REQUIRED.name.lower(),
+            reason=MODE_REQUIRED,
+        )
+        return ExitCode.MODE_REQUIRED
+    log.info("mode", mode=mode.mode.value, origin=mode.origin)
     async with AsyncExitStack() as stack:
         config = producer_config(kafka, delivery_timeout=DELIVERY_SECONDS)
         publisher = TransactionalPublisher(transactional(config, transactional_id(kafka, "sink")))
@@ -154,6 +170,7 @@ async def _serve(
 
         guard = OrgGuard(failures.table, control.caught_up.is_set, publisher, names, clear_former)
         pace = LivePace(settings.live_call_share)
+        own_calls = OwnCalls(org_settings.max_calls_per_day)
         addresses = GrantAddresses()
         opened = open_org(
             org_settings,
@@ -163,6 +180,7 @@ async def _serve(
             traces,
             pace.daily_calls,
             guard.accept,
+            own_calls,
             addresses.address,
         )
         org = await stack.enter_async_context(opened)
@@ -204,7 +222,20 @@ async def _serve(
             control=FollowedTopics(*followed),
             pace=pace,
             traces=traces,
+            limits=WriteLimits(
+                failures.table,
+                WriteMode(org_settings.mode or WriteMode.MIRROR),
+                Limits(
+                    settings.creations_per_day,
+                    settings.creations_per_grant,
+                    settings.replaced_values_per_hour,
+                    settings.storage_share,
+                ),
+                own_calls=own_calls,
+            ),
+            spent_before=lambda: read_spent(kafka, names, time.time()),
             guard=guard,
+            contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
         )
 
         def end(code: ExitCode, reason: str) -> None:

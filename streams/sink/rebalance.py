@@ -157,5 +157,6 @@ class RebalanceListener:
             else:
                 if not self._breaker.is_open:
                     self._health.ready()
+                self._consumer.own_calls.restore(committed.metadata)
                 up_to = written_to(committed, end)
                 return starting, up_to, predecessor_may_have_calls(committed)

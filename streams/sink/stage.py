@@ -46,6 +46,7 @@ from streams.sink.batching import PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
+from streams.sink.contact_domain_keeper import ContactDomainKeeper
 from streams.sink.deletion_keeper import DeletionKeeper
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
@@ -56,7 +57,9 @@ from streams.sink.memory_use import unparsed_bytes
 from streams.sink.org_guard import OrgGuard
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
+from streams.sink.spent import Spent
 from streams.sink.stopping import Stop, StopRequest
+from streams.sink.write_limits import WriteLimits
 from streams.sink.writing_stops import WritingStops
 from streams.topics import Topics
 
@@ -68,6 +71,8 @@ STOP_SECONDS = 20.0
 LAST_COMMIT_SECONDS = 5.0
 # What is read while nothing of it is kept, and what is asked for while nothing may come.
 FULL_ROOM, NO_ROOM = Room(POLL_RECORDS, POLL_BYTES), Room(1, 1)
+# Between two looks whether bulk runs may go on: at the next day, which nobody waits for in seconds.
+BULK_WAIT_SECONDS = 60.0
 # A commit that takes longer is no sign of a hanging loop; see `Sink._while_beating`.
 COMMIT_BEAT_SECONDS = 0.5
 
@@ -95,6 +100,9 @@ class Sink:
         pace: LivePace | None = None,
         traces: Traces = NO_TRACES,
         guard: OrgGuard | None = None,
+        limits: WriteLimits | None = None,
+        spent_before: Callable[[], Spent] = Spent,
+        contact_domains: ContactDomainKeeper | None = None,
     ) -> None:
         """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
 
@@ -102,7 +110,9 @@ class Sink:
         `members` publishes who has the permission sets that select mailboxes.
         `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
         `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
-        keeps to one org; without one any will do.
+        keeps to one org; without one any will do. Without `limits` everything is written;
+        `spent_before` blocks: what was written of them until now. `contact_domains` reads the
+        Contacts of the org once a day, as evidence for Accounts.
         """
         self._settings = settings
         self._metrics = metrics
@@ -112,18 +122,28 @@ class Sink:
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
         self._pace = pace or LivePace(settings.live_call_share, clock)
-        self._stops = WritingStops(failures or FailureBreakers())
+        failures = failures or FailureBreakers()
+        self._stops = WritingStops(failures)
         self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
-        recall = partial(_recall, org, keeper, self._breaker_keeper)
+        limits = limits or WriteLimits(failures.table)
+        recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
         self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keepers: list[DeletionKeeper | MemberKeeper] = [
-            one for one in (keeper, members) if one is not None
+        self._keepers: list[DeletionKeeper | MemberKeeper | ContactDomainKeeper] = [
+            one for one in (keeper, members, contact_domains) if one is not None
         ]
         self._guard = guard
+        self._limits = limits
         self._publisher = publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
-            consumer, names.changes.name, fence, self._stop, metrics, topic_id, clock
+            consumer,
+            names.changes.name,
+            fence,
+            self._stop,
+            metrics,
+            topic_id,
+            clock,
+            limits.own_calls,
         )
         self._intake = Intake(org, settings, metrics)
         metrics.oldest_unfinished.set_function(self._oldest_unfinished)
@@ -138,6 +158,7 @@ class Sink:
             self._stop,
             clock,
             traces,
+            limits,
             guard,
         )
 
@@ -289,6 +310,8 @@ class Sink:
             or not assignment.may_write
         ):
             return
+        if self._consumer.own_calls.bulk_waits:
+            assignment.pending.defer_bulk(self._clock() + BULK_WAIT_SECONDS)
         while rows := self._next_batch(assignment):
             announced = await self._announced(assignment, rows)
             if not announced or self._stops.nothing_is_written:
@@ -358,6 +381,7 @@ class Sink:
         if not stalled or self._breaker.is_open:
             self._health.beat()
         self._breaker_keeper.report(is_writer=assignment is not None)
+        self._limits.report(self._metrics)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
         self._metrics.seconds_between.set(self._pace.seconds_between)
@@ -365,12 +389,20 @@ class Sink:
         self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
-async def _recall(org: Sync, keeper: DeletionKeeper | None, breaker_keeper: BreakerKeeper) -> None:
+async def _recall(
+    org: Sync,
+    keeper: DeletionKeeper | None,
+    breaker_keeper: BreakerKeeper,
+    limits: WriteLimits,
+    spent_before: Callable[[], Spent],
+) -> None:
     """Reads from Kafka what must be known before a write.
 
-    That are breakers, who asked to be erased, the Accounts, and deletions in the org.
+    That are breakers, the mode, what was written of the limits, who asked to be erased, the
+    Accounts, and deletions in the org.
     """
     await breaker_keeper.load()
+    limits.restore(await asyncio.to_thread(spent_before))
     await org.restore()
     if keeper is not None:
         await keeper.load()

@@ -25,7 +25,11 @@ class WritingStops:
     @property
     def pause(self) -> Pause | None:
         """The pause of all writing; None if nobody asked for one, or it is over."""
-        return self.failures.table.pause_of(PausedPart.WRITES, int(self._clock() * 1000))
+        return self.pause_of(PausedPart.WRITES)
+
+    def pause_of(self, part: PausedPart) -> Pause | None:
+        """The pause of a part of the flow that lasts now; None without one."""
+        return self.failures.table.pause_of(part, int(self._clock() * 1000))
 
     @property
     def nothing_is_written(self) -> bool:

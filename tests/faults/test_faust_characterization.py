@@ -149,6 +149,24 @@ async def test_an_agent_that_would_fail_ends_the_process_before_faust_can_count_
     await stream.stop()
 
 
+async def test_a_stream_without_acknowledgements_leaves_them_to_the_agent(ours: Any) -> None:
+    stream = stream_of(ours)
+    stream.enable_acks = False
+    await deliver(stream, *(message(ours, offset, [offset]) for offset in (7, 8)))
+    batches, events = stream.__aiter__(), []
+    for _ in range(2):
+        await anext(batches)
+        events.append(stream.current_event)
+    assert ours.consumer._acked[EVENTS] == []
+    assert len(ours.consumer._unacked_messages) == 2, "a rebalance waits for both"
+    events[0].ack()
+    assert ours.consumer._acked[EVENTS] == [7]
+    assert len(ours.consumer._unacked_messages) == 1
+    await batches.aclose()  # as at the end of an agent that was cancelled
+    assert ours.consumer._acked[EVENTS] == [7]
+    await stream.stop()
+
+
 # The committed offset
 
 

@@ -130,6 +130,7 @@ def healthy(stand_ins: tuple[str, str], topics_made: Kafka) -> Iterator[SetUp]:
     salesforce, nylas = stand_ins
     environ = topics_made.environ | {
         "SALESFORCE_LOGIN_URL": salesforce,
+        "SALESFORCE_MODE": "mirror",
         "SALESFORCE_CLIENT_ID": "test",
         "SALESFORCE_CLIENT_SECRET": "test",
         "NYLAS_API_URL": nylas,
@@ -178,6 +179,7 @@ def command(one: SetUp, *words: str) -> "subprocess.CompletedProcess[str]":
 
 HEALTHY = [
     *("login", "user", "API version", "Account access", "Account.Website", "Account.ParentId"),
+    "Account evidence",
     *(
         f"{sobject}{what}"
         for sobject in ("Contact", "Lead")
@@ -228,7 +230,7 @@ HEALTHY = [
         "offsets of dedupe",
         "lag of dedupe",
     ),
-    *("offsets of sink", "lag of sink", "breakers", "Nylas key"),
+    *("offsets of sink", "lag of sink", "breakers", "mailboxes", "Nylas key"),
     *("clock, by Nylas", "clock, by Salesforce"),
 ]
 

@@ -511,7 +511,7 @@ def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> Non
         f"released  g1/c2  Contact {make_id('003', 501)}  found by key",
         '    Nylas_Contact_Id__c: "g1/c2" -> (cleared)',
         "    Nylas_Version__c: 1 -> 100",
-        "created   g1/c3  Contact (new)",
+        "created   g1/c3  Contact (new)  Account by website",
         '    FirstName: "Bob"',
         '    LastName: "Ünal"',
         f'    Title: "{"x" * 128}"',

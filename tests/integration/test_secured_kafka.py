@@ -42,6 +42,7 @@ TOKEN_SECONDS = 8.0
 # An org that is never asked: the sink waits for changes, and the reader for runs.
 ORG = {
     "SALESFORCE_LOGIN_URL": "http://127.0.0.1:1",
+    "SALESFORCE_MODE": "mirror",
     "SALESFORCE_CLIENT_ID": "test",
     "SALESFORCE_CLIENT_SECRET": "test",
     "NYLAS_API_URL": "http://127.0.0.1:1",
@@ -230,6 +231,8 @@ def test_operators_can_do_what_they_do_with_their_acls(deployment: Deployment) -
         "replay events --no-wait",
         "replay events --yes --execute --no-wait --actor me",
         "plan --since 1h",
+        "export g1/c1",
+        "suppress ada@engines.example",
     ):
         run(environ, command)
     assert "backfill" in run(environ, "backfill --all --no-wait")

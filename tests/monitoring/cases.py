@@ -322,6 +322,19 @@ CASES = (
         {series("sink_breakers_open", stops="bulk"): "0+0x6"},
     ),
     AlertCase(
+        "ContactstreamHeld",
+        "3m",
+        {series("coverage_people", state="held"): "0 7+0x5"},
+        {series("coverage_people", state="held"): "0+0x6"},
+    ),
+    AlertCase(
+        "ContactstreamHeld",
+        "30m",
+        {series("sink_rows_total", outcome="held", origin="backfill"): "0+0x10 5+0x60"},
+        {series("sink_rows_total", outcome="held", origin="backfill"): "5+0x60"},
+        "it says so without the console too",
+    ),
+    AlertCase(
         "ContactstreamPaused",
         "3m",
         {series("sink_pause_ends_timestamp_seconds", part="writes"): "0 1900000000+0x5"},

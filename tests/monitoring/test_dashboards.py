@@ -64,6 +64,8 @@ SCRAPED_LABELS = {"job", "instance"}
 
 # Metrics that neither a rule nor a dashboard shows, with the reason.
 UNUSED: dict[str, str] = {
+    "contactstream_sink_contact_domains": "explain and plan say by which evidence a record got its "
+    "Account; whoever sets the share looks here",
     "contactstream_secret_reload_failures_total": "a line of the log names the file; the process "
     "works on",
     "contactstream_trace_spans_total": "for who runs traces; whoever misses a trace looks here",

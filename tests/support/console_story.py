@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
+from connectors.salesforce.write_mode import WriteMode
 from streams.audit import AuditEntry, AuditState
 from streams.commands.pauses import begun, parse_end
 from streams.commands.replay.command import Cost, Looked, ReplayOptions
@@ -30,11 +31,13 @@ from streams.console.pages.runs import ReplayQuestion, RunsPage, RunsReader, sel
 from streams.console.reading import Reading, ReadingByKey
 from streams.console.shell import Page, Shell
 from streams.control import Pause, PausedPart
+from streams.control_mode import ModeInForce
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 
 OPEN, OVER = "20261124T140000Z-backfill-1f2e3d", "20261123T020000Z-reconcile-aa34cd"
 FAILED = "20261122T093000Z-backfill-77aa01"
 
+MODE = ModeInForce(WriteMode.MIRROR, "set by ada at 2026-11-23 09:00Z, the plan is right")
 CALLS_METRIC = ALL_CALLS.metric
 
 # Of all calls; the empty kind is all of them.
@@ -144,7 +147,7 @@ class Deployment:
             stages = [StageFigures(each, 0) for each in ("dedupe", "reader", "sink")]
             return Status(
                 now_ms, [StageFigures("bridge"), *stages], OutcomeFigures(), None, [],
-                LetterFigures({}), [], self.pausing.pauses,
+                LetterFigures({}), [], self.pausing.pauses, MODE,
             )  # fmt: skip
         return Status(
             now_ms,
@@ -165,6 +168,7 @@ class Deployment:
             LetterFigures({"FIELD_CUSTOM_VALIDATION_EXCEPTION": 112, "TOO_LONG": 6}, now_ms),
             ["a backfill"],
             self.pausing.pauses,
+            MODE,
         )
 
     def _runs(self) -> tuple[RunLog, str]:

@@ -21,6 +21,7 @@ TOPICS = (
     "grants.events",
     "contactstream.control",
     "reader.runs",
+    "contactstream.suppression",
 )
 
 

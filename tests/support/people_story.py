@@ -164,7 +164,7 @@ class World:
         self.asked.append(question)
         entry = Entry(1_760_000_000_000, "outcome", "created", 7, {"id": "003A"}, "o[0]@1")
         contact = ContactAnswer(
-            "g1/ada", "valid", "created", "Contact", "003A", True, (entry,), 0, ()
+            "g1/ada", "valid", "created", "Contact", "003A", True, "", (entry,), 0, ()
         )
         content = {"surname": "Lovelace", "emails": [{"email": "ada@acme.example"}]}
         return FoundPerson(Answer(question, (contact,)), {"g1/ada": content})

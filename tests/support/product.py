@@ -142,7 +142,9 @@ def product(
     create(kafka.admin(), topics(settings).all())
     own = Processes(
         folder,
-        kafka.environ | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1"} | dict(environ or {}),
+        kafka.environ
+        | {"SINK_LINGER": "0.2", "SINK_BULK_LINGER": "1", "SALESFORCE_MODE": "mirror"}
+        | dict(environ or {}),
     )
     try:
         webhook = {

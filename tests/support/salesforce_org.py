@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from connectors.salesforce.account_store import AccountStore
 from connectors.salesforce.api.auth import ClientCredentials, Session
-from connectors.salesforce.api.budget import Budget
+from connectors.salesforce.api.budget import Budget, Usage
 from connectors.salesforce.api.client import (
     CompositeClient,
     Download,
@@ -57,6 +57,9 @@ class InterceptedClient:
         if self.intercept is None:
             return await self._client.composite(subrequests, kind, fence)
         return await self.intercept(self._client.composite, subrequests, kind, fence)
+
+    async def limits(self, fence: Fence = no_fence) -> dict[str, Usage]:
+        return await self._client.limits(fence)
 
     async def rest_of(
         self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence

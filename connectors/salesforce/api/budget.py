@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from connectors.salesforce.api.own_calls import OwnCalls
+
 # The counts of an org lag behind and go back by a few calls (seen), so that the highest count of
 # this time is the one that holds.
 RECENT_SECONDS = 300.0
@@ -92,9 +94,16 @@ class Budget:
     otherwise their number.
     """
 
-    def __init__(self, reserve: float = 0.1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        reserve: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+        own: OwnCalls | None = None,
+    ) -> None:
+        """`own` are our own calls, with a limit of their own; None for no limit."""
         if reserve < 0:
             raise ValueError(f"the reserve of API calls is {reserve}, below 0")
+        self.own = own or OwnCalls()
         self._reserve = reserve
         self._clock = clock
         self._api = _RecentUsage()

@@ -120,6 +120,10 @@ class CompositeClient(Protocol):
         """As SalesforceClient.composite."""
         ...
 
+    async def limits(self, fence: Fence = no_fence) -> dict[str, Usage]:
+        """As SalesforceClient.limits."""
+        ...
+
     async def rest_of(
         self, answer: SubAnswer, kind: str = "query", fence: Fence = no_fence
     ) -> list[Mapping[str, Any]]:
@@ -231,6 +235,9 @@ class SalesforceClient:
         return match_answers(subrequests, answer)
 
     def _admit(self) -> None:
+        if self.budget.own.exhausted:
+            detail = f"{self.budget.own.today} calls today; see SALESFORCE_MAX_CALLS_PER_DAY"
+            raise OrgUnavailable("own_limit", PROBE_SECONDS, detail)
         if not self.budget.admit():
             raise OrgUnavailable("budget", PROBE_SECONDS)
 

@@ -11,6 +11,7 @@ PAUSE_SECONDS: Mapping[str, float] = MappingProxyType(
         # only the reserve is left; the window of 24 hours rolls, so some calls come back all the
         # time
         "budget": 300,
+        "own_limit": 300,  # our own limit of a day is reached: the next day, or a person, helps
         "daily_limit": 300,  # likewise
         "request_limit": 60,  # a limit that Salesforce does not name
         "concurrent_limit": 5,  # long requests end within seconds to minutes

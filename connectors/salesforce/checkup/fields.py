@@ -1,5 +1,6 @@
 """Checks of the objects: access to them, and the fields that contactstream itself needs."""
 
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from connectors.salesforce.account_rules import AccountRules
@@ -168,6 +169,22 @@ def account_evidence(described: ObjectDescribe, rules: AccountRules) -> list[Che
     """The fields of Account by which mail domains belong to it, and those of the filter."""
     found = [_domain_field(described, name) for name in rules.domain_fields]
     return found + [_filter_field(described, path, rules) for path in rules.conditions]
+
+
+def evidence_in_use(
+    rules: AccountRules, configured: Collection[str], contact_share: float
+) -> CheckupFinding:
+    """By which evidence new people get an Account; the fields have findings of their own."""
+    used = ["Website"]
+    if rules.domain_fields:
+        used.append(f"the domains in {', '.join(rules.domain_fields)}")
+    if configured:
+        used.append(f"{len(configured)} domains of PEOPLE_ACCOUNT_DOMAINS")
+    if contact_share:
+        used.append(
+            f"{contact_share:.0%} of a domain's Contacts (SALESFORCE_ACCOUNT_CONTACT_SHARE)"
+        )
+    return ok("Account evidence", "; then ".join(used))
 
 
 def _domain_field(described: ObjectDescribe, name: str) -> CheckupFinding:

@@ -47,6 +47,7 @@ RUNBOOKS = {
     "FreshnessBurnsFast": "freshness",
     "FreshnessBurnsSlowly": "freshness",
     "GrantsExpired": "grants-expired",
+    "Held": "held",
     "NewDeadLetterReason": "dead-letters",
     "NoProgress": "no-progress",
     "NoWebhooks": "no-webhooks",

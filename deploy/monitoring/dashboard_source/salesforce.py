@@ -14,7 +14,13 @@ from deploy.monitoring.dashboard_source.grafana import (
     steps,
     table,
 )
-from deploy.monitoring.dashboard_source.shared import LIVE, calls_left_stat, counted, quantiles
+from deploy.monitoring.dashboard_source.shared import (
+    LIVE,
+    OUTCOME_COLORS,
+    calls_left_stat,
+    counted,
+    quantiles,
+)
 
 UID, TITLE, SINCE = "contactstream-salesforce", "contactstream: Salesforce", "now-24h"
 DESCRIPTION = (
@@ -58,6 +64,71 @@ def _breakers() -> Panel:
         thresholds=steps((None, GREEN), (1, RED)),
         sparkline=False,
         runbook="breaker-open",
+    )
+
+
+def _held() -> Panel:
+    return stat(
+        "Held people",
+        "People whom a limit keeps out until somebody releases them, as the console counts them.",
+        [query('max(contactstream_coverage_people{state="held"})', "held")],
+        thresholds=steps((None, GREEN), (1, ORANGE)),
+        decimals=0,
+        width=6,
+        sparkline=False,
+        runbook="held",
+    )
+
+
+def _limits() -> Panel:
+    return graph(
+        "How much of each limit is used",
+        "Share of the creations and of our own calls of the day (UTC), of the replaced values of "
+        "the hour, and of the share of the data storage. At 100 % people are held, or calls wait.",
+        [
+            query(
+                "max by (limit) (contactstream_sink_limit_used) "
+                "/ (max by (limit) (contactstream_sink_limit) > 0)",
+                "{{limit}}",
+            )
+        ],
+        unit="percentunit",
+        width=12,
+        thresholds=steps((None, GREEN), (0.8, ORANGE), (1, RED)),
+        runbook="held",
+    )
+
+
+def _modes() -> Panel:
+    return stat(
+        "Mode",
+        "What may be written, as somebody chose it: contactstream mode says who, and why.",
+        [query("max by (mode) (contactstream_sink_mode) > 0", "{{mode}}")],
+        width=6,
+        sparkline=False,
+        names_only=True,
+    )
+
+
+def _held_over_time() -> Panel:
+    return graph(
+        "People held and planned, a day",
+        "Outcomes that wrote nothing because of a limit (held), or because the mode is report-only "
+        "(planned).",
+        [
+            query(
+                "sum by (outcome) (increase(contactstream_sink_rows_total"
+                '{outcome=~"held|planned"}[1d]))',
+                "{{outcome}}",
+            )
+        ],
+        unit="short",
+        decimals=0,
+        width=12,
+        exceptions=FIXED_WINDOW,
+        interval="1d",
+        colors={outcome: OUTCOME_COLORS[outcome] for outcome in ("held", "planned")},
+        runbook="held",
     )
 
 
@@ -335,6 +406,8 @@ def rows() -> list[Row]:
             ],
         ),
         Row("Calls", [_budget(), _calls()]),
+        Row("What may be written", [_modes(), _held()]),
+        Row("What waits for a person", [_limits(), _held_over_time()]),
         Row("What fails", [_row_errors(), _row_errors_over_time(), _retries()]),
         Row("How long it takes", [_call_time(), _call_time_all()]),
         Row("When it waits", [_latency(), _pauses(), _openings()]),

@@ -50,10 +50,12 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
     """
     kafka, people = deployment.kafka, deployment.people
     mailboxes = MailboxRule(people.mailboxes) if people else EVERY_MAILBOX
+    mode = deployment.salesforce.mode if deployment.salesforce else ""
     findings = await asyncio.gather(
         _bounded("salesforce", examine_org(deployment)),
         _bounded(
-            "kafka", _in_daemon_thread(lambda: examine_kafka(kafka, mailboxes) if kafka else [])
+            "kafka",
+            _in_daemon_thread(lambda: examine_kafka(kafka, mailboxes, mode) if kafka else []),
         ),
         _bounded("nylas", examine_nylas(deployment.nylas)),
         _bounded("pinned org", _in_daemon_thread(lambda: examine_pin(deployment))),

@@ -7,17 +7,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
+from connectors.salesforce.write_mode import MEANING
 from streams.commands.doctor.deployment import not_examined
 from streams.commands.doctor.mailboxes import examine_mailboxes
 from streams.commands.pauses import RESUME, pause_line
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
+from streams.control_mode import mode_in_force
 from streams.dedupe.generation_groups import why_not_live
 from streams.events import now_ms
 from streams.kafka.admin import check
 from streams.kafka.clients import LastError, client_config
 from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
-from streams.kafka.snapshot import SnapshotStalled, read_to_end
+from streams.kafka.snapshot import SnapshotStalled, log_ranges, read_to_end
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.settings import KafkaSettings
 from streams.topics import group, topics
@@ -32,7 +34,7 @@ HIGH_LAG = 20_000
 
 
 def examine_kafka(
-    kafka: KafkaSettings, mailboxes: MailboxRule = EVERY_MAILBOX
+    kafka: KafkaSettings, mailboxes: MailboxRule = EVERY_MAILBOX, mode: str = ""
 ) -> list[CheckupFinding]:
     """Findings about the broker, the topics, the groups, and which mailboxes are selected.
 
@@ -71,13 +73,13 @@ def examine_kafka(
         else:
             findings.append(not_examined(f"group of {stage}", "contactstream topics create"))
     if wanted.control.name in cluster.topics:
-        findings += _examine_breakers(kafka, wanted.control.name)
+        findings += _examine_control(kafka, wanted.control.name, mode)
         if wanted.grants.name in cluster.topics:
             findings += examine_mailboxes(kafka, mailboxes)
     return findings
 
 
-def _examine_breakers(kafka: KafkaSettings, topic: str) -> list[CheckupFinding]:
+def _examine_control(kafka: KafkaSettings, topic: str, mode: str) -> list[CheckupFinding]:
     table = ControlTable()
     try:
         for record in read_to_end(kafka, topic, within=COMMITTED_SECONDS):
@@ -91,7 +93,28 @@ def _examine_breakers(kafka: KafkaSettings, topic: str) -> list[CheckupFinding]:
     pauses = [
         warn("pauses", pause_line(one), RESUME[one.part]) for one in table.pauses_now(now_ms())
     ]
-    return breaker_findings(open_breakers(table.breakers.values())) + pauses
+    return [
+        *breaker_findings(open_breakers(table.breakers.values())),
+        *pauses,
+        _mode_finding(kafka, table, mode),
+    ]
+
+
+def _mode_finding(kafka: KafkaSettings, table: ControlTable, setting: str) -> CheckupFinding:
+    """What may be written, and who said so."""
+    try:
+        outcomes = log_ranges(kafka, topics(kafka).outcomes.name)
+    except KafkaException as error:
+        return fail("mode", f"cannot be told: {error}", "contactstream topics create")
+    written = any(log.end > 0 for log in outcomes.values())
+    found = mode_in_force(table.mode, setting, has_outcomes=written)
+    if found is None:
+        return warn(
+            "mode",
+            "nobody has chosen one: the sink does not start",
+            "look at first, and write nothing: contactstream mode set report-only --why TEXT",
+        )
+    return ok("mode", f"{found.mode.value}: {MEANING[found.mode]} ({found.origin})")
 
 
 def breaker_findings(opened: Sequence[FailureBreaker]) -> list[CheckupFinding]:

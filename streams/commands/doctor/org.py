@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors.salesforce import checkup
-from connectors.salesforce.account_rules import NO_RULES
 from connectors.salesforce.address_fields import (
     Indexes,
     index_query,
@@ -398,8 +397,15 @@ def field_findings(
     """Findings about the fields of one object; `body` is the answer to its describe call."""
     described = parse_describe(body)
     if described.name == READ_OBJECT:
-        account_rules = allowed.account_rules if allowed is not None else NO_RULES
-        return [*checkup.accounts(described), *checkup.account_evidence(described, account_rules)]
+        found = checkup.accounts(described)
+        if allowed is None:
+            return found
+        account_rules = allowed.account_rules
+        found += checkup.account_evidence(described, account_rules)
+        used = checkup.evidence_in_use(
+            account_rules, allowed.account_domains, allowed.contact_share
+        )
+        return [*found, used]
     findings = [
         checkup.access(described),
         checkup.key_field(described),

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain
 from connectors.salesforce.kept_fields import exclusion_by
+from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.person import grant_of
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.skip_reasons import SkipReason
 from streams.commands.explain.question import Question, Subject
 from streams.commands.explain.search import Found
 from streams.commands.explain.timeline import Entry, timeline
+from streams.held import HELD_MEANING
 from streams.runs import RunLog
 from streams.topics import Topics
 
@@ -43,6 +45,8 @@ class ContactAnswer:
     sobject: str
     record_id: str
     owner: bool
+    reason: str
+    """Of the last outcome; empty where it has none."""
     entries: tuple[Entry, ...]
     left_out: int
     runs: tuple[RunEntry, ...]
@@ -63,7 +67,7 @@ def answer(
 ) -> Answer:
     """The answer to a question, given what the topics hold."""
     contacts = tuple(_contact_answer(key, found, runs, policy, topics) for key in found.contacts)
-    notes = [*_reasons(question, policy)]
+    notes = [*_waiting(contacts), *_reasons(question, policy)]
     seen = any(contact.entries for contact in contacts)
     if not seen:
         notes = [*_absence(question, found), *notes]
@@ -86,6 +90,7 @@ def _contact_answer(
         sobject=str(details.get("sobject", "")),
         record_id=str(details.get("id", "")),
         owner=last is not None and last.result in OWNS,
+        reason=str(details.get("reason", "")),
         entries=tuple(entries),
         left_out=records.left_out,
         runs=tuple(_runs_of(grant, runs)),
@@ -121,6 +126,22 @@ def _absence(question: Question, found: Found) -> Sequence[str]:
             since = moment(found.grants.since[grant] * 1000)
             lines.append(f"The grant {grant} is {status} since {since}: Nylas sends nothing of it.")
     return lines
+
+
+def _waiting(contacts: Iterable[ContactAnswer]) -> Iterable[str]:
+    """Why nothing was written for contacts of which a person has to decide, and the remedy."""
+    for contact in contacts:
+        if contact.last == OutcomeStatus.HELD.value:
+            meaning = HELD_MEANING.get(contact.reason, contact.reason)
+            yield (
+                f"{contact.key} is held: {meaning}. Nothing was written; to have it written: "
+                "contactstream held release"
+            )
+        if contact.last == OutcomeStatus.PLANNED.value:
+            yield (
+                f"{contact.key} is only planned ({contact.reason}): nothing is written in the mode "
+                "report-only. See: contactstream mode"
+            )
 
 
 _REASONS: Mapping[SkipReason, str] = {

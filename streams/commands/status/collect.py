@@ -28,6 +28,7 @@ from streams.commands.status.figures import (
 )
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
 from streams.control import ControlTable, open_breakers
+from streams.control_mode import mode_in_force
 from streams.events import received_at
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
 from streams.kafka.lag import LagReader
@@ -76,10 +77,15 @@ class StatusCollector:
     def __init__(
         self,
         kafka: KafkaSettings,
+        mode_setting: str,
         mailboxes: MailboxRule,
         waiting: Callable[[str], None] = _print_reason,
     ) -> None:
-        """`mailboxes` is what the settings select; `waiting` gets what is waited for."""
+        """`mode_setting` is SALESFORCE_MODE; `mailboxes` is what the settings select.
+
+        `waiting` gets what is waited for.
+        """
+        self._mode_setting = mode_setting
         self._kafka, self._mailboxes, self._waiting = kafka, mailboxes, waiting
         self._names = topics(kafka)
         # Reported errors end the command; the clients themselves print none.
@@ -123,6 +129,7 @@ class StatusCollector:
                 self._letters(),
                 self._runs(),
                 control.pauses_now(now_ms),
+                mode_in_force(control.mode, self._mode_setting, has_outcomes=self._has_outcomes()),
                 read_mailboxes(self._kafka, self._mailboxes),
             )
         except KafkaException as error:
@@ -203,6 +210,10 @@ class StatusCollector:
             except KafkaException:
                 found[by_group[name]] = None
         return found
+
+    def _has_outcomes(self) -> bool:
+        ends = self._lags.ends(self._names.outcomes.name, self._names.outcomes.partitions)
+        return any(ends.values())
 
     def _outcomes(self) -> OutcomeFigures:
         return outcome_figures(

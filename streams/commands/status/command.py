@@ -32,7 +32,7 @@ def run(
 
     Blocks; with `watch` until Ctrl-C. Raises click.ClickException.
     """
-    collector = StatusCollector(kafka, mailboxes)
+    collector = StatusCollector(kafka, org.mode, mailboxes)
     before = collector.sample()
     calls, asked = _calls(org), time.monotonic()
     time.sleep(max(0.0, before.at + SAMPLE_SECONDS - time.monotonic()))

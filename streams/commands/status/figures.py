@@ -9,6 +9,7 @@ import orjson
 from connectors.salesforce.outcome import OutcomeStatus
 from streams.commands.mailboxes import MailboxFigures
 from streams.control import Pause, PausedPart
+from streams.control_mode import ModeInForce
 from streams.kafka.records import KafkaRecord
 
 # A lag of more seconds is no burst any more: contacts are not in Salesforce when a mail arrives.
@@ -27,7 +28,7 @@ LOW_BUDGET_SHARE = 0.1
 LEAST_CONTACTS = 100
 HIGH_ERROR_SHARE = 0.05
 
-# The stage that a pause stops.
+# The stage that a pause stops. Paused creations stop none: they are held.
 STAGE_OF = {PausedPart.WRITES: "sink", PausedPart.READING: "reader"}
 
 
@@ -66,6 +67,8 @@ class OutcomeFigures:
     """Contacts that were looked up for the first time, and found."""
     created: int = 0
     """The same, but created."""
+    held: int = 0
+    """Contacts of them that a limit holds since."""
 
     @property
     def contacts(self) -> int:
@@ -119,6 +122,8 @@ class Status:
     """A line for each run at work."""
     pauses: Sequence[Pause] = ()
     """What people paused. It needs nobody: they know of it."""
+    mode: ModeInForce | None = None
+    """What may be written; None while nobody has chosen."""
     mailboxes: MailboxFigures | None = None
     """Which mailboxes are selected; None if that was not asked for."""
 
@@ -126,6 +131,7 @@ class Status:
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
     """Counts records of contacts.outcomes. A record that is no outcome is left out."""
     figures = OutcomeFigures()
+    held: set[bytes] = set()
     for record in records:
         try:
             value = orjson.loads(record.value or b"null")
@@ -133,6 +139,8 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
             continue
         if not isinstance(value, dict) or not isinstance(value.get("at_ms"), int):
             continue
+        is_held = value.get("outcome") == OutcomeStatus.HELD.value
+        (held.add if is_held else held.discard)(record.key or b"")
         if value.get("origin") == "replay":
             continue
         figures.since_ms = min(value["at_ms"], figures.since_ms or value["at_ms"])
@@ -140,19 +148,22 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
         if value.get("first"):
             figures.found += value.get("matched") is not None
             figures.created += value.get("matched") is None
+    figures.held = len(held)
     return figures
 
 
 def needs_a_person(status: Status) -> list[str]:
     """What an operator has to do something about, a sentence each; empty if nothing."""
-    paused = {STAGE_OF[pause.part] for pause in status.pauses}
+    paused = {STAGE_OF.get(pause.part) for pause in status.pauses}
     return [
         *(
             line
             for stage in status.stages
             for line in _stage_problems(stage, status.now_ms, paused=stage.stage in paused)
         ),
+        *_mode_problems(status.mode),
         *_outcome_problems(status.outcomes),
+        *_held_problems(status.outcomes.held),
         *_call_problems(status.calls),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
@@ -175,10 +186,20 @@ def _stage_problems(stage: StageFigures, now_ms: int, *, paused: bool) -> Iterab
             )
 
 
+def _mode_problems(mode: ModeInForce | None) -> Iterable[str]:
+    if mode is None:
+        yield "nobody has chosen what may be written; see contactstream mode"
+
+
 def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
     rate = outcomes.error_rate
     if rate is not None and outcomes.contacts >= LEAST_CONTACTS and rate > HIGH_ERROR_SHARE:
         yield f"{rate:.1%} of the newest contacts failed; see contactstream dead-letters"
+
+
+def _held_problems(held: int) -> Iterable[str]:
+    if held:
+        yield f"{held:,} of the newest contacts are held by a limit; see contactstream held"
 
 
 def _mailbox_problems(mailboxes: MailboxFigures | None) -> Iterable[str]:

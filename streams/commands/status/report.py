@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from streams.commands.mailboxes import MailboxFigures
+from streams.commands.mode import mode_entry, mode_line
 from streams.commands.pauses import pause_entry, pause_line
 from streams.commands.status.figures import (
     OutcomeFigures,
@@ -59,7 +60,8 @@ def _stage_table(stages: Sequence[StageFigures], now_ms: int) -> list[str]:
 
 
 def _facts(status: Status) -> Mapping[str, str]:
-    facts = {"outcomes": _outcomes(status.outcomes, status.now_ms)}
+    facts = {"mode": mode_line(status.mode)}
+    facts["outcomes"] = _outcomes(status.outcomes, status.now_ms)
     rate = status.outcomes.match_rate
     if rate is not None:
         looked_up = status.outcomes.found + status.outcomes.created
@@ -119,6 +121,7 @@ def as_json(status: Status) -> dict[str, Any]:
     return {
         "at_ms": status.now_ms,
         "needs_a_person": needs_a_person(status),
+        "mode": mode_entry(status.mode),
         "stages": [
             {**asdict(stage), "lag_seconds": stage.lag_seconds(status.now_ms)}
             for stage in status.stages
@@ -128,6 +131,7 @@ def as_json(status: Status) -> dict[str, Any]:
             "by_status": dict(outcomes.by_status),
             "match_rate": outcomes.match_rate,
             "error_rate": outcomes.error_rate,
+            "held": outcomes.held,
         },
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
         "paused": list(status.paused),

@@ -26,6 +26,7 @@ from streams.console.reading import NotReadable, Reading, in_thread
 from streams.console.shell import Confirmation, Input, MenuEntry, Shell, require_act, text_fields
 from streams.console.tables import Cell, Column, Table
 from streams.control import RELEASE_OBEYED_SECONDS, Pause, PausedPart
+from streams.control_mode import ModeInForce
 
 COLUMNS = (
     Column("stage", "Stage"),
@@ -206,7 +207,15 @@ def figures(status: Status) -> list[Figure]:
         Figure("Open dead letters", f"{letters:,}", "wait for a person", "warn" if letters else ""),
         calls_left(status.calls),
         Figure("Runs at work", f"{len(status.runs):,}", "backfills, reconciles, replays"),
+        _mode(status.mode),
     ]
+
+
+def _mode(mode: ModeInForce | None) -> Figure:
+    """What may be written, and who said so."""
+    if mode is None:
+        return Figure("Mode", "none", "nobody has chosen one; see contactstream mode", "warn")
+    return Figure("Mode", mode.mode.value, mode.origin)
 
 
 def calls_left(calls: CallFigures | None) -> Figure:

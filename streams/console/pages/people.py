@@ -26,7 +26,11 @@ from streams.console.tables import Cell, Column, Row, RowsOnDemand, Table
 SHOWN_RECORDS = 3
 BLANKS = ("",) * SHOWN_RECORDS
 
-LISTS = {Standing.AMBIGUOUS: "ambiguous", Standing.COVERED: "covered"}
+LISTS = {
+    Standing.AMBIGUOUS: "ambiguous",
+    Standing.COVERED: "covered",
+    Standing.HELD: "held",
+}
 
 
 class PeoplePage:
@@ -187,7 +191,9 @@ def days_table(days: Sequence[MatchDay]) -> Table:
 def people_table(
     standing: Standing, people: Sequence[ListedPerson], org_url: str, left_out: int
 ) -> Table:
-    """Covered or ambiguous people with links to the records, the newest first."""
+    """People of one list, the newest first: with links to the records, or with their limit."""
+    if standing is Standing.HELD:
+        return _held_table(people, left_out)
     rows = RowsOnDemand(people, lambda person: person_row(person, org_url))
     columns = (
         Column("contact", "Contact"),
@@ -201,6 +207,22 @@ def people_table(
         Standing.COVERED: "Covered: another person's record has the address",
     }[standing]
     return Table(LISTS[standing], caption, columns, rows, "none", left_out)
+
+
+def _held_table(people: Sequence[ListedPerson], left_out: int) -> Table:
+    rows = RowsOnDemand(people, held_row)
+    columns = (Column("contact", "Contact"), Column("since", "Since"), Column("limit", "Limit"))
+    caption = "Held: a limit keeps them out until a person releases them"
+    return Table(LISTS[Standing.HELD], caption, columns, rows, "none", left_out)
+
+
+def held_row(person: ListedPerson) -> Row:
+    """A held person."""
+    return [
+        Cell(person.key, f"/person?subject={quote(person.key, safe='')}"),
+        Cell(web_date(person.since_ms)),
+        Cell(person.reason),
+    ]
 
 
 def person_row(person: ListedPerson, org_url: str) -> Row:

@@ -118,7 +118,7 @@ def code_of(outcome: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ListedPerson:
-    """A covered or ambiguous contact.
+    """A covered, ambiguous or held contact.
 
     `since_ms` is the first outcome of this kind without another one after it, as far as the topic
     still holds it. `records` are IDs in Salesforce, the one in use first.
@@ -129,6 +129,8 @@ class ListedPerson:
     since_ms: int
     at_ms: int
     records: tuple[str, ...]
+    reason: str = ""
+    """Which limit holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ class PeopleState:
         self._lists: dict[Standing, OrderedDict[str, ListedPerson]] = {
             Standing.COVERED: OrderedDict(),
             Standing.AMBIGUOUS: OrderedDict(),
+            Standing.HELD: OrderedDict(),
         }
         self._next_offset = 0
         self.newest_ms = 0
@@ -305,7 +308,8 @@ class PeopleState:
         again = before is not None and before.standing is standing
         since_ms = before.since_ms if before is not None and again else at_ms
         listed = self._lists[standing]
-        listed[key] = ListedPerson(key, standing, since_ms, at_ms, _record_ids(outcome))
+        reason = str(outcome.get("reason") or "") if standing is Standing.HELD else ""
+        listed[key] = ListedPerson(key, standing, since_ms, at_ms, _record_ids(outcome), reason)
         if len(listed) > self._max_listed:
             listed.popitem(last=False)
 
@@ -371,7 +375,7 @@ class PeopleState:
         return None if number is None or number == _OTHER else self._grants.coverage(number)
 
     def listed(self, standing: Standing, grant: str = "") -> list[ListedPerson]:
-        """Covered or ambiguous people, the newest first; of one grant where one is named."""
+        """Covered, ambiguous or held people, the newest first; of one grant where one is named."""
         people = reversed(self._lists[standing].values())
         return [each for each in people if not grant or grant_of(each.key) == grant]
 

@@ -134,6 +134,11 @@ def _stage_environment(
         "NYLAS_API_KEY": NYLAS_API_KEY,
         "NYLAS_WEBHOOK_SECRETS": SECRET,
         "SALESFORCE_LOGIN_URL": salesforce.url,
+        "SALESFORCE_MODE": "mirror",
+        # what is lost is counted here, and held people would look like it
+        "SINK_CREATIONS_PER_DAY": "0",
+        "SINK_CREATIONS_PER_GRANT": "0",
+        "SINK_REPLACED_VALUES_PER_HOUR": "0",
         "SALESFORCE_CLIENT_ID": "storm",
         "SALESFORCE_CLIENT_SECRET": "storm",
         "DEDUPE_SESSION_TIMEOUT": session,

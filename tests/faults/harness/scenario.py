@@ -108,13 +108,14 @@ class Scenario:
             "contactstream-dedupe-seen-changelog", self.partitions, {"cleanup.policy": "compact"}
         )
         self.kafka.create("contacts.changes", 1, {"max.message.bytes": str(MAX_MESSAGE_BYTES)})
-        for name in ("refetch", "outcomes", "dead-letter"):
+        for name in ("refetch", "outcomes", "dead-letter", "journal"):
             self.kafka.create(f"contacts.{name}")
         self.kafka.create("grants.events")
         self.kafka.create("reader.runs")
         self.kafka.create("sink.accounts")
         self.kafka.create("sink.deleted-records")
-        self.kafka.create("contactstream.control", 1, {"cleanup.policy": "compact"})
+        for name in ("control", "suppression"):
+            self.kafka.create(f"contactstream.{name}", 1, {"cleanup.policy": "compact"})
         if org:
             (port,) = free_ports(1)
             self.org = f"http://127.0.0.1:{port}"
@@ -143,6 +144,11 @@ class Scenario:
             "SINK_SESSION_TIMEOUT": str(session),
             # longer than any call of the simulated org takes
             "SALESFORCE_LONGEST_CALL": "10",
+            "SALESFORCE_MODE": "mirror",
+            # what is lost is counted here, and held people would look like it
+            "SINK_CREATIONS_PER_DAY": "0",
+            "SINK_CREATIONS_PER_GRANT": "0",
+            "SINK_REPLACED_VALUES_PER_HOUR": "0",
             "SINK_LINGER": "0.1",
             "NYLAS_WEBHOOK_SECRETS": SECRET,
             "SALESFORCE_LOGIN_URL": self.org or "http://127.0.0.1:1",

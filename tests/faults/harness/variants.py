@@ -254,16 +254,15 @@ def table_first() -> None:
     """Dedupe writes its table before the changes that it forwards are acknowledged."""
     from streams.dedupe.stage import Dedupe
 
-    def work(self: Any, records: Any) -> None:
+    def publish(self: Any, records: Any, plan: Any) -> None:
         partition = records[0].partition
         self._wait_until_heard()
-        plan = self._planner.plan(records, self._table.entries(partition), int(time.time()))
-        self._producer.publish_to(self._changelog, partition, plan.entries)
-        self._table.remember(partition, plan.entries)
+        self._producer.publish_to(self._changelog, partition, plan.changelog)
+        self._table.remember(partition, plan.changelog)
         self._producer.publish(plan.outputs)
         self._count(len(records), plan)
 
-    replace(Dedupe, "work", work)
+    replace(Dedupe, "publish", publish)
 
 
 def forward_stale() -> None:

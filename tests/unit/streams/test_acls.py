@@ -178,3 +178,11 @@ def test_the_command_of_a_prefix_says_so() -> None:
     assert grant_command(Acl("group", "g", ("Read",), prefixed=True), "User:a", "b:1").endswith(
         "--operation Read --group 'g' --resource-pattern-type prefixed"
     )
+
+
+@pytest.mark.parametrize("role", ["dedupe", "sink"])
+def test_who_must_not_write_erased_people_may_read_their_list_and_not_write_it(role: str) -> None:
+    names = topics(KAFKA)
+    operations = allowed(role, "topic", names.suppression.name)
+    assert "Read" in operations
+    assert "Write" not in operations

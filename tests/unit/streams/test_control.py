@@ -96,7 +96,7 @@ def test_the_newest_record_decides_what_is_paused(
     ("key", "value"),
     [
         (b"pause/writes", {"schema": 2, "by": "a", "why": "b", "begun_ms": 0, "until_ms": 9}),
-        (b"pause/creations", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0, "until_ms": 9}),
+        (b"pause/everything", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0, "until_ms": 9}),
         (b"pause/writes", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0}),
         (b"pause/writes", {"schema": 1, "by": "a", "why": "b", "begun_ms": 0, "until_ms": "x"}),
     ],

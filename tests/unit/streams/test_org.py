@@ -165,6 +165,17 @@ def test_the_rules_for_accounts_come_from_two_settings() -> None:
         policy(wrong, load(PeopleSettings, {}), [])
 
 
+@pytest.mark.parametrize(("share", "fits"), [("0", True), ("0.9", True), ("0.5", False)])
+def test_contacts_are_evidence_only_with_more_than_half(share: str, fits: bool) -> None:
+    settings = load(SalesforceSettings, {"SALESFORCE_ACCOUNT_CONTACT_SHARE": share})
+    if fits:
+        allowed = policy(settings, load(PeopleSettings, {}), [])
+        assert allowed.contact_share == float(share)
+    else:
+        with pytest.raises(SettingsError, match=r"SALESFORCE_ACCOUNT_CONTACT_SHARE=0\.5: at half"):
+            policy(settings, load(PeopleSettings, {}), [])
+
+
 @pytest.mark.parametrize(
     ("addresses", "used", "skipped"),
     [

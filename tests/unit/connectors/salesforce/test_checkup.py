@@ -564,3 +564,13 @@ def test_a_filter_of_accounts_is_checked_for_its_field_and_its_values() -> None:
         CheckupStatus.FAIL,
         True,
     )
+
+
+def test_the_evidence_for_accounts_is_listed_in_its_order() -> None:
+    rules = parse_account_rules(["Email_Domains__c"], [])
+    found = checkup.evidence_in_use(rules, {"acme.io": "acme.com"}, 0.9)
+    assert found.finding == (
+        "Website; then the domains in Email_Domains__c; then 1 domains of PEOPLE_ACCOUNT_DOMAINS; "
+        "then 90% of a domain's Contacts (SALESFORCE_ACCOUNT_CONTACT_SHARE)"
+    )
+    assert checkup.evidence_in_use(parse_account_rules([], []), (), 0.0).finding == "Website"

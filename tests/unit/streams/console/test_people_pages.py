@@ -75,6 +75,10 @@ async def test_people_shows_who_is_held_or_only_planned_and_only_if_there_are_an
         assert "nothing is written in report-only" in page
         (row,) = await exported(browser, "/people?export=coverage.json")
         assert (row["eligible"], row["held"], row["coverage"]) == ("3", "1", "33.3%")
+        (held,) = await exported(browser, "/people?export=held.json")
+        assert (held["contact"], held["limit"]) == ("g1/2", "creations_per_day")
+        world.outcome("g1/2", "created")
+        assert await exported(browser, "/people?export=held.json") == []
         assert "g2/1" not in await browser.get("/people?grant=g1")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 from aiohttp import web
 
+from connectors.salesforce.write_mode import WriteMode
 from streams.commands.status.figures import (
     CallFigures,
     LetterFigures,
@@ -21,6 +22,7 @@ from streams.console.pages.flow import FlowPage
 from streams.console.reading import Reading
 from streams.console.server import MAX_BODY_BYTES, MAX_WRONG_TOKENS, SESSION_COOKIE
 from streams.console.shell import MenuEntry, Page, Shell, require_act
+from streams.control_mode import ModeInForce
 from tests.support.console import console
 from tests.support.console_story import PauseList
 
@@ -42,6 +44,7 @@ def status() -> Status:
         [f"bulk runs, for {HOSTILE}"],
         LetterFigures({"TOO_LONG": 2}, NOW),
         [],
+        mode=ModeInForce(WriteMode.MIRROR, HOSTILE),
     )
 
 

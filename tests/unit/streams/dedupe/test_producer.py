@@ -194,6 +194,40 @@ def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(
     assert wired.fake.acknowledged == len(wired.fake.produced) == 10
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((), [[]]),
+        ((1, 1), [[1, 1]]),
+        ((400_000, 400_000, 400_000), [[400_000, 400_000], [400_000]]),
+        ((2_000_000, 1, 2_000_000), [[2_000_000], [1], [2_000_000]]),
+    ],
+)
+def test_a_batch_is_published_in_parts_of_which_each_is_acknowledged_before_the_next(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], expected: list[list[int]]
+) -> None:
+    wired = wire(monkeypatch)
+    flushed: list[list[int]] = []
+    flush = wired.fake.flush
+
+    def noted(seconds: float) -> int:
+        flushed.append([len(each[1]) for each in wired.fake.produced[wired.fake.acknowledged :]])
+        return flush(seconds)
+
+    wired.fake.flush = noted  # type: ignore[method-assign]
+    wired.stage.publish([("t", b"v" * size, b"k", []) for size in sizes])
+    assert flushed == expected
+
+
+def test_after_a_time_out_no_later_part_is_sent_before_the_earlier_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wired = wire(monkeypatch, times_out=1)
+    values = [bytes([number]) * 500_000 for number in range(3)]
+    wired.stage.publish([("t", value, b"k", []) for value in values])
+    assert [value for _, value, _ in wired.fake.produced] == [values[0], *values]
+
+
 def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

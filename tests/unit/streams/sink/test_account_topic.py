@@ -12,12 +12,14 @@ from structlog.testing import capture_logs
 from connectors.salesforce.account_store import (
     AccountCursor,
     AccountStoreUnavailable,
+    ContactDomainCursor,
     OpenLoad,
     StoredPage,
 )
 from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.api.client import no_fence
 from connectors.salesforce.api.errors import WriterFenced
+from connectors.salesforce.contact_domains import ContactDomain
 from connectors.salesforce.counting import SyncWarning
 from streams.kafka.publisher import PublishFailed
 from streams.kafka.records import KafkaRecord
@@ -25,6 +27,7 @@ from streams.settings import KafkaSettings
 from streams.sink import account_topic
 from streams.sink.account_topic import (
     AccountTopic,
+    decode_contact_domain,
     decode_cursor,
     decode_row,
     encode_cursor,
@@ -250,3 +253,19 @@ async def test_no_batch_starts_before_the_accounts_are_restored(topic: Log) -> N
             assert org.calls.total() == 0
             restored = True
             await sink.until_committed()
+
+
+async def test_domains_of_contacts_are_read_as_they_were_published(topic: Log) -> None:
+    known = ContactDomain("acme.com", "001000000000001AAA", 9, 10)
+    cursor = ContactDomainCursor(datetime(2026, 2, 1, tzinfo=UTC), "rules")
+    await store(topic).save_contact_domains([known, ContactDomain("gone.com")], cursor, no_fence)
+    assert topic.records[-1].key == b"contacts-cursor"
+    assert [record.value is None for record in topic.records] == [False, True, False]
+    _, page = await pages(store(topic).load())
+    assert list(page.contact_domains) == [known, ContactDomain("gone.com")]
+    assert page.contact_cursor == cursor
+
+
+@pytest.mark.parametrize("value", [b"", b"7", b'["x",1,2]', b'["001000000000001AAA",3,2]'])
+def test_a_domain_of_contacts_that_nobody_wrote_is_skipped(value: bytes) -> None:
+    assert decode_contact_domain(b"contacts/acme.com", value) is None

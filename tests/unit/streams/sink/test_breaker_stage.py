@@ -55,7 +55,9 @@ class Org:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         fence()
         self.calls += 1
         refused = {

@@ -46,7 +46,9 @@ class Org:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         fence()
         await self.open.wait()
         return [self._write(change) for change in changes]
@@ -107,9 +109,11 @@ async def test_the_group_knows_of_a_batch_before_it_is_written() -> None:
     async with running_sink(org) as sink:
         write = org.sync
 
-        async def noted(changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+        async def noted(
+            changes: Sequence[ContactVersion], fence: Fence, _rules: object
+        ) -> list[Outcome]:
             notes.append(sink.consumer.commit_note)
-            return await write(changes, fence)
+            return await write(changes, fence, _rules)
 
         org.sync = noted  # type: ignore[method-assign]
         for number in range(3):

@@ -98,7 +98,9 @@ class SlowOrg:
 
     async def restore(self) -> None: ...
 
-    async def sync(self, changes: Sequence[ContactVersion], _fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], _fence: Fence, _rules: object
+    ) -> list[Outcome]:
         self.batches.append([change.key for change in changes])
         await self.go_on.acquire()
         return [Outcome(change.key, OutcomeStatus.CREATED) for change in changes]

@@ -31,7 +31,9 @@ class RefusingOrg:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         fence()
         return [
             Outcome(each.key, OutcomeStatus.FAILED, reason="string_too_long") for each in changes

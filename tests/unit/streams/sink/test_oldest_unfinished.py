@@ -27,7 +27,9 @@ class SlowOrg:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         fence()
         for change in changes:
             await self.answers.setdefault(change.key, asyncio.Event()).wait()

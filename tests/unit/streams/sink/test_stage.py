@@ -125,7 +125,9 @@ class PlainOrg:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         fence()
         self.batches.append([change.key for change in changes])
         await asyncio.sleep(0)
@@ -312,7 +314,9 @@ async def test_several_batches_are_in_flight_at_once_and_never_two_with_one_pers
     go_on = asyncio.Event()
     answer = org.sync
 
-    async def slow(changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def slow(
+        changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         nonlocal most
         people = {one["email"] for change in changes for one in (change.contact or {})["emails"]}
         assert not any(people & others for others in in_flight)
@@ -320,7 +324,7 @@ async def test_several_batches_are_in_flight_at_once_and_never_two_with_one_pers
         most = max(most, len(in_flight))
         await go_on.wait()
         in_flight.remove(people)
-        return await answer(changes, fence)
+        return await answer(changes, fence, _rules)
 
     org.sync = slow  # type: ignore[method-assign]
     org.claims = lambda change: frozenset(one["email"] for one in (change.contact or {})["emails"])  # type: ignore[method-assign]

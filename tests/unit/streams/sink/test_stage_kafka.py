@@ -43,7 +43,9 @@ class Org:
     async def restore(self) -> None:
         pass
 
-    async def sync(self, changes: Sequence[ContactVersion], fence: Fence) -> list[Outcome]:
+    async def sync(
+        self, changes: Sequence[ContactVersion], fence: Fence, _rules: object
+    ) -> list[Outcome]:
         await self.open.wait()
         return [Outcome(change.key, OutcomeStatus.CREATED) for change in changes]
 

@@ -90,6 +90,27 @@ def steps(result: Answer, number: int = 0) -> list[tuple[str, str]]:
     return [(entry.what, entry.result) for entry in result.contacts[number].entries]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "note"),
+    [
+        ("held", "creations_per_day", "a day than SINK_CREATIONS_PER_DAY. Nothing was written"),
+        ("held", "of tomorrow", "held: of tomorrow"),
+        ("planned", "create", "only planned (create): nothing is written in the mode report-only"),
+    ],
+)
+def test_who_waits_for_a_person_is_said_with_the_reason_and_the_remedy(
+    outcome: str, reason: str, note: str
+) -> None:
+    world = World()
+    world.event(10, given_name="Ada", emails=mail("ada@acme.example"))
+    world.outcome(12, outcome, reason=reason)
+    (found,) = world.explain("g/1").notes
+    assert note in found
+    assert "contactstream " in found
+    world.outcome(20, "created", sobject="Lead", id=LEAD)
+    assert world.explain("g/1").notes == ()
+
+
 def test_the_timeline_shows_each_event_with_its_decision_and_what_came_of_it() -> None:
     world = World()
     world.event(10, given_name="Ada", emails=mail("ada@acme.example"))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from connectors.salesforce.write_mode import WriteMode
 from streams.commands.status.figures import (
     CallFigures,
     LetterFigures,
@@ -17,6 +18,7 @@ from streams.commands.status.figures import (
     outcome_figures,
 )
 from streams.commands.status.report import as_json, text
+from streams.control_mode import ModeInForce
 from streams.kafka.records import KafkaRecord
 
 NOW = 1_760_000_000_000
@@ -33,6 +35,7 @@ FINE = Status(
     (),
     LetterFigures({"string_too_long": 5}, NOW - 3_600_000),
     (),
+    mode=ModeInForce(WriteMode.MIRROR, "SALESFORCE_MODE"),
 )
 
 
@@ -40,6 +43,7 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
     page = text(FINE)
     assert "nothing needs a person" in page
     assert max(map(len, page.splitlines())) <= 80
+    assert "mirror (SALESFORCE_MODE)" in page
     assert "1 min" in page
     assert "26.0% of 200 contacts" in page
     assert "68,000 of 100,000 daily Salesforce calls" in page
@@ -50,6 +54,11 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
     ("status", "problem"),
     [
         (replace(FINE, stages=[StageFigures("sink", 0, 0)]), "no sink runs"),
+        (
+            replace(FINE, outcomes=replace(FINE.outcomes, held=12)),
+            "12 of the newest contacts are held by a limit; see contactstream held",
+        ),
+        (replace(FINE, mode=None), "nobody has chosen what may be written; see contactstream mode"),
         (
             replace(FINE, stages=[StageFigures("sink", 1, 5, NOW - 7_500_000)]),
             "sink is 2 h 5 min behind",
@@ -114,6 +123,20 @@ def test_outcomes_are_counted_without_replays_and_what_is_no_outcome() -> None:
     assert found.by_status == {"created": 1, "updated": 2, "failed": 1}
     assert (found.found, found.created, found.since_ms) == (1, 1, NOW - 5)
     assert (found.match_rate, found.error_rate) == (0.5, 0.25)
+
+
+def test_only_contacts_whose_last_outcome_is_held_count_as_held() -> None:
+    def of(key: bytes, status: str, **fields: object) -> KafkaRecord:
+        return replace(outcome(status, **fields), key=key)
+
+    records = [
+        of(b"g/a", "held"),
+        of(b"g/b", "held"),
+        of(b"g/c", "held"),
+        of(b"g/b", "created", origin="replay"),
+        of(b"g/c", "held"),
+    ]
+    assert outcome_figures(records).held == 2
 
 
 @pytest.mark.parametrize(

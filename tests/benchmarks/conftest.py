@@ -1,0 +1,83 @@
+"""Gathers what the benchmarks measured, prints it, compares it, and writes it down with --record.
+
+make bench                      # a table, and the comparison with the committed ratios
+make bench ARGS=--record        # also deploy/docs/performance.md, .json and the plots
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.comparison import Comparison, Run, from_data, regressions, to_data
+from tests.benchmarks.machine import machine, versions
+from tests.benchmarks.rendering import PLOTS, page, plot_name, svg, table
+from tests.support.paths import ROOT
+
+DOCUMENTS = ROOT / "deploy" / "docs"
+COMMITTED = DOCUMENTS / "performance.json"
+LATEST = ROOT / ".local" / "performance.json"
+"""The figures of the last run, whether or not it was recorded."""
+
+Measured = Callable[[Comparison], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--record`."""
+    parser.addoption(
+        "--record",
+        action="store_true",
+        help="write deploy/docs/performance.md, its JSON and its plots; on a quiet machine",
+    )
+
+
+@pytest.fixture(scope="session")
+def this_run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """This run; at its end its figures are printed and written."""
+    run = Run(f"{datetime.now(UTC):%Y-%m-%d}", machine(), versions(), [])
+    yield run
+    if not run.comparisons:
+        return
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n\n{table(run)}")
+    write(run, LATEST.parent, LATEST.name)
+    if request.config.getoption("--record"):
+        record(run)
+
+
+@pytest.fixture
+def measured(this_run: Run) -> Measured:
+    """Takes what a benchmark measured. Fails when it is far below the committed ratio."""
+
+    def take(comparison: Comparison) -> None:
+        run = Run(this_run.date, this_run.machine, this_run.versions, [comparison])
+        this_run.comparisons.append(comparison)
+        if COMMITTED.exists():
+            found = regressions(from_data(json.loads(COMMITTED.read_bytes())), run)
+            assert not found, "\n".join(found)
+
+    return take
+
+
+def write(run: Run, folder: Path, name: str) -> None:
+    """Writes the figures as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_data(run), indent=2, ensure_ascii=False)
+    (folder / name).write_text(f"{text}\n", encoding="utf-8")
+
+
+def record(run: Run, folder: Path = DOCUMENTS) -> None:
+    """Writes the page, its figures and its plots."""
+    if (folder / COMMITTED.name).exists():
+        before = from_data(json.loads((folder / COMMITTED.name).read_bytes()))
+        left_out = {each.name for each in before.comparisons} - {
+            each.name for each in run.comparisons
+        }
+        assert not left_out, f"a page is made of a whole run; not measured: {sorted(left_out)}"
+    write(run, folder, COMMITTED.name)
+    (folder / "performance.md").write_text(page(run), encoding="utf-8")
+    for each in run.comparisons:
+        for plot in PLOTS:
+            (folder / plot_name(each, plot)).write_text(svg(each, plot), encoding="utf-8")
