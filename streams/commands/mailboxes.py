@@ -119,12 +119,12 @@ def _problems(
         if members is None:
             yield Problem(
                 f"who has {PERMISSION_SET}{name} is not known yet, so it selects no mailbox",
-                "check the API name, and that contactstream sink runs with PEOPLE_MAILBOXES",
+                "check the API name, and that the sink runs with PEOPLE_MAILBOXES",
             )
         elif now - members.asked_ms / 1000 > OLD_LIST_SECONDS:
             yield Problem(
                 f"who has {PERMISSION_SET}{name} was asked more than a day ago",
-                "check that contactstream sink runs, and its log",
+                "check that the sink runs, and its log",
             )
     for address in rule.without_grant(address for address in living.values() if address):
         yield Problem(

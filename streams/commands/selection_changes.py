@@ -32,7 +32,7 @@ from streams.topics import Topics, topics
 OnDelete = Literal["release", "flag", "keep"]
 
 WHAT_FOLLOWS: Mapping[OnDelete, str] = {
-    "release": "contactstream clears its own key there, and the records stay",
+    "release": "the sink clears our key there, and the records stay",
     "flag": "the checkbox PEOPLE_FLAG_FIELD is set on the records",
     "keep": "nothing is written to the records",
 }
@@ -55,7 +55,7 @@ def preview(kafka: KafkaSettings, setting: MailboxRule, on_delete: OnDelete) -> 
         [(grant, addresses.get(grant) or "-", str(counts[grant])) for grant in sorted(counts)],
     )
     click.echo(
-        f"contactstream selection apply would publish {counts.total():,} contacts as deleted: "
+        f"An apply would publish {counts.total():,} contacts as deleted: "
         f"PEOPLE_ON_DELETE={on_delete}, so {WHAT_FOLLOWS[on_delete]}"
     )
 

@@ -176,19 +176,19 @@ class KubernetesSecret:
         data = self.manifest["data"]
         text = with_secret(_decoded(data[self.key]), secret, only_one=only_one)
         value = base64.b64encode(text.encode()).decode()
-        again = f"contactstream webhooks rotate {secret.destination.id} --kubernetes-secret"
+        rotate = f"contactstream webhooks rotate {secret.destination.id}"
+        again = f"{rotate} --kubernetes-secret {self.key}"
         try:
             click.echo(json.dumps(self.manifest | {"data": data | {self.key: value}}))
         except OSError as error:
             click.echo(
                 f"the Secret could not be printed ({error}), and Nylas does not show the new "
-                f"secret again. For another one run: {again} {self.key}",
+                f"secret again. For another one run: {again}",
                 err=True,
             )
             return False
         click.echo(
-            f"{self.plan}. If kubectl does not say `replaced`, the new secret is lost: "
-            f"run {again} {self.key}",
+            f"{self.plan}. If kubectl does not say `replaced`, the new secret is lost: run {again}",
             err=True,
         )
         return True

@@ -21,6 +21,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from connectors.salesforce.write_mode import WriteMode
 from streams.metrics import (
     FIRST_RESOLUTIONS,
     OWNER_RULES,
@@ -239,6 +240,14 @@ class Story:
                 seconds / (6 * HOUR)
             )
             m.kafka_errors.labels("_TRANSPORT").inc(seconds / HOUR)
+        for mode in WriteMode:
+            m.mode.labels(mode.value).set(mode is WriteMode.MIRROR)
+        for limit, most, share in (
+            ("creations_per_day", 10_000, 0.3), ("replaced_values_per_hour", 2_000, 0.1),
+            ("calls_per_day", 50_000, 0.45), ("data_storage", 0.95, 0.6),
+        ):  # fmt: skip
+            m.limit.labels(limit).set(most)
+            m.limit_used.labels(limit).set(most * share * (0.5 + self.now % DAY / DAY))
         m.deleted_records.set(320 + self.now % DAY // HOUR)
         m.deleted_records_forgotten.inc(seconds / (2 * DAY))
         m.sweeps.labels("done").inc(seconds / DAY)
@@ -258,7 +267,7 @@ class Story:
         self.eligible += contacts * 0.02
         for state, share in (
             ("eligible", 1), ("with_record", 0.86), ("covered", 0.012), ("ambiguous", 0.006),
-            ("failed", 0.002),
+            ("failed", 0.002), ("held", 0.004),
         ):  # fmt: skip
             m.people.labels(state).set(round(self.eligible * share))
         for number in range(8):

@@ -74,7 +74,7 @@ def _held() -> Panel:
         [query('max(contactstream_coverage_people{state="held"})', "held")],
         thresholds=steps((None, GREEN), (1, ORANGE)),
         decimals=0,
-        width=6,
+        width=12,
         sparkline=False,
         runbook="held",
     )
@@ -104,7 +104,7 @@ def _modes() -> Panel:
         "Mode",
         "What may be written, as somebody chose it: contactstream mode says who, and why.",
         [query("max by (mode) (contactstream_sink_mode) > 0", "{{mode}}")],
-        width=6,
+        width=12,
         sparkline=False,
         names_only=True,
     )

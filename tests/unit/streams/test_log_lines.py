@@ -18,6 +18,9 @@ RECORD_NAMES = {"record", "row", "request"}
 # What these functions log is about a whole batch, or about a number of records.
 ABOUT_MANY = {
     "dedupe/producer.py:_deliver",
+    "reader/deletion_guard.py:report",
+    "reader/mailbox_keeper.py:keep",
+    "reader/mailbox_keeper.py:put_in_force",
     "runtime/logs.py:log_dead_letters",
     "sink/batch_runner.py:_failed",
 }

@@ -15,8 +15,8 @@ from streams.cli import main
 from tests.support.docs import code_lines, code_spans, documents
 from tests.support.paths import ROOT
 
-NAMED = re.compile(r"contactstream( [a-z][\w-]*(?: [\w.:/={}-]*[\w}])*)")
-"""A command in a text, with the words that follow it up to the next punctuation."""
+NAMED = re.compile(r'contactstream( [a-z][\w-]*(?: [\w.:/={}-]*[\w}]| "[^"]+")*)')
+"""A command in a text, with the words and quoted texts after it up to the next punctuation."""
 
 # Of what a text fills in, "1" is an ID as well as a number.
 STANDS_FOR = {"FILE": "-", "ID": "an-id", "URL": "https://webhooks.example/nylas", "{}": "1"}

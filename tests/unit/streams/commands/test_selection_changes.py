@@ -66,7 +66,7 @@ def test_a_preview_counts_by_mailbox_and_says_what_would_follow(
     assert "bob@x.example" in ended.output
     assert "ada@x.example" not in ended.output
     assert "would publish 2 contacts as deleted" in ended.output
-    assert "clears its own key" in ended.output
+    assert "clears our key" in ended.output
     assert written == []
 
 

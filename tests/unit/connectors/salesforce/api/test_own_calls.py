@@ -78,4 +78,4 @@ async def test_no_call_is_sent_once_the_limit_is_reached() -> None:
         with pytest.raises(OrgUnavailable, match="SALESFORCE_MAX_CALLS_PER_DAY") as refused:
             await org.sync.sync([ContactVersion("g/1", 1, contact)])
         assert refused.value.reason == "own_limit"
-        assert not org.calls
+        assert not org.calls.keys() - {"token"}, "a login is no call"
