@@ -31,21 +31,15 @@ def kept_records(kafka: Kafka, topic: str) -> list[Found]:
     return kafka.read(topic.removeprefix(kafka.prefix), isolation="read_uncommitted")
 
 
-def clean_now(kafka: Kafka, topics: Collection[str]) -> None:
-    """Has Kafka compact topics, and delete what is old, within seconds instead of days.
+def clean_now(kafka: Kafka, topics: Collection[str], *, expire: bool = False) -> None:
+    """Has Kafka compact topics within seconds instead of days; with `expire` everything is old.
 
     It is as if the time of the topics' policies had passed. Returns before it is done.
     """
     admin = kafka.admin()
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    policies = {
-        resource.name: future.result()["cleanup.policy"].value
-        for resource, future in admin.describe_configs(resources).items()
-    }
+    config = AT_ONCE | ({"retention.ms": "1"} if expire else {})
     for resource in resources:
-        config = dict(AT_ONCE)
-        if policies[resource.name] == "delete":
-            config["retention.ms"] = "1"
         for name, value in config.items():
             entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
             resource.add_incremental_config(entry)
