@@ -245,9 +245,18 @@ def status(*, watch: bool, as_json: bool) -> None:
     help="Plan the records of contacts.changes that were received from this time on "
     "(2026-01-31T12:00Z), or from so long ago (90m, 36h, 7d).",
 )
+@click.option(
+    "--mode",
+    "mode_name",
+    metavar="MODE",
+    help="Plan in this mode instead of the one in force; see contactstream mode.",
+)
 @_JSON
-def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
+def plan(*, file: Path | None, since: str | None, mode_name: str | None, as_json: bool) -> None:
     """Shows what the sink would do in Salesforce, and writes nothing.
+
+    It plans in the mode in force, and says on top which one that is. Where Kafka cannot be read,
+    SALESFORCE_MODE counts. Limits and pauses are left out: nothing is held in a plan.
 
     FILE (- is standard input) holds one JSON object a line: a Nylas contact, or a notification as
     Nylas sends it to a webhook. A contact alone counts as changed now. A line that is neither is
@@ -270,7 +279,7 @@ def plan(*, file: Path | None, since: str | None, as_json: bool) -> None:
     kafka = _load(settings.KafkaSettings)
     try:
         allowed = policy(org, _load(settings.PeopleSettings), _load(settings.NylasSettings).sources)
-        run(org, allowed, kafka, file, since, as_json=as_json)
+        run(org, allowed, kafka, file, since, as_json=as_json, mode=mode_name)
     except PlanError as error:
         raise click.ClickException(str(error)) from error
     except (settings.SettingsError, SalesforceError, MappingError) as error:

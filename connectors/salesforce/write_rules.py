@@ -13,8 +13,11 @@ from connectors.salesforce.replaced_values import values_replaced_by
 from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.write_mode import WriteMode
 
+PLANNED_CREATION = "create"
+"""The reason of the outcome `planned` of somebody who would have been created."""
+
 _PLANNED_REASONS = {
-    OutcomeStatus.CREATED: "create",
+    OutcomeStatus.CREATED: PLANNED_CREATION,
     OutcomeStatus.UPDATED: "update",
     OutcomeStatus.FILLED: "fill",
     OutcomeStatus.RELEASED: "release",
@@ -47,10 +50,11 @@ class WriteRules(Protocol):
         ...
 
 
-class Mirror:
-    """Everything may be written, without limits."""
+@dataclass(frozen=True, slots=True)
+class WithoutLimits:
+    """Everything that a mode allows may be written."""
 
-    mode = WriteMode.MIRROR
+    mode: WriteMode = WriteMode.MIRROR
 
     def hold(self, write: IntendedWrite) -> str:
         """Never."""
@@ -58,7 +62,7 @@ class Mirror:
         return ""
 
 
-EVERYTHING: WriteRules = Mirror()
+EVERYTHING: WriteRules = WithoutLimits()
 
 
 def take_out_planned(

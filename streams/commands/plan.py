@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,12 @@ from connectors.salesforce.planned_records import MAX_PLANNED_RECORDS, PlannedRe
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import MAX_BATCH, Sync
+from connectors.salesforce.write_mode import WriteMode
+from connectors.salesforce.write_rules import PLANNED_CREATION, WithoutLimits, take_out_planned
+from streams.commands.mode import known_mode, mode_entry, mode_line
 from streams.commands.plan_input import PlanError, PlanInput, parse_moment, read_lines, read_since
+from streams.commands.plan_mode import mode_of_plan
+from streams.control_mode import ModeInForce
 from streams.kafka.clients import METADATA_SECONDS, client_config
 from streams.kafka.snapshot import SnapshotStalled
 from streams.org import credentials
@@ -74,13 +79,19 @@ def run(
     since: str | None,
     *,
     as_json: bool,
+    mode: str | None = None,
 ) -> None:
-    """Prints the plan. Raises PlanError, SettingsError, SalesforceError."""
+    """Prints the plan in a mode; None is the one in force.
+
+    Raises PlanError, SettingsError, SalesforceError, and click.UsageError for an unknown mode.
+    """
+    asked = known_mode(mode) if mode is not None else None
     given = _read_input(kafka, file, since)
+    chosen = mode_of_plan(kafka, settings, asked)
     changes = list(given.changes.values())
     # A plan of a file works without Kafka; then the Accounts are read from the org.
     accounts = None if file is not None else known_accounts(kafka)
-    entries, notes = asyncio.run(plan_changes(settings, allowed, changes, accounts))
+    entries, notes = asyncio.run(plan_changes(settings, allowed, changes, accounts, chosen.mode))
     entries += [
         PlanEntry(key, OutcomeStatus.FAILED.value, reason=reason)
         for key, reason in given.unreadable
@@ -89,9 +100,9 @@ def run(
         PlanEntry(key, OutcomeStatus.SKIPPED.value, reason=reason) for key, reason in given.skipped
     ]
     if as_json:
-        print_json(entries, notes)
+        print_json(entries, notes, chosen)
     else:
-        print_text(entries, notes)
+        print_text(entries, notes, chosen)
 
 
 def _read_input(kafka: KafkaSettings, file: Path | None, since: str | None) -> PlanInput:
@@ -120,6 +131,7 @@ async def plan_changes(
     allowed: Policy,
     changes: Sequence[ContactVersion],
     accounts: AccountTopicReader | None = None,
+    mode: WriteMode = WriteMode.MIRROR,
 ) -> tuple[list[PlanEntry], Counter[str]]:
     """An entry for each change, and the counted notes (values cut or left out, fields missing).
 
@@ -133,8 +145,9 @@ async def plan_changes(
 
     entries: list[PlanEntry] = []
     planned = PlannedRecords()
-    async for plan in planned_batches(settings, allowed, iter(changes), planned, accounts, count):
-        entries += plan_entries(plan, planned)
+    batches = planned_batches(settings, allowed, iter(changes), planned, accounts, count, mode)
+    async for plan in batches:
+        entries += plan_entries(plan, planned, mode)
     if planned.forgotten:
         notes[f"planned records beyond {MAX_PLANNED_RECORDS}, so that some people count twice"] = (
             planned.forgotten
@@ -150,6 +163,7 @@ async def planned_batches(
     planned: PlannedRecords,
     accounts: AccountTopicReader | None = None,
     count: CountCallback = count_nothing,
+    mode: WriteMode = WriteMode.MIRROR,
 ) -> AsyncIterator[WritePlan]:
     """The plan of each batch, as the sink would make it; nothing is written.
 
@@ -169,7 +183,7 @@ async def planned_batches(
             sync = Sync(client, allowed, count, planned=planned)
         waiting = list(islice(changes, MAX_BATCH))
         while waiting:
-            plan = await sync.resolve(waiting)
+            plan = await sync.resolve(waiting, rules=WithoutLimits(mode))
             yield plan
             planned.add(plan.decisions)
             if len(plan.leftovers) >= len(waiting):
@@ -178,18 +192,30 @@ async def planned_batches(
             waiting = list({each.key: each for each in (*plan.leftovers, *more)}.values())
 
 
-def plan_entries(plan: WritePlan, planned: PlannedRecords) -> list[PlanEntry]:
+def plan_entries(
+    plan: WritePlan, planned: PlannedRecords, mode: WriteMode = WriteMode.MIRROR
+) -> list[PlanEntry]:
     """An entry for each decision of a plan; `planned` is what earlier batches change.
 
     The fields of a shared record stand in the entry of the contact that changes most of it.
     """
+    _, as_recorded = take_out_planned(plan.decisions, mode)
+    recorded = {outcome.key: outcome for outcome in as_recorded}
     owners: dict[int, PlannedOutcome] = {}
     for decision in sorted(plan.decisions, key=lambda one: _rank(one.outcome)):
         if decision.record is not None and decision.outcome.status is not OutcomeStatus.COVERED:
             owners.setdefault(id(decision.record), decision)
-    return [
+    entries = [
         _entry(decision, owners.get(id(decision.record)), planned) for decision in plan.decisions
     ]
+    return [_with_outcome(entry, recorded.get(entry.key)) for entry in entries]
+
+
+def _with_outcome(entry: PlanEntry, recorded: Outcome | None) -> PlanEntry:
+    """The entry with the outcome that the sink would record in a mode that writes nothing."""
+    if recorded is None:
+        return entry
+    return replace(entry, outcome=recorded.status.value, reason=recorded.reason)
 
 
 def _rank(outcome: Outcome) -> int:
@@ -237,25 +263,36 @@ def _int_if_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def print_json(entries: Sequence[PlanEntry], notes: Counter[str]) -> None:
-    """Prints one JSON object with the contacts, the number of each outcome, and the notes."""
-    summary = Counter(entry.outcome for entry in entries)
-    body = {"contacts": [asdict(entry) for entry in entries], "summary": summary, "notes": notes}
+def print_json(entries: Sequence[PlanEntry], notes: Counter[str], mode: ModeInForce) -> None:
+    """Prints one JSON object: the mode, the contacts, the number of each outcome, and the notes."""
+    body = {
+        **mode_entry(mode),
+        "contacts": [asdict(entry) for entry in entries],
+        "summary": Counter(entry.outcome for entry in entries),
+        "notes": notes,
+    }
     click.echo(json.dumps(body, indent=2, ensure_ascii=False))
 
 
-def print_text(entries: Sequence[PlanEntry], notes: Counter[str]) -> None:
-    """Prints a line for each contact with its fields below it, then the sums and the notes."""
+def print_text(entries: Sequence[PlanEntry], notes: Counter[str], mode: ModeInForce) -> None:
+    """Prints the mode, a line for each contact with its fields, then the sums and the notes."""
+    click.echo(f"mode {mode_line(mode)}")
     for entry in entries:
         click.echo(_entry_line(entry))
         for name, values in entry.fields.items():
-            if name != VERSION_FIELD or entry.outcome != OutcomeStatus.CREATED:
+            if name != VERSION_FIELD or not _creates(entry):
                 click.echo(f"    {name}: {_field_text(values)}")
     counted = Counter(entry.outcome for entry in entries)
     sums = [f"{number} {outcome}" for outcome, number in counted.most_common()]
     click.echo(", ".join(sums) or "no changes")
     for note, number in sorted(notes.items()):
         click.echo(f"{note}: {number}")
+
+
+def _creates(entry: PlanEntry) -> bool:
+    if entry.outcome == OutcomeStatus.PLANNED:
+        return entry.reason == PLANNED_CREATION
+    return entry.outcome == OutcomeStatus.CREATED
 
 
 def _field_text(values: FieldChange) -> str:

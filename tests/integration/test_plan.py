@@ -14,7 +14,9 @@ from click.testing import CliRunner, Result
 from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.suppression import Suppression
+from connectors.salesforce.write_mode import WriteMode
 from streams import cli
+from streams.control_mode import ModeChange, mode_record
 from streams.events import Kind, change_headers
 from streams.kafka.admin import create
 from streams.settings import KafkaSettings, load
@@ -49,8 +51,11 @@ class Org:
     ) -> Result:
         """Runs `contactstream plan` and checks that it wrote nothing.
 
-        It must have asked for nothing but what it needs.
+        It must have asked for nothing but what it needs. Without a broker of its own it plans in
+        mode mirror, and looks for none.
         """
+        if not environ or "KAFKA_BOOTSTRAP_SERVERS" not in environ:
+            words = (*words, *(() if "--mode" in words else ("--mode", "mirror")))
         env = {
             "SALESFORCE_LOGIN_URL": self.url,
             "SALESFORCE_CLIENT_ID": "t",
@@ -505,6 +510,7 @@ def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> Non
     result = org.run("-", given=b"\n".join(json.dumps(line).encode() for line in lines))
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
+        "mode mirror (--mode)",
         f"updated   g1/c1  Contact {CONTACT}  found by key",
         "    Nylas_Version__c: 1 -> 100",
         '    Title: "Countess" -> "Analyst"',
@@ -522,7 +528,7 @@ def test_the_text_shows_the_old_and_the_new_value_of_each_field(org: Org) -> Non
         "1 updated, 1 released, 1 created, 1 skipped",
         "truncated Contact.Title: 1",
     ]
-    assert org.run("-", given=b"").stdout == "no changes\n"
+    assert org.run("-", given=b"").stdout == "mode mirror (--mode)\nno changes\n"
 
 
 def test_the_documents_show_what_is_really_printed(org: Org) -> None:
@@ -656,6 +662,50 @@ def test_since_plans_the_newest_version_of_each_forwarded_contact(org: Org, log:
     ]
     assert changes(found[0]) == {"Title": ("Analyst", "third"), VERSION: (1, 30)}
     assert found[2]["fields"][VERSION]["after"] == 70
+
+
+@pytest.mark.kafka
+def test_a_plan_shows_what_the_mode_in_force_writes(org: Org, log: Kafka) -> None:
+    names = topics(load(KafkaSettings, log.environ))
+    org.is_now({"contacts": [held(Title="Countess")]})
+    contacts = [ada(), ada("c2", "bob@acme.example", given_name="Bob", surname="B")]
+    lines = b"\n".join(json.dumps(updated(one)).encode() for one in contacts)
+
+    def outcomes(*words: str) -> tuple[str, str, list[tuple[str, str]]]:
+        environ = {**log.environ, "SALESFORCE_MODE": "enrich-only"}
+        result = org.run("-", "--json", *words, given=lines, environ=environ)
+        assert result.exit_code == 0, result.output
+        body = json.loads(result.stdout)
+        found = [(entry["outcome"], entry["reason"]) for entry in body["contacts"]]
+        return body["mode"], body["origin"], found
+
+    skipped = ("skipped", "mode_creates_nobody")
+    # a broker needs a moment until each partition of a new topic has a leader
+    wait_until(lambda: outcomes()[1] == "SALESFORCE_MODE", "the new topics can be read")
+    assert outcomes() == ("enrich-only", "SALESFORCE_MODE", [("updated", ""), skipped])
+    chosen = mode_record(names, ModeChange(WriteMode.REPORT_ONLY, "ada", "look first", 1_000))
+    log.produce("contactstream.control", [(chosen.key, chosen.value)])
+    mode, origin, found = outcomes()
+    assert (mode, found) == ("report-only", [("planned", "update"), ("planned", "create")])
+    assert "set by ada" in origin
+    mode, origin, found = outcomes("--mode", "mirror")
+    assert (mode, origin, found) == ("mirror", "--mode", [("updated", ""), ("created", "")])
+
+
+def test_without_kafka_the_setting_counts_and_the_plan_says_so(org: Org) -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SALESFORCE_MODE": "fill-blanks"}
+    line = json.dumps(updated(ada())).encode()
+    result = org.run("-", given=line, environ=environ)
+    assert result.exit_code == 0, result.output
+    mode, entry, *_ = result.stdout.splitlines()
+    assert mode.startswith("mode fill-blanks (SALESFORCE_MODE; Kafka cannot be read")
+    assert entry == "skipped   g1/c1  mode_creates_nobody"
+
+
+def test_an_unknown_mode_is_named_with_the_closest_one(org: Org) -> None:
+    result = org.run("-", "--mode", "fill_blank", given=b"")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "mode 'fill_blank': unknown; did you mean fill-blanks?" in result.stderr
 
 
 @pytest.mark.kafka
