@@ -124,6 +124,7 @@ def reader() -> None:
     from streams.reader.process import run
 
     process = _start_stage("reader")
+    people = _load(settings.PeopleSettings)
     with _report_unusable_settings():
         sys.exit(
             run(
@@ -131,7 +132,8 @@ def reader() -> None:
                 process,
                 _load_nylas(),
                 _load(settings.ReaderSettings),
-                _mailboxes(),
+                MailboxRule(people.mailboxes),
+                people.derives_own_domains,
             )
         )
 
@@ -139,6 +141,7 @@ def reader() -> None:
 @main.command()
 def dedupe() -> None:
     """Drops stale and repeated events; forwards real changes."""
+    from streams.dedupe.mailbox_filter import MailboxFilter
     from streams.dedupe.process import run
     from streams.org import policy
 
@@ -152,7 +155,7 @@ def dedupe() -> None:
                 process,
                 _load(settings.DedupeSettings),
                 allowed,
-                MailboxRule(people.mailboxes),
+                MailboxFilter(MailboxRule(people.mailboxes), people.derives_own_domains),
             )
         )
 
@@ -1308,11 +1311,21 @@ def selection() -> None:
 
 @selection.command(name="preview")
 def selection_preview() -> None:
-    """Counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and writes nothing."""
-    from streams.commands.selection_changes import preview
+    """Counts the contacts that the settings leave out by now, and writes nothing.
 
-    people = _load(settings.PeopleSettings)
-    preview(_load(settings.KafkaSettings), _mailboxes(), people.on_delete)
+    It counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and then the people whom
+    the exclusions of this command's settings leave out. So a changed exclusion can be looked at
+    before dedupe and the sink get it.
+    """
+    from streams.commands.selection_changes import preview, preview_exclusions
+    from streams.org import policy
+
+    people, kafka = _load(settings.PeopleSettings), _load(settings.KafkaSettings)
+    sources = _load(settings.NylasSettings).sources
+    with _report_unusable_settings():
+        allowed = policy(_load(settings.SalesforceSettings), people, sources)
+    preview(kafka, _mailboxes(), people.on_delete)
+    preview_exclusions(kafka, allowed)
 
 
 @selection.command(name="apply")

@@ -14,6 +14,7 @@ are JSON, and carry the version of their format as `schema`.
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 | `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
 | `selection/...` | which mailboxes are synced; see streams/control_selection.py |
+| `own-domains` | own domains that were derived; see streams/own_domains.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -34,6 +35,7 @@ from streams.control_selection import SelectionRecords
 from streams.events import UnreadableRecord, parse_object
 from streams.held import RELEASE, HeldRelease, parse_release
 from streams.kafka.records import KafkaRecord
+from streams.own_domains import OWN_DOMAINS_KEY, OwnDomains, parse_own_domains
 from streams.runtime.logs import place
 from streams.topics import Topics
 
@@ -258,6 +260,8 @@ class ControlTable:
     """Deleted grants whose contacts wait for a person."""
     org: OrgPin | None = None
     """The org that this deployment writes to; None before the first write."""
+    own_domains: OwnDomains | None = None
+    """The domains that the reader derived; None while it derives none."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -279,6 +283,8 @@ class ControlTable:
             if (release := parse_release(key, record.value)) is not None:
                 self.releases[release.run_id] = release
             self.org = parse_org(key, record.value) or self.org
+            if (own := parse_own_domains(key, record.value)) is not None:
+                self.own_domains = own
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)
@@ -296,6 +302,8 @@ class ControlTable:
             self.mode = None
         elif key == ORG_KEY:
             self.org = None
+        elif key == OWN_DOMAINS_KEY:
+            self.own_domains = None
         elif kind == RELEASE:
             self.releases.pop(name, None)
         elif kind == BREAKER:

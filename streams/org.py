@@ -45,7 +45,7 @@ from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.metrics import CALLS, SinkMetrics
 from streams.runtime.traces import NO_TRACES, Traces
 from streams.runtime.wall_clock import ClockWatch
-from streams.settings import PeopleSettings, SalesforceSettings, SettingsError
+from streams.settings import NO_OWN_DOMAINS, PeopleSettings, SalesforceSettings, SettingsError
 
 log = structlog.get_logger()
 
@@ -130,7 +130,7 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
     return Policy(
         mapping=with_lead_source(rules, people.lead_source),
         exclusions=Exclusions(
-            own_domains=frozenset(people.own_domains),
+            own_domains=frozenset(people.own_domains) - {NO_OWN_DOMAINS},
             roles=role_names(people.role_names),
             addresses=frozenset(people.excluded_addresses),
             domains=known.domains | frozenset(people.excluded_domains) | free_mail,

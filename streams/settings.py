@@ -459,6 +459,10 @@ class SalesforceSettings(SettingsGroup):
     )
 
 
+NO_OWN_DOMAINS = "none"
+"""The entry of PEOPLE_OWN_DOMAINS with which no domain is an own one."""
+
+
 class PeopleSettings(SettingsGroup):
     """Who is synced, and what may be done to their records."""
 
@@ -478,7 +482,8 @@ class PeopleSettings(SettingsGroup):
     own_domains: Listed = Field(
         (),
         description="domains of your own company; contacts with an address there are colleagues "
-        "and are not synced",
+        "and are not synced; empty for those of the connected mailboxes, without free-mail "
+        "providers; `none` for no domain",
     )
     excluded_addresses: Listed = Field((), description="addresses that are not synced")
     excluded_domains: Listed = Field(
@@ -550,13 +555,31 @@ class PeopleSettings(SettingsGroup):
         "`contactstream suppress` takes it into contactstream.suppression once",
     )
 
+    @property
+    def derives_own_domains(self) -> bool:
+        """Whether the own domains are those of the connected mailboxes."""
+        return not self.own_domains
+
     def problems(self) -> list[str]:
         """What in the lists cannot be used."""
-        return [
-            f"PEOPLE_MAILBOXES: {problem}"
-            for entry in self.mailboxes
-            if (problem := problem_of(entry))
-        ] + self._preset_problems()
+        return (
+            [
+                f"PEOPLE_MAILBOXES: {problem}"
+                for entry in self.mailboxes
+                if (problem := problem_of(entry))
+            ]
+            + self._own_domain_problems()
+            + self._preset_problems()
+        )
+
+    def _own_domain_problems(self) -> list[str]:
+        named = {name.casefold() for name in self.own_domains}
+        if NO_OWN_DOMAINS in named and self.own_domains != (NO_OWN_DOMAINS,):
+            return [
+                "PEOPLE_OWN_DOMAINS: `none` stands alone and in lower case, not among "
+                f"{len(self.own_domains)} entries: remove it, or the domains"
+            ]
+        return []
 
     def _preset_problems(self) -> list[str]:
         if self.preset != "business":

@@ -7,7 +7,8 @@ kept. Of a person who is left out by the settings only the reason is kept, besid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from connectors.salesforce.emails import addresses
+from connectors.salesforce.emails import addresses, domain
+from connectors.salesforce.exclusions import in_domains
 from connectors.salesforce.field_paths import Json
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.person import PERSON_READS
@@ -57,10 +58,18 @@ def nobody_excluded(_key: str, contact: Json) -> SkipReason | None:
     return recorded_exclusion(contact)
 
 
-def exclusion_by(policy: Policy) -> Exclusion:
+def no_more_domains(_key: str) -> frozenset[str]:
+    """No own domains besides those of the policy."""
+    return frozenset()
+
+
+def exclusion_by(
+    policy: Policy, own_domains: Callable[[str], frozenset[str]] = no_more_domains
+) -> Exclusion:
     """Why the settings leave a contact out, whatever the org holds.
 
-    The result raises SuppressionError where a suppression list in a file cannot be read.
+    `own_domains` says of a contact key which domains are own ones besides the policy's. The result
+    raises SuppressionError where a suppression list in a file cannot be read.
     """
 
     def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
@@ -70,6 +79,11 @@ def exclusion_by(policy: Policy) -> Exclusion:
         if hashes and policy.suppression.holds((key, *addresses(contact))):
             return SkipReason.SUPPRESSED
         admitted = admit(contact, policy.exclusions, policy.sources)
-        return admitted if isinstance(admitted, SkipReason) else None
+        if isinstance(admitted, SkipReason):
+            return admitted
+        own = own_domains(key)
+        if own and any(in_domains(domain(address), own) for address in addresses(contact)):
+            return SkipReason.OWN_DOMAIN
+        return None
 
     return exclusion

@@ -11,6 +11,7 @@ from streams.control_selection import SelectionRecords
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.records import KafkaRecord
 from streams.mailboxes import PERMISSION_SET, Choice, MailboxRule
+from streams.own_domains import OwnDomains
 from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.settings import KafkaSettings
 from streams.topics import topics
@@ -35,6 +36,8 @@ class MailboxFigures:
     choices: Mapping[str, Choice]
     """By grant ID; without deleted grants."""
     problems: tuple[Problem, ...]
+    own_domains: OwnDomains | None = None
+    """The own domains that the reader derived; None while it derives none."""
 
     @property
     def selected(self) -> int:
@@ -73,7 +76,8 @@ def read_mailboxes(
     known = KnownGrants.of(topic_records(kafka, topics(kafka).grants.name))
     control = read_control(kafka)
     figures = mailbox_figures(control.selection, setting, known.living(), clock())
-    return replace(figures, problems=(*figures.problems, *deletion_problems(control)))
+    problems = (*figures.problems, *deletion_problems(control))
+    return replace(figures, problems=problems, own_domains=control.own_domains)
 
 
 def deletion_problems(control: ControlTable) -> Iterable[Problem]:

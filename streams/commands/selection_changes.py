@@ -13,9 +13,12 @@ from typing import Literal
 import click
 
 from connectors.nylas.contacts import PAGE_SIZE
+from connectors.salesforce.kept_fields import exclusion_by
+from connectors.salesforce.policy import Policy
 from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
+from streams.commands.exclusion_changes import newly_left_out
 from streams.commands.mailboxes import KnownGrants, mailbox_figures
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.tables import print_table
@@ -57,6 +60,23 @@ def preview(kafka: KafkaSettings, setting: MailboxRule, on_delete: OnDelete) -> 
     click.echo(
         f"An apply would publish {counts.total():,} contacts as deleted: "
         f"PEOPLE_ON_DELETE={on_delete}, so {WHAT_FOLLOWS[on_delete]}"
+    )
+
+
+def preview_exclusions(kafka: KafkaSettings, policy: Policy) -> None:
+    """Prints how many synced contacts the exclusions of this command leave out. Blocks.
+
+    Raises click.ClickException when Kafka cannot be read.
+    """
+    names = topics(kafka)
+    counts = newly_left_out(topic_records(kafka, names.changes.name), exclusion_by(policy))
+    if not counts:
+        click.echo("the exclusions of the settings leave out no contact that is synced")
+        return
+    print_table(("left out", "contacts"), [(name, str(counts[name])) for name in sorted(counts)])
+    click.echo(
+        f"the exclusions of the settings leave out {counts.total():,} contacts that are synced: "
+        "their records stay, and follow the address books no longer"
     )
 
 

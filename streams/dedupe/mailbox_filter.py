@@ -6,29 +6,49 @@ consistent value of a dictionary, so no lock is needed.
 
 from collections.abc import Iterable
 
+from connectors.salesforce.person import grant_of
 from streams.control import ControlTable
 from streams.dedupe.planner import every_mailbox
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.followed import FollowedTopic
-from streams.mailboxes import Choice, MailboxRule
+from streams.mailboxes import Choice, MailboxRule, Why
 from streams.settings import KafkaSettings
 from streams.topics import Topics, group
 
 
 class MailboxFilter:
-    """The choice for each grant. `setting` counts until the reader has put a rule in force."""
+    """The choice for each grant. `setting` counts until the reader has put a rule in force.
 
-    def __init__(self, setting: MailboxRule) -> None:
+    `derives` says whether own domains come from the grants' addresses.
+    """
+
+    def __init__(self, setting: MailboxRule, derives: bool = False) -> None:
         self.control = ControlTable()
         self.addresses = GrantAddresses()
-        self._setting = setting
+        self._setting, self._derives = setting, derives
 
     def choose(self, grant: str) -> Choice:
         """Whether the events of a grant are forwarded. Does not block."""
         selection = self.control.selection
-        if not selection.in_force(self._setting).entries:
-            return every_mailbox(grant)
-        return selection.choose(self.addresses.address(grant), self._setting)
+        address = self.addresses.address(grant)
+        if selection.in_force(self._setting).entries:
+            return selection.choose(address, self._setting)
+        if address is None and self._derives and self.control.own_domains is not None:
+            return _UNDECIDED
+        return every_mailbox(grant)
+
+    def own_domains(self, key: str) -> frozenset[str]:
+        """The derived own domains for the contact of a key. Does not block.
+
+        That of its own grant counts before the reader has put it in force.
+        """
+        derived = self.control.own_domains
+        if derived is None or not self._derives:
+            return frozenset()
+        return derived.with_grant(self.addresses.address(grant_of(key)) or "")
+
+
+_UNDECIDED = Choice(False, Why.ADDRESS_UNKNOWN)
 
 
 def followed_topics(

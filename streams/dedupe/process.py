@@ -27,7 +27,6 @@ from streams.kafka.admin import topic_setting
 from streams.kafka.clients import client_config, producer_config
 from streams.kafka.lag import LagReader
 from streams.kafka.topic_watch import commit_metadata, null_terminated, topic_watch
-from streams.mailboxes import MailboxRule
 from streams.metrics import DedupeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.ops import Health, OpsServer
@@ -57,11 +56,12 @@ def run(
     process: ProcessSettings,
     settings: DedupeSettings,
     policy: Policy,
-    mailboxes: MailboxRule,
+    selected: MailboxFilter,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
-    `policy` says which fields are read, and who is left out. Raises SettingsError for a port that
+    `policy` says which fields are read, and who is left out; `selected` has the settings that the
+    topics add to. Raises SettingsError for a port that
     cannot be bound.
     """
     # Faust's services log by the module of their class.
@@ -74,7 +74,7 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, policy, mailboxes))
+    return uvloop.run(_serve(kafka, process, settings, policy, selected))
 
 
 async def _serve(
@@ -82,7 +82,7 @@ async def _serve(
     process: ProcessSettings,
     settings: DedupeSettings,
     policy: Policy,
-    mailboxes: MailboxRule,
+    selected: MailboxFilter,
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
@@ -101,7 +101,6 @@ async def _serve(
     ):
         return stopping.code
 
-    selected = MailboxFilter(mailboxes)
     suppression = followed_suppression(kafka, names, group(kafka, "dedupe-suppression"), policy)
     followed = [*followed_topics(kafka, names, selected), suppression]
     following = [asyncio.create_task(follow(topic)) for topic in followed]
@@ -128,7 +127,8 @@ async def _serve(
     fence = HeartbeatFence(lambda: app.consumer.seconds_unheard(), session, watchdog)
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
-    planner = DedupePlanner(policy.mapping, names, exclusion_by(policy), selected.choose)
+    exclusion = exclusion_by(policy, selected.own_domains)
+    planner = DedupePlanner(policy.mapping, names, exclusion, selected.choose)
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)

@@ -50,15 +50,19 @@ class MailboxKeeper:
         runs: RunWriter,
         rule: MailboxRule,
         clock: Callable[[], float] = time.time,
+        needs_addresses: bool = False,
     ) -> None:
+        """`needs_addresses`: whether a grant has to be known by its address in any case."""
         self._context, self._selection = context, control.selection
         self._addresses, self._grants, self._runs = addresses, grants, runs
-        self._rule, self._clock = rule, clock
+        self._rule, self._clock, self._needs_addresses = rule, clock, needs_addresses
 
     def choose(self, grant: str, address: str | None = None) -> Choice:
         """Whether a grant is selected; `address` as a listing names it, if one does."""
         if address is None:
             address = self._addresses.address(grant)
+        if address is None and self._needs_addresses:
+            return Choice(False, Why.ADDRESS_UNKNOWN)
         return self._rule.choose(address, self._selection.member_addresses())
 
     async def put_in_force(self) -> None:

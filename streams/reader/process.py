@@ -30,6 +30,7 @@ from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
 from streams.reader.mailbox_keeper import MailboxKeeper
 from streams.reader.other_deployment import OtherDeployments
+from streams.reader.own_domain_keeper import OwnDomainKeeper
 from streams.reader.reading_pause import ReadingPause
 from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
@@ -90,6 +91,7 @@ class Settings:
     reader: ReaderSettings
     traces: Traces = NO_TRACES
     mailboxes: MailboxRule = EVERY_MAILBOX
+    derives_own_domains: bool = False
 
 
 def run(
@@ -98,10 +100,12 @@ def run(
     nylas: NylasSettings,
     settings: ReaderSettings,
     mailboxes: MailboxRule,
+    derives_own_domains: bool,
 ) -> int:
     """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
-    It is 0, or the value of ExitCode for an error of Kafka. Any other error that the reader cannot
+    `derives_own_domains`: whether they are those of the grants' addresses. The status is 0, or the
+    value of ExitCode for an error of Kafka. Any other error that the reader cannot
     continue after is raised, so that the process ends with 1.
     """
     limit_malloc_arenas()
@@ -113,7 +117,7 @@ def run(
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        opened = Settings(kafka, nylas, settings, traces, mailboxes)
+        opened = Settings(kafka, nylas, settings, traces, mailboxes, derives_own_domains)
         return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
         traces.close()
@@ -247,7 +251,17 @@ async def _read_address_books(
 
     others = OtherDeployments(kafka, context, lags, settings.reader.max_lag, pause)
     client = _client(settings.nylas, metrics, pause)
-    mailboxes = MailboxKeeper(context, control, addresses, grants, runs, settings.mailboxes)
+    derives = settings.derives_own_domains
+    mailboxes = MailboxKeeper(
+        context,
+        control,
+        addresses,
+        grants,
+        runs,
+        settings.mailboxes,
+        needs_addresses=derives,
+    )
+    own_domains = OwnDomainKeeper(context, control, addresses, derives)
     async with (
         Snapshots(kafka, in_flight.readings) as snapshots,
         client,
@@ -280,6 +294,7 @@ async def _read_address_books(
         # Before Nylas is called: reading may be paused, or a failure breaker open.
         await following.caught_up.wait()
         await mailboxes.put_in_force()
+        await own_domains.put_in_force()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
@@ -290,6 +305,7 @@ async def _read_address_books(
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
         tasks.create_task(mailboxes.run())
+        tasks.create_task(own_domains.run())
         scheduler = RunScheduler(
             run_log,
             runs,

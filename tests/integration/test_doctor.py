@@ -230,7 +230,7 @@ HEALTHY = [
         "offsets of dedupe",
         "lag of dedupe",
     ),
-    *("offsets of sink", "lag of sink", "breakers", "mailboxes", "Nylas key"),
+    *("offsets of sink", "lag of sink", "breakers", "mode", "mailboxes", "Nylas key"),
     *("clock, by Nylas", "clock, by Salesforce"),
 ]
 

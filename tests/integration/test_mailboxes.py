@@ -94,3 +94,26 @@ def test_who_gets_the_permission_set_is_read_and_obeyed_without_a_restart(start:
     )
     harness.command("backfill", "--all")
     wait_until(lambda: changed(harness) == {"g1/c0", "g1/c1"}, "it is forwarded", 60)
+
+
+def test_colleagues_are_left_out_also_before_anything_names_the_address_of_their_mailbox(
+    start: Start,
+) -> None:
+    colleague = {"id": "eve", "emails": [{"email": "eve@reps.example", "type": "work"}]}
+    harness = start({"grants": [grant("g1", [*people(1), colleague])]})
+    harness.processes.start("dedupe").wait_ready()
+    harness.reader()
+    wait_until(
+        lambda: any(
+            found.key == b"own-domains" for found in harness.kafka.read("contactstream.control")
+        ),
+        "the reader has put the derivation in force",
+        30,
+    )
+    harness.command("backfill", "--all")
+    wait_until(lambda: changed(harness) == {"g1/c0", "g1/eve"}, "both were decided", 60)
+    (left_out,) = (
+        found for found in harness.kafka.read("contacts.changes") if found.key == b"g1/eve"
+    )
+    assert json.loads(left_out.value or b"")["excluded"] == "own_domain"
+    assert "eve@reps.example" not in (left_out.value or b"").decode(), "only the reason is kept"

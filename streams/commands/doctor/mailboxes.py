@@ -1,14 +1,18 @@
 """The check of `contactstream doctor` which mailboxes are selected."""
 
+from datetime import UTC, datetime
+
 import click
 
 from connectors.salesforce.checkup.findings import CheckupFinding, ok, warn
 from streams.commands.doctor.deployment import not_examined
 from streams.commands.mailboxes import MailboxFigures, read_mailboxes
 from streams.mailboxes import MailboxRule
+from streams.own_domains import OwnDomains
 from streams.settings import KafkaSettings
 
 CHECK = "mailboxes"
+OWN_DOMAINS = "own domains"
 
 
 def examine_mailboxes(kafka: KafkaSettings, setting: MailboxRule) -> list[CheckupFinding]:
@@ -20,12 +24,30 @@ def examine_mailboxes(kafka: KafkaSettings, setting: MailboxRule) -> list[Checku
 
 
 def mailbox_findings(figures: MailboxFigures) -> list[CheckupFinding]:
-    """A finding with the number of selected mailboxes, and one for each problem."""
+    """A finding with the number of selected mailboxes, and one for each problem.
+
+    Before the problems: which own domains were derived, if any are.
+    """
     if not figures.rule.entries:
         shown = "all are selected, because PEOPLE_MAILBOXES is empty"
     else:
         shown = f"{figures.selected} of {len(figures.choices)} connected ones are selected"
     return [
         ok(CHECK, shown),
+        *([] if figures.own_domains is None else [_own_domains(figures.own_domains)]),
         *(warn(CHECK, problem.what, problem.remedy) for problem in figures.problems),
     ]
+
+
+def _own_domains(own: OwnDomains) -> CheckupFinding:
+    if not own.since_ms:
+        return ok(OWN_DOMAINS, "none yet: no connected mailbox has an address at a company")
+    named = ", ".join(
+        f"{name} (since {datetime.fromtimestamp(since / 1000, UTC):%Y-%m-%d})"
+        for name, since in sorted(own.since_ms.items())
+    )
+    return ok(
+        OWN_DOMAINS,
+        f"derived from the connected mailboxes: {named}; people there are colleagues and are not "
+        "synced. PEOPLE_OWN_DOMAINS names others, or none",
+    )

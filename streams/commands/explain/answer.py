@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain
+from connectors.salesforce.exclusions import in_domains
 from connectors.salesforce.kept_fields import exclusion_by
 from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.person import grant_of
@@ -14,7 +15,9 @@ from connectors.salesforce.skip_reasons import SkipReason
 from streams.commands.explain.question import Question, Subject
 from streams.commands.explain.search import Found
 from streams.commands.explain.timeline import Entry, timeline
+from streams.control import ControlTable
 from streams.held import HELD_MEANING
+from streams.own_domains import OwnDomains
 from streams.runs import RunLog
 from streams.topics import Topics
 
@@ -63,11 +66,24 @@ class Answer:
 
 
 def answer(
-    question: Question, found: Found, runs: RunLog, policy: Policy, topics: Topics
+    question: Question,
+    found: Found,
+    runs: RunLog,
+    policy: Policy,
+    topics: Topics,
+    control: ControlTable | None = None,
 ) -> Answer:
-    """The answer to a question, given what the topics hold."""
+    """The answer to a question, given what the topics hold.
+
+    `control` is what contactstream.control says of mailboxes and of derived own domains.
+    """
     contacts = tuple(_contact_answer(key, found, runs, policy, topics) for key in found.contacts)
-    notes = [*_waiting(contacts), *_reasons(question, policy)]
+    decided = control or ControlTable()
+    notes = [
+        *_waiting(contacts),
+        *_not_selected(question, contacts, decided),
+        *_reasons(question, policy, decided.own_domains),
+    ]
     seen = any(contact.entries for contact in contacts)
     if not seen:
         notes = [*_absence(question, found), *notes]
@@ -151,7 +167,24 @@ _REASONS: Mapping[SkipReason, str] = {
 }
 
 
-def _reasons(question: Question, policy: Policy) -> Iterable[str]:
+def _not_selected(
+    question: Question, contacts: Iterable[ContactAnswer], control: ControlTable
+) -> Iterable[str]:
+    """Which of the mailboxes are not synced, and why."""
+    grants = {grant_of(contact.key) for contact in contacts}
+    if question.subject is Subject.CONTACT:
+        grants.add(grant_of(question.value))
+    for grant in sorted(grants & control.selection.grants.keys()):
+        noted = control.selection.grants[grant]
+        if not noted.choice.selected:
+            yield (
+                f"The mailbox of {grant} is left out (not_selected) since "
+                f"{moment(noted.since_ms)}, {noted.choice}: its changes go no further. "
+                "See PEOPLE_MAILBOXES and contactstream grants list"
+            )
+
+
+def _reasons(question: Question, policy: Policy, derived: OwnDomains | None) -> Iterable[str]:
     """Why the settings leave an address or a contact out."""
     if question.subject is Subject.RECORD:
         return
@@ -160,8 +193,14 @@ def _reasons(question: Question, policy: Policy) -> Iterable[str]:
     if question.subject is not Subject.ADDRESS:
         return
     _, reason = policy.exclusions.usable([question.value])
+    own = sorted(derived.since_ms) if derived else []
     if reason is not None:
         yield _REASONS[reason]
+    elif in_domains(domain(question.value), frozenset(own)):
+        yield (
+            "It is a colleague's address: a connected mailbox is at its domain "
+            f"(own domains: {', '.join(own)}). PEOPLE_OWN_DOMAINS names others, or none."
+        )
     elif is_free_mail(domain(question.value)) and not policy.creation.free_mail:
         yield (
             "Its domain is one of free mail: such a person is updated where Salesforce has a "

@@ -12,6 +12,7 @@ from streams.commands.explain.answer import Answer, answer
 from streams.commands.explain.question import Question
 from streams.commands.explain.search import Found, Wanted, everything, find
 from streams.commands.topic_records import topic_scan
+from streams.control import ControlTable
 from streams.events import UnreadableRecord
 from streams.kafka.records import KafkaRecord
 from streams.runs import RunLog
@@ -63,7 +64,10 @@ def investigate(
         for record in read(names.suppression.name, everything):
             apply_record(listed, record)
     runs = _run_log(read(names.runs.name, everything)) if found.contacts else RunLog()
-    return Investigation(answer(question, found, runs, policy, names), found)
+    control = ControlTable()
+    for record in read(names.control.name, everything):
+        control.apply(record)
+    return Investigation(answer(question, found, runs, policy, names, control), found)
 
 
 @contextmanager

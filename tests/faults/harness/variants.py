@@ -209,6 +209,7 @@ def _hold_sink() -> None:
     `before_commit`.
     """
     from connectors.salesforce.sync import Sync
+    from connectors.salesforce.write_rules import EVERYTHING
     from streams.sink import process
     from streams.sink.consumer import SinkConsumer
     from streams.sink.open_calls import CALLS_MAY_BE_OPEN
@@ -219,9 +220,9 @@ def _hold_sink() -> None:
         made = config(kafka, group_id, session_timeout=session_timeout, max_poll=max_poll)
         return made | ({"client.id": os.environ[CLIENT]} if CLIENT in os.environ else {})
 
-    async def held_write(self: Any, plan: Any, fence: Any) -> Any:
+    async def held_write(self: Any, plan: Any, fence: Any, rules: Any = EVERYTHING) -> Any:
         await hold_async("before_write")
-        return await write(self, plan, fence)
+        return await write(self, plan, fence, rules)
 
     def held_commit(
         self: Any, assignment: Any, offset: int, calls: str = CALLS_MAY_BE_OPEN

@@ -1,5 +1,7 @@
 """What status and doctor say about the selected mailboxes."""
 
+from dataclasses import replace
+
 from connectors.salesforce.checkup.findings import CheckupStatus
 from streams.commands.doctor.mailboxes import mailbox_findings
 from streams.commands.mailboxes import (
@@ -20,6 +22,7 @@ from streams.control_grants import held_record
 from streams.control_selection import Members, SelectionRecords
 from streams.grant_addresses import GrantAddress, address_record
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
+from streams.own_domains import OwnDomains
 from streams.reader.grant_events import deleted_record
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -45,6 +48,17 @@ def test_without_entries_nothing_is_wrong() -> None:
     (finding,) = mailbox_findings(found)
     assert finding.status is CheckupStatus.OK
     assert "PEOPLE_MAILBOXES is empty" in finding.finding
+
+
+def test_doctor_says_which_own_domains_were_derived_and_since_when() -> None:
+    own = OwnDomains({"acme.com": 1_800_000_000_000})
+    _, finding = mailbox_findings(replace(figures(EVERY_MAILBOX, force=False), own_domains=own))
+    assert finding.status is CheckupStatus.OK
+    assert "acme.com (since 2027-01-15)" in finding.finding
+    _, finding = mailbox_findings(
+        replace(figures(EVERY_MAILBOX, force=False), own_domains=OwnDomains())
+    )
+    assert "none yet" in finding.finding
 
 
 def test_an_address_that_no_mailbox_has_is_named() -> None:

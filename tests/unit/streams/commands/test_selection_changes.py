@@ -1,6 +1,8 @@
 """The command selection: the contacts of mailboxes that are selected no longer are settled."""
 
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -67,6 +69,28 @@ def test_a_preview_counts_by_mailbox_and_says_what_would_follow(
     assert "ada@x.example" not in ended.output
     assert "would publish 2 contacts as deleted" in ended.output
     assert "clears our key" in ended.output
+    assert written == []
+
+
+def test_a_preview_counts_whom_a_changed_exclusion_leaves_out(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def person(contact: str, address: str, offset: int) -> KafkaRecord:
+        made = change(f"a/{contact}", 5, offset)
+        body = orjson.loads(made.value or b"") | {"emails": [{"email": address}]}
+        return replace(made, value=orjson.dumps(body))
+
+    moved = [person("3", "eve@rival.com", 5), person("3", "eve@acme.example", 6)]
+    out = change("a/4", 5, 8)
+    out = replace(out, value=orjson.dumps(orjson.loads(out.value or b"") | {"excluded": "source"}))
+    monkeypatch.setattr(
+        sys.modules[__name__], "CHANGES", [*CHANGES, *moved, person("2", "bo@eu.rival.com", 7), out]
+    )
+    assert "leave out no contact" in run("preview").output
+    monkeypatch.setenv("PEOPLE_EXCLUDED_DOMAINS", "rival.com")
+    shown = run("preview").output
+    assert "leave out 1 contacts that are synced" in shown
+    assert "excluded" in shown
     assert written == []
 
 

@@ -17,11 +17,15 @@ from streams.commands.explain.command import details_text, print_text
 from streams.commands.explain.question import parse_question
 from streams.commands.explain.search import Wanted, find
 from streams.commands.explain.timeline import consumed
+from streams.control import ControlTable
+from streams.control_selection import GrantChoice, grant_choice_record
 from streams.dead_letters import dead_letter
 from streams.dedupe.planner import DedupePlanner
 from streams.events import Origin, event_headers, page_envelope
 from streams.journal import EntryKind, JournalEntry, journal_record
 from streams.kafka.records import Headers, KafkaRecord
+from streams.mailboxes import Choice, Why
+from streams.own_domains import OwnDomains, own_domains_record
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -75,11 +79,15 @@ class World:
         return [records[place] for place in sorted({*places, *range(len(records))[:1]})]
 
     def explain(
-        self, text: str, policy: Policy | None = None, runs: RunLog | None = None
+        self,
+        text: str,
+        policy: Policy | None = None,
+        runs: RunLog | None = None,
+        control: ControlTable | None = None,
     ) -> Answer:
         question = parse_question(text)
         found = find(question, self.read, TOPICS)
-        return answer(question, found, runs or RunLog(), policy or Policy(), TOPICS)
+        return answer(question, found, runs or RunLog(), policy or Policy(), TOPICS, control)
 
 
 def mail(address: str) -> list[dict[str, str]]:
@@ -253,6 +261,28 @@ def test_a_contact_that_was_not_seen_gets_the_reasons_that_there_may_be() -> Non
         "The grant g is expired since 2025-10-09 08:53:20Z: Nylas sends nothing of it.",
     )
     assert "The grant h is not known" in world.explain("h/1").notes[-1]
+
+
+def test_a_mailbox_that_is_left_out_is_named_with_its_reason() -> None:
+    world, control = World(), ControlTable()
+    for grant, selected in (("g", False), ("h", True)):
+        choice = Choice(selected, Why.ADDRESS if selected else Why.NO_ENTRY, "h@acme.example")
+        decided = GrantChoice(grant, choice, (BASE + 60) * 1000)
+        control.apply(grant_choice_record(TOPICS, decided))
+    note = world.explain("g/1", control=control).notes[-1]
+    assert "The mailbox of g is left out (not_selected) since 2025-10-09 08:54:20Z" in note
+    assert "PEOPLE_MAILBOXES" in note
+    world.event(10, emails=mail("ada@acme.example"))
+    assert "(not_selected)" in world.explain("ada@acme.example", control=control).notes[0]
+    assert "not_selected" not in "".join(world.explain("h/1", control=control).notes)
+
+
+def test_an_address_at_a_derived_own_domain_is_a_colleagues() -> None:
+    control = ControlTable()
+    control.apply(own_domains_record(TOPICS, OwnDomains({"us.example": 1})))
+    note = World().explain("eve@eu.us.example", control=control).notes[-1]
+    assert "a connected mailbox is at its domain (own domains: us.example)" in note
+    assert "colleague" not in "".join(World().explain("eve@x.example", control=control).notes)
 
 
 def test_the_settings_that_leave_an_address_out_are_named() -> None:
