@@ -14,6 +14,7 @@ from streams.console.pages.person import PersonPage
 from streams.console.person_search import PersonSearch, topic_search
 from streams.console.shell import Page, Shell
 from streams.console.state.known import KnownState
+from streams.mailboxes import MailboxRule
 from streams.org import policy
 from streams.settings import (
     BridgeSettings,
@@ -39,9 +40,11 @@ def people_pages(shell: Shell, kafka: KafkaSettings, known: KnownState) -> list[
             shell,
             known.grants,
             known.people,
-            (known.grants_topic, known.outcomes_topic),
+            known.control,
+            (known.grants_topic, known.outcomes_topic, known.control_topic),
             audit,
             load(NylasSettings),
+            MailboxRule(load(PeopleSettings).mailboxes),
         ),
         DeadLettersPage(
             shell,

@@ -400,6 +400,20 @@ CASES = (
         every="15m",
     ),
     AlertCase(
+        "ContactstreamGrantDeletionsHeld",
+        "20m",
+        {series("reader_grants_held"): "0 5+0x30", series("reader_active"): "1+0x31"},
+        {series("reader_grants_held"): "0 5+0x5 0+0x25", series("reader_active"): "1+0x31"},
+        "a confirmation ends it",
+    ),
+    AlertCase(
+        "ContactstreamGrantDeletionsHeld",
+        "20m",
+        {series("reader_grants_held"): "5+0x30", series("reader_active"): "1+0x30"},
+        {series("reader_grants_held"): "5+0x30", series("reader_active"): "0+0x30"},
+        "a standby that was active once",
+    ),
+    AlertCase(
         "ContactstreamGrantsExpired",
         "70m",
         grants(valid=26, expired=3),

@@ -69,7 +69,6 @@ UNUSED: dict[str, str] = {
     "contactstream_secret_reload_failures_total": "a line of the log names the file; the process "
     "works on",
     "contactstream_trace_spans_total": "for who runs traces; whoever misses a trace looks here",
-    "contactstream_reader_grants_held": "status and doctor name the grants that wait",
     "contactstream_sink_member_lists_total": "a line of the log says why a list was not published, "
     "and doctor how old it is",
     "contactstream_console_connections": "whom the console turns away looks here",

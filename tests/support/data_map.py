@@ -7,6 +7,7 @@ where an entry is missing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from xml.etree import ElementTree
 
 from connectors.salesforce.kept_fields import EXCLUDED, fields_read
@@ -17,7 +18,10 @@ from streams.settings import KafkaSettings, load
 from streams.topics import Topics, topics
 from tests.support.paths import ROOT
 
-PERMISSION_SETS = ROOT / "deploy/salesforce/force-app/main/default/permissionsets"
+PERMISSION_SETS = tuple(
+    ROOT / f"deploy/salesforce/{app}/main/default/permissionsets"
+    for app in ("force-app", "optional-app")
+)
 NAMESPACE = {"md": "http://soap.sforce.com/2006/04/metadata"}
 
 # Every field of a contact that Nylas documents. [Nylas API v3, Contacts: the contact object]
@@ -96,9 +100,39 @@ SALESFORCE_REASONS: Mapping[str, str] = {
     "Nylas_Email_2__c": "a further address, by which a person is found",
     "Nylas_Email_3__c": "a further address, by which a person is found",
     "Nylas_Field_Hashes__c": "what we wrote, so that what people typed stays",
+    "Nylas_Created_By_Sync__c": "marks the records that we created, if it is mapped",
+    "Nylas_Last_Written__c": "when we last wrote the record, if it is mapped",
+    "Nylas_Source_Mailbox__c": "whose address book the record is from, if it is mapped",
+    "Nylas_Why__c": "why we wrote the record, if it is mapped",
     "Nylas_Version__c": "an older change never overwrites a newer one",
 }
 """By the permission; of a field on both objects by its name alone."""
+
+
+NYLAS_SCOPES = (
+    ("contacts.readonly", "Google", "reads the address book"),
+    ("contacts.other.readonly", "Google", "reads the source `inbox`, if `NYLAS_SOURCES` names it"),
+    ("directory.readonly", "Google", "reads the source `domain`, if `NYLAS_SOURCES` names it"),
+    ("Contacts.Read", "Microsoft", "reads the address book"),
+    (
+        "People.Read",
+        "Microsoft",
+        "reads the sources `inbox` and `domain`, if `NYLAS_SOURCES` names one",
+    ),
+)
+"""The least scopes for reading contacts, and for the notifications of them.
+
+[Nylas API v3, Contacts scopes: developer.nylas.com/docs/v3/contacts/contacts-scopes] Its table of
+notifications writes Google's scope as `contact.readonly`; that of the API, and Google, write
+`contacts.readonly`.
+"""
+
+
+def nylas_scopes() -> str:
+    """Each scope that the owner of an address book grants, and why it is needed."""
+    lines = ["| scope | provider | why |", "|---|---|---|"]
+    lines += [f"| `{scope}` | {provider} | {why} |" for scope, provider, why in NYLAS_SCOPES]
+    return "\n".join(lines)
 
 
 def data_fields() -> str:
@@ -170,11 +204,17 @@ def _kept_for(config: Mapping[str, str]) -> str:
 def salesforce_permissions() -> str:
     """Each permission of each permission set, and why it is needed."""
     lines = ["| permission set | permission | why |", "|---|---|---|"]
-    for path in sorted(PERMISSION_SETS.glob("*.permissionset-meta.xml")):
+    for path in permission_set_files():
         label = path.name.partition(".")[0]
         given = permissions(ElementTree.parse(path).getroot())
         lines += [f"| `{label}` | `{each}` | {reason(each)} |" for each in given]
     return "\n".join(lines)
+
+
+def permission_set_files() -> list[Path]:
+    """The files of all permission sets, by their API names."""
+    found = (path for folder in PERMISSION_SETS for path in folder.glob("*.permissionset-meta.xml"))
+    return sorted(found, key=lambda path: path.name)
 
 
 def reason(permission: str) -> str:

@@ -34,7 +34,7 @@ from streams.metrics import (
 from streams.runtime.ops import Health
 from streams.settings import KafkaSettings, load, reference
 from streams.topics import topics
-from tests.support.data_map import data_fields, data_places, salesforce_permissions
+from tests.support.data_map import data_fields, data_places, nylas_scopes, salesforce_permissions
 from tests.support.paths import ROOT
 from tests.support.stop_bounds import grace_periods
 
@@ -199,6 +199,7 @@ GENERATED = (
     GeneratedBlock("deploy/docs/data-map.md", "data-fields", data_fields),
     GeneratedBlock("deploy/docs/data-map.md", "data-places", data_places),
     GeneratedBlock("deploy/docs/data-map.md", "salesforce-permissions", salesforce_permissions),
+    GeneratedBlock("deploy/docs/data-map.md", "nylas-scopes", nylas_scopes),
     GeneratedBlock("deploy/docs/metrics.md", "metrics", metrics_reference),
     GeneratedBlock("deploy/docs/image.md", "grace-periods", grace_periods),
     GeneratedBlock("streams/README.md", "modules", lambda: module_map("streams")),

@@ -1,6 +1,7 @@
 """People, grants and dead letters of a made-up deployment, for the console's pages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -20,12 +21,14 @@ from streams.console.pages.person import PersonPage
 from streams.console.person_search import FoundPerson, PersonSearch
 from streams.console.reading import NotReadable
 from streams.console.shell import Page, Shell
+from streams.console.state.control import ControlState
 from streams.console.state.grants import GrantState
 from streams.console.state.letters import LetterState
 from streams.console.state.people import PeopleState
 from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
 from streams.events import Kind, change_headers
 from streams.kafka.records import KafkaRecord
+from streams.mailboxes import MailboxRule
 from streams.settings import KafkaSettings, NylasSettings, load
 from streams.topics import topics
 
@@ -139,6 +142,8 @@ class World:
 
     def __init__(self) -> None:
         self.people, self.grants, self.letters = PeopleState(), GrantState(), Letters()
+        self.control = ControlState()
+        self.mailboxes = MailboxRule()
         self.audit = Audited()
         self.asked: list[Question] = []
         self.topic: Ready = Ready()
@@ -159,6 +164,11 @@ class World:
         self.grants.take(record)
         self._offset += 1
 
+    def decide(self, record: KafkaRecord) -> None:
+        """Adds a record of contactstream.control."""
+        self.control.take(replace(record, offset=self._offset))
+        self._offset += 1
+
     def search(self, question: Question) -> FoundPerson:
         """Finds the same person whoever is asked about."""
         self.asked.append(question)
@@ -173,7 +183,16 @@ class World:
         """The four pages."""
         return [
             PeoplePage(shell, self.people, self.topic, ORG),
-            GrantsPage(shell, self.grants, self.people, [self.topic], self.audit, self.nylas),
+            GrantsPage(
+                shell,
+                self.grants,
+                self.people,
+                self.control,
+                [self.topic],
+                self.audit,
+                self.nylas,
+                self.mailboxes,
+            ),
             DeadLettersPage(
                 shell, self.letters.state, self.people, [self.topic], self.letters, TOPICS
             ),

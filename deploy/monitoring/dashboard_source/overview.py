@@ -46,6 +46,7 @@ RUNBOOKS = {
     "DeadLettersOld": "dead-letters",
     "FreshnessBurnsFast": "freshness",
     "FreshnessBurnsSlowly": "freshness",
+    "GrantDeletionsHeld": "grant-deletions-held",
     "GrantsExpired": "grants-expired",
     "Held": "held",
     "NewDeadLetterReason": "dead-letters",

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from streams.console.reading import NotReadable
+from streams.console.state.control import ControlState
 from streams.console.state.gauges import ConsoleGauges
 from streams.console.state.grants import GrantState
 from streams.console.state.letters import LetterState
@@ -99,14 +100,21 @@ class KnownState:
         self.people = PeopleState()
         self.letters = LetterState(names)
         self.grants = GrantState()
+        self.control = ControlState()
         self.outcomes_topic = Following(kafka, names.outcomes.name, self.people.take)
         self.letters_topic = Following(kafka, names.dead_letter.name, self.letters.take)
         self.grants_topic = Following(kafka, names.grants.name, self.grants.take)
+        self.control_topic = Following(kafka, names.control.name, self.control.take)
 
     async def run(self, gauges: ConsoleGauges) -> None:
         """Follows the topics, and sets the metrics, until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for topic in (self.outcomes_topic, self.letters_topic, self.grants_topic):
+            for topic in (
+                self.outcomes_topic,
+                self.letters_topic,
+                self.grants_topic,
+                self.control_topic,
+            ):
                 tasks.create_task(topic.run())
             tasks.create_task(self._show(gauges))
 

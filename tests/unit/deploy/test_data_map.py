@@ -9,9 +9,9 @@ from streams.topics import Topics
 from tests.support.data_map import (
     CONTACT_FIELDS,
     OF_A_PERSON,
-    PERMISSION_SETS,
     SALESFORCE_REASONS,
     WHY_READ,
+    permission_set_files,
     permissions,
     reason,
 )
@@ -24,7 +24,7 @@ def given() -> set[str]:
     """Every permission of every permission set."""
     return {
         permission
-        for path in PERMISSION_SETS.glob("*.xml")
+        for path in permission_set_files()
         for permission in permissions(ElementTree.parse(path).getroot())
     }
 
@@ -44,6 +44,14 @@ def test_private_fields_are_on_contacts_events_alone() -> None:
     for name in ("notes", "birthday", "physical_addresses", "im_addresses", "web_pages"):
         (row,) = (row for row in rows if row.startswith(f"| `{name}` |"))
         assert row == f"| `{name}` | yes | no |  |  |"
+
+
+def test_the_permission_sets_of_the_optional_fields_are_in_the_map() -> None:
+    rows = block(MAP, "salesforce-permissions").splitlines()
+    can_write = "| `Contactstream_Optional_Fields` | `Lead.Nylas_Why__c: edit` |"
+    can_read = "| `Contactstream_Optional_Fields_Reader` | `Lead.Nylas_Why__c: read` |"
+    assert [row for row in rows if row.startswith(can_write)]
+    assert [row for row in rows if row.startswith(can_read)]
 
 
 def test_every_permission_has_a_reason_and_no_reason_is_left_over() -> None:

@@ -11,9 +11,12 @@ from streams.commands.explain.question import Question, parse_question
 from streams.console.letter_actions import Acting
 from streams.console.person_search import FoundPerson, PersonSearch
 from streams.console.reading import NotReadable
+from streams.control_grants import held_record
+from streams.control_selection import rule_record
+from streams.mailboxes import MailboxRule
 from streams.settings import NylasSettings, load
 from tests.support.console import Browser, console
-from tests.support.people_story import BASE, HOSTILE, ORG, StillReading, World
+from tests.support.people_story import BASE, HOSTILE, ORG, TOPICS, StillReading, World
 
 
 @pytest.fixture
@@ -119,6 +122,48 @@ async def test_grants_shows_who_needs_a_sign_in_and_an_owner_only_with_an_audit(
         assert "ada@acme.example" in revealed
         (entry,) = world.audit.entries
         assert (entry.actor, entry.action, entry.count) == ("ada@desk", "grants reveal", 2)
+
+
+async def test_grants_says_whether_a_mailbox_is_selected_and_filters_by_it(world: World) -> None:
+    world.grant("g1", "grant.listed", email="ada@acme.example", provider="google")
+    world.grant("g2", "grant.listed", email="bob@else.example", provider="google")
+    world.grant("g3", "grant.listed", email="eve@sales.example", provider="google")
+    world.grant("g4", "grant.deleted")
+    world.mailboxes = MailboxRule(("ada@acme.example", "*@sales.example"))
+    async with console(world.pages) as browser:
+        rows = await exported(browser, "/grants?export=grants.json")
+        assert {row["grant"]: row["mailbox"] for row in rows} == {
+            "g1": "selected by a***@a***",
+            "g2": "not selected",
+            "g3": "selected by ****@s***",
+            "g4": "–",
+        }
+        found = await exported(browser, "/grants?mailbox=selected&export=grants.json")
+        assert [row["grant"] for row in found] == ["g1", "g3"]
+        found = await exported(browser, "/grants?mailbox=not+selected&export=grants.json")
+        assert [row["grant"] for row in found] == ["g2"]
+        revealed = await send(browser, "/grants/reveal", mailbox="selected")
+        assert "selected by ada@acme.example" in revealed
+        assert "bob@else.example" not in revealed
+        (entry,) = world.audit.entries
+        assert (entry.selection, entry.count) == ({"mailbox": "selected"}, 2)
+
+
+async def test_grants_obeys_the_rule_in_force_and_names_deletions_that_wait(world: World) -> None:
+    world.grant("g1", "grant.listed", email="ada@acme.example", provider="google")
+    async with console(world.pages) as browser:
+        (row,) = await exported(browser, "/grants?export=grants.json")
+        assert row["mailbox"] == "selected: PEOPLE_MAILBOXES is empty"
+        assert "contactstream grants confirm" not in await browser.get("/grants")
+        world.decide(rule_record(TOPICS, MailboxRule(("bob@acme.example",)), 1_000))
+        world.decide(held_record(TOPICS, ["g7", "g8", "g9"]))
+        (row,) = await exported(browser, "/grants?export=grants.json")
+        assert row["mailbox"] == "not selected"
+        page = await browser.get("/grants")
+        assert "3 grants were deleted" in page
+        assert "contactstream grants confirm" in page
+        world.decide(held_record(TOPICS, []))
+        assert "contactstream grants confirm" not in await browser.get("/grants")
 
 
 async def test_a_grant_that_needs_a_sign_in_has_the_link_and_an_address_in_it_only_when_revealed(
