@@ -604,6 +604,8 @@ def outcomes(
         since=since,
         until=until,
     )
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json: choose one of them")
     form = RowFormat.CSV if as_csv else RowFormat.JSON if as_json else RowFormat.TEXT
     options = OutcomesOptions(form, count, addresses, actor, why)
     run(_load(settings.KafkaSettings), wanted, options)
@@ -611,7 +613,9 @@ def outcomes(
 
 @main.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--grant", "grants", multiple=True, help="Of this grant ID; may be repeated.")
+@click.option(
+    "--grant", "grants", multiple=True, help="Of this grant, by ID or address; may be repeated."
+)
 @click.option("--field", "fields", multiple=True, help="Title, or Lead.Title; may be repeated.")
 @click.option(
     "--since", metavar="TIME", help="Replaced at 2026-01-31T12:00Z, or 36h ago, or later."
@@ -1063,7 +1067,9 @@ def resume(*, part: str, actor: str | None) -> None:
 
 
 _HELD_BY = (
-    click.option("--grant", "grants", multiple=True, help="Only of this grant; several times."),
+    click.option(
+        "--grant", "grants", multiple=True, help="Of this grant, by ID or address; may be repeated."
+    ),
     click.option("--limit", "limits", multiple=True, help="Only by this limit; several times."),
 )
 

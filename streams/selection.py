@@ -193,7 +193,10 @@ def known_word(option: str, text: str, known: Collection[str]) -> str:
     if text in known:
         return text
     close = get_close_matches(text, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"it may be {', '.join(sorted(known))}"
+    words = ", ".join(sorted(known))
+    hint = f"it may be {words}" if words else "there is none so far"
+    if close:
+        hint = f"did you mean {close[0]}?"
     raise UnusableSelection(f"{option} {text}: unknown; {hint}")
 
 

@@ -30,8 +30,8 @@ MEANING = {
     WriteMode.REPORT_ONLY: "nothing is written; what would be written is recorded as planned",
     WriteMode.FILL_BLANKS: "blank fields of existing records are filled; nobody is created",
     WriteMode.ENRICH_ONLY: "existing records follow the address books; nobody is created",
-    WriteMode.CREATE_ONLY: "who is missing is created; records of others are not changed",
-    WriteMode.MIRROR: "who is missing is created; existing records follow the address books",
+    WriteMode.CREATE_ONLY: "missing people are created; records of others are not changed",
+    WriteMode.MIRROR: "missing people are created; existing records follow the books",
 }
 
 # Reasons of outcomes by which a mode says that it withheld something.

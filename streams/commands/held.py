@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from textwrap import fill
 
@@ -18,6 +18,8 @@ from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
 from streams.commands.dead_letters.open_letters import masked_address
+from streams.commands.given_grants import given_grant_ids
+from streams.commands.mailboxes import KnownGrants
 from streams.commands.offer_again import offer_again
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.tables import print_table
@@ -89,12 +91,14 @@ def list_held(
 ) -> None:
     """Prints the held contacts by reason and grant, and with `people` one by one.
 
-    Blocks until contacts.outcomes is read. Raises click.UsageError for a limit that does not exist,
-    and click.ClickException.
+    Blocks until contacts.outcomes is read. Raises click.UsageError for a limit or a grant that
+    does not exist, and click.ClickException.
     """
     names = topics(kafka)
-    held = select_held(read_held(kafka), grants, known_limits(limits))
-    groups = group_held(held, _mailboxes(kafka, names) if held else GrantAddresses())
+    limits, every = known_limits(limits), read_held(kafka)
+    known = _known_grants(kafka, names) if every or grants else KnownGrants.of(())
+    held = select_held(every, _grants(grants, every, known), limits)
+    groups = group_held(held, known.addresses)
     shown = _people(kafka, names, held) if people else []
     if as_json:
         body = {
@@ -149,9 +153,13 @@ def release(
     if not why.strip():
         raise click.UsageError("--why is empty: whoever finds the records has to know")
     now, control = clock(), read_control(kafka)
+    every = read_held(kafka)
+    if selection.grants:
+        known = _known_grants(kafka, topics(kafka))
+        selection = replace(selection, grants=_grants(selection.grants, every, known))
     held = [
         one
-        for one in read_held(kafka)
+        for one in every
         if (not selection.grants or grant_of(one.key) in selection.grants)
         and selection.takes_outcome(OutcomeStatus.HELD.value, one.reason)
     ]
@@ -263,11 +271,16 @@ def _mailbox(mailboxes: GrantAddresses, grant: str) -> str:
     return masked_address(address) if address else ""
 
 
-def _mailboxes(kafka: KafkaSettings, names: Topics) -> GrantAddresses:
-    found = GrantAddresses()
-    for record in topic_records(kafka, names.grants.name):
-        found.apply(record)
-    return found
+def _known_grants(kafka: KafkaSettings, names: Topics) -> KnownGrants:
+    return KnownGrants.of(topic_records(kafka, names.grants.name))
+
+
+def _grants(
+    given: Sequence[str], held: Iterable[HeldContact], known: KnownGrants
+) -> tuple[str, ...]:
+    """The IDs of these grants. Raises click.UsageError for one that nobody knows."""
+    ids = {*known.table.status, *(grant_of(one.key) for one in held)}
+    return given_grant_ids(given, ids, known.addresses)
 
 
 def _people(kafka: KafkaSettings, names: Topics, held: Sequence[HeldContact]) -> list[HeldPerson]:

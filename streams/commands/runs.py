@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 import click
 
@@ -277,5 +278,7 @@ def read_run_log(kafka: KafkaSettings) -> RunLog:
 def _known_run(run_log: RunLog, run_id: str) -> Run:
     run = run_log.runs.get(run_id)
     if run is None:
-        raise click.ClickException(f"there is no run {run_id}; see: contactstream runs")
+        close = get_close_matches(run_id, run_log.runs, 1)
+        hint = f"did you mean {close[0]}? See" if close else "see"
+        raise click.UsageError(f"there is no run {run_id}; {hint}: contactstream runs")
     return run

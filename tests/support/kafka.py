@@ -137,7 +137,14 @@ class Kafka:
                 f"{left} records not acknowledged in time, {len(errors)} refused: {errors[:3]}"
             )
 
-    def read(self, topic: str, seconds: float = 60.0) -> list[Found]:
+    def topics(self) -> list[str]:
+        """The names of every topic with the prefix, those that Faust made too."""
+        every = self.admin().list_topics(timeout=REQUEST_SECONDS).topics
+        return sorted(name for name in every if name.startswith(self.prefix))
+
+    def read(
+        self, topic: str, seconds: float = 60.0, isolation: str = "read_committed"
+    ) -> list[Found]:
         """Every record up to the present end, ordered by partition and offset.
 
         Raises AssertionError when the end is not reached within `seconds`, KafkaException when the
@@ -151,7 +158,7 @@ class Kafka:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
+                "isolation.level": isolation,
                 # The end of a partition may be a transaction's marker or a compacted hole, which is
                 # no record.
                 "enable.partition.eof": True,

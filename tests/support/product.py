@@ -25,6 +25,8 @@ GRANT = "11111111-aaaa-4bbb-8ccc-000000000001"
 OTHER_GRANT = "11111111-aaaa-4bbb-8ccc-000000000002"
 # From a notification to its outcome, on two cores that other tests may share.
 SECONDS = 60.0
+CONTACT_TRIGGERS = ("contact.updated", "contact.deleted")
+GRANT_TRIGGERS = (*CONTACT_TRIGGERS, "grant.created", "grant.updated", "grant.deleted")
 
 
 @dataclass
@@ -128,10 +130,12 @@ def product(
     environ: Mapping[str, str] | None = None,
     without: Sequence[str] = (),
     stage_environ: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    triggers: Sequence[str] = CONTACT_TRIGGERS,
 ) -> Iterator[Product]:
     """Starts everything and waits until it is ready, except for the stages in `without`.
 
-    `environ` is for every process, `stage_environ` for the stages by their names.
+    `environ` is for every process, `stage_environ` for the stages by their names. `triggers` are
+    those of the webhook.
     """
     (port,) = free_ports(1)
     settings = load(KafkaSettings, kafka.environ)
@@ -146,7 +150,7 @@ def product(
         webhook = {
             "url": f"http://127.0.0.1:{port}/",
             "secret": SECRET,
-            "trigger_types": ["contact.updated", "contact.deleted"],
+            "trigger_types": list(triggers),
         }
         books = {
             "api_key": API_KEY,

@@ -97,6 +97,8 @@ def adopt(
     Raises click.ClickException and click.UsageError, each with what to do instead.
     """
     by = actor_name(actor)
+    if not dry_run and not why.strip():
+        raise click.UsageError("--why is empty: say why this deployment writes to another org")
     pin, here = read_control(kafka).org, logged_in_org(org)
     if pin is None:
         raise click.UsageError(
@@ -114,8 +116,6 @@ def adopt(
     if dry_run:
         click.echo("Nothing is changed; repeat it without --dry-run.")
         return
-    if not why.strip():
-        raise click.UsageError("--why is empty: say why this deployment writes to another org")
     now_ms = int(clock() * 1000)
     try:
         _carry_out(kafka, found, looked, by, why.strip(), now_ms)

@@ -16,6 +16,7 @@ from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.dead_letters.actions import action_id
 from streams.commands.dead_letters.open_letters import masked_address
+from streams.commands.given_grants import given_grant_ids
 from streams.commands.outcomes.report import print_counts, print_csv, print_json, print_rows
 from streams.commands.outcomes.rows import (
     MAX_ROWS_HELD,
@@ -103,7 +104,9 @@ def run(kafka: KafkaSettings, wanted: RowFilter, options: OutcomesOptions) -> No
 
     Raises click.UsageError for a grant or a reason that nothing has, and click.ClickException.
     """
-    wanted = limited(wanted, _grants(kafka, wanted.grants))
+    if any("@" in each for each in wanted.grants):
+        ids = [each for each in wanted.grants if "@" not in each]  # they are checked below
+        wanted = limited(wanted, given_grant_ids(wanted.grants, ids, _addresses(kafka)))
     seen = Seen(set(), set())
     first = last_rows(_outcomes(kafka), wanted, WHOLE, options.most, seen)
     if not first.held and first.part == WHOLE:
@@ -170,22 +173,11 @@ def _whole(address: str) -> str:
     return address
 
 
-def _grants(kafka: KafkaSettings, given: tuple[str, ...]) -> list[str]:
-    """The IDs of grants that are given by ID or by address."""
-    if not any("@" in each for each in given):
-        return list(given)
+def _addresses(kafka: KafkaSettings) -> GrantAddresses:
     known = GrantAddresses()
     for record in topic_records(kafka, topics(kafka).grants.name):
         known.apply(record)
-    found: list[str] = []
-    for each in given:
-        grants = known.grants_of(each) if "@" in each else [each]
-        if not grants:
-            raise click.UsageError(
-                f"--grant {each}: no grant has this address; see contactstream grants list"
-            )
-        found += grants
-    return found
+    return known
 
 
 def _check_words(wanted: RowFilter, seen: Seen) -> None:

@@ -34,6 +34,7 @@ from connectors.salesforce.untouched_records import find_touches
 from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.dead_letters.actions import action_id
+from streams.commands.given_grants import given_grant_ids
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.topic_records import topic_records
 from streams.commands.undo.pause_check import paused_fence, wait_until_settled
@@ -46,6 +47,7 @@ from streams.commands.undo.report import (
 )
 from streams.commands.undo.selected import UndoChoice, UndoPlan, UndoReader, UnusableChoice
 from streams.events import UnreadableRecord, now_ms
+from streams.grant_addresses import GrantAddresses
 from streams.journal import EntryKind, JournalEntry, journal_record, parse_journal
 from streams.kafka.records import KafkaRecord
 from streams.metrics import SinkMetrics
@@ -109,6 +111,7 @@ def run(
     for option, path in (("--created", options.created), ("--values", options.values)):
         if path is not None and path.exists():
             raise click.UsageError(f"{option} {path} exists already; name a new file")
+    choice = replace(choice, grants=_grant_ids(kafka, choice.grants))
     plan = _plan(kafka, choice)
     if options.execute and plan.values:
         wait_until_settled(kafka, options.clock, options.sleep, _say)
@@ -148,6 +151,17 @@ def _next_steps(plan: UndoPlan, result: UndoResult, options: UndoOptions, undo_i
         _say("Nothing is changed; restore them with --execute.")
     if result.untouched and options.created is None:
         _say("--created FILE lists the untouched records as CSV.")
+
+
+def _grant_ids(kafka: KafkaSettings, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The IDs of grants, of which some are given by address. Raises click.UsageError."""
+    if not any("@" in each for each in given):
+        return given
+    known = GrantAddresses()
+    for record in topic_records(kafka, topics(kafka).grants.name):
+        known.apply(record)
+    ids = [each for each in given if "@" not in each]  # the journal tells whether they exist
+    return given_grant_ids(given, ids, known)
 
 
 def _plan(kafka: KafkaSettings, choice: UndoChoice) -> UndoPlan:

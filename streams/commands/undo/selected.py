@@ -199,7 +199,9 @@ class UndoReader:
         for name in choice.fields:
             if name.lower() not in known:
                 fields = sorted(each for each in self.fields if "." in each)
-                remedy = f"fields with replaced values are {', '.join(fields) or 'none so far'}"
+                remedy = "no value was replaced so far"
+                if fields:
+                    remedy = f"fields with replaced values are {', '.join(fields)}"
                 raise UnusableChoice(_unknown("--field", name, self.fields, remedy))
 
 

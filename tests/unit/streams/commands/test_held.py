@@ -132,6 +132,23 @@ def test_nobody_is_held_in_a_fresh_deployment(kafka: Topics) -> None:
     assert "nobody of these is held" in ended.output
 
 
+def test_a_mailbox_may_be_given_by_its_address_and_an_unknown_one_is_named(kafka: Topics) -> None:
+    assert listed("--grant", "Rep@acme.example")["held"] == 2
+    for refused in (run("--grant", "reps@acme.example"), release("--grant", "reps@acme.example")):
+        assert refused.exit_code == 2
+        assert "--grant reps@acme.example: no grant has this address" in refused.output
+        assert "did you mean rep@acme.example?" in refused.output
+    unknown = release("--grant", "g11")
+    assert unknown.exit_code == 2
+    assert "--grant g11: no grant has this ID; did you mean g1?" in unknown.output
+    assert not kafka.runs
+    ended = release("--grant", "rep@acme.example")
+    assert ended.exit_code == 0, ended.output
+    ((_, asked),) = kafka.runs.items()
+    assert asked.replay is not None
+    assert asked.replay.selection.grants == ("g1",)
+
+
 def test_a_release_of_one_mailbox_is_audited_and_offers_its_people_again(kafka: Topics) -> None:
     ended = release("--grant", "g1")
     assert ended.exit_code == 0, ended.output

@@ -92,7 +92,8 @@ def test_a_run_that_does_not_wait_is_refused(
 def test_an_unknown_run_is_named(log: RunLog, written: list[KafkaRecord]) -> None:
     ended = ask("nothing")
     assert "there is no run nothing" in ended.output
-    assert ended.exit_code != 0
+    assert ended.exit_code == 2
+    assert "did you mean waved?" in ask("waved1").output
     assert (written, list(log.runs)) == ([], ["waved"])
 
 

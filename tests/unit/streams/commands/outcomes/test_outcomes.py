@@ -138,6 +138,7 @@ def test_a_grant_may_be_given_by_its_address(topics_hold: Any) -> None:
     refused = asked("--grant", "nobody@acme.example")
     assert refused.exit_code == 2
     assert "--grant nobody@acme.example: no grant has this address" in refused.output
+    assert "did you mean rep@acme.example?" in asked("--grant", "reps@acme.example").output
 
 
 def test_csv_has_a_row_for_each_contact_and_no_formula(topics_hold: Any) -> None:
@@ -185,6 +186,7 @@ def test_numbers_are_counted_by_outcome_reason_and_object(topics_hold: Any) -> N
         (["--key", "ada"], "no contact key"),
         (["--since", "1h", "--until", "2h"], "reversed"),
         (["--until", "soon"], "--until soon"),
+        (["--csv", "--json"], "--csv and --json"),
     ],
 )
 def test_a_condition_of_something_unknown_is_refused(
@@ -193,6 +195,11 @@ def test_a_condition_of_something_unknown_is_refused(
     topics_hold(OUTCOMES, CHANGES)
     refused = asked(*words)
     assert (refused.exit_code, message in refused.output) == (2, True), refused.output
+
+
+def test_an_unknown_word_in_a_fresh_deployment_is_refused_too(topics_hold: Any) -> None:
+    topics_hold([])
+    assert "--reason x: unknown; there is none so far" in asked("--reason", "x").output
 
 
 def test_more_rows_than_fit_are_listed_part_by_part_each_once(topics_hold: Any) -> None:
