@@ -131,6 +131,7 @@ class StatusCollector:
                 control.pauses_now(now_ms),
                 mode_in_force(control.mode, self._mode_setting, has_outcomes=self._has_outcomes()),
                 read_mailboxes(self._kafka, self._mailboxes),
+                control.org,
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error

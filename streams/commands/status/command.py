@@ -3,9 +3,11 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import click
 
+from streams.commands.org.command import logged_in_org
 from streams.commands.replay.estimates import ask_calls_left
 from streams.commands.status.collect import SAMPLE_SECONDS, StatusCollector
 from streams.commands.status.figures import CallFigures, needs_a_person
@@ -35,13 +37,14 @@ def run(
     collector = StatusCollector(kafka, org.mode, mailboxes)
     before = collector.sample()
     calls, asked = _calls(org), time.monotonic()
+    here = None if calls is None else _org_of_login(org)
     time.sleep(max(0.0, before.at + SAMPLE_SECONDS - time.monotonic()))
     try:
         while True:
             if time.monotonic() - asked > CALLS_SECONDS:
                 calls, asked = _calls(org), time.monotonic()
             now = collector.sample()
-            status = collector.status(before, now, calls)
+            status = replace(collector.status(before, now, calls), org_of_login=here)
             if json_lines:
                 click.echo(json.dumps(as_json(status)))
             else:
@@ -54,6 +57,14 @@ def run(
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         return 130
+
+
+def _org_of_login(org: SalesforceSettings) -> str | None:
+    """The ID of the org that the settings log in to, without a counted call; None if unknown."""
+    try:
+        return logged_in_org(org)
+    except click.ClickException:
+        return None
 
 
 def _calls(org: SalesforceSettings) -> CallFigures | None:

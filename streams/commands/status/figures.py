@@ -10,6 +10,7 @@ from connectors.salesforce.outcome import OutcomeStatus
 from streams.commands.mailboxes import MailboxFigures
 from streams.control import Pause, PausedPart
 from streams.control_mode import ModeInForce
+from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
 
 # A lag of more seconds is no burst any more: contacts are not in Salesforce when a mail arrives.
@@ -126,6 +127,10 @@ class Status:
     """What may be written; None while nobody has chosen."""
     mailboxes: MailboxFigures | None = None
     """Which mailboxes are selected; None if that was not asked for."""
+    pin: OrgPin | None = None
+    """The org that this deployment writes to; None before the first write."""
+    org_of_login: str | None = None
+    """The ID of the org that the settings log in to; None if that was not asked, or not said."""
 
 
 def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
@@ -165,6 +170,7 @@ def needs_a_person(status: Status) -> list[str]:
         *_outcome_problems(status.outcomes),
         *_held_problems(status.outcomes.held),
         *_call_problems(status.calls),
+        *_org_problems(status.pin, status.org_of_login),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
         *_letter_problems(status.letters, status.now_ms),
         *_mailbox_problems(status.mailboxes),
@@ -210,6 +216,14 @@ def _mailbox_problems(mailboxes: MailboxFigures | None) -> Iterable[str]:
 def _call_problems(calls: CallFigures | None) -> Iterable[str]:
     if calls is not None and calls.left < calls.allowed * LOW_BUDGET_SHARE:
         yield f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
+
+
+def _org_problems(pin: OrgPin | None, org_of_login: str | None) -> Iterable[str]:
+    if pin is not None and org_of_login is not None and pin.org_id != org_of_login:
+        yield (
+            f"this deployment writes to org {pin.org_id}, and the login leads to {org_of_login}, "
+            "so that the sink does not work; see contactstream org"
+        )
 
 
 def _letter_problems(letters: LetterFigures, now_ms: int) -> Iterable[str]:

@@ -19,9 +19,11 @@ from streams.commands.status.figures import (
 )
 from streams.commands.status.report import as_json, text
 from streams.control_mode import ModeInForce
+from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
 
 NOW = 1_760_000_000_000
+PIN = OrgPin("00D000000000001AAA", "sink", NOW)
 FINE = Status(
     NOW,
     (
@@ -54,6 +56,10 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
     ("status", "problem"),
     [
         (replace(FINE, stages=[StageFigures("sink", 0, 0)]), "no sink runs"),
+        (
+            replace(FINE, pin=PIN, org_of_login="00D000000000002AAA"),
+            "writes to org 00D000000000001AAA, and the login leads to 00D000000000002AAA",
+        ),
         (
             replace(FINE, outcomes=replace(FINE.outcomes, held=12)),
             "12 of the newest contacts are held by a limit; see contactstream held",
@@ -92,6 +98,8 @@ def test_what_needs_a_person_comes_first_with_what_to_do(status: Status, problem
     "status",
     [
         FINE,
+        replace(FINE, pin=PIN, org_of_login=PIN.org_id),
+        replace(FINE, pin=PIN, calls=None),
         replace(FINE, calls=None, outcomes=OutcomeFigures(), letters=LetterFigures({})),
         replace(FINE, outcomes=OutcomeFigures(NOW, Counter({"failed": 99}))),
         replace(FINE, stages=[StageFigures("sink", None, None, None, None, None)]),
