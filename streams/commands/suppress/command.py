@@ -26,7 +26,14 @@ from streams.commands.dead_letters.command import erase as erase_letters
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.suppress.held import Held, counts, held_of
 from streams.commands.suppress.people import split
-from streams.commands.suppress.receipt import Receipt, TopicLine, as_json, clean_at, text_lines
+from streams.commands.suppress.receipt import (
+    Receipt,
+    TopicLine,
+    as_json,
+    clean_at,
+    mentions,
+    text_lines,
+)
 from streams.commands.topic_records import topic_records
 from streams.events import Origin, event_headers, page_envelope
 from streams.kafka.admin import topic_settings
@@ -77,7 +84,11 @@ def suppress(
     added = new_entries(listed, [*people, *held.keys])
     letters = erase_letters(kafka, *_letters_of(people, held), by, dry_run=True)
     found = {**counts(held), names.dead_letter.name: letters}
-    mentions = _audit_mentions(kafka, names, split(people)[0])
+    addresses, keys = _letters_of(people, held)
+    audit_mentions, run_mentions = (
+        mentions(topic_records(kafka, topic.name), addresses, keys)
+        for topic in (names.audit, names.runs)
+    )
     receipt = Receipt(
         erased=not dry_run,
         people=len(people),
@@ -86,7 +97,8 @@ def suppress(
         imported=len(imported),
         topics=_lines(kafka, held, found, now_ms),
         record_ids=held.record_ids,
-        audit_mentions=mentions,
+        audit_mentions=audit_mentions,
+        run_mentions=run_mentions,
     )
     if not dry_run:
         try:
@@ -173,12 +185,3 @@ def _lines(
         clean_ms = clean_at(settings[topic], max(times, default=now_ms), now_ms)
         lines.append(TopicLine(topic, count, clean_ms if count else None))
     return lines
-
-
-def _audit_mentions(kafka: KafkaSettings, names: Topics, addresses: Sequence[str]) -> int:
-    """How many entries of the audit hold one of these addresses, because somebody typed it."""
-    wanted = [address.encode() for address in addresses]
-    return sum(
-        any(address in (record.value or b"").lower() for address in wanted)
-        for record in (topic_records(kafka, names.audit.name) if wanted else ())
-    )

@@ -1,11 +1,12 @@
 """The receipt of an erasure: what was found, when each topic is clean, what people have to do."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from streams.kafka.records import KafkaRecord
 from streams.kafka.topic_policy import RETENTION
 
 # Kafka looks for what it has to delete every five minutes (log.retention.check.interval.ms), and a
@@ -39,7 +40,28 @@ class Receipt:
     record_ids: Sequence[str]
     """Records in Salesforce that a person has to look at: none is ever deleted."""
     audit_mentions: int
-    """Entries of the audit in which an operator typed one of the addresses."""
+    """Entries of the audit in which an operator typed one of the addresses or keys."""
+    run_mentions: int
+    """Runs that an operator asked for with one of the addresses or keys."""
+
+
+def mentions(
+    records: Iterable[KafkaRecord], addresses: Collection[str], keys: Collection[str]
+) -> int:
+    """How many keys of a topic have a record that names one of the addresses or contact keys.
+
+    Addresses are in lower case, and are found in any case.
+    """
+    small = [address.encode() for address in addresses]
+    exact = [key.encode() for key in keys]
+    return len(
+        {
+            record.key
+            for record in records
+            if (value := record.value)
+            and (any(one in value.lower() for one in small) or any(one in value for one in exact))
+        }
+    )
 
 
 def clean_at(config: Mapping[str, str], newest_ms: int, now_ms: int) -> int | None:
@@ -81,8 +103,13 @@ def text_lines(receipt: Receipt) -> list[str]:
         lines.append(f"    {line.topic}: {line.found} records{when}")
     if receipt.audit_mentions:
         lines.append(
-            f"{receipt.audit_mentions} entries of the audit hold an address that somebody typed; "
-            "they go by their age"
+            f"{receipt.audit_mentions} entries of the audit hold an address or a contact key that "
+            "somebody typed; they go by their age"
+        )
+    if receipt.run_mentions:
+        lines.append(
+            f"{receipt.run_mentions} runs were asked for with an address or a contact key; "
+            "they are forgotten 14 days after their end"
         )
     if receipt.record_ids:
         lines.append(
@@ -111,6 +138,7 @@ def as_json(receipt: Receipt) -> str:
             for line in receipt.topics
         },
         "audit_mentions": receipt.audit_mentions,
+        "run_mentions": receipt.run_mentions,
         "records_for_a_person": list(receipt.record_ids),
     }
     return json.dumps(body, indent=2)

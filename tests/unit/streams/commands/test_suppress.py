@@ -19,7 +19,7 @@ from connectors.salesforce.suppression import (
 )
 from streams.cli import main
 from streams.commands.suppress.people import NotAPerson, read, split
-from streams.commands.suppress.receipt import CLEANING_MS, clean_at
+from streams.commands.suppress.receipt import CLEANING_MS, clean_at, mentions
 from streams.kafka.records import KafkaRecord
 from streams.suppression import apply_record, entries_of_file, entry_record, new_entries
 from tests.support.salesforce_org import simulated_org
@@ -75,6 +75,16 @@ def test_a_list_that_cannot_be_read_lets_nothing_through(tmp_path: Path) -> None
                 listed.holds(["somebody@else.example"])
     path.write_text(text)
     assert listed.holds(["ada@acme.example"])
+
+
+def test_what_operators_typed_is_counted_once_for_each_action_and_run() -> None:
+    begun = KafkaRecord("t", b"1", b'{"selection":{"addresses":["Ada@Acme.example"]}}', [])
+    by_key = KafkaRecord("t", b"2", b'{"selection":{"keys":["g/ada"]}}', [])
+    another = KafkaRecord("t", b"3", b'{"selection":{"keys":["g/ADA","g/bob"]}}', [])
+    erased = KafkaRecord("t", b"4", None, [])
+    records = [begun, begun, by_key, another, erased]
+    assert mentions(records, ["ada@acme.example"], ["g/ada"]) == 2
+    assert mentions(records, [], []) == 0
 
 
 async def test_a_suppressed_person_is_never_written_again(
