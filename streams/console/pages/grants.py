@@ -178,6 +178,8 @@ def mailbox_words(choice: Choice | None, *, revealed: bool) -> str:
     """Whether a mailbox is selected and by which entry, which is masked if it is an address."""
     if choice is None:
         return "–"
+    if choice.why is Why.EVERYTHING:
+        return SELECTED  # as all are: the table has no room to say it for each
     if not revealed and choice.why is Why.ADDRESS:
         choice = replace(choice, entry=masked_address(choice.entry))
     return str(choice)
