@@ -31,6 +31,7 @@ from connectors.salesforce.skip_reasons import SkipReason
 from streams.dead_letters import dead_letter
 from streams.dedupe.versions import (
     DELETED,
+    SETTLED,
     ContactEvent,
     DedupeState,
     decide,
@@ -192,7 +193,11 @@ class DedupePlanner:
         choice = self._choose(contact["grant_id"])
         if not choice.selected and not (deleted and known is not None):
             # The deletion of a contact that was forwarded before still releases its record.
-            self._add_unselected(record, choice, received, now, plan)
+            if choice.why is Why.ADDRESS_UNKNOWN:
+                event = ContactEvent(time, hash_id(notification.id))
+                states[key] = self._ask_again(record, known, event, received, now, plan)
+            else:
+                plan.dropped["not_selected"] += 1
             return
         event = self._event(notification, time, deleted, forced, None if deleted else exclusion)
         forward, reason, state, refetch = decide(known, event, now)
@@ -224,20 +229,31 @@ class DedupePlanner:
         if state is not known:
             states[key] = state
 
-    def _add_unselected(
-        self, record: Consumed, choice: Choice, received: int, now: int, plan: DedupePlan
-    ) -> None:
-        """Drops an event of a mailbox that is not selected, and remembers nothing of it.
+    def _ask_again(
+        self,
+        record: Consumed,
+        known: DedupeState | None,
+        event: ContactEvent,
+        received: int,
+        now: int,
+        plan: DedupePlan,
+    ) -> DedupeState | None:
+        """Has an event asked for again of whose mailbox nothing is decided yet; returns the state.
 
-        While the address of the grant is not known, nothing is decided yet: the reader asks Nylas
-        for it, and reads the contact again if it turns out to be selected.
+        The reader asks Nylas for the address of the grant, and reads the contact if its mailbox is
+        selected. As for an event without a body, the version counts as seen, so that no older event
+        passes meanwhile, and the contact is read when that gives a newer version.
         """
-        if choice.why is not Why.ADDRESS_UNKNOWN:
-            plan.dropped["not_selected"] += 1
-            return
-        headers = refetch_headers(choice.why.value, now, received)
+        _, reason, state, refetch = decide(known, event, now)
+        if refetch is None:
+            plan.dropped[reason] += 1
+            return state
+        unknown = Why.ADDRESS_UNKNOWN.value
+        not_before = refetch if event.version is None else max(now, event.version + SETTLED)
+        headers = refetch_headers(unknown, not_before, received)
         plan.outputs.append((self._refetch, b"", record.key, headers))
-        plan.refetch[choice.why.value] += 1
+        plan.refetch[unknown] += 1
+        return state
 
     def _event(
         self,

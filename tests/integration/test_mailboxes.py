@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.dedupe.versions import SETTLED
 from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.reader_harness import ReaderHarness, Start, grant, people
@@ -31,7 +32,8 @@ def notification(grant_id: str, contact: str) -> tuple[bytes, bytes]:
         "specversion": "1.0",
         "type": "contact.updated",
         "id": f"{grant_id}/{contact}",
-        "time": int(time.time()),
+        # so old that the contact, read again, is newer at once
+        "time": int(time.time()) - SETTLED - 60,
         "data": {"object": person},
     }
     return f"{grant_id}/{contact}".encode(), json.dumps(envelope).encode()
@@ -79,6 +81,14 @@ def test_who_gets_the_permission_set_is_read_and_obeyed_without_a_restart(start:
     harness.processes.start("dedupe").wait_ready()
     harness.reader()
     assert "g1 skipped: not_selected" in harness.command("backfill", "--all")
+    wait_until(
+        lambda: any(
+            found.key == b"selection/grant/g1"
+            for found in harness.kafka.read("contactstream.control")
+        ),
+        "the reader notes that g1 is not selected",
+        30,
+    )
     members = {"schema": 1, "addresses": ["g1@reps.example"], "asked_ms": int(time.time() * 1000)}
     harness.kafka.produce(
         "contactstream.control",

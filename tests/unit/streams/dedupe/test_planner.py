@@ -553,4 +553,26 @@ def test_an_event_of_a_grant_whose_address_is_unknown_is_asked_for_again_and_not
     assert (topic, value, key) == (NAMES.refetch.name, b"", b"g/c")
     assert header(headers, "reason") == b"address_unknown"
     assert plan.refetch == {"address_unknown": 1}
-    assert plan.entries == {}, "the contact that is read again is news"
+    assert stage.take(Consumed(envelope(101))).forwarded == {"updated": 1}, (
+        "the contact that is read again is news"
+    )
+
+
+def test_no_older_event_passes_while_a_newer_one_waits_for_the_address_of_its_grant() -> None:
+    stage = Stage()
+    chosen(Choice(False, Why.ADDRESS_UNKNOWN), stage, Consumed(envelope(100)))
+    late = stage.take(Consumed(envelope(90, given_name="Eve")))
+    assert (late.outputs, late.dropped) == ([], {"stale": 1})
+
+
+@pytest.mark.parametrize(("age", "wait"), [(0, SETTLED), (700, 0)])
+def test_a_contact_is_read_again_when_that_gives_a_newer_version_than_the_event(
+    age: int, wait: int
+) -> None:
+    stage = Stage()
+    received = (("origin", b"webhook"), ("received_ms", b"%d" % (NOW * 1000)))
+    stage.take(Consumed(envelope(NOW - 1000), headers=received))
+    event = Consumed(envelope(NOW - age, given_name="Eve"), headers=received)
+    plan = chosen(Choice(False, Why.ADDRESS_UNKNOWN), stage, event)
+    ((_, _, _, headers),) = plan.outputs
+    assert header(headers, "not_before") == b"%d" % (NOW + wait)
