@@ -76,11 +76,12 @@ def _dedupe_checks(e: Evidence) -> Iterator[Equality]:
         + count(e.dedupe, "dedupe_dead_lettered")
         + count(e.dedupe, "dedupe_refetch", "bodyless")
         + count(e.dedupe, "dedupe_refetch", "no_time")
+        + count(e.dedupe, "dedupe_refetch", "address_unknown")
     )
     yield Equality(
         "events taken",
         taken,
-        "forwarded, dropped, unreadable and without a body",
+        "forwarded, dropped, unreadable and read again",
         forwarded + not_forwarded,
     )
     changed = e.people + e.sent.get("change", 0) + e.sent.get("new person", 0)

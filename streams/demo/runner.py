@@ -41,6 +41,8 @@ from streams.topics import group, topics
 # The address books into Salesforce: a fixed part, and a pace that is far below the usual one.
 SYNC_SECONDS = 180.0
 SYNC_PEOPLE_PER_SECOND = 50
+# Of the mailboxes that the simulated Nylas has.
+OWN_DOMAIN = "our-team.example"
 # Until every live notification has been processed.
 QUIET_SECONDS = 120.0
 # No standby waits to take over, and a stage that gets no processor for 5 s must not end itself.
@@ -159,6 +161,7 @@ async def _start_stages(processes: ProcessGroup, simulators: Simulators) -> None
         "NYLAS_API_KEY": API_KEY,
         "SALESFORCE_LOGIN_URL": simulators.salesforce,
         "SALESFORCE_MODE": WriteMode.MIRROR.value,
+        "PEOPLE_OWN_DOMAINS": OWN_DOMAIN,
         "SALESFORCE_CLIENT_ID": "demo",
         "SALESFORCE_CLIENT_SECRET": "demo",
         **{
