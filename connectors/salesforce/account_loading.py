@@ -32,11 +32,10 @@ from connectors.salesforce.account_store import AccountCursor, AccountStore, Ope
 from connectors.salesforce.account_table import AccountRow
 from connectors.salesforce.accounts import AccountDirectory, account_row
 from connectors.salesforce.api.bulk_query import (
-    JobState,
     create_job,
-    job_state,
     records,
     result_page,
+    wait_until_complete,
 )
 from connectors.salesforce.api.client import MAX_PAGES, CompositeClient, Fence
 from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest, query_page
@@ -47,9 +46,6 @@ from connectors.salesforce.sequences import batched
 REFERENCE = "accounts"
 # Rows that are looked at or taken in one go, which is some 5 ms, and twice that on a busy machine.
 ROWS_AT_ONCE = 250
-# Between questions about a job. Short at first, because a small job takes seconds; together some
-# ten minutes, after which the REST API is the surer way.
-POLL_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0, *(60.0,) * 9)
 # A query whose further pages are gone is asked again soon: what is wrong with it is known.
 ASK_AGAIN_SECONDS = 5.0
 
@@ -175,7 +171,7 @@ class AccountLoader:
         job = load.job or ""
         try:
             if load.locator is None:
-                await self._wait_for(job, fence)
+                await wait_until_complete(self._client, job, fence, self._sleep)
             page = await result_page(self._client, job, load.locator, fence)
             rows = self._rows(records(page.content, load.fields), load.generation)
             following = None if page.locator is None else replace(load, locator=page.locator)
@@ -184,17 +180,6 @@ class AccountLoader:
             self._bulk_failed()
             raise self._lost(f"a bulk query for the Accounts: {failed}") from failed
         return following
-
-    async def _wait_for(self, job: str, fence: Fence) -> None:
-        """Returns once a job is complete. Raises UnexpectedAnswer if it fails or takes too long."""
-        for seconds in POLL_SECONDS:
-            await self._sleep(seconds)
-            state = await job_state(self._client, job, fence)
-            if state is JobState.COMPLETE:
-                return
-            if state is JobState.FAILED:
-                raise UnexpectedAnswer("the job failed")
-        raise UnexpectedAnswer("the job takes too long")
 
     def _bulk_failed(self) -> None:
         self._bulk_works = False

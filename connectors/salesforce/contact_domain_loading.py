@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.salesforce.account_loading import POLL_SECONDS, ROWS_AT_ONCE
+from connectors.salesforce.account_loading import ROWS_AT_ONCE
 from connectors.salesforce.account_queries import bulk_is_cheaper
 from connectors.salesforce.account_store import AccountStore, ContactDomainCursor
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.api.bulk_query import (
-    JobState,
     create_job,
-    job_state,
     records,
     result_page,
+    wait_until_complete,
 )
 from connectors.salesforce.api.client import MAX_PAGES, CompositeClient, Fence
 from connectors.salesforce.api.composite import QueryPage, query_page, query_subrequest
@@ -145,7 +144,7 @@ class ContactDomainLoader:
         self, asked: _Question, fence: Fence
     ) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         job = await create_job(self._client, asked.soql, fence, deleted=False)
-        await self._wait_for(job, fence)
+        await wait_until_complete(self._client, job, fence, self._sleep)
         locator: str | None = None
         for _ in range(MAX_PAGES):
             page = await result_page(self._client, job, locator, fence)
@@ -154,17 +153,6 @@ class ContactDomainLoader:
             if locator is None:
                 return
         raise UnexpectedAnswer("a bulk query for the Contacts with too many pages")
-
-    async def _wait_for(self, job: str, fence: Fence) -> None:
-        """Returns once a job is complete. Raises UnexpectedAnswer if it fails or takes too long."""
-        for seconds in POLL_SECONDS:
-            await self._sleep(seconds)
-            state = await job_state(self._client, job, fence)
-            if state is JobState.COMPLETE:
-                return
-            if state is JobState.FAILED:
-                raise UnexpectedAnswer("the job failed")
-        raise UnexpectedAnswer("the job takes too long")
 
 
 def _reason(refused: RequestRejected | UnexpectedAnswer) -> str:

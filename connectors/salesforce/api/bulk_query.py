@@ -6,7 +6,7 @@ calls. Source: Bulk API 2.0 Developer Guide, "Query Jobs". Every function raises
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,6 +23,9 @@ KIND = "bulk_query"
 RECORDS_IN_PAGE = 50_000
 # Salesforce writes the word where there is no further page.
 _NO_LOCATOR = "null"
+# Between questions about a job. Short at first, because a small job takes seconds; together some
+# ten minutes, after which the REST API is the surer way.
+POLL_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0, *(60.0,) * 9)
 
 
 class JobState(StrEnum):
@@ -72,6 +75,20 @@ async def job_state(client: CompositeClient, job: str, fence: Fence) -> JobState
     if state is None:
         raise UnexpectedAnswer("the answer about a query job names no known state")
     return state
+
+
+async def wait_until_complete(
+    client: CompositeClient, job: str, fence: Fence, sleep: Callable[[float], Awaitable[None]]
+) -> None:
+    """Returns once a job is complete. Raises UnexpectedAnswer if it fails or takes too long."""
+    for seconds in POLL_SECONDS:
+        await sleep(seconds)
+        state = await job_state(client, job, fence)
+        if state is JobState.COMPLETE:
+            return
+        if state is JobState.FAILED:
+            raise UnexpectedAnswer("the job failed")
+    raise UnexpectedAnswer("the job takes too long")
 
 
 async def result_page(

@@ -30,7 +30,7 @@ DAY = 86_400.0
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a job."""
-    monkeypatch.setattr("connectors.salesforce.account_loading.POLL_SECONDS", (0.0,) * 4)
+    monkeypatch.setattr("connectors.salesforce.api.bulk_query.POLL_SECONDS", (0.0,) * 4)
 
 
 def accounts(count: int, **settings: Any) -> dict[str, Any]:

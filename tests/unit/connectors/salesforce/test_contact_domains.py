@@ -30,7 +30,7 @@ POLICY = Policy(contact_share=0.8)
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a job."""
-    monkeypatch.setattr("connectors.salesforce.contact_domain_loading.POLL_SECONDS", (0.0,) * 4)
+    monkeypatch.setattr("connectors.salesforce.api.bulk_query.POLL_SECONDS", (0.0,) * 4)
 
 
 def world(*groups: tuple[str, str, int], **more: Any) -> dict[str, Any]:
