@@ -146,7 +146,7 @@ class Dedupe:
         except UnreadableState as error:
             reason = f"the table has an entry that cannot be read: {error}"
             self._die(ExitCode.UNREADABLE_STATE, reason)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  the thread must not end without a word
             self._die(ExitCode.UNEXPECTED_ERROR, where(error))
 
     def plan(self, records: list[Consumed]) -> DedupePlan:
