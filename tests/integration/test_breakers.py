@@ -63,14 +63,8 @@ def rule(running: Product, every: int) -> None:
         running.http.post(url, json={"faults": [fault]}).raise_for_status()
 
 
-def command(running: Product, *arguments: str, seconds: float = SECONDS) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(seconds) == 0, process.log
-    return process.log
-
-
 def open_breakers(running: Product) -> list[dict[str, Any]]:
-    log = command(running, "breakers", "--json")
+    log = running.command("breakers", "--json")
     found: list[dict[str, Any]] = json.loads(log[log.index("{") :])["open"]
     return found
 
@@ -108,12 +102,12 @@ def test_a_rule_that_refuses_rows_of_a_bulk_run_pauses_the_run_until_it_is_relea
     running: Product,
 ) -> None:
     rule(running, 25)
-    run_id = command(running, "backfill", "--all", "--no-wait").split()[-1]
+    run_id = running.command("backfill", "--all", "--no-wait").split()[-1]
     wait_until(partial(is_open, running.stages["sink"], "bulk"), "the breaker opens", SECONDS)
     (found,) = open_breakers(running)
     assert (found["reason"], found["stops"]) == (REASON, "bulk")
     assert found["failures"] / found["outcomes"] >= 0.01
-    assert f"running, paused: too many contacts fail with {REASON}" in command(running, "runs")
+    assert f"running, paused: too many contacts fail with {REASON}" in running.command("runs")
     reader = running.stages["reader"]
     wait_until(
         lambda: reader.metric("contactstream_reader_waits_total", reason="breaker") > 0,
@@ -138,9 +132,9 @@ def test_a_rule_that_refuses_rows_of_a_bulk_run_pauses_the_run_until_it_is_relea
     assert len(running.kafka.read("contacts.events")) == published + 2, "only the live ones came"
     before = sorted(dead_letter_keys(running))
 
-    said = command(running, "breakers", "release", REASON, "--actor", "test")
+    said = running.command("breakers", "release", REASON, "--actor", "test")
     assert f"released {REASON}" in said
-    command(running, "runs", "follow", run_id)
+    running.command("runs", "follow", run_id)
     everybody = {f"{GRANT}/c{n}" for n in range(CONTACTS)}
 
     def all_done() -> bool:
@@ -182,7 +176,7 @@ def test_a_rule_that_refuses_everything_leaves_the_changes_on_the_topic(
     before = sorted(dead_letter_keys(sink_alone))
     assert len(before) == len(set(before)) == 500, "those that opened the breaker, and no more"
     assert sink_alone.records("Lead") == []
-    command(sink_alone, "breakers", "release", REASON, "--actor", "test")
+    sink_alone.command("breakers", "release", REASON, "--actor", "test")
     wait_until(lambda: set(keys) <= outcomes(sink_alone).keys(), "all have outcomes", SECONDS)
     sink.wait_ready()
     assert sorted(dead_letter_keys(sink_alone)) == before

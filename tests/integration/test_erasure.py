@@ -68,12 +68,6 @@ def kept(kafka: Kafka, topic: str) -> dict[bytes, bytes]:
     return {key: value for key, value in newest.items() if value is not None}
 
 
-def command(running: Product, *arguments: str, expect: int = 0) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == expect, process.log
-    return process.log
-
-
 def printed(log: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(log[log.index("{") :])
     return found
@@ -97,19 +91,19 @@ def test_an_erasure_leaves_nothing_of_the_person_and_its_receipt_is_true(
     changes = kept(kafka, "contacts.changes")
     assert not any(b"clinic" in value for value in changes.values()), "notes are not kept"
 
-    exported = printed(command(running, "export", ADDRESS))
+    exported = printed(running.command("export", ADDRESS))
     assert exported["contacts"] == sorted(key.decode() for key in KEYS)
     assert exported["salesforce_records"] == [before["Id"]]
     assert "clinic" in json.dumps(exported["topics"][kafka.name("contacts.events")])
     assert exported["topics"][kafka.name("contactstream-dedupe-seen-changelog")]
-    assert command(running, "export", "nobody@person.example", expect=1)
+    assert running.command("export", "nobody@person.example", status=1)
 
-    looked = printed(command(running, "suppress", "--json", "--dry-run", ADDRESS))
+    looked = printed(running.command("suppress", "--json", "--dry-run", ADDRESS))
     assert (looked["erased"], looked["contacts"]) == (False, 2)
     assert kept(kafka, "contacts.changes") == changes, "a dry run changes nothing"
     assert not kafka.read("contactstream.suppression")
 
-    receipt = printed(command(running, "suppress", "--json", "--actor", "ada", ADDRESS))
+    receipt = printed(running.command("suppress", "--json", "--actor", "ada", ADDRESS))
     assert (receipt["erased"], receipt["contacts"], receipt["listed"]) == (True, 2, 3)
     assert receipt["records_for_a_person"] == [before["Id"]]
     assert ADDRESS not in json.dumps(receipt)
@@ -136,7 +130,7 @@ def test_an_erasure_leaves_nothing_of_the_person_and_its_receipt_is_true(
     # The address books still hold the person, and so do a third one and a replay.
     offer(kafka, gone(job_title="Queen"), 3)
     offer(kafka, gone("third", OTHER_GRANT), 3)
-    command(running, "replay", "events", "--yes", "--execute", "--actor", "ada")
+    running.command("replay", "events", "--yes", "--execute", "--actor", "ada")
     offer(kafka, person("after", "after@person.example", surname="After"), 4)
     wait_until(
         lambda: f"{GRANT}/after".encode() in kept(kafka, "contacts.outcomes"),
@@ -146,7 +140,7 @@ def test_an_erasure_leaves_nothing_of_the_person_and_its_receipt_is_true(
     assert not any(b"gone@" in value for value in kept(kafka, "contacts.changes").values())
     assert running.records("Lead", Id=before["Id"]) == [record]
     assert len(running.records("Lead", Email=ADDRESS)) == 1
-    exported = printed(command(running, "export", ADDRESS))
+    exported = printed(running.command("export", ADDRESS))
     assert list(exported["topics"]) == [kafka.name("contacts.events")], "until they expire"
 
 
@@ -176,7 +170,7 @@ def test_an_interrupted_erasure_is_noted_as_begun_and_can_be_repeated(
     assert states(kafka) == ["begun"], "contactstream audit shows it as not ended"
     assert kept(kafka, "contactstream.suppression"), "nobody writes the person any more"
     assert KEYS[0] in kept(kafka, "contacts.changes")
-    receipt = printed(command(running, "suppress", "--json", "--actor", "ada", ADDRESS))
+    receipt = printed(running.command("suppress", "--json", "--actor", "ada", ADDRESS))
     assert (receipt["contacts"], receipt["listed"]) == (1, 0), "the list has everybody already"
     wait_until(
         lambda: not any(KEYS[0] in kept(kafka, topic) for topic in TOPICS), "it is erased", SECONDS

@@ -174,15 +174,15 @@ def test_an_administrators_first_week(week: Product, tmp_path: Path) -> None:
 
 def look_at_what_would_be_written(week: Product) -> str:
     """Returns the backfill in waves."""
-    said = command(week, "backfill", "--all", "--wave", "2", "--no-wait")
+    said = week.command("backfill", "--all", "--wave", "2", "--no-wait")
     wait_until(lambda: outcomes(week) == {"planned": 16}, "two books are planned", SECONDS)
     assert (len(week.records("Lead")), len(week.records("Contact"))) == (1, 1)
     assert not [one for one in org_records(week) if one.get("Nylas_Contact_Id__c")]
-    assert "report-only" in command(week, "mode")
+    assert "report-only" in week.command("mode")
     counted = answer(week, "outcomes", "--count")
     assert sum(row["contacts"] for row in counted) == 16, counted
     run = said.split()[-1]
-    wait_until(lambda: "after a wave" in command(week, "runs"), "the backfill waits", SECONDS)
+    wait_until(lambda: "after a wave" in week.command("runs"), "the backfill waits", SECONDS)
     left_out = {row["grant"]: row["left_out"] for row in answer(week, "grants", "list")}
     assert left_out == {ADA: None, BOB: None, CLEO: None, DAVE: "not_selected"}
     return run
@@ -190,7 +190,7 @@ def look_at_what_would_be_written(week: Product) -> str:
 
 def have_it_written_without_a_restart(week: Product) -> None:
     sink, asked = week.stages["sink"].pid, week.asked("contacts")
-    command(week, "mode", "set", "mirror", "--why", "the plan is right", "--actor", "rita")
+    week.command("mode", "set", "mirror", "--why", "the plan is right", "--actor", "rita")
     wait_until(lambda: "planned" not in outcomes(week), "what was planned is written", SECONDS)
     assert outcomes(week)["created"] == NEW_OF_FIRST_WAVE
     assert week.stages["sink"].pid == sink
@@ -201,18 +201,18 @@ def have_it_written_without_a_restart(week: Product) -> None:
 
 
 def a_wave_beyond_the_limit_is_held_until_somebody_releases_it(week: Product, run: str) -> None:
-    assert "1" in command(week, "runs", "continue", run, "--dry-run")
-    command(week, "runs", "continue", run, "--actor", "rita")
+    assert "1" in week.command("runs", "continue", run, "--dry-run")
+    week.command("runs", "continue", run, "--actor", "rita")
     wait_until(lambda: outcomes(week)["held"] == HELD, "the rest of the wave is held", SECONDS)
     created = NEW_OF_FIRST_WAVE + PEOPLE_OF_A_BOOK
     assert outcomes(week)["created"] == CREATIONS_PER_DAY == created - HELD
     listed = answer(week, "held")
     (group,) = listed["groups"]
     assert (listed["held"], group["reason"], group["grant"]) == (HELD, "creations_per_day", CLEO)
-    assert "SINK_CREATIONS_PER_DAY" in command(week, "held", "--people")
-    command(week, "held", "release", "--all", "--why", "looked at them", "--actor", "rita")
+    assert "SINK_CREATIONS_PER_DAY" in week.command("held", "--people")
+    week.command("held", "release", "--all", "--why", "looked at them", "--actor", "rita")
     wait_until(lambda: outcomes(week)["created"] == created, "they are written", SECONDS)
-    assert "nobody is held" in command(week, "held")
+    assert "nobody is held" in week.command("held")
     forwarded = {found.key for found in week.kafka.read("contacts.changes")}
     assert not [key for key in forwarded if (key or b"").startswith(DAVE.encode())]
 
@@ -222,13 +222,13 @@ def a_wrong_mapping_is_noticed(week: Product, folder: Path) -> tuple[str, list[d
     mapping, before = folder / "mapping.toml", org_records(week)
     mapping.write_text(WRONG_MAPPING)
     use(week, "dedupe", "sink", SALESFORCE_MAPPING_FILE=str(mapping))
-    run = command(week, "backfill", "--all", "--no-wait").split()[-1]
+    run = week.command("backfill", "--all", "--no-wait").split()[-1]
     wait_until(
         lambda: {one["Title"] for one in org_records(week)} == {"Engines"},
         "every title is wrong",
         SECONDS,
     )
-    command(week, "runs", "follow", run)
+    week.command("runs", "follow", run)
     found = folder / "wrong.csv"
     shown = undo(week, run, "--values", str(found), "--actor", "rita")
     rows = list(csv.DictReader(found.read_text().splitlines()))
@@ -244,8 +244,8 @@ def a_wrong_mapping_is_noticed(week: Product, folder: Path) -> tuple[str, list[d
 def it_is_paused_and_undone_field_by_field(
     week: Product, run: str, before: list[dict[str, Any]]
 ) -> None:
-    assert "writing is not paused" in command(week, "undo", run, "--execute", status=2)
-    command(week, "pause", "writes", "--until", "2h", "--why", "a wrong mapping", "--actor", "rita")
+    assert "writing is not paused" in week.command("undo", run, "--execute", status=2)
+    week.command("pause", "writes", "--until", "2h", "--why", "a wrong mapping", "--actor", "rita")
     for count, name in enumerate(WRONG_FIELDS, start=1):
         done = undo(week, run, "--field", name, "--execute", "--why", "wrong", "--actor", "rita")
         assert list(done["fields"]) == [name]
@@ -259,7 +259,7 @@ def it_is_paused_and_undone_field_by_field(
     mapping = Path(week.processes.environ["SALESFORCE_MAPPING_FILE"])
     mapping.write_text("")
     use(week, "dedupe", "sink")
-    command(week, "resume", "writes", "--actor", "rita")
+    week.command("resume", "writes", "--actor", "rita")
 
 
 def what_was_undone_stays_peoples(week: Product) -> None:
@@ -281,11 +281,11 @@ def a_colleague_changes_department(week: Product) -> None:
     wait_until(lambda: "came into force" in reader.log, "the reader obeys", SECONDS)
     rows = {row["grant"]: row["mailbox"] for row in answer(week, "grants", "list")}
     assert rows[CLEO] == "not selected"
-    looked = command(week, "selection", "preview")
+    looked = week.command("selection", "preview")
     assert CLEO in looked
     assert f"{PEOPLE_OF_A_BOOK} contacts as deleted" in looked
     assert len(keys_of(week, CLEO)) == PEOPLE_OF_A_BOOK, "nothing happens by itself"
-    command(week, "selection", "apply", "--why", "left sales", "--actor", "rita")
+    week.command("selection", "apply", "--why", "left sales", "--actor", "rita")
     wait_until(lambda: not keys_of(week, CLEO), "her records are released", SECONDS)
     assert len(week.records("Lead", LastName="Pcleo")) == PEOPLE_OF_A_BOOK, "nothing is deleted"
 
@@ -298,11 +298,11 @@ def two_colleagues_leave_on_one_day(week: Product) -> None:
     wait_until(lambda: "published as deleted" in reader.log, "one goes at once", SECONDS)
     delete_grant(week, BOB)
     wait_until(lambda: reader.metric("contactstream_reader_grants_held") == 1, "it waits", SECONDS)
-    looked = command(week, "grants", "confirm", "--dry-run")
+    looked = week.command("grants", "confirm", "--dry-run")
     assert BOB in looked
     assert "bob@sales.example" in looked
     assert keys_of(week, BOB) == before
-    command(week, "grants", "confirm", "--why", "they left", "--actor", "rita")
+    week.command("grants", "confirm", "--why", "they left", "--actor", "rita")
     wait_until(lambda: not keys_of(week, BOB), "the records are released", SECONDS)
     wait_until(
         lambda: f"{ADA}/gone" in keys_of(week, ADA), "the other contact has the record", SECONDS
@@ -379,16 +379,9 @@ def traces_in(week: Product, topics: Collection[str]) -> set[str]:
     return found
 
 
-def command(week: Product, *arguments: str, status: int = 0) -> str:
-    """Runs a command; returns what it printed."""
-    process = week.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == status, process.log
-    return process.log
-
-
 def answer(week: Product, *arguments: str) -> Any:
     """What a command printed as JSON, without what it told people beside it."""
-    lines = command(week, *arguments, "--json").splitlines(keepends=True)
+    lines = week.command(*arguments, "--json").splitlines(keepends=True)
     begin = next(number for number, line in enumerate(lines) if line.startswith(("[", "{")))
     return json.JSONDecoder().raw_decode("".join(lines[begin:]))[0]
 

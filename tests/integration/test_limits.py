@@ -29,12 +29,6 @@ def limited(kafka: Kafka, tmp_path: Path) -> Iterator[Product]:
         yield one
 
 
-def command(running: Product, *arguments: str) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == 0, process.log
-    return process.log
-
-
 def last_outcomes(running: Product) -> Counter[str]:
     found: dict[bytes | None, dict[str, Any]] = {
         one.key: json.loads(one.value)
@@ -62,7 +56,7 @@ def notify(running: Product, name: str, time: int, **fields: Any) -> None:
 def test_who_is_beyond_the_limit_is_held_through_a_restart_until_somebody_releases_them(
     limited: Product,
 ) -> None:
-    command(limited, "backfill", "--all")
+    limited.command("backfill", "--all")
     until(limited, created=LIMIT, held=CONTACTS - LIMIT)
     assert len(limited.records("Lead")) == LIMIT
     restart_sink(limited)
@@ -71,11 +65,11 @@ def test_who_is_beyond_the_limit_is_held_through_a_restart_until_somebody_releas
     assert (held["outcome"], held["reason"]) == ("held", "creations_per_day"), (
         "a successor counts what its predecessor created"
     )
-    listed = json.loads(command(limited, "held", "--json"))
+    listed = json.loads(limited.command("held", "--json"))
     assert listed["held"] == CONTACTS - LIMIT + 1
     assert listed["groups"][0]["mailbox"] == "r***@r***"
     asked = limited.asked("contacts")
-    command(limited, "held", "release", "--all", "--why", "checked", "--actor", "ada")
+    limited.command("held", "release", "--all", "--why", "checked", "--actor", "ada")
     until(limited, created=CONTACTS + 1)
     assert len(limited.records("Lead")) == CONTACTS + 1
     assert limited.asked("contacts") == asked, "Nylas is not asked"
@@ -86,7 +80,7 @@ def test_while_creations_are_paused_updates_go_on_and_a_resume_offers_the_held_a
 ) -> None:
     notify(limited, "ada", 1_790_000_000)
     assert limited.outcome("ada", 1_790_000_000)["outcome"] == "created"
-    command(limited, "pause", "creations", "--until", "1h", "--why", "a migration")
+    limited.command("pause", "creations", "--until", "1h", "--why", "a migration")
     sink = limited.stages["sink"]
     name = "contactstream_sink_pause_ends_timestamp_seconds"
     wait_until(lambda: sink.metric(name, part="creations") > 0, "the sink has heard it", SECONDS)
@@ -95,6 +89,6 @@ def test_while_creations_are_paused_updates_go_on_and_a_resume_offers_the_held_a
     assert (held["outcome"], held["reason"]) == ("held", "creations_paused")
     notify(limited, "ada", 1_790_000_200, job_title="Countess")
     assert limited.outcome("ada", 1_790_000_200)["outcome"] == "updated"
-    command(limited, "resume", "creations")
+    limited.command("resume", "creations")
     until(limited, created=1, updated=1)
     assert limited.records("Lead", LastName="Grace")

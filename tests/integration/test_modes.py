@@ -33,12 +33,6 @@ def looking(kafka: Kafka, tmp_path: Path) -> Iterator[Product]:
         yield one
 
 
-def command(running: Product, *arguments: str) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == 0, process.log
-    return process.log
-
-
 def last_outcomes(running: Product) -> list[str]:
     found: dict[bytes | None, dict[str, Any]] = {
         one.key: json.loads(one.value)
@@ -57,17 +51,17 @@ def until_all(running: Product, outcome: str) -> None:
 def test_report_only_writes_nothing_and_another_mode_writes_it_without_asking_nylas_again(
     looking: Product,
 ) -> None:
-    command(looking, "backfill", "--all")
+    looking.command("backfill", "--all")
     until_all(looking, "planned")
     assert not looking.records("Lead")
     asked = looking.asked("contacts")
     looking.stages["sink"].kill()  # the mode that is set counts for its successor too
-    command(looking, "mode", "set", "mirror", "--why", "the plan is right", "--actor", "ada")
+    looking.command("mode", "set", "mirror", "--why", "the plan is right", "--actor", "ada")
     looking.stages["sink"] = looking.processes.start("sink")
     until_all(looking, "created")
     assert len(looking.records("Lead")) == CONTACTS
     assert looking.asked("contacts") == asked
-    shown = json.loads(command(looking, "mode", "show", "--json"))
+    shown = json.loads(looking.command("mode", "show", "--json"))
     assert shown["mode"] == "mirror"
     assert "set by ada" in shown["origin"]
 

@@ -29,14 +29,8 @@ def running(kafka: Kafka, tmp_path: Path) -> Iterator[Product]:
         yield one
 
 
-def command(running: Product, *arguments: str) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == 0, process.log
-    return process.log
-
-
 def pauses(running: Product) -> list[dict[str, Any]]:
-    log = command(running, "pause", "--json")
+    log = running.command("pause", "--json")
     found: list[dict[str, Any]] = json.loads(log[log.index("[") :])
     return found
 
@@ -69,8 +63,8 @@ def test_paused_writing_stops_the_sink_through_a_restart_until_it_is_resumed(
     running: Product,
 ) -> None:
     sink = running.stages["sink"]
-    said = command(
-        running, "pause", "writes", "--until", "1h", "--why", "a migration", "--actor", "ada"
+    said = running.command(
+        "pause", "writes", "--until", "1h", "--why", "a migration", "--actor", "ada"
     )
     assert "paused writes until" in said
     wait_until(lambda: pause_ends(sink, "writes") > time.time(), "the sink has heard it", SECONDS)
@@ -90,7 +84,7 @@ def test_paused_writing_stops_the_sink_through_a_restart_until_it_is_resumed(
     status = json.loads(log.log[log.log.index("{") :])
     assert [each["part"] for each in status["pauses"]] == ["writes"]
     assert running.records("Lead") == []
-    assert "resumed writes" in command(running, "resume", "writes", "--actor", "ada")
+    assert "resumed writes" in running.command("resume", "writes", "--actor", "ada")
     assert running.outcome("grace", 1_790_000_000)["outcome"] == "created"
     assert pauses(running) == []
     assert pause_ends(sink, "writes") == 0
@@ -100,15 +94,15 @@ def test_paused_reading_asks_nylas_for_nothing_while_webhooks_are_written(
     running: Product,
 ) -> None:
     reader = running.stages["reader"]
-    command(running, "pause", "reading", "--until", "1h", "--why", "limits", "--actor", "ada")
+    running.command("pause", "reading", "--until", "1h", "--why", "limits", "--actor", "ada")
     wait_until(lambda: pause_ends(reader, "reading") > time.time(), "it has heard it", SECONDS)
-    run_id = command(running, "backfill", "--all", "--no-wait").split()[-1]
+    run_id = running.command("backfill", "--all", "--no-wait").split()[-1]
     until_waiting(reader)
     until_waiting(restart(running, "reader").wait_ready())
-    assert "ada paused reading; see contactstream pause" in command(running, "runs")
+    assert "ada paused reading; see contactstream pause" in running.command("runs")
     notify(running, "grace")
     assert running.outcome("grace", 1_790_000_000)["outcome"] == "created"
     assert len(running.kafka.read("contacts.events")) == 1, "nothing but the webhook"
-    command(running, "resume", "reading", "--actor", "ada")
-    command(running, "runs", "follow", run_id)
+    running.command("resume", "reading", "--actor", "ada")
+    running.command("runs", "follow", run_id)
     wait_until(lambda: len(running.records("Lead")) == CONTACTS + 1, "all are there", SECONDS)

@@ -63,12 +63,6 @@ def newest(kafka: Kafka, topic: str) -> bytes:
     return b"\n".join(key + b" " + value for key, value in last.items() if value is not None)
 
 
-def command(running: Product, *arguments: str, expect: int = 0) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == expect, process.log
-    return process.log
-
-
 def refresh(running: Product) -> None:
     """The sandbox is a fresh copy: another ID, other records, and every token is void."""
     world = {
@@ -88,9 +82,9 @@ def test_a_refreshed_sandbox_is_refused_and_then_adopted(running: Product, kafka
     wait_until(lambda: len(outcomes(kafka)) == PEOPLE, "everybody is in the org", SECONDS)
     former = outcomes(kafka)
     assert len(running.records("Contact")) == PEOPLE, "the Account of old.example has them"
-    shown = json.loads(command(running, "org", "--json"))
+    shown = json.loads(running.command("org", "--json"))
     assert (shown["pinned"], shown["login"], shown["ok"]) == (OLD, OLD, True)
-    assert "nothing to adopt" in command(running, "org", "adopt", "--why", "nothing")
+    assert "nothing to adopt" in running.command("org", "adopt", "--why", "nothing")
 
     refresh(running)
     offer(kafka, contact(0, job_title="Director"), 2)
@@ -101,15 +95,15 @@ def test_a_refreshed_sandbox_is_refused_and_then_adopted(running: Product, kafka
     assert again.popen.wait(SECONDS) == ExitCode.ORG_CHANGED, "a restart does not help"
     assert running.records("Contact") == []
     assert len(running.records("Lead")) == 1, "nothing was written to the other org"
-    assert OLD in command(running, "org", expect=1)
-    assert "org of this deployment" in command(running, "doctor", expect=1)
+    assert OLD in running.command("org", status=1)
+    assert "org of this deployment" in running.command("doctor", status=1)
 
-    looked = command(running, "org", "adopt", "--dry-run")
+    looked = running.command("org", "adopt", "--dry-run")
     assert f"org {NEW} is adopted in place of {OLD}" in looked
     assert f"{PEOPLE} contacts are offered" in looked
     assert outcomes(kafka) == former, "a dry run changes nothing"
-    assert "--why is empty" in command(running, "org", "adopt", expect=2)
-    adopted = command(running, "org", "adopt", "--why", "refreshed", "--actor", "ada")
+    assert "--why is empty" in running.command("org", "adopt", status=2)
+    adopted = running.command("org", "adopt", "--why", "refreshed", "--actor", "ada")
     assert f"org {NEW} is adopted" in adopted
 
     renewed = running.processes.start("sink").wait_ready()
@@ -127,13 +121,13 @@ def test_a_refreshed_sandbox_is_refused_and_then_adopted(running: Product, kafka
     assert outcomes(kafka)[f"{GRANT}/c1"]["outcome"] == "updated", "the person was there already"
     (changed,) = running.records("Lead", Nylas_Contact_Id__c=f"{GRANT}/c0")
     assert changed["Title"] == "Director", "what the former sink refused was not lost"
-    assert json.loads(command(running, "org", "--json"))["pinned"] == NEW
+    assert json.loads(running.command("org", "--json"))["pinned"] == NEW
     assert renewed.exit_code is None
     for topic in RECORDS_OF_THE_ORG:
         kept = newest(kafka, topic)
         named = [one["id"] for one in former.values() if one["id"].encode() in kept]
         assert not named, f"{topic} knows records of the former org"
-    assert "nothing of it" in command(running, "undo", "--field", "Lead.Title", expect=2)
+    assert "nothing of it" in running.command("undo", "--field", "Lead.Title", status=2)
     actions = [json.loads(one.value or b"{}") for one in kafka.read("contactstream.audit")]
     noted = [one["state"] for one in actions if one["action"] == "org adopt"]
     assert noted == ["begun", "ended"]

@@ -42,14 +42,8 @@ def change(running: Product, version: int, title: str, run: str = "") -> None:
     running.outcome("ada", version)
 
 
-def command(running: Product, *arguments: str, status: int = 0) -> str:
-    process = running.processes.start(*arguments)
-    assert process.popen.wait(SECONDS) == status, process.log
-    return process.log
-
-
 def undo(running: Product, *arguments: str) -> dict[str, Any]:
-    log = command(running, "undo", *arguments, "--json")
+    log = running.command("undo", *arguments, "--json")
     found: dict[str, Any] = json.loads(log[log.index("{") : log.rindex("}") + 1])
     return found
 
@@ -88,9 +82,9 @@ def test_a_wrong_run_is_undone_once_and_the_value_stays(running: Product, tmp_pa
         "Wrong",
         "ours",
     )
-    assert "--values" in command(running, "undo", RUN, "--values", str(values), status=2)
+    assert "--values" in running.command("undo", RUN, "--values", str(values), status=2)
     assert title(running) == "Wrong", "without --execute nothing is changed"
-    refused = command(running, "undo", RUN, "--execute", status=2)
+    refused = running.command("undo", RUN, "--execute", status=2)
     assert "writing is not paused" in refused
     pause(running)
     done = undo(running, RUN, "--execute", "--why", "a wrong mapping", "--actor", "ada")
@@ -98,17 +92,17 @@ def test_a_wrong_run_is_undone_once_and_the_value_stays(running: Product, tmp_pa
     assert title(running) == "Engineer"
     again = undo(running, RUN, "--execute")
     assert (again["restored"], again["undone_before"]) == (0, 1)
-    assert "is an undo" in command(running, "undo", done["undo"], "--execute", status=2)
-    assert "did you mean" in command(running, "undo", f"{RUN}d", status=2)
-    assert "nothing limits the undo" in command(running, "undo", status=2)
+    assert "is an undo" in running.command("undo", done["undo"], "--execute", status=2)
+    assert "did you mean" in running.command("undo", f"{RUN}d", status=2)
+    assert "nothing limits the undo" in running.command("undo", status=2)
     pause(running, ended=True)
     change(running, 3, "Wrong again")
     assert title(running) == "Engineer", "the field counts as people's"
-    audit = command(running, "audit", "--json")
+    audit = running.command("audit", "--json")
     assert '"undo"' in audit
     assert '"undo --values"' in audit
     assert "a wrong mapping" in audit
-    explained = command(running, "explain", f"{GRANT}/ada")
+    explained = running.command("explain", f"{GRANT}/ada")
     assert "restored" in explained
     assert "Engineer" not in explained
     path = tmp_path / "created.csv"

@@ -29,6 +29,10 @@ CONTACT_TRIGGERS = ("contact.updated", "contact.deleted")
 GRANT_TRIGGERS = (*CONTACT_TRIGGERS, "grant.created", "grant.updated", "grant.deleted")
 
 
+# The longest command of a test, on two cores that other tests may share.
+COMMAND_SECONDS = 240.0
+
+
 @dataclass
 class Product:
     """The running product, and what a test does with it."""
@@ -46,6 +50,12 @@ class Product:
         answer = self.http.post(f"{self.nylas}/_sim/notify", json=body)
         answer.raise_for_status()
         return dict(answer.json())
+
+    def command(self, *arguments: str, status: int = 0, seconds: float = COMMAND_SECONDS) -> str:
+        """Runs a command of contactstream to its end; returns what it printed."""
+        process = self.processes.start(*arguments)
+        assert process.popen.wait(seconds) == status, process.log
+        return process.log
 
     def records(self, sobject: str, **equal: Any) -> list[dict[str, Any]]:
         """Records of the org that have all of these values."""
