@@ -244,6 +244,26 @@ def test_an_excluded_person_who_is_let_in_later_is_news() -> None:
     assert kept(stage.take(Consumed(envelope(200, **fields)))) == CONTACT | fields
 
 
+def test_a_synced_person_who_is_left_out_since_is_marked_until_the_record_is_settled() -> None:
+    stage = Stage(policy=POLICY)
+    own: dict[str, Any] = {"emails": [{"email": "boss@own.example"}]}
+    role: dict[str, Any] = {"emails": [{"email": "billing@example.com"}]}
+    stage.take(Consumed(envelope(100)))
+    left_out = kept(stage.take(Consumed(envelope(200, **own))))
+    assert left_out["was_synced"] is True
+    assert stage.take(Consumed(envelope(300, **own, notes="x"))).dropped == {"duplicate": 1}
+    assert kept(stage.take(Consumed(envelope(400, **role))))["was_synced"] is True
+    assert stage.take(Consumed(envelope(500, "contact.deleted"))).forwarded == {"deleted": 1}
+    assert "was_synced" not in kept(stage.take(Consumed(envelope(600, **role)))), "it is settled"
+
+
+def test_a_replay_into_an_empty_table_keeps_that_a_person_was_synced() -> None:
+    unsettled = {"grant_id": "g", "id": "c", "excluded": "own_domain", "was_synced": True}
+    body = orjson.loads(envelope(100)) | {"data": {"object": unsettled}}
+    again = [("origin", b"replay"), ("received_ms", b"1700000000123")]
+    assert kept(Stage().take(Consumed(orjson.dumps(body), headers=again))) == unsettled
+
+
 def test_a_deleted_contact_is_released_although_it_is_excluded() -> None:
     stage = Stage(policy=POLICY)
     stage.take(Consumed(envelope(100, emails=[{"email": "boss@own.example"}])))
