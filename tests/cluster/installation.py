@@ -69,7 +69,10 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     kustomization["resources"] = [f"{kubernetes}/base", "simulators", "access.json"]
     kustomization["components"] = [f"{kubernetes}/components/network-policy"]
-    kustomization["images"] = [_image("contactstream", image), _image("apache/kafka", images.kafka)]
+    kustomization["images"] = [
+        image_override("contactstream", image),
+        image_override("apache/kafka", images.kafka),
+    ]
     kustomization["patches"] = [{"path": "kafka.json"}, _SMALL_REQUESTS]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     _set(
@@ -135,7 +138,8 @@ def _containers(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _image(known: str, wanted: str) -> dict[str, str]:
+def image_override(known: str, wanted: str) -> dict[str, str]:
+    """What kustomize calls an image: another one in the place of that of the manifests."""
     name, _, tag = wanted.rpartition(":")
     return {"name": known, "newName": name, "newTag": tag}
 
