@@ -84,7 +84,6 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
     _set(
         folder / "org.env",
         SALESFORCE_LOGIN_URL="http://contactstream-salesforce-simulator",
-        SALESFORCE_MODE="mirror",
     )
     _copy_simulators(folder / "simulators", images)
     (folder / "access.json").write_text(json.dumps(_access()))
@@ -269,6 +268,11 @@ def install(folder: Path) -> Namespace:
     operator.run(block(page, "webhooks create"))
     _let_tests_send(namespace)
     return namespace
+
+
+def let_it_write(folder: Path) -> str:
+    """The last step of the page, and what it prints: what was planned, and the mode `mirror`."""
+    return desk(folder).run(block("Install it", "mode set mirror"))
 
 
 def _private_key() -> str:
