@@ -82,6 +82,14 @@ class DueBy:
 
     bulk: float
     live: float
+    complete_to: int = 0
+    """Bulk changes before this offset are due, whatever their time: no more of their runs come."""
+
+    def is_due(self, row: PendingChange) -> bool:
+        """Whether the row must go now, even in a batch that is not full."""
+        if row.is_live:
+            return row.due <= self.live
+        return row.due <= self.bulk or row.record.offset < self.complete_to
 
 
 class PendingChanges:
@@ -179,18 +187,19 @@ class PendingChanges:
         *,
         hurry: bool = False,
         live_due_by: float = inf,
+        complete_to: int = 0,
     ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
         Returns an empty list while fewer than `size` of them wait and none is due. Of live changes
-        only those are due that were so by `live_due_by`, too. In a `hurry` all are due, because no
-        more can come. `claimed` must answer `in` quickly. Suspected rows
-        (`batch_failures.max_rows` is set) come after all others, in batches of their own; those
-        whose time came first go first.
+        only those are due that were so by `live_due_by`, too. Changes of bulk runs are due as well
+        whose offset is below `complete_to`. In a `hurry` all are due, because no more can come.
+        `claimed` must answer `in` quickly. Suspected rows (`batch_failures.max_rows` is set) come
+        after all others, in batches of their own; those whose time came first go first.
         """
         if now >= self._next_time:
             self._end_deferral(now)
-        due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
+        due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by), complete_to)
         return self._choose(False, claimed, now, due_by, size) or self._choose(
             True, claimed, now, due_by, size
         )
@@ -224,7 +233,7 @@ class PendingChanges:
                     due = True
                     break
             chosen.append(row)
-            due = due or row.due <= (due_by.live if row.is_live else due_by.bulk)
+            due = due or due_by.is_due(row)
             if len(chosen) == size:
                 due = True
                 break

@@ -342,6 +342,7 @@ class Sink:
             self._settings.batch_size,
             hurry=hurry,
             live_due_by=live_due_by,
+            complete_to=assignment.complete_to(self._stops.failures.table.runs_complete_to),
         )
 
     async def _announced(self, assignment: Assignment, rows: Sequence[PendingChange]) -> bool:
