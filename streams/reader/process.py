@@ -93,6 +93,8 @@ class Settings:
     traces: Traces = NO_TRACES
     mailboxes: MailboxRule = EVERY_MAILBOX
     derives_own_domains: bool = False
+    exclusions: str = ""
+    """`Exclusions.digest` of the settings."""
 
 
 def run(
@@ -102,12 +104,14 @@ def run(
     settings: ReaderSettings,
     mailboxes: MailboxRule,
     derives_own_domains: bool,
+    exclusions: str,
 ) -> int:
     """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
-    `derives_own_domains`: whether they are those of the grants' addresses. The status is 0, or the
-    value of ExitCode for an error of Kafka. Any other error that the reader cannot
-    continue after is raised, so that the process ends with 1.
+    `derives_own_domains`: whether they are those of the grants' addresses. `exclusions` is the
+    digest of those of the settings. The status is 0, or the value of ExitCode for an error of
+    Kafka. Any other error that the reader cannot continue after is raised, so that the process ends
+    with 1.
     """
     limit_malloc_arenas()
     registry = CollectorRegistry()
@@ -118,7 +122,9 @@ def run(
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        opened = Settings(kafka, nylas, settings, traces, mailboxes, derives_own_domains)
+        opened = Settings(
+            kafka, nylas, settings, traces, mailboxes, derives_own_domains, exclusions
+        )
         return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
         traces.close()
@@ -261,6 +267,7 @@ async def _read_address_books(
         runs,
         settings.mailboxes,
         needs_addresses=derives,
+        exclusions=settings.exclusions,
     )
     own_domains = OwnDomainKeeper(context, control, addresses, derives)
     async with (
