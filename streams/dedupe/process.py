@@ -145,6 +145,7 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
+    watchdog.work_done(stopping.code)
     for task in (watching, *following):
         task.cancel()
     ops.stop()
