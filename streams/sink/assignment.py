@@ -123,13 +123,6 @@ class Assignment:
             self.progress.read_up_to = self.start_offset
             self.announced_to = catch_up.end
 
-    def complete_to(self, offset: int) -> int:
-        """This offset, before which all changes of the runs so far lie, once it was read up to it.
-
-        0 before: more of these changes may come.
-        """
-        return offset if self.progress.read_up_to >= offset else 0
-
     def is_superseded(self, key: str, offset: int) -> bool:
         """Whether a change is not written because the first reading saw a newer one."""
         return self.catch_up is not None and self.catch_up.is_superseded(key, offset)

@@ -11,6 +11,7 @@ from streams.sink.batching import (
     NO_BATCH_FAILURES,
     NO_ROW_ATTEMPTS,
     BatchFailures,
+    CompleteRuns,
     PendingChange,
     PendingChanges,
     RowAttempts,
@@ -97,22 +98,41 @@ def test_what_a_run_has_read_goes_once_the_run_is_complete() -> None:
     for offset, key in enumerate("abc"):
         waiting.add(bulk(key, offset))
     assert waiting.next_batch((), 0, 5) == []
-    assert waiting.next_batch((), 0, 5, complete_to=0) == []
-    assert [one.key for one in waiting.next_batch((), 0, 5, complete_to=3)] == ["a", "b", "c"]
+    assert waiting.next_batch((), 0, 5, complete=CompleteRuns(0)) == []
+    assert [one.key for one in waiting.next_batch((), 0, 5, complete=CompleteRuns(3))] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_what_the_next_run_reads_waits_for_the_end_of_that_run() -> None:
     waiting = PendingChanges()
     waiting.add(bulk("next", 7))
-    assert waiting.next_batch((), 0, 5, complete_to=7) == []
+    assert waiting.next_batch((), 0, 5, complete=CompleteRuns(7)) == []
     waiting.add(bulk("last", 6))
-    assert {one.key for one in waiting.next_batch((), 0, 5, complete_to=7)} == {"next", "last"}
+    assert {one.key for one in waiting.next_batch((), 0, 5, complete=CompleteRuns(7))} == {
+        "next",
+        "last",
+    }
+
+
+def test_a_small_rest_waits_for_a_batch_that_is_in_flight_but_not_longer_than_its_time() -> None:
+    waiting = PendingChanges()
+    for offset, key in enumerate("abc"):
+        waiting.add(bulk(key, offset, due=100.0))
+    rest = CompleteRuns(3, fewest=4)
+    assert waiting.next_batch((), 99, 8, complete=rest) == []
+    waiting.add(bulk("d", 3, due=100.0))
+    assert len(waiting.next_batch((), 99, 8, complete=rest)) == 4
+    waiting.add(bulk("e", 2, due=100.0))
+    assert len(waiting.next_batch((), 100, 8, complete=rest)) == 1
 
 
 def test_the_end_of_a_run_hurries_no_live_change() -> None:
     waiting = PendingChanges()
     waiting.add(row("live", 1, 0))
-    assert waiting.next_batch((), 0, 5, live_due_by=-1, complete_to=9) == []
+    assert waiting.next_batch((), 0, 5, live_due_by=-1, complete=CompleteRuns(9)) == []
 
 
 @given(
@@ -133,7 +153,7 @@ def test_the_end_of_a_run_at_any_time_loses_and_repeats_no_change(
             made.change = replace(made.change, origin="reconcile")
         waiting.add(made)
         if ends and offset % 5 == 0:
-            batch = waiting.next_batch((), 0, size, complete_to=ends.pop())
+            batch = waiting.next_batch((), 0, size, complete=CompleteRuns(ends.pop()))
             assert len({one.key for one in batch}) == len(batch) <= size
             taken += batch
     while batch := waiting.next_batch((), 0, size, hurry=True):

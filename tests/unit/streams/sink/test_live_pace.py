@@ -169,6 +169,21 @@ async def test_what_a_run_has_read_goes_when_the_run_is_complete() -> None:
         await sink.until_committed()
 
 
+async def test_a_small_rest_of_a_run_goes_when_the_batch_in_flight_has_returned() -> None:
+    org, failures = SlowOrg(), FailureBreakers()
+    async with running_sink(org, failures=failures, bulk_linger=3600.0, batch_size=4) as sink:
+        for number in range(5):
+            sink.offer(f"g/{number}", 1, PERSON, origin=b"backfill")
+        await sink.until(lambda: len(org.batches) == 1, "a full batch goes")
+        complete(failures.table, 5)
+        await sink.until_polled(5)
+        assert len(org.batches) == 1
+        org.go_on.release()
+        await sink.until(lambda: len(org.batches) == 2, "then the rest goes")
+        org.go_on.release()
+        await sink.until_committed()
+
+
 async def test_the_end_of_a_run_that_comes_before_its_changes_waits_for_all_of_them() -> None:
     org, failures = SlowOrg(), FailureBreakers()
     complete(failures.table, 3)
