@@ -44,11 +44,13 @@ from streams.dedupe.versions import (
     mapping_tag,
 )
 from streams.events import (
+    GRANT_ADDRESS,
     NO_FIELDS,
     RESTORE,
     Kind,
     Origin,
     change_headers,
+    grant_address,
     handed_on,
     happened_at,
     known_origin,
@@ -116,6 +118,10 @@ def every_mailbox(_grant: str) -> Choice:
 _SELECTED = Choice(True, Why.EVERYTHING)
 
 
+def no_address_noted(_grant: str, _address: str) -> None:
+    """For callers whose choice needs no addresses."""
+
+
 class DedupePlanner:
     """Plans batches under one mapping."""
 
@@ -125,12 +131,15 @@ class DedupePlanner:
         topics: Topics,
         exclusion: Exclusion = nobody_excluded,
         choose: Callable[[str], Choice] = every_mailbox,
+        note_address: Callable[[str, str], None] = no_address_noted,
     ) -> None:
         """`exclusion` says who is left out by the settings.
 
-        `choose` says of a grant ID whether its mailbox is synced.
+        `choose` says of a grant ID whether its mailbox is synced. `note_address` is told the
+        address of a grant that an event names, before either is asked about the event.
         """
         self._exclusion, self._choose = exclusion, choose
+        self._note_address = note_address
         self._kept = fields_read(mapping)
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
@@ -179,6 +188,8 @@ class DedupePlanner:
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         forced = headers.get("origin") in FORCED
+        if address := grant_address(headers.get(GRANT_ADDRESS)):
+            self._note_address(contact["grant_id"], address)
         exclusion = self._exclusion(key.decode(), contact)
         if key in states:
             known = states[key]

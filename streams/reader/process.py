@@ -50,7 +50,7 @@ from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
-from streams.runtime.overdue import end_when_overdue
+from streams.runtime.overdue import StopDeadline
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.traces import NO_TRACES, Traces, open_traces
@@ -138,15 +138,15 @@ async def _serve(
 ) -> int:
     stopping = stop_asked()
     watching = watch_secret_files(stopping, (KafkaSettings, NylasSettings), reload_failed)
-    overdue = asyncio.create_task(
-        end_when_overdue(stopping, OVERDUE_SECONDS, "the next reader repeats what was not finished")
-    )
+    deadline = StopDeadline(OVERDUE_SECONDS, "the next reader repeats what was not finished")
+    stop_begins = asyncio.create_task(deadline.begin_at(stopping))
     try:
-        status = await _serve_until(stopping, settings, metrics, health)
-        return status or stopping.code
+        status = await _serve_until(stopping, settings, metrics, health) or stopping.code
+        deadline.work_done(status)
+        return status
     finally:
         watching.cancel()
-        overdue.cancel()
+        stop_begins.cancel()
 
 
 async def _serve_until(

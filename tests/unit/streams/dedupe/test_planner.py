@@ -578,6 +578,33 @@ def test_an_event_of_a_grant_whose_address_is_unknown_is_asked_for_again_and_not
     )
 
 
+@pytest.mark.parametrize(
+    ("header_value", "noted"),
+    [
+        (b"Ada@acme.example", {"g": "Ada@acme.example"}),
+        (b"", {}),
+        (b"x" * 321, {}),
+    ],
+)
+def test_the_address_that_a_page_names_is_noted_before_its_contact_is_decided(
+    header_value: bytes, noted: dict[str, str]
+) -> None:
+    known = dict[str, str]()
+    whether_known: list[bool] = []
+
+    def choose(grant: str) -> Choice:
+        whether_known.append(grant in known)
+        return Choice(True, Why.EVERYTHING)
+
+    planner = DedupePlanner(FieldMapping(), NAMES, choose=choose, note_address=known.__setitem__)
+    page = (*Consumed(envelope(100)).headers, ("grant.address", header_value))
+    plan = planner.plan([Consumed(envelope(100), headers=page)], {}, NOW)
+    assert plan.forwarded == {"updated": 1}
+    assert (known, whether_known) == (noted, [bool(noted)])
+    ((_, _, _, headers),) = plan.outputs
+    assert header(headers, "grant.address") is None, "the change does not repeat it"
+
+
 def test_no_older_event_passes_while_a_newer_one_waits_for_the_address_of_its_grant() -> None:
     stage = Stage()
     chosen(Choice(False, Why.ADDRESS_UNKNOWN), stage, Consumed(envelope(100)))
