@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.system]
 CONTACTS = 200_000
 AT_ONCE = 20_000
 
-# The command took 161 MB for 100,000 contacts, 165 MB for 200,000 and 169 MB for 400,000, most of it
-# what the client has fetched ahead. All of the rows together would take some 120 MB.
+# The command took 161 MB for 100,000 contacts, 165 MB for 200,000 and 169 MB for 400,000: most of
+# it is what the client has fetched ahead. All of the rows together would take some 120 MB.
 MOST_BYTES = 200 * 2**20
 
 # Runs a command and prints the most memory that it took, in KB. A process counts the memory of
