@@ -250,7 +250,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     from streams.commands.status.command import run
 
     org, mailboxes = _load(settings.SalesforceSettings), _mailboxes()
-    sys.exit(run(_load(settings.KafkaSettings), org, mailboxes, watch=watch, json_lines=as_json))
+    kafka, sink = _load(settings.KafkaSettings), _load(settings.SinkSettings)
+    sys.exit(run(kafka, org, mailboxes, sink, watch=watch, json_lines=as_json))
 
 
 @main.command()
