@@ -38,10 +38,9 @@ async def owner_findings(
 
     async def our_access() -> tuple[Rows, list[owners.RecordAccess | None]]:
         user = soql_text(our_user or "")
-        us = query(owners.USER_QUERY.format(user=user))
+        rows = await query(owners.USER_QUERY.format(user=user))
         access = (_record_access(query, name, sharing, user) for name in OBJECTS)
-        rows, *found = await asyncio.gather(us, *access)
-        return rows, found
+        return rows, await asyncio.gather(*access)
 
     def judge_sharing(
         answers: tuple[Rows, list[owners.RecordAccess | None]],
