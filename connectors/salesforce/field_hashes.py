@@ -14,7 +14,7 @@ kept in MARKER_FIELD of the record itself, and are written in the same row as th
 
 import hashlib
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,8 +26,12 @@ from connectors.salesforce.api.describe import FieldDescribe
 # the marker sooner, and tells more of a value that somebody cleared.
 HASH_CHARACTERS = 6
 
-# An entry is `Name=hash`. Anything else in the text is ignored: a person or a tool put it there.
-_ENTRY = re.compile(rf"([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})")
+# An entry is `Name=hash`, with blanks around it. Anything else in the text is ignored: a person or a
+# tool put it there.
+_ENTRY = re.compile(
+    rf"(?<!\S)([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})(?!\S)"
+)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
 
 
@@ -95,8 +99,8 @@ def is_blank(value: object) -> bool:
 def value_hash(value: object, described: FieldDescribe) -> str:
     """The hash of a value, HASH_CHARACTERS long."""
     text = stored_form(value, described).encode(errors="surrogatepass")
-    digest = urlsafe_b64encode(hashlib.blake2b(text, digest_size=12).digest())
-    return digest[:HASH_CHARACTERS].decode()
+    digest = hashlib.blake2b(text, digest_size=12).digest()
+    return b2a_base64(digest[:HASH_CHARACTERS])[:HASH_CHARACTERS].translate(_URL_SAFE).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,7 @@ class FieldHashes:
         """
         if not isinstance(text, str):
             return cls()
-        found = (_ENTRY.fullmatch(part) for part in text.split())
-        return cls({entry[1]: entry[2] for entry in found if entry})
+        return cls(dict(_ENTRY.findall(text)))
 
     def __str__(self) -> str:
         """The text of the marker, in the order of the fields' names."""

@@ -286,6 +286,7 @@ async def running_sink(
     failures: FailureBreakers | None = None,
     control: Any = None,
     traces: Traces = NO_TRACES,
+    consumer: FakeConsumer | None = None,
     **settings: Any,
 ) -> AsyncIterator[SinkHarness]:
     """A running Sink.
@@ -293,13 +294,15 @@ async def running_sink(
     `org` is a Sync, or a stand-in for one. `skipped` holds the seconds that the sink's clock is
     ahead of the machine's. `deleted_before` returns what a predecessor deleted. `topic_id` is that
     of contacts.changes. `control` stands in for the FollowedTopic that feeds `failures`.
+    Without a `consumer` of the caller it is a FakeConsumer.
     """
     skipped = [0.0] if skipped is None else skipped
 
     def clock() -> float:
         return time.monotonic() + skipped[0]
 
-    consumer, publisher, metrics = FakeConsumer(), FakePublisher(), SinkMetrics(CollectorRegistry())
+    consumer, publisher = consumer or FakeConsumer(), FakePublisher()
+    metrics = SinkMetrics(CollectorRegistry())
     health = Health(60.0)
     # The copy is not checked: a test may want bounds that are too small for production.
     short: dict[str, Any] = {"linger": 0.01, "bulk_linger": 0.01}
