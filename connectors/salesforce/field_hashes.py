@@ -26,13 +26,13 @@ from connectors.salesforce.api.describe import FieldDescribe
 # the marker sooner, and tells more of a value that somebody cleared.
 HASH_CHARACTERS = 6
 
-# An entry is `Name=hash`, with blanks around it. Anything else in the text is ignored: a person or a
-# tool put it there.
-_ENTRY = re.compile(
-    rf"(?<!\S)([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})(?!\S)"
-)
+# An entry is `Name=hash`, with blanks around it. Anything else in the text is ignored: a person or
+# a tool put it there.
+_ENTRY = re.compile(rf"(?<!\S)([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})(?!\S)")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
+# Types whose text is stored as it is, but for its line ends and the blanks around it.
+_PLAIN_TYPES = frozenset({"string", "phone", "textarea", "url"})
 
 
 def stored_form(value: object, described: FieldDescribe) -> str:
@@ -45,6 +45,8 @@ def stored_form(value: object, described: FieldDescribe) -> str:
     """
     if value is None:
         return ""
+    if type(value) is str and described.type in _PLAIN_TYPES and "\r" not in value:
+        return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -148,7 +150,7 @@ class FieldHashes:
         Its text has at most `most` characters. A field that has an entry always finds room.
         """
         entries, full = dict(self.entries), []
-        length = len(str(self))
+        length = len(str(self)) if entries else 0
         for name, value in values.items():
             if name not in entries:
                 longer = length + bool(length) + len(name) + 1 + HASH_CHARACTERS

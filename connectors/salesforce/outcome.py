@@ -1,7 +1,7 @@
 """The input and the result of a sync: a contact at a version, and what was done with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,10 @@ class ContactVersion:
     origin: str = ""
     erase: bool = False
     """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
+    read: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
+    """What `planner.person_of` made of the contact last, so that a contact is read once: when it is
+    taken in for what it claims, and again when its batch is planned.
+    """
 
 
 class OutcomeStatus(StrEnum):

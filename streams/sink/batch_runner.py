@@ -39,7 +39,6 @@ from streams.sink.circuit_breaker import (
 )
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import BatchFence
-from streams.sink.intake import contact_version
 from streams.sink.org_guard import OrgGuard, OtherOrg
 from streams.sink.outcomes import (
     OutcomePlan,
@@ -167,7 +166,7 @@ class BatchRunner:
         deletions = batch.assignment.deletions
         outdated = {row.key for row in batch.rows if deletions.is_outdated(row.change)}
         outcomes = [Outcome(key, OutcomeStatus.STALE, reason="deleted_since") for key in outdated]
-        current = [contact_version(row.change) for row in batch.rows if row.key not in outdated]
+        current = [row.for_sync() for row in batch.rows if row.key not in outdated]
 
         def fence() -> None:
             batch.fence()

@@ -151,9 +151,7 @@ def _accounts(count: int) -> Iterator[dict[str, str]]:
 
 
 async def _serve(port: int, accounts: int, call_seconds: float, row_seconds: float) -> None:
-    world = World(
-        {"accounts": [*_accounts(accounts)], "settings": {"daily_limit": DAILY_CALLS}}
-    )
+    world = World({"accounts": [*_accounts(accounts)], "settings": {"daily_limit": DAILY_CALLS}})
     made = app(world)
     made.middlewares.insert(0, quick(People(), call_seconds, row_seconds))
     runner = web.AppRunner(made, access_log=None)

@@ -88,9 +88,7 @@ def changes(count: int, version: int, title: str, origin: Origin) -> list[KafkaR
         ]
         key = f"{person['grant_id']}/{person['id']}".encode()
         offset = (version - 1) * count + number
-        found.append(
-            KafkaRecord(NAMES.changes.name, key, orjson.dumps(person), headers, 0, offset)
-        )
+        found.append(KafkaRecord(NAMES.changes.name, key, orjson.dumps(person), headers, 0, offset))
     return found
 
 
@@ -134,7 +132,8 @@ async def written(sink: SinkHarness, records: list[KafkaRecord], calls: Counter[
     with sink.consumer.lock:
         sink.consumer.log.extend(records)
     while sink.committed < len(sink.consumer.log):
-        assert sink.running is not None and not sink.running.done(), "the sink ended"
+        assert sink.running is not None
+        assert not sink.running.done(), "the sink ended"
         await asyncio.sleep(WAIT_SECONDS)
     worked, seconds = time.process_time() - worked, time.monotonic() - began
     pairs = max(calls["composite_query"], calls["composite_write"])
