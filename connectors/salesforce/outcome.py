@@ -106,6 +106,28 @@ class Outcome:
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
 
+    def as_created(self, record_id: str | None, owner_rule: str) -> "Outcome":
+        """The planned outcome of a creation, once its record exists.
+
+        Written out, because a first sync creates everybody, and `replace` takes thrice as long.
+        """
+        return Outcome(
+            self.key,
+            self.status,
+            self.sobject,
+            record_id,
+            self.matched,
+            self.first,
+            self.reason,
+            self.errors,
+            self.account_by,
+            self.several_matched,
+            self.candidates,
+            self.replaced,
+            owner_rule,
+            self.retry_after,
+        )
+
 
 UNANSWERED_CALL = "unanswered_call"
 """Reason of a RETRY that is no failed attempt: see `unanswered_calls`."""

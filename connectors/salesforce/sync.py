@@ -66,7 +66,6 @@ from connectors.salesforce.planner import (
     WritePlanner,
     partition_batch,
     person_of,
-    rows,
 )
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.provenance import with_provenance
@@ -369,9 +368,10 @@ class Sync:
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
         planned, only_planned = take_out_planned(planned, rules.mode)
-        planned, held = take_out_held(planned, rules, self.policy.flag_field)
-        outcomes += [*only_planned, *held]
-        to_write = [self._finished(row) for row in rows(planned)]
+        allowed = take_out_held(planned, rules, self.policy.flag_field)
+        planned = allowed.planned
+        outcomes += [*only_planned, *allowed.held]
+        to_write = [self._finished(row) for row in allowed.rows]
         context = self._write_context(fence)
         await self._metadata.bulk_load.before_write(to_write, fence)
         async with self._locks.hold(to_write, read_at) as free:

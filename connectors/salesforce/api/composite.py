@@ -272,8 +272,8 @@ def row_results(answer: SubAnswer, rows: Sequence[object]) -> list[RowResult]:
 
 
 def _row_result(result: object) -> RowResult:
-    success = result.get("success") if isinstance(result, Mapping) else None
-    if not isinstance(result, Mapping) or not isinstance(success, bool):
+    success = result.get("success") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or not isinstance(success, bool):
         raise UnexpectedAnswer("a row's result has no success")
     if not success:
         errors = parse_errors(result) or (RowError("", "failed without an error"),)
