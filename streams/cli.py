@@ -22,6 +22,7 @@ from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
 if TYPE_CHECKING:
+    from streams.commands.selection_changes import WantedSelection
     from streams.commands.webhook_secrets import SecretPlace
     from streams.selection import Selection
 
@@ -121,19 +122,22 @@ def bridge() -> None:
 @main.command()
 def reader() -> None:
     """Reads address books and single contacts from Nylas."""
+    from streams.org import exclusions
     from streams.reader.process import run
 
     process = _start_stage("reader")
     people = _load(settings.PeopleSettings)
     with _report_unusable_settings():
+        nylas = _load_nylas()
         sys.exit(
             run(
                 _load(settings.KafkaSettings),
                 process,
-                _load_nylas(),
+                nylas,
                 _load(settings.ReaderSettings),
                 MailboxRule(people.mailboxes),
                 people.derives_own_domains,
+                exclusions(people).digest(nylas.sources),
             )
         )
 
@@ -1306,40 +1310,64 @@ def webhooks_rotate(
 
 @main.group()
 def selection() -> None:
-    """Shows and settles what becomes of the records of mailboxes that are selected no longer."""
+    """Shows and settles what becomes of the records of people who are left out by now."""
 
 
-@selection.command(name="preview")
-def selection_preview() -> None:
-    """Counts the contacts that the settings leave out by now, and writes nothing.
+_REASON = click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    metavar="REASON",
+    help="Only contacts that are left out for this reason, such as not_selected or excluded; may "
+    "be repeated.",
+)
 
-    It counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and then the people whom
-    the exclusions of this command's settings leave out. So a changed exclusion can be looked at
-    before dedupe and the sink get it.
-    """
-    from streams.commands.selection_changes import preview, preview_exclusions
+
+def _wanted_selection(reasons: tuple[str, ...]) -> "WantedSelection":
+    from streams.commands.selection_changes import WantedSelection, checked_reasons
     from streams.org import policy
 
-    people, kafka = _load(settings.PeopleSettings), _load(settings.KafkaSettings)
+    people = _load(settings.PeopleSettings)
     sources = _load(settings.NylasSettings).sources
     with _report_unusable_settings():
         allowed = policy(_load(settings.SalesforceSettings), people, sources)
-    preview(kafka, _mailboxes(), people.on_delete)
-    preview_exclusions(kafka, allowed)
+    return WantedSelection(MailboxRule(people.mailboxes), allowed, checked_reasons(reasons))
+
+
+@selection.command(name="preview")
+@_REASON
+def selection_preview(*, reasons: tuple[str, ...]) -> None:
+    """Counts the contacts that the settings leave out by now, and writes nothing.
+
+    It counts the contacts of mailboxes that PEOPLE_MAILBOXES leaves out, and then the people who
+    were synced and whom the exclusions leave out. The exclusions are those of this command, so that
+    a changed one can be looked at before the processes get it.
+    """
+    from streams.commands.selection_changes import preview
+
+    preview(_load(settings.KafkaSettings), _wanted_selection(reasons))
 
 
 @selection.command(name="apply")
+@_REASON
 @_WHY
 @_ACTOR
-def selection_apply(*, why: str, actor: str | None) -> None:
+@_DRY_RUN
+def selection_apply(
+    *, reasons: tuple[str, ...], why: str, actor: str | None, dry_run: bool
+) -> None:
     """Publishes these contacts as deleted, so that PEOPLE_ON_DELETE settles their records.
 
-    `contactstream selection preview` is its dry run. An interrupted command may be repeated.
+    `contactstream selection preview` shows the same as --dry-run. An interrupted command may be
+    repeated.
     """
-    from streams.commands.selection_changes import apply
+    from streams.commands.selection_changes import apply, preview
 
-    people = _load(settings.PeopleSettings)
-    apply(_load(settings.KafkaSettings), _mailboxes(), people.on_delete, why, actor)
+    wanted, kafka = _wanted_selection(reasons), _load(settings.KafkaSettings)
+    if dry_run:
+        preview(kafka, wanted)
+    else:
+        apply(kafka, wanted, why, actor)
 
 
 @main.group()

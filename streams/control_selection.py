@@ -3,6 +3,7 @@
 | key | value | written by |
 |---|---|---|
 | `selection/mailboxes` | the rule in force: the entries of PEOPLE_MAILBOXES | the reader |
+| `selection/exclusions` | a hash of the exclusions in force | the reader |
 | `selection/members/API_NAME` | the addresses of the users of a permission set | the sink |
 | `selection/grant/GRANT` | whether a grant is selected, since when and why | the reader |
 
@@ -24,6 +25,7 @@ SELECTION = "selection"
 """What stands before the first slash of these keys."""
 
 _RULE = b"selection/mailboxes"
+_EXCLUSIONS = b"selection/exclusions"
 _MEMBERS = "selection/members/"
 _GRANT = "selection/grant/"
 _SCHEMA = 1
@@ -57,6 +59,8 @@ class SelectionRecords:
     rule: MailboxRule | None = None
     """The rule in force; None while the reader has put none in force."""
     rule_since_ms: int = 0
+    exclusions: str = ""
+    """`Exclusions.digest` of those in force; empty while the reader has put none in force."""
     members: dict[str, Members] = field(default_factory=dict)
     """By the API name of the permission set."""
     grants: dict[str, GrantChoice] = field(default_factory=dict)
@@ -82,6 +86,8 @@ class SelectionRecords:
             if record.key == _RULE:
                 self.rule = MailboxRule(tuple(str(entry) for entry in data["entries"]))
                 self.rule_since_ms = int(data["since_ms"])
+            elif record.key == _EXCLUSIONS:
+                self.exclusions = str(data["digest"])
             elif key.startswith(_MEMBERS):
                 name = key.removeprefix(_MEMBERS)
                 addresses = frozenset(str(each).casefold() for each in data["addresses"])
@@ -99,6 +105,8 @@ class SelectionRecords:
     def _remove(self, key: str) -> None:
         if key.encode() == _RULE:
             self.rule, self.rule_since_ms = None, 0
+        if key.encode() == _EXCLUSIONS:
+            self.exclusions = ""
         self.members.pop(key.removeprefix(_MEMBERS), None)
         self.grants.pop(key.removeprefix(_GRANT), None)
 
@@ -122,6 +130,12 @@ def rule_record(topics: Topics, rule: MailboxRule, since_ms: int) -> KafkaRecord
     """The rule that comes into force."""
     value = {"schema": _SCHEMA, "entries": list(rule.entries), "since_ms": since_ms}
     return KafkaRecord(topics.control.name, _RULE, orjson.dumps(value), [])
+
+
+def exclusions_record(topics: Topics, digest: str, since_ms: int) -> KafkaRecord:
+    """The exclusions that come into force, by `Exclusions.digest`."""
+    value = {"schema": _SCHEMA, "digest": digest, "since_ms": since_ms}
+    return KafkaRecord(topics.control.name, _EXCLUSIONS, orjson.dumps(value), [])
 
 
 def members_record(topics: Topics, members: Members) -> KafkaRecord:

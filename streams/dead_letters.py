@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from streams.events import UnreadableRecord, now_ms, number, parse_object
+from streams.events import GRANT_ADDRESS, UnreadableRecord, now_ms, number, parse_object
 from streams.kafka.records import Headers, KafkaRecord, header
 
 SCHEMA = 2
@@ -89,7 +89,11 @@ def dead_letter(
     now = now_ms()
     before = number(header(failed.headers, REDRIVE_ATTEMPTS)) or 0
     first = number(header(failed.headers, REDRIVE_FIRST_FAILED_MS)) or now
-    kept = [each for each in failed.headers if not each[0].startswith(_PREFIX)]
+    kept = [
+        each
+        for each in failed.headers
+        if not each[0].startswith(_PREFIX) and each[0] != GRANT_ADDRESS  # personal data
+    ]
     said: Headers = [
         ("dlq.schema", b"%d" % SCHEMA),
         ("dlq.stage", stage.encode()),

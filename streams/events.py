@@ -11,7 +11,8 @@ The key of every record is the contact key, `grant_id/contact_id`.
 | contacts.dead-letter | a failed record (streams/dead_letters.py) | its own, and `dlq.*` |
 | contacts.journal | a value that was replaced (streams/journal.py) | none |
 
-An event of a backfill or reconcile also carries the header `run.id`. A replayed event carries
+An event of a backfill or reconcile also carries the header `run.id`. An event that the reader read
+from Nylas carries `grant.address` where the reader knows the address. A replayed event carries
 `replay.id`, and `restore` where it restores fields; a
 redriven one carries `redrive.*`; either carries `traceparent` (W3C Trace Context) where traces are
 on. A change that follows from an event carries these on.
@@ -52,6 +53,15 @@ MAX_RESTORE_BYTES = 4096
 RUN_ID = "run.id"
 """Name of the header with the backfill or reconcile in which the reader read or missed a contact.
 """
+
+GRANT_ADDRESS = "grant.address"
+"""Name of the header with the address of the grant whose address book was read, as Nylas spells it.
+
+Dedupe may take the event before it has followed the record of grants.events that says the same.
+"""
+
+MAX_ADDRESS_BYTES = 320
+"""Of an address: 64 before the @, 255 behind it (RFC 5321, 4.5.3.1). A longer one is left out."""
 
 RESTORE = "restore"
 """Name of the header with the fields that a replay restores: see `ContactChange.restore`."""
@@ -185,6 +195,19 @@ def event_headers(origin: Origin, received_ms: int) -> Headers:
 def run_header(run_id: str) -> Headers:
     """The header that names the run of an event; none without a run."""
     return [(RUN_ID, run_id.encode())] if run_id else []
+
+
+def grant_address_header(address: str) -> Headers:
+    """The header that names the address of an event's grant; none without a usable address."""
+    value = address.encode(errors="replace")
+    return [(GRANT_ADDRESS, value)] if 0 < len(value) <= MAX_ADDRESS_BYTES else []
+
+
+def grant_address(value: bytes | None) -> str:
+    """The address in the header `grant.address`; empty where it is missing, or is none."""
+    if not value or len(value) > MAX_ADDRESS_BYTES:
+        return ""
+    return value.decode(errors="replace")
 
 
 def page_envelope(

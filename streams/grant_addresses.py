@@ -85,6 +85,11 @@ class GrantAddresses:
         found = self.by_grant.get(grant)
         return None if found is None else found.address.casefold()
 
+    def named(self, grant: str) -> str:
+        """The address of a grant as Nylas spells it; empty while it is not known, and for none."""
+        found = self.by_grant.get(grant)
+        return "" if found is None else found.address
+
     def grants_of(self, address: str) -> list[str]:
         """IDs of the grants of an address, in order; without regard to case."""
         wanted = address.casefold()

@@ -125,17 +125,10 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         raise SettingsError(
             "PEOPLE_FLAG_FIELD is not set: PEOPLE_ON_DELETE=flag needs the checkbox's name"
         )
-    known, rules = Exclusions(), mapping(settings)
-    free_mail = FREE_MAIL if people.preset == "business" else frozenset[str]()
+    rules = mapping(settings)
     return Policy(
         mapping=with_lead_source(rules, people.lead_source),
-        exclusions=Exclusions(
-            own_domains=frozenset(people.own_domains) - {NO_OWN_DOMAINS},
-            roles=role_names(people.role_names),
-            addresses=frozenset(people.excluded_addresses),
-            domains=known.domains | frozenset(people.excluded_domains) | free_mail,
-            patterns=people.excluded_patterns,
-        ),
+        exclusions=exclusions(people),
         suppression=_suppression(people.suppression_list),
         sources=frozenset(source.lower() for source in sources),
         creation=Creation(
@@ -150,6 +143,18 @@ def policy(settings: SalesforceSettings, people: PeopleSettings, sources: Iterab
         account_rules=account_rules(settings),
         contact_share=_contact_share(settings),
         account_domains=dict(_pair(entry) for entry in people.account_domains),
+    )
+
+
+def exclusions(people: PeopleSettings) -> Exclusions:
+    """Who is left out by an address."""
+    free_mail = FREE_MAIL if people.preset == "business" else frozenset[str]()
+    return Exclusions(
+        own_domains=frozenset(people.own_domains) - {NO_OWN_DOMAINS},
+        roles=role_names(people.role_names),
+        addresses=frozenset(people.excluded_addresses),
+        domains=Exclusions().domains | frozenset(people.excluded_domains) | free_mail,
+        patterns=people.excluded_patterns,
     )
 
 

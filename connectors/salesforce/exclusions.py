@@ -1,9 +1,12 @@
 """Leaves out contacts by their addresses: colleagues, role addresses and configured exclusions."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+
+import orjson
 
 from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.skip_reasons import SkipReason
@@ -123,6 +126,12 @@ class Exclusions:
         if self.patterns:
             joined = "|".join(translate(pattern.strip().lower()) for pattern in self.patterns)
             object.__setattr__(self, "_compiled", re.compile(joined))
+
+    def digest(self, sources: Iterable[str]) -> str:
+        """16 hexadecimal digits that change exactly when these exclusions or the sources do."""
+        lists = [self.own_domains, self.roles, self.addresses, self.domains, self.patterns, sources]
+        text = orjson.dumps([sorted(each) for each in lists])
+        return hashlib.blake2b(text, digest_size=8).hexdigest()
 
     def reason(self, address: str) -> SkipReason | None:
         """Why an address is skipped, or None if it may be used."""

@@ -22,12 +22,18 @@ def fingerprint(mapping: FieldMapping, contact: Json) -> bytes:
     return hashlib.blake2b(mapping.hash.encode() + text, digest_size=16).digest()
 
 
-def excluded_fingerprint(reason: SkipReason) -> bytes:
+def excluded_fingerprint(reason: SkipReason, *, was_synced: bool = False) -> bytes:
     """16 bytes for a contact that is left out: equal as long as the reason is.
 
-    So a change of such a contact is no news, and a setting that lets it in makes it news.
+    So a change of such a contact is no news, and a setting that lets it in makes it news. It is
+    another one for a contact that was synced before, until its record is settled.
     """
-    return hashlib.blake2b(b"excluded:" + reason.value.encode(), digest_size=16).digest()
+    text = f"excluded:{reason.value}" + (":was_synced" if was_synced else "")
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+NEVER_SYNCED = frozenset(map(excluded_fingerprint, SkipReason))
+"""The fingerprints of contacts that are left out and whose records, if any, are settled."""
 
 
 def _portable(name: str, value: object) -> bytes:

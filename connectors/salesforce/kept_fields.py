@@ -19,6 +19,11 @@ from connectors.salesforce.skip_reasons import SkipReason
 EXCLUDED = "excluded"
 """The field that says why a contact was left out. Nylas has no such field."""
 
+WAS_SYNCED = "was_synced"
+"""The field that says that a contact which is left out was synced before, so that its record may
+carry our key. Nylas has no such field.
+"""
+
 IDENTITY = ("grant_id", "id", "object")
 
 _REASONS = {reason.value: reason for reason in SkipReason}
@@ -37,9 +42,15 @@ def kept_part(contact: Json, fields: Iterable[str]) -> dict[str, Any]:
     return {name: contact[name] for name in (*IDENTITY, *fields) if name in contact}
 
 
-def left_out(contact: Json, reason: SkipReason) -> dict[str, Any]:
-    """What is kept of a contact that is left out: its IDs, and why."""
-    return {**kept_part(contact, ()), EXCLUDED: reason.value}
+def left_out(contact: Json, reason: SkipReason, *, was_synced: bool = False) -> dict[str, Any]:
+    """What is kept of a contact that is left out: its IDs, why, and whether it was synced."""
+    kept = {**kept_part(contact, ()), EXCLUDED: reason.value}
+    return {**kept, WAS_SYNCED: True} if was_synced else kept
+
+
+def is_unsettled(contact: Json) -> bool:
+    """Whether a kept contact is left out and was synced before: its record waits for a person."""
+    return contact.get(WAS_SYNCED) is True
 
 
 def recorded_exclusion(contact: Json) -> SkipReason | None:

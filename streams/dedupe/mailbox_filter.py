@@ -1,5 +1,9 @@
 """Which mailboxes' events dedupe forwards: follows the rule, the addresses and the members.
 
+A page of the reader names the address of its grant in each event (`grant.address`), because dedupe
+may take the event before it has followed the record that says so. That record counts once it is
+followed: it may be newer than the page.
+
 The event loop takes the records; the thread that plans batches asks. Each question reads one
 consistent value of a dictionary, so no lock is needed.
 """
@@ -25,12 +29,13 @@ class MailboxFilter:
     def __init__(self, setting: MailboxRule, derives: bool = False) -> None:
         self.control = ControlTable()
         self.addresses = GrantAddresses()
+        self._of_events: dict[str, str] = {}
         self._setting, self._derives = setting, derives
 
     def choose(self, grant: str) -> Choice:
         """Whether the events of a grant are forwarded. Does not block."""
         selection = self.control.selection
-        address = self.addresses.address(grant)
+        address = self._address(grant)
         if selection.in_force(self._setting).entries:
             return selection.choose(address, self._setting)
         if address is None and self._derives and self.control.own_domains is not None:
@@ -45,7 +50,17 @@ class MailboxFilter:
         derived = self.control.own_domains
         if derived is None or not self._derives:
             return frozenset()
-        return derived.with_grant(self.addresses.address(grant_of(key)) or "")
+        return derived.with_grant(self._address(grant_of(key)) or "")
+
+    def note_address(self, grant: str, address: str) -> None:
+        """Takes the address of a grant that an event names. Does not block."""
+        if self.addresses.address(grant) is None:
+            self._of_events[grant] = address.casefold()
+
+    def _address(self, grant: str) -> str | None:
+        """In lower case; None while neither a record nor an event has named it."""
+        followed = self.addresses.address(grant)
+        return self._of_events.get(grant) if followed is None else followed
 
 
 _UNDECIDED = Choice(False, Why.ADDRESS_UNKNOWN)

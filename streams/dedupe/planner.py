@@ -5,6 +5,7 @@ record, a tombstone after it, and the end of the contact's entry. So does any ev
 person of whom something is known; of anybody else who is suppressed nothing is remembered.
 
 A change carries only what later stages read of the contact, and of excluded people only the reason.
+Of one who was synced before it says so: `contactstream selection` settles such records.
 Without I/O; `stage` carries the plan out.
 """
 
@@ -12,16 +13,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
-from connectors.salesforce.fingerprint import excluded_fingerprint, fingerprint
+from connectors.salesforce.fingerprint import NEVER_SYNCED, excluded_fingerprint, fingerprint
 from connectors.salesforce.kept_fields import (
     Exclusion,
     fields_read,
+    is_unsettled,
     kept_part,
     left_out,
     nobody_excluded,
@@ -31,6 +33,7 @@ from connectors.salesforce.skip_reasons import SkipReason
 from streams.dead_letters import dead_letter
 from streams.dedupe.versions import (
     DELETED,
+    NEVER,
     SETTLED,
     ContactEvent,
     DedupeState,
@@ -41,11 +44,13 @@ from streams.dedupe.versions import (
     mapping_tag,
 )
 from streams.events import (
+    GRANT_ADDRESS,
     NO_FIELDS,
     RESTORE,
     Kind,
     Origin,
     change_headers,
+    grant_address,
     handed_on,
     happened_at,
     known_origin,
@@ -113,6 +118,10 @@ def every_mailbox(_grant: str) -> Choice:
 _SELECTED = Choice(True, Why.EVERYTHING)
 
 
+def no_address_noted(_grant: str, _address: str) -> None:
+    """For callers whose choice needs no addresses."""
+
+
 class DedupePlanner:
     """Plans batches under one mapping."""
 
@@ -122,12 +131,15 @@ class DedupePlanner:
         topics: Topics,
         exclusion: Exclusion = nobody_excluded,
         choose: Callable[[str], Choice] = every_mailbox,
+        note_address: Callable[[str, str], None] = no_address_noted,
     ) -> None:
         """`exclusion` says who is left out by the settings.
 
-        `choose` says of a grant ID whether its mailbox is synced.
+        `choose` says of a grant ID whether its mailbox is synced. `note_address` is told the
+        address of a grant that an event names, before either is asked about the event.
         """
         self._exclusion, self._choose = exclusion, choose
+        self._note_address = note_address
         self._kept = fields_read(mapping)
         self._mapping = mapping
         self._tag = mapping_tag(mapping.hash)
@@ -176,6 +188,8 @@ class DedupePlanner:
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
         forced = headers.get("origin") in FORCED
+        if address := grant_address(headers.get(GRANT_ADDRESS)):
+            self._note_address(contact["grant_id"], address)
         exclusion = self._exclusion(key.decode(), contact)
         if key in states:
             known = states[key]
@@ -199,11 +213,12 @@ class DedupePlanner:
             else:
                 plan.dropped["not_selected"] += 1
             return
-        event = self._event(notification, time, deleted, forced, None if deleted else exclusion)
+        out = None if deleted or exclusion is None else _left_out(exclusion, known, contact)
+        event = self._event(notification, time, deleted, forced, out)
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
-            value = _change(self._kept_of(contact, deleted, exclusion))
+            value = _change(self._kept_of(contact, deleted, out))
             kind = Kind.DELETED if deleted else Kind.UPDATED
             # Only mapped fields: so the header is as small as the mapping.
             restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
@@ -261,13 +276,13 @@ class DedupePlanner:
         time: int | None,
         deleted: bool,
         forced: bool,
-        exclusion: SkipReason | None,
+        out: "_LeftOut | None",
     ) -> ContactEvent:
         contact = notification.object
         if deleted:
             content = DELETED
-        elif exclusion is not None:
-            content = excluded_fingerprint(exclusion)
+        elif out is not None:
+            content = excluded_fingerprint(out.reason, was_synced=out.was_synced)
         elif notification.type.endswith(".truncated") or not has_content(contact):
             content = b""
         else:
@@ -292,11 +307,13 @@ class DedupePlanner:
         plan.forwarded[Kind.DELETED.value] += 1
 
     def _kept_of(
-        self, contact: Mapping[str, Any], deleted: bool, exclusion: SkipReason | None
+        self, contact: Mapping[str, Any], deleted: bool, out: "_LeftOut | None"
     ) -> dict[str, Any]:
         if deleted:
             return kept_part(contact, ())
-        return kept_part(contact, self._kept) if exclusion is None else left_out(contact, exclusion)
+        if out is not None:
+            return left_out(contact, out.reason, was_synced=out.was_synced)
+        return kept_part(contact, self._kept)
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(
@@ -316,6 +333,27 @@ class DedupePlanner:
             self._dead_letter, replace(read, value=value), STAGE, error.reason, detail
         )
         return letter.topic, letter.value, letter.key, letter.headers
+
+
+class _LeftOut(NamedTuple):
+    """A contact that the settings leave out."""
+
+    reason: SkipReason
+    was_synced: bool
+    """Whether its record may carry our key, and nobody has settled that yet."""
+
+
+def _left_out(
+    reason: SkipReason, known: DedupeState | None, contact: Mapping[str, Any]
+) -> _LeftOut:
+    """`known` tells whether the contact was forwarded; of a replay, the contact itself does."""
+    forwarded = (
+        known is not None
+        and known.forwarded != NEVER
+        and known.fingerprint != DELETED
+        and known.fingerprint not in NEVER_SYNCED
+    )
+    return _LeftOut(reason, forwarded or is_unsettled(contact))
 
 
 def _key(contact: Mapping[str, Any]) -> bytes:

@@ -128,7 +128,9 @@ async def _serve(
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
     exclusion = exclusion_by(policy, selected.own_domains)
-    planner = DedupePlanner(policy.mapping, names, exclusion, selected.choose)
+    planner = DedupePlanner(
+        policy.mapping, names, exclusion, selected.choose, selected.note_address
+    )
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)
     app.agent(app.bytes_topic(events.name), name="dedupe", concurrency=1)(dedupe.agent)
@@ -143,6 +145,7 @@ async def _serve(
     )
     LagWatch(lag, events.name, events.partitions, app, metrics, health, expiry).start()
     await run_until_stopped(app, stopping, watchdog, STOP_SECONDS)
+    watchdog.work_done(stopping.code)
     for task in (watching, *following):
         task.cancel()
     ops.stop()

@@ -1,5 +1,8 @@
 """Keeps which mailboxes are selected: puts the rule in force and notes what follows for each grant.
 
+It also says which exclusions are in force, so that `contactstream selection apply` acts on no
+others.
+
 Everything is on contactstream.control, see streams/control_selection.py. A grant that becomes
 selected is backfilled: its events were dropped before. One that is selected no longer is not read
 any more, and its records stay as they are until a person decides (`contactstream selection`).
@@ -14,6 +17,7 @@ import structlog
 from streams.control import ControlTable
 from streams.control_selection import (
     GrantChoice,
+    exclusions_record,
     forget_grant_record,
     grant_choice_record,
     rule_record,
@@ -51,11 +55,16 @@ class MailboxKeeper:
         rule: MailboxRule,
         clock: Callable[[], float] = time.time,
         needs_addresses: bool = False,
+        exclusions: str = "",
     ) -> None:
-        """`needs_addresses`: whether a grant has to be known by its address in any case."""
+        """`needs_addresses`: whether a grant has to be known by its address in any case.
+
+        `exclusions` is `Exclusions.digest` of the settings.
+        """
         self._context, self._selection = context, control.selection
         self._addresses, self._grants, self._runs = addresses, grants, runs
         self._rule, self._clock, self._needs_addresses = rule, clock, needs_addresses
+        self._exclusions = exclusions
 
     def choose(self, grant: str, address: str | None = None) -> Choice:
         """Whether a grant is selected; `address` as a listing names it, if one does."""
@@ -66,17 +75,22 @@ class MailboxKeeper:
         return self._rule.choose(address, self._selection.member_addresses())
 
     async def put_in_force(self) -> None:
-        """Writes the rule of the settings where another one is in force.
+        """Writes the rule of the settings and its exclusions where others are in force.
 
         Returns once that is acknowledged.
         """
-        known = self._selection.rule
-        if known == self._rule or (known is None and not self._rule.entries):
-            return
-        record = rule_record(self._context.topics, self._rule, int(self._clock() * 1000))
-        await self._context.publish([record])
-        self._selection.apply(record)
-        log.info("which mailboxes are synced came into force", entries=len(self._rule.entries))
+        topics, now_ms, known = self._context.topics, int(self._clock() * 1000), self._selection
+        records = []
+        if known.rule != self._rule and (known.rule is not None or self._rule.entries):
+            records.append(rule_record(topics, self._rule, now_ms))
+            log.info("which mailboxes are synced came into force", entries=len(self._rule.entries))
+        if known.exclusions != self._exclusions:
+            records.append(exclusions_record(topics, self._exclusions, now_ms))
+            log.info("exclusions came into force", digest=self._exclusions)
+        if records:
+            await self._context.publish(records)
+        for record in records:
+            known.apply(record)
 
     async def run(self) -> None:
         """Works until it is cancelled."""

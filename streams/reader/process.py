@@ -50,7 +50,7 @@ from streams.runtime.current_work import step_current_work, waiting_on_purpose
 from streams.runtime.exit_codes import ExitCode, die
 from streams.runtime.memory import limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
-from streams.runtime.overdue import end_when_overdue
+from streams.runtime.overdue import StopDeadline
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
 from streams.runtime.traces import NO_TRACES, Traces, open_traces
@@ -92,6 +92,8 @@ class Settings:
     traces: Traces = NO_TRACES
     mailboxes: MailboxRule = EVERY_MAILBOX
     derives_own_domains: bool = False
+    exclusions: str = ""
+    """`Exclusions.digest` of the settings."""
 
 
 def run(
@@ -101,12 +103,14 @@ def run(
     settings: ReaderSettings,
     mailboxes: MailboxRule,
     derives_own_domains: bool,
+    exclusions: str,
 ) -> int:
     """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
-    `derives_own_domains`: whether they are those of the grants' addresses. The status is 0, or the
-    value of ExitCode for an error of Kafka. Any other error that the reader cannot
-    continue after is raised, so that the process ends with 1.
+    `derives_own_domains`: whether they are those of the grants' addresses. `exclusions` is the
+    digest of those of the settings. The status is 0, or the value of ExitCode for an error of
+    Kafka. Any other error that the reader cannot continue after is raised, so that the process ends
+    with 1.
     """
     limit_malloc_arenas()
     registry = CollectorRegistry()
@@ -117,7 +121,9 @@ def run(
     ops = OpsServer(process.listen, registry, health)
     ops.start()
     try:
-        opened = Settings(kafka, nylas, settings, traces, mailboxes, derives_own_domains)
+        opened = Settings(
+            kafka, nylas, settings, traces, mailboxes, derives_own_domains, exclusions
+        )
         return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
         traces.close()
@@ -132,15 +138,15 @@ async def _serve(
 ) -> int:
     stopping = stop_asked()
     watching = watch_secret_files(stopping, (KafkaSettings, NylasSettings), reload_failed)
-    overdue = asyncio.create_task(
-        end_when_overdue(stopping, OVERDUE_SECONDS, "the next reader repeats what was not finished")
-    )
+    deadline = StopDeadline(OVERDUE_SECONDS, "the next reader repeats what was not finished")
+    stop_begins = asyncio.create_task(deadline.begin_at(stopping))
     try:
-        status = await _serve_until(stopping, settings, metrics, health)
-        return status or stopping.code
+        status = await _serve_until(stopping, settings, metrics, health) or stopping.code
+        deadline.work_done(status)
+        return status
     finally:
         watching.cancel()
-        overdue.cancel()
+        stop_begins.cancel()
 
 
 async def _serve_until(
@@ -260,6 +266,7 @@ async def _read_address_books(
         runs,
         settings.mailboxes,
         needs_addresses=derives,
+        exclusions=settings.exclusions,
     )
     own_domains = OwnDomainKeeper(context, control, addresses, derives)
     async with (

@@ -10,6 +10,7 @@ from streams.events import (
     PAGE_MARGIN_SECONDS,
     Origin,
     event_headers,
+    grant_address_header,
     now_ms,
     page_envelope,
     run_header,
@@ -40,15 +41,17 @@ def page_records(
     contacts: Sequence[dict[str, Any]],
     trace: TraceContext | None = None,
     run_id: str = "",
+    grant_address: str = "",
 ) -> list[KafkaRecord]:
     """The records of a page: an event for each contact, or a dead letter if no event can carry it.
 
     `served_at` is the `Date` of the answer in epoch seconds. `run_id` is the run that the page was
-    read for. Contacts that no event can carry: one without a usable ID, which no later event could
-    update; one that is larger than a record may be; and one that is nested deeper than orjson
-    writes (254 levels with its envelope).
+    read for, and `grant_address` is the address of the grant; each may be empty. Contacts that no
+    event can carry: one without a usable ID, which no later event could update; one that is larger
+    than a record may be; and one that is nested deeper than orjson writes (254 levels with its
+    envelope).
     """
-    received = now_ms()
+    received, whose = now_ms(), grant_address_header(grant_address)
     records = []
     for index, contact in enumerate(contacts):
         contact_id = contact.get("id")
@@ -63,19 +66,20 @@ def page_records(
         if contact.get("grant_id") != grant:
             contact = {**contact, "grant_id": grant}
         key = contact_key(grant, contact_id).encode()
-        records.append(
-            contact_record(
-                topics,
-                key,
-                origin,
-                f"{request_id}/{index}",
-                served_at - PAGE_MARGIN_SECONDS,
-                contact,
-                received,
-                trace,
-                run_id,
-            )
+        record = contact_record(
+            topics,
+            key,
+            origin,
+            f"{request_id}/{index}",
+            served_at - PAGE_MARGIN_SECONDS,
+            contact,
+            received,
+            trace,
+            run_id,
         )
+        if record.topic == topics.events.name:
+            record.headers.extend(whose)
+        records.append(record)
     return records
 
 

@@ -160,6 +160,7 @@ class Refetcher:
                     reading.served_at,
                     [contact],
                     trace,
+                    grant_address=self._addresses.named(grant),
                 )
             )
         self._context.metrics.contacts.labels("refetch").inc()

@@ -305,6 +305,7 @@ class Scanner:
                     page.contacts,
                     trace,
                     job.run_id,
+                    job.grant.email,
                 )
             )
         self._context.metrics.contacts.labels(origin.value).inc(len(page.contacts))

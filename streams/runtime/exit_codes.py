@@ -84,5 +84,15 @@ def die(code: ExitCode, reason: str, **context: object) -> NoReturn:
     os._exit(code)
 
 
+def end_finished(status: int) -> NoReturn:
+    """Ends a process at once whose work is done, but whose interpreter does not end by itself."""
+    log.warning("the work is done, but the interpreter did not end in time", status=int(status))
+    sys.stderr.flush()
+    os._exit(status)
+
+
 Die = Callable[[ExitCode, str], NoReturn]
 """`die`, or what a test passes in its place."""
+
+EndFinished = Callable[[int], NoReturn]
+"""`end_finished`, or what a test passes in its place."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from streams.runtime.exit_codes import Die, ExitCode, die
+from streams.runtime.exit_codes import Die, EndFinished, ExitCode, die, end_finished
 
 # CLOCK_BOOTTIME counts while the machine sleeps, unlike the monotonic clock, and does not jump,
 # unlike the wall clock. Only Linux has it.
@@ -31,13 +31,18 @@ class Watchdog:
     """
 
     def __init__(
-        self, longest: float, die: Die = die, clock: Callable[[], float] = elapsed
+        self,
+        longest: float,
+        die: Die = die,
+        clock: Callable[[], float] = elapsed,
+        end_finished: EndFinished = end_finished,
     ) -> None:
         self._longest = longest
-        self._die = die
+        self._die, self._end_finished = die, end_finished
         self._clock = clock
         self._last_tick = clock()
         self._stop_by: float | None = None
+        self._status: int | None = None
 
     def start(self) -> None:
         """Starts the thread."""
@@ -45,7 +50,9 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def check(self) -> None:
-        """Ends the process if it was paused for too long."""
+        """Ends the process if it was paused for too long, and still has work."""
+        if self._status is not None:
+            return
         paused = self._clock() - self._last_tick
         if paused > self._longest:
             self._die(
@@ -63,6 +70,8 @@ class Watchdog:
         self.check()
         self._last_tick = self._clock()
         if self._stop_by is not None and self._last_tick > self._stop_by:
+            if self._status is not None:
+                self._end_finished(self._status)
             self._die(ExitCode.STOP_OVERDUE, "the orderly stop did not end in time")
 
     def stop_within(self, seconds: float) -> None:
@@ -72,6 +81,14 @@ class Watchdog:
         """
         if self._stop_by is None:
             self._stop_by = self._clock() + seconds
+
+    def work_done(self, status: int) -> None:
+        """Everything is committed, and the process is no member of its group any more.
+
+        From now on a pause does no harm. The process ends with this exit status, also when its
+        interpreter does not end before the stop is overdue.
+        """
+        self._status = status
 
     def _watch(self) -> None:
         while True:

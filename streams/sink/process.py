@@ -1,9 +1,8 @@
 """The sink process: reads the settings, wires the objects, returns the exit status."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -29,9 +28,10 @@ from streams.kafka.transactions import (
 from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
-from streams.runtime.exit_codes import ExitCode, die
+from streams.runtime.exit_codes import ExitCode
 from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
 from streams.runtime.ops import Health, OpsServer
+from streams.runtime.overdue import StopDeadline
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import Stop, stop_asked
 from streams.runtime.traces import open_traces
@@ -238,14 +238,16 @@ async def _serve(
             contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
         )
 
-        def end(code: ExitCode, reason: str) -> None:
-            sink.stop(reason, code)
-            _end_if_overdue()
+        deadline = StopDeadline(OVERDUE_SECONDS, "the next sink repeats the unfinished batches")
 
-        watch.start(end)
+        def end(reason: str, status: int) -> None:
+            sink.stop(reason, status)
+            deadline.begin()
+
+        watch.start(lambda code, reason: end(reason, code))
         endings = [
-            asyncio.create_task(_stop_on(stopping, sink)),
-            asyncio.create_task(_stop_on_failure(publisher, sink)),
+            asyncio.create_task(_stop_on(stopping, end)),
+            asyncio.create_task(_stop_on_failure(publisher, end)),
         ]
         following = asyncio.create_task(
             follow(org.restore, lambda: sink.is_writer, ACCOUNTS_SECONDS)
@@ -261,6 +263,8 @@ async def _serve(
             return ExitCode.OFFSET_OUT_OF_RANGE
         for ending in endings:
             ending.cancel()
+        status = stop.status or stopping.code
+        deadline.work_done(status)
         if stop.status:
             log.critical(
                 "the process ends itself",
@@ -269,30 +273,17 @@ async def _serve(
             )
         else:
             log.info("stopped", reason=stop.reason)
-        return stop.status or stopping.code
+        return status
 
 
-async def _stop_on(stopping: Stop, sink: Sink) -> None:
+async def _stop_on(stopping: Stop, end: Callable[[str, int], None]) -> None:
     await stopping.wait()
-    sink.stop("files of secrets changed" if stopping.code else "signal")
-    _end_if_overdue()
+    end("files of secrets changed" if stopping.code else "signal", 0)
 
 
-async def _stop_on_failure(publisher: TransactionalPublisher, sink: Sink) -> None:
+async def _stop_on_failure(
+    publisher: TransactionalPublisher, end: Callable[[str, int], None]
+) -> None:
     """Ends the sink when its producer failed for good, also while it has nothing to publish."""
     await publisher.failed.wait()
-    sink.stop(f"the Kafka producer failed for good: {publisher.failure}", ExitCode.KAFKA_REFUSED)
-    _end_if_overdue()
-
-
-def _end_if_overdue() -> None:
-    overdue = threading.Timer(
-        OVERDUE_SECONDS,
-        die,
-        (
-            ExitCode.STOP_OVERDUE,
-            "the orderly stop took too long; the next sink repeats the unfinished batches",
-        ),
-    )
-    overdue.daemon = True
-    overdue.start()
+    end(f"the Kafka producer failed for good: {publisher.failure}", ExitCode.KAFKA_REFUSED)

@@ -1,5 +1,6 @@
 """The dedupe process on a real broker: what it forwards, where it starts, and how it ends."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -232,6 +233,23 @@ def test_a_stop_under_load_is_orderly_and_repeats_nothing(
     found = account(kafka.read("contacts.changes"))
     assert found.missing(500, load.versions) == []
     assert found.duplicates == 0
+
+
+def test_a_pause_after_the_orderly_stop_does_not_change_the_exit_code(
+    kafka: Kafka, processes: Processes
+) -> None:
+    """The interpreter takes a second or two to end, and longer without a processor."""
+    session = 6.0
+    create_topics(kafka, 2)
+    given = environ(kafka, 2) | {"DEDUPE_SESSION_TIMEOUT": str(session)}
+    worker = processes.start("dedupe", environ=given).wait_ready()
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: '"event": "stopped"' in worker.log, "the work is done")
+    worker.pause()
+    assert worker.exit_code is None, "the interpreter had not ended yet"
+    time.sleep(0.6 * session)  # longer than half of the session, which ends a worker with work
+    worker.resume()
+    assert worker.popen.wait(30) == 0, worker.log[-3000:]
 
 
 def test_a_broker_that_stays_away_ends_the_worker_and_loses_nothing(

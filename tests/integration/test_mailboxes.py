@@ -111,7 +111,7 @@ def test_colleagues_are_left_out_also_before_anything_names_the_address_of_their
 ) -> None:
     colleague = {"id": "eve", "emails": [{"email": "eve@reps.example", "type": "work"}]}
     harness = start({"grants": [grant("g1", [*people(1), colleague])]})
-    harness.processes.start("dedupe").wait_ready()
+    dedupe = harness.processes.start("dedupe").wait_ready()
     harness.reader()
     wait_until(
         lambda: any(
@@ -127,3 +127,5 @@ def test_colleagues_are_left_out_also_before_anything_names_the_address_of_their
     )
     assert json.loads(left_out.value or b"")["excluded"] == "own_domain"
     assert "eve@reps.example" not in (left_out.value or b"").decode(), "only the reason is kept"
+    again = dedupe.metric("contactstream_dedupe_refetch_total", reason="address_unknown")
+    assert not again, "the page itself names the address, so no contact is read a second time"

@@ -46,8 +46,8 @@ WHY_READ: Mapping[str, str] = {
 """Of each field that is read for more than a mapped value."""
 
 OF_A_PERSON: Mapping[str, str] = {
-    "events": "the whole contact as Nylas sent it, mapped or not",
-    "changes": "the fields that are read; of an excluded person the reason",
+    "events": "the whole contact as Nylas sent it, mapped or not; the address of the grant",
+    "changes": "the fields that are read; of an excluded person why, and whether it was synced",
     "refetch": "the contact's key",
     "outcomes": "the contact's key, the outcome, record IDs",
     "journal": "replaced and new values of mapped fields, record ID, the contact's key",

@@ -66,6 +66,14 @@ def test_every_letter_has_a_key_because_a_compacted_topic_demands_one(
     assert read(record).letter_key == record.key
 
 
+def test_the_address_of_the_grant_is_in_no_header() -> None:
+    headers: Headers = [("origin", b"backfill"), ("grant.address", b"ada@acme.example")]
+    failed = KafkaRecord("contacts.events", b"g/c", b"[]", headers, 3, 41, 1)
+    letter = dead_letter("contacts.dead-letter", failed, "dedupe", "not_a_contact")
+    assert header(letter.headers, "origin") == b"backfill"
+    assert header(letter.headers, "grant.address") is None
+
+
 def test_the_text_of_the_error_is_in_no_header() -> None:
     record = dead_letter(TOPIC, CHANGE, "sink", "string_too_long", "Ada Lovelace is too long")
     assert not [value for _, value in record.headers if b"Ada" in (value or b"")]

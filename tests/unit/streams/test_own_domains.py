@@ -10,7 +10,7 @@ from streams.control import ControlTable
 from streams.dedupe.mailbox_filter import MailboxFilter
 from streams.grant_addresses import GrantAddress, address_record
 from streams.kafka.records import KafkaRecord
-from streams.mailboxes import EVERY_MAILBOX, Why
+from streams.mailboxes import EVERY_MAILBOX, MailboxRule, Why
 from streams.org import policy
 from streams.own_domains import OwnDomains, derived, own_domain, own_domains_record
 from streams.settings import KafkaSettings, PeopleSettings, SalesforceSettings, SettingsError, load
@@ -66,6 +66,25 @@ def test_a_contact_waits_for_its_grants_address_and_then_its_domain_counts_at_on
     assert selected.choose("new").selected
     assert selected.own_domains("new/c") == {"acme.io", "acme.com"}
     assert selected.own_domains("other/c") == {"acme.io"}
+
+
+def test_the_address_that_a_page_names_counts_until_the_record_of_its_grant_is_followed() -> None:
+    selected = filtered(True)
+    selected.note_address("new", "A@Acme.com")
+    assert selected.choose("new").selected
+    assert selected.own_domains("new/c") == {"acme.com"}
+    selected.addresses.apply(address_record(TOPICS, GrantAddress("new", "a@acme.io", ""), 1))
+    selected.note_address("new", "A@Acme.com")
+    assert selected.own_domains("new/c") == {"acme.io"}
+
+
+def test_a_mailbox_is_selected_by_the_address_that_a_page_names() -> None:
+    selected = MailboxFilter(MailboxRule(("*@acme.com",)))
+    assert selected.choose("new").why is Why.ADDRESS_UNKNOWN
+    selected.note_address("new", "A@Acme.com")
+    selected.note_address("other", "a@other.example")
+    assert selected.choose("new").selected
+    assert selected.choose("other").why is Why.NO_ENTRY
 
 
 def test_nothing_is_derived_before_the_reader_does_or_where_the_setting_names_domains() -> None:

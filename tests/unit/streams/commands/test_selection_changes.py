@@ -14,12 +14,14 @@ from streams.commands import selection_changes
 from streams.commands.publishing import CommandPublisher
 from streams.commands.selection_changes import left_out_grants
 from streams.control import ControlTable
-from streams.control_selection import rule_record
+from streams.control_selection import exclusions_record, rule_record
 from streams.events import Kind
 from streams.grant_addresses import GrantAddress, address_record
 from streams.kafka.records import KafkaRecord
 from streams.mailboxes import Choice, MailboxRule, Why
-from streams.settings import KafkaSettings, load
+from streams.org import exclusions
+from streams.own_domains import OwnDomains, own_domains_record
+from streams.settings import KafkaSettings, PeopleSettings, load
 from streams.topics import topics
 from tests.support.change_records import change
 
@@ -37,11 +39,49 @@ CHANGES = [
 ]
 
 
+def put_in_force(control: ControlTable, **environ: str) -> None:
+    """As the reader does when it starts with these settings."""
+    digest = exclusions(load(PeopleSettings, environ)).digest(("address_book",))
+    control.apply(exclusions_record(NAMES, digest, 9))
+
+
+def person(contact: str, address: str, offset: int, **more: object) -> KafkaRecord:
+    """A synced contact of the selected mailbox."""
+    made = change(f"a/{contact}", 5, offset)
+    body = orjson.loads(made.value or b"") | {"emails": [{"email": address}]} | more
+    return replace(made, value=orjson.dumps(body))
+
+
+RIVALS = [
+    person("3", "eve@rival.com", 5),
+    person("3", "eve@acme.example", 6),
+    person("2", "bo@eu.rival.com", 7),
+    person("4", "al@rival.com", 8, excluded="source"),
+    person("5", "unknown@rival.com", 9, excluded="role_address", was_synced=True),
+    replace(person("6", "cy@rival.com", 10), key=b"b/6"),
+]
+"""Of three people whom an exclusion of rival.com leaves out two were synced, one of them of a
+mailbox that is left out as well. Dedupe has left out another one who was synced."""
+
+
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[KafkaRecord]:
-    """What the command writes while the rule of the settings is in force."""
-    control, records = ControlTable(), list[KafkaRecord]()
-    control.apply(rule_record(NAMES, MailboxRule((RULE,)), 9))
+def rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CHANGES", [*CHANGES, *RIVALS])
+
+
+@pytest.fixture
+def control() -> ControlTable:
+    """What is in force: the rule of the settings, and no exclusion of people."""
+    table = ControlTable()
+    table.apply(rule_record(NAMES, MailboxRule((RULE,)), 9))
+    put_in_force(table)
+    return table
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, control: ControlTable) -> list[KafkaRecord]:
+    """What the command writes."""
+    records = list[KafkaRecord]()
     monkeypatch.setattr(selection_changes, "read_control", lambda _: control)
 
     def read(_kafka: object, topic: str) -> Iterator[KafkaRecord]:
@@ -72,25 +112,72 @@ def test_a_preview_counts_by_mailbox_and_says_what_would_follow(
     assert written == []
 
 
+@pytest.mark.usefixtures("rivals")
 def test_a_preview_counts_whom_a_changed_exclusion_leaves_out(
     written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def person(contact: str, address: str, offset: int) -> KafkaRecord:
-        made = change(f"a/{contact}", 5, offset)
-        body = orjson.loads(made.value or b"") | {"emails": [{"email": address}]}
-        return replace(made, value=orjson.dumps(body))
-
-    moved = [person("3", "eve@rival.com", 5), person("3", "eve@acme.example", 6)]
-    out = change("a/4", 5, 8)
-    out = replace(out, value=orjson.dumps(orjson.loads(out.value or b"") | {"excluded": "source"}))
-    monkeypatch.setattr(
-        sys.modules[__name__], "CHANGES", [*CHANGES, *moved, person("2", "bo@eu.rival.com", 7), out]
-    )
-    assert "leave out no contact" in run("preview").output
+    shown = run("preview").output
+    assert "leave out 1 contacts that were synced" in shown, "dedupe has left out one already"
     monkeypatch.setenv("PEOPLE_EXCLUDED_DOMAINS", "rival.com")
     shown = run("preview").output
-    assert "leave out 1 contacts that are synced" in shown
-    assert "excluded" in shown
+    assert "leave out 2 contacts that were synced" in shown
+    assert "would publish 5 contacts as deleted" in shown
+    assert "not in force yet" in shown
+    assert "mailbox" not in run("preview", "--reason", "excluded").output
+    assert written == []
+
+
+@pytest.mark.usefixtures("rivals")
+def test_apply_settles_the_records_of_people_whom_the_exclusions_in_force_leave_out(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch, control: ControlTable
+) -> None:
+    put_in_force(control, PEOPLE_EXCLUDED_DOMAINS="rival.com")
+    monkeypatch.setenv("PEOPLE_EXCLUDED_DOMAINS", "rival.com")
+    dry = run("apply", "--dry-run")
+    assert (dry.exit_code, written) == (0, [])
+    ended = run("apply", "--why", "a rival", "--actor", "ada")
+    assert ended.exit_code == 0, ended.output
+    assert "excluded: 1" in ended.output
+    assert "role_address: 1" in ended.output
+    assert [record.key for record in written[1:-1]] == [b"b/1", b"b/2", b"b/6", b"a/2", b"a/5"]
+
+
+@pytest.mark.usefixtures("rivals")
+def test_apply_takes_the_named_reasons_alone(written: list[KafkaRecord]) -> None:
+    assert run("apply", "--why", "x", "--reason", "role_address").exit_code == 0
+    assert [record.key for record in written[1:-1]] == [b"a/5"]
+    assert parse_audit(written[0]).selection == {"grants": [], "reasons": ["role_address"]}
+
+
+def test_exclusions_that_are_not_in_force_settle_nothing(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEOPLE_EXCLUDED_DOMAINS", "rival.com")
+    ended = run("apply", "--why", "x")
+    assert ended.exit_code == 1
+    assert "PEOPLE_EXCLUDED_*" in ended.output
+    assert written == []
+    assert run("apply", "--why", "x", "--reason", "not_selected").exit_code == 0
+    assert len(written) == 4, "mailboxes are settled all the same"
+
+
+def test_a_reason_that_does_not_exist_is_named_with_a_suggestion(
+    written: list[KafkaRecord],
+) -> None:
+    for command in ("preview", "apply"):
+        ended = run(command, "--reason", "exclude")
+        assert ended.exit_code == 2
+        assert "did you mean excluded?" in ended.output
+    assert written == []
+
+
+@pytest.mark.usefixtures("rivals")
+def test_colleagues_by_a_derived_domain_are_counted(
+    written: list[KafkaRecord], control: ControlTable
+) -> None:
+    control.apply(own_domains_record(NAMES, OwnDomains({"acme.example": 5})))
+    shown = run("preview", "--reason", "own_domain").output
+    assert "leave out 1 contacts that were synced" in shown
     assert written == []
 
 

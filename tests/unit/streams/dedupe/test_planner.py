@@ -244,6 +244,26 @@ def test_an_excluded_person_who_is_let_in_later_is_news() -> None:
     assert kept(stage.take(Consumed(envelope(200, **fields)))) == CONTACT | fields
 
 
+def test_a_synced_person_who_is_left_out_since_is_marked_until_the_record_is_settled() -> None:
+    stage = Stage(policy=POLICY)
+    own: dict[str, Any] = {"emails": [{"email": "boss@own.example"}]}
+    role: dict[str, Any] = {"emails": [{"email": "billing@example.com"}]}
+    stage.take(Consumed(envelope(100)))
+    left_out = kept(stage.take(Consumed(envelope(200, **own))))
+    assert left_out["was_synced"] is True
+    assert stage.take(Consumed(envelope(300, **own, notes="x"))).dropped == {"duplicate": 1}
+    assert kept(stage.take(Consumed(envelope(400, **role))))["was_synced"] is True
+    assert stage.take(Consumed(envelope(500, "contact.deleted"))).forwarded == {"deleted": 1}
+    assert "was_synced" not in kept(stage.take(Consumed(envelope(600, **role)))), "it is settled"
+
+
+def test_a_replay_into_an_empty_table_keeps_that_a_person_was_synced() -> None:
+    unsettled = {"grant_id": "g", "id": "c", "excluded": "own_domain", "was_synced": True}
+    body = orjson.loads(envelope(100)) | {"data": {"object": unsettled}}
+    again = [("origin", b"replay"), ("received_ms", b"1700000000123")]
+    assert kept(Stage().take(Consumed(orjson.dumps(body), headers=again))) == unsettled
+
+
 def test_a_deleted_contact_is_released_although_it_is_excluded() -> None:
     stage = Stage(policy=POLICY)
     stage.take(Consumed(envelope(100, emails=[{"email": "boss@own.example"}])))
@@ -556,6 +576,33 @@ def test_an_event_of_a_grant_whose_address_is_unknown_is_asked_for_again_and_not
     assert stage.take(Consumed(envelope(101))).forwarded == {"updated": 1}, (
         "the contact that is read again is news"
     )
+
+
+@pytest.mark.parametrize(
+    ("header_value", "noted"),
+    [
+        (b"Ada@acme.example", {"g": "Ada@acme.example"}),
+        (b"", {}),
+        (b"x" * 321, {}),
+    ],
+)
+def test_the_address_that_a_page_names_is_noted_before_its_contact_is_decided(
+    header_value: bytes, noted: dict[str, str]
+) -> None:
+    known = dict[str, str]()
+    whether_known: list[bool] = []
+
+    def choose(grant: str) -> Choice:
+        whether_known.append(grant in known)
+        return Choice(True, Why.EVERYTHING)
+
+    planner = DedupePlanner(FieldMapping(), NAMES, choose=choose, note_address=known.__setitem__)
+    page = (*Consumed(envelope(100)).headers, ("grant.address", header_value))
+    plan = planner.plan([Consumed(envelope(100), headers=page)], {}, NOW)
+    assert plan.forwarded == {"updated": 1}
+    assert (known, whether_known) == (noted, [bool(noted)])
+    ((_, _, _, headers),) = plan.outputs
+    assert header(headers, "grant.address") is None, "the change does not repeat it"
 
 
 def test_no_older_event_passes_while_a_newer_one_waits_for_the_address_of_its_grant() -> None:

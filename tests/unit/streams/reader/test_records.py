@@ -36,6 +36,19 @@ def test_a_page_becomes_events_of_its_grant_versioned_by_its_date_less_the_margi
     assert len({(record.value or b"").split(b'"id":"')[1] for record in records}) == 3
 
 
+@pytest.mark.parametrize(
+    ("address", "carried"),
+    [("Ada@acme.example", b"Ada@acme.example"), ("", None), ("x" * 321, None)],
+)
+def test_each_event_of_a_page_names_the_address_of_its_grant_where_it_is_known(
+    address: str, carried: bytes | None
+) -> None:
+    records = page_records(
+        TOPICS, "g", Origin.BACKFILL, "req", 1, [{"id": "a"}, {"id": "b"}], grant_address=address
+    )
+    assert [header(record.headers, "grant.address") for record in records] == [carried] * 2
+
+
 @pytest.mark.parametrize("identity", [None, "", 7, "x" * 3000, "a\x00b", "a\ufffdb"])
 def test_a_contact_without_a_usable_id_is_dead_lettered_and_the_others_are_published(
     identity: object,

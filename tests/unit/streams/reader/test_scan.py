@@ -13,7 +13,7 @@ from connectors.nylas.client import NylasClient
 from connectors.nylas.contacts import Page
 from connectors.nylas.errors import Passing, Refused
 from connectors.nylas.grants import Grant
-from streams.kafka.records import KafkaRecord
+from streams.kafka.records import KafkaRecord, header
 from streams.metrics import ReaderMetrics
 from streams.reader import scan
 from streams.reader.context import ReaderContext
@@ -67,6 +67,9 @@ class Clock:
     time = monotonic
 
 
+ADA = Grant("g", "google", "Ada@acme.example")
+
+
 class ScanHarness:
     """A scanner with its published records; `answer` stands for Nylas.
 
@@ -106,7 +109,7 @@ class ScanHarness:
     async def read(
         self, *sources: str, run: Run = EVERYTHING, known: Progress | None = None
     ) -> ScanJob:
-        job = job_for("r", run, Grant("g", "google"), sources, known, None, 9)
+        job = job_for("r", run, ADA, sources, known, None, 9)
         self.scanner.submit(job)
         work = asyncio.create_task(self.scanner.run())
         try:
@@ -260,6 +263,15 @@ def contact_ids(harness: ScanHarness) -> list[str]:
         for record in harness.published
         if record.topic == TOPICS.events.name
     ]
+
+
+async def test_each_event_of_a_page_names_the_address_of_the_grant_that_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = ScanHarness(monkeypatch, MovingBook((("a", "b"),)))
+    await harness.read("address_book", run=ONE)
+    events = [one for one in harness.published if one.topic == TOPICS.events.name]
+    assert [header(one.headers, "grant.address") for one in events] == [b"Ada@acme.example"] * 2
 
 
 async def test_a_contact_that_moves_between_pages_of_a_backfill_is_found(
