@@ -12,12 +12,12 @@ kept in MARKER_FIELD of the record itself, and are written in the same row as th
    somebody, and stays blank.
 """
 
-import hashlib
 import re
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 
 from connectors.salesforce.api.describe import FieldDescribe
 
@@ -98,10 +98,15 @@ def is_blank(value: object) -> bool:
     return value is None or value is False or (isinstance(value, str) and not value.strip())
 
 
+def is_blank_text(value: object) -> bool:
+    """Whether Salesforce would store the value as blank; unlike `is_blank`, False is a value."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def value_hash(value: object, described: FieldDescribe) -> str:
     """The hash of a value, HASH_CHARACTERS long."""
     text = stored_form(value, described).encode(errors="surrogatepass")
-    digest = hashlib.blake2b(text, digest_size=12).digest()
+    digest = blake2b(text, digest_size=12).digest()
     return b2a_base64(digest[:HASH_CHARACTERS])[:HASH_CHARACTERS].translate(_URL_SAFE).decode()
 
 

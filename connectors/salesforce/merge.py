@@ -10,7 +10,13 @@ from typing import Any
 
 from connectors.salesforce.api.describe import FieldDescribe
 from connectors.salesforce.counting import CountCallback, SyncWarning
-from connectors.salesforce.field_hashes import FieldHashes, is_blank, same, value_hash
+from connectors.salesforce.field_hashes import (
+    FieldHashes,
+    is_blank,
+    is_blank_text,
+    same,
+    value_hash,
+)
 from connectors.salesforce.field_values import FieldValue, field_values, is_fallback
 from connectors.salesforce.mapping_rules import FieldPolicy
 from connectors.salesforce.org_fields import (
@@ -64,9 +70,6 @@ class _Merge:
 
     def untouched(self, name: str) -> bool:
         return self.hashes.untouched(name, self.current(name), self.described(name))
-
-    def same(self, name: str, wanted: object) -> bool:
-        return same(self.current(name), wanted, self.described(name))
 
     def stands_in(self, name: str) -> bool:
         """Whether a part of a name, or a company, is blank or only stands in for one."""
@@ -150,11 +153,19 @@ def _ownership(record: SObjectRecord, person: Person, schema: Schema) -> dict[st
 
 def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, Any]:
     """The mapped fields that change, except for addresses."""
+    stands = merge.record.fields
+    if not stands:  # a record that is created: nobody has written anything
+        return {
+            name: field.value
+            for name, field in values.items()
+            if name in merge.writable and not is_blank_text(field.value)
+        }
+    described = merge.schema.described.fields
     allowed = {
         name
         for name, field in values.items()
         if name in merge.writable
-        and not merge.same(name, field.value)
+        and not same(stands.get(name), field.value, described[name])
         and _may_write(merge, name, field)
     }
     apart = {
@@ -209,6 +220,8 @@ def _fits_other_part(
 
 def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     """The address fields that change."""
+    if not merge.record.fields:
+        return dict(zip(_address_fields(merge), person.addresses, strict=False))
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     read = set(merge.record.read_addresses)
     held = {*before.values(), *read}
@@ -218,9 +231,7 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     policy = merge.schema.mapped.email_policy
     if policy is not None and PRIMARY_EMAIL in merge.restored:
         policy = FieldPolicy.ALWAYS
-    fields = [name for name in merge.schema.emails if name in merge.writable]
-    if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
-        fields = [name for name in fields if name != PRIMARY_EMAIL]
+    fields = _address_fields(merge)
     wanted = _not_removed(merge, person, before)
     if merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}:
         mirrored = policy is FieldPolicy.ALWAYS
@@ -233,6 +244,17 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
             missing = first + missing  # Email is the field by which activity capture finds people
         after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
+
+
+def _address_fields(merge: _Merge) -> list[str]:
+    """The address fields that may be written by the mapping's policy and by the org."""
+    policy = merge.schema.mapped.email_policy
+    if policy is not None and PRIMARY_EMAIL in merge.restored:
+        policy = FieldPolicy.ALWAYS
+    fields = [name for name in merge.schema.emails if name in merge.writable]
+    if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
+        return [name for name in fields if name != PRIMARY_EMAIL]
+    return fields
 
 
 def _not_removed(merge: _Merge, person: Person, before: dict[str, str]) -> list[str]:

@@ -425,7 +425,8 @@ class WritePlanner:
             return PlannedOutcome(change, outcome, record, someone)
         withheld = self._withheld(record, someone) if owner else frozenset[str]()
         changed = self._apply(record, someone, owner=owner)
-        outcome = replace(outcome, account_by=_account_by(someone, changed))
+        if account_by := _account_by(someone, changed):
+            outcome = replace(outcome, account_by=account_by)
         if not owner:
             reason = "" if changed else "nothing_to_fill"
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)

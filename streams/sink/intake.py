@@ -47,8 +47,10 @@ class Intake:
     def room(self, assignment: Assignment, in_flight: RunningTasks) -> Room | None:
         """How much may be read now; None if nothing."""
         pending, settings = assignment.pending, self._settings
+        # As many as the batches in flight hold, and one more that gathers meanwhile.
+        most = max(settings.max_unfinished, (settings.in_flight + 1) * settings.batch_size)
         rows = min(
-            settings.max_unfinished - pending.ready - in_flight.rows,
+            most - pending.ready - in_flight.rows,
             SPAN_RECORDS - len(assignment.tracker),
         )
         left = settings.max_held_bytes - pending.bytes - in_flight.bytes

@@ -29,7 +29,11 @@ from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode
-from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
+from streams.runtime.memory import (
+    collect_garbage_rarely,
+    freeze_startup_objects,
+    limit_malloc_arenas,
+)
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import StopDeadline
 from streams.runtime.secret_files import watch_secret_files
@@ -95,6 +99,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
+    collect_garbage_rarely()
     return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 

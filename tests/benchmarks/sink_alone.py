@@ -30,13 +30,18 @@ from connectors.salesforce.policy import Policy
 from connectors.salesforce.sync import Sync
 from streams.events import Kind, Origin, change_headers, run_header
 from streams.kafka.records import KafkaRecord
-from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
+from streams.runtime.memory import (
+    collect_garbage_rarely,
+    freeze_startup_objects,
+    limit_malloc_arenas,
+)
 from tests.benchmarks.quick_org import host_of
 from tests.support.sink_harness import NAMES, FakeConsumer, FakeMessage, SinkHarness, running_sink
 
 GRANTS = 5
-# Of 100 contacts, those who belong to one of so many Accounts.
-AT_ACCOUNTS = 40
+# Of 100 contacts, those who belong to one of so many Accounts, and those with free mail. The others
+# are alone at their domains.
+AT_ACCOUNTS, AT_FREE_MAIL = 40, 30
 ACCOUNTS = 2000
 # Of ten contacts, those who have two addresses; the others have one.
 WITH_SECOND_ADDRESS = 3
@@ -54,6 +59,8 @@ def contact(number: int, title: str) -> dict[str, Any]:
     host = f"own-{number}.example"
     if number % 100 < AT_ACCOUNTS:
         host = host_of(number * 7919 % ACCOUNTS)
+    elif number % 100 < AT_ACCOUNTS + AT_FREE_MAIL:
+        host = "gmail.com"
     return {
         "grant_id": f"5967ca40-a2d8-4ee0-a0e0-6f18ace39a{number % GRANTS:02}",
         "id": f"{number:012}",
@@ -65,7 +72,7 @@ def contact(number: int, title: str) -> dict[str, Any]:
         "job_title": title,
         "emails": [
             {"email": f"ada.lovelace{number}@{host}", "type": "work"},
-            {"email": f"ada{number}@home-{number}.example", "type": "home"},
+            {"email": f"ada{number}@gmail.com", "type": "home"},
         ][: 1 + (number % 10 < WITH_SECOND_ADDRESS)],
         "phone_numbers": [
             {"number": f"+1 555 {number:06}", "type": "work"},
@@ -175,6 +182,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     limit_malloc_arenas()
     freeze_startup_objects()
+    collect_garbage_rarely()
     url, count, in_flight = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     profile = cProfile.Profile() if PROFILE in os.environ else None
     if profile is not None:
