@@ -22,7 +22,7 @@ test: $(MANIFEST_TOOLS) ## run every test but the long ones (ARGS="-k word" for 
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A whole deployment each: a secured Kafka, outages with the alerts, disasters and their recovery,
-# a browser over the running demo.
+# pauses, limits, modes and erasures as an operator sees them, pages in a browser.
 test-system: $(INSTALLED) ## run the tests that play minutes of a whole deployment
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m system \
 		--ignore tests/deploy $(ARGS)

@@ -612,8 +612,8 @@ class SinkSettings(SettingsGroup):
     )
     bulk_linger: Positive = Field(
         10.0,
-        description="seconds that an incomplete batch waits when all its changes come from a "
-        "backfill or reconcile",
+        description="seconds at most that an incomplete batch waits when all its changes come from "
+        "a backfill, reconcile or replay; it goes earlier when the run is complete",
     )
     in_flight: int = Field(
         8,

@@ -36,7 +36,8 @@ from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
 from streams.reader.replay import Replayer
-from streams.reader.retries import retrying_publish
+from streams.reader.retries import retrying_publish, until_broker_answers
+from streams.reader.run_completion import RunCompletion
 from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
@@ -311,6 +312,15 @@ async def _read_address_books(
         tasks.create_task(watch_webhooks(client, metrics.webhooks))
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
+        completion = RunCompletion(
+            names,
+            publish,
+            dedupe.wait,
+            lambda: until_broker_answers(
+                lambda: lags.ends(names.changes.name, names.changes.partitions)[0], health
+            ),
+        )
+        tasks.create_task(completion.run())
         tasks.create_task(mailboxes.run())
         tasks.create_task(own_domains.run())
         scheduler = RunScheduler(
@@ -320,6 +330,7 @@ async def _read_address_books(
             settings.reader.reconcile_every,
             in_flight.runs,
             metrics.runs_in_progress,
+            completion.runs_ended,
         )
         tasks.create_task(scheduler.run())
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.comparison import Comparison, Run, from_data, regressions, to_data
+from tests.benchmarks.comparison import Comparison
+from tests.benchmarks.flows import Flow
 from tests.benchmarks.machine import machine, versions
-from tests.benchmarks.rendering import PLOTS, page, plot_name, svg, table
+from tests.benchmarks.rendering import page, plots, table
+from tests.benchmarks.runs import Run, from_data, regressions, to_data
 from tests.support.paths import ROOT
 
 DOCUMENTS = ROOT / "deploy" / "docs"
@@ -22,6 +24,7 @@ LATEST = ROOT / ".local" / "performance.json"
 """The figures of the last run, whether or not it was recorded."""
 
 Measured = Callable[[Comparison], None]
+MeasuredFlow = Callable[[Flow], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,9 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def this_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """This run; at its end its figures are printed and written."""
-    run = Run(f"{datetime.now(UTC):%Y-%m-%d}", machine(), versions(), [])
+    run = Run(f"{datetime.now(UTC):%Y-%m-%d}", machine(), versions())
     yield run
-    if not run.comparisons:
+    if not run.names:
         return
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(f"\n\n{table(run)}")
@@ -49,16 +52,31 @@ def this_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @pytest.fixture
 def measured(this_run: Run) -> Measured:
-    """Takes what a benchmark measured. Fails when it is far below the committed ratio."""
+    """Takes a stage beside its baselines. Fails when it is far below a committed ratio."""
 
     def take(comparison: Comparison) -> None:
-        run = Run(this_run.date, this_run.machine, this_run.versions, [comparison])
         this_run.comparisons.append(comparison)
-        if COMMITTED.exists():
-            found = regressions(from_data(json.loads(COMMITTED.read_bytes())), run)
-            assert not found, "\n".join(found)
+        check(this_run)
 
     return take
+
+
+@pytest.fixture
+def measured_flow(this_run: Run) -> MeasuredFlow:
+    """Takes a flow beside the recipes. Fails when it is far below a committed ratio."""
+
+    def take(flow: Flow) -> None:
+        this_run.flows.append(flow)
+        check(this_run)
+
+    return take
+
+
+def check(run: Run) -> None:
+    """Fails when a ratio of the run is far below the committed one."""
+    if COMMITTED.exists():
+        found = regressions(from_data(json.loads(COMMITTED.read_bytes())), run)
+        assert not found, "\n".join(found)
 
 
 def write(run: Run, folder: Path, name: str) -> None:
@@ -72,12 +90,9 @@ def record(run: Run, folder: Path = DOCUMENTS) -> None:
     """Writes the page, its figures and its plots."""
     if (folder / COMMITTED.name).exists():
         before = from_data(json.loads((folder / COMMITTED.name).read_bytes()))
-        left_out = {each.name for each in before.comparisons} - {
-            each.name for each in run.comparisons
-        }
+        left_out = before.names - run.names
         assert not left_out, f"a page is made of a whole run; not measured: {sorted(left_out)}"
     write(run, folder, COMMITTED.name)
     (folder / "performance.md").write_text(page(run), encoding="utf-8")
-    for each in run.comparisons:
-        for plot in PLOTS:
-            (folder / plot_name(each, plot)).write_text(svg(each, plot), encoding="utf-8")
+    for name, plot in plots(run).items():
+        (folder / name).write_text(plot, encoding="utf-8")

@@ -14,7 +14,7 @@ from tests.support.console import console
 from tests.support.console_story import OPEN, Deployment
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 AXE = Path(__file__).with_name("axe-core-4.14.1.min.js").read_text()
 PATHS = (

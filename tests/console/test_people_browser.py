@@ -11,7 +11,7 @@ from tests.support.chromium import Page, chromium
 from tests.support.console import console
 from tests.support.people_story import BASE, HOSTILE, World
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 GRANT = "11111111-aaaa-4bbb-8ccc-000000000001"
 

@@ -22,7 +22,7 @@ from tests.support.kafka import Kafka
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
 CONTACTS = 10
 # Records wait in the producer for almost its delivery time-out, which is half of the session: a

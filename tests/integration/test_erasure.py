@@ -16,7 +16,7 @@ from tests.support.kafka import Kafka
 from tests.support.product import GRANT, OTHER_GRANT, Product, person, product
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.system]
 
 BASE = 1_790_000_000
 SECONDS = 90.0

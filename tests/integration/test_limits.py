@@ -13,7 +13,7 @@ from tests.support.processes import Process
 from tests.support.product import GRANT, Product, person, product, updated
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.system]
 
 CONTACTS, LIMIT = 60, 25
 # From a command to what follows from it, on two cores that other tests may share.

@@ -17,7 +17,7 @@ WEBHOOK: list[tuple[str, str | bytes | None]] = [
     ("received_ms", b"%d" % (time.time() * 1000)),
 ]
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
 
 @pytest.fixture

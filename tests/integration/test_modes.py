@@ -16,7 +16,7 @@ from tests.support.processes import Processes
 from tests.support.product import GRANT, Product, person, product
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.system]
 
 CONTACTS = 60
 # From a command to what follows from it, on two cores that other tests may share.

@@ -24,7 +24,7 @@ from tests.support.replayed_events import (
 )
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_replay_of_changes_sends_every_contact_once_and_never_an_older_one_aft
 def test_a_replay_that_is_interrupted_goes_on_where_it_was(start: Start) -> None:
     harness, reader = with_versions(start)
     run_id = harness.command(
-        "replay", "events", "--grant", "g", "--execute", "--rate", "200", "--no-wait"
+        "replay", "events", "--grant", "g", "--execute", "--rate", "40", "--no-wait"
     ).split()[-1]
     for _ in range(3):
         published = len(replayed(harness))

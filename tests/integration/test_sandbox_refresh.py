@@ -13,7 +13,7 @@ from tests.support.product import GRANT, Product, person, product
 from tests.support.waiting import wait_until
 
 # Twelve commands, each a process of its own, on two cores that other tests may share.
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.system]
 
 OLD, NEW = "00D000000000001AAA", "00D000000000002AAA"
 PEOPLE = 30

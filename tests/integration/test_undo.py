@@ -18,7 +18,7 @@ from tests.support.processes import Process
 from tests.support.product import GRANT, Product, person, product
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.system]
 
 # For a command, on two cores that other tests may share.
 SECONDS = 120.0

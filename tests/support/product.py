@@ -168,8 +168,8 @@ def product(
             "webhook": webhook,
             "settings": {"retry_delay": 0.2},
         }
-        nylas = _start_simulator(own, folder, "nylas", books)
-        salesforce = _start_simulator(own, folder, "salesforce", org)
+        nylas = start_simulator(own, folder, "nylas", books)
+        salesforce = start_simulator(own, folder, "salesforce", org)
         own.environ |= {
             "NYLAS_API_URL": nylas,
             "NYLAS_API_KEY": API_KEY,
@@ -198,9 +198,8 @@ def product(
         print(own.logs())
 
 
-def _start_simulator(
-    processes: Processes, folder: Path, name: str, world: Mapping[str, Any]
-) -> str:
+def start_simulator(processes: Processes, folder: Path, name: str, world: Mapping[str, Any]) -> str:
+    """Starts the simulator `name` with its initial state; returns its URL once it listens."""
     file = folder / f"{name}-world.json"
     file.write_text(json.dumps(world))
     process = processes.start("simulate", name, "--listen", "127.0.0.1:0", "--world", str(file))

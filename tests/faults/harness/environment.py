@@ -12,7 +12,7 @@ import aiohttp
 from confluent_kafka import Producer
 
 from deploy.local.broker import Broker, free_ports, make_broker, start_cluster
-from tests.faults.harness.load import BOOK_GRANT, SECRET, AddressBook, Load
+from tests.faults.harness.load import BOOK_GRANT, SECRET, AddressBook, Load, grant_addresses
 from tests.faults.harness.nylas_faults import RANDOM_FAULTS
 from tests.faults.harness.settings import (
     LONGEST_CALL_SECONDS,
@@ -87,7 +87,9 @@ async def start_environment(
         stages = Supervisor(folder, env, {"reader": NYLAS_AHEAD_SECONDS})
         stack.push_async_callback(stages.end)
         direct = _direct(brokers)
+        kafka = Kafka(direct, TOPIC_PREFIX)
         await create_topics(stages.env, brokers)
+        await asyncio.to_thread(kafka.produce, "grants.events", grant_addresses())
         book = AddressBook(settings.seed, settings.book_contacts)
         await _prepare_nylas(nylas, settings, book)
         ports = free_ports(settings.bridges)
@@ -103,7 +105,7 @@ async def start_environment(
             salesforce=salesforce,
             nylas=nylas,
             book=book,
-            kafka=Kafka(direct, TOPIC_PREFIX),
+            kafka=kafka,
             producer=producer,
             bridge_urls=[f"http://127.0.0.1:{port}/" for port in ports],
             log=StormLog(folder / "faults.log"),
@@ -135,8 +137,6 @@ def _stage_environment(
         "NYLAS_WEBHOOK_SECRETS": SECRET,
         "SALESFORCE_LOGIN_URL": salesforce.url,
         "SALESFORCE_MODE": "mirror",
-        # the grants of these notifications are in no listing, and have no address
-        "PEOPLE_OWN_DOMAINS": "none",
         # what is lost is counted here, and held people would look like it
         "SINK_CREATIONS_PER_DAY": "0",
         "SINK_CREATIONS_PER_GRANT": "0",

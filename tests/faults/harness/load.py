@@ -18,6 +18,8 @@ SECRET = "storm-secret"
 GRANT = "storm-grant"
 SECOND_GRANT = "storm-second"
 BOOK_GRANT = "storm-book"
+GRANTS = (GRANT, SECOND_GRANT, BOOK_GRANT)
+OWN_DOMAIN = "our-team.example"  # of the grants' addresses, and of no contact
 ACCOUNTS = 20
 BASE = 1_700_000_000  # version n is BASE + n seconds, whatever any clock says
 
@@ -28,6 +30,31 @@ class Notification:
 
     id: str
     body: bytes
+
+
+def address_of(grant: str) -> str:
+    """The address of a grant."""
+    return f"{grant}@{OWN_DOMAIN}"
+
+
+def grant_addresses() -> list[tuple[bytes, bytes]]:
+    """Key and value of the records of grants.events that name the addresses of the grants.
+
+    As the reader writes them once it has listed the grants, which in a deployment is long before
+    the first notification.
+    """
+    return [
+        (
+            f"{grant}/address".encode(),
+            envelope(
+                f"address-{grant}",
+                BASE,
+                {"grant_id": grant, "provider": "google", "email": address_of(grant)},
+                "grant.address",
+            ),
+        )
+        for grant in GRANTS
+    ]
 
 
 def contact(number: int, title: str, notes: str = "") -> dict[str, object]:

@@ -21,7 +21,15 @@ from deploy.local.broker import free_ports
 from streams.kafka.clients import MAX_MESSAGE_BYTES
 from tests.faults.harness.collect import read_topics, writes_from
 from tests.faults.harness.evidence import Evidence, Sample, Verdict
-from tests.faults.harness.load import BASE, GRANT, SECRET, contact, envelope
+from tests.faults.harness.load import (
+    BASE,
+    GRANT,
+    OWN_DOMAIN,
+    SECRET,
+    contact,
+    envelope,
+    grant_addresses,
+)
 from tests.faults.harness.variants import FOLDER
 from tests.faults.harness.verifier import verify
 from tests.support.kafka import GroupObserver, Kafka
@@ -116,6 +124,10 @@ class Scenario:
         self.kafka.create("sink.deleted-records")
         for name in ("control", "suppression"):
             self.kafka.create(f"contactstream.{name}", 1, {"cleanup.policy": "compact"})
+        self.kafka.produce("grants.events", grant_addresses())
+        # as the reader writes it, which most scenarios lack
+        own = {"schema": 1, "since_ms": {OWN_DOMAIN: BASE * 1000}}
+        self.kafka.produce("contactstream.control", [(b"own-domains", json.dumps(own).encode())])
         if org:
             (port,) = free_ports(1)
             self.org = f"http://127.0.0.1:{port}"
@@ -145,8 +157,6 @@ class Scenario:
             # longer than any call of the simulated org takes
             "SALESFORCE_LONGEST_CALL": "10",
             "SALESFORCE_MODE": "mirror",
-            # the grants of these notifications are in no listing, and have no address
-            "PEOPLE_OWN_DOMAINS": "none",
             # what is lost is counted here, and held people would look like it
             "SINK_CREATIONS_PER_DAY": "0",
             "SINK_CREATIONS_PER_GRANT": "0",

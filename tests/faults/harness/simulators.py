@@ -13,11 +13,10 @@ import aiohttp
 
 from tests.faults.harness.load import (
     ACCOUNTS,
-    BOOK_GRANT,
-    GRANT,
-    SECOND_GRANT,
+    GRANTS,
     Load,
     account_domain,
+    address_of,
 )
 from tests.support.children import child_command
 from tests.support.paths import ROOT
@@ -68,11 +67,11 @@ async def start_nylas(
     grants = [
         {
             "id": grant,
-            "email": f"{grant}@our-team.example",
+            "email": address_of(grant),
             "provider": "google",
             "contacts": [contact for contact in load.newest if contact["grant_id"] == grant],
         }
-        for grant in (GRANT, SECOND_GRANT, BOOK_GRANT)
+        for grant in GRANTS
     ]
     # Limits come as random faults, not from Google's own limit: that would make a storm last for
     # hours.

@@ -7,16 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks.comparison import (
-    Comparison,
-    Figures,
-    Run,
-    from_data,
-    regressions,
-    to_data,
-)
+from tests.benchmarks.comparison import Comparison, Figures
 from tests.benchmarks.conftest import record
-from tests.benchmarks.rendering import page, svg, table
+from tests.benchmarks.flows import Flow, Side
+from tests.benchmarks.rendering import page, plots, table
+from tests.benchmarks.runs import Run, from_data, regressions, to_data
 from tests.benchmarks.wrk import write_requests
 
 
@@ -36,6 +31,21 @@ def comparison(
 def run(*comparisons: Comparison) -> Run:
     machine = {"processor": "a processor, 2 cores for everything"}
     return Run("2026-01-31", machine, {"Python": "3.11"}, list(comparisons))
+
+
+def flow(name: str = "first sync", calls: Sequence[int] = (20, 16, 18)) -> Flow:
+    return Flow(
+        name,
+        "3 rounds of 8,000 contacts, " + "and a condition that takes more than a line " * 3,
+        [
+            Side("contactstream", 8000, (4, 5, 3), calls, {"reader": (1, 2, 3), "sink": (4, 4, 4)}),
+            Side("GET and <PATCH>", 800, (9.6, 9.6, 9.6), (1600,) * 3, {"program": (0.4,) * 3}),
+        ],
+    )
+
+
+def run_of_flows(*flows: Flow) -> Run:
+    return Run("2026-01-31", {"processor": "one"}, {"Python": "3.11"}, flows=list(flows))
 
 
 def test_ratios_are_those_of_the_medians_and_more_is_better() -> None:
@@ -88,14 +98,15 @@ def test_the_page_names_machine_versions_date_ratios_and_whether_the_goal_is_rea
 
 def test_the_table_shows_every_side_and_the_goal() -> None:
     lines = table(run(comparison())).splitlines()
-    assert [line.split("  ")[1] for line in lines[1:3]] == ["bridge", "bare <handler>"]
-    assert "0.73 of bare <handler> by processor time (goal 0.75)" in lines[3]
+    assert [line.split("  ")[1] for line in lines[-3:-1]] == ["bridge", "bare <handler>"]
+    assert "0.73 of bare <handler> by processor time (goal 0.75)" in lines[-1]
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("plot", ["rate", "processor"])
 def test_a_plot_is_an_svg_whose_bars_are_as_long_as_the_medians(plot: str) -> None:
-    found = comparison()
-    root = ElementTree.fromstring(svg(found, plot))
+    drawn = plots(run(comparison()))
+    root = ElementTree.fromstring(drawn[f"performance-bridge-{plot}.svg"])
     _, stage, baseline = (each for each in root if each.tag.endswith("rect"))
     expected = 8000 / 11000 if plot == "rate" else 75 / 55
     ratio = float(stage.attrib["width"]) / float(baseline.attrib["width"])
@@ -107,3 +118,45 @@ def test_a_plot_is_an_svg_whose_bars_are_as_long_as_the_medians(plot: str) -> No
 def test_requests_are_written_each_after_its_length(tmp_path: Path) -> None:
     write_requests(tmp_path / "requests", [b"POST / 1", b"GET"])
     assert (tmp_path / "requests").read_bytes() == b"0000000008POST / 10000000003GET"
+
+
+def test_a_flow_says_what_the_daily_calls_carry_and_what_each_process_took() -> None:
+    own, recipe = flow().sides
+    assert own.contacts_a_day == pytest.approx(8000 / 18 * 100_000)
+    assert recipe.contacts_a_day == 50_000
+    assert own.processor_us == pytest.approx(6 / 8000 * 1e6)
+    text = page(run_of_flows(flow()))
+    assert "| contactstream | 8,000 | 18 | 4.0 | 3.0 to 5.0 | 2,000 | 44,444,444 |" in text
+    assert "- contactstream: reader 2.00 s, sink 4.00 s; 750 µs a contact" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 100
+
+
+def test_a_flow_of_a_run_is_read_back_and_its_table_fits_a_terminal(tmp_path: Path) -> None:
+    made = run_of_flows(flow("webhooks"), flow())
+    record(made, tmp_path)
+    again = from_data(json.loads((tmp_path / "performance.json").read_text()))
+    assert page(again) == (tmp_path / "performance.md").read_text()
+    lines = table(made).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "  contactstream       8,000 contacts      18 calls    4.0 s    2,000/s" in lines
+
+
+@pytest.mark.parametrize(("calls", "worse"), [((23,), False), ((25,), True)])
+def test_a_flow_that_takes_more_calls_is_a_regression(calls: Sequence[int], worse: bool) -> None:
+    found = regressions(run_of_flows(flow()), run_of_flows(flow(calls=calls)))
+    assert bool(found) == worse
+    if worse:
+        assert found[0].startswith("first sync: contacts for each call: 640.00 of its baseline")
+
+
+def test_every_plot_of_the_page_is_drawn() -> None:
+    made = Run("2026-01-31", {}, {}, [comparison()], [flow()])
+    drawn = plots(made)
+    linked = [
+        line.partition("](")[2].rstrip(")")
+        for line in page(made).splitlines()
+        if line.startswith("![")
+    ]
+    assert sorted(drawn) == sorted(linked)
+    for each in drawn.values():
+        ElementTree.fromstring(each)

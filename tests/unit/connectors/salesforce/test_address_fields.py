@@ -204,16 +204,21 @@ def with_fields(shape: Schema, *names: str) -> Schema:
 
 
 @pytest.mark.parametrize(
-    ("fields", "contacts"), [((), 930), ((HOME,), 770), ((HOME, PERSONAL), 660)]
+    ("fields", "contacts"), [((), 970), ((HOME,), 810), ((HOME, PERSONAL), 690)]
 )
 def test_how_many_contacts_one_pair_of_calls_carries(
     fields: tuple[str, ...], contacts: int
 ) -> None:
-    """deploy/docs/evidence.md states these figures: keys of 76 characters, addresses of 37."""
+    """deploy/docs/evidence.md states these figures: keys of 76 characters, addresses of 37.
+
+    With one field they are above the bar of 800, on one object and on both.
+    """
     people = [
         (f"{'g' * 36}/{'c' * 35}{number:04d}", (f"firstname.lastname{number:04d}@company.example",))
         for number in range(1000)
     ]
     shapes = schemas(Policy())
-    found = lookup(people, with_fields(shapes["Contact"], *fields), shapes["Lead"])
-    assert contacts <= found.taken < contacts + 20
+    contact = with_fields(shapes["Contact"], *fields)
+    for lead in (shapes["Lead"], with_fields(shapes["Lead"], *fields)):
+        found = lookup(people, contact, lead)
+        assert contacts <= found.taken < contacts + 20

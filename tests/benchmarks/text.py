@@ -1,0 +1,16 @@
+"""Text of the page of the benchmarks and of their table."""
+
+
+def wrapped(text: str, width: int = 100) -> list[str]:
+    """The text in lines of so many characters at most."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def plot_file(name: str, plot: str) -> str:
+    """The name of a plot's file."""
+    return f"performance-{name.replace(' ', '-')}-{plot}.svg"
