@@ -22,9 +22,12 @@ from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
+from streams.sink.live_pace import LivePace
 from streams.sink.open_calls import CALLS_ENDED
+from streams.sink.parts import KafkaEnds, Predecessor, Telemetry, WriteGuards
 from streams.sink.stage import Sink
 from streams.sink.stopping import Stop
+from streams.sink.write_limits import WriteLimits
 from streams.topics import topics
 from tests.support.letters import failed_record
 
@@ -307,21 +310,20 @@ async def running_sink(
     # The copy is not checked: a test may want bounds that are too small for production.
     short: dict[str, Any] = {"linger": 0.01, "bulk_linger": 0.01}
     wanted = SinkSettings(**short).model_copy(update=settings)
+    failures = failures or FailureBreakers()
     sink = Sink(
-        consumer,  # type: ignore[arg-type]
-        publisher,  # type: ignore[arg-type]
         org,
-        NAMES,
+        KafkaEnds(consumer, publisher, NAMES, topic_id, control),  # type: ignore[arg-type]
         wanted,
-        metrics,
-        health,
-        fence or WriteFence(10.0),
-        deleted_before,
-        clock,
-        topic_id=topic_id,
-        failures=failures,
-        control=control,
-        traces=traces,
+        Telemetry(metrics, health, traces),
+        WriteGuards(
+            fence or WriteFence(10.0),
+            failures,
+            WriteLimits(failures.table),
+            LivePace(wanted.live_call_share, clock),
+        ),
+        Predecessor(deleted_before),
+        clock=clock,
     )
     one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())
