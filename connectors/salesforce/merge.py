@@ -225,8 +225,7 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     read = set(merge.record.read_addresses)
     held = {*before.values(), *read}
-    addresses = person.addresses
-    if held.issuperset(addresses) and (not addresses or addresses[0] == before[PRIMARY_EMAIL]):
+    if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
         return {}  # nearly always
     policy = merge.schema.mapped.email_policy
     if policy is not None and PRIMARY_EMAIL in merge.restored:
