@@ -13,7 +13,7 @@ are JSON, and carry the version of their format as `schema`.
 | `pause/PART` | who paused writes, creations or reading, why, and until when |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 | `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
-| `selection/...` | which mailboxes are synced; see streams/control_selection.py |
+| `selection/...` | which mailboxes and groups are synced; see streams/control_selection.py |
 | `own-domains` | own domains that were derived; see streams/own_domains.py |
 | `runs-complete` | how far contacts.changes holds what runs read; see streams/complete_runs.py |
 

@@ -16,6 +16,7 @@ from streams.commands.status.figures import (
     duration,
     needs_a_person,
 )
+from streams.commands.status.limits import limit_entry
 
 # Of a terminal that nobody made wider.
 COLUMNS = 80
@@ -69,6 +70,8 @@ def _facts(status: Status) -> Mapping[str, str]:
     if status.calls is not None:
         calls = status.calls
         facts["calls"] = f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
+    if status.limits:
+        facts["limits"] = "; ".join(map(str, status.limits))
     facts["paused"] = "; ".join([*status.paused, *map(pause_line, status.pauses)]) or "nothing"
     letters = status.letters.by_reason
     facts["dead letters"] = _counted(letters) if letters else "none"
@@ -132,7 +135,11 @@ def as_json(status: Status) -> dict[str, Any]:
             "match_rate": outcomes.match_rate,
             "error_rate": outcomes.error_rate,
             "held": outcomes.held,
+            "fell_back_to_our_user": outcomes.fell_back,
         },
+        "limits": list(map(limit_entry, status.limits)),
+        "org": {"pinned": status.pin and status.pin.org_id, "login": status.org_of_login},
+        "bulk_load_permission": None if status.bulk_load is None else asdict(status.bulk_load),
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
         "paused": list(status.paused),
         "pauses": [pause_entry(pause) for pause in status.pauses],
