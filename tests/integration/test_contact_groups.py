@@ -19,7 +19,7 @@ WEBHOOK: list[tuple[str, str | bytes | None]] = [
 ]
 GROUPS = [{"id": "1", "name": "Customers"}, {"id": "2", "name": "Friends"}]
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
 
 @pytest.fixture
