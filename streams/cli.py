@@ -18,6 +18,7 @@ from streams.commands.selection_options import (
     selection_options,
     selection_options_with_offsets,
 )
+from streams.contact_groups import GroupRule
 from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
@@ -63,6 +64,11 @@ def _load(group: type[GroupT]) -> GroupT:
 def _mailboxes() -> MailboxRule:
     """Which mailboxes the settings select."""
     return MailboxRule(_load(settings.PeopleSettings).mailboxes)
+
+
+def _groups(people: settings.PeopleSettings) -> GroupRule:
+    """Which contact groups the settings select."""
+    return GroupRule(people.groups, people.excluded_groups)
 
 
 def _load_nylas() -> settings.NylasSettings:
@@ -137,6 +143,7 @@ def reader() -> None:
                 _load(settings.ReaderSettings),
                 MailboxRule(people.mailboxes),
                 people.derives_own_domains,
+                _groups(people),
                 exclusions(people).digest(nylas.sources),
             )
         )
@@ -159,7 +166,12 @@ def dedupe() -> None:
                 process,
                 _load(settings.DedupeSettings),
                 allowed,
-                MailboxFilter(MailboxRule(people.mailboxes), people.derives_own_domains),
+                MailboxFilter(
+                    MailboxRule(people.mailboxes),
+                    people.derives_own_domains,
+                    _groups(people),
+                ),
+                releases_leavers=people.on_group_leave == "release",
             )
         )
 
@@ -238,7 +250,8 @@ def status(*, watch: bool, as_json: bool) -> None:
     from streams.commands.status.command import run
 
     org, mailboxes = _load(settings.SalesforceSettings), _mailboxes()
-    sys.exit(run(_load(settings.KafkaSettings), org, mailboxes, watch=watch, json_lines=as_json))
+    kafka, sink = _load(settings.KafkaSettings), _load(settings.SinkSettings)
+    sys.exit(run(kafka, org, mailboxes, sink, watch=watch, json_lines=as_json))
 
 
 @main.command()
@@ -1331,7 +1344,9 @@ def _wanted_selection(reasons: tuple[str, ...]) -> "WantedSelection":
     sources = _load(settings.NylasSettings).sources
     with _report_unusable_settings():
         allowed = policy(_load(settings.SalesforceSettings), people, sources)
-    return WantedSelection(MailboxRule(people.mailboxes), allowed, checked_reasons(reasons))
+    return WantedSelection(
+        MailboxRule(people.mailboxes), allowed, _groups(people), checked_reasons(reasons)
+    )
 
 
 @selection.command(name="preview")

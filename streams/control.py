@@ -13,8 +13,9 @@ are JSON, and carry the version of their format as `schema`.
 | `pause/PART` | who paused writes, creations or reading, why, and until when |
 | `org` | the Salesforce org that this deployment writes to; see streams/control_org.py |
 | `grants-held/...`, `grants-confirmed/...` | deleted grants; see streams/control_grants.py |
-| `selection/...` | which mailboxes are synced; see streams/control_selection.py |
+| `selection/...` | which mailboxes and groups are synced; see streams/control_selection.py |
 | `own-domains` | own domains that were derived; see streams/own_domains.py |
+| `runs-complete` | how far contacts.changes holds what runs read; see streams/complete_runs.py |
 
 A failure breaker is open because too many contacts failed for one reason. The other circuit breaker
 of the sink (streams/sink/circuit_breaker.py) pauses it while the org is away, and is on no topic.
@@ -28,6 +29,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.complete_runs import parse_complete_runs
 from streams.control_grants import GrantDeletions
 from streams.control_mode import MODE_KEY, ModeChange, parse_mode
 from streams.control_org import ORG_KEY, OrgPin, parse_org
@@ -262,6 +264,8 @@ class ControlTable:
     """The org that this deployment writes to; None before the first write."""
     own_domains: OwnDomains | None = None
     """The domains that the reader derived; None while it derives none."""
+    runs_complete_to: int = 0
+    """Every change of the runs that have ended lies before this offset of contacts.changes."""
 
     def apply(self, record: KafkaRecord) -> FailureBreaker | None:
         """Takes the next record of the topic in; returns the failure breaker that it tells of.
@@ -285,6 +289,8 @@ class ControlTable:
             self.org = parse_org(key, record.value) or self.org
             if (own := parse_own_domains(key, record.value)) is not None:
                 self.own_domains = own
+            if (end := parse_complete_runs(key, record.value)) is not None:
+                self.runs_complete_to = end
         except UnreadableRecord as error:
             log.warning(
                 "record of contactstream.control skipped", **place(record), error=str(error)

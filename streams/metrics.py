@@ -62,7 +62,7 @@ DEDUPE_UNREADABLE = (*UNREADABLE, "not_a_contact", "wrong_key", "too_deep", "too
 DROPS = ("stale", "duplicate", "retry", "not_selected", "suppressed")
 GRANT_STATUSES = ("valid", "expired", "deleted")
 WEBHOOK_STATES = ("active", "failing", "failed", "pause", "missing", "unknown")
-REFETCHES = ("same_second", "bodyless", "no_time", "address_unknown")
+REFETCHES = ("same_second", "bodyless", "no_time", "address_unknown", "groups_unknown")
 ORIGINS = tuple(origin.value for origin in Origin)
 OUTCOMES = (
     "created", "updated", "filled", "unchanged", "covered", "ambiguous",

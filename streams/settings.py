@@ -473,6 +473,19 @@ class PeopleSettings(SettingsGroup):
         "globs like `*@sales.acme.com`, and `permission-set:API_NAME` for the users of a "
         "permission set in Salesforce; empty for all",
     )
+    groups: Listed = Field(
+        (),
+        description="contact groups whose members are synced, by name or as globs like `Sales *`, "
+        "in any case; empty for everybody. EWS has no groups, so that nobody of such a mailbox is",
+    )
+    excluded_groups: Listed = Field(
+        (), description="contact groups whose members are not synced, by name or as globs"
+    )
+    on_group_leave: Literal["release", "keep"] = Field(
+        "release",
+        description="what happens to the record of a contact that leaves the synced groups, or "
+        "joins an excluded one: release (what PEOPLE_ON_DELETE says of a deleted contact) or keep",
+    )
     preset: Literal["", "business"] = Field(
         "",
         description="business: only people with an address at a company; the addresses of "
@@ -569,6 +582,7 @@ class PeopleSettings(SettingsGroup):
                 if (problem := problem_of(entry))
             ]
             + self._own_domain_problems()
+            + self._group_problems()
             + self._preset_problems()
         )
 
@@ -580,6 +594,14 @@ class PeopleSettings(SettingsGroup):
                 f"{len(self.own_domains)} entries: remove it, or the domains"
             ]
         return []
+
+    def _group_problems(self) -> list[str]:
+        out = {name.casefold() for name in self.excluded_groups}
+        return [
+            f"PEOPLE_GROUPS and PEOPLE_EXCLUDED_GROUPS both name {name!r}: remove it from one"
+            for name in self.groups
+            if name.casefold() in out
+        ]
 
     def _preset_problems(self) -> list[str]:
         if self.preset != "business":
@@ -612,8 +634,8 @@ class SinkSettings(SettingsGroup):
     )
     bulk_linger: Positive = Field(
         10.0,
-        description="seconds that an incomplete batch waits when all its changes come from a "
-        "backfill or reconcile",
+        description="seconds at most that an incomplete batch waits when all its changes come from "
+        "a backfill, reconcile or replay; it goes earlier when the run is complete",
     )
     in_flight: int = Field(
         8,

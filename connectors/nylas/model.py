@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import orjson
@@ -136,6 +136,14 @@ def contact_key(grant_id: str, contact_id: str) -> str:
 def has_content(contact: Mapping[str, Any]) -> bool:
     """Whether a contact has more than the fields that identify it."""
     return not contact.keys() <= IDENTITY_FIELDS
+
+
+def groups_of(contact: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The groups of a contact, each with an ID that is a text. Never raises on JSON."""
+    groups = contact.get("groups")
+    for group in groups if isinstance(groups, list) else ():
+        if isinstance(group, dict) and isinstance(group.get("id"), str) and group["id"]:
+            yield group
 
 
 def usable_id(value: object) -> TypeGuard[str]:

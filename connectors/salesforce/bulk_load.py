@@ -38,6 +38,15 @@ QUIET_SECONDS = 120.0
 REFUSED_SECONDS = 3600.0
 
 
+def permission_queries(user: str) -> tuple[str, str]:
+    """The statements that find the permission set, and its assignment to the user of an ID."""
+    return (
+        f"SELECT Id FROM PermissionSet WHERE Name = '{PERMISSION_SET}'",  # noqa: S608
+        "SELECT Id FROM PermissionSetAssignment "  # noqa: S608
+        f"WHERE PermissionSet.Name = '{PERMISSION_SET}' AND AssigneeId = '{user}'",
+    )
+
+
 class BulkLoad:
     """The assignment of the permission set to our user. `clock` in seconds."""
 
@@ -63,11 +72,7 @@ class BulkLoad:
         user = await self._client.user_id()
         if user is None:
             return []
-        named = f"SELECT Id FROM PermissionSet WHERE Name = '{PERMISSION_SET}'"  # noqa: S608
-        ours = (
-            "SELECT Id FROM PermissionSetAssignment "  # noqa: S608
-            f"WHERE PermissionSet.Name = '{PERMISSION_SET}' AND AssigneeId = '{user}'"
-        )
+        named, ours = permission_queries(user)
         return [
             query_subrequest(named, "bulk_load_permission"),
             query_subrequest(ours, "bulk_load_assignment"),

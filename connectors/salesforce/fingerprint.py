@@ -1,6 +1,7 @@
 """The fingerprint of a contact, by which dedupe skips changes that the mapping does not read."""
 
 import hashlib
+from collections.abc import Iterable
 
 import orjson
 
@@ -32,8 +33,22 @@ def excluded_fingerprint(reason: SkipReason, *, was_synced: bool = False) -> byt
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-NEVER_SYNCED = frozenset(map(excluded_fingerprint, SkipReason))
+SETTLED = frozenset(map(excluded_fingerprint, SkipReason))
 """The fingerprints of contacts that are left out and whose records, if any, are settled."""
+
+UNSETTLED = frozenset(excluded_fingerprint(reason, was_synced=True) for reason in SkipReason)
+"""The fingerprints of contacts that are left out and whose records wait for a person."""
+
+
+def with_groups(fingerprint: bytes, groups: Iterable[str]) -> bytes:
+    """The fingerprint of a contact that is in these groups; unchanged without any.
+
+    `groups` are the IDs of those that a filter reads, sorted.
+    """
+    text = orjson.dumps(list(groups))
+    if text == b"[]":
+        return fingerprint
+    return hashlib.blake2b(fingerprint + text, digest_size=16).digest()
 
 
 def _portable(name: str, value: object) -> bytes:

@@ -75,12 +75,15 @@ def no_more_domains(_key: str) -> frozenset[str]:
 
 
 def exclusion_by(
-    policy: Policy, own_domains: Callable[[str], frozenset[str]] = no_more_domains
+    policy: Policy,
+    own_domains: Callable[[str], frozenset[str]] = no_more_domains,
+    groups: Exclusion = nobody_excluded,
 ) -> Exclusion:
     """Why the settings leave a contact out, whatever the org holds.
 
-    `own_domains` says of a contact key which domains are own ones besides the policy's. The result
-    raises SuppressionError where a suppression list in a file cannot be read.
+    `own_domains` says of a contact key which domains are own ones besides the policy's. `groups`
+    says whom the contact groups leave out, of those whom nothing else does. The result raises
+    SuppressionError where a suppression list in a file cannot be read.
     """
 
     def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
@@ -95,6 +98,6 @@ def exclusion_by(
         own = own_domains(key)
         if own and any(in_domains(domain(address), own) for address in addresses(contact)):
             return SkipReason.OWN_DOMAIN
-        return None
+        return groups(key, contact)
 
     return exclusion

@@ -10,6 +10,8 @@ class SkipReason(StrEnum):
     ROLE_ADDRESS = "role_address"  # it has only addresses of functions
     EXCLUDED = "excluded"  # it has only excluded addresses
     SOURCE = "source"  # it is not from the address book (Nylas also lists inbox and domain)
+    NOT_IN_GROUP = "not_in_group"  # it is in none of the contact groups that are synced
+    EXCLUDED_GROUP = "excluded_group"  # it is in a contact group that is left out
     SUPPRESSED = "suppressed"  # the person asked to be erased
     # it is not in Salesforce, and ...
     NO_ADDRESS = "no_address"  # ... contacts without an address are not created

@@ -11,6 +11,7 @@ from connectors.nylas.grants import Grant, unreadable
 from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.breakers import read_control
+from streams.commands.contact_groups import groups_read
 from streams.commands.dead_letters.report import moment
 from streams.commands.mailboxes import KnownGrants
 from streams.commands.nylas_application import (
@@ -30,7 +31,7 @@ from streams.reader.grant_events import GrantTable, parse_grant_event
 from streams.settings import KafkaSettings, NylasSettings
 from streams.topics import topics
 
-COLUMNS = ("grant", "provider", "status", "left_out", "mailbox", "address")
+COLUMNS = ("grant", "provider", "status", "left_out", "mailbox", "groups", "address")
 EXPIRED_COLUMNS = ("grant", "address", "provider", "expired_since", "sign_in_link")
 
 
@@ -60,6 +61,8 @@ def list_grants(
 ) -> None:
     """Prints every grant, why its contacts cannot be read, and whether its mailbox is selected.
 
+    Where contact groups are selected, it has those of the mailbox that an entry names.
+
     Without a broker the setting of this process decides what is selected, and a permission set
     selects nothing; a line on standard error says so. Blocks. Raises click.ClickException.
     """
@@ -74,6 +77,7 @@ def list_grants(
                 "valid" if grant.valid else "expired",
                 unreadable(grant) or ("" if choice.selected else "not_selected"),
                 str(choice),
+                groups_read(selection, grant.id, grant.provider),
                 grant.email,
             )
         )

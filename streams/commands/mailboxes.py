@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from streams.commands.breakers import read_control
+from streams.commands.contact_groups import GroupFigures, group_figures
 from streams.commands.topic_records import topic_records
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable
 from streams.control_selection import SelectionRecords
 from streams.grant_addresses import GrantAddresses
@@ -36,6 +38,8 @@ class MailboxFigures:
     choices: Mapping[str, Choice]
     """By grant ID; without deleted grants."""
     problems: tuple[Problem, ...]
+    groups: GroupFigures | None = None
+    """The contact groups; None if that was not asked for."""
     own_domains: OwnDomains | None = None
     """The own domains that the reader derived; None while it derives none."""
 
@@ -68,16 +72,33 @@ class KnownGrants:
         grants = {*self.table.status, *self.addresses.by_grant} - gone
         return {grant: self.addresses.address(grant) for grant in sorted(grants)}
 
+    def providers(self) -> dict[str, str]:
+        """The provider of each grant that was not deleted; empty where it is not known."""
+        known = self.addresses.by_grant
+        return {grant: known[grant].provider if grant in known else "" for grant in self.living()}
+
 
 def read_mailboxes(
-    kafka: KafkaSettings, setting: MailboxRule, *, clock: Callable[[], float] = time.time
+    kafka: KafkaSettings,
+    setting: MailboxRule,
+    groups: GroupRule | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> MailboxFigures:
-    """The mailboxes now. Blocks. Raises click.ClickException when Kafka cannot be read."""
+    """The mailboxes now. Blocks. Raises click.ClickException when Kafka cannot be read.
+
+    `groups` is the rule of contact groups of this process; None if it has not loaded any.
+    """
     known = KnownGrants.of(topic_records(kafka, topics(kafka).grants.name))
     control = read_control(kafka)
     figures = mailbox_figures(control.selection, setting, known.living(), clock())
-    problems = (*figures.problems, *deletion_problems(control))
-    return replace(figures, problems=problems, own_domains=control.own_domains)
+    found = group_figures(control.selection, known.providers(), groups)
+    problems = (
+        *figures.problems,
+        *(Problem(what, remedy) for what, remedy in found.problems),
+        *deletion_problems(control),
+    )
+    return replace(figures, problems=problems, groups=found, own_domains=control.own_domains)
 
 
 def deletion_problems(control: ControlTable) -> Iterable[Problem]:

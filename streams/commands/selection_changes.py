@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import click
 
 from connectors.nylas.contacts import PAGE_SIZE
+from connectors.salesforce.field_paths import Json
 from connectors.salesforce.kept_fields import Exclusion, exclusion_by
 from connectors.salesforce.person import grant_of
 from connectors.salesforce.policy import OnDelete, Policy
@@ -27,7 +28,9 @@ from streams.commands.mailboxes import KnownGrants, mailbox_figures
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
 from streams.commands.tables import print_table
 from streams.commands.topic_records import topic_records
+from streams.contact_groups import FIELD, NO_GROUPS, GroupRule, judge
 from streams.control import ControlTable
+from streams.control_selection import SelectionRecords
 from streams.events import Origin
 from streams.kafka.records import KafkaRecord
 from streams.mailboxes import Choice, MailboxRule, Why
@@ -43,6 +46,8 @@ WHAT_FOLLOWS: Mapping[OnDelete, str] = {
     OnDelete.KEEP: "nothing is written to the records",
 }
 
+GROUP_REASONS = (SkipReason.NOT_IN_GROUP, SkipReason.EXCLUDED_GROUP)
+
 NOT_SELECTED = "not_selected"
 """The reason of the contacts of a mailbox that is selected no longer."""
 
@@ -51,8 +56,9 @@ EXCLUSIONS = (
     SkipReason.EXCLUDED,
     SkipReason.ROLE_ADDRESS,
     SkipReason.SOURCE,
+    *GROUP_REASONS,
 )
-"""The reasons for which the exclusions leave somebody out."""
+"""The reasons for which exclusions and contact groups leave somebody out."""
 
 REASONS = (NOT_SELECTED, *(reason.value for reason in EXCLUSIONS))
 
@@ -63,6 +69,7 @@ class WantedSelection:
 
     mailboxes: MailboxRule
     policy: Policy
+    groups: GroupRule = NO_GROUPS
     reasons: tuple[str, ...] = REASONS
 
 
@@ -77,6 +84,10 @@ class LeftOut:
     exclusion: Exclusion
     exclusions_in_force: bool
     """Whether reader and dedupe have the same exclusions as the command."""
+    groups_in_force: bool
+    """Whether they have the same contact groups."""
+    groups_known: bool
+    """Whether contacts.changes has the contact groups, because some have been in force."""
 
 
 def checked_reasons(given: Sequence[str]) -> tuple[str, ...]:
@@ -127,6 +138,16 @@ def _preview_exclusions(
     kafka: KafkaSettings, wanted: WantedSelection, left_out: LeftOut
 ) -> Counter[str]:
     counts: Counter[str] = Counter()
+    if not (left_out.exclusions_in_force and left_out.groups_in_force):
+        click.echo(
+            "the exclusions or contact groups of this command are not in force yet: an apply needs "
+            "them on reader, dedupe and sink"
+        )
+    if wanted.groups.reads_groups and not left_out.groups_known:
+        click.echo(
+            "no contact group was read so far, so that none is counted: put PEOPLE_GROUPS in "
+            "force, then run contactstream reconcile --all"
+        )
     for part in _of_exclusions(kafka, wanted, left_out):
         counts.update(part.values())
     if not counts:
@@ -137,10 +158,6 @@ def _preview_exclusions(
         f"the exclusions of the settings leave out {counts.total():,} contacts that were synced: "
         "their records stay until an apply, and follow the address books no longer"
     )
-    if not left_out.exclusions_in_force:
-        click.echo(
-            "these exclusions are not in force yet: an apply needs them on reader, dedupe and sink"
-        )
     return counts
 
 
@@ -161,6 +178,11 @@ def apply(
     if not why.strip():
         raise click.UsageError("--why is missing: whoever reads the audit has to know")
     left_out = _left_out(kafka, wanted)
+    if names_groups(wanted) and not left_out.groups_in_force:
+        raise click.ClickException(
+            "PEOPLE_GROUPS and PEOPLE_EXCLUDED_GROUPS of this command are not what is in force: "
+            "give reader and dedupe the same settings and start them anew"
+        )
     if names_exclusions(wanted) and not left_out.exclusions_in_force:
         raise click.ClickException(
             "the exclusions of this command are not what is in force (PEOPLE_EXCLUDED_*, "
@@ -213,6 +235,11 @@ def names_exclusions(wanted: WantedSelection) -> bool:
     return any(reason != NOT_SELECTED for reason in wanted.reasons)
 
 
+def names_groups(wanted: WantedSelection) -> bool:
+    """Whether the command is about people whom the contact groups leave out."""
+    return any(reason in wanted.reasons for reason in GROUP_REASONS)
+
+
 def left_out_grants(choices: Mapping[str, Choice]) -> list[str]:
     """The grants that nothing selects.
 
@@ -242,8 +269,12 @@ def _left_out(kafka: KafkaSettings, wanted: WantedSelection) -> LeftOut:
     return LeftOut(
         left_out_grants(choices) if NOT_SELECTED in wanted.reasons else (),
         living,
-        exclusion_by(policy, _derived_domains(control, known)),
+        exclusion_by(
+            policy, _derived_domains(control, known), _left_out_by_groups(selection, wanted.groups)
+        ),
         selection.exclusions == policy.exclusions.digest(policy.sources),
+        selection.groups_in_force(NO_GROUPS) == wanted.groups,
+        selection.groups_in_force(NO_GROUPS).reads_groups,
     )
 
 
@@ -253,6 +284,17 @@ def _derived_domains(control: ControlTable, known: KnownGrants) -> Callable[[str
     if derived is None:
         return lambda _: frozenset()
     return lambda key: derived.with_grant(known.addresses.address(grant_of(key)) or "")
+
+
+def _left_out_by_groups(selection: SelectionRecords, rule: GroupRule) -> Exclusion:
+    """Whom the rule leaves out of those whose contact groups are in contacts.changes."""
+
+    def exclusion(key: str, contact: Json) -> SkipReason | None:
+        if FIELD not in contact:
+            return None
+        return judge(rule, contact, selection.names_of_groups(grant_of(key)), certain=True).reason
+
+    return exclusion
 
 
 def _to_settle(

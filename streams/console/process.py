@@ -56,6 +56,7 @@ from streams.settings import (
     ProcessSettings,
     SalesforceSettings,
     SettingsError,
+    SinkSettings,
     cannot_listen,
     load,
 )
@@ -228,15 +229,19 @@ class StatusReader:
     """Reads the status again and again; the rates are those since the last time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
+        mode, max_calls, sink = "", 0, None
         try:
-            mode = load(SalesforceSettings).mode
+            org = load(SalesforceSettings)
+            mode, max_calls, sink = org.mode, org.max_calls_per_day, load(SinkSettings)
         except SettingsError:
-            mode = ""  # the page Health names the setting that cannot be used
+            pass  # the page Health names the setting that cannot be used
         self._collector = StatusCollector(
             kafka,
             mode,
             MailboxRule(load(PeopleSettings).mailboxes),
             waiting=lambda _: None,  # the page says it
+            sink=sink,
+            max_calls=max_calls,
         )
         self._before: Sample | None = None
 
@@ -249,6 +254,6 @@ class StatusReader:
             self._before = self._collector.sample()
             time.sleep(SAMPLE_SECONDS)
         now = self._collector.sample()
-        status = self._collector.status(self._before, now, None)
+        status = self._collector.status(self._before, now)
         self._before = now
         return status

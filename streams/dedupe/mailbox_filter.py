@@ -11,8 +11,9 @@ consistent value of a dictionary, so no lock is needed.
 from collections.abc import Iterable
 
 from connectors.salesforce.person import grant_of
+from streams.contact_groups import NO_GROUPS, GroupRule
 from streams.control import ControlTable
-from streams.dedupe.planner import every_mailbox
+from streams.dedupe.planner import GroupFilter, every_mailbox
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.followed import FollowedTopic
 from streams.mailboxes import Choice, MailboxRule, Why
@@ -23,10 +24,14 @@ from streams.topics import Topics, group
 class MailboxFilter:
     """The choice for each grant. `setting` counts until the reader has put a rule in force.
 
-    `derives` says whether own domains come from the grants' addresses.
+    `derives` says whether own domains come from the grants' addresses. `groups` is the rule of
+    contact groups until the reader has put one in force.
     """
 
-    def __init__(self, setting: MailboxRule, derives: bool = False) -> None:
+    def __init__(
+        self, setting: MailboxRule, derives: bool = False, groups: GroupRule = NO_GROUPS
+    ) -> None:
+        self._groups = groups
         self.control = ControlTable()
         self.addresses = GrantAddresses()
         self._of_events: dict[str, str] = {}
@@ -41,6 +46,20 @@ class MailboxFilter:
         if address is None and self._derives and self.control.own_domains is not None:
             return _UNDECIDED
         return every_mailbox(grant)
+
+    def group_rule(self, read_by_us: bool = False) -> GroupRule:
+        """The rule of contact groups in force. Does not block.
+
+        Until the reader puts one in force, the contacts that it reads lack the names of their
+        groups, and pass as before.
+        """
+        if read_by_us and self.control.selection.groups is None:
+            return NO_GROUPS
+        return self.control.selection.groups_in_force(self._groups)
+
+    def group_filter(self, *, releases: bool) -> GroupFilter:
+        """What the contact groups decide, for the planner."""
+        return GroupFilter(self.group_rule, self.control.selection.names_of_groups, releases)
 
     def own_domains(self, key: str) -> frozenset[str]:
         """The derived own domains for the contact of a key. Does not block.

@@ -19,7 +19,8 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
-from connectors.salesforce.fingerprint import NEVER_SYNCED, excluded_fingerprint, fingerprint
+from connectors.salesforce import fingerprint as fingerprints
+from connectors.salesforce.fingerprint import excluded_fingerprint, fingerprint, with_groups
 from connectors.salesforce.kept_fields import (
     Exclusion,
     fields_read,
@@ -30,6 +31,15 @@ from connectors.salesforce.kept_fields import (
 )
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.skip_reasons import SkipReason
+from streams.contact_groups import (
+    EVERYBODY,
+    FIELD,
+    NO_GROUPS,
+    NO_NAMES,
+    GroupRule,
+    GroupVerdict,
+    judge,
+)
 from streams.dead_letters import dead_letter
 from streams.dedupe.versions import (
     DELETED,
@@ -40,6 +50,8 @@ from streams.dedupe.versions import (
     decide,
     decode,
     encode,
+    group_tag,
+    groups_moved,
     hash_id,
     mapping_tag,
 )
@@ -64,6 +76,12 @@ from streams.mailboxes import Choice, Why
 from streams.topics import Topics
 
 STAGE = "dedupe"
+READ_BY_US = {
+    origin.value.encode() for origin in (Origin.BACKFILL, Origin.RECONCILE, Origin.REFETCH)
+}
+"""Origins of contacts that the reader read; it has added the names of their groups."""
+NOT_SELECTED = "not_selected"
+GROUPS_UNKNOWN = "groups_unknown"
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
 
 MAX_CHANGE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
@@ -118,6 +136,21 @@ def every_mailbox(_grant: str) -> Choice:
 _SELECTED = Choice(True, Why.EVERYTHING)
 
 
+@dataclass(frozen=True, slots=True)
+class GroupFilter:
+    """What the contact groups decide, as it is in force at the moment of a question."""
+
+    rule: Callable[[bool], GroupRule] = lambda _read_by_us: NO_GROUPS
+    """Called with whether the reader has read the contact."""
+    names: Callable[[str], Mapping[str, str]] = lambda _grant: NO_NAMES
+    """Called with a grant ID: the names of its groups by ID, as far as they are known."""
+    releases: bool = True
+    """Whether the record of a contact that leaves the groups is settled as if it were deleted."""
+
+
+EVERY_GROUP = GroupFilter()
+
+
 def no_address_noted(_grant: str, _address: str) -> None:
     """For callers whose choice needs no addresses."""
 
@@ -132,13 +165,15 @@ class DedupePlanner:
         exclusion: Exclusion = nobody_excluded,
         choose: Callable[[str], Choice] = every_mailbox,
         note_address: Callable[[str, str], None] = no_address_noted,
+        groups: GroupFilter = EVERY_GROUP,
     ) -> None:
         """`exclusion` says who is left out by the settings.
 
-        `choose` says of a grant ID whether its mailbox is synced. `note_address` is told the
-        address of a grant that an event names, before either is asked about the event.
+        `choose` says of a grant ID whether its mailbox is synced; `groups` what the contact groups
+        decide. `note_address` is told the address of a grant that an event names, before any of
+        them is asked about the event.
         """
-        self._exclusion, self._choose = exclusion, choose
+        self._exclusion, self._choose, self._groups = exclusion, choose, groups
         self._note_address = note_address
         self._kept = fields_read(mapping)
         self._mapping = mapping
@@ -204,35 +239,42 @@ class DedupePlanner:
             else:
                 plan.dropped["suppressed"] += 1
             return
-        choice = self._choose(contact["grant_id"])
-        if not choice.selected and not (deleted and known is not None):
-            # The deletion of a contact that was forwarded before still releases its record.
-            if choice.why is Why.ADDRESS_UNKNOWN:
-                event = ContactEvent(time, hash_id(notification.id))
-                states[key] = self._ask_again(record, known, event, received, now, plan)
-            else:
-                plan.dropped["not_selected"] += 1
+        rule = self._groups.rule(headers.get("origin") in READ_BY_US)
+        verdict = EVERYBODY if exclusion else self._verdict(rule, notification, headers)
+        # The deletion of a contact that was forwarded before still releases its record.
+        releases = deleted and known is not None
+        undecided = _undecided(self._choose(contact["grant_id"]), verdict, releases=releases)
+        if undecided == NOT_SELECTED:
+            plan.dropped[NOT_SELECTED] += 1
             return
-        out = None if deleted or exclusion is None else _left_out(exclusion, known, contact)
-        event = self._event(notification, time, deleted, forced, out)
+        if undecided:
+            event = ContactEvent(time, hash_id(notification.id))
+            states[key] = self._ask_again(record, known, event, undecided, received, now, plan)
+            return
+        tag = self._tag
+        if rule.reads_groups:
+            tag = group_tag(self._mapping.hash, rule.hash, verdict.ids)
+        out = None if deleted else self._out(exclusion, verdict, known, contact, tag)
+        event = self._event(notification, time, deleted, forced, out, tag, verdict.read)
         forward, reason, state, refetch = decide(known, event, now)
 
         if forward and event.version is not None:
-            value = _change(self._kept_of(contact, deleted, out))
-            kind = Kind.DELETED if deleted else Kind.UPDATED
-            # Only mapped fields: so the header is as small as the mapping.
+            released = out is not None and out.released
+            kind = Kind.DELETED if deleted or released else Kind.UPDATED
+            kept = self._kept_of(contact, deleted, out, rule)
             restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
+            origin = known_origin(headers.get("origin")).encode()
             written = change_headers(
                 kind,
                 event.version,
                 event.fingerprint.hex(),
                 self._mapping.hash,
-                known_origin(headers.get("origin")).encode(),
+                origin,
                 b"%d" % received,
-                restore,
+                restore,  # only mapped fields: so the header is as small as the mapping
             )
             written += handed_on(record.headers)
-            plan.outputs.append((self._changes, value, key, written))
+            plan.outputs.append((self._changes, _change(kept), key, written))
             plan.forwarded[kind.value] += 1
         elif refetch is None:
             plan.dropped[reason] += 1
@@ -244,26 +286,58 @@ class DedupePlanner:
         if state is not known:
             states[key] = state
 
+    def _verdict(
+        self,
+        rule: GroupRule,
+        notification: Notification,
+        headers: Mapping[str, bytes | None],
+    ) -> GroupVerdict:
+        """What the contact groups decide. Of a contact that the reader read, that is certain."""
+        deleted = notification.type.startswith("contact.deleted")
+        if not rule.reads_groups or deleted or _lacks_body(notification):
+            return EVERYBODY
+        contact = notification.object
+        names = self._groups.names(contact["grant_id"])
+        return judge(rule, contact, names, certain=headers.get("origin") in READ_BY_US)
+
+    def _out(
+        self,
+        exclusion: SkipReason | None,
+        verdict: GroupVerdict,
+        known: DedupeState | None,
+        contact: Mapping[str, Any],
+        tag: bytes,
+    ) -> "_LeftOut | None":
+        """How the contact is left out; None if it is not. `tag` is that of its event."""
+        reason = exclusion or verdict.reason
+        if reason is None:
+            return None
+        if verdict.reason and known and _is_synced(known) and groups_moved(known.mapping, tag):
+            # It has left the groups by itself, under a rule that has not changed.
+            return _LeftOut(reason, was_synced=False, released=self._groups.releases)
+        return _left_out(reason, known, contact)
+
     def _ask_again(
         self,
         record: Consumed,
         known: DedupeState | None,
         event: ContactEvent,
+        unknown: str,
         received: int,
         now: int,
         plan: DedupePlan,
     ) -> DedupeState | None:
-        """Has an event asked for again of whose mailbox nothing is decided yet; returns the state.
+        """Has an event asked for again about which nothing is decided yet; returns the state.
 
-        The reader asks Nylas for the address of the grant, and reads the contact if its mailbox is
-        selected. As for an event without a body, the version counts as seen, so that no older event
-        passes meanwhile, and the contact is read when that gives a newer version.
+        `unknown` says what is not known. The reader asks Nylas for the address of the grant, or for
+        the names of its groups, and reads the contact if its mailbox is selected. As for an event
+        without a body, the version counts as seen, so that no older event passes meanwhile, and the
+        contact is read when that gives a newer version.
         """
         _, reason, state, refetch = decide(known, event, now)
         if refetch is None:
             plan.dropped[reason] += 1
             return state
-        unknown = Why.ADDRESS_UNKNOWN.value
         not_before = refetch if event.version is None else max(now, event.version + SETTLED)
         headers = refetch_headers(unknown, not_before, received)
         plan.outputs.append((self._refetch, b"", record.key, headers))
@@ -277,17 +351,19 @@ class DedupePlanner:
         deleted: bool,
         forced: bool,
         out: "_LeftOut | None",
+        tag: bytes,
+        groups: Iterable[str],
     ) -> ContactEvent:
         contact = notification.object
         if deleted:
             content = DELETED
         elif out is not None:
             content = excluded_fingerprint(out.reason, was_synced=out.was_synced)
-        elif notification.type.endswith(".truncated") or not has_content(contact):
+        elif _lacks_body(notification):
             content = b""
         else:
-            content = fingerprint(self._mapping, contact)
-        return ContactEvent(time, hash_id(notification.id), content, self._tag, forced)
+            content = with_groups(fingerprint(self._mapping, contact), groups)
+        return ContactEvent(time, hash_id(notification.id), content, tag, forced)
 
     def _erase(self, record: Consumed, version: int, plan: DedupePlan) -> None:
         """Has the sink release the record, and ends what is kept of the contact.
@@ -307,13 +383,14 @@ class DedupePlanner:
         plan.forwarded[Kind.DELETED.value] += 1
 
     def _kept_of(
-        self, contact: Mapping[str, Any], deleted: bool, out: "_LeftOut | None"
+        self, contact: Mapping[str, Any], deleted: bool, out: "_LeftOut | None", rule: GroupRule
     ) -> dict[str, Any]:
         if deleted:
             return kept_part(contact, ())
         if out is not None:
             return left_out(contact, out.reason, was_synced=out.was_synced)
-        return kept_part(contact, self._kept)
+        kept = kept_part(contact, self._kept)
+        return kept | {FIELD: contact.get(FIELD) or []} if rule.reads_groups else kept
 
     def _unreadable(self, record: Consumed, error: UnreadableBody) -> Output:
         read = KafkaRecord(
@@ -341,19 +418,41 @@ class _LeftOut(NamedTuple):
     reason: SkipReason
     was_synced: bool
     """Whether its record may carry our key, and nobody has settled that yet."""
+    released: bool = False
+    """Whether the record is settled now, as if the contact were deleted."""
 
 
 def _left_out(
     reason: SkipReason, known: DedupeState | None, contact: Mapping[str, Any]
 ) -> _LeftOut:
     """`known` tells whether the contact was forwarded; of a replay, the contact itself does."""
-    forwarded = (
-        known is not None
-        and known.forwarded != NEVER
-        and known.fingerprint != DELETED
-        and known.fingerprint not in NEVER_SYNCED
-    )
-    return _LeftOut(reason, forwarded or is_unsettled(contact))
+    waits = known is not None and known.fingerprint in fingerprints.UNSETTLED
+    synced = known is not None and _is_synced(known)
+    return _LeftOut(reason, waits or synced or is_unsettled(contact))
+
+
+def _is_synced(known: DedupeState) -> bool:
+    """Whether the contact was last forwarded with its fields."""
+    return known.forwarded != NEVER and known.fingerprint not in _WITHOUT_FIELDS
+
+
+_WITHOUT_FIELDS = frozenset({DELETED}) | fingerprints.SETTLED | fingerprints.UNSETTLED
+
+
+def _undecided(choice: Choice, verdict: GroupVerdict, *, releases: bool) -> str:
+    """Why an event goes no further now: NOT_SELECTED, or what is not known yet; else empty.
+
+    `releases`: whether it releases a record, which no mailbox holds back.
+    """
+    if not choice.selected and not releases:
+        unknown = choice.why is Why.ADDRESS_UNKNOWN
+        return Why.ADDRESS_UNKNOWN.value if unknown else NOT_SELECTED
+    return GROUPS_UNKNOWN if verdict.undecided else ""
+
+
+def _lacks_body(notification: Notification) -> bool:
+    """Whether a notification says only that its contact changed, or leaves fields out."""
+    return notification.type.endswith(".truncated") or not has_content(notification.object)
 
 
 def _key(contact: Mapping[str, Any]) -> bytes:

@@ -57,12 +57,14 @@ def run(
     settings: DedupeSettings,
     policy: Policy,
     selected: MailboxFilter,
+    *,
+    releases_leavers: bool,
 ) -> int:
     """Runs `contactstream dedupe`. Returns its exit status, or ends the process by an ExitCode.
 
     `policy` says which fields are read, and who is left out; `selected` has the settings that the
-    topics add to. Raises SettingsError for a port that
-    cannot be bound.
+    topics add to. `releases_leavers`: whether the record of a contact that leaves the synced groups
+    is settled as if it were deleted. Raises SettingsError for a port that cannot be bound.
     """
     # Faust's services log by the module of their class.
     logging.getLogger("streams.dedupe.faust_batches").setLevel(logging.WARNING)
@@ -74,7 +76,9 @@ def run(
     # A batch is thousands of objects without a cycle; with the default thresholds a third of the
     # time is spent in the garbage collector.
     gc.set_threshold(50_000, 20, 50)
-    return uvloop.run(_serve(kafka, process, settings, policy, selected))
+    return uvloop.run(
+        _serve(kafka, process, settings, policy, selected, releases_leavers=releases_leavers)
+    )
 
 
 async def _serve(
@@ -83,6 +87,8 @@ async def _serve(
     settings: DedupeSettings,
     policy: Policy,
     selected: MailboxFilter,
+    *,
+    releases_leavers: bool,
 ) -> int:
     registry = CollectorRegistry()
     metrics, health = DedupeMetrics(registry), Health(STALLED_SECONDS)
@@ -128,8 +134,9 @@ async def _serve(
     config = producer_config(kafka, delivery_timeout=session / 2)
     producer = AcknowledgedProducer(config, session / 2 + REPORT_SECONDS, fence.check)
     exclusion = exclusion_by(policy, selected.own_domains)
+    groups = selected.group_filter(releases=releases_leavers)
     planner = DedupePlanner(
-        policy.mapping, names, exclusion, selected.choose, selected.note_address
+        policy.mapping, names, exclusion, selected.choose, selected.note_address, groups
     )
     dedupe = Dedupe(planner, producer, table, changelog, metrics, fence.wait)
     health.watch(dedupe.in_flight)

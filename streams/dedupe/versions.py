@@ -5,6 +5,7 @@ And the entries of dedupe's table, in which that knowledge is kept.
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from streams.events import PAGE_MARGIN_SECONDS
@@ -36,7 +37,7 @@ class ContactEvent(NamedTuple):
     fingerprint: bytes = b""
     """16 bytes; `DELETED` for a deletion, empty when the event carries no body."""
     mapping: bytes = b""
-    """`mapping_tag` of the mapping that the fingerprint was made with."""
+    """`mapping_tag` of the mapping that the fingerprint was made with, or `group_tag`."""
     forced: bool = False
     """From a replay or a redrive: forwarded where another event would be a duplicate."""
 
@@ -56,7 +57,7 @@ class DedupeState(NamedTuple):
     fingerprint: bytes = bytes(16)
     """Of the content last forwarded."""
     mapping: bytes = bytes(4)
-    """`mapping_tag` of the content last forwarded."""
+    """`mapping_tag` or `group_tag` of the content last forwarded; of a duplicate since, its own."""
     ids: tuple[bytes, ...] = ()
     """`hash_id` of the notifications seen at the second `newest`, the latest last."""
 
@@ -120,7 +121,7 @@ def decide(state: DedupeState | None, event: ContactEvent, now: int) -> DedupeDe
         )
     if same and not forced:
         return DedupeDecision(
-            False, "duplicate", DedupeState(version, forwarded, last, last_mapping, ids)
+            False, "duplicate", DedupeState(version, forwarded, last, mapping, ids)
         )
     state = DedupeState(version, version, fingerprint, mapping, ids)
     if rival:
@@ -139,6 +140,24 @@ def hash_id(notification_id: str) -> bytes:
 def mapping_tag(mapping_hash: str) -> bytes:
     """A hash of a mapping's hash: 4 bytes."""
     return hashlib.blake2b(mapping_hash.encode(), digest_size=4).digest()
+
+
+def group_tag(mapping_hash: str, rule: bytes, groups: Iterable[str]) -> bytes:
+    """4 bytes: two of the mapping and of the rule of contact groups, two of a contact's groups.
+
+    `rule` is the hash of the rule. `groups` are the IDs of all groups of the contact, sorted.
+    """
+    of_rule = hashlib.blake2b(mapping_hash.encode() + rule, digest_size=2).digest()
+    text = "\n".join(groups).encode(errors="surrogatepass")
+    return of_rule + hashlib.blake2b(text, digest_size=2).digest()
+
+
+def groups_moved(before: bytes, now: bytes) -> bool:
+    """Whether a contact changed its groups between two `group_tag`s, under one rule.
+
+    If the rule changed too, or there was none, nobody can tell, and the answer is no.
+    """
+    return before[:2] == now[:2] and before != now
 
 
 _LAYOUT = struct.Struct("<Bqq16s4s")

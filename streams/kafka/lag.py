@@ -72,6 +72,12 @@ class LagReader:
             for each in end
         }
 
+    def notes(self, group: str, topic: str, partitions: int) -> dict[int, str]:
+        """By partition, what the group wrote beside its last commit; empty for nothing."""
+        wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+        found = committed_of_group(self._client(group), group, wanted, LAG_REQUEST_SECONDS)
+        return {each.partition: each.metadata or "" for each in found}
+
     def timestamp_ms(self, topic: str, partition: int, offset: int) -> int | None:
         """Kafka's timestamp of the record at an offset, by which Kafka deletes it.
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from streams.kafka.access import named_denial
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.records import KafkaRecord, to_record
+
+# Records of one answer of the broker arrive within far less, and nobody notices it.
+GATHER_SECONDS = 0.02
 
 # From the first error that a topic is unknown until the broker is asked whether that is so. A
 # broker that has just started, or whose metadata is behind, does not know every topic yet.
@@ -140,10 +143,24 @@ def topic_gone(topic: str) -> str:
     )
 
 
+def _consume(consumer: Consumer, limit: int, seconds: float) -> Iterator[Message]:
+    # `consume` returns when it has as many as it may, or its time is over. Asked for all at once,
+    # it would hold the first record back for all of the time.
+    if not seconds:
+        yield from consumer.consume(limit, seconds)
+        return
+    first = consumer.consume(1, seconds)
+    yield from first
+    if first and limit > 1:
+        yield from consumer.consume(limit - 1, min(seconds, GATHER_SECONDS))
+
+
 def poll(
     consumer: Consumer, limit: int, seconds: float, errors: ConsumerErrors
 ) -> Iterator[KafkaRecord | EndOfPartition]:
-    """Yields what one call of `consume` returns, in its order. Blocks for up to `seconds`.
+    """Yields up to `limit` records, in their order. Blocks for up to `seconds` until the first one.
+
+    What comes with it, within GATHER_SECONDS, comes in the same call.
 
     Records that come before an error are yielded before it is raised. What comes after it is
     dropped, although the consumer's position is behind it: the caller assigns a position anew, or
@@ -158,7 +175,7 @@ def poll(
     credentials or permissions.
     """
     errors.raise_if_gone(consumer)
-    for message in consumer.consume(limit, seconds):
+    for message in _consume(consumer, limit, seconds):
         error = message.error()
         if error is None:
             yield to_record(message)

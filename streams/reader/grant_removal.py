@@ -27,8 +27,9 @@ from streams.topics import Topics
 
 log = structlog.get_logger()
 
-# Between two checks whether dedupe has caught up. A removal is no hurry, and a check is a request
-# to the broker.
+# Between two checks whether dedupe has caught up: first, and at most. At the end of a run it has
+# done so within moments, which the sink waits for; else a check is a request to the broker.
+FIRST_CATCH_UP_CHECK_SECONDS = 0.05
 CATCH_UP_CHECK_SECONDS = 1.0
 
 # Between two checks whether the runs that read a deleted grant have ended.
@@ -138,12 +139,12 @@ class DedupeBarrier:
         """
         name, partitions = self._topic.name, self._topic.partitions
         ends = await until_broker_answers(lambda: self._lags.ends(name, partitions), self._health)
-        while True:
-            if await until_broker_answers(
-                lambda: self._lags.reached(self._group_id, name, ends), self._health
-            ):
-                return
-            await asyncio.sleep(CATCH_UP_CHECK_SECONDS)
+        pause = FIRST_CATCH_UP_CHECK_SECONDS
+        while not await until_broker_answers(
+            lambda: self._lags.reached(self._group_id, name, ends), self._health
+        ):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, CATCH_UP_CHECK_SECONDS)
 
 
 @dataclass(slots=True)

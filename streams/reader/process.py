@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.nylas.client import NylasClient
 from streams.acls import role_acls
+from streams.contact_groups import NO_GROUPS, GroupRule
 from streams.control import ControlTable, PausedPart
 from streams.grant_addresses import GrantAddresses
 from streams.kafka.clients import client_config, consumer_config, producer_config, wait_for_broker
@@ -28,6 +29,7 @@ from streams.reader.grant_events import GrantTable
 from streams.reader.grant_follower import GrantFollower
 from streams.reader.grant_listing import GrantListing
 from streams.reader.grant_removal import DedupeBarrier, DeletedGrants, GrantRemover
+from streams.reader.group_names import GroupNameKeeper
 from streams.reader.mailbox_keeper import MailboxKeeper
 from streams.reader.other_deployment import OtherDeployments
 from streams.reader.own_domain_keeper import OwnDomainKeeper
@@ -36,7 +38,8 @@ from streams.reader.reconcile import Reconciler
 from streams.reader.refetch import RefetchConsumer, Refetcher
 from streams.reader.reoffer import Reoffer
 from streams.reader.replay import Replayer
-from streams.reader.retries import retrying_publish
+from streams.reader.retries import retrying_publish, until_broker_answers
+from streams.reader.run_completion import RunCompletion
 from streams.reader.run_executor import RunDefaults, RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
@@ -92,6 +95,7 @@ class Settings:
     traces: Traces = NO_TRACES
     mailboxes: MailboxRule = EVERY_MAILBOX
     derives_own_domains: bool = False
+    groups: GroupRule = NO_GROUPS
     exclusions: str = ""
     """`Exclusions.digest` of the settings."""
 
@@ -103,11 +107,13 @@ def run(
     settings: ReaderSettings,
     mailboxes: MailboxRule,
     derives_own_domains: bool,
+    groups: GroupRule,
     exclusions: str,
 ) -> int:
     """Runs the reader until SIGTERM or SIGINT; returns the exit status.
 
-    `derives_own_domains`: whether they are those of the grants' addresses. `exclusions` is the
+    `derives_own_domains`: whether they are those of the grants' addresses. `groups` says which
+    contact groups are synced. `exclusions` is the
     digest of those of the settings. The status is 0, or the value of ExitCode for an error of
     Kafka. Any other error that the reader cannot continue after is raised, so that the process ends
     with 1.
@@ -122,7 +128,7 @@ def run(
     ops.start()
     try:
         opened = Settings(
-            kafka, nylas, settings, traces, mailboxes, derives_own_domains, exclusions
+            kafka, nylas, settings, traces, mailboxes, derives_own_domains, groups, exclusions
         )
         return asyncio.run(_serve(opened, metrics, health, reload_failed))
     finally:
@@ -274,7 +280,8 @@ async def _read_address_books(
         client,
         asyncio.TaskGroup() as tasks,
     ):
-        scanner = Scanner(context, client, settings.reader.concurrent_grants)
+        groups = GroupNameKeeper(context, client, control, addresses, settings.groups)
+        scanner = Scanner(context, client, groups, settings.reader.concurrent_grants)
         reoffer = Reoffer(context, snapshots)
         remover = GrantRemover(context, client, snapshots)
         max_delete_share = settings.reader.max_delete_share
@@ -296,12 +303,13 @@ async def _read_address_books(
             executor.is_idle, dedupe, remover, guard, in_flight.deletions
         )
         follower = GrantFollower(kafka, context, grants, addresses, runs, deleted_grants.add)
-        refetcher = Refetcher(context, client, grants, addresses, mailboxes.choose)
+        refetcher = Refetcher(context, client, grants, addresses, mailboxes.choose, groups)
         tasks.create_task(following.run())
         # Before Nylas is called: reading may be paused, or a failure breaker open.
         await following.caught_up.wait()
         await mailboxes.put_in_force()
         await own_domains.put_in_force()
+        await groups.put_in_force()
         tasks.create_task(scanner.run())
         tasks.create_task(refetcher.run())
         tasks.create_task(RefetchConsumer(kafka, context, refetcher, runs).run())
@@ -311,8 +319,18 @@ async def _read_address_books(
         tasks.create_task(watch_webhooks(client, metrics.webhooks))
         # A run compares the listing of grants with the table, so the table must be complete.
         await follower.caught_up.wait()
+        completion = RunCompletion(
+            names,
+            publish,
+            dedupe.wait,
+            lambda: until_broker_answers(
+                lambda: lags.ends(names.changes.name, names.changes.partitions)[0], health
+            ),
+        )
+        tasks.create_task(completion.run())
         tasks.create_task(mailboxes.run())
         tasks.create_task(own_domains.run())
+        tasks.create_task(groups.run(grants))
         scheduler = RunScheduler(
             run_log,
             runs,
@@ -320,6 +338,7 @@ async def _read_address_books(
             settings.reader.reconcile_every,
             in_flight.runs,
             metrics.runs_in_progress,
+            completion.runs_ended,
         )
         tasks.create_task(scheduler.run())
 

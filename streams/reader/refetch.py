@@ -26,6 +26,7 @@ from streams.mailboxes import Choice, Why
 from streams.reader.commits import OffsetCommitter
 from streams.reader.context import ReaderContext
 from streams.reader.grant_events import GrantTable
+from streams.reader.group_names import GroupNameKeeper
 from streams.reader.records import deletion_record, page_records
 from streams.reader.refetch_queue import RefetchQueue, RefetchRequest
 from streams.reader.run_writer import RunWriter
@@ -35,6 +36,9 @@ from streams.settings import KafkaSettings
 from streams.topics import group
 
 log = structlog.get_logger()
+
+# A contact is asked for again so long after it changed; see streams/dedupe/versions.py.
+SETTLED_SECONDS = PAGE_MARGIN_SECONDS + 1
 
 # Contacts read at the same time, each of another grant: a grant is asked for one thing at a time.
 CONCURRENT_REFETCHES = 8
@@ -83,11 +87,12 @@ class Refetcher:
         grants: GrantTable,
         addresses: GrantAddresses,
         choose: Callable[[str], Choice],
+        groups: GroupNameKeeper,
     ) -> None:
         """`choose` says of a grant ID whether its mailbox is synced."""
         self.queue = RefetchQueue()
         self._context, self._client, self._grants = context, client, grants
-        self._addresses, self._choose = addresses, choose
+        self._addresses, self._choose, self._groups = addresses, choose, groups
 
     async def run(self) -> None:
         """Works until it is cancelled."""
@@ -113,6 +118,8 @@ class Refetcher:
                 queue.finish(request)
                 return
             reading = await get_contact(self._client, grant, contact_id)
+            changed_at = request.not_before - SETTLED_SECONDS
+            await self._groups.read_for(reading.contact, grant, changed_at)
         except NotFound as error:
             finished = await self._not_found(queue, request, error)
         except Passing as fault:
@@ -158,7 +165,7 @@ class Refetcher:
                     Origin.REFETCH,
                     request_id,
                     reading.served_at,
-                    [contact],
+                    self._groups.named(grant, [contact]),
                     trace,
                     grant_address=self._addresses.named(grant),
                 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -13,6 +14,7 @@ from streams.reader.schedule import next_runs, reconcile_due, reconcile_owed
 from streams.runs import FINAL, FINISHED_RUN_KEPT_SECONDS, Run, RunKind, RunLog, RunState
 from streams.runtime.current_work import doing
 from streams.runtime.ops import WorkInFlight
+from streams.waves import waits_for_a_person
 
 log = structlog.get_logger()
 
@@ -44,11 +46,14 @@ class RunScheduler:
         reconcile_every_seconds: float,
         work: WorkInFlight,
         in_progress: Gauge,
+        on_all_ended: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_all_ended` is called when a run has ended, and no other publishes contacts."""
         self._log, self._runs, self._executor = run_log, runs, executor
         self._reconcile_every_seconds = reconcile_every_seconds
         self._work = work
         self._in_progress = in_progress
+        self._on_all_ended = on_all_ended
         self._handled: set[str] = set()
         """IDs of runs that were started, merged or cancelled."""
         self._active: set[str] = set()
@@ -132,6 +137,17 @@ class RunScheduler:
         at_work = sum(not self._executor.unanswered(run_id) for run_id in self._active)
         return min(MAX_RUNS_AT_WORK - at_work, MAX_RUNS_IN_PROGRESS - len(self._active))
 
+    def _publishing(self) -> list[str]:
+        """The runs in progress that publish contacts; one that waits for a person does not."""
+        log = self._log
+        return [
+            run_id
+            for run_id in self._active
+            if not waits_for_a_person(
+                log.runs[run_id], log.progress(run_id), log.continued.get(run_id, 0)
+            )
+        ]
+
     async def _execute(self, run_id: str, run: Run) -> None:
         log.info("run started", run=run_id, kind=run.kind.value, by=run.by)
         with doing(self._work):
@@ -139,4 +155,6 @@ class RunScheduler:
         await self._runs.write(run_id, ended)
         self._log.runs[run_id] = ended
         self._active.discard(run_id)
+        if not self._publishing():
+            self._on_all_ended()
         log.info("run ended", run=run_id, state=ended.state.value, error=ended.error)

@@ -19,6 +19,7 @@ from connectors.nylas.errors import NotFound, NylasError, Passing, Refused
 from connectors.nylas.grants import Grant, sources_of
 from streams.events import Origin
 from streams.reader.context import ReaderContext
+from streams.reader.group_names import GroupNameKeeper
 from streams.reader.listing_check import ListingCheck
 from streams.reader.records import contact_hash, page_records
 from streams.reader.scan_progress import (
@@ -138,10 +139,11 @@ class Scanner:
         self,
         context: ReaderContext,
         client: NylasClient,
+        groups: GroupNameKeeper,
         concurrent_grants: int,
         retry_seconds: float = GRANT_RETRY_SECONDS,
     ) -> None:
-        self._context, self._client = context, client
+        self._context, self._client, self._groups = context, client, groups
         self._concurrent_grants, self._retry_seconds = concurrent_grants, retry_seconds
         self._queue: asyncio.PriorityQueue[tuple[int, int, ScanJob]] = asyncio.PriorityQueue()
         self._order = itertools.count()
@@ -193,6 +195,8 @@ class Scanner:
             await self._fail(job, str(fault))
 
     async def _list(self, job: ScanJob) -> None:
+        if not await self._read_groups(job):
+            return
         while job.progress.state not in FINAL and job.progress.state is not RunState.SCANNED:
             try:
                 page = await self._next_page(job)
@@ -207,6 +211,24 @@ class Scanner:
         job.state.complete = True
         job.state.check.forget()
         job.done.set_result(None)
+
+    async def _read_groups(self, job: ScanJob) -> bool:
+        """Reads the names of the contact groups, which the pages get; False when stopped."""
+        if job.control.stopped:
+            return False
+        if job.run.dry_run:
+            return True  # nothing is published
+        try:
+            async with asyncio.timeout(None) as job.control.page_timeout:
+                job.state.asked_at = time.monotonic()
+                await self._groups.read(job.grant.id, job.grant.provider)
+                return True
+        except TimeoutError:
+            if not job.control.stopped:
+                raise
+            return False
+        finally:
+            job.control.page_timeout = None
 
     async def _next_page(self, job: ScanJob) -> Page | None:
         """The next page, once the gate lets it through; None when the listing was stopped."""
@@ -302,7 +324,7 @@ class Scanner:
                     origin,
                     request_id,
                     page.served_at,
-                    page.contacts,
+                    self._groups.named(job.grant.id, page.contacts),
                     trace,
                     job.run_id,
                     job.grant.email,

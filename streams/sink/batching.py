@@ -3,7 +3,7 @@
 No two batches in flight hold the same person.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -82,6 +82,29 @@ class DueBy:
 
     bulk: float
     live: float
+
+    def is_due(self, row: PendingChange) -> bool:
+        """Whether the row must go now, even in a batch that is not full."""
+        return row.due <= (self.live if row.is_live else self.bulk)
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRuns:
+    """Bulk changes of which no more come, so that they need not wait for a full batch."""
+
+    end: int = 0
+    """They lie before this offset of contacts.changes."""
+    fewest: int = 1
+    """They go in a batch of so many rows at least, until they are due by their time."""
+
+    def lets_go(self, rows: Sequence[PendingChange]) -> bool:
+        """Whether a batch of these rows goes although none of them is due."""
+        return len(rows) >= self.fewest and any(
+            not row.is_live and row.record.offset < self.end for row in rows
+        )
+
+
+NO_COMPLETE_RUNS = CompleteRuns()
 
 
 class PendingChanges:
@@ -179,20 +202,21 @@ class PendingChanges:
         *,
         hurry: bool = False,
         live_due_by: float = inf,
+        complete: CompleteRuns = NO_COMPLETE_RUNS,
     ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
         Returns an empty list while fewer than `size` of them wait and none is due. Of live changes
-        only those are due that were so by `live_due_by`, too. In a `hurry` all are due, because no
-        more can come. `claimed` must answer `in` quickly. Suspected rows
-        (`batch_failures.max_rows` is set) come after all others, in batches of their own; those
-        whose time came first go first.
+        only those are due that were so by `live_due_by`, too. `complete` may let bulk changes go
+        that are not due. In a `hurry` all are due, because no more can come.
+        `claimed` must answer `in` quickly. Suspected rows (`batch_failures.max_rows` is set) come
+        after all others, in batches of their own; those whose time came first go first.
         """
         if now >= self._next_time:
             self._end_deferral(now)
         due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
-        return self._choose(False, claimed, now, due_by, size) or self._choose(
-            True, claimed, now, due_by, size
+        return self._choose(False, claimed, now, due_by, size, complete) or self._choose(
+            True, claimed, now, due_by, size, complete
         )
 
     def _end_deferral(self, now: float) -> None:
@@ -204,7 +228,13 @@ class PendingChanges:
         self._next_time = min((row.not_before for row in self._deferred.values()), default=inf)
 
     def _choose(
-        self, suspected: bool, claimed: Collection[str], now: float, due_by: DueBy, size: int
+        self,
+        suspected: bool,
+        claimed: Collection[str],
+        now: float,
+        due_by: DueBy,
+        size: int,
+        complete: CompleteRuns,
     ) -> list[PendingChange]:
         rows: Iterable[PendingChange] = (
             row
@@ -224,11 +254,11 @@ class PendingChanges:
                     due = True
                     break
             chosen.append(row)
-            due = due or row.due <= (due_by.live if row.is_live else due_by.bulk)
+            due = due or due_by.is_due(row)
             if len(chosen) == size:
                 due = True
                 break
-        if not due:
+        if not due and not complete.lets_go(chosen):
             return []
         for row in chosen:
             del self._rows[row.key]

@@ -41,8 +41,8 @@ class Intake:
     """Takes records into an assignment: each becomes a pending change, or is finished, or returned.
 
     A live change is due at once, because a person waits for it; when it goes is decided by
-    `live_pace`. A change that was read in bulk is due after `bulk_linger`: it waits longer for a
-    full batch, which costs no more calls.
+    `live_pace`. A change that was read in bulk is due after `bulk_linger`, or when its run is
+    complete (`streams.complete_runs`): it waits longer for a full batch, which costs no more calls.
 
     Two bounds hold. What is taken and not finished is bounded in rows and in bytes. A row that
     waits for a time of its own, for up to ten minutes, counts in bytes only: the rows behind it go

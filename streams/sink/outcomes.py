@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
+from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
 from streams.dead_letters import dead_letter
 from streams.events import ContactChange, Origin, UnreadableRecord, now_ms
@@ -117,6 +118,10 @@ def plan_outcomes(
                 plan.retry_reasons.append(outcome.reason)
                 continue
             final = exhausted(outcome)
+        if final.status is OutcomeStatus.RELEASED and not final.reason:
+            # of a contact that is still in the address book
+            left_out = recorded_exclusion(row.change.contact)
+            final = replace(final, reason=left_out.value) if left_out else final
         if holds(final, row.change.origin):
             plan.held.append(row)
             continue

@@ -42,7 +42,7 @@ from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch_runner import Batch, BatchRunner
-from streams.sink.batching import PendingChange, claims_of
+from streams.sink.batching import NO_COMPLETE_RUNS, CompleteRuns, PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
@@ -342,7 +342,19 @@ class Sink:
             self._settings.batch_size,
             hurry=hurry,
             live_due_by=live_due_by,
+            complete=self._complete_runs(assignment),
         )
+
+    def _complete_runs(self, assignment: Assignment) -> CompleteRuns:
+        """What the reader has said to be complete, once it was all read.
+
+        A small rest waits for the batches in flight, so that whoever shares a person with one of
+        them goes along, and not in a batch of its own.
+        """
+        end = self._stops.failures.table.runs_complete_to
+        if assignment.progress.read_up_to < end:
+            return NO_COMPLETE_RUNS
+        return CompleteRuns(end, self._settings.batch_size // 2 if len(self._in_flight) else 1)
 
     async def _announced(self, assignment: Assignment, rows: Sequence[PendingChange]) -> bool:
         """Whether the group's commit says that these rows may be written; says it first."""

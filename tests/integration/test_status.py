@@ -17,8 +17,8 @@ BASE = 1_760_000_000
 SECONDS = 60.0
 
 
-def status(running: Product, expect: int) -> dict[str, Any]:
-    process = running.processes.start("status", "--json")
+def status(running: Product, expect: int, **environ: str) -> dict[str, Any]:
+    process = running.processes.start("status", "--json", environ=environ)
     assert process.popen.wait(SECONDS) == expect, process.log
     found: dict[str, Any] = json.loads(process.log)
     return found
@@ -45,6 +45,16 @@ def test_the_page_shows_what_the_topics_hold_and_ends_with_1_when_a_stage_is_mis
         assert sum(fine["outcomes"]["by_status"].values()) == 5
         assert fine["outcomes"]["match_rate"] == 0.2
         assert fine["dead_letters"]["by_reason"] == {}
+        uses = {use["setting"]: use for use in fine["limits"]}
+        assert uses["SINK_CREATIONS_PER_DAY"]["used"] == 4
+        assert uses["SINK_STORAGE_SHARE"]["used"] == 24, "MB, as the org says"
+        assert fine["org"]["pinned"] == fine["org"]["login"] is not None
+        assert fine["bulk_load_permission"]["held"] is False
+        near = status(running, 1, SINK_CREATIONS_PER_DAY="5")
+        assert near["needs_a_person"] == [
+            "creations of today (UTC): 4 of 5 (80%), by SINK_CREATIONS_PER_DAY; whoever is beyond "
+            "it is held: raise it, or see contactstream held"
+        ]
         assert 0 < fine["salesforce_calls"]["left"] < fine["salesforce_calls"]["allowed"]
 
         sink = running.stages["sink"]

@@ -45,6 +45,11 @@ WHY_READ: Mapping[str, str] = {
 }
 """Of each field that is read for more than a mapped value."""
 
+READ_BY_SETTING: Mapping[str, tuple[str, str]] = {
+    "groups": ("with `PEOPLE_GROUPS` or `PEOPLE_EXCLUDED_GROUPS`", "decides who is left out"),
+}
+"""Of each field that is kept only where a setting reads it: which one, and why."""
+
 OF_A_PERSON: Mapping[str, str] = {
     "events": "the whole contact as Nylas sent it, mapped or not; the address of the grant",
     "changes": "the fields that are read; of an excluded person why, and whether it was synced",
@@ -57,7 +62,7 @@ OF_A_PERSON: Mapping[str, str] = {
     "deleted_records": "the contact's key, record IDs, salted hashes of addresses",
     "grants": "the address of a mailbox and its state",
     "runs": "grant IDs; the addresses of mailboxes that a run names",
-    "control": "who paused or adopted; the key of one contact that failed",
+    "control": "who paused or adopted; the key of one contact that failed; names of contact groups",
     "suppression": "salted hashes of addresses and keys of erased people",
     "seen_changelog": "the contact's key, versions, hashes",
 }
@@ -149,8 +154,9 @@ def data_fields() -> str:
         why = "names the contact" if name in IDENTITY else WHY_READ.get(name, "")
         if not why and name in kept:
             why = "a mapped value"
-        is_kept = name in kept or name in IDENTITY
-        lines.append(f"| `{name}` | yes | {'yes' if is_kept else 'no'} | {written} | {why} |")
+        is_kept = "yes" if name in kept or name in IDENTITY else "no"
+        is_kept, why = READ_BY_SETTING.get(name, (is_kept, why))
+        lines.append(f"| `{name}` | yes | {is_kept} | {written} | {why} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.kafka.polling import GATHER_SECONDS
+
 TIMESTAMP_MS = 1_700_000_000_000
 
 
@@ -52,7 +54,7 @@ class FakeMessage:
 
 @dataclass
 class FakeConsumer:
-    """Returns one of `answers` for each call of `consume`, and then nothing.
+    """Each of `answers` arrives at once, when a call of `consume` waits for a record.
 
     `ends` are the end offsets of the partitions that exist; each begins at 0. Read alone from its
     beginning, a partition returns its oldest record.
@@ -67,12 +69,16 @@ class FakeConsumer:
     """Whether no broker answers a request."""
     producers_clocks: frozenset[int] = frozenset()
     """Partitions whose oldest record carries the time of its producer (CreateTime)."""
+    _arrived: list[FakeMessage] = field(default_factory=list)
 
     def consume(self, limit: int, seconds: float) -> list[FakeMessage]:
         self.asked.append((limit, seconds))
         if [each.offset for each in self.assigned] == [OFFSET_BEGINNING]:
             return [self._oldest(self.assigned[0].partition)]
-        return self.answers.pop(0) if self.answers else []
+        if not self._arrived and seconds != GATHER_SECONDS and self.answers:
+            self._arrived = self.answers.pop(0)
+        found, self._arrived = self._arrived[:limit], self._arrived[limit:]
+        return found
 
     def _oldest(self, partition: int) -> FakeMessage:
         if self.ends[partition] == 0:

@@ -16,6 +16,7 @@ refused by name:
      "grants": [{"id": "...", "email": "...", "provider": "google", "grant_status": "valid",
                  "scope": ["..."], "name": "...", "created_at": 1700000000,
                  "updated_at": 1700000000, "page_lag": 0, "blocked": false, "email_aliases": [],
+                 "groups": [{"id": "...", "name": "..."}],
                  "contacts": [{"id": "...", "given_name": "...",
                                "emails": [{"email": "...", "type": "work"}], ...}]}],
      "settings": {"retry_delay": 300, "timeout": 10, "concurrency": 64, "latency": 0,
@@ -46,7 +47,7 @@ The control plane takes JSON and asks for no key. A bad input is a 400 whose `er
                               "delete": [id], "move": [{"id", "to", "created_first": false}],
                               "notify": true, "time": null, "wait": false}
     POST /_sim/grants        {"action": "create" | "update" | "expire" | "reauthenticate" |
-                              "delete", "grant": {...} | "grant_id", "wait": false}
+                              "delete" | "groups", "grant": {...} | "grant_id", "wait": false}
     POST /_sim/notify        {"notifications": [...], "order": "given" | "reversed" | "shuffled",
                               "seed": 0, "sequential": false, "wait": false}
                              each: {"envelope"} or {"object", "type", "time", "id", "source"} or

@@ -41,6 +41,8 @@ from connectors.nylas.simulator.world import (
 CONTACTS_LIMIT = (30, 200)
 GRANTS_LIMIT = (10, 200)
 SMALLEST_GZIP = 200
+# What tells the cursor of a listing of groups from one of contacts.
+GROUPS_QUERY = (("groups", ""),)
 
 TRIGGERS = frozenset(
     {
@@ -128,6 +130,9 @@ class Api:
                 "/v3/grants/{grant_id}/contacts", self._handler("contacts", self.list_contacts)
             ),
             web.get(
+                "/v3/grants/{grant_id}/contacts/groups", self._handler("groups", self.list_groups)
+            ),
+            web.get(
                 "/v3/grants/{grant_id}/contacts/{contact_id}",
                 self._handler("contact", self.get_contact),
             ),
@@ -172,6 +177,7 @@ class Api:
         per_second, whose = {
             "contacts": (settings.contacts_per_second, grant_id),
             "contact": (settings.contacts_per_second, grant_id),
+            "groups": (settings.contacts_per_second, grant_id),
             "webhooks": (settings.webhooks_per_second, ""),
         }.get(call, (settings.grants_per_second, ""))
         if self.windows.over(f"{call.removesuffix('s')} {whose}", per_second, 1.0):
@@ -181,7 +187,7 @@ class Api:
             faulty = await self._faulty(request, rule, handler)
             if faulty is not None:
                 return faulty
-        if call not in ("contacts", "contact") or grant is None:
+        if call not in ("contacts", "contact", "groups") or grant is None:
             await asyncio.sleep(settings.latency)
             return await handler(request)
         self._provider_limits(grant)
@@ -408,6 +414,43 @@ class Api:
         )
         answer.headers["Nylas-Provider-Request-Count"] = "1"
         return answer
+
+    async def list_groups(self, request: web.Request) -> web.Response:
+        """The contact groups of a grant. [list-contact-groups: "Not supported for EWS"]"""
+        grant, _ = self._book(request)
+        if not grant.rules.groups:
+            raise Refusal(
+                400,
+                "invalid_request_error",
+                f"contact groups are not supported by {grant.provider}",
+            )
+        limit = number(request.query, "limit", CONTACTS_LIMIT)
+        token = request.query.get("page_token")
+        if token is None:
+            cursor = Cursor(grant.id, GROUPS_QUERY, list(grant.groups), 0)
+        else:
+            known = self.world.cursors.get(token)
+            if known is None or known.grant_id != grant.id or known.query != GROUPS_QUERY:
+                raise Refusal(400, "invalid_request_error", "Invalid page token")
+            cursor = known
+        end = cursor.served + limit
+        page = [
+            {
+                "id": each,
+                "grant_id": grant.id,
+                "object": "contact_group",
+                "group_type": "user",
+                "name": grant.groups[each],
+            }
+            for each in cursor.ids[cursor.served : end]
+            if each in grant.groups
+        ]
+        more: dict[str, object] = {}
+        if end < len(cursor.ids):
+            more["next_cursor"] = self.world.begin(Cursor(grant.id, GROUPS_QUERY, cursor.ids, end))
+        return self._ok(
+            request, [selected(group, request.query.get("select")) for group in page], **more
+        )
 
     async def get_contact(self, request: web.Request) -> web.Response:
         _, book = self._book(request)
@@ -636,7 +679,7 @@ def matching(grant: Grant, book: Mapping[str, Contact], query: Mapping[str, str]
                 {"error": {"code": 403, "scope": scope}},
             )
     if ("phone_number" in query and not grant.rules.phone_filter) or (
-        "group" in query and not grant.rules.group_filter
+        "group" in query and not grant.rules.groups
     ):
         raise Refusal(
             400, "invalid_request_error", f"this filter is not supported by {grant.provider}"

@@ -190,9 +190,14 @@ class Control:
                 deliveries = events.reauthenticated(self.world, self.delivery, grant)
             elif action == "delete":
                 deliveries = events.deleted(self.world, self.delivery, grant)
+            elif action == "groups":  # Nylas notifies of no change of a group
+                changes = only(given.get("grant", {}), "grant", {"groups"})
+                self.world.put_groups(grant, changes.get("groups", []))
+                deliveries = []
             else:
                 raise BadInput(
-                    f"action: {action!r} is none of create, update, expire, reauthenticate, delete"
+                    f"action: {action!r} is none of create, update, expire, reauthenticate, "
+                    "delete, groups"
                 )
         return {"grant_id": grant.id} | await self._results(deliveries, wait=wait)
 

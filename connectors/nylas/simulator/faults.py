@@ -2,8 +2,8 @@
 
 A rule is {"kind", "on", "grant_id", "after", "times", "retry_after", "seconds"}: it lets `after`
 matching calls pass, then acts on `times` of them (null: until cleared). `on` is one of contacts (a
-page), contact (one), grants, grant, webhooks, or "" for any; `grant_id` narrows it. `retry_after`
-and `seconds` are in seconds.
+page), contact (one), groups (of a grant), grants, grant, webhooks, or "" for any; `grant_id`
+narrows it. `retry_after` and `seconds` are in seconds.
 
 Kinds: nylas_limit (429 of Nylas' own limit, never a Retry-After), provider_limit (429 of the
 provider, with Retry-After where `retry_after` is given), quota (429 quota_exceeded_error, as a
@@ -54,7 +54,7 @@ PASSING = (
     "truncated",
     "cut",
 )
-CALLS = ("", "contacts", "contact", "grants", "grant", "webhooks")
+CALLS = ("", "contacts", "contact", "groups", "grants", "grant", "webhooks")
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ class Provider:
     """The rules of one provider.
 
     `emails` is the number of addresses that a contact may have (None: no limit known). `phones` is
-    the number of phone numbers, for each type and in total.
+    the number of phone numbers, for each type and in total. `groups`: whether there are contact
+    groups, of which a contact may have `groups_of_contact` (None: no limit known).
     """
 
     notifies: bool
@@ -30,7 +31,8 @@ class Provider:
     sources: tuple[str, ...] = ("address_book", "inbox", "domain")
     several_sources: bool = False
     phone_filter: bool = True
-    group_filter: bool = True
+    groups: bool = True
+    groups_of_contact: int | None = None
     ends_with_null: bool = False
 
 
@@ -42,6 +44,7 @@ PROVIDERS: Mapping[str, Provider] = {
         emails=3,
         phones=5,
         addresses=3,
+        groups_of_contact=1,
         phone_filter=False,
         ends_with_null=True,
     ),
@@ -51,12 +54,19 @@ PROVIDERS: Mapping[str, Provider] = {
         emails=1,
         phones=1,
         addresses=1,
+        groups_of_contact=1,
         typed_emails=True,
         several_sources=True,
     ),
     "yahoo": Provider(False, emails=1, phones=1, addresses=1),
     "imap": Provider(
-        False, emails=1, phones=1, addresses=1, typed_emails=True, several_sources=True
+        False,
+        emails=1,
+        phones=1,
+        addresses=1,
+        groups_of_contact=1,
+        typed_emails=True,
+        several_sources=True,
     ),
     "ews": Provider(
         False,
@@ -64,7 +74,7 @@ PROVIDERS: Mapping[str, Provider] = {
         phones=6,
         addresses=3,
         sources=("address_book", "domain"),
-        group_filter=False,
+        groups=False,
         ends_with_null=True,
     ),
     # Grants without an address book, listed all the same.
@@ -87,6 +97,7 @@ def excess(provider: Provider, contact: Mapping[str, Any]) -> str | None:
         ("emails", provider.emails),
         ("phone_numbers", provider.phones),
         ("physical_addresses", provider.addresses),
+        ("groups", provider.groups_of_contact),
     ):
         values = contact.get(field)
         if limit is not None and isinstance(values, list) and len(values) > limit:

@@ -117,7 +117,8 @@ Contact = dict[str, Any]
 class Grant:
     """One connected account.
 
-    `contacts` is the provider's truth; what the API shows may be older by `page_lag`.
+    `contacts` is the provider's truth; what the API shows may be older by `page_lag`. `groups` are
+    the names of its contact groups by ID.
     """
 
     id: str
@@ -132,6 +133,7 @@ class Grant:
     integration_id: str
     blocked: bool = False
     email_aliases: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
     contacts: dict[str, Contact] = field(default_factory=dict)
     shown: dict[str, Contact] = field(default_factory=dict)
     hidden: deque[tuple[float, str, Contact | None]] = field(default_factory=deque)
@@ -263,7 +265,7 @@ class World:
             "updated_at",
             "blocked",
         }
-        given = only(source, "grant", shown | {"email_aliases", "page_lag", "contacts"})
+        given = only(source, "grant", shown | {"email_aliases", "page_lag", "groups", "contacts"})
         now = int(self.clock.now())
         grant = Grant(
             id=wanted(given, "id", str, str(uuid.uuid4())),
@@ -291,6 +293,7 @@ class World:
             one.email.lower() == grant.email.lower() for one in self.grants.values()
         ):
             raise BadInput(f"grant.email: {grant.email!r} has a grant already")
+        self.put_groups(grant, given.get("groups", []))
         if grant.grant_status == "invalid":
             grant.expired_at = self.clock.now()
         for contact in wanted(given, "contacts", list, []):
@@ -299,6 +302,18 @@ class World:
         grant.shown = dict(grant.contacts)
         self.grants[grant.id] = grant
         return grant
+
+    def put_groups(self, grant: Grant, source: object) -> None:
+        """Replaces the contact groups of a grant: a list of `{"id", "name"}`. Raises BadInput."""
+        if not isinstance(source, list):
+            raise BadInput(f"groups: {source!r} is not a list")
+        given = [only(each, "group", {"id", "name"}) for each in source]
+        names = {wanted(each, "id", str, ""): wanted(each, "name", str, "") for each in given}
+        if "" in names:
+            raise BadInput("group.id: a group needs an ID")
+        if names and not grant.rules.groups:
+            raise BadInput(f"groups: {grant.provider} has no contact groups")
+        grant.groups = names
 
     def contact_of(self, grant: Grant, source: object) -> Contact:
         """A contact as this grant stores it, completed.

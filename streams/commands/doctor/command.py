@@ -19,6 +19,7 @@ from streams.commands.doctor.kafka import examine_kafka
 from streams.commands.doctor.nylas import examine_nylas
 from streams.commands.doctor.org import examine_org
 from streams.commands.doctor.pinned_org import examine_pin
+from streams.contact_groups import GroupRule
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 
 # All checks of one system. More than the bounds of its own requests add up to, which are a login
@@ -50,12 +51,15 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
     """
     kafka, people = deployment.kafka, deployment.people
     mailboxes = MailboxRule(people.mailboxes) if people else EVERY_MAILBOX
+    groups = GroupRule(people.groups, people.excluded_groups) if people else None
     mode = deployment.salesforce.mode if deployment.salesforce else ""
     findings = await asyncio.gather(
         _bounded("salesforce", examine_org(deployment)),
         _bounded(
             "kafka",
-            _in_daemon_thread(lambda: examine_kafka(kafka, mailboxes, mode) if kafka else []),
+            _in_daemon_thread(
+                lambda: examine_kafka(kafka, mailboxes, mode, groups) if kafka else []
+            ),
         ),
         _bounded("nylas", examine_nylas(deployment.nylas)),
         _bounded("pinned org", _in_daemon_thread(lambda: examine_pin(deployment))),

@@ -11,6 +11,7 @@ from connectors.salesforce.write_mode import MEANING
 from streams.commands.doctor.deployment import not_examined
 from streams.commands.doctor.mailboxes import examine_mailboxes
 from streams.commands.pauses import RESUME, pause_line
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable, FailureBreaker, Stops, open_breakers
 from streams.control_mode import mode_in_force
 from streams.dedupe.generation_groups import why_not_live
@@ -34,7 +35,10 @@ HIGH_LAG = 20_000
 
 
 def examine_kafka(
-    kafka: KafkaSettings, mailboxes: MailboxRule = EVERY_MAILBOX, mode: str = ""
+    kafka: KafkaSettings,
+    mailboxes: MailboxRule = EVERY_MAILBOX,
+    mode: str = "",
+    groups: GroupRule | None = None,
 ) -> list[CheckupFinding]:
     """Findings about the broker, the topics, the groups, and which mailboxes are selected.
 
@@ -75,7 +79,7 @@ def examine_kafka(
     if wanted.control.name in cluster.topics:
         findings += _examine_control(kafka, wanted.control.name, mode)
         if wanted.grants.name in cluster.topics:
-            findings += examine_mailboxes(kafka, mailboxes)
+            findings += examine_mailboxes(kafka, mailboxes, groups)
     return findings
 
 

@@ -5,20 +5,25 @@ from datetime import UTC, datetime
 import click
 
 from connectors.salesforce.checkup.findings import CheckupFinding, ok, warn
+from streams.commands.contact_groups import GroupFigures
 from streams.commands.doctor.deployment import not_examined
 from streams.commands.mailboxes import MailboxFigures, read_mailboxes
+from streams.contact_groups import GroupRule
 from streams.mailboxes import MailboxRule
 from streams.own_domains import OwnDomains
 from streams.settings import KafkaSettings
 
 CHECK = "mailboxes"
 OWN_DOMAINS = "own domains"
+GROUPS = "contact groups"
 
 
-def examine_mailboxes(kafka: KafkaSettings, setting: MailboxRule) -> list[CheckupFinding]:
-    """Findings about PEOPLE_MAILBOXES and what is in force. Blocks."""
+def examine_mailboxes(
+    kafka: KafkaSettings, setting: MailboxRule, groups: GroupRule | None = None
+) -> list[CheckupFinding]:
+    """Findings about PEOPLE_MAILBOXES, PEOPLE_GROUPS and what is in force. Blocks."""
     try:
-        return mailbox_findings(read_mailboxes(kafka, setting))
+        return mailbox_findings(read_mailboxes(kafka, setting, groups))
     except click.ClickException as error:
         return [not_examined(CHECK, f"grant our user Read: {error.format_message()}")]
 
@@ -26,7 +31,8 @@ def examine_mailboxes(kafka: KafkaSettings, setting: MailboxRule) -> list[Checku
 def mailbox_findings(figures: MailboxFigures) -> list[CheckupFinding]:
     """A finding with the number of selected mailboxes, and one for each problem.
 
-    Before the problems: which own domains were derived, if any are.
+    Before the problems: which own domains were derived, and which contact groups are selected, if
+    any are.
     """
     if not figures.rule.entries:
         shown = "all are selected, because PEOPLE_MAILBOXES is empty"
@@ -35,8 +41,13 @@ def mailbox_findings(figures: MailboxFigures) -> list[CheckupFinding]:
     return [
         ok(CHECK, shown),
         *([] if figures.own_domains is None else [_own_domains(figures.own_domains)]),
+        *([] if figures.groups is None else _groups(figures.groups)),
         *(warn(CHECK, problem.what, problem.remedy) for problem in figures.problems),
     ]
+
+
+def _groups(groups: GroupFigures) -> list[CheckupFinding]:
+    return [ok(GROUPS, str(groups))] if groups.rule.reads_groups else []
 
 
 def _own_domains(own: OwnDomains) -> CheckupFinding:

@@ -15,7 +15,10 @@ from connectors.salesforce.skip_reasons import SkipReason
 from streams.commands.explain.question import Question, Subject
 from streams.commands.explain.search import Found
 from streams.commands.explain.timeline import Entry, timeline
+from streams.contact_groups import NO_GROUPS
 from streams.control import ControlTable
+from streams.control_selection import SelectionRecords
+from streams.dedupe.planner import GroupFilter
 from streams.held import HELD_MEANING
 from streams.own_domains import OwnDomains
 from streams.runs import RunLog
@@ -77,11 +80,17 @@ def answer(
 
     `control` is what contactstream.control says of mailboxes and of derived own domains.
     """
-    contacts = tuple(_contact_answer(key, found, runs, policy, topics) for key in found.contacts)
     decided = control or ControlTable()
+    groups = GroupFilter(
+        lambda _: decided.selection.groups_in_force(NO_GROUPS), decided.selection.names_of_groups
+    )
+    contacts = tuple(
+        _contact_answer(key, found, runs, policy, topics, groups) for key in found.contacts
+    )
     notes = [
         *_waiting(contacts),
         *_not_selected(question, contacts, decided),
+        *_left_out_by_groups(contacts, decided.selection),
         *_reasons(question, policy, decided.own_domains),
     ]
     seen = any(contact.entries for contact in contacts)
@@ -91,10 +100,10 @@ def answer(
 
 
 def _contact_answer(
-    key: str, found: Found, runs: RunLog, policy: Policy, topics: Topics
+    key: str, found: Found, runs: RunLog, policy: Policy, topics: Topics, groups: GroupFilter
 ) -> ContactAnswer:
     records = found.contacts[key]
-    entries = timeline(records, policy.mapping, topics, exclusion_by(policy))
+    entries = timeline(records, policy.mapping, topics, exclusion_by(policy), groups)
     outcomes = [entry for entry in entries if entry.what == "outcome"]
     last = outcomes[-1] if outcomes else None
     details = last.details if last else {}
@@ -181,6 +190,26 @@ def _not_selected(
                 f"The mailbox of {grant} is left out (not_selected) since "
                 f"{moment(noted.since_ms)}, {noted.choice}: its changes go no further. "
                 "See PEOPLE_MAILBOXES and contactstream grants list"
+            )
+
+
+def _left_out_by_groups(
+    contacts: Iterable[ContactAnswer], selection: SelectionRecords
+) -> Iterable[str]:
+    """Which of the contacts are left out for their contact groups, and by which entries."""
+    rule = selection.groups_in_force(NO_GROUPS)
+    for contact in contacts:
+        grant = grant_of(contact.key)
+        known = ", ".join(sorted(filter(None, selection.names_of_groups(grant).values())))
+        if contact.reason == SkipReason.NOT_IN_GROUP.value:
+            yield (
+                f"{contact.key} is in none of the contact groups that are synced (PEOPLE_GROUPS: "
+                f"{', '.join(rule.included) or 'none now'}). Its address book has: {known or '-'}"
+            )
+        elif contact.reason == SkipReason.EXCLUDED_GROUP.value:
+            yield (
+                f"{contact.key} is in a contact group that is left out (PEOPLE_EXCLUDED_GROUPS: "
+                f"{', '.join(rule.excluded) or 'none now'})"
             )
 
 

@@ -8,11 +8,15 @@ import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import has_content, parse_notification
-from connectors.salesforce.kept_fields import Exclusion, nobody_excluded
+from connectors.salesforce.kept_fields import (
+    Exclusion,
+    nobody_excluded,
+    recorded_exclusion,
+)
 from connectors.salesforce.mapping_rules import FieldMapping
 from streams.commands.dead_letters.open_letters import masked_value
 from streams.dead_letters import parse_dead_letter
-from streams.dedupe.planner import Consumed, DedupePlanner
+from streams.dedupe.planner import EVERY_GROUP, Consumed, DedupePlanner, GroupFilter
 from streams.events import UnreadableRecord, happened_at, known_origin, number, parse_change
 from streams.journal import EntryKind, parse_journal
 from streams.kafka.records import KafkaRecord, header
@@ -68,13 +72,14 @@ def timeline(
     mapping: FieldMapping,
     topics: Topics,
     exclusion: Exclusion = nobody_excluded,
+    groups: GroupFilter = EVERY_GROUP,
 ) -> list[Entry]:
     """Everything that the topics hold of a contact, by the time at which it was seen.
 
     The decisions of dedupe are made again, from the first event that the topic still holds.
     """
     entries = [
-        *_events(records.events, mapping, DedupePlanner(mapping, topics, exclusion)),
+        *_events(records.events, mapping, DedupePlanner(mapping, topics, exclusion, groups=groups)),
         *filter(None, map(_change, records.changes)),
         *map(_refetch, records.refetch),
         *filter(None, map(_outcome, records.outcomes)),
@@ -159,6 +164,8 @@ def _change(record: KafkaRecord) -> Entry | None:
     if change is None:
         return Entry(record.timestamp_ms, "change", "erased", None, {}, _where(record))
     details = {"origin": change.origin, "mapping": change.mapping}
+    if left_out := recorded_exclusion(change.contact):
+        details["left_out"] = left_out.value
     at_ms = max(record.timestamp_ms, change.received_ms)
     return Entry(at_ms, "change", change.kind.value, change.version, details, _where(record))
 

@@ -1,7 +1,7 @@
 """Collects the figures of a status from Kafka and Salesforce. Joins no consumer group."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import click
@@ -12,6 +12,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from connectors.salesforce.api.budget import Usage
+from connectors.salesforce.api.own_calls import OwnCalls
 from streams.commands.breakers import STOPS, read_control
 from streams.commands.dead_letters.open_letters import scan
 from streams.commands.dead_letters.report import moment
@@ -19,13 +21,15 @@ from streams.commands.mailboxes import read_mailboxes
 from streams.commands.run_progress import run_line, totals
 from streams.commands.runs import read_run_log
 from streams.commands.status.figures import (
-    CallFigures,
+    BackfillFigures,
     LetterFigures,
     OutcomeFigures,
     StageFigures,
     Status,
     outcome_figures,
 )
+from streams.commands.status.limits import LimitUse, limit_uses
+from streams.commands.status.org import OrgFigures
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
 from streams.control import ControlTable, open_breakers
 from streams.control_mode import mode_in_force
@@ -36,9 +40,10 @@ from streams.kafka.records import header
 from streams.kafka.snapshot import read_to_end
 from streams.kafka.topic_policy import RETENTION, Topic
 from streams.mailboxes import MailboxRule
-from streams.runs import FINAL, Run, RunLog, RunState
+from streams.runs import FINAL, Run, RunKind, RunLog, RunState
 from streams.selection import Selection
-from streams.settings import KafkaSettings
+from streams.settings import KafkaSettings, SinkSettings
+from streams.sink.spent import Spent, read_spent
 from streams.topics import group, topics
 from streams.waves import how_to_continue, waits_for_a_person
 
@@ -47,6 +52,9 @@ OUTCOME_OFFSETS = 20_000
 
 # Between two looks at the offsets, from which the rates follow.
 SAMPLE_SECONDS = 2.0
+
+# Between two readings of the day's outcomes, of which there may be a million.
+SPENT_SECONDS = 60.0
 
 # One request of the admin client.
 ADMIN_SECONDS = 10.0
@@ -80,11 +88,16 @@ class StatusCollector:
         mode_setting: str,
         mailboxes: MailboxRule,
         waiting: Callable[[str], None] = _print_reason,
+        sink: SinkSettings | None = None,
+        max_calls: int = 0,
     ) -> None:
         """`mode_setting` is SALESFORCE_MODE; `mailboxes` is what the settings select.
 
-        `waiting` gets what is waited for.
+        `waiting` gets what is waited for. `sink` has the limits, and `max_calls` is
+        SALESFORCE_MAX_CALLS_PER_DAY; without `sink` no use of a limit is shown.
         """
+        self._sink, self._max_calls = sink, max_calls
+        self._spent, self._spent_read = Spent(), float("-inf")
         self._mode_setting = mode_setting
         self._kafka, self._mailboxes, self._waiting = kafka, mailboxes, waiting
         self._names = topics(kafka)
@@ -115,23 +128,29 @@ class StatusCollector:
         except (BrokerUnavailable, KafkaException) as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
 
-    def status(self, before: Sample, now: Sample, calls: CallFigures | None) -> Status:
-        """The status at the second of two samples."""
+    def status(self, before: Sample, now: Sample, org: OrgFigures | None = None) -> Status:
+        """The status at the second of two samples; `org` is what the org says, if it was asked."""
+        org = org or OrgFigures()
         now_ms = int(time.time() * 1000)
         try:
             control = read_control(self._kafka)
+            run_log = read_run_log(self._kafka)
             return Status(
                 now_ms,
                 self._stages(before, now),
-                self._outcomes(),
-                calls,
+                self._outcomes(now_ms),
+                org.calls,
                 stopped_by_breakers(control),
                 self._letters(),
-                self._runs(),
+                runs_at_work(run_log),
                 control.pauses_now(now_ms),
                 mode_in_force(control.mode, self._mode_setting, has_outcomes=self._has_outcomes()),
                 read_mailboxes(self._kafka, self._mailboxes),
                 control.org,
+                org.org_id,
+                self._limits(org.storage),
+                org.bulk_load,
+                backfill_figures(run_log.runs.values()),
             )
         except KafkaException as error:
             raise click.ClickException(f"Kafka does not answer: {error}") from error
@@ -216,10 +235,24 @@ class StatusCollector:
         ends = self._lags.ends(self._names.outcomes.name, self._names.outcomes.partitions)
         return any(ends.values())
 
-    def _outcomes(self) -> OutcomeFigures:
+    def _outcomes(self, now_ms: int) -> OutcomeFigures:
         return outcome_figures(
-            read_to_end(self._kafka, self._names.outcomes.name, last=OUTCOME_OFFSETS)
+            read_to_end(self._kafka, self._names.outcomes.name, last=OUTCOME_OFFSETS), now_ms
         )
+
+    def _limits(self, storage: Usage | None) -> list[LimitUse]:
+        if self._sink is None:
+            return []
+        if time.monotonic() - self._spent_read > SPENT_SECONDS:
+            self._spent = read_spent(self._kafka, self._names, time.time())
+            self._spent_read = time.monotonic()
+        self._spent.move_to(time.time())
+        changes = self._names.changes
+        own_calls = OwnCalls(self._max_calls)
+        notes = self._lags.notes(group(self._kafka, "sink"), changes.name, changes.partitions)
+        for note in notes.values():
+            own_calls.restore(note)
+        return limit_uses(self._sink, self._spent, self._max_calls, own_calls.today, storage)
 
     def _letters(self) -> LetterFigures:
         records = topic_records(self._kafka, self._names.dead_letter.name)
@@ -231,14 +264,26 @@ class StatusCollector:
             by_reason, min((letter.last_failed_ms for letter in letters), default=None)
         )
 
-    def _runs(self) -> list[str]:
-        run_log = read_run_log(self._kafka)
-        return [
-            f"{run_id} {run_line(run, totals(run_log.progress(run_id)), None)}"
-            + _wave(run_id, run, run_log)
-            for run_id, run in sorted(run_log.runs.items())
-            if run.state not in FINAL and run.state is not RunState.WAITING
-        ]
+
+def runs_at_work(run_log: RunLog) -> list[str]:
+    """A line for each run at work."""
+    return [
+        f"{run_id} {run_line(run, totals(run_log.progress(run_id)), None)}"
+        + _wave(run_id, run, run_log)
+        for run_id, run in sorted(run_log.runs.items())
+        if _is_at_work(run)
+    ]
+
+
+def backfill_figures(runs: Iterable[Run]) -> BackfillFigures:
+    """Whether a backfill is at work, and when the last one ended."""
+    backfills = [run for run in runs if run.kind is RunKind.BACKFILL and not run.dry_run]
+    ends = [run.finished_at for run in backfills if run.finished_at is not None]
+    return BackfillFigures(any(map(_is_at_work, backfills)), max(ends, default=0) * 1000 or None)
+
+
+def _is_at_work(run: Run) -> bool:
+    return run.state not in FINAL and run.state is not RunState.WAITING
 
 
 def _wave(run_id: str, run: Run, run_log: RunLog) -> str:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from connectors.salesforce.bulk_load import PERMISSION_SET
 from connectors.salesforce.outcome import OutcomeStatus
+from connectors.salesforce.owner_rules import OwnerRule
 from streams.commands.mailboxes import MailboxFigures
+from streams.commands.status.limits import LimitUse, limit_problems
 from streams.control import Pause, PausedPart
 from streams.control_mode import ModeInForce
 from streams.control_org import OrgPin
@@ -28,6 +31,12 @@ LOW_BUDGET_SHARE = 0.1
 # Failures among so few contacts say nothing.
 LEAST_CONTACTS = 100
 HIGH_ERROR_SHARE = 0.05
+
+# Records that fell back to our user so lately may still be given to somebody else.
+RECENT_SECONDS = 86_400.0
+
+# The sink takes the permission of bulk loads away two minutes after the last row of a backfill.
+PERMISSION_LATE_SECONDS = 600.0
 
 # The stage that a pause stops. Paused creations stop none: they are held.
 STAGE_OF = {PausedPart.WRITES: "sink", PausedPart.READING: "reader"}
@@ -70,6 +79,8 @@ class OutcomeFigures:
     """The same, but created."""
     held: int = 0
     """Contacts of them that a limit holds since."""
+    fell_back: int = 0
+    """Records of the last day that got our user as their owner because no other could be given."""
 
     @property
     def contacts(self) -> int:
@@ -96,6 +107,26 @@ class CallFigures:
     left: int
     """Without the reserve."""
     allowed: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLoadFigures:
+    """The permission that tells the org's automation that a first sync runs."""
+
+    deployed: bool
+    held: bool
+    """Whether our user has it now."""
+    may_assign: bool
+    """Whether our user may give it to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillFigures:
+    """The backfills."""
+
+    at_work: bool = False
+    ended_ms: int | None = None
+    """When the last one ended, in epoch milliseconds; None if none is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +162,16 @@ class Status:
     """The org that this deployment writes to; None before the first write."""
     org_of_login: str | None = None
     """The ID of the org that the settings log in to; None if that was not asked, or not said."""
+    limits: Sequence[LimitUse] = ()
+    """What is used of each limit that is set."""
+    bulk_load: BulkLoadFigures | None = None
+    """None if that was not asked, or not said."""
+    backfills: BackfillFigures = BackfillFigures()
 
 
-def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
+def outcome_figures(records: Iterable[KafkaRecord], now_ms: int = 0) -> OutcomeFigures:
     """Counts records of contacts.outcomes. A record that is no outcome is left out."""
+    recent_ms = now_ms - int(RECENT_SECONDS * 1000)
     figures = OutcomeFigures()
     held: set[bytes] = set()
     for record in records:
@@ -146,6 +183,8 @@ def outcome_figures(records: Iterable[KafkaRecord]) -> OutcomeFigures:
             continue
         is_held = value.get("outcome") == OutcomeStatus.HELD.value
         (held.add if is_held else held.discard)(record.key or b"")
+        if value.get("owner_rule") == OwnerRule.FALLBACK.value and value["at_ms"] >= recent_ms:
+            figures.fell_back += 1
         if value.get("origin") == "replay":
             continue
         figures.since_ms = min(value["at_ms"], figures.since_ms or value["at_ms"])
@@ -169,6 +208,9 @@ def needs_a_person(status: Status) -> list[str]:
         *_mode_problems(status.mode),
         *_outcome_problems(status.outcomes),
         *_held_problems(status.outcomes.held),
+        *limit_problems(status.limits),
+        *_owner_problems(status.outcomes.fell_back),
+        *_bulk_load_problems(status),
         *_call_problems(status.calls),
         *_org_problems(status.pin, status.org_of_login),
         *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
@@ -206,6 +248,34 @@ def _outcome_problems(outcomes: OutcomeFigures) -> Iterable[str]:
 def _held_problems(held: int) -> Iterable[str]:
     if held:
         yield f"{held:,} of the newest contacts are held by a limit; see contactstream held"
+
+
+def _owner_problems(fell_back: int) -> Iterable[str]:
+    if fell_back:
+        yield (
+            f"{fell_back:,} records of the last day fell back to our user as their owner; see "
+            "contactstream doctor for the rules of PEOPLE_OWNER, and give them to somebody in "
+            "Salesforce"
+        )
+
+
+def _bulk_load_problems(status: Status) -> Iterable[str]:
+    found, backfills = status.bulk_load, status.backfills
+    if found is None or not found.deployed:
+        return
+    if backfills.at_work and not found.held and not found.may_assign:
+        yield (
+            f"a backfill runs, and our user waits for {PERMISSION_SET}: the org's automation runs "
+            "for every record; assign it to the user now, and take it away afterwards"
+        )
+    sink_is_done = any(one.stage == "sink" and one.lag_records == 0 for one in status.stages)
+    ended = status.now_ms - (backfills.ended_ms or 0)
+    late = ended > PERMISSION_LATE_SECONDS * 1000
+    if found.held and not backfills.at_work and sink_is_done and late:
+        yield (
+            f"no backfill runs, and our user still has {PERMISSION_SET}: the org's automation "
+            "leaves live changes alone; take it away from the user"
+        )
 
 
 def _mailbox_problems(mailboxes: MailboxFigures | None) -> Iterable[str]:

@@ -16,6 +16,7 @@ from streams.commands.status.figures import (
     duration,
     needs_a_person,
 )
+from streams.commands.status.limits import limit_entry
 
 # Of a terminal that nobody made wider.
 COLUMNS = 80
@@ -69,12 +70,17 @@ def _facts(status: Status) -> Mapping[str, str]:
     if status.calls is not None:
         calls = status.calls
         facts["calls"] = f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
+    if status.limits:
+        facts["limits"] = "; ".join(map(str, status.limits))
     facts["paused"] = "; ".join([*status.paused, *map(pause_line, status.pauses)]) or "nothing"
     letters = status.letters.by_reason
     facts["dead letters"] = _counted(letters) if letters else "none"
     mailboxes = status.mailboxes
     if mailboxes is not None and mailboxes.rule.entries:
         facts["mailboxes"] = f"{mailboxes.selected:,} of {len(mailboxes.choices):,} selected"
+    groups = mailboxes.groups if mailboxes else None
+    if groups is not None and groups.rule.reads_groups:
+        facts["groups"] = f"{groups}"
     facts["runs"] = "; ".join(status.runs) or "none"
     return facts
 
@@ -97,10 +103,13 @@ def _counted(counts: Mapping[str, int]) -> str:
 def _mailboxes(mailboxes: MailboxFigures | None) -> dict[str, Any] | None:
     if mailboxes is None:
         return None
+    groups = mailboxes.groups
     return {
         "entries": list(mailboxes.rule.entries),
         "selected": mailboxes.selected,
         "connected": len(mailboxes.choices),
+        "groups": list(groups.rule.included) if groups else [],
+        "excluded_groups": list(groups.rule.excluded) if groups else [],
     }
 
 
@@ -132,7 +141,11 @@ def as_json(status: Status) -> dict[str, Any]:
             "match_rate": outcomes.match_rate,
             "error_rate": outcomes.error_rate,
             "held": outcomes.held,
+            "fell_back_to_our_user": outcomes.fell_back,
         },
+        "limits": list(map(limit_entry, status.limits)),
+        "org": {"pinned": status.pin and status.pin.org_id, "login": status.org_of_login},
+        "bulk_load_permission": None if status.bulk_load is None else asdict(status.bulk_load),
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
         "paused": list(status.paused),
         "pauses": [pause_entry(pause) for pause in status.pauses],

@@ -1,13 +1,21 @@
 """The records of contactstream.control that say which mailboxes are synced."""
 
+from dataclasses import replace
+
 import pytest
 
+from streams.contact_groups import NO_GROUPS, GroupRule
 from streams.control import ControlTable
 from streams.control_selection import (
     GrantChoice,
+    GroupNames,
     Members,
+    exclusions_record,
     forget_grant_record,
+    forget_group_names_record,
     grant_choice_record,
+    group_names_record,
+    groups_record,
     members_record,
     rule_record,
 )
@@ -38,6 +46,25 @@ def test_what_is_written_is_read_again() -> None:
     assert (selection.rule, selection.rule_since_ms) == (RULE, 9)
     assert selection.members == {"Sales": MEMBERS}
     assert selection.grants == {"g": DECIDED}
+
+
+def test_contact_groups_and_exclusions_are_read_again_and_tombstones_end_them() -> None:
+    names = GroupNames("g", {"1": "Customers"}, 8_000)
+    rule = GroupRule(("Cust*",), ("Private",))
+    written = [
+        groups_record(TOPICS, rule, 9),
+        group_names_record(TOPICS, names),
+        exclusions_record(TOPICS, "abc", 9),
+    ]
+    selection = after(*written).selection
+    assert selection.groups_in_force(NO_GROUPS) == rule
+    assert selection.names_of_groups("g") == {"1": "Customers"}
+    assert selection.exclusions == "abc"
+    ends = [replace(record, value=None) for record in written]
+    gone = after(*written, *ends).selection
+    assert (gone.groups, gone.group_names, gone.exclusions) == (None, {}, "")
+    assert gone.groups_in_force(rule) == rule
+    assert ends[1] == forget_group_names_record(TOPICS, "g")
 
 
 def test_the_rule_in_force_counts_and_without_one_the_setting_of_the_process() -> None:

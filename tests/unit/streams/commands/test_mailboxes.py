@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from connectors.salesforce.checkup.findings import CheckupStatus
+from streams.commands.contact_groups import GroupFigures
 from streams.commands.doctor.mailboxes import mailbox_findings
 from streams.commands.mailboxes import (
     KnownGrants,
@@ -17,6 +18,7 @@ from streams.commands.status.figures import (
     needs_a_person,
 )
 from streams.commands.status.report import as_json, text
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable
 from streams.control_grants import held_record
 from streams.control_selection import Members, SelectionRecords
@@ -112,7 +114,18 @@ def test_status_counts_the_selected_and_names_what_needs_a_person() -> None:
         "entries": ["ada@x.example", "typo@x.example"],
         "selected": 1,
         "connected": 3,
+        "groups": [],
+        "excluded_groups": [],
     }
+
+
+def test_status_shows_the_contact_groups_that_are_selected() -> None:
+    groups = GroupFigures(GroupRule(("Customers",), ("Private",)), 1, 3, ())
+    found = replace(figures(EVERY_MAILBOX, force=False), groups=groups)
+    status = Status(0, [], OutcomeFigures(), None, [], LetterFigures({}), [], mailboxes=found)
+    assert "Customers, not Private; the groups of 1 of 3" in text(status)
+    shown = as_json(status)["mailboxes"]
+    assert (shown["groups"], shown["excluded_groups"]) == (["Customers"], ["Private"])
 
 
 def test_deleted_grants_that_wait_for_a_person_are_named_with_the_command() -> None:

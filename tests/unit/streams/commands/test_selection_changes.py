@@ -13,8 +13,15 @@ from streams.cli import main
 from streams.commands import selection_changes
 from streams.commands.publishing import CommandPublisher
 from streams.commands.selection_changes import left_out_grants
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable
-from streams.control_selection import exclusions_record, rule_record
+from streams.control_selection import (
+    GroupNames,
+    exclusions_record,
+    group_names_record,
+    groups_record,
+    rule_record,
+)
 from streams.events import Kind
 from streams.grant_addresses import GrantAddress, address_record
 from streams.kafka.records import KafkaRecord
@@ -178,6 +185,61 @@ def test_colleagues_by_a_derived_domain_are_counted(
     control.apply(own_domains_record(NAMES, OwnDomains({"acme.example": 5})))
     shown = run("preview", "--reason", "own_domain").output
     assert "leave out 1 contacts that were synced" in shown
+    assert written == []
+
+
+MEMBERS = [
+    person("7", "di@acme.example", 11, groups=[{"id": "1"}]),
+    person("8", "ed@acme.example", 12, groups=[{"id": "2"}]),
+    person("9", "fi@acme.example", 13, groups=[]),
+    person("10", "-", 14, excluded="not_in_group", was_synced=True),
+]
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch, control: ControlTable) -> None:
+    """Everybody is synced but the friends, and the group of customers is known too."""
+    monkeypatch.setattr(sys.modules[__name__], "CHANGES", MEMBERS)
+    control.apply(groups_record(NAMES, GroupRule((), ("Friends",)), 9))
+    names = GroupNames("a", {"1": "Customers", "2": "VIP"}, 9)
+    control.apply(group_names_record(NAMES, names))
+    monkeypatch.setenv("PEOPLE_EXCLUDED_GROUPS", "Friends")
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_preview_counts_whom_changed_groups_leave_out(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "leave out 1 contacts that were synced" in run("preview").output, "dedupe left out one"
+    monkeypatch.setenv("PEOPLE_EXCLUDED_GROUPS", "Friends, vip")
+    shown = run("preview").output
+    assert "leave out 2 contacts that were synced" in shown
+    assert "excluded_group" in shown
+    assert "not in force yet" in shown
+    refused = run("apply", "--why", "x")
+    assert (refused.exit_code, written) == (1, [])
+    assert "PEOPLE_GROUPS" in refused.output
+
+
+@pytest.mark.usefixtures("groups")
+def test_apply_settles_the_records_of_people_whom_the_groups_in_force_leave_out(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch, control: ControlTable
+) -> None:
+    control.apply(groups_record(NAMES, GroupRule(("Customers",)), 9))
+    monkeypatch.setenv("PEOPLE_EXCLUDED_GROUPS", "")
+    monkeypatch.setenv("PEOPLE_GROUPS", "Customers")
+    ended = run("apply", "--why", "only customers", "--reason", "not_in_group")
+    assert ended.exit_code == 0, ended.output
+    assert [record.key for record in written[1:-1]] == [b"a/10", b"a/8", b"a/9"]
+
+
+def test_a_first_rule_of_groups_counts_nobody_and_says_why(
+    written: list[KafkaRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEOPLE_GROUPS", "Customers")
+    shown = run("preview", "--reason", "not_in_group").output
+    assert "no contact group was read so far" in shown
+    assert "reconcile --all" in shown
     assert written == []
 
 

@@ -11,8 +11,14 @@ from streams.commands.explain.question import Question, parse_question
 from streams.console.letter_actions import Acting
 from streams.console.person_search import FoundPerson, PersonSearch
 from streams.console.reading import NotReadable
+from streams.contact_groups import GroupRule
 from streams.control_grants import held_record
-from streams.control_selection import rule_record
+from streams.control_selection import (
+    GroupNames,
+    group_names_record,
+    groups_record,
+    rule_record,
+)
 from streams.mailboxes import MailboxRule
 from streams.settings import NylasSettings, load
 from tests.support.console import Browser, console
@@ -147,6 +153,19 @@ async def test_grants_says_whether_a_mailbox_is_selected_and_filters_by_it(world
         assert "bob@else.example" not in revealed
         (entry,) = world.audit.entries
         assert (entry.selection, entry.count) == ({"mailbox": "selected"}, 2)
+
+
+async def test_grants_says_which_contact_groups_a_mailbox_has(world: World) -> None:
+    world.grant("g1", "grant.listed", email="ada@acme.example", provider="google")
+    world.grant("g2", "grant.listed", email="bob@acme.example", provider="ews")
+    world.decide(groups_record(TOPICS, GroupRule(("Cust*",)), 1_000))
+    world.decide(group_names_record(TOPICS, GroupNames("g1", {"1": "Customers", "2": "VIP"}, 9)))
+    async with console(world.pages) as browser:
+        rows = await exported(browser, "/grants?export=grants.json")
+        assert {row["grant"]: row["mailbox"] for row in rows} == {
+            "g1": "selected; groups: Customers",
+            "g2": "selected; groups: none: ews has no contact groups",
+        }
 
 
 async def test_grants_obeys_the_rule_in_force_and_names_deletions_that_wait(world: World) -> None:

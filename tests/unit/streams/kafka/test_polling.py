@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.kafka.assigned import AssignedPartition
 from streams.kafka.polling import (
+    GATHER_SECONDS,
     TOPIC_GONE_SECONDS,
     ConsumerErrors,
     EndOfPartition,
@@ -42,7 +43,13 @@ def test_a_message_becomes_a_record_in_the_order_of_the_client() -> None:
         KafkaRecord("t", b"k", b"v%d" % at, [("name", b"value")], 3, at, TIMESTAMP_MS)
         for at in (7, 9)
     ]
-    assert fake.asked == [(500, 0.3)], "one call of the client"
+    assert fake.asked == [(1, 0.3), (499, GATHER_SECONDS)], "it waits for the first one only"
+
+
+def test_a_poll_that_does_not_wait_is_one_call_of_the_client() -> None:
+    fake = consumer([FakeMessage(7), FakeMessage(8), FakeMessage(9)])
+    assert [event.offset for event in poll(fake, 2, 0.0, nothing())] == [7, 8]
+    assert fake.asked == [(2, 0.0)]
 
 
 def test_the_end_of_a_partition_is_yielded_with_its_place() -> None:

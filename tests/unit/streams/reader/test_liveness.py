@@ -33,6 +33,7 @@ from streams.runtime.ops import Health, WorkInFlight
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.death import Clock
+from tests.support.group_names import group_names
 
 TOPICS = topics(load(KafkaSettings, {}))
 CONTACT = {"id": "c1", "given_name": "Ada"}
@@ -104,7 +105,7 @@ class Part:
         return found
 
     async def list_grant(self, nylas: NylasClient) -> None:
-        scanner = Scanner(self.context, nylas, 1)
+        scanner = Scanner(self.context, nylas, group_names(self.context, nylas), 1)
         run = Run(RunKind.BACKFILL, ("g",), 0, "test")
         job = job_for("r", run, Grant("g", "google"), ("address_book",), None, None, 9)
         scanner.submit(job)
@@ -112,7 +113,8 @@ class Part:
 
     def refetcher(self, nylas: NylasClient) -> Refetcher:
         addresses = GrantAddresses()
-        return Refetcher(self.context, nylas, GrantTable(), addresses, every_mailbox)
+        names = group_names(self.context, nylas)
+        return Refetcher(self.context, nylas, GrantTable(), addresses, every_mailbox, names)
 
     async def refetch(self, nylas: NylasClient) -> None:
         refetcher = self.refetcher(nylas)
@@ -123,7 +125,8 @@ class Part:
 
     async def nothing(self, nylas: NylasClient) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Scanner(self.context, nylas, 1).run())
+            names = group_names(self.context, nylas)
+            tasks.create_task(Scanner(self.context, nylas, names, 1).run())
             tasks.create_task(self.refetcher(nylas).run())
 
 

@@ -35,6 +35,7 @@ from streams.runs import FINAL, Run, RunKind, RunLog, RunState, continue_record
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from streams.waves import held_back, read_so_far, waits_for_a_person
+from tests.support.group_names import group_names
 from tests.support.waiting import until
 
 KAFKA = load(KafkaSettings, {})
@@ -111,7 +112,7 @@ class Harness:
         context = ReaderContext(TOPICS, publish, gate, ReaderMetrics(CollectorRegistry()))
         snapshots = Snapshots(KAFKA)
         self.runs = RunWriter(self.log, publish, TOPICS)
-        self.scanner = Scanner(context, self.nylas, 4)
+        self.scanner = Scanner(context, self.nylas, group_names(context, self.nylas), 4)
         executor = RunExecutor(
             self.log,
             self.runs,

@@ -23,6 +23,7 @@ from streams.reader.grant_events import GrantTable
 from streams.reader.refetch import CONCURRENT_REFETCHES, DEAD_LETTER_AFTER_SECONDS, Refetcher
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from tests.support.group_names import group_names
 from tests.support.letters import failed_record
 from tests.support.waiting import until
 
@@ -50,7 +51,12 @@ class RefetchHarness:
         self.addresses = GrantAddresses()
         self.choice = Choice(True, Why.EVERYTHING)
         self.refetcher = Refetcher(
-            context, client, self.grants, self.addresses, lambda grant: self.choose(grant)
+            context,
+            client,
+            self.grants,
+            self.addresses,
+            lambda grant: self.choose(grant),
+            group_names(context, client),
         )
 
     def choose(self, _grant: str) -> Choice:

@@ -15,7 +15,7 @@ from streams.reader.run_executor import RunExecutor
 from streams.reader.run_scheduler import RunScheduler
 from streams.reader.run_writer import RunWriter
 from streams.reader.work import ReaderWork
-from streams.runs import FINISHED_RUN_KEPT_SECONDS, Run, RunKind, RunLog, RunState
+from streams.runs import FINISHED_RUN_KEPT_SECONDS, Progress, Run, RunKind, RunLog, RunState
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
 from tests.support.waiting import until
@@ -32,10 +32,13 @@ class FakeExecutor:
         self.started: list[str] = []
         self.cancelled: list[str] = []
         self.may_end = asyncio.Event()
+        self.ends: set[str] = set()
+        """Runs that end at once."""
 
     async def execute(self, run_id: str, run: Run) -> Run:
         self.started.append(run_id)
-        await self.may_end.wait()
+        if run_id not in self.ends:
+            await self.may_end.wait()
         return replace(run, state=RunState.DONE)
 
     def cancel(self, run_id: str) -> None:
@@ -54,6 +57,8 @@ class Harness:
 
     def __init__(self, every_seconds: float = 0.0) -> None:
         self.log, self.executor = RunLog(), FakeExecutor()
+        self.all_ended = 0
+        """How often the last run at work ended."""
         self.registry = CollectorRegistry()
         self.metrics = ReaderMetrics(self.registry)
 
@@ -69,7 +74,11 @@ class Harness:
             every_seconds,
             ReaderWork().runs,
             self.metrics.runs_in_progress,
+            self.note_all_ended,
         )
+
+    def note_all_ended(self) -> None:
+        self.all_ended += 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,6 +114,33 @@ async def test_the_metric_says_how_many_runs_are_in_progress() -> None:
         await harness.until(lambda: harness.in_progress() == 2)
         harness.executor.may_end.set()
         await harness.until(lambda: harness.in_progress() == 0)
+
+
+async def test_the_end_of_the_last_run_at_work_is_reported_and_no_other() -> None:
+    harness = Harness()
+    other = replace(BACKFILL, grants=("g2",))
+    harness.log.runs |= {"r1": BACKFILL, "r2": other, "r3": replace(other, grants=("g3",))}
+    async with harness.running():
+        await harness.until(lambda: len(harness.executor.started) == 3)
+        assert harness.all_ended == 0
+        harness.executor.may_end.set()
+        await harness.until(lambda: harness.in_progress() == 0)
+    assert harness.all_ended == 1
+
+
+async def test_a_run_that_waits_for_a_person_holds_no_end_back() -> None:
+    harness = Harness()
+    waves = replace(BACKFILL, grants=("g2", "g3"), wave=1, state=RunState.RUNNING)
+    harness.log.runs["waves"] = waves
+    harness.log.grants["waves"] = {
+        "g2": Progress(RunState.DONE),
+        "g3": Progress(RunState.WAITING),
+    }
+    async with harness.running():
+        await harness.until(lambda: harness.executor.started == ["waves"])
+        harness.executor.ends = {"r1"}
+        harness.log.runs["r1"] = BACKFILL
+        await harness.until(lambda: harness.all_ended == 1)
 
 
 async def test_an_event_that_is_handled_again_does_not_ask_for_a_second_run() -> None:

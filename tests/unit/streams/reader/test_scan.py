@@ -22,6 +22,7 @@ from streams.reader.scan import ScanJob, Scanner, job_for
 from streams.runs import Progress, Run, RunKind, RunState, finished
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from tests.support.group_names import group_names
 from tests.support.waiting import until
 
 TOPICS = topics(load(KafkaSettings, {}))
@@ -102,9 +103,9 @@ class ScanHarness:
         gate = Held(lambda: 0, 1, lambda _: None)
         client = NylasClient("http://nowhere.example", "key")
         metrics = ReaderMetrics(CollectorRegistry())
-        self.scanner = scan.Scanner(
-            ReaderContext(TOPICS, publish, gate, metrics), client, 1, retry_seconds=0.0
-        )
+        context = ReaderContext(TOPICS, publish, gate, metrics)
+        names = group_names(context, client)
+        self.scanner = scan.Scanner(context, client, names, 1, retry_seconds=0.0)
 
     async def read(
         self, *sources: str, run: Run = EVERYTHING, known: Progress | None = None
@@ -357,7 +358,8 @@ class StoppableScan:
         client = NylasClient("https://nylas.example", "key")
         metrics = ReaderMetrics(CollectorRegistry())
         gate = Gate(lambda: self.behind, 1000, lambda _: None)
-        self.scanner = Scanner(ReaderContext(TOPICS, self._publish, gate, metrics), client, 1)
+        context = ReaderContext(TOPICS, self._publish, gate, metrics)
+        self.scanner = Scanner(context, client, group_names(context, client), 1)
 
     async def _publish(self, records: Sequence[KafkaRecord]) -> None:
         self.written += records

@@ -11,6 +11,7 @@ from streams.sink.batching import (
     NO_BATCH_FAILURES,
     NO_ROW_ATTEMPTS,
     BatchFailures,
+    CompleteRuns,
     PendingChange,
     PendingChanges,
     RowAttempts,
@@ -83,6 +84,84 @@ def test_a_batch_that_is_not_full_waits_no_longer_than_the_linger_time() -> None
     waiting.add(row("a", 1, 0, due=102.0))
     assert waiting.next_batch((), 101.9, 2) == []
     assert [one.key for one in waiting.next_batch((), 102.0, 2)] == ["a"]
+
+
+def bulk(key: str, offset: int, *, due: float = 1e9) -> PendingChange:
+    """A change that a backfill has read."""
+    made = row(key, 1, offset, due=due)
+    made.change = replace(made.change, origin="backfill")
+    return made
+
+
+def test_what_a_run_has_read_goes_once_the_run_is_complete() -> None:
+    waiting = PendingChanges()
+    for offset, key in enumerate("abc"):
+        waiting.add(bulk(key, offset))
+    assert waiting.next_batch((), 0, 5) == []
+    assert waiting.next_batch((), 0, 5, complete=CompleteRuns(0)) == []
+    assert [one.key for one in waiting.next_batch((), 0, 5, complete=CompleteRuns(3))] == [
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def test_what_the_next_run_reads_waits_for_the_end_of_that_run() -> None:
+    waiting = PendingChanges()
+    waiting.add(bulk("next", 7))
+    assert waiting.next_batch((), 0, 5, complete=CompleteRuns(7)) == []
+    waiting.add(bulk("last", 6))
+    assert {one.key for one in waiting.next_batch((), 0, 5, complete=CompleteRuns(7))} == {
+        "next",
+        "last",
+    }
+
+
+def test_a_small_rest_waits_for_a_batch_that_is_in_flight_but_not_longer_than_its_time() -> None:
+    waiting = PendingChanges()
+    for offset, key in enumerate("abc"):
+        waiting.add(bulk(key, offset, due=100.0))
+    rest = CompleteRuns(3, fewest=4)
+    assert waiting.next_batch((), 99, 8, complete=rest) == []
+    waiting.add(bulk("d", 3, due=100.0))
+    assert len(waiting.next_batch((), 99, 8, complete=rest)) == 4
+    waiting.add(bulk("e", 2, due=100.0))
+    assert len(waiting.next_batch((), 100, 8, complete=rest)) == 1
+
+
+def test_the_end_of_a_run_hurries_no_live_change() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("live", 1, 0))
+    assert waiting.next_batch((), 0, 5, live_due_by=-1, complete=CompleteRuns(9)) == []
+
+
+@given(
+    arrivals=st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=40
+    ),
+    ends=st.lists(st.integers(0, 50), max_size=6),
+    size=st.integers(1, 7),
+)
+def test_the_end_of_a_run_at_any_time_loses_and_repeats_no_change(
+    arrivals: list[tuple[str, int, bool]], ends: list[int], size: int
+) -> None:
+    """Whether it comes too early, late, twice, or from a topic with other offsets."""
+    waiting, taken = PendingChanges(), list[PendingChange]()
+    for offset, (key, version, is_bulk) in enumerate(arrivals):
+        made = row(key, version, offset, due=1e9)
+        if is_bulk:
+            made.change = replace(made.change, origin="reconcile")
+        waiting.add(made)
+        if ends and offset % 5 == 0:
+            batch = waiting.next_batch((), 0, size, complete=CompleteRuns(ends.pop()))
+            assert len({one.key for one in batch}) == len(batch) <= size
+            taken += batch
+    while batch := waiting.next_batch((), 0, size, hurry=True):
+        taken += batch
+    assert sorted(offset for one in taken for offset in one.offsets) == list(range(len(arrivals)))
+    for key in {key for key, _, _ in arrivals}:
+        last = [one.change.version for one in taken if one.key == key]
+        assert max(last) == max(version for name, version, _ in arrivals if name == key)
 
 
 def test_a_full_batch_goes_at_once() -> None:

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from connectors.salesforce.api.client import Fence
 from connectors.salesforce.outcome import ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.unanswered_calls import UnansweredCalls
+from streams.complete_runs import complete_runs_record
+from streams.control import ControlTable
+from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.live_pace import CALLS_OF_A_BATCH, DAY_SECONDS, LivePace
-from tests.support.sink_harness import running_sink
+from tests.support.sink_harness import NAMES, running_sink
 
 CALLS, SHARE = 100_000, 0.2
 ALLOWED = CALLS * SHARE / CALLS_OF_A_BATCH
@@ -143,6 +146,58 @@ async def test_changes_wait_no_longer_than_the_linger_for_a_batch_in_flight() ->
         await sink.until_polled(3)
         sink.skip(31.0)
         await sink.until(lambda: len(org.batches) == 2, "the second goes beside it")
+        org.go_on.release()
+        org.go_on.release()
+        await sink.until_committed()
+
+
+def complete(table: ControlTable, changes_end: int) -> None:
+    """The reader says that all changes of the runs so far lie before this offset."""
+    table.apply(complete_runs_record(NAMES, changes_end))
+
+
+async def test_what_a_run_has_read_goes_when_the_run_is_complete() -> None:
+    org, failures = SlowOrg(), FailureBreakers()
+    async with running_sink(org, failures=failures, bulk_linger=3600.0) as sink:
+        for number in range(3):
+            sink.offer(f"g/{number}", 1, PERSON, origin=b"backfill")
+        await sink.until_polled(5)
+        assert org.batches == []
+        complete(failures.table, 3)
+        await sink.until(lambda: org.batches == [["g/0", "g/1", "g/2"]], "the run is complete")
+        org.go_on.release()
+        await sink.until_committed()
+
+
+async def test_a_small_rest_of_a_run_goes_when_the_batch_in_flight_has_returned() -> None:
+    org, failures = SlowOrg(), FailureBreakers()
+    async with running_sink(org, failures=failures, bulk_linger=3600.0, batch_size=4) as sink:
+        for number in range(5):
+            sink.offer(f"g/{number}", 1, PERSON, origin=b"backfill")
+        await sink.until(lambda: len(org.batches) == 1, "a full batch goes")
+        complete(failures.table, 5)
+        await sink.until_polled(5)
+        assert len(org.batches) == 1
+        org.go_on.release()
+        await sink.until(lambda: len(org.batches) == 2, "then the rest goes")
+        org.go_on.release()
+        await sink.until_committed()
+
+
+async def test_the_end_of_a_run_that_comes_before_its_changes_waits_for_all_of_them() -> None:
+    org, failures = SlowOrg(), FailureBreakers()
+    complete(failures.table, 3)
+    async with running_sink(org, failures=failures, bulk_linger=3600.0) as sink:
+        for number in range(3):
+            assert org.batches == [], "the sink has not read all that the run has brought"
+            sink.offer(f"g/{number}", 1, PERSON, origin=b"backfill")
+            await sink.until_polled(3)
+        await sink.until(lambda: org.batches == [["g/0", "g/1", "g/2"]], "all go together")
+        sink.offer("g/9", 1, PERSON, origin=b"reconcile")
+        await sink.until_polled(5)
+        assert len(org.batches) == 1, "the next run has not ended"
+        sink.skip(3601.0)
+        await sink.until(lambda: len(org.batches) == 2, "its end is lost: the linger is the bound")
         org.go_on.release()
         org.go_on.release()
         await sink.until_committed()

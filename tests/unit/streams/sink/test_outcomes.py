@@ -60,6 +60,18 @@ def test_a_written_row_is_finished_with_its_outcome_on_the_topic() -> None:
     assert topics == [NAMES.outcomes.name, NAMES.journal.name], "the journal names the new record"
 
 
+def test_a_released_contact_that_was_left_out_has_the_reason_in_its_outcome() -> None:
+    def reason(**contact: str) -> str:
+        ada = row("g/ada")
+        change = replace(ada.change, kind=Kind.DELETED, contact={"id": "ada", **contact})
+        released = Outcome("g/ada", OutcomeStatus.RELEASED, "Lead", "00Q1", "key")
+        plan = planned([released], [replace(ada, change=change)])
+        return str(orjson.loads(plan.records[0].value or b"")["reason"])
+
+    assert reason(excluded="not_in_group") == "not_in_group"
+    assert reason() == ""
+
+
 def test_a_replaced_value_is_journalled_beside_its_outcome_and_not_before_the_row_is_written() -> (
     None
 ):

@@ -17,8 +17,15 @@ from streams.commands.explain.command import details_text, print_text
 from streams.commands.explain.question import parse_question
 from streams.commands.explain.search import Wanted, find
 from streams.commands.explain.timeline import consumed
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable
-from streams.control_selection import GrantChoice, grant_choice_record
+from streams.control_selection import (
+    GrantChoice,
+    GroupNames,
+    grant_choice_record,
+    group_names_record,
+    groups_record,
+)
 from streams.dead_letters import dead_letter
 from streams.dedupe.planner import DedupePlanner
 from streams.events import Origin, event_headers, page_envelope
@@ -275,6 +282,22 @@ def test_a_mailbox_that_is_left_out_is_named_with_its_reason() -> None:
     world.event(10, emails=mail("ada@acme.example"))
     assert "(not_selected)" in world.explain("ada@acme.example", control=control).notes[0]
     assert "not_selected" not in "".join(world.explain("h/1", control=control).notes)
+
+
+def test_who_is_left_out_for_the_contact_groups_is_told_which_entries_do_it() -> None:
+    world, control = World(), ControlTable()
+    control.apply(groups_record(TOPICS, GroupRule(("Customers",), ("Private",)), 9))
+    control.apply(group_names_record(TOPICS, GroupNames("g", {"1": "VIP", "2": ""}, 9)))
+    world.event(10, given_name="Ada", groups=[{"id": "1"}])
+    world.outcome(12, "skipped", reason="not_in_group")
+    result = world.explain("g/1", control=control)
+    assert steps(result)[0] == ("event", "forwarded"), "dedupe forwards the reason"
+    (note,) = result.notes
+    assert "none of the contact groups that are synced (PEOPLE_GROUPS: Customers)" in note
+    assert "Its address book has: VIP" in note
+    world.outcome(20, "released", reason="excluded_group")
+    (note,) = world.explain("g/1", control=control).notes
+    assert "PEOPLE_EXCLUDED_GROUPS: Private" in note
 
 
 def test_an_address_at_a_derived_own_domain_is_a_colleagues() -> None:
