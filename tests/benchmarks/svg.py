@@ -79,10 +79,12 @@ def lines(heading: str, x_label: str, shown: Sequence[Series]) -> str:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in places]
-        parts.append(
-            f'<text x="{right + 12}" y="{places[-1][1] + 5:.1f}" fill="{colour}">'
-            f"{escape(series.label)}</text>"
-        )
+        # The names stand in a list of their own: two lines may end at the same height.
+        height = top + 8 + number * 22
+        parts += [
+            f'<path d="M{right + 24} {height}h24" stroke="{colour}" stroke-width="3"/>',
+            f'<text x="{right + 56}" y="{height + 5}">{escape(series.label)}</text>',
+        ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
