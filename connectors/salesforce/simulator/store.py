@@ -6,6 +6,7 @@ These rules convert values and check keys, duplicates, locks and versions.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -363,6 +364,7 @@ class Write:
     created: bool
     at: str
     by: str
+    stored_at: float  # seconds since the epoch, by the clock of the machine
 
 
 @dataclass(slots=True)
@@ -421,6 +423,7 @@ class Org:
 
     def commit(self, scope: Scope) -> None:
         """Make the journal's writes part of the log."""
+        stored_at = time.time()
         for table, row, old, fields in self._journal:
             self.sequence += 1
             self.rows["created" if old is None else "updated"] += 1
@@ -436,6 +439,7 @@ class Org:
                         old is None,
                         scope.stamp,
                         scope.user,
+                        stored_at,
                     )
                 )
         self._journal.clear()
