@@ -22,7 +22,7 @@ An entry that stayed `intended` may not have been written: whether it was, the o
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -86,11 +86,17 @@ class JournalEntry:
         return self.contact_key.partition("/")[0]
 
 
+# The key says the others.
+_VALUE_FIELDS = tuple(
+    field.name
+    for field in fields(JournalEntry)
+    if field.name not in {"record_id", "field", "change", "contact_key"}
+)
+
+
 def journal_record(topic: str, entry: JournalEntry) -> KafkaRecord:
     """The record of an entry."""
-    value = {"schema": SCHEMA} | asdict(entry)
-    for name in ("record_id", "field", "change", "contact_key"):
-        del value[name]  # the key says it
+    value = {"schema": SCHEMA, **{name: getattr(entry, name) for name in _VALUE_FIELDS}}
     return KafkaRecord(topic, entry.key, orjson.dumps(value), [])
 
 

@@ -114,6 +114,8 @@ class AccountDirectory:
         self._gone: dict[str, str | None] = {}
         # What `find` has found since the last change.
         self._found: dict[str, AccountMatch] = {}
+        self.state = object()
+        """Another object after every change: what was found in one state is true in that state."""
 
     def _clear_tables(self) -> None:
         # Of the domains that the org's own fields name, the first of each Account is in the first
@@ -163,7 +165,7 @@ class AccountDirectory:
 
     def update(self, rows: Iterable[AccountRow]) -> None:
         """Takes what is known of Accounts; a row without a host removes its Account."""
-        self._found.clear()
+        self._changes()
         for row in rows:
             for table, part in self._parts(row):
                 if part.host:
@@ -176,11 +178,15 @@ class AccountDirectory:
         """Forgets every Account, but not the configured domains."""
         self._clear_tables()
         self.contact_domains.clear()
+        self._changes()
+
+    def _changes(self) -> None:
         self._found.clear()
+        self.state = object()
 
     def update_contact_domains(self, domains: Iterable[ContactDomain]) -> None:
         """Takes the Accounts of Contacts' domains; one without an Account leads nowhere."""
-        self._found.clear()
+        self._changes()
         for one in domains:
             if one.account_id:
                 self.contact_domains[one.domain] = one
@@ -196,7 +202,7 @@ class AccountDirectory:
         self._gone[account_id[:SIGNIFICANT_ID_LENGTH]] = next(known, None)
         for table in self._tables:
             table.remove(account_id)
-        self._found.clear()
+        self._changes()
         while len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
 

@@ -61,11 +61,12 @@ class CandidateIndex:
         The Contact of a converted Lead, and the record that was kept in a merge, come with the row.
         They are absent where they are deleted themselves: see `unread_ids`.
         """
+        address_fields = self._address_fields.get(sobject, ())
         for row in rows:
             for name in _NESTED:
                 if isinstance(nested := row.get(name), Mapping):
                     self.add_rows("Contact" if name == "ConvertedContact" else sobject, [nested])
-            move = row_move(sobject, row, self._address_fields.get(sobject, ()))
+            move = row_move(sobject, row, address_fields)
             if move is None:
                 self._add(sobject, row)
             else:
@@ -128,6 +129,8 @@ class CandidateIndex:
         return tuple(passed)
 
     def _moves_of(self, key: str, addresses: Iterable[str]) -> list[MovedRecord]:
+        if not self._moved_by_key and not self._moved_by_address:
+            return []
         found = (self._moved_by_address.get(address, ()) for address in addresses)
         return [*self._moved_by_key.get(key, ()), *(move for moves in found for move in moves)]
 
@@ -182,7 +185,7 @@ class CandidateIndex:
     def _index(self, record: SObjectRecord) -> None:
         if record.key:
             self._by_key[record.sobject, record.key] = record
-        for address in (*record.addresses, *record.people):
+        for address in {*record.addresses, *record.people}:
             self._by_address.setdefault((record.sobject, address), {})[record] = None
 
     def remove_key(self, record: SObjectRecord, key: str) -> None:
@@ -202,7 +205,13 @@ class CandidateIndex:
 
     def followed_with_key(self, key: str) -> FollowedRecord | None:
         """The living record that the holder of a record key became."""
-        return next(self._followed(self._moved_by_key.get(key, ())), None)
+        moves = self._moved_by_key.get(key)
+        return next(self._followed(moves), None) if moves else None
+
+    @property
+    def follows_addresses(self) -> bool:
+        """Whether any record with an address was converted, merged or deleted."""
+        return bool(self._moved_by_address)
 
     def followed_with_address(self, addresses: Iterable[str]) -> list[FollowedRecord]:
         """The living records that holders of any of the addresses became, each once."""
@@ -244,12 +253,12 @@ class CandidateIndex:
         Also records that stand for a person of this batch with such an address, and have no room
         for it.
         """
-        found = (
-            self._by_address.get((sobject, address), ())
-            for address in addresses
-            for sobject in ("Contact", "Lead")
-        )
-        return list(dict.fromkeys(record for records in found for record in records))
+        found: dict[SObjectRecord, None] = {}
+        for address in addresses:
+            for sobject in ("Contact", "Lead"):
+                if records := self._by_address.get((sobject, address)):
+                    found |= records
+        return list(found)
 
     def orphaned_leads(self, addresses: Sequence[str]) -> Iterator[SObjectRecord]:
         """The converted Leads with any of the addresses whose Contact is gone."""

@@ -61,9 +61,11 @@ def raw_addresses(contact: Mapping[str, Any]) -> Iterator[str]:
 
 def addresses(contact: Mapping[str, Any]) -> tuple[str, ...]:
     """The contact's valid addresses in its order, each once."""
-    typed = (text for text in raw_addresses(contact) if len(text) <= MAX_TYPED_LENGTH)
-    found = (normalise(text) for text in typed)
-    return tuple(dict.fromkeys(address for address in found if address))
+    found: dict[str, None] = {}
+    for text in raw_addresses(contact):
+        if len(text) <= MAX_TYPED_LENGTH and (address := normalise(text)):
+            found[address] = None
+    return tuple(found)
 
 
 def local_part(address: str) -> str:

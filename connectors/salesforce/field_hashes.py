@@ -12,12 +12,12 @@ kept in MARKER_FIELD of the record itself, and are written in the same row as th
    somebody, and stays blank.
 """
 
-import hashlib
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 
 from connectors.salesforce.api.describe import FieldDescribe
 
@@ -26,9 +26,13 @@ from connectors.salesforce.api.describe import FieldDescribe
 # the marker sooner, and tells more of a value that somebody cleared.
 HASH_CHARACTERS = 6
 
-# An entry is `Name=hash`. Anything else in the text is ignored: a person or a tool put it there.
-_ENTRY = re.compile(rf"([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})")
+# An entry is `Name=hash`, with blanks around it. Anything else in the text is ignored: a person or
+# a tool put it there.
+_ENTRY = re.compile(rf"(?<!\S)([A-Za-z][A-Za-z0-9_]*)=([A-Za-z0-9_-]{{{HASH_CHARACTERS}}})(?!\S)")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
+# Types whose text is stored as it is, but for its line ends and the blanks around it.
+_PLAIN_TYPES = frozenset({"string", "phone", "textarea", "url"})
 
 
 def stored_form(value: object, described: FieldDescribe) -> str:
@@ -41,6 +45,8 @@ def stored_form(value: object, described: FieldDescribe) -> str:
     """
     if value is None:
         return ""
+    if type(value) is str and described.type in _PLAIN_TYPES and "\r" not in value:
+        return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -92,11 +98,16 @@ def is_blank(value: object) -> bool:
     return value is None or value is False or (isinstance(value, str) and not value.strip())
 
 
+def is_blank_text(value: object) -> bool:
+    """Whether Salesforce would store the value as blank; unlike `is_blank`, False is a value."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def value_hash(value: object, described: FieldDescribe) -> str:
     """The hash of a value, HASH_CHARACTERS long."""
     text = stored_form(value, described).encode(errors="surrogatepass")
-    digest = urlsafe_b64encode(hashlib.blake2b(text, digest_size=12).digest())
-    return digest[:HASH_CHARACTERS].decode()
+    digest = blake2b(text, digest_size=12).digest()
+    return b2a_base64(digest[:HASH_CHARACTERS])[:HASH_CHARACTERS].translate(_URL_SAFE).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +124,7 @@ class FieldHashes:
         """
         if not isinstance(text, str):
             return cls()
-        found = (_ENTRY.fullmatch(part) for part in text.split())
-        return cls({entry[1]: entry[2] for entry in found if entry})
+        return cls(dict(_ENTRY.findall(text)))
 
     def __str__(self) -> str:
         """The text of the marker, in the order of the fields' names."""
@@ -145,7 +155,7 @@ class FieldHashes:
         Its text has at most `most` characters. A field that has an entry always finds room.
         """
         entries, full = dict(self.entries), []
-        length = len(str(self))
+        length = len(str(self)) if entries else 0
         for name, value in values.items():
             if name not in entries:
                 longer = length + bool(length) + len(name) + 1 + HASH_CHARACTERS

@@ -6,9 +6,13 @@ Nothing here raises on a contact, whatever JSON it holds.
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from connectors.salesforce.api.errors import SalesforceError
+
+# The types of entries that are remembered. Address books have a dozen, and people's own labels.
+MAX_REMEMBERED_TYPES = 1024
 
 Json = Mapping[str, Any]
 Getter = Callable[[Json], str | None]
@@ -42,7 +46,7 @@ def getter(path: str) -> Getter:
         )
     top, types, leaf = found["top"], found["types"], found["leaf"]
     if leaf is None:
-        return lambda contact: clean(contact.get(top))
+        return lambda contact: clean(contact[top]) if top in contact else None
     matches = _type_filter(types)
 
     def read(contact: Json) -> str | None:
@@ -66,11 +70,12 @@ def _type_filter(types: str) -> Callable[[Json], bool]:
         if pattern.strip()
     )
 
-    def matches(entry: Json) -> bool:
-        kind = str(entry.get("type") or "").casefold()
-        return any(fnmatchcase(kind, pattern) for pattern in patterns) is not negated
+    @lru_cache(maxsize=MAX_REMEMBERED_TYPES)
+    def is_wanted(kind: str) -> bool:
+        folded = kind.casefold()
+        return any(fnmatchcase(folded, pattern) for pattern in patterns) is not negated
 
-    return matches if patterns else lambda entry: True
+    return (lambda entry: is_wanted(str(entry.get("type") or ""))) if patterns else lambda _: True
 
 
 def clean(value: object) -> str | None:
@@ -79,7 +84,9 @@ def clean(value: object) -> str | None:
     Numbers become text. Blank text and everything else become None.
     """
     if isinstance(value, str):
-        return _UNSENDABLE.sub("", value).strip() or None
+        if not value.isprintable():  # nearly every text is, and has none of these characters
+            value = _UNSENDABLE.sub("", value)
+        return value.strip() or None
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return str(value)

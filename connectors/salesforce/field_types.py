@@ -40,6 +40,15 @@ def convert(
     return converted
 
 
+def takes_as_it_is(described: FieldDescribe, value: Scalar) -> bool:
+    """Whether `convert` would change nothing of the value and count nothing; nearly every text."""
+    return (
+        type(value) is str
+        and described.type in _TEXT_TYPES
+        and (not described.length or len(value) * 2 <= described.length)
+    )
+
+
 def cut(value: str, length: int) -> str:
     """At most `length` UTF-16 units, the strictest way in which Salesforce may count.
 
@@ -138,6 +147,8 @@ _CONVERTERS: Mapping[str, _Converter] = {
     "reference": _reference,
 }
 _PICKLISTS = {"picklist", "multipicklist"}
+# Types that take any text; there are others.
+_TEXT_TYPES = frozenset({"string", "phone", "textarea", "url"})
 
 
 def _converter(described: FieldDescribe) -> _Converter | None:

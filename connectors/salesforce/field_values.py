@@ -1,21 +1,21 @@
 """The values that a contact has for the mapped fields of a Contact or Lead in this org."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
 from connectors.salesforce.counting import CountCallback
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.field_paths import Getter, Json, clean, getter
-from connectors.salesforce.field_types import convert
+from connectors.salesforce.field_types import convert, takes_as_it_is
 from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Scalar
 
 # what Salesforce itself writes for a missing required name
 NOT_PROVIDED = "[not provided]"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldValue:
+class FieldValue(NamedTuple):
     """A value for a field, in the form in which Salesforce stores it.
 
     A fallback stands in for a missing name, and never replaces a value in Salesforce.
@@ -86,7 +86,7 @@ def field_values(
     found: dict[str, FieldValue] = {}
     for mapped in mapping.mapped_fields:
         value = mapped.read(contact)
-        if value is not None:
+        if value is not None and not takes_as_it_is(mapped.described, value):
             value = convert(value, mapped.described, mapping.sobject, count)
         if value is not None:
             found[mapped.name] = FieldValue(value, mapped.policy)

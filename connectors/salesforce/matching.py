@@ -79,8 +79,12 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
     record that people work with is the one to keep current, and both contacts of a person take the
     same one.
     """
-    found = list(_candidates(candidates, person))
-    match = _find_by_key(candidates, person) or _find_by_name(candidates, person, found)
+    match = _find_by_key(candidates, person)
+    # the names of a record that was found by its key decide nothing
+    found = list(_candidates(candidates, person, match.record if match else None))
+    match = match or _find_by_name(candidates, person, found)
+    if not found:
+        return match
     others = [
         candidate.record
         for candidate in found
@@ -95,6 +99,8 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
         covering = [record for record in others if primary in record.addresses]
         if covering:
             return Match(covered_by=tuple(sorted(covering, key=_preference)))
+    if not others:
+        return match
     taken = frozenset(address for record in others for address in record.addresses)
     return replace(match, dropped=taken.intersection(person.addresses))
 
@@ -143,18 +149,25 @@ def compare_person(record: SObjectRecord, person: Person) -> NameComparison:
     return NameComparison.CONTRADICTS if NameComparison.CONTRADICTS in others else own
 
 
-def _candidates(candidates: CandidateIndex, person: Person) -> Iterator[_Candidate]:
+def _candidates(
+    candidates: CandidateIndex, person: Person, but: SObjectRecord | None = None
+) -> Iterator[_Candidate]:
+    """The records with an address of the person, except for `but`."""
     living = candidates.with_address(person.addresses)
     for record in living:
+        if record is but:
+            continue
         name = compare_person(record, person)
         tier = _living_tier(record, person, name)
         yield _Candidate(record, _found_by(record, person), True, name, tier)
+    if not candidates.follows_addresses:
+        return
     by_primary = {
         followed.record for followed in candidates.followed_with_address(person.addresses[:1])
     }
     for followed in candidates.followed_with_address(person.addresses):
         record = followed.record
-        if record not in living:
+        if record is not but and record not in living:
             name = compare_person(record, person)
             tier = _tier(name, in_email=False, anywhere=record in by_primary)
             yield _Candidate(record, followed.matched, False, name, tier)

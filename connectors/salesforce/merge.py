@@ -6,12 +6,17 @@ names fields that the owner writes over anybody's value, after a bad import for 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from connectors.salesforce.api.describe import FieldDescribe
 from connectors.salesforce.counting import CountCallback, SyncWarning
-from connectors.salesforce.field_hashes import FieldHashes, is_blank, same, value_hash
+from connectors.salesforce.field_hashes import (
+    FieldHashes,
+    is_blank,
+    is_blank_text,
+    same,
+    value_hash,
+)
 from connectors.salesforce.field_values import FieldValue, field_values, is_fallback
 from connectors.salesforce.mapping_rules import FieldPolicy
 from connectors.salesforce.org_fields import (
@@ -30,32 +35,29 @@ PRIMARY_EMAIL, *FURTHER_EMAILS = EMAIL_FIELDS
 _NAME_PARTS = {"FirstName": "LastName", "LastName": "FirstName"}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Merge:
     """A record, what we know to have written in it, and whether the person may replace values."""
 
     record: SObjectRecord
     schema: Schema
     owner: bool
+    new: bool
+    """Whether the record is to be created."""
+    writable: frozenset[str]
+    """The fields that the user may set in this record."""
     restored: frozenset[str] = frozenset()
     """Fields that are written over anybody's value. Only an owner has any, so that two contacts of
     one record do not take turns.
     """
-
-    @cached_property
-    def hashes(self) -> FieldHashes:
-        """The record's marker; read only where a field may change."""
-        return FieldHashes.parse(self.record.fields.get(MARKER_FIELD))
+    _hashes: FieldHashes | None = None
 
     @property
-    def new(self) -> bool:
-        return self.record.id is None
-
-    def writable(self, name: str) -> bool:
-        """Whether the user may set the field in this record."""
-        if self.record.is_person_account and name in PERSON_CONTACT_FIXED:
-            return False
-        return self.schema.writable(name, new=self.new)
+    def hashes(self) -> FieldHashes:
+        """The record's marker; read only where a field may change."""
+        if self._hashes is None:
+            self._hashes = FieldHashes.parse(self.record.fields.get(MARKER_FIELD))
+        return self._hashes
 
     def described(self, name: str) -> FieldDescribe:
         return self.schema.described.fields[name]
@@ -68,9 +70,6 @@ class _Merge:
 
     def untouched(self, name: str) -> bool:
         return self.hashes.untouched(name, self.current(name), self.described(name))
-
-    def same(self, name: str, wanted: object) -> bool:
-        return same(self.current(name), wanted, self.described(name))
 
     def stands_in(self, name: str) -> bool:
         """Whether a part of a name, or a company, is blank or only stands in for one."""
@@ -96,13 +95,18 @@ def merge_fields(
     replaced, also not by the owner, and nothing is restored.
     """
     replaces = owner and not blanks_only
-    merge = _Merge(record, schema, replaces, person.restore if replaces else frozenset())
+    new = record.id is None
+    writable = schema.writable_fields(new=new)
+    if record.is_person_account:
+        writable -= PERSON_CONTACT_FIXED
+    restored = person.restore if replaces else frozenset[str]()
+    merge = _Merge(record, schema, replaces, new, writable, restored)
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
     changed = _mapped_values(merge, values)
     changed |= _addresses(merge, person)
     account_id = person.target.account_id
     # a Lead has no AccountId, so it is not writable there
-    if account_id and merge.writable("AccountId") and merge.may_fill("AccountId"):
+    if account_id and "AccountId" in writable and merge.may_fill("AccountId"):
         changed["AccountId"] = account_id
     changed = _marked(merge, changed, count)
     if owner:
@@ -124,9 +128,12 @@ def _marked(merge: _Merge, changed: dict[str, Any], count: CountCallback) -> dic
         name: changed[name] for name in sorted(changed, key=lambda name: name not in required)
     }
     hashes, full = merge.hashes.noting(ordered, described.fields, merge.schema.marker_length)
-    for name in full:
-        count(SyncWarning.MARKER_FULL, f"{merge.record.sobject}.{name}")
-    written = {name: value for name, value in changed.items() if name not in {*full} - required}
+    written = changed
+    if full:
+        for name in full:
+            count(SyncWarning.MARKER_FULL, f"{merge.record.sobject}.{name}")
+        left_out = {*full} - required
+        written = {name: value for name, value in changed.items() if name not in left_out}
     if hashes != merge.hashes:
         written[MARKER_FIELD] = str(hashes)
     return written
@@ -146,19 +153,28 @@ def _ownership(record: SObjectRecord, person: Person, schema: Schema) -> dict[st
 
 def _mapped_values(merge: _Merge, values: dict[str, FieldValue]) -> dict[str, Any]:
     """The mapped fields that change, except for addresses."""
+    stands = merge.record.fields
+    if not stands:  # a record that is created: nobody has written anything
+        return {
+            name: field.value
+            for name, field in values.items()
+            if name in merge.writable and not is_blank_text(field.value)
+        }
+    described = merge.schema.described.fields
     allowed = {
         name
         for name, field in values.items()
-        if merge.writable(name)
-        and not merge.same(name, field.value)
+        if name in merge.writable
+        and not same(stands.get(name), field.value, described[name])
         and _may_write(merge, name, field)
     }
     apart = {
         name
-        for name in allowed
-        if name in _NAME_PARTS and not _fits_other_part(merge, name, values, allowed)
+        for name in _NAME_PARTS
+        if name in allowed and not _fits_other_part(merge, name, values, allowed)
     }
-    return {name: field.value for name, field in values.items() if name in allowed - apart}
+    allowed -= apart
+    return {name: field.value for name, field in values.items() if name in allowed}
 
 
 def _may_write(merge: _Merge, name: str, field: FieldValue) -> bool:
@@ -204,6 +220,8 @@ def _fits_other_part(
 
 def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     """The address fields that change."""
+    if not merge.record.fields:
+        return dict(zip(_address_fields(merge), person.addresses, strict=False))
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     read = set(merge.record.read_addresses)
     held = {*before.values(), *read}
@@ -212,9 +230,7 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     policy = merge.schema.mapped.email_policy
     if policy is not None and PRIMARY_EMAIL in merge.restored:
         policy = FieldPolicy.ALWAYS
-    fields = [name for name in merge.schema.emails if merge.writable(name)]
-    if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
-        fields = [name for name in fields if name != PRIMARY_EMAIL]
+    fields = _address_fields(merge)
     wanted = _not_removed(merge, person, before)
     if merge.owner and policy in {FieldPolicy.OVERWRITE, FieldPolicy.ALWAYS}:
         mirrored = policy is FieldPolicy.ALWAYS
@@ -227,6 +243,17 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
             missing = first + missing  # Email is the field by which activity capture finds people
         after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
+
+
+def _address_fields(merge: _Merge) -> list[str]:
+    """The address fields that may be written by the mapping's policy and by the org."""
+    policy = merge.schema.mapped.email_policy
+    if policy is not None and PRIMARY_EMAIL in merge.restored:
+        policy = FieldPolicy.ALWAYS
+    fields = [name for name in merge.schema.emails if name in merge.writable]
+    if policy is None or (policy is FieldPolicy.CREATE and not merge.new):
+        return [name for name in fields if name != PRIMARY_EMAIL]
+    return fields
 
 
 def _not_removed(merge: _Merge, person: Person, before: dict[str, str]) -> list[str]:

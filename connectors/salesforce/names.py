@@ -143,6 +143,8 @@ PLACEHOLDERS = frozenset(
     {"unknown", "n a", "none", "null", "tbd", "no name", "noname", "not provided",
      "anonymous", "fnu", "lnu"}
 )  # fmt: skip
+# Words that are no part of a name, or not always.
+_UNUSUAL = HONORIFICS | DEGREES | frozenset(GENERATIONS) | PLACEHOLDERS
 _ALIAS = re.compile(r"[\"“”„«(\[]([^\"“”„«»()\[\]]*)[\"“”»)\]]")
 _SIGNS = re.compile(r"[\W_]+")
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʼʻ`´·"))
@@ -156,6 +158,8 @@ _UMLAUT_SPELLING = re.compile("(?<=[aou])e")
 
 @lru_cache(maxsize=MAX_REMEMBERED_NAMES)
 def _parsed(name: PersonName) -> _ParsedName:
+    if plain := _parsed_plain(name):
+        return plain
     first, last = _folded(name.first), _folded(name.last)
     first, last, aliases = _without_aliases(first, last)
     first, last = _in_order(first, last)
@@ -165,6 +169,20 @@ def _parsed(name: PersonName) -> _ParsedName:
     text = " ".join(token.plain for word in (*given, *family) for token in word)
     signs = "".join((first + last).split())
     return _ParsedName(given, family, aliases, generation, text or signs)
+
+
+def _parsed_plain(name: PersonName) -> _ParsedName | None:
+    """The usual name, of one ASCII word in each field; None for every other one.
+
+    The result is that of `_parsed`, in a tenth of its time.
+    """
+    first, last = (name.first or "").lower(), (name.last or "").lower()
+    if not (first.isalnum() and last.isalnum() and first.isascii() and last.isascii()):
+        return None
+    if first in _UNUSUAL or last in _UNUSUAL:
+        return None
+    given, family = ((_Token(first, first),),), ((_Token(last, last),),)
+    return _ParsedName(given, family, text=f"{first} {last}")
 
 
 def _folded(text: str | None) -> str:

@@ -1,7 +1,7 @@
 """The input and the result of a sync: a contact at a version, and what was done with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,10 @@ class ContactVersion:
     origin: str = ""
     erase: bool = False
     """Of a deleted contact: whether nothing of ours may stay on its record, not even hashes."""
+    read: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
+    """What `planner.person_of` made of the contact last, so that a contact is read once: when it is
+    taken in for what it claims, and again when its batch is planned.
+    """
 
 
 class OutcomeStatus(StrEnum):
@@ -101,6 +105,28 @@ class Outcome:
     """By which OwnerRule a created record got its owner; "" for every other outcome."""
     retry_after: float = 0.0
     """Seconds before a RETRY can succeed, as far as that is known."""
+
+    def as_created(self, record_id: str | None, owner_rule: str) -> "Outcome":
+        """The planned outcome of a creation, once its record exists.
+
+        Written out, because a first sync creates everybody, and `replace` takes thrice as long.
+        """
+        return Outcome(
+            self.key,
+            self.status,
+            self.sobject,
+            record_id,
+            self.matched,
+            self.first,
+            self.reason,
+            self.errors,
+            self.account_by,
+            self.several_matched,
+            self.candidates,
+            self.replaced,
+            owner_rule,
+            self.retry_after,
+        )
 
 
 UNANSWERED_CALL = "unanswered_call"

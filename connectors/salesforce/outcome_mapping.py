@@ -52,29 +52,36 @@ def report_rows(written: Iterable[WrittenRow], flag: str | None = None) -> Write
     """
     report = WriteReport()
     for row in written:
-        report.add(_report_row(row, row.row.tag, flag))
+        _report_row(report, row, row.row.tag, flag)
     return report
 
 
 def report_member(written: WrittenRow, member: PlannedOutcome) -> WriteReport:
     """The outcome of one of the contacts that a row stands for."""
-    return _report_row(written, [member])
+    report = WriteReport()
+    _report_row(report, written, [member])
+    return report
 
 
 def _report_row(
-    written: WrittenRow, members: Sequence[PlannedOutcome], flag: str | None = None
-) -> WriteReport:
+    report: WriteReport,
+    written: WrittenRow,
+    members: Sequence[PlannedOutcome],
+    flag: str | None = None,
+) -> None:
     action = written.verdict.action
     if action is Action.DONE:
         outcomes = [_done(member, written) for member in members]
         if replaced := tuple(values_replaced_by(written.row, flag)):
             place = members.index(owner_of(written.row))
             outcomes[place] = replace(outcomes[place], replaced=replaced)
-        return WriteReport(outcomes)
+        report.outcomes += outcomes
+        return
     status = _failed_status(action)
     if status is not OutcomeStatus.RETRY and len(members) > 1:
-        return WriteReport(split=[tuple(member.change for member in members)])
-    return WriteReport([_failed(member, written, status) for member in members])
+        report.split.append(tuple(member.change for member in members))
+    else:
+        report.outcomes += [_failed(member, written, status) for member in members]
 
 
 def _failed(member: PlannedOutcome, written: WrittenRow, status: OutcomeStatus) -> Outcome:
@@ -102,14 +109,16 @@ def _failed_status(action: Action) -> OutcomeStatus:
 
 
 def _done(member: PlannedOutcome, written: WrittenRow) -> Outcome:
-    outcome = replace(member.outcome, record_id=written.result.id)
+    outcome = member.outcome
+    if outcome.status is OutcomeStatus.CREATED and written.result.created is not False:
+        return outcome.as_created(written.result.id, written.row.owner_rule)
+    if outcome.record_id != written.result.id:
+        outcome = replace(outcome, record_id=written.result.id)
     if outcome.status is OutcomeStatus.COVERED and not outcome.candidates and outcome.record_id:
         return replace(outcome, candidates=(outcome.record_id,))
-    if outcome.status is OutcomeStatus.CREATED and written.result.created is False:
+    if outcome.status is OutcomeStatus.CREATED:
         # the key was there already, written by an earlier call whose answer was lost
         return replace(outcome, status=OutcomeStatus.UPDATED, matched="key", first=False)
-    if outcome.status is OutcomeStatus.CREATED:
-        return replace(outcome, owner_rule=written.row.owner_rule)
     return outcome
 
 
@@ -161,6 +170,8 @@ def take_out_suppressed(
     A person may have been erased since the plan was made. Others of the same record belong in the
     next batch: the planned row holds what the erased person brought, another plan will not.
     """
+    if not suppression.hashes:
+        return list(planned), []
     affected = {
         id(member.record)
         for member in planned

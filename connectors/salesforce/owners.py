@@ -163,11 +163,10 @@ def with_owner(row: WriteRow, book: OwnerBook, now: float, *, writable: bool) ->
     if choice.rule is OwnerRule.ASSIGNMENT_RULE:
         return replace(row, op="create", owner_rule=choice.rule)
     if choice.owner_id is None:
-        return replace(row, owner_rule=choice.rule)
+        return row.with_owner_rule(choice.rule, row.fields)
     if not writable:
-        return replace(row, owner_rule=OwnerRule.FALLBACK)
-    fields = {**row.fields, "OwnerId": choice.owner_id}
-    return replace(row, fields=fields, owner_rule=choice.rule)
+        return row.with_owner_rule(OwnerRule.FALLBACK, row.fields)
+    return row.with_owner_rule(choice.rule, {**row.fields, "OwnerId": choice.owner_id})
 
 
 def _creator(row: WriteRow) -> PlannedOutcome | None:

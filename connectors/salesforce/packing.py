@@ -136,8 +136,10 @@ def _components(tokens: Sequence[Iterable[tuple[str, str]]]) -> list[list[int]]:
     first: dict[tuple[str, str], int] = {}
     for place, own in enumerate(tokens):
         for token in own:
-            one, other = sorted((root(first.setdefault(token, place)), root(place)))
-            parents[other] = one
+            seen = first.setdefault(token, place)
+            if seen != place:  # a token of one row alone, as most are, connects nothing
+                one, other = sorted((root(seen), root(place)))
+                parents[other] = one
     found: dict[int, list[int]] = {}
     for place in range(len(tokens)):
         found.setdefault(root(place), []).append(place)
@@ -151,8 +153,11 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
     records: set[str] = set()
     left: list[_Bundle] = []
     for number, bundle in enumerate(bundles):
-        needed = Counter(_kind(row) for _, row in bundle)
-        whole = all(room[kind] >= count for kind, count in needed.items())
+        if len(bundle) == 1:
+            whole = room[_kind(bundle[0][1])] > 0
+        else:
+            needed = Counter(_kind(row) for _, row in bundle)
+            whole = all(room[kind] >= count for kind, count in needed.items())
         # An Account with more rows than a collection is worth splitting, although its calls then go
         # one after the other. So is the very first bundle, or nothing might ever fit.
         if not whole and number and len(bundle) <= limits.rows:
@@ -206,6 +211,8 @@ def _kind(row: WriteRow) -> _Kind:
 
 def _groups(calls: Sequence[Call]) -> tuple[tuple[Call, ...], ...]:
     """The calls in groups that share no conflict token."""
+    if len(calls) == 1:
+        return ((calls[0],),)
     tokens = [
         {token for collection in call for row in collection.rows for token in conflict_tokens(row)}
         for call in calls

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from connectors.salesforce.field_paths import clean
@@ -16,8 +17,11 @@ from connectors.salesforce.routing import Addresses, Route
 PERSON_READS = ("company_name", "nickname", "suffix")
 # Characters of FirstName and LastName of a Contact and of a Lead.
 MAX_FIRST_NAME, MAX_LAST_NAME = 40, 80
+# Record keys that are remembered: those of the batches in flight. Each is asked for several times.
+MAX_REMEMBERED_KEYS = 32_768
 
 
+@lru_cache(maxsize=MAX_REMEMBERED_KEYS)
 def record_key(key: str) -> str:
     """The contact key as KEY_FIELD can hold it.
 

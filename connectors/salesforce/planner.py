@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from typing import Any
 
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.candidates import CandidateIndex
@@ -76,11 +77,16 @@ def rows(decisions: Iterable[PlannedOutcome]) -> list[WriteRow]:
     for decision in decisions:
         if decision.record is not None:
             of_record[decision.record].append(decision)
-    return [_row(record, own) for record, own in of_record.items() if record.changes]
+    return [
+        _row(record, changes, own)
+        for record, own in of_record.items()
+        if (changes := record.changes)
+    ]
 
 
-def _row(record: SObjectRecord, decisions: list[PlannedOutcome]) -> WriteRow:
-    fields = record.changes
+def _row(
+    record: SObjectRecord, fields: dict[str, Any], decisions: list[PlannedOutcome]
+) -> WriteRow:
     if record.id is not None:
         fields = {"Id": record.id, **fields}
         if record.version is not None and any(
@@ -130,17 +136,47 @@ def partition_batch(
 def person_of(
     change: ContactVersion, policy: Policy, accounts: AccountDirectory
 ) -> Person | SkipReason | None:
-    """The person of a change, why it is skipped, or None for a deleted contact."""
+    """The person of a change, why it is skipped, or None for a deleted contact.
+
+    A change is read once for each policy, and its Account is looked for again once the directory
+    has changed. Who asked to be erased is asked every time: that may grow at any moment.
+    """
     if change.contact is None:
         return None
     if recorded := recorded_exclusion(change.contact):
         return recorded
-    found_by = admit(change.contact, policy.exclusions, policy.sources)
     if is_suppressed(change, policy.suppression):
         return SkipReason.SUPPRESSED
+    known: _ReadChange | None = change.read[0] if change.read else None
+    if known is None or known.policy is not policy:
+        known = _ReadChange(policy, accounts.state, _read(change, policy, accounts))
+    elif known.accounts_state is not accounts.state:
+        found = known.found
+        if isinstance(found, Person):
+            found = replace(found, target=route(found.found_by, accounts))
+        known = _ReadChange(policy, accounts.state, found)
+    change.read[:] = [known]
+    return known.found
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadChange:
+    """What a change was read as, by a policy and in a state of the directory of Accounts."""
+
+    policy: Policy
+    accounts_state: object
+    found: Person | SkipReason
+
+
+def _read(
+    change: ContactVersion, policy: Policy, accounts: AccountDirectory
+) -> Person | SkipReason:
+    contact = change.contact or {}
+    found_by = admit(contact, policy.exclusions, policy.sources)
     if isinstance(found_by, SkipReason):
         return found_by
-    found = person(change.key, change.version, change.contact, found_by, route(found_by, accounts))
+    target = route(found_by, accounts)
+    found = person(change.key, change.version, contact, found_by, target)
     return replace(found, restore=change.restore) if change.restore else found
 
 
@@ -277,7 +313,7 @@ class WritePlanner:
 
     def _release(self, change: ContactVersion, record: SObjectRecord) -> PlannedOutcome:
         # The version stays: by it the org's validation rule refuses what comes too late.
-        record.fields |= {KEY_FIELD: None, VERSION_FIELD: change.version}
+        record.change({KEY_FIELD: None, VERSION_FIELD: change.version})
         self._candidates.remove_key(record, record_key(change.key))
         return PlannedOutcome(change, _deletion(change, record, OutcomeStatus.RELEASED), record)
 
@@ -287,7 +323,7 @@ class WritePlanner:
         The standard fields stay: whether the record is to be deleted, people decide.
         """
         ours = (KEY_FIELD, VERSION_FIELD, MARKER_FIELD, *EMAIL_FIELDS[1:])
-        record.fields |= {name: None for name in ours if name in record.stored}
+        record.change({name: None for name in ours if name in record.stored})
         self._candidates.remove_key(record, record_key(change.key))
         outcome = _deletion(change, record, OutcomeStatus.RELEASED, "erased")
         return PlannedOutcome(change, outcome, record)
@@ -297,7 +333,7 @@ class WritePlanner:
         if flag is None:
             outcome = _deletion(change, record, OutcomeStatus.UNCHANGED, "no_flag_field")
             return PlannedOutcome(change, outcome)
-        record.fields |= {flag: True, VERSION_FIELD: change.version}
+        record.change({flag: True, VERSION_FIELD: change.version})
         outcome = _deletion(change, record, OutcomeStatus.RELEASED, "flagged")
         return PlannedOutcome(change, outcome, record)
 
@@ -389,7 +425,8 @@ class WritePlanner:
             return PlannedOutcome(change, outcome, record, someone)
         withheld = self._withheld(record, someone) if owner else frozenset[str]()
         changed = self._apply(record, someone, owner=owner)
-        outcome = replace(outcome, account_by=_account_by(someone, changed))
+        if account_by := _account_by(someone, changed):
+            outcome = replace(outcome, account_by=account_by)
         if not owner:
             reason = "" if changed else "nothing_to_fill"
             outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
@@ -424,7 +461,7 @@ class WritePlanner:
             count=self._count,
             blanks_only=self._mode is WriteMode.FILL_BLANKS,
         )
-        record.fields |= changed
+        record.change(changed)
         self._candidates.join(record, someone)
         return set(changed)
 

@@ -7,6 +7,7 @@ written anyway: none of them is compared, journaled or queried, so that none eve
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from connectors.salesforce.provenance_fields import (
     CREATED_FIELD,
     MAILBOX_FIELD,
     MAX_WHY_LENGTH,
+    PROVENANCE_FIELDS,
     WHY_FIELD,
     WRITTEN_FIELD,
 )
@@ -53,9 +55,12 @@ def with_provenance(
     `now` is in epoch seconds. `mailbox` says whose address book a grant is; None where the settings
     do not let it be written.
     """
+    writable = PROVENANCE_FIELDS & schema.writable_fields(new=row.creates)
+    if not writable:
+        return row
     members: list[PlannedOutcome] = row.tag or []
     wanted: Mapping[str, Any] = {
-        WRITTEN_FIELD: datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        WRITTEN_FIELD: _stamp(int(now)),
     }
     if row.creates:
         wanted = {**wanted, CREATED_FIELD: True}
@@ -66,11 +71,15 @@ def with_provenance(
     if any(member.change.erase for member in members):
         wanted = _ERASED
     kept = {
-        name: value
-        for name, value in wanted.items()
-        if name not in row.fields and schema.writable(name, new=row.creates)
+        name: value for name, value in wanted.items() if name not in row.fields and name in writable
     }
     return replace(row, fields={**row.fields, **kept}) if kept else row
+
+
+@lru_cache(maxsize=2)
+def _stamp(seconds: int) -> str:
+    """A time as Salesforce takes it; the rows of a batch are written in the same second or two."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _speaker(members: Iterable[PlannedOutcome]) -> PlannedOutcome | None:

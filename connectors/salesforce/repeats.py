@@ -103,6 +103,11 @@ class SharedFaults:
         self._sent: dict[int, Repeat] = {}
         self._isolating_calls = 0
 
+    @property
+    def any_sent(self) -> bool:
+        """Whether a row that was sent again for a shared fault has no result yet."""
+        return bool(self._sent)
+
     def sending(self, repeats: Iterable[Repeat], calls: int) -> None:
         """Notes that these rows go again, in so many calls."""
         repeats = list(repeats)

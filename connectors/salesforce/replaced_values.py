@@ -13,6 +13,10 @@ from connectors.salesforce.person import record_key
 from connectors.salesforce.planner import PlannedOutcome, WritePlan
 from connectors.salesforce.rows import WriteRow
 
+# What says nothing of a person.
+_NOBODYS = BOOKKEEPING_FIELDS | {"Id"}
+FURTHER_EMAILS = frozenset(EMAIL_FIELDS[1:])
+
 
 def owner_of(row: WriteRow) -> PlannedOutcome:
     """The decision about the contact that owns the record of a planned row; else the first one."""
@@ -33,15 +37,20 @@ def values_replaced_by(row: WriteRow, flag: str | None = None) -> list[ReplacedV
     record_id = row.fields.get("Id")
     if record_id is None:
         return []
-    left_out = {*BOOKKEEPING_FIELDS, "Id", flag}
-    members: list[PlannedOutcome] = row.tag or []
-    if any(member.change.erase for member in members):
-        left_out.update(EMAIL_FIELDS[1:])
-    return [
-        ReplacedValue(row.sobject, record_id, name, old, new)
+    stored = row.stored
+    changed = [
+        (name, old, new)
         for name, new in row.fields.items()
-        if name not in left_out and not is_blank(old := row.stored.get(name)) and old != new
+        if (old := stored.get(name)) is not None
+        and name not in _NOBODYS
+        and name != flag
+        and old != new
+        and not is_blank(old)
     ]
+    members: list[PlannedOutcome] = row.tag or []
+    if changed and any(member.change.erase for member in members):
+        changed = [one for one in changed if one[0] not in FURTHER_EMAILS]
+    return [ReplacedValue(row.sobject, record_id, *one) for one in changed]
 
 
 def replaced_values(plan: WritePlan, names: Collection[str]) -> Counter[str]:

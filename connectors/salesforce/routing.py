@@ -77,9 +77,11 @@ def admit(
     if skip:
         return skip
     usable = usable[:MAX_ADDRESSES]
+    if usable:
+        return Addresses(usable, usable[0], present=True)
     raw = next(raw_addresses(contact), None)
     typed = raw if raw and "@" in raw and len(raw) <= MAX_TYPED_LENGTH else None
-    return Addresses(usable, usable[0] if usable else typed, raw is not None)
+    return Addresses((), typed, raw is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The fields of Contact and Lead that this org has and that contactstream reads or writes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from connectors.salesforce.api.describe import ObjectDescribe
 from connectors.salesforce.api.errors import SalesforceError
@@ -40,10 +41,11 @@ class OrgNotPrepared(SalesforceError):
     """The org lacks something that contactstream needs; `contactstream doctor` names it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schema:
     """One sObject of this org: its describe, the mapping to it, and the fields to query.
 
+    What follows from the describe is computed once: it is asked for with every contact.
     `flag` is the checkbox that marks the record of a deleted contact; None if it is not used.
     `address_fields` are the org's own fields that are searched and never written.
     """
@@ -54,22 +56,22 @@ class Schema:
     flag: str | None = None
     address_fields: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def emails(self) -> tuple[str, ...]:
         """The address fields of ours that this org has: those that may be written."""
         return tuple(name for name in EMAIL_FIELDS if name in self.described.fields)
 
-    @property
+    @cached_property
     def read_emails(self) -> tuple[str, ...]:
         """All address fields that are read."""
         return (*self.emails, *self.address_fields)
 
-    @property
+    @cached_property
     def searched_emails(self) -> tuple[str, ...]:
         """The address fields by which records can be searched: a query refuses encrypted ones."""
         return tuple(name for name in self.read_emails if self.described.fields[name].filterable)
 
-    @property
+    @cached_property
     def select(self) -> tuple[str, ...]:
         """The fields to query."""
         flag = (self.flag,) if self.flag else ()
@@ -82,15 +84,18 @@ class Schema:
         )
         return tuple(name for name in dict.fromkeys(wanted) if name in self.described.fields)
 
-    @property
+    @cached_property
     def marker_length(self) -> int:
         """The most characters that a marker may have in this org."""
         return min(MAX_MARKER_LENGTH, self.described.fields[MARKER_FIELD].length)
 
     def writable(self, name: str, *, new: bool) -> bool:
         """Whether the user may set a field, of a new record or of an existing one."""
-        field = self.described.fields.get(name)
-        return field is not None and (field.createable if new else field.updateable)
+        return name in self.writable_fields(new=new)
+
+    def writable_fields(self, *, new: bool) -> frozenset[str]:
+        """The fields that the user may set, of a new record or of an existing one."""
+        return self.described.createable_fields if new else self.described.updateable_fields
 
 
 def schema(

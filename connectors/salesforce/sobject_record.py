@@ -32,6 +32,14 @@ class SObjectRecord:
     """Names of everybody who was joined to it in this batch."""
     address_fields: tuple[str, ...] = ()
     """The org's own fields whose addresses it holds as well; they are never written."""
+    # What follows from `fields`, until `change` changes them: it is asked for again and again.
+    _addresses: tuple[str, ...] | None = field(default=None, init=False, repr=False)
+    _name: PersonName | None = field(default=None, init=False, repr=False)
+
+    def change(self, changed: Mapping[str, Any]) -> None:
+        """Plans values of fields. The only way to change `fields`."""
+        self.fields.update(changed)
+        self._addresses = self._name = None
 
     @property
     def key(self) -> str | None:
@@ -51,7 +59,9 @@ class SObjectRecord:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses in all its fields, in lower case."""
-        return addresses_in(self.fields, (*EMAIL_FIELDS, *self.address_fields))
+        if self._addresses is None:
+            self._addresses = addresses_in(self.fields, (*EMAIL_FIELDS, *self.address_fields))
+        return self._addresses
 
     @property
     def own_addresses(self) -> tuple[str, ...]:
@@ -61,11 +71,16 @@ class SObjectRecord:
     @property
     def read_addresses(self) -> tuple[str, ...]:
         """The addresses in the org's own fields."""
-        return addresses_in(self.fields, self.address_fields)
+        return addresses_in(self.fields, self.address_fields) if self.address_fields else ()
 
     @property
     def name(self) -> PersonName:
         """The name under which the record is known, without a fallback that stands in for one."""
+        if self._name is None:
+            self._name = self._read_name()
+        return self._name
+
+    def _read_name(self) -> PersonName:
         first, last = clean(self.fields.get("FirstName")), clean(self.fields.get("LastName"))
         if last and is_fallback("LastName", last, self.addresses):
             last = None
@@ -86,14 +101,15 @@ class SObjectRecord:
     @property
     def changes(self) -> dict[str, Any]:
         """The fields that the plan changes."""
-        return {
-            name: value for name, value in self.fields.items() if self.stored.get(name) != value
-        }
+        stored = self.stored
+        return {name: value for name, value in self.fields.items() if stored.get(name) != value}
 
 
 def addresses_in(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:
     """The addresses that these fields of a row or record hold, as Salesforce compares them."""
-    found = (fields.get(name) for name in names)
-    return tuple(
-        value.strip().lower() for value in found if isinstance(value, str) and value.strip()
-    )
+    found = []
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, str) and (address := value.strip().lower()):
+            found.append(address)
+    return tuple(found)

@@ -11,6 +11,7 @@
 - `outcome_mapping` turns the results into one outcome for each contact.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -66,7 +67,6 @@ from connectors.salesforce.planner import (
     WritePlanner,
     partition_batch,
     person_of,
-    rows,
 )
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.provenance import with_provenance
@@ -155,6 +155,10 @@ class Sync:
         self.unanswered = unanswered or UnansweredCalls()
         self._finder = CandidateFinder(client, self._metadata, self.deleted_records, count, planned)
         self._locks = RecordLocks()
+        # One batch is planned at a time. Planning takes the event loop for a while, and the answers
+        # of many batches may come together: without turns nothing would be sent, and Kafka not be
+        # polled, until all of them were planned.
+        self._planning = asyncio.Lock()
         self._reads = fields_read(policy.mapping)
         self._counted_fills: dict[int, None] = {}
 
@@ -231,10 +235,13 @@ class Sync:
         """
         found = {record_key(change.key)}
         if change.contact is not None:
-            found.update(addresses(change.contact))
             someone = person_of(change, self.policy, self._metadata.accounts.directory)
-            if isinstance(someone, Person) and someone.target.account_id:
-                found.add(someone.target.account_id)
+            if isinstance(someone, Person):
+                found.update(someone.addresses)
+                if someone.target.account_id:
+                    found.add(someone.target.account_id)
+            else:
+                found.update(addresses(change.contact))
         return frozenset(found)
 
     async def sync(
@@ -291,7 +298,10 @@ class Sync:
         if accounts.revision != revision:  # the Accounts changed while the records were read
             people = [self._routed_again(change, someone) for change, someone in people]
         planner = await self._planner(found.candidates, schemas, rules.mode)
-        planned = planner.plan(people, [change for change in batch.deleted if change.key in taken])
+        deleted = [change for change in batch.deleted if change.key in taken]
+        async with self._planning:
+            planned = planner.plan(people, deleted)
+            await asyncio.sleep(0)  # others go on before the next batch is planned
         return WritePlan(
             (*batch.decided, *planned),
             tuple(contact.change for contact in sought[found.taken :]),
@@ -369,9 +379,10 @@ class Sync:
         planned, waiting = take_out_waiting(planned, self.unanswered.remaining)
         outcomes += waiting
         planned, only_planned = take_out_planned(planned, rules.mode)
-        planned, held = take_out_held(planned, rules, self.policy.flag_field)
-        outcomes += [*only_planned, *held]
-        to_write = [self._finished(row) for row in rows(planned)]
+        allowed = take_out_held(planned, rules, self.policy.flag_field)
+        planned = allowed.planned
+        outcomes += [*only_planned, *allowed.held]
+        to_write = [self._finished(row) for row in allowed.rows]
         context = self._write_context(fence)
         await self._metadata.bulk_load.before_write(to_write, fence)
         async with self._locks.hold(to_write, read_at) as free:

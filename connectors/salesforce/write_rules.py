@@ -91,24 +91,38 @@ def _as_planned(outcome: Outcome) -> Outcome:
     return replace(outcome, status=OutcomeStatus.PLANNED, reason=reason, first=False)
 
 
+@dataclass(frozen=True, slots=True)
+class AllowedWrites:
+    """What of a plan may be written: the decisions, their rows, and the outcomes of the others."""
+
+    planned: list[PlannedOutcome]
+    rows: list[WriteRow]
+    held: list[Outcome]
+
+
 def take_out_held(
     planned: Sequence[PlannedOutcome], rules: WriteRules, flag: str | None
-) -> tuple[list[PlannedOutcome], list[Outcome]]:
+) -> AllowedWrites:
     """What may be written, and the outcomes of the contacts whose row is held.
 
     All contacts of a held row are held with it. `flag` is the checkbox of deleted contacts.
     """
     held: dict[int, str] = {}
+    allowed: list[WriteRow] = []
     for row in rows(planned):
         if reason := rules.hold(_intended(row, flag)):
             held |= {id(member): reason for member in row.tag}
+        else:
+            allowed.append(row)
+    if not held:
+        return AllowedWrites(list(planned), allowed, [])
     kept = [member for member in planned if id(member) not in held]
     outcomes = [
         replace(member.outcome, status=OutcomeStatus.HELD, reason=held[id(member)], first=False)
         for member in planned
         if id(member) in held
     ]
-    return kept, outcomes
+    return AllowedWrites(kept, allowed, outcomes)
 
 
 def _intended(row: WriteRow, flag: str | None) -> IntendedWrite:

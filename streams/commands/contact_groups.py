@@ -22,6 +22,14 @@ class GroupFigures:
     problems: tuple[tuple[str, str], ...]
     """What is wrong, and what to do about it."""
 
+    def __str__(self) -> str:
+        """In words, for a person."""
+        named = [*self.rule.included, *(f"not {name}" for name in self.rule.excluded)]
+        return (
+            f"{', '.join(named)}; the groups of {self.read} of {self.mailboxes} connected "
+            "mailboxes are known"
+        )
+
 
 def group_figures(
     selection: SelectionRecords, providers: Mapping[str, str], setting: GroupRule | None = None

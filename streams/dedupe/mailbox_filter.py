@@ -47,8 +47,14 @@ class MailboxFilter:
             return _UNDECIDED
         return every_mailbox(grant)
 
-    def group_rule(self) -> GroupRule:
-        """The rule of contact groups in force. Does not block."""
+    def group_rule(self, read_by_us: bool = False) -> GroupRule:
+        """The rule of contact groups in force. Does not block.
+
+        Until the reader puts one in force, the contacts that it reads lack the names of their
+        groups, and pass as before.
+        """
+        if read_by_us and self.control.selection.groups is None:
+            return NO_GROUPS
         return self.control.selection.groups_in_force(self._groups)
 
     def group_filter(self, *, releases: bool) -> GroupFilter:

@@ -140,7 +140,8 @@ _SELECTED = Choice(True, Why.EVERYTHING)
 class GroupFilter:
     """What the contact groups decide, as it is in force at the moment of a question."""
 
-    rule: Callable[[], GroupRule] = lambda: NO_GROUPS
+    rule: Callable[[bool], GroupRule] = lambda _read_by_us: NO_GROUPS
+    """Called with whether the reader has read the contact."""
     names: Callable[[str], Mapping[str, str]] = lambda _grant: NO_NAMES
     """Called with a grant ID: the names of its groups by ID, as far as they are known."""
     releases: bool = True
@@ -238,7 +239,7 @@ class DedupePlanner:
             else:
                 plan.dropped["suppressed"] += 1
             return
-        rule = self._groups.rule()
+        rule = self._groups.rule(headers.get("origin") in READ_BY_US)
         verdict = EVERYBODY if exclusion else self._verdict(rule, notification, headers)
         # The deletion of a contact that was forwarded before still releases its record.
         releases = deleted and known is not None
@@ -261,7 +262,20 @@ class DedupePlanner:
             released = out is not None and out.released
             kind = Kind.DELETED if deleted or released else Kind.UPDATED
             kept = self._kept_of(contact, deleted, out, rule)
-            self._forward(record, event, event.version, kind, kept, received, plan)
+            restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
+            origin = known_origin(headers.get("origin")).encode()
+            written = change_headers(
+                kind,
+                event.version,
+                event.fingerprint.hex(),
+                self._mapping.hash,
+                origin,
+                b"%d" % received,
+                restore,  # only mapped fields: so the header is as small as the mapping
+            )
+            written += handed_on(record.headers)
+            plan.outputs.append((self._changes, _change(kept), key, written))
+            plan.forwarded[kind.value] += 1
         elif refetch is None:
             plan.dropped[reason] += 1
         if refetch is not None:
@@ -271,32 +285,6 @@ class DedupePlanner:
             plan.refetch[reason] += 1
         if state is not known:
             states[key] = state
-
-    def _forward(
-        self,
-        record: Consumed,
-        event: ContactEvent,
-        version: int,
-        kind: Kind,
-        kept: Mapping[str, Any],
-        received: int,
-        plan: DedupePlan,
-    ) -> None:
-        value, headers = _change(kept), dict(record.headers)
-        # Only mapped fields: so the header is as small as the mapping.
-        asked = restored_fields(headers.get(RESTORE)) if event.forced else NO_FIELDS
-        written = change_headers(
-            kind,
-            version,
-            event.fingerprint.hex(),
-            self._mapping.hash,
-            known_origin(headers.get("origin")).encode(),
-            b"%d" % received,
-            asked & self._fields,
-        )
-        written += handed_on(record.headers)
-        plan.outputs.append((self._changes, value, record.key, written))
-        plan.forwarded[kind.value] += 1
 
     def _verdict(
         self,

@@ -36,6 +36,13 @@ def header(headers: Headers | None, name: str) -> bytes | None:
     return None
 
 
+def header_values(headers: Headers | None) -> dict[str, bytes | None]:
+    """The last value of each header by its name: for who needs several of them."""
+    return {
+        name: value.encode() if isinstance(value, str) else value for name, value in headers or ()
+    }
+
+
 def to_record(message: Message) -> KafkaRecord:
     """Converts a message of confluent-kafka that carries no error."""
     headers = message.headers() or []

@@ -3,11 +3,10 @@
 If the org fails the batch as a whole, `streams.sink.retry_policy` decides what follows.
 """
 
-import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -15,32 +14,26 @@ from connectors.salesforce.api.classification import possible_row_fault
 from connectors.salesforce.api.client import CALL_SECONDS
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
-from connectors.salesforce.replaced_values import owner_of, values_replaced_by
-from connectors.salesforce.rows import WriteRow
 from connectors.salesforce.sync import Sync
-from streams.control import breaker_record
 from streams.events import UnreadableRecord
-from streams.journal import EntryKind, journal_records, value_entries
-from streams.kafka.publisher import PublishFailed, RecordPublisher
 from streams.kafka.records import KafkaRecord, header
-from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
 from streams.runtime.logs import log_dead_letters, place, reference
-from streams.runtime.ops import Health, WorkInFlight
+from streams.runtime.ops import WorkInFlight
 from streams.runtime.traceparent import TRACEPARENT, TraceContext, parse_traceparent
-from streams.runtime.traces import NO_TRACES, Traces
+from streams.runtime.traces import NO_TRACES
 from streams.sink.assignment import Assignment
+from streams.sink.batch import Batch
 from streams.sink.batching import PendingChange
 from streams.sink.circuit_breaker import (
     PROBE_FIRST_SECONDS,
     PROBE_LONGEST_SECONDS,
     CircuitBreaker,
-    pause_reason,
 )
-from streams.sink.failure_breakers import FailureBreakers
-from streams.sink.fence import BatchFence
-from streams.sink.intake import contact_version
-from streams.sink.org_guard import OrgGuard, OtherOrg
+from streams.sink.intended_values import IntendedValues
+from streams.sink.org_guard import OtherOrg
+from streams.sink.org_pauses import OrgPauses
+from streams.sink.outcome_publisher import OutcomePublisher
 from streams.sink.outcomes import (
     OutcomePlan,
     count_finished,
@@ -50,77 +43,74 @@ from streams.sink.outcomes import (
     plan_outcomes,
     unreadable_record,
 )
+from streams.sink.parts import KafkaEnds, Telemetry, WriteGuards
 from streams.sink.retry_policy import DeadLetterWindow, Next, after_batch_failure, backoff
 from streams.sink.stopping import StopRequest
-from streams.sink.write_limits import WriteLimits
-from streams.topics import Topics
 
 log = structlog.get_logger()
 
-# Between attempts to publish outcomes that the broker did not acknowledge.
-PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS = 0.1, 5.0
 # From one request of a batch to the next, or to the batch's end: a call, and a login before it.
 REQUEST_STEP_SECONDS = 2 * CALL_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows that are written together, and the assignment that they belong to."""
+@dataclass(slots=True)
+class BatchHistory:
+    """What batches learn from one another."""
 
-    assignment: Assignment
-    rows: list[PendingChange]
-    fence: BatchFence
+    written: int = 0
+    """Batches of which the org wrote anything."""
+    dead_letters: DeadLetterWindow = field(default_factory=DeadLetterWindow)
+    """When contacts were dead-lettered for calls that failed."""
 
 
 class BatchRunner:
-    """Runs batches, each in a task of its own. Keeps only what batches learn from one another."""
+    """Runs batches, each in a task of its own: sends, records, and finishes its rows."""
 
     def __init__(
         self,
         org: Sync,
-        publisher: RecordPublisher,
-        names: Topics,
-        metrics: SinkMetrics,
-        health: Health,
+        kafka: KafkaEnds,
+        telemetry: Telemetry,
+        guards: WriteGuards,
         breaker: CircuitBreaker,
-        failures: FailureBreakers,
         stop: StopRequest,
         clock: Callable[[], float],
-        traces: Traces,
-        limits: WriteLimits,
-        guard: OrgGuard | None = None,
     ) -> None:
         self._org = org
-        self._publisher = publisher
-        self._names = names
-        self._metrics = metrics
-        self._health = health
-        self._breaker = breaker
-        self._failures = failures
+        self._names = kafka.names
+        self._telemetry = telemetry
+        self._guards = guards
         self._stop = stop
         self._clock = clock
-        self._traces = traces
-        self._limits = limits
-        self._guard = guard
+        metrics = telemetry.metrics
+        self._publishing = OutcomePublisher(
+            kafka.publisher, kafka.names, guards.failures, metrics, stop
+        )
+        self._pauses = OrgPauses(breaker, metrics, telemetry.health)
         self._syncs = WorkInFlight("batches on their way to Salesforce", REQUEST_STEP_SECONDS)
-        health.watch(self._syncs)
-        self._batches_written = 0  # batches of which the org wrote anything
-        self._dead_letters = DeadLetterWindow()
-        # by contact key: no two batches in flight hold the same contact
-        self._in_flight: dict[str, tuple[Batch, PendingChange]] = {}
-        org.before_write = self._note_intended
+        telemetry.health.watch(self._syncs)
+        self._history = BatchHistory()
+        self._intended = IntendedValues(
+            self._publishing,
+            kafka.names.journal.name,
+            lambda: org.policy.flag_field,
+            self._syncs.step,
+        )
+        org.before_write = self._intended.note
 
     async def run(self, batch: Batch) -> None:
         """Works off the batch. Its rows are finished at the end, or wait again."""
-        self._metrics.batch_rows.observe(len(batch.rows))
+        self._telemetry.metrics.batch_rows.observe(len(batch.rows))
         attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
             "messaging.destination.name": self._names.changes.name,
             "messaging.batch.message_count": len(batch.rows),
         }
         # Links and no parent: a batch has changes of many traces.
-        links = [] if self._traces is NO_TRACES else _links(batch.rows)
-        with self._traces.span("process batch", "consumer", links=links, attributes=attributes):
+        links = [] if self._telemetry.traces is NO_TRACES else _links(batch.rows)
+        with self._telemetry.traces.span(
+            "process batch", "consumer", links=links, attributes=attributes
+        ):
             await self._work_off(batch)
 
     async def _work_off(self, batch: Batch) -> None:
@@ -132,9 +122,9 @@ class BatchRunner:
                 batch.rows,
                 self._clock(),
                 random.random,
-                self._failures.holds,
+                self._guards.failures.holds,
             )
-            self._limits.count(plan.outcomes)
+            self._guards.limits.count(plan.outcomes)
         except WriterFenced as error:
             log.warning("batch ended at its write fence", error=str(error))
             batch.assignment.put_back(batch.rows)
@@ -154,12 +144,12 @@ class BatchRunner:
         While everything is stopped, the record waits in the assignment instead.
         """
         key = (record.key or b"").decode(errors="replace")
-        if self._failures.holds(Outcome(key, OutcomeStatus.FAILED, reason=error.reason), ""):
+        if self._guards.failures.holds(Outcome(key, OutcomeStatus.FAILED, reason=error.reason), ""):
             assignment.held_unreadable.append((record, error))
             return
-        self._metrics.dead_lettered.labels(error.reason).inc()
+        self._telemetry.metrics.dead_lettered.labels(error.reason).inc()
         letter = unreadable_record(self._names, record, error)
-        if await self._acknowledged([letter], assignment):
+        if await self._publishing.acknowledged([letter], assignment):
             log_dead_letters(log, [(record, error.reason)])
             assignment.tracker.finish(record.offset)
 
@@ -167,62 +157,32 @@ class BatchRunner:
         deletions = batch.assignment.deletions
         outdated = {row.key for row in batch.rows if deletions.is_outdated(row.change)}
         outcomes = [Outcome(key, OutcomeStatus.STALE, reason="deleted_since") for key in outdated]
-        current = [contact_version(row.change) for row in batch.rows if row.key not in outdated]
+        current = [row.for_sync() for row in batch.rows if row.key not in outdated]
 
         def fence() -> None:
             batch.fence()
             self._syncs.step()  # a request is about to be sent
 
         if current:
-            rules = self._limits.for_batch(batch.rows)
-            with self._syncs, self._tracked(batch), closing(rules):
-                if self._guard is not None:
-                    await self._guard.confirm(self._org.org_id, fence)
-                if self._limits.storage_is_due():
-                    self._limits.take_storage(await self._org.data_storage(fence))
+            rules = self._guards.limits.for_batch(batch.rows)
+            with self._syncs, self._intended.of(batch), closing(rules):
+                if self._guards.guard is not None:
+                    await self._guards.guard.confirm(self._org.org_id, fence)
+                if self._guards.limits.storage_is_due():
+                    self._guards.limits.take_storage(await self._org.data_storage(fence))
                 outcomes += await self._org.sync(current, fence, rules)
         return outcomes
 
-    @contextmanager
-    def _tracked(self, batch: Batch) -> Iterator[None]:
-        """Lets the journal find the change of each contact while the batch is written."""
-        for row in batch.rows:
-            self._in_flight[row.key] = batch, row
-        try:
-            yield
-        finally:
-            for row in batch.rows:
-                self._in_flight.pop(row.key, None)
-
-    async def _note_intended(self, rows: Sequence[WriteRow]) -> None:
-        """Writes to the journal what rows are about to replace; returns once the broker has it.
-
-        Raises WriterFenced where the broker cannot take it: then the rows must not be sent.
-        """
-        records: list[KafkaRecord] = []
-        of_batch: Batch | None = None
-        for row in rows:
-            values = values_replaced_by(row, self._org.policy.flag_field)
-            if not values:
-                continue
-            of_batch, pending = self._in_flight[owner_of(row).change.key]
-            entries = value_entries(EntryKind.INTENDED, values, pending.record, pending.change)
-            records += journal_records(self._names.journal.name, entries)
-        if of_batch is not None and not await self._acknowledged(
-            records, of_batch.assignment, self._syncs.step
-        ):
-            raise WriterFenced("the journal of replaced values was not acknowledged")
-
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:
         """The org took the batch: counts the outcomes, puts them on their topics, finishes rows."""
-        count_outcomes(self._metrics, plan)
-        self._batches_written += plan.anything_written
+        count_outcomes(self._telemetry.metrics, plan)
+        self._history.written += plan.anything_written
         if batch.fence.requests_sent:  # otherwise nobody asked the org
-            self._org_answered()
-        if await self._acknowledged(plan.records, batch.assignment):
+            self._pauses.answered()
+        if await self._publishing.acknowledged(plan.records, batch.assignment):
             batch.assignment.finish(plan.finished)
             log_dead_letters(log, plan.dead_letters)
-            count_finished(self._metrics, plan.finished, self._exemplar)
+            count_finished(self._telemetry.metrics, plan.finished, self._exemplar)
             batch.assignment.put_back([*plan.held, *plan.retries])
 
     async def _failed(self, batch: Batch, error: Exception) -> None:
@@ -236,8 +196,8 @@ class BatchRunner:
         decision = after_batch_failure(
             [row.batch_failures for row in batch.rows],
             reason,
-            batches_written=self._batches_written,
-            dead_lettered=self._dead_letters.count(now),
+            batches_written=self._history.written,
+            dead_lettered=self._history.dead_letters.count(now),
         )
         if decision.org_works:
             log.warning(
@@ -245,9 +205,9 @@ class BatchRunner:
                 reason=reason,
                 contacts=len(batch.rows),
             )
-            self._metrics.retried.labels(reason).inc(len(batch.rows))
+            self._telemetry.metrics.retried.labels(reason).inc(len(batch.rows))
         else:
-            self._org_failed(error)
+            self._pauses.failed(error)
         if not batch.assignment.active:
             return
         if decision.next is Next.DEAD_LETTER:
@@ -271,10 +231,10 @@ class BatchRunner:
         """Dead-letters the only contact of a batch: the same calls pass without it."""
         (row,) = batch.rows
         outcome = Outcome(row.key, OutcomeStatus.FAILED, reason=reason)
-        if self._failures.holds(outcome, row.change.origin):
+        if self._guards.failures.holds(outcome, row.change.origin):
             batch.assignment.put_back([row])
             return
-        self._dead_letters.add(self._clock())
+        self._history.dead_letters.add(self._clock())
         log.warning(
             "a contact breaks every call that it is in; it is dead-lettered",
             reason=reason,
@@ -285,71 +245,20 @@ class BatchRunner:
             "alone in its calls, which fail beside others that pass: "
             f"{type(error).__name__}: {error}"
         )
-        count_outcome(self._metrics, outcome, row.change.origin)
+        count_outcome(self._telemetry.metrics, outcome, row.change.origin)
         records = dead_letter_records(
             self._names, outcome, row.record, row.change, failures, detail
         )
-        if await self._acknowledged(records, batch.assignment):
+        if await self._publishing.acknowledged(records, batch.assignment):
             batch.assignment.finish([row])
-            count_finished(self._metrics, [row], self._exemplar)
+            count_finished(self._telemetry.metrics, [row], self._exemplar)
 
     def _exemplar(self, row: PendingChange) -> dict[str, str] | None:
         """The trace of the webhook or the page that the row came from."""
-        if self._traces is NO_TRACES:
+        if self._telemetry.traces is NO_TRACES:
             return None
         place = _trace(row)
-        return None if place is None else self._traces.exemplar(place)
-
-    async def _acknowledged(
-        self,
-        records: Sequence[KafkaRecord],
-        assignment: Assignment,
-        attempting: Callable[[], None] = lambda: None,
-    ) -> bool:
-        """True once the broker has all records, and those of breakers that opened, in one piece.
-
-        False when the partition is gone, whose offsets are the new owner's then. False also when
-        the broker refuses a record or our user, or the producer cannot publish any more; these stop
-        the sink.
-        """
-        attempt = 0
-        opened = self._failures.take_unpublished()
-        records = [*records, *(breaker_record(self._names, one) for one in opened)]
-        for one in opened:
-            self._metrics.breaker_openings.labels(one.reason, one.stops.value).inc()
-        while assignment.active:
-            attempting()
-            try:
-                await self._publisher.publish(records)
-            except PublishFailed as error:
-                log.warning("outcomes not acknowledged", error=str(error))
-                if error.permanent or error.fatal or error.denied:
-                    self._stop.request(f"Kafka refuses an outcome: {error}", ExitCode.KAFKA_REFUSED)
-                    return False
-                attempt += 1
-                await asyncio.sleep(
-                    backoff(attempt, random.random, PUBLISH_FIRST_SECONDS, PUBLISH_LONGEST_SECONDS)
-                )
-            else:
-                return assignment.active
-        return False
-
-    def _org_failed(self, error: Exception) -> None:
-        pause = pause_reason(error)
-        wait = self._breaker.failed(pause.retry_after)
-        self._metrics.pauses.labels(pause.reason).inc()
-        self._metrics.paused.set(1)
-        self._health.waiting(f"salesforce: {pause.reason}")
-        log.warning(
-            "salesforce is away", reason=pause.reason, probe_in=round(wait, 1), detail=pause.detail
-        )
-
-    def _org_answered(self) -> None:
-        failures = self._breaker.answered()
-        if failures:
-            log.info("salesforce is back", after=failures)
-            self._metrics.paused.set(0)
-            self._health.ready()
+        return None if place is None else self._telemetry.traces.exemplar(place)
 
 
 def _trace(row: PendingChange) -> TraceContext | None:

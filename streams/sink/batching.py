@@ -7,11 +7,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from streams.events import ContactChange, Origin
+from connectors.salesforce.outcome import ContactVersion
+from streams.events import ContactChange, Kind, Origin
 from streams.kafka.records import KafkaRecord
 
 BULK = frozenset({Origin.BACKFILL, Origin.RECONCILE, Origin.REPLAY})
 """The origins of changes that come from a run of the reader: nobody waits for one of them."""
+# Of changes that somebody just made. What is redriven may have come from any run.
+LIVE = frozenset({Origin.WEBHOOK, Origin.REFETCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ class PendingChange:
     """The row goes into no batch before this time."""
     row_attempts: RowAttempts = NO_ROW_ATTEMPTS
     batch_failures: BatchFailures = NO_BATCH_FAILURES
+    version: ContactVersion | None = None
+    """The change as Sync takes it, and as it was read when it was taken in."""
+
+    def for_sync(self) -> ContactVersion:
+        """The change as Sync takes it."""
+        if self.version is None:
+            self.version = contact_version(self.change)
+        return self.version
 
     @property
     def key(self) -> str:
@@ -74,6 +85,20 @@ class PendingChange:
     def is_live(self) -> bool:
         """Whether a person may wait for it: it does not come from a run of the reader."""
         return self.change.origin not in BULK
+
+
+def contact_version(change: ContactChange) -> ContactVersion:
+    """The change as Sync takes it."""
+    contact = None if change.kind is Kind.DELETED else change.contact
+    return ContactVersion(
+        change.key,
+        change.version,
+        contact,
+        change.restore,
+        live=change.origin in LIVE,
+        origin=change.origin,
+        erase=change.origin == Origin.ERASURE,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +169,13 @@ class PendingChanges:
         if row.change.version >= other.change.version:
             self.bytes += row.size - other.size
             other.change, other.record, other.claims = row.change, row.record, row.claims
-            other.size = row.size
+            other.size, other.version = row.size, row.version
             # the failures so far were the older change's
             other.not_before = row.not_before
             other.row_attempts, other.batch_failures = row.row_attempts, row.batch_failures
             self._place(other)
         if restore != other.change.restore:
-            other.change = replace(other.change, restore=restore)
+            other.change, other.version = replace(other.change, restore=restore), None
         other.offsets.extend(row.offsets)
         other.due = min(other.due, row.due)
         return True

@@ -1,8 +1,7 @@
 """Turns records of contacts.changes into pending changes."""
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
 
 import structlog
 
@@ -10,20 +9,13 @@ from connectors.salesforce.emails import addresses
 from connectors.salesforce.outcome import ContactVersion
 from connectors.salesforce.person import record_key
 from connectors.salesforce.sync import Sync
-from streams.events import (
-    ContactChange,
-    Kind,
-    Origin,
-    UnreadableRecord,
-    parse_change,
-    received_at,
-)
+from streams.events import UnreadableRecord, parse_change, received_at
 from streams.kafka.records import KafkaRecord, header
 from streams.metrics import SinkMetrics
 from streams.runtime.logs import place, reference
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment
-from streams.sink.batching import BULK, PendingChange
+from streams.sink.batching import BULK, PendingChange, contact_version
 from streams.sink.catch_up import SPAN_RECORDS
 from streams.sink.consumer import Room
 from streams.sink.memory_use import row_bytes
@@ -31,8 +23,6 @@ from streams.sink.running_tasks import RunningTasks
 
 log = structlog.get_logger()
 
-# Of changes that somebody just made. What is redriven may have come from any run.
-LIVE = frozenset({Origin.WEBHOOK, Origin.REFETCH})
 # Changes that come together go together: within the 50 ms in which a live one starts at the latest.
 GATHER_SECONDS = 0.02
 
@@ -57,15 +47,17 @@ class Intake:
     def room(self, assignment: Assignment, in_flight: RunningTasks) -> Room | None:
         """How much may be read now; None if nothing."""
         pending, settings = assignment.pending, self._settings
+        # As many as the batches in flight hold, and one more that gathers meanwhile.
+        most = max(settings.max_unfinished, (settings.in_flight + 1) * settings.batch_size)
         rows = min(
-            settings.max_unfinished - pending.ready - in_flight.rows,
+            most - pending.ready - in_flight.rows,
             SPAN_RECORDS - len(assignment.tracker),
         )
         left = settings.max_held_bytes - pending.bytes - in_flight.bytes
         return Room(rows, left) if rows > 0 and left > 0 else None
 
     def take(
-        self, assignment: Assignment, records: Iterable[KafkaRecord], now: float
+        self, assignment: Assignment, records: Sequence[KafkaRecord], now: float
     ) -> list[tuple[KafkaRecord, UnreadableRecord]]:
         """Takes all records. Returns those that hold no change, each with the reason."""
         unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = []
@@ -73,7 +65,6 @@ class Intake:
         for record in records:
             received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
             assignment.took(record.offset, received_ms)
-            self._metrics.taken.inc()
             try:
                 change = parse_change(record.key, record.value, record.headers)
             except UnreadableRecord as error:
@@ -87,23 +78,27 @@ class Intake:
                 self._metrics.coalesced.inc()
                 continue
             # The whole contact is in the record's value, for a dead letter.
-            change = replace(
-                change,
-                contact=self._org.needed(change.contact),
-                restore=change.restore | assignment.restored(change.key),
+            change = change.keeping(
+                self._org.needed(change.contact),
+                change.restore | assignment.restored(change.key),
             )
-            due = bulk_due if change.origin in BULK else live_due
-            size = row_bytes(record.value or b"", change.contact)
+            version = contact_version(change)
             row = PendingChange(
-                change, record, self._claims(change, record), due, [record.offset], size=size
+                change,
+                record,
+                self._claims(version, record),
+                bulk_due if change.origin in BULK else live_due,
+                [record.offset],
+                size=row_bytes(record.value or b"", change.contact),
+                version=version,
             )
             if assignment.pending.add(row):
                 self._metrics.coalesced.inc()
+        self._metrics.taken.inc(len(records))
         assignment.took_all()
         return unreadable
 
-    def _claims(self, change: ContactChange, record: KafkaRecord) -> frozenset[str]:
-        version = contact_version(change)
+    def _claims(self, version: ContactVersion, record: KafkaRecord) -> frozenset[str]:
         try:
             return self._org.claims(version)
         except Exception as error:  # noqa: BLE001 its batch meets the error too, and handles it
@@ -115,19 +110,5 @@ class Intake:
             )
         # The write may succeed all the same: then no other batch may hold the person.
         with contextlib.suppress(Exception):
-            return frozenset((record_key(change.key), *addresses(version.contact or {})))
-        return frozenset((record_key(change.key),))
-
-
-def contact_version(change: ContactChange) -> ContactVersion:
-    """The change as Sync takes it."""
-    contact = None if change.kind is Kind.DELETED else change.contact
-    return ContactVersion(
-        change.key,
-        change.version,
-        contact,
-        change.restore,
-        live=change.origin in LIVE,
-        origin=change.origin,
-        erase=change.origin == Origin.ERASURE,
-    )
+            return frozenset((record_key(version.key), *addresses(version.contact or {})))
+        return frozenset((record_key(version.key),))

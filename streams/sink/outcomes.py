@@ -3,10 +3,13 @@
 Plain functions over plain data.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import orjson
+from prometheus_client import Histogram
 
 from connectors.salesforce.kept_fields import recorded_exclusion
 from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
@@ -226,35 +229,73 @@ def count_outcomes(metrics: SinkMetrics, plan: OutcomePlan) -> None:
     """Counts the final outcomes and the retries of a batch."""
     for reason in plan.retry_reasons:
         metrics.retried.labels(reason).inc()
-    for outcome, row in zip(plan.outcomes, plan.finished, strict=True):
-        count_outcome(metrics, outcome, row.change.origin)
+    final = zip(plan.outcomes, plan.finished, strict=True)
+    # The outcomes of a batch are nearly all alike: each kind of them is counted once.
+    alike = Counter(_counted(outcome, row.change.origin) for outcome, row in final)
+    for counted, number in alike.items():
+        _count(metrics, counted, number)
 
 
 def count_outcome(metrics: SinkMetrics, outcome: Outcome, origin: str) -> None:
     """Counts one final outcome of a change that came from `origin`."""
-    metrics.rows.labels(outcome.status.value, origin).inc()
-    for value in outcome.replaced:
-        metrics.replaced_values.labels(value.sobject, origin).inc()
-    if outcome.status is OutcomeStatus.FAILED:
-        metrics.dead_lettered.labels(outcome.reason).inc()
-    if outcome.status is OutcomeStatus.SKIPPED:
-        metrics.skipped.labels(outcome.reason).inc()
-    if outcome.matched is not None:
-        metrics.matched.labels(outcome.matched, origin).inc()
-    if outcome.owner_rule:
-        metrics.owners.labels(outcome.owner_rule, outcome.sobject or "").inc()
-    if outcome.first:
-        result, how = first_resolution(outcome)
-        metrics.first_resolutions.labels(result, how, origin).inc()
-    if outcome.several_matched:
-        metrics.several_matched.inc()
+    _count(metrics, _counted(outcome, origin), 1)
+
+
+class _Counted(NamedTuple):
+    """What the metrics say of an outcome."""
+
+    origin: str
+    status: OutcomeStatus
+    sobject: str
+    reason: str
+    matched: str | None
+    owner_rule: str
+    first: bool
+    several_matched: bool
+    replaced: tuple[str, ...]
+    """The sObject of each replaced value."""
+
+
+def _counted(outcome: Outcome, origin: str) -> _Counted:
+    return _Counted(
+        origin,
+        outcome.status,
+        outcome.sobject or "",
+        outcome.reason,
+        outcome.matched,
+        outcome.owner_rule,
+        outcome.first,
+        outcome.several_matched,
+        tuple(value.sobject for value in outcome.replaced) if outcome.replaced else (),
+    )
+
+
+def _count(metrics: SinkMetrics, one: _Counted, number: int) -> None:
+    metrics.rows.labels(one.status.value, one.origin).inc(number)
+    for sobject in one.replaced:
+        metrics.replaced_values.labels(sobject, one.origin).inc(number)
+    if one.status is OutcomeStatus.FAILED:
+        metrics.dead_lettered.labels(one.reason).inc(number)
+    if one.status is OutcomeStatus.SKIPPED:
+        metrics.skipped.labels(one.reason).inc(number)
+    if one.matched is not None:
+        metrics.matched.labels(one.matched, one.origin).inc(number)
+    if one.owner_rule:
+        metrics.owners.labels(one.owner_rule, one.sobject).inc(number)
+    if one.first:
+        result, how = _first_resolution(one.matched, one.sobject)
+        metrics.first_resolutions.labels(result, how, one.origin).inc(number)
+    if one.several_matched:
+        metrics.several_matched.inc(number)
 
 
 def first_resolution(outcome: Outcome) -> tuple[str, str]:
     """Whether a contact that was looked up for the first time was found or created, and how."""
-    if outcome.matched is not None:
-        return "found", outcome.matched
-    return "created", (outcome.sobject or "").lower()
+    return _first_resolution(outcome.matched, outcome.sobject or "")
+
+
+def _first_resolution(matched: str | None, sobject: str) -> tuple[str, str]:
+    return ("created", sobject.lower()) if matched is None else ("found", matched)
 
 
 def no_exemplar(_row: PendingChange) -> dict[str, str] | None:
@@ -268,8 +309,13 @@ def count_finished(
     exemplar: Callable[[PendingChange], dict[str, str] | None] = no_exemplar,
 ) -> None:
     """Observes how long these contacts took, now that their outcomes are acknowledged."""
+    now = now_ms()
+    of_origin: dict[str, Histogram] = {}
     for row in rows:
         if row.change.received_ms:
-            seconds = max(0.0, (now_ms() - row.change.received_ms) / 1000)
-            metrics.latency.labels(row.change.origin).observe(seconds, exemplar(row))
+            origin = row.change.origin
+            if origin not in of_origin:
+                of_origin[origin] = metrics.latency.labels(origin)
+            seconds = max(0.0, (now - row.change.received_ms) / 1000)
+            of_origin[origin].observe(seconds, exemplar(row))
     metrics.last_processed.set_to_current_time()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -29,7 +29,11 @@ from streams.mailboxes import MailboxRule
 from streams.metrics import ProcessMetrics, SinkMetrics
 from streams.org import open_org
 from streams.runtime.exit_codes import ExitCode
-from streams.runtime.memory import freeze_startup_objects, limit_malloc_arenas
+from streams.runtime.memory import (
+    collect_garbage_rarely,
+    freeze_startup_objects,
+    limit_malloc_arenas,
+)
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.overdue import StopDeadline
 from streams.runtime.secret_files import watch_secret_files
@@ -56,8 +60,9 @@ from streams.sink.former_org import clear_former_org
 from streams.sink.live_pace import LivePace
 from streams.sink.member_keeper import MemberKeeper
 from streams.sink.org_guard import OrgGuard
+from streams.sink.parts import KafkaEnds, Predecessor, Telemetry, WriteGuards
 from streams.sink.spent import read_spent
-from streams.sink.stage import Sink
+from streams.sink.stage import Keeper, Sink
 from streams.sink.start_mode import MODE_REQUIRED, mode_at_start
 from streams.sink.write_limits import Limits, WriteLimits
 from streams.suppression_following import followed_suppression
@@ -95,6 +100,7 @@ def run(
     """
     limit_malloc_arenas()
     freeze_startup_objects()
+    collect_garbage_rarely()
     return uvloop.run(_serve(kafka, process, org, allowed, settings, mailboxes))
 
 
@@ -193,11 +199,6 @@ async def _serve(
             kafka, group(kafka, "sink"), session_timeout=settings.session_timeout
         )
         consumer = Consumer(config | CONSUMER_CONFIG)
-
-        def deleted_before() -> Iterable[tuple[str, int]]:
-            return recent_deletions(kafka, names)
-
-        fence = WriteFence(settings.session_timeout)
         deleted_log = DeletedRecordsLog(kafka, names)
         keeper = DeletionKeeper(org, publisher, names, metrics, deleted_log, guard=guard)
         followed = [control, followed_suppression(kafka, names, group(kafka, "sink"), allowed)]
@@ -205,37 +206,40 @@ async def _serve(
             followed.append(
                 FollowedTopic(kafka, names.grants.name, group(kafka, "sink"), addresses.apply)
             )
-        sink = Sink(
-            consumer,
-            publisher,
-            org,
-            names,
-            settings,
-            metrics,
-            health,
-            fence,
-            deleted_before,
-            keeper=keeper,
-            members=MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics),
-            topic_id=watch.topic_ids.get(names.changes.name, ""),
-            failures=failures,
-            control=FollowedTopics(*followed),
-            pace=pace,
-            traces=traces,
-            limits=WriteLimits(
-                failures.table,
-                WriteMode(org_settings.mode or WriteMode.MIRROR),
-                Limits(
-                    settings.creations_per_day,
-                    settings.creations_per_grant,
-                    settings.replaced_values_per_hour,
-                    settings.storage_share,
-                ),
-                own_calls=own_calls,
+        limits = WriteLimits(
+            failures.table,
+            WriteMode(org_settings.mode or WriteMode.MIRROR),
+            Limits(
+                settings.creations_per_day,
+                settings.creations_per_grant,
+                settings.replaced_values_per_hour,
+                settings.storage_share,
             ),
-            spent_before=lambda: read_spent(kafka, names, time.time()),
-            guard=guard,
-            contact_domains=ContactDomainKeeper(org, metrics) if allowed.contact_share else None,
+            own_calls=own_calls,
+        )
+        keepers: list[Keeper] = [
+            MemberKeeper(org, publisher, names, mailboxes.permission_sets, metrics)
+        ]
+        if allowed.contact_share:
+            keepers.append(ContactDomainKeeper(org, metrics))
+        sink = Sink(
+            org,
+            KafkaEnds(
+                consumer,
+                publisher,
+                names,
+                watch.topic_ids.get(names.changes.name, ""),
+                FollowedTopics(*followed),
+            ),
+            settings,
+            Telemetry(metrics, health, traces),
+            WriteGuards(WriteFence(settings.session_timeout), failures, limits, pace, guard),
+            Predecessor(
+                lambda: recent_deletions(kafka, names),
+                lambda: read_spent(kafka, names, time.time()),
+                keeper,
+            ),
+            keepers,
         )
 
         deadline = StopDeadline(OVERDUE_SECONDS, "the next sink repeats the unfinished batches")

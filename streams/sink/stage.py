@@ -22,46 +22,34 @@ hot standby: what is known of the partition is an `Assignment`, which ends when 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
-from confluent_kafka import Consumer
 
 from connectors.salesforce.sync import Sync
-from streams.kafka.followed import Followed
 from streams.kafka.polling import EndOfPartition
 from streams.kafka.records import KafkaRecord
-from streams.kafka.transactions import TransactionalPublisher
-from streams.metrics import SinkMetrics
 from streams.runtime.exit_codes import ExitCode
-from streams.runtime.ops import Health
-from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
-from streams.sink.batch_runner import Batch, BatchRunner
+from streams.sink.batch import Batch
+from streams.sink.batch_runner import BatchRunner
 from streams.sink.batching import NO_COMPLETE_RUNS, CompleteRuns, PendingChange, claims_of
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
-from streams.sink.contact_domain_keeper import ContactDomainKeeper
-from streams.sink.deletion_keeper import DeletionKeeper
-from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
-from streams.sink.live_pace import LivePace
-from streams.sink.member_keeper import MemberKeeper
 from streams.sink.memory_use import unparsed_bytes
-from streams.sink.org_guard import OrgGuard
+from streams.sink.parts import KafkaEnds, Predecessor, Telemetry, WriteGuards
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
-from streams.sink.spent import Spent
 from streams.sink.stopping import Stop, StopRequest
 from streams.sink.write_limits import WriteLimits
 from streams.sink.writing_stops import WritingStops
-from streams.topics import Topics
 
 log = structlog.get_logger()
 
@@ -77,90 +65,60 @@ BULK_WAIT_SECONDS = 60.0
 COMMIT_BEAT_SECONDS = 0.5
 
 
+class Keeper(Protocol):
+    """What is done now and then while the partition is assigned, beside the batches."""
+
+    async def run(self, current: CurrentAssignment, fence: WriteFence) -> None:
+        """Works until it is cancelled."""
+        ...
+
+
 class Sink:
     """One consumer, the batches in flight, and the changes that wait."""
 
     def __init__(
         self,
-        consumer: Consumer,
-        publisher: TransactionalPublisher,
         org: Sync,
-        names: Topics,
+        kafka: KafkaEnds,
         settings: SinkSettings,
-        metrics: SinkMetrics,
-        health: Health,
-        fence: WriteFence,
-        deleted_before: Callable[[], Iterable[tuple[str, int]]],
+        telemetry: Telemetry,
+        guards: WriteGuards,
+        before: Predecessor,
+        keepers: Sequence[Keeper] = (),
         clock: Callable[[], float] = time.monotonic,
-        keeper: DeletionKeeper | None = None,
-        members: MemberKeeper | None = None,
-        topic_id: str = "",
-        failures: FailureBreakers | None = None,
-        control: Followed | None = None,
-        pace: LivePace | None = None,
-        traces: Traces = NO_TRACES,
-        guard: OrgGuard | None = None,
-        limits: WriteLimits | None = None,
-        spent_before: Callable[[], Spent] = Spent,
-        contact_domains: ContactDomainKeeper | None = None,
     ) -> None:
-        """`deleted_before` blocks: keys and versions of what a predecessor deleted lately.
-
-        `keeper` keeps what people deleted in the org; without one the recycle bin alone answers.
-        `members` publishes who has the permission sets that select mailboxes.
-        `topic_id` is that of contacts.changes, where the broker has IDs. For `failures` and
-        `control` see BreakerKeeper. `pace` says when live batches go that are not full. `guard`
-        keeps to one org; without one any will do. Without `limits` everything is written;
-        `spent_before` blocks: what was written of them until now. `contact_domains` reads the
-        Contacts of the org once a day, as evidence for Accounts.
-        """
+        """`keepers` do something now and then while the partition is assigned to this process."""
+        metrics, names = telemetry.metrics, kafka.names
         self._settings = settings
-        self._metrics = metrics
-        self._health = health
+        self._telemetry = telemetry
+        self._guards = guards
         self._clock = clock
         self._stop = StopRequest()
         self._breaker = CircuitBreaker(clock)
         self._in_flight = RunningTasks(self._stop)
-        self._pace = pace or LivePace(settings.live_call_share, clock)
-        failures = failures or FailureBreakers()
-        self._stops = WritingStops(failures)
-        self._breaker_keeper = BreakerKeeper(self._stops, control, self._breaker, metrics, health)
-        limits = limits or WriteLimits(failures.table)
-        recall = partial(_recall, org, keeper, self._breaker_keeper, limits, spent_before)
-        self._current = CurrentAssignment(deleted_before, recall, self._stop, metrics, clock)
-        self._keepers: list[DeletionKeeper | MemberKeeper | ContactDomainKeeper] = [
-            one for one in (keeper, members, contact_domains) if one is not None
-        ]
-        self._guard = guard
-        self._limits = limits
-        self._publisher = publisher
+        self._stops = WritingStops(guards.failures)
+        self._breaker_keeper = BreakerKeeper(
+            self._stops, kafka.control, self._breaker, metrics, telemetry.health
+        )
+        recall = partial(_recall, org, self._breaker_keeper, guards.limits, before)
+        self._current = CurrentAssignment(before.deleted, recall, self._stop, metrics, clock)
+        deleted = before.deleted_records
+        self._keepers = [*keepers] if deleted is None else [deleted, *keepers]
+        self._publisher = kafka.publisher
         self._unanswered = org.unanswered
         self._consumer = SinkConsumer(
-            consumer,
+            kafka.consumer,
             names.changes.name,
-            fence,
+            guards.fence,
             self._stop,
             metrics,
-            topic_id,
+            kafka.topic_id,
             clock,
-            limits.own_calls,
+            guards.limits.own_calls,
         )
         self._intake = Intake(org, settings, metrics)
         metrics.oldest_unfinished.set_function(self._oldest_unfinished)
-        self._runner = BatchRunner(
-            org,
-            publisher,
-            names,
-            metrics,
-            health,
-            self._breaker,
-            self._stops.failures,
-            self._stop,
-            clock,
-            traces,
-            limits,
-            guard,
-        )
+        self._runner = BatchRunner(org, kafka, telemetry, guards, self._breaker, self._stop, clock)
 
     def stop(self, reason: str, status: int = 0) -> None:
         """Ends `run` once the batches in flight have ended, or after STOP_SECONDS."""
@@ -187,14 +145,14 @@ class Sink:
             self._publisher,
             self._in_flight,
             self._breaker,
-            self._health,
+            self._telemetry.health,
             self._stop,
             self._unanswered,
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
         following = self._start_following()
-        self._health.ready()
+        self._telemetry.health.ready()
         while self._stop.stop is None:
             self._take(await self._poll())
             await self._announce_calls()
@@ -318,7 +276,7 @@ class Sink:
                 assignment.put_back(rows)
                 return
             if len(rows) < self._settings.batch_size and any(row.is_live for row in rows):
-                self._pace.started()
+                self._guards.pace.started()
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
             load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))
             self._in_flight.start(self._runner.run(batch), load)
@@ -334,7 +292,7 @@ class Sink:
         hurry = in_flight == 0 and self._intake.room(assignment, self._in_flight) is None
         now = self._clock()
         live_due_by = -inf
-        if self._pace.may_start:
+        if self._guards.pace.may_start:
             live_due_by = now - self._settings.linger if in_flight else now
         return assignment.pending.next_batch(
             self._in_flight.claimed,
@@ -382,31 +340,27 @@ class Sink:
         """
         committing = asyncio.ensure_future(commit)
         while not (await asyncio.wait({committing}, timeout=COMMIT_BEAT_SECONDS))[0]:
-            self._health.beat()
+            self._telemetry.health.beat()
         committing.result()
 
     def _report(self) -> None:
-        if self._guard is not None and (reason := self._guard.refusal):
+        if self._guards.guard is not None and (reason := self._guards.guard.refusal):
             self._stop.request(reason, ExitCode.ORG_CHANGED)
         assignment = self._current.assignment
         stalled = assignment is not None and assignment.progress.takes_nothing
         if not stalled or self._breaker.is_open:
-            self._health.beat()
+            self._telemetry.health.beat()
         self._breaker_keeper.report(is_writer=assignment is not None)
-        self._limits.report(self._metrics)
+        self._guards.limits.report(self._telemetry.metrics)
         unfinished = 0 if assignment is None else assignment.tracker.unfinished
         pending_bytes = 0 if assignment is None else assignment.pending.bytes
-        self._metrics.seconds_between.set(self._pace.seconds_between)
-        self._metrics.unfinished_rows.set(unfinished)
-        self._metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
+        self._telemetry.metrics.seconds_between.set(self._guards.pace.seconds_between)
+        self._telemetry.metrics.unfinished_rows.set(unfinished)
+        self._telemetry.metrics.held_bytes.set(pending_bytes + self._in_flight.bytes)
 
 
 async def _recall(
-    org: Sync,
-    keeper: DeletionKeeper | None,
-    breaker_keeper: BreakerKeeper,
-    limits: WriteLimits,
-    spent_before: Callable[[], Spent],
+    org: Sync, breaker_keeper: BreakerKeeper, limits: WriteLimits, before: Predecessor
 ) -> None:
     """Reads from Kafka what must be known before a write.
 
@@ -414,7 +368,7 @@ async def _recall(
     Accounts, and deletions in the org.
     """
     await breaker_keeper.load()
-    limits.restore(await asyncio.to_thread(spent_before))
+    limits.restore(await asyncio.to_thread(before.spent))
     await org.restore()
-    if keeper is not None:
-        await keeper.load()
+    if before.deleted_records is not None:
+        await before.deleted_records.load()

@@ -22,9 +22,12 @@ from streams.runtime.traces import NO_TRACES, Traces
 from streams.settings import KafkaSettings, SinkSettings
 from streams.sink.failure_breakers import FailureBreakers
 from streams.sink.fence import WriteFence
+from streams.sink.live_pace import LivePace
 from streams.sink.open_calls import CALLS_ENDED
+from streams.sink.parts import KafkaEnds, Predecessor, Telemetry, WriteGuards
 from streams.sink.stage import Sink
 from streams.sink.stopping import Stop
+from streams.sink.write_limits import WriteLimits
 from streams.topics import topics
 from tests.support.letters import failed_record
 
@@ -286,6 +289,7 @@ async def running_sink(
     failures: FailureBreakers | None = None,
     control: Any = None,
     traces: Traces = NO_TRACES,
+    consumer: FakeConsumer | None = None,
     **settings: Any,
 ) -> AsyncIterator[SinkHarness]:
     """A running Sink.
@@ -293,32 +297,33 @@ async def running_sink(
     `org` is a Sync, or a stand-in for one. `skipped` holds the seconds that the sink's clock is
     ahead of the machine's. `deleted_before` returns what a predecessor deleted. `topic_id` is that
     of contacts.changes. `control` stands in for the FollowedTopic that feeds `failures`.
+    Without a `consumer` of the caller it is a FakeConsumer.
     """
     skipped = [0.0] if skipped is None else skipped
 
     def clock() -> float:
         return time.monotonic() + skipped[0]
 
-    consumer, publisher, metrics = FakeConsumer(), FakePublisher(), SinkMetrics(CollectorRegistry())
+    consumer, publisher = consumer or FakeConsumer(), FakePublisher()
+    metrics = SinkMetrics(CollectorRegistry())
     health = Health(60.0)
     # The copy is not checked: a test may want bounds that are too small for production.
     short: dict[str, Any] = {"linger": 0.01, "bulk_linger": 0.01}
     wanted = SinkSettings(**short).model_copy(update=settings)
+    failures = failures or FailureBreakers()
     sink = Sink(
-        consumer,  # type: ignore[arg-type]
-        publisher,  # type: ignore[arg-type]
         org,
-        NAMES,
+        KafkaEnds(consumer, publisher, NAMES, topic_id, control),  # type: ignore[arg-type]
         wanted,
-        metrics,
-        health,
-        fence or WriteFence(10.0),
-        deleted_before,
-        clock,
-        topic_id=topic_id,
-        failures=failures,
-        control=control,
-        traces=traces,
+        Telemetry(metrics, health, traces),
+        WriteGuards(
+            fence or WriteFence(10.0),
+            failures,
+            WriteLimits(failures.table),
+            LivePace(wanted.live_call_share, clock),
+        ),
+        Predecessor(deleted_before),
+        clock=clock,
     )
     one = SinkHarness(sink, consumer, publisher, metrics, health, skipped)
     one.running = asyncio.create_task(sink.run())

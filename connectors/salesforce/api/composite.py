@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
-from urllib.parse import quote
 
 from connectors.salesforce.api.classification import classify_request, raise_for
 from connectors.salesforce.api.error_parsing import parse_errors
 from connectors.salesforce.api.errors import Action, RowError, UnexpectedAnswer
+from connectors.salesforce.api.percent_encoding import percent_encoded
 
 # Limits of the REST API guide, Composite and sObject Collections.
 MAX_SUBREQUESTS = 25
@@ -97,7 +97,7 @@ def query_subrequest(soql: str, reference: str, *, deleted: bool = False) -> Sub
             f"the SOQL statement has {len(soql)} characters, Salesforce takes {MAX_STATEMENT}"
         )
     resource = "queryAll" if deleted else "query"
-    return Subrequest("GET", f"/{resource}?q={quote(soql, safe='', errors='replace')}", reference)
+    return Subrequest("GET", f"/{resource}?q={percent_encoded(soql)}", reference)
 
 
 def upsert_subrequest(
@@ -272,8 +272,8 @@ def row_results(answer: SubAnswer, rows: Sequence[object]) -> list[RowResult]:
 
 
 def _row_result(result: object) -> RowResult:
-    success = result.get("success") if isinstance(result, Mapping) else None
-    if not isinstance(result, Mapping) or not isinstance(success, bool):
+    success = result.get("success") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or not isinstance(success, bool):
         raise UnexpectedAnswer("a row's result has no success")
     if not success:
         errors = parse_errors(result) or (RowError("", "failed without an error"),)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from connectors.salesforce.api.classification import raise_for
@@ -40,7 +41,7 @@ class FieldDescribe:
         return self.createable and not self.nillable and not self.defaulted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ObjectDescribe:
     """An sObject; `fields` by API name, spelled as Salesforce does.
 
@@ -53,10 +54,20 @@ class ObjectDescribe:
     updateable: bool = False
     queryable: bool = False
 
-    @property
+    @cached_property
     def required(self) -> frozenset[str]:
         """The fields without which a record cannot be created."""
         return frozenset(name for name, described in self.fields.items() if described.required)
+
+    @cached_property
+    def createable_fields(self) -> frozenset[str]:
+        """The fields that the user may set in a new record."""
+        return frozenset(name for name, described in self.fields.items() if described.createable)
+
+    @cached_property
+    def updateable_fields(self) -> frozenset[str]:
+        """The fields that the user may set in an existing record."""
+        return frozenset(name for name, described in self.fields.items() if described.updateable)
 
 
 def describe_subrequest(sobject: str, reference: str) -> Subrequest:

@@ -19,11 +19,17 @@ GROUPS = "contact groups"
 
 
 def examine_mailboxes(
-    kafka: KafkaSettings, setting: MailboxRule, groups: GroupRule | None = None
+    kafka: KafkaSettings,
+    setting: MailboxRule,
+    groups: GroupRule | None = None,
+    exclusions: str = "",
 ) -> list[CheckupFinding]:
-    """Findings about PEOPLE_MAILBOXES, PEOPLE_GROUPS and what is in force. Blocks."""
+    """Findings about PEOPLE_MAILBOXES, PEOPLE_GROUPS, exclusions and what is in force. Blocks.
+
+    `exclusions` is the digest of those of this process.
+    """
     try:
-        return mailbox_findings(read_mailboxes(kafka, setting, groups))
+        return mailbox_findings(read_mailboxes(kafka, setting, groups, exclusions))
     except click.ClickException as error:
         return [not_examined(CHECK, f"grant our user Read: {error.format_message()}")]
 
@@ -47,16 +53,7 @@ def mailbox_findings(figures: MailboxFigures) -> list[CheckupFinding]:
 
 
 def _groups(groups: GroupFigures) -> list[CheckupFinding]:
-    if not groups.rule.reads_groups:
-        return []
-    named = [*groups.rule.included, *(f"not {name}" for name in groups.rule.excluded)]
-    return [
-        ok(
-            GROUPS,
-            f"{', '.join(named)}; the groups of {groups.read} of {groups.mailboxes} connected "
-            "mailboxes are known, the others with their next run",
-        )
-    ]
+    return [ok(GROUPS, str(groups))] if groups.rule.reads_groups else []
 
 
 def _own_domains(own: OwnDomains) -> CheckupFinding:

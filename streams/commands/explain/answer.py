@@ -82,7 +82,7 @@ def answer(
     """
     decided = control or ControlTable()
     groups = GroupFilter(
-        lambda: decided.selection.groups_in_force(NO_GROUPS), decided.selection.names_of_groups
+        lambda _: decided.selection.groups_in_force(NO_GROUPS), decided.selection.names_of_groups
     )
     contacts = tuple(
         _contact_answer(key, found, runs, policy, topics, groups) for key in found.contacts

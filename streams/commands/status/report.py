@@ -78,6 +78,9 @@ def _facts(status: Status) -> Mapping[str, str]:
     mailboxes = status.mailboxes
     if mailboxes is not None and mailboxes.rule.entries:
         facts["mailboxes"] = f"{mailboxes.selected:,} of {len(mailboxes.choices):,} selected"
+    groups = mailboxes.groups if mailboxes else None
+    if groups is not None and groups.rule.reads_groups:
+        facts["groups"] = f"{groups}"
     facts["runs"] = "; ".join(status.runs) or "none"
     return facts
 
@@ -100,10 +103,13 @@ def _counted(counts: Mapping[str, int]) -> str:
 def _mailboxes(mailboxes: MailboxFigures | None) -> dict[str, Any] | None:
     if mailboxes is None:
         return None
+    groups = mailboxes.groups
     return {
         "entries": list(mailboxes.rule.entries),
         "selected": mailboxes.selected,
         "connected": len(mailboxes.choices),
+        "groups": list(groups.rule.included) if groups else [],
+        "excluded_groups": list(groups.rule.excluded) if groups else [],
     }
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from streams.commands.contact_groups import groups_read
 from streams.commands.dead_letters.open_letters import masked_address
 from streams.commands.mailboxes import deletion_problems
 from streams.commands.nylas_application import missing_for_links, sign_in_links
@@ -140,6 +141,8 @@ class GrantsPage:
             # The address of its owner is in the link only where it is shown beside it.
             link = self._link(facts.provider, facts.address if revealed else "")
             mailbox = mailbox_words(self._choice(facts), revealed=revealed)
+            if groups := groups_read(self._control.table.selection, grant, facts.provider):
+                mailbox = f"{mailbox}; groups: {groups}"
             return grant_row(facts, mailbox, self._people.grant(grant), link, revealed=revealed)
 
         rows = RowsOnDemand(grants, row)

@@ -473,6 +473,7 @@ def last_offset_wins() -> None:
         other = self._rows.get(row.key)
         if other is not None:
             other.change, other.record, other.claims = row.change, row.record, row.claims
+            other.version = row.version
             other.offsets.extend(row.offsets)
             return True
         return add(self, row)

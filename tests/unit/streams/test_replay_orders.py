@@ -22,9 +22,8 @@ from streams.reader.replay_page import replayed
 from streams.runs import Replay, ReplaySource
 from streams.selection import Selection
 from streams.settings import KafkaSettings, load
-from streams.sink.batching import PendingChange, PendingChanges
+from streams.sink.batching import PendingChange, PendingChanges, contact_version
 from streams.sink.deletions import Deletions
-from streams.sink.intake import contact_version
 from streams.topics import topics
 from tests.support.plain_org import KEY, VERSION, PlainOrg
 

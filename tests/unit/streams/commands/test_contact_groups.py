@@ -59,7 +59,8 @@ def test_doctor_shows_the_rule_and_of_how_many_mailboxes_the_groups_are_known() 
     found = MailboxFigures(EVERY_MAILBOX, {}, (), groups)
     _, finding = mailbox_findings(found)
     assert finding.status is CheckupStatus.OK
-    assert "Customers, not VIP; the groups of 1 of 2 connected mailboxes" in finding.finding
+    assert finding.finding == str(groups)
+    assert "Customers, not VIP; the groups of 1 of 2 connected mailboxes" in str(groups)
 
 
 def test_the_list_of_grants_says_which_groups_of_a_mailbox_are_named() -> None:

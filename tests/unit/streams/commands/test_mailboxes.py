@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from connectors.salesforce.checkup.findings import CheckupStatus
+from streams.commands.contact_groups import GroupFigures
 from streams.commands.doctor.mailboxes import mailbox_findings
 from streams.commands.mailboxes import (
     KnownGrants,
     MailboxFigures,
     deletion_problems,
+    exclusion_problems,
     mailbox_figures,
 )
 from streams.commands.status.figures import (
@@ -17,6 +19,7 @@ from streams.commands.status.figures import (
     needs_a_person,
 )
 from streams.commands.status.report import as_json, text
+from streams.contact_groups import GroupRule
 from streams.control import ControlTable
 from streams.control_grants import held_record
 from streams.control_selection import Members, SelectionRecords
@@ -92,6 +95,15 @@ def test_another_rule_than_the_one_in_force_is_named() -> None:
     assert found.selected == 1
 
 
+def test_other_exclusions_than_those_in_force_are_named() -> None:
+    in_force = SelectionRecords(exclusions="abc")
+    (found,) = exclusion_problems(in_force, "other")
+    assert "PEOPLE_EXCLUDED_*" in found.what
+    assert not list(exclusion_problems(in_force, "abc"))
+    assert not list(exclusion_problems(in_force, "")), "this process has loaded none"
+    assert not list(exclusion_problems(SelectionRecords(), "other")), "an older reader said nothing"
+
+
 def test_a_deleted_grant_is_not_connected() -> None:
     known = KnownGrants.of(
         [
@@ -112,7 +124,18 @@ def test_status_counts_the_selected_and_names_what_needs_a_person() -> None:
         "entries": ["ada@x.example", "typo@x.example"],
         "selected": 1,
         "connected": 3,
+        "groups": [],
+        "excluded_groups": [],
     }
+
+
+def test_status_shows_the_contact_groups_that_are_selected() -> None:
+    groups = GroupFigures(GroupRule(("Customers",), ("Private",)), 1, 3, ())
+    found = replace(figures(EVERY_MAILBOX, force=False), groups=groups)
+    status = Status(0, [], OutcomeFigures(), None, [], LetterFigures({}), [], mailboxes=found)
+    assert "Customers, not Private; the groups of 1 of 3" in text(status)
+    shown = as_json(status)["mailboxes"]
+    assert (shown["groups"], shown["excluded_groups"]) == (["Customers"], ["Private"])
 
 
 def test_deleted_grants_that_wait_for_a_person_are_named_with_the_command() -> None:

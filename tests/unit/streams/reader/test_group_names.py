@@ -1,5 +1,6 @@
 """The reader lists contact groups only for a rule, and publishes their names once."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,11 @@ from streams.metrics import ReaderMetrics
 from streams.reader import group_names
 from streams.reader.context import ReaderContext
 from streams.reader.gate import Gate
+from streams.reader.grant_events import GrantTable, deleted_record, parse_grant_event
 from streams.reader.group_names import GroupNameKeeper
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
+from tests.support.waiting import until
 
 TOPICS = topics(load(KafkaSettings, {}))
 RULE = GroupRule(("Customers",))
@@ -141,3 +144,17 @@ async def test_names_are_forgotten_when_no_rule_reads_them(harness: Harness) -> 
     await harness.start(NO_GROUPS)
     selection = harness.control.selection
     assert (selection.groups, selection.group_names) == (NO_GROUPS, {})
+
+
+async def test_the_names_of_a_deleted_grant_are_forgotten(harness: Harness) -> None:
+    keeper = await harness.start()
+    await keeper.read("g")
+    await keeper.read("h")
+    grants = GrantTable()
+    event = parse_grant_event(deleted_record(TOPICS, "g", int(NOW)))
+    assert event is not None
+    grants.apply(event)
+    work = asyncio.create_task(keeper.run(grants))
+    await until(lambda: "g" not in harness.control.selection.group_names, "it is forgotten")
+    work.cancel()
+    assert harness.control.selection.group_names.keys() == {"h"}

@@ -1,0 +1,80 @@
+"""What the sink takes of the processor for a contact, and how many contacts it writes in a second.
+
+    make bench ARGS=tests/benchmarks/bench_sink.py
+
+Two orgs: one that answers at once, so that the processor is the limit, and one that takes 150 ms a
+call and 2 ms a row. The org and the sink are processes of their own; Kafka is left out, so that the
+figures are those of reading, planning, calling and reporting alone. Prints the figures.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from deploy.local.broker import free_ports
+from tests.benchmarks.sink_alone import ACCOUNTS, HALVES
+from tests.support.paths import ROOT
+
+CONTACTS = int(os.environ.get("BENCH_CONTACTS", "20000"))
+RUN_SECONDS = 900.0
+# As many as an org lets run for long at once, less some for its people.
+IN_FLIGHT = 16
+# A pair of calls takes 1,000 contacts. Those that find no room in its collections, and the last
+# batch of a run, cost the rest.
+LEAST_OF_A_PAIR = 800
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(2 * RUN_SECONDS)]
+
+
+@contextmanager
+def org(ms_call: float, ms_row: float) -> Iterator[str]:
+    """The URL of an org that takes so long for a call, and for a row that it writes."""
+    (port,) = free_ports(1)
+    words = map(str, (port, ACCOUNTS, ms_call, ms_row))
+    command = [sys.executable, "-m", "tests.benchmarks.quick_org", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        assert serving.stdout.readline() == "ready\n"
+        yield f"http://127.0.0.1:{port}"
+        serving.kill()
+
+
+@pytest.mark.parametrize(("ms_call", "ms_row"), [(0, 0), (150, 2)])
+def test_a_first_sync_and_a_change_of_everybody(ms_call: float, ms_row: float) -> None:
+    """Every contact is created once, and updated once; calls are full."""
+    with org(ms_call, ms_row) as url:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.sink_alone",
+                url,
+                str(CONTACTS),
+                str(IN_FLIGHT),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            timeout=RUN_SECONDS,
+            check=True,
+        )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(
+        f"\n{CONTACTS:,} contacts, {ms_call} ms a call and {ms_row} ms a row, {IN_FLIGHT} in flight"
+    )
+    for half in HALVES:
+        figures = found[half]
+        print(
+            f"{half:>9}: {figures['processor_us']:.0f} us of processor a contact, as "
+            f"{figures['processor_us'] / figures['loop_us']:.0f} rounds of a fixed loop, "
+            f"{figures['contacts_per_second']:,} contacts/s, "
+            f"{figures['contacts_per_pair']:.0f} for each pair of calls"
+        )
+    print(f"{'memory':>9}: {found['peak MB']} MB at most, with the records of the run")
+    assert found["outcomes"] == {"created": CONTACTS, "updated": CONTACTS}
+    assert all(found[half]["contacts_per_pair"] >= LEAST_OF_A_PAIR for half in HALVES)
