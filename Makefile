@@ -64,7 +64,8 @@ mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests mu
 	$(BIN)/python -m tests.mutants.report $(ARGS)
 
 # Compares its ratios with the committed deploy/docs/performance.json. On a quiet machine
-# ARGS=--record writes that file, performance.md and the plots. Needs wrk (apt-get install wrk).
+# ARGS=--record writes that file, performance.md and the plots, and ARGS="--growth --record" also
+# the growth to a million contacts. Needs wrk (apt-get install wrk).
 bench: $(INSTALLED) ## measure speed against baselines in the same run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 

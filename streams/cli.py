@@ -276,7 +276,8 @@ def plan(*, file: Path | None, since: str | None, mode_name: str | None, as_json
     """Shows what the sink would do in Salesforce, and writes nothing.
 
     It plans in the mode in force, and says on top which one that is. Where Kafka cannot be read,
-    SALESFORCE_MODE counts. Limits and pauses are left out: nothing is held in a plan.
+    SALESFORCE_MODE counts. Limits and pauses are left out: nothing is held in a plan. Nor are
+    PEOPLE_MAILBOXES and PEOPLE_GROUPS looked at, which decide before the sink.
 
     FILE (- is standard input) holds one JSON object a line: a Nylas contact, or a notification as
     Nylas sends it to a webhook. A contact alone counts as changed now. A line that is neither is

@@ -712,7 +712,7 @@ def _kafka(directory: Path) -> Iterator[Served]:
         note = f"Apache Kafka {KAFKA} on {find_java()}"
         yield Served("kafka", broker.bootstrap, note, broker.fault)
     finally:
-        broker.stop()
+        broker.kill()  # its data goes with it
 
 
 @contextmanager

@@ -82,12 +82,14 @@ def read_mailboxes(
     kafka: KafkaSettings,
     setting: MailboxRule,
     groups: GroupRule | None = None,
+    exclusions: str = "",
     *,
     clock: Callable[[], float] = time.time,
 ) -> MailboxFigures:
     """The mailboxes now. Blocks. Raises click.ClickException when Kafka cannot be read.
 
-    `groups` is the rule of contact groups of this process; None if it has not loaded any.
+    `groups` is the rule of contact groups of this process, and `exclusions` the digest of its
+    exclusions; None and empty if it has not loaded any.
     """
     known = KnownGrants.of(topic_records(kafka, topics(kafka).grants.name))
     control = read_control(kafka)
@@ -96,6 +98,7 @@ def read_mailboxes(
     problems = (
         *figures.problems,
         *(Problem(what, remedy) for what, remedy in found.problems),
+        *exclusion_problems(control.selection, exclusions),
         *deletion_problems(control),
     )
     return replace(figures, problems=problems, groups=found, own_domains=control.own_domains)
@@ -108,6 +111,16 @@ def deletion_problems(control: ControlTable) -> Iterable[Problem]:
             f"{held} grants were deleted, a larger share of a day than READER_MAX_DELETE_SHARE; "
             "their contacts wait",
             "contactstream grants confirm, or correct NYLAS_API_KEY",
+        )
+
+
+def exclusion_problems(selection: SelectionRecords, digest: str) -> Iterable[Problem]:
+    """Whether the exclusions of a process differ from those in force; `digest` may be empty."""
+    if digest and selection.exclusions and digest != selection.exclusions:
+        yield Problem(
+            "the exclusions of this process are not what is in force (PEOPLE_EXCLUDED_*, "
+            "PEOPLE_OWN_DOMAINS, PEOPLE_ROLE_NAMES, PEOPLE_PRESET, NYLAS_SOURCES)",
+            "give reader, dedupe, sink and commands the same settings, and start the reader anew",
         )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.demo.processes import REPOSITORY, DemoFailed, ProcessGroup
+from streams.demo.processes import BROKER, REPOSITORY, DemoFailed, ProcessGroup
 from streams.kafka.admin import refusal
 from streams.kafka.clients import client_config
 from streams.settings import KafkaSettings, SettingsError, load
@@ -23,7 +23,7 @@ EMPTY_GROUP_SECONDS = 40.0
 # One request to delete something.
 ADMIN_REQUEST_SECONDS = 30.0
 
-BROKER = REPOSITORY / "deploy" / "local" / "broker.py"
+BROKER_SCRIPT = REPOSITORY / "deploy" / "local" / "broker.py"
 
 Print = Callable[[str], None]
 """Prints a line for the user."""
@@ -58,13 +58,13 @@ async def start_broker(
 
     The settings become part of the environment of all processes that are started afterwards.
     """
-    if not BROKER.exists():
+    if not BROKER_SCRIPT.exists():
         raise DemoFailed(
             "the demo needs a checkout of the project, "
             "because it starts the broker with deploy/local/broker.py"
         )
     env = {"KAFKA_BOOTSTRAP_SERVERS": given} if given else {}
-    child = await processes.start("broker", sys.executable, str(BROKER), "--json", env=env)
+    child = await processes.start(BROKER, sys.executable, str(BROKER_SCRIPT), "--json", env=env)
     broker = json.loads(await processes.first_line(child, BROKER_START_SECONDS))
     if broker["kind"] == "tansu":
         print_line("Apache Kafka cannot be started on this machine:")

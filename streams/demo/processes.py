@@ -24,6 +24,9 @@ STOP_SECONDS = 30.0
 
 REPOSITORY = Path(__file__).parents[2]
 
+# The name of the process that the others need until they have ended.
+BROKER = "broker"
+
 
 class DemoFailed(RuntimeError):
     """The demo could not run. The text says why, and where to look."""
@@ -40,11 +43,11 @@ class ChildProcess:
         """The file that holds the standard output."""
         return self.log.with_suffix(".out")
 
-    async def stop(self) -> None:
-        """Sends SIGTERM, and SIGKILL after the grace period. Does nothing if it has ended."""
+    async def stop(self, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Sends the signal, and SIGKILL after the grace period. Does nothing if it has ended."""
         if self.process.returncode is not None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(stop_signal)
         try:
             await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
         except TimeoutError:
@@ -52,20 +55,42 @@ class ChildProcess:
             await self.process.wait()
 
 
+def _stop_signal(name: str) -> signal.Signals:
+    """How a process is stopped when everything was processed and checked.
+
+    After SIGTERM the bridge answers for three seconds on, for load balancers that send it more. No
+    one sends more here, and Kafka has acknowledged all that it took.
+    """
+    return signal.SIGKILL if name == "bridge" else signal.SIGTERM
+
+
 class ProcessGroup:
     """Starts the demo's processes, waits for them, and talks to them over HTTP.
 
-    `stack` stops the processes in the reverse order of their start. `env` is their environment, and
-    may be extended before a process is started.
+    `stack` stops the processes, all together; the broker after all others. `env` is their
+    environment, and may be extended before a process is started.
     """
 
     def __init__(self, folder: Path, stack: AsyncExitStack, env: Mapping[str, str]) -> None:
-        self.folder, self._stack = folder, stack
+        self.folder = folder
         self.env = dict(env)
         self.ops_urls: dict[str, str] = {}
         """Where each stage serves its metrics and probes."""
         self.http = httpx.AsyncClient(timeout=CALL_SECONDS, trust_env=False)
         self._stages: dict[str, ChildProcess] = {}
+        self._children: list[ChildProcess] = []
+        self._before_broker: list[Callable[[], Awaitable[None]]] = []
+        stack.push_async_callback(self._stop)
+
+    async def _stop(self) -> None:
+        others = [child for child in self._children if child.name != BROKER]
+        try:
+            await asyncio.gather(*(child.stop(_stop_signal(child.name)) for child in others))
+            for call in self._before_broker:
+                await call()
+        finally:
+            for child in self._children:
+                await child.stop()
 
     async def start(
         self, name: str, *command: str, env: Mapping[str, str] | None = None
@@ -86,7 +111,7 @@ class ProcessGroup:
                 start_new_session=True,
             )
         child = ChildProcess(name, process, log)
-        self._stack.push_async_callback(child.stop)
+        self._children.append(child)
         return child
 
     async def start_command(
@@ -104,8 +129,8 @@ class ProcessGroup:
         self._stages[name] = await self.start_command(name, name, env={**listen, **(env or {})})
 
     def call_at_end(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Has `call` awaited after the processes that are started from now on have stopped."""
-        self._stack.push_async_callback(call)
+        """Has `call` awaited after all processes but the broker have stopped."""
+        self._before_broker.append(call)
 
     async def wait_ready(self) -> None:
         """Waits until every stage is ready. Raises DemoFailed."""

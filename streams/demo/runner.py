@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from confluent_kafka import KafkaException
@@ -47,6 +47,10 @@ OWN_DOMAIN = "our-team.example"
 QUIET_SECONDS = 120.0
 # No standby waits to take over, and a stage that gets no processor for 5 s must not end itself.
 SESSION_SECONDS = 30
+
+FirstT = TypeVar("FirstT")
+SecondT = TypeVar("SecondT")
+ThirdT = TypeVar("ThirdT")
 
 OK, DOES_NOT_ADD_UP, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -113,11 +117,12 @@ async def run_scenario(
     """
     books, org = initial_data(people, seed)
     print_line("starting a broker, simulators of Nylas and Salesforce, and the four stages ...")
-    broker, kafka = await start_broker(processes, print_line, given)
-    simulators = Simulators(
-        await _start_simulator(processes, "nylas", books),
-        await _start_simulator(processes, "salesforce", org),
+    (broker, kafka), nylas, salesforce = await _together(
+        start_broker(processes, print_line, given),
+        _start_simulator(processes, "nylas", books),
+        _start_simulator(processes, "salesforce", org),
     )
+    simulators = Simulators(nylas, salesforce)
     await asyncio.to_thread(create, AdminClient(client_config(kafka)), topics(kafka).all())
     await _start_stages(processes, simulators)
 
@@ -137,6 +142,20 @@ async def run_scenario(
         processes, broker, kafka, simulators, people, scenario, first_sync
     )
     return report(evidence)
+
+
+async def _together(
+    first: Coroutine[Any, Any, FirstT],
+    second: Coroutine[Any, Any, SecondT],
+    third: Coroutine[Any, Any, ThirdT],
+) -> tuple[FirstT, SecondT, ThirdT]:
+    """The results of all; the first that fails ends the others. Raises as it does."""
+    tasks = (asyncio.create_task(first), asyncio.create_task(second), asyncio.create_task(third))
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _start_simulator(processes: ProcessGroup, name: str, state: Mapping[str, Any]) -> str:

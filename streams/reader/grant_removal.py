@@ -144,7 +144,7 @@ class DedupeBarrier:
             lambda: self._lags.reached(self._group_id, name, ends), self._health
         ):
             await asyncio.sleep(pause)
-            pause = min(2 * pause, CATCH_UP_CHECK_SECONDS)
+            pause = min(1.25 * pause, CATCH_UP_CHECK_SECONDS)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from streams.waves import waits_for_a_person
 log = structlog.get_logger()
 
 # Between two checks for requests. A person waits for a backfill to start.
-REQUEST_CHECK_SECONDS = 0.3
+REQUEST_CHECK_SECONDS = 0.1
 
 # Runs in progress, beside a reconcile of everything and those whose grants Nylas does not answer
 # for. Half as many keep the most address books busy that may be read at once (64); the others ask

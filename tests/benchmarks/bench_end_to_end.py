@@ -8,17 +8,22 @@ webhooks come from wrk, which is no Python and takes little of the processor.
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from deploy.local.broker import Served
-from tests.benchmarks.conftest import MeasuredFlow
+from tests.benchmarks.conftest import MeasuredFlow, MeasuredLatency
 from tests.benchmarks.flows import Flow, Side
+from tests.benchmarks.latencies import Latency, LatencyPoint, percentile
+from tests.benchmarks.recipe import CALLS_AT_ONCE
 from tests.benchmarks.whole_product import (
+    CALL_SECONDS,
     CONNECTIONS,
     DELAYS,
     RECIPES,
+    ROW_SECONDS,
     System,
     Work,
     address_books,
@@ -29,11 +34,16 @@ from tests.benchmarks.whole_product import (
 from tests.support.kafka import Kafka
 
 ROUNDS = 3
-CONTACTS = int(os.environ.get("BENCH_CONTACTS", "8000"))
+CONTACTS = int(os.environ.get("BENCH_CONTACTS", "6000"))
 # At two calls for each contact a recipe takes minutes for what the others do in seconds. It works
 # at the same pace however many there are.
 SLOW_CONTACTS = CONTACTS // 10
 ONE_BY_ONE = next(iter(RECIPES))
+
+# Webhooks a second, and for how many seconds they come.
+RATES = {1: 20, 100: 8, 1000: 8}
+# Of ONE_BY_ONE: two calls for each contact, 25 at once.
+MOST_ONE_BY_ONE = CALLS_AT_ONCE / (2 * CALL_SECONDS + ROW_SECONDS)
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
@@ -112,5 +122,48 @@ def test_first_sync(working: list[System], measured_flow: MeasuredFlow) -> None:
             f"{SLOW_CONTACTS:,} for {ONE_BY_ONE}. Time runs from the start of the command until "
             f"the last row is in the org. Nylas and the org take {DELAYS}.",
             [side(system, found[system.name], idle="bridge") for system in working],
+        )
+    )
+
+
+def test_latency(working: list[System], tmp_path: Path, measured_latency: MeasuredLatency) -> None:
+    """Webhooks at steady rates: how long each contact takes into the org."""
+    points: list[LatencyPoint] = []
+
+    def point(system: System, rate: int) -> LatencyPoint:
+        contacts = distinct_people(f"steady{rate}", rate * RATES[rate])
+        requests = tmp_path / system.name.replace(" ", "-")
+        write_webhooks(requests, contacts)
+        work = system.webhooks(requests, len(contacts), rate=rate)
+        # Each webhook counts from when it was due, so that a late one does not look quick.
+        waited = [
+            (work.written_at[f"{contact['grant_id']}/{contact['id']}"] - work.began) * 1000
+            - number / rate * 1000
+            for number, contact in enumerate(contacts)
+        ]
+        return LatencyPoint(
+            system.name,
+            rate,
+            len(contacts),
+            percentile(waited, 50),
+            percentile(waited, 99),
+            work.calls,
+        )
+
+    slowest = min(RATES)
+    with ThreadPoolExecutor(len(working)) as together:  # so few do not disturb each other
+        points += together.map(lambda system: point(system, slowest), working)
+    for rate in sorted(RATES)[1:]:
+        for system in working:
+            if system.name != ONE_BY_ONE or rate < MOST_ONE_BY_ONE:
+                points.append(point(system, rate))
+    measured_latency(
+        Latency(
+            "latency",
+            "From the moment at which a webhook is due until the org stores the contact, at steady "
+            f"rates: {', '.join(f'{rate:,} a second for {s} s' for rate, s in RATES.items())}. The "
+            f"org takes {DELAYS}, so {ONE_BY_ONE} takes {MOST_ONE_BY_ONE:.0f} a second at most and "
+            "is left out above.",
+            points,
         )
     )

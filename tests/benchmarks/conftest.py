@@ -1,7 +1,8 @@
 """Gathers what the benchmarks measured, prints it, compares it, and writes it down with --record.
 
-make bench                      # a table, and the comparison with the committed ratios
-make bench ARGS=--record        # also deploy/docs/performance.md, .json and the plots
+make bench                            # a table, and the comparison with the committed ratios
+make bench ARGS=--record              # also deploy/docs/performance.md, .json and the plots
+make bench ARGS="--growth --record"   # also with a million contacts
 """
 
 import json
@@ -13,9 +14,11 @@ import pytest
 
 from tests.benchmarks.comparison import Comparison
 from tests.benchmarks.flows import Flow
+from tests.benchmarks.growth import Growth
+from tests.benchmarks.latencies import Latency
 from tests.benchmarks.machine import machine, versions
 from tests.benchmarks.rendering import page, plots, table
-from tests.benchmarks.runs import Run, from_data, regressions, to_data
+from tests.benchmarks.runs import Run, completed, from_data, regressions, to_data
 from tests.support.paths import ROOT
 
 DOCUMENTS = ROOT / "deploy" / "docs"
@@ -25,14 +28,21 @@ LATEST = ROOT / ".local" / "performance.json"
 
 Measured = Callable[[Comparison], None]
 MeasuredFlow = Callable[[Flow], None]
+MeasuredLatency = Callable[[Latency], None]
+MeasuredGrowth = Callable[[Growth], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--record`."""
+    """`--record` and `--growth`."""
     parser.addoption(
         "--record",
         action="store_true",
         help="write deploy/docs/performance.md, its JSON and its plots; on a quiet machine",
+    )
+    parser.addoption(
+        "--growth",
+        action="store_true",
+        help="also measure the growth to a million contacts, for the better part of an hour",
     )
 
 
@@ -48,6 +58,15 @@ def this_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     write(run, LATEST.parent, LATEST.name)
     if request.config.getoption("--record"):
         record(run)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what takes longer than a usual run has time for, without --growth."""
+    if config.getoption("--growth", default=False):
+        return
+    left_out = [item for item in items if item.get_closest_marker("on_demand")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture
@@ -72,6 +91,28 @@ def measured_flow(this_run: Run) -> MeasuredFlow:
     return take
 
 
+@pytest.fixture
+def measured_latency(this_run: Run) -> MeasuredLatency:
+    """Takes latencies beside the recipes. Fails when they are far above the committed ones."""
+
+    def take(latency: Latency) -> None:
+        this_run.latencies.append(latency)
+        check(this_run)
+
+    return take
+
+
+@pytest.fixture
+def measured_growth(this_run: Run) -> MeasuredGrowth:
+    """Takes how stages grow. Fails when memory grows far more than in the committed run."""
+
+    def take(growth: Growth) -> None:
+        this_run.growths.append(growth)
+        check(this_run)
+
+    return take
+
+
 def check(run: Run) -> None:
     """Fails when a ratio of the run is far below the committed one."""
     if COMMITTED.exists():
@@ -88,10 +129,9 @@ def write(run: Run, folder: Path, name: str) -> None:
 
 def record(run: Run, folder: Path = DOCUMENTS) -> None:
     """Writes the page, its figures and its plots."""
-    if (folder / COMMITTED.name).exists():
-        before = from_data(json.loads((folder / COMMITTED.name).read_bytes()))
-        left_out = before.names - run.names
-        assert not left_out, f"a page is made of a whole run; not measured: {sorted(left_out)}"
+    committed = folder / COMMITTED.name
+    if committed.exists():
+        run = completed(run, from_data(json.loads(committed.read_bytes())))
     write(run, folder, COMMITTED.name)
     (folder / "performance.md").write_text(page(run), encoding="utf-8")
     for name, plot in plots(run).items():

@@ -1,6 +1,11 @@
 """What is made of a run of the benchmarks: a table, a Markdown page, and plots in SVG."""
 
-from tests.benchmarks import comparison_rendering, flow_rendering
+from tests.benchmarks import (
+    comparison_rendering,
+    flow_rendering,
+    growth_rendering,
+    latency_rendering,
+)
 from tests.benchmarks.runs import Run
 from tests.benchmarks.text import wrapped
 
@@ -12,6 +17,10 @@ def table(run: Run) -> str:
         lines += comparison_rendering.table(comparison)
     for flow in run.flows:
         lines += flow_rendering.table(flow)
+    for latency in run.latencies:
+        lines += latency_rendering.table(latency)
+    for growth in run.growths:
+        lines += growth_rendering.table(growth)
     return "\n".join(lines)
 
 
@@ -37,8 +46,12 @@ def page(run: Run) -> str:
     ]
     for flow in run.flows:
         lines += ["", *flow_rendering.section(flow)]
+    for latency in run.latencies:
+        lines += ["", *latency_rendering.section(latency)]
     for comparison in run.comparisons:
         lines += ["", *comparison_rendering.section(comparison)]
+    for growth in run.growths:
+        lines += ["", *growth_rendering.section(growth)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,4 +62,8 @@ def plots(run: Run) -> dict[str, str]:
         found |= comparison_rendering.plots(comparison)
     for flow in run.flows:
         found |= flow_rendering.plots(flow)
+    for latency in run.latencies:
+        found |= latency_rendering.plots(latency)
+    for growth in run.growths:
+        found |= growth_rendering.plots(growth)
     return found

@@ -1,11 +1,13 @@
 """A run of the benchmarks: everything that it measured, as plain data and as JSON."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tests.benchmarks.comparison import Comparison, comparison_from_data
 from tests.benchmarks.flows import Flow, flow_from_data
+from tests.benchmarks.growth import Growth, growth_from_data
+from tests.benchmarks.latencies import Latency, latency_from_data
 
 # By how much a ratio may fall below the committed one. Two runs on one machine, which nobody else
 # uses, differ by up to a tenth; two machines differ by more.
@@ -21,11 +23,13 @@ class Run:
     versions: Mapping[str, str]
     comparisons: list[Comparison] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    growths: list[Growth] = field(default_factory=list)
 
     @property
-    def parts(self) -> list[Comparison | Flow]:
+    def parts(self) -> list[Comparison | Flow | Latency | Growth]:
         """Everything that was measured."""
-        return [*self.comparisons, *self.flows]
+        return [*self.comparisons, *self.flows, *self.latencies, *self.growths]
 
     @property
     def names(self) -> set[str]:
@@ -62,6 +66,8 @@ def from_data(data: Mapping[str, Any]) -> Run:
         data["versions"],
         [comparison_from_data(each) for each in data["comparisons"]],
         [flow_from_data(each) for each in data["flows"]],
+        [latency_from_data(each) for each in data["latencies"]],
+        [growth_from_data(each) for each in data["growths"]],
     )
 
 
@@ -69,8 +75,23 @@ def regressions(before: Run, now: Run) -> list[str]:
     """Which ratios of `now` are lower than those of `before` by more than ALLOWED_FALL."""
     known = before.ratios
     return [
-        f"{name}: {ratio:.2f} of its baseline, where {known[name]:.2f} is committed "
-        f"({before.date}); more than {ALLOWED_FALL:.0%} lower"
+        f"{name}: {ratio:.2f}, where {known[name]:.2f} is committed ({before.date}); more than "
+        f"{ALLOWED_FALL:.0%} lower"
         for name, ratio in now.ratios.items()
         if name in known and ratio < known[name] * (1 - ALLOWED_FALL)
     ]
+
+
+def completed(run: Run, before: Run) -> Run:
+    """The run with what is measured only on demand, from the committed run `before`.
+
+    A run of nothing but such parts replaces them in `before`. Raises AssertionError when any other
+    part of `before` is missing.
+    """
+    kept = [each for each in before.growths if each.on_demand and each.name not in run.names]
+    if all(isinstance(part, Growth) and part.on_demand for part in run.parts):
+        usual = [each for each in before.growths if not each.on_demand]
+        return replace(before, growths=[*usual, *kept, *run.growths])
+    left_out = before.names - run.names - {each.name for each in kept}
+    assert not left_out, f"a page is made of a whole run; not measured: {sorted(left_out)}"
+    return replace(run, growths=[*run.growths, *kept])

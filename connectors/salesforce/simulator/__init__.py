@@ -33,7 +33,7 @@ The control plane takes JSON. A bad request is a 400 with `error`:
     GET    /_sim/state           counts by kind, refusals and faults by word (`state`)
     GET    /_sim/writes?after=&limit=
                                  every stored write in its order: seq, sobject, id, key, version,
-                                 fields, created
+                                 fields, created, stored_at
     GET    /_sim/refusals        what was refused and why, the first 10,000
     PUT    /_sim/world           another world; counters, tokens and faults start anew
     POST   /_sim/settings        some settings

@@ -312,11 +312,19 @@ def _describe(services: Services, request: Request, _scope: Scope) -> Answer:
     return Answer(200, _table(services, request.path[1]).sobject.describe())
 
 
-def _query(services: Services, request: Request, _scope: Scope) -> Answer:
+# "Up to 200 record IDs can be queried" [Object Reference: UserRecordAccess]. One more is the user.
+_MAX_ACCESS_IDS: Final = 201
+
+
+def _query(services: Services, request: Request, scope: Scope) -> Answer:
     statement = request.parameter("q")
     if not statement:
         raise CallRefused(400, "MALFORMED_QUERY", "A query string has to be specified")
     _check_size(services, statement)
+    if " FROM UserRecordAccess " in statement:
+        if statement.count("'") > 2 * _MAX_ACCESS_IDS:
+            raise CallRefused(400, "MALFORMED_QUERY", "at most 200 record IDs can be queried")
+        services.org.refresh_record_access(scope.user)
     query = compile_query(services.org, statement, deleted=request.path[0] == "queryAll")
     check_filter(query.table.sobject.name, statement)
     rows = query.rows()

@@ -25,6 +25,7 @@ PREFIXES: Final = {
     "PermissionSetAssignment": "0Pa",
     "FlowDefinitionView": "300",
     "AssignmentRule": "01Q",
+    "UserRecordAccess": "0ua",
     "EntityDefinition": "4ie",
     "FieldDefinition": "4fe",
     "RecordType": "012",
@@ -536,6 +537,12 @@ def standard() -> dict[str, SObject]:
             Field("PermissionsModifyAllData", "Modify All Data", "boolean"),
             Field("PermissionsAssignPermissionSets", "Assign Permission Sets", "boolean"),
             Field("PermissionsViewSetup", "View Setup and Configuration", "boolean"),
+        ),
+        "UserRecordAccess": _set_up(
+            "UserRecordAccess",
+            _text("UserId", "User ID", 18),
+            _text("RecordId", "Record ID", 40),
+            Field("HasEditAccess", "Has Edit Access", "boolean"),
         ),
         "PermissionSet": _set_up(
             "PermissionSet",

@@ -46,6 +46,8 @@ class Settings:
     assignment_owner: str = ""  # the user to whom the lead assignment rule gives what it gets
     # records of other owners are refused, as by private sharing without a role above their owners
     edits_own_records_only: bool = False
+    # but for those of this owner: a sharing rule gives the user Read/Write on them
+    shared_owner: str = ""
     lead_mapping: bool = True  # conversion carries the key to the Contact
     person_accounts_editable: bool = True  # whether the user may edit Person Accounts
     # queryAll shows the fields of a parent that is deleted itself. No page of the documentation

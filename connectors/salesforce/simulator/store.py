@@ -6,6 +6,7 @@ These rules convert values and check keys, duplicates, locks and versions.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -363,6 +364,7 @@ class Write:
     created: bool
     at: str
     by: str
+    stored_at: float  # seconds since the epoch, by the clock of the machine
 
 
 @dataclass(slots=True)
@@ -421,6 +423,7 @@ class Org:
 
     def commit(self, scope: Scope) -> None:
         """Make the journal's writes part of the log."""
+        stored_at = time.time()
         for table, row, old, fields in self._journal:
             self.sequence += 1
             self.rows["created" if old is None else "updated"] += 1
@@ -436,6 +439,7 @@ class Org:
                         old is None,
                         scope.stamp,
                         scope.user,
+                        stored_at,
                     )
                 )
         self._journal.clear()
@@ -567,11 +571,7 @@ class Org:
             ):
                 if account in scope.locked:
                     return [lock_error(account)]
-        if (
-            existing is not None
-            and self.settings.edits_own_records_only
-            and existing.get("OwnerId") != scope.user
-        ):
+        if existing is not None and not self.may_edit(existing, scope.user):
             message = "insufficient access rights on object id"
             return [row_error("INSUFFICIENT_ACCESS_OR_READONLY", message)]
         if (
@@ -642,6 +642,25 @@ class Org:
         if any(values.items() <= row.items() for row in table.rows.values()):
             return [row_error("DUPLICATE_VALUE", "Duplicate PermissionSetAssignment.")]
         return []
+
+    def may_edit(self, row: Row, user: str) -> bool:
+        """Whether sharing lets the user of the client edit a record."""
+        owners = (user, self.settings.shared_owner)
+        return not self.settings.edits_own_records_only or row.get("OwnerId") in owners
+
+    def refresh_record_access(self, user: str) -> None:
+        """Fills UserRecordAccess, which an org works out for the records that a query names."""
+        access = self.tables["UserRecordAccess"]
+        for name in ("Contact", "Lead"):
+            for record_id, row in self.tables[name].rows.items():
+                access.put(
+                    {
+                        "Id": PREFIXES["UserRecordAccess"] + record_id[3:],
+                        "UserId": user,
+                        "RecordId": record_id,
+                        "HasEditAccess": self.may_edit(row, user),
+                    }
+                )
 
     def _owner_refusal(self, sobject: str, owner: str) -> RowError | None:
         """Why a user or queue cannot own a record of the object.

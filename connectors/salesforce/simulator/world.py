@@ -189,7 +189,11 @@ class World:
         shared = {"Account": "Edit", "Contact": "ControlledByParent", "Lead": "ReadEditTransfer"}
         organization = self.org.tables["Organization"].rows[self.org_id]
         organization |= {
-            f"Default{name}Access": "None" if self.org.hidden else how
+            f"Default{name}Access": "None"
+            if self.org.hidden
+            else "Read"
+            if self.settings.edits_own_records_only
+            else how
             for name, how in shared.items()
         }
         access = self.org.tables["UserPermissionAccess"]

@@ -7,6 +7,8 @@ What contacts.changes does not hold is lost when a table is made of it:
 2. The notification IDs of the newest second. A redelivery with other content in that second is
    forwarded again, and has its contact read again.
 3. Contacts of which nothing was forwarded yet.
+4. Which contact groups a contact was in. One that leaves them before it was read again waits for
+   `contactstream selection`, and is not released by itself.
 
 A reconcile of all grants makes up for each of them.
 """

@@ -21,6 +21,7 @@ from streams.commands.doctor.org import examine_org
 from streams.commands.doctor.pinned_org import examine_pin
 from streams.contact_groups import GroupRule
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
+from streams.org import exclusions
 
 # All checks of one system. More than the bounds of its own requests add up to, which are a login
 # and three rounds of questions to the org, or two groups at the broker.
@@ -52,13 +53,15 @@ async def examine(deployment: Deployment) -> list[CheckupFinding]:
     kafka, people = deployment.kafka, deployment.people
     mailboxes = MailboxRule(people.mailboxes) if people else EVERY_MAILBOX
     groups = GroupRule(people.groups, people.excluded_groups) if people else None
+    sources = deployment.nylas.sources if deployment.nylas else ()
+    out = exclusions(people).digest(sources) if people and sources else ""
     mode = deployment.salesforce.mode if deployment.salesforce else ""
     findings = await asyncio.gather(
         _bounded("salesforce", examine_org(deployment)),
         _bounded(
             "kafka",
             _in_daemon_thread(
-                lambda: examine_kafka(kafka, mailboxes, mode, groups) if kafka else []
+                lambda: examine_kafka(kafka, mailboxes, mode, groups, out) if kafka else []
             ),
         ),
         _bounded("nylas", examine_nylas(deployment.nylas)),

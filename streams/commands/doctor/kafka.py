@@ -39,6 +39,7 @@ def examine_kafka(
     mailboxes: MailboxRule = EVERY_MAILBOX,
     mode: str = "",
     groups: GroupRule | None = None,
+    exclusions: str = "",
 ) -> list[CheckupFinding]:
     """Findings about the broker, the topics, the groups, and which mailboxes are selected.
 
@@ -79,7 +80,7 @@ def examine_kafka(
     if wanted.control.name in cluster.topics:
         findings += _examine_control(kafka, wanted.control.name, mode)
         if wanted.grants.name in cluster.topics:
-            findings += examine_mailboxes(kafka, mailboxes, groups)
+            findings += examine_mailboxes(kafka, mailboxes, groups, exclusions)
     return findings
 
 

@@ -19,11 +19,17 @@ GROUPS = "contact groups"
 
 
 def examine_mailboxes(
-    kafka: KafkaSettings, setting: MailboxRule, groups: GroupRule | None = None
+    kafka: KafkaSettings,
+    setting: MailboxRule,
+    groups: GroupRule | None = None,
+    exclusions: str = "",
 ) -> list[CheckupFinding]:
-    """Findings about PEOPLE_MAILBOXES, PEOPLE_GROUPS and what is in force. Blocks."""
+    """Findings about PEOPLE_MAILBOXES, PEOPLE_GROUPS, exclusions and what is in force. Blocks.
+
+    `exclusions` is the digest of those of this process.
+    """
     try:
-        return mailbox_findings(read_mailboxes(kafka, setting, groups))
+        return mailbox_findings(read_mailboxes(kafka, setting, groups, exclusions))
     except click.ClickException as error:
         return [not_examined(CHECK, f"grant our user Read: {error.format_message()}")]
 

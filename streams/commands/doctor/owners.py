@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.checkup import owners
 from connectors.salesforce.checkup.bulk_load import (
     ASSIGN_RIGHT_QUERY,
@@ -10,7 +11,7 @@ from connectors.salesforce.checkup.bulk_load import (
     bulk_load_permission,
 )
 from connectors.salesforce.checkup.findings import CheckupFinding
-from connectors.salesforce.checkup.sharing import Sharing
+from connectors.salesforce.checkup.sharing import Sharing, edits_every_record
 from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.queries import soql_text
 from streams.commands.doctor.automation import OBJECTS, Ask, Query, Rows
@@ -35,12 +36,23 @@ async def owner_findings(
     if not policy.rules:
         return []
 
-    def judge_sharing(rows: Rows) -> list[CheckupFinding]:
-        return [owners.given_away(name, policy, sharing, rows) for name in OBJECTS]
+    async def our_access() -> tuple[Rows, list[owners.RecordAccess | None]]:
+        user = soql_text(our_user or "")
+        rows = await query(owners.USER_QUERY.format(user=user))
+        access = (_record_access(query, name, sharing, user) for name in OBJECTS)
+        return rows, await asyncio.gather(*access)
 
-    us = query(owners.USER_QUERY.format(user=soql_text(our_user or "")))
+    def judge_sharing(
+        answers: tuple[Rows, list[owners.RecordAccess | None]],
+    ) -> list[CheckupFinding]:
+        rows, found = answers
+        return [
+            owners.given_away(name, policy, sharing, rows, access)
+            for name, access in zip(OBJECTS, found, strict=True)
+        ]
+
     questions: list[Awaitable[list[CheckupFinding]]] = [
-        ask("owners: records of others", us, judge_sharing, optional=True)
+        ask("owners: records of others", our_access(), judge_sharing, optional=True)
     ]
     if owners.asks_users(policy):
         listed = query(owners.USERS_QUERY.format(field=policy.match.field))
@@ -55,6 +67,30 @@ async def owner_findings(
 
         questions.append(ask("owners: configured", query(soql), _configured(policy), optional=True))
     return [finding for answer in await asyncio.gather(*questions) for finding in answer]
+
+
+async def _record_access(
+    query: Query, sobject: str, sharing: Sharing, user: str
+) -> owners.RecordAccess | None:
+    """What our user may edit of the records of others, in three calls.
+
+    None without a call where its permissions decide, and where the org refuses to say it. `user` is
+    its ID as a literal.
+    """
+    if edits_every_record(sobject, sharing) is not False:
+        return None
+    try:
+        others = await query(owners.OTHERS_QUERY.format(sobject=sobject, user=user))
+        asked = [str(row["Id"]) for row in others]
+        ids = ",".join(map(soql_text, asked))
+        access = await query(owners.ACCESS_QUERY.format(user=user, ids=ids)) if asked else ()
+    except RequestRejected:
+        return None
+    try:
+        rules = await query(owners.OWNER_RULES_QUERY.format(sobject=sobject))
+    except RequestRejected:
+        rules = None
+    return owners.record_access(asked, access, rules)
 
 
 def _users(policy: OwnerPolicy) -> Callable[[Rows], list[CheckupFinding]]:

@@ -366,7 +366,7 @@ class Used:
             query = parse_qs(urlsplit(request.url).query).get("q", [""])[0]
             if found := re.fullmatch(r"SELECT (.+) FROM (\w+) WHERE (.+)", query):
                 filtered = re.findall(r"(\w+) (?:IN|!=|>=|=) ?", found[3])
-                for name in (*found[1].split(", "), *filtered):
+                for name in (*re.split(", ?", found[1]), *filtered):
                     path, _, nested = name.rpartition(".")
                     assert set(path.split(".")) <= {"", "ConvertedContact", "MasterRecord"}
                     of = "Contact" if "ConvertedContact" in path else found[2]

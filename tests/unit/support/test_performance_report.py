@@ -10,6 +10,8 @@ import pytest
 from tests.benchmarks.comparison import Comparison, Figures
 from tests.benchmarks.conftest import record
 from tests.benchmarks.flows import Flow, Side
+from tests.benchmarks.growth import Growth, GrowthPoint
+from tests.benchmarks.latencies import Latency, LatencyPoint, percentile
 from tests.benchmarks.rendering import page, plots, table
 from tests.benchmarks.runs import Run, from_data, regressions, to_data
 from tests.benchmarks.wrk import write_requests
@@ -77,7 +79,7 @@ def test_a_ratio_may_be_a_quarter_lower_than_the_committed_one(
     found = regressions(run(comparison()), run(comparison(stage_us=stage_us)))
     assert bool(found) == worse
     if worse:
-        assert "bridge: 0.54 of its baseline, where 0.73 is committed (2026-01-31)" in found[0]
+        assert "bridge: 0.54, where 0.73 is committed (2026-01-31)" in found[0]
 
 
 def test_a_benchmark_that_nothing_is_committed_of_is_no_regression() -> None:
@@ -146,11 +148,13 @@ def test_a_flow_that_takes_more_calls_is_a_regression(calls: Sequence[int], wors
     found = regressions(run_of_flows(flow()), run_of_flows(flow(calls=calls)))
     assert bool(found) == worse
     if worse:
-        assert found[0].startswith("first sync: contacts for each call: 640.00 of its baseline")
+        assert found[0].startswith(
+            "first sync: contacts for each call: 640.00, where 888.89 is committed"
+        )
 
 
 def test_every_plot_of_the_page_is_drawn() -> None:
-    made = Run("2026-01-31", {}, {}, [comparison()], [flow()])
+    made = Run("2026-01-31", {}, {}, [comparison()], [flow()], [latency()], [growth()])
     drawn = plots(made)
     linked = [
         line.partition("](")[2].rstrip(")")
@@ -160,3 +164,93 @@ def test_every_plot_of_the_page_is_drawn() -> None:
     assert sorted(drawn) == sorted(linked)
     for each in drawn.values():
         ElementTree.fromstring(each)
+
+
+def latency(p50_ms: float = 400.0) -> Latency:
+    return Latency(
+        "latency",
+        "From the moment at which a webhook is due until the org stores the contact.",
+        [
+            LatencyPoint("contactstream", 1, 20, p50_ms, 900.0, 40),
+            LatencyPoint("GET and <PATCH>", 1, 20, 240.0, 250.0, 40),
+            LatencyPoint("contactstream", 1000, 8000, 2500.0, 2900.0, 30),
+        ],
+    )
+
+
+def growth(name: str = "growth", *, on_demand: bool = False, mb: float = 0.2) -> Growth:
+    def point(stage: str, thousands: int, workers: int = 1, partitions: int = 4) -> GrowthPoint:
+        seconds = (0.5 + 0.03 * thousands) / workers
+        return GrowthPoint(
+            stage, thousands * 1000, workers, partitions, seconds, 0.03 * thousands,
+            100 + mb * thousands, 2 + 0.01 * thousands,
+        )  # fmt: skip
+
+    points = [point("dedupe", size) for size in (1, 10, 40)]
+    points += [point("dedupe", 40, workers, 12) for workers in (1, 2, 3)]
+    points += [point("sink", size) for size in (1, 10)]
+    return Growth(name, "New contacts.", "2026-01-31, contactstream abc", on_demand, points)
+
+
+def test_a_latency_shows_both_percentiles_of_every_system_at_every_rate() -> None:
+    made = Run("2026-01-31", {}, {}, latencies=[latency()])
+    assert "| contactstream | 1,000 | 8,000 | 30 | 2.50 s | 2.90 s |" in page(made)
+    lines = table(made).splitlines()
+    assert any("1,000/s  8,000 contacts" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert made.ratios == {"latency: p50 at 1 a second": pytest.approx(0.6)}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(50, 10), (99, 20), (1, 1), (100, 20)])
+def test_a_percentile_is_a_value_that_was_measured(share: float, expected: float) -> None:
+    assert percentile([float(number) for number in range(20, 0, -1)], share) == expected
+
+
+def test_growth_says_what_a_thousand_contacts_add() -> None:
+    made = Run("2026-01-31", {}, {}, growths=[growth()])
+    text = page(made)
+    sentence = (
+        "- dedupe: 1,000 contacts more add 0.030 s, 0.200 MB to 100 MB, and 10.0 ms to a start of "
+        "2.0 s."
+    )
+    assert sentence in text.replace("\n  ", " ")
+    assert "| dedupe | 40,000 | 3 | 12 | 0.6 | 70,588 | 30 | 108 | 2.4 |" in text
+    assert max(map(len, table(made).splitlines())) <= 80
+    assert made.ratios == {"growth: contacts for each MB of dedupe": pytest.approx(5000)}
+    worse = Run("2026-02-01", {}, {}, growths=[growth(mb=0.3)])
+    assert len(regressions(made, worse)) == 1
+
+
+def test_a_line_of_growth_is_drawn_from_the_left_to_the_right() -> None:
+    drawn = plots(Run("2026-01-31", {}, {}, growths=[growth()]))
+    root = ElementTree.fromstring(drawn["performance-growth-memory.svg"])
+    dots = [each.attrib for each in root if each.tag.endswith("circle")]
+    dedupe, sink = dots[:3], dots[3:]
+    assert [float(dot["cx"]) for dot in dedupe] == sorted(float(dot["cx"]) for dot in dedupe)
+    assert [float(dot["cy"]) for dot in dedupe] == sorted(
+        (float(dot["cy"]) for dot in dedupe), reverse=True
+    )
+    assert dedupe[0]["cx"] == sink[0]["cx"]
+
+
+def test_what_is_measured_on_demand_stays_on_the_page_of_a_usual_run(tmp_path: Path) -> None:
+    usual, long = growth(), growth("growth to a million", on_demand=True)
+    record(Run("2026-01-31", {}, {}, [comparison()], growths=[usual, long]), tmp_path)
+    record(Run("2026-02-01", {}, {}, [comparison()], growths=[usual]), tmp_path)
+    text = (tmp_path / "performance.md").read_text()
+    assert "## Growth to a million" in text
+    assert "Measured on 2026-02-01." in text
+
+
+def test_a_run_of_nothing_else_replaces_what_is_measured_on_demand(tmp_path: Path) -> None:
+    usual = growth()
+    record(Run("2026-01-31", {}, {}, [comparison()], growths=[usual]), tmp_path)
+    for mb in (0.4, 0.5):
+        long = growth("growth to a million", on_demand=True, mb=mb)
+        record(Run("2026-02-01", {}, {}, growths=[long]), tmp_path)
+    again = from_data(json.loads((tmp_path / "performance.json").read_text()))
+    assert again.names == {"bridge", "growth", "growth to a million"}
+    assert again.date == "2026-01-31"
+    assert again.ratios["growth to a million: contacts for each MB of dedupe"] == pytest.approx(
+        2000
+    )

@@ -12,6 +12,9 @@ from connectors.salesforce.api.errors import RequestRejected
 from connectors.salesforce.checkup import CheckupFinding, CheckupStatus
 from connectors.salesforce.checkup.automation import BULK_LOAD_PERMISSION, MAX_WORKFLOW_RULES
 from connectors.salesforce.checkup.bulk_load import bulk_load_permission
+from connectors.salesforce.checkup.owners import given_away, record_access
+from connectors.salesforce.checkup.sharing import parse_sharing
+from connectors.salesforce.owner_rules import OwnerPolicy, OwnerRule
 from connectors.salesforce.simulator.schema import make_id
 from connectors.salesforce.simulator.server import app
 from connectors.salesforce.simulator.settings import BadValueError
@@ -153,7 +156,7 @@ async def test_an_assignment_rule_that_is_asked_for_and_missing_is_a_warning() -
     assert "runs for Leads that a live change creates" in found["Lead assignment rules"].finding
 
 
-REP, QUEUE = make_id("005", 11), make_id("00G", 1)
+REP, OTHER, QUEUE = make_id("005", 11), make_id("005", 13), make_id("00G", 1)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +198,58 @@ async def test_what_is_given_away_must_stay_editable() -> None:
     assert "no role" in lead.finding
     assert "Modify All on Lead" in lead.remedy
     assert contact.check == "owners: Contact records of others"
+
+
+@pytest.mark.parametrize(
+    ("owners_of_leads", "status", "text"),
+    [
+        ((REP, REP), CheckupStatus.OK, "may edit all 2 Lead records of others that were tried"),
+        ((REP, OTHER), CheckupStatus.WARN, "may edit 1 of the 2 newest records of others"),
+        ((OTHER,) * 201, CheckupStatus.WARN, "may edit 0 of the 200 newest records of others"),
+        ((), CheckupStatus.WARN, "there is no record of others to try"),
+    ],
+)
+async def test_records_of_others_are_tried_because_sharing_rules_may_open_them(
+    owners_of_leads: tuple[str, ...], status: CheckupStatus, text: str
+) -> None:
+    """A sharing rule gives our user Read/Write on the records of REP alone."""
+    leads = [
+        {"LastName": f"L{number}", "Company": "C", "OwnerId": owner}
+        for number, owner in enumerate(owners_of_leads)
+    ]
+    world = {
+        "users": [{"Id": REP, "Email": "rep@x.example"}, {"Id": OTHER, "Email": "o@x.example"}],
+        "leads": leads,
+        "settings": {"edits_own_records_only": True, "shared_owner": REP},
+    }
+    found = (await examined_world(world, PEOPLE_OWNER="user"))["owners: Lead records of others"]
+    assert found.status is status
+    assert text in found.finding
+    assert "does not show its sharing rules by REST" in found.finding
+    assert ("Sharing Settings" in (found.remedy or "")) is (status is CheckupStatus.WARN)
+
+
+def test_sharing_rules_are_named_where_the_org_shows_them() -> None:
+    private = parse_sharing(
+        [{"PermissionsViewAllData": True, "PermissionsModifyAllData": False}],
+        [],
+        [{"DefaultLeadAccess": "Read"}],
+    )
+    asked = ["00Q1", "00Q2"]
+    may = [
+        {"RecordId": "00Q1", "HasEditAccess": True},
+        {"RecordId": "00Q2", "HasEditAccess": False},
+    ]
+    rules = [{"Name": "Reps to Integration"}, {"Name": "All to Ops"}]
+    for shown, text in (
+        (rules, "let somebody edit a Lead: All to Ops, Reps to Integration"),
+        ([], "no sharing rule by owner lets anybody edit a Lead"),
+        (None, "does not show its sharing rules"),
+    ):
+        access = record_access(asked, may, shown)
+        assert (access.tried, access.editable) == (2, 1)
+        policy = OwnerPolicy((OwnerRule.USER,))
+        assert text in given_away("Lead", policy, private, [], access).finding
 
 
 async def test_users_with_one_address_are_counted() -> None:

@@ -9,6 +9,7 @@ from streams.commands.mailboxes import (
     KnownGrants,
     MailboxFigures,
     deletion_problems,
+    exclusion_problems,
     mailbox_figures,
 )
 from streams.commands.status.figures import (
@@ -92,6 +93,15 @@ def test_another_rule_than_the_one_in_force_is_named() -> None:
     found = mailbox_figures(selection, EVERY_MAILBOX, LIVING, NOW)
     assert "is not what is in force" in said(found)
     assert found.selected == 1
+
+
+def test_other_exclusions_than_those_in_force_are_named() -> None:
+    in_force = SelectionRecords(exclusions="abc")
+    (found,) = exclusion_problems(in_force, "other")
+    assert "PEOPLE_EXCLUDED_*" in found.what
+    assert not list(exclusion_problems(in_force, "abc"))
+    assert not list(exclusion_problems(in_force, "")), "this process has loaded none"
+    assert not list(exclusion_problems(SelectionRecords(), "other")), "an older reader said nothing"
 
 
 def test_a_deleted_grant_is_not_connected() -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.salesforce.mapping_rules import FieldMapping
-from streams.contact_groups import NO_GROUPS, GroupRule
+from streams.contact_groups import NO_GROUPS, GroupRule, judge
 from streams.control_selection import groups_record
 from streams.dedupe.mailbox_filter import MailboxFilter
 from streams.dedupe.planner import DedupePlan, DedupePlanner, GroupFilter
@@ -188,3 +190,37 @@ def test_a_rule_that_the_reader_has_not_put_in_force_decides_about_webhooks_alon
     page = planner.plan([Consumed(body, headers=_from(b"backfill"))], {}, NOW)
     assert change(page).contact["given_name"] == "Ada"
     assert planner.plan([Consumed(body)], {}, NOW).refetch == {"groups_unknown": 1}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([CUSTOMERS, GroupRule(("VIP",)), GroupRule((), ("Customers",)), NO_GROUPS]),
+        st.sets(st.sampled_from(["1", "2", "3"])),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_only_who_moves_under_one_rule_is_released_and_nobody_left_out_is_shown(
+    steps: list[tuple[GroupRule, set[str], bool]],
+) -> None:
+    """A model of one contact: the rule, its groups, and whether a group was renamed."""
+    stage = Stage(NO_GROUPS, {"1": "Customers", "2": "Friends", "3": "VIP"})
+    before: tuple[GroupRule, set[str]] | None = None
+    synced = False
+    for number, (rule, groups, renames) in enumerate(steps):
+        stage.rule = rule
+        if renames:
+            stage.names["1"] = "Clients" if stage.names["1"] == "Customers" else "Customers"
+        plan = stage.take(100 + number, *sorted(groups))
+        verdict = judge(
+            rule, {"groups": [{"id": each} for each in groups]}, stage.names, certain=True
+        )
+        for each in plan.outputs:
+            assert (b"given_name" in (each[1] or b"")) is (verdict.reason is None)
+        moved = before is not None and before[0] == rule and before[1] != groups
+        left = synced and moved and rule.reads_groups and verdict.reason is not None
+        assert plan.forwarded["deleted"] == int(left)
+        before, synced = (rule, groups), verdict.reason is None

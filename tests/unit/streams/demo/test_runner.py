@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -16,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 from deploy.local.broker import free_ports
 from streams.demo import runner
 from streams.demo.cluster import given_cluster
-from streams.demo.processes import DemoFailed, ProcessGroup
+from streams.demo.processes import ChildProcess, DemoFailed, ProcessGroup
 from streams.demo.runner import without_settings
 from streams.settings import GROUPS, SettingsError
 
@@ -164,3 +165,51 @@ def test_the_log_of_a_process_that_cannot_start_is_shown(temporary: Path) -> Non
 
     with pytest.raises(DemoFailed, match="broker ended with 1:\nno Java here"):
         asyncio.run(waits())
+
+
+def test_all_processes_stop_together_and_the_broker_after_them(temporary: Path) -> None:
+    """What is done between the two still has a broker."""
+    alive_then: list[bool] = []
+
+    async def run_and_stop() -> list[int | None]:
+        async with AsyncExitStack() as stack:
+            processes = ProcessGroup(temporary, stack, dict(os.environ))
+            stack.push_async_callback(processes.http.aclose)
+            sleeping = (sys.executable, "-c", "import time; time.sleep(600)")
+            broker, *others = [
+                await processes.start(name, *sleeping) for name in ("broker", "bridge", "sink")
+            ]
+
+            async def note() -> None:
+                alive_then.append(broker.process.returncode is None)
+                alive_then.extend(one.process.returncode is None for one in others)
+
+            processes.call_at_end(note)
+        return [one.process.returncode for one in (broker, *others)]
+
+    broker, bridge, sink = asyncio.run(run_and_stop())
+    assert alive_then == [True, False, False]
+    assert (broker, sink) == (-signal.SIGTERM, -signal.SIGTERM)
+    assert bridge == -signal.SIGKILL, "it would wait for senders that there are not"
+
+
+def test_the_broker_stops_although_what_is_done_before_fails(temporary: Path) -> None:
+    async def run_and_stop() -> None:
+        async with AsyncExitStack() as stack:
+            processes = ProcessGroup(temporary, stack, dict(os.environ))
+            stack.push_async_callback(processes.http.aclose)
+            stopped.append(
+                await processes.start(
+                    "broker", sys.executable, "-c", "import time; time.sleep(600)"
+                )
+            )
+
+            async def fails() -> None:
+                raise OSError("no space")
+
+            processes.call_at_end(fails)
+
+    stopped: list[ChildProcess] = []
+    with pytest.raises(OSError, match="no space"):
+        asyncio.run(run_and_stop())
+    assert stopped[0].process.returncode == -signal.SIGTERM

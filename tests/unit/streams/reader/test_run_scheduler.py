@@ -98,7 +98,7 @@ class Harness:
 
 async def test_a_requested_run_is_started_once_and_written_when_it_ends() -> None:
     harness = Harness()
-    run_id = await harness.runs.request(BACKFILL)
+    run_id = await harness.runs.request(replace(BACKFILL, requested_at=int(time.time())))
     async with harness.running():
         await harness.until(lambda: harness.executor.started == [run_id])
         harness.executor.may_end.set()
