@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from textwrap import fill
@@ -136,6 +136,72 @@ def _counted(groups: Iterable[HeldGroup]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """Whom a release has written."""
+
+    selection: Selection
+    """With the IDs of its grants."""
+    counts: Mapping[str, int]
+    """People by limit, the largest first."""
+    control: ControlTable
+
+    @property
+    def people(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        """In words: how many, and by which limits."""
+        return ", ".join(f"{number:,} {limit}" for limit, number in self.counts.items())
+
+
+def plan_release(kafka: KafkaSettings, selection: Selection, now: float) -> PlannedRelease:
+    """Whom a release would have written. Blocks. `now` is in epoch seconds.
+
+    `selection` is one that `release_selection` made. Raises click.UsageError for a grant that
+    nobody knows, and click.ClickException where nobody is held, or while creations are paused.
+    """
+    control, every = read_control(kafka), read_held(kafka)
+    if selection.grants:
+        known = _known_grants(kafka, topics(kafka))
+        selection = replace(selection, grants=_grants(selection.grants, every, known))
+    counts = Counter(
+        one.reason
+        for one in every
+        if (not selection.grants or grant_of(one.key) in selection.grants)
+        and selection.takes_outcome(OutcomeStatus.HELD.value, one.reason)
+    )
+    if not counts:
+        raise click.ClickException("nobody of these is held; see: contactstream held")
+    pause = control.pause_of(PausedPart.CREATIONS, int(now * 1000))
+    if pause is not None and counts.keys() - {HeldReason.REPLACED_VALUES.value}:
+        raise click.ClickException(
+            f"creations are paused by {pause.by}, {pause.why}: they would be held again; first: "
+            "contactstream resume creations"
+        )
+    return PlannedRelease(selection, dict(counts.most_common()), control)
+
+
+def carry_out_release(
+    kafka: KafkaSettings, planned: PlannedRelease, why: str, by: str, now: float
+) -> str:
+    """Releases them, with its audit record; returns the ID of the run that offers them again.
+
+    Blocks. Raises click.ClickException, also where it was begun and has to be repeated.
+    """
+    run_id = new_run_id(RunKind.REPLAY, now)
+    released = HeldRelease(run_id, by, why, int(now * 1000))
+    _publish(kafka, released, planned.selection, planned.people, planned.control)
+    try:
+        offer_again(kafka, planned.selection, by, now, run_id)
+    except (click.ClickException, KafkaException, KeyboardInterrupt) as error:
+        raise click.ClickException(
+            "the release was begun, and nobody is offered again yet; repeat the command"
+        ) from error
+    return run_id
+
+
 def release(
     kafka: KafkaSettings,
     selection: Selection,
@@ -152,41 +218,13 @@ def release(
     """
     if not why.strip():
         raise click.UsageError("--why is empty: whoever finds the records has to know")
-    now, control = clock(), read_control(kafka)
-    every = read_held(kafka)
-    if selection.grants:
-        known = _known_grants(kafka, topics(kafka))
-        selection = replace(selection, grants=_grants(selection.grants, every, known))
-    held = [
-        one
-        for one in every
-        if (not selection.grants or grant_of(one.key) in selection.grants)
-        and selection.takes_outcome(OutcomeStatus.HELD.value, one.reason)
-    ]
-    if not held:
-        raise click.ClickException("nobody of these is held; see: contactstream held")
-    counts = Counter(one.reason for one in held)
-    summary = ", ".join(f"{number:,} {reason}" for reason, number in counts.most_common())
-    pause = control.pause_of(PausedPart.CREATIONS, int(now * 1000))
-    if pause is not None and counts.keys() - {HeldReason.REPLACED_VALUES.value}:
-        raise click.ClickException(
-            f"creations are paused by {pause.by}, {pause.why}: they would be held again; first: "
-            "contactstream resume creations"
-        )
-    click.echo(f"{len(held):,} people are released: {summary}")
+    now = clock()
+    planned = plan_release(kafka, selection, now)
+    click.echo(f"{planned.people:,} people are released: {planned}")
     if dry_run:
         click.echo("Nothing is released; repeat it without --dry-run.", err=True)
         return
-    by = actor_name(actor)
-    run_id = new_run_id(RunKind.REPLAY, now)
-    released = HeldRelease(run_id, by, why.strip(), int(now * 1000))
-    _publish(kafka, released, selection, len(held), control)
-    try:
-        offer_again(kafka, selection, by, now, run_id)
-    except (click.ClickException, KafkaException, KeyboardInterrupt) as error:
-        raise click.ClickException(
-            "the release was begun, and nobody is offered again yet; repeat the command"
-        ) from error
+    run_id = carry_out_release(kafka, planned, why.strip(), actor_name(actor), now)
     click.echo(f"they are written by run {run_id}; see: contactstream runs follow {run_id}")
 
 

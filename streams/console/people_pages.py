@@ -12,6 +12,7 @@ from streams.console.pages.grants import GrantsPage
 from streams.console.pages.people import PeoplePage
 from streams.console.pages.person import PersonPage
 from streams.console.person_search import PersonSearch, topic_search
+from streams.console.releasing import KafkaReleasing
 from streams.console.shell import Page, Shell
 from streams.console.state.known import KnownState
 from streams.mailboxes import MailboxRule
@@ -35,7 +36,7 @@ def people_pages(shell: Shell, kafka: KafkaSettings, known: KnownState) -> list[
     org_url, body_limit = load(SalesforceSettings).login_url, load(BridgeSettings).body_limit
     audit = AuditTrail(kafka)
     return [
-        PeoplePage(shell, known.people, known.outcomes_topic, org_url),
+        PeoplePage(shell, known.people, known.outcomes_topic, org_url, KafkaReleasing(kafka)),
         GrantsPage(
             shell,
             known.grants,

@@ -58,13 +58,12 @@ class GroupNameKeeper:
         Without a rule, the names of groups are forgotten. Returns once that is acknowledged.
         """
         topics, known = self._context.topics, self._selection
-        records = []
         if known.groups != self._rule and (known.groups is not None or self._rule.reads_groups):
-            records.append(groups_record(topics, self._rule, int(self._clock() * 1000)))
+            await self._publish([groups_record(topics, self._rule, int(self._clock() * 1000))])
             log.info("which contact groups are synced came into force")
         if not self._rule.reads_groups:
-            records += [forget_group_names_record(topics, grant) for grant in known.group_names]
-        await self._publish(records)
+            forgotten = [forget_group_names_record(topics, grant) for grant in known.group_names]
+            await self._publish(forgotten)
 
     async def run(self, grants: GrantTable) -> None:
         """Forgets the groups of deleted grants, until it is cancelled."""

@@ -23,6 +23,7 @@ from streams.control_selection import (
     rule_record,
 )
 from streams.grant_addresses import GrantAddresses
+from streams.kafka.records import KafkaRecord
 from streams.mailboxes import Choice, MailboxRule, Why
 from streams.reader.context import ReaderContext
 from streams.reader.grant_events import GrantTable
@@ -80,17 +81,16 @@ class MailboxKeeper:
         Returns once that is acknowledged.
         """
         topics, now_ms, known = self._context.topics, int(self._clock() * 1000), self._selection
-        records = []
         if known.rule != self._rule and (known.rule is not None or self._rule.entries):
-            records.append(rule_record(topics, self._rule, now_ms))
+            await self._write(rule_record(topics, self._rule, now_ms))
             log.info("which mailboxes are synced came into force", entries=len(self._rule.entries))
         if known.exclusions != self._exclusions:
-            records.append(exclusions_record(topics, self._exclusions, now_ms))
+            await self._write(exclusions_record(topics, self._exclusions, now_ms))
             log.info("exclusions came into force", digest=self._exclusions)
-        if records:
-            await self._context.publish(records)
-        for record in records:
-            known.apply(record)
+
+    async def _write(self, record: KafkaRecord) -> None:
+        await self._context.publish([record])
+        self._selection.apply(record)
 
     async def run(self) -> None:
         """Works until it is cancelled."""

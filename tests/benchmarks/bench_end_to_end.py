@@ -34,14 +34,14 @@ from tests.benchmarks.whole_product import (
 from tests.support.kafka import Kafka
 
 ROUNDS = 3
-CONTACTS = int(os.environ.get("BENCH_CONTACTS", "6000"))
+CONTACTS = int(os.environ.get("BENCH_CONTACTS", "5000"))
 # At two calls for each contact a recipe takes minutes for what the others do in seconds. It works
 # at the same pace however many there are.
 SLOW_CONTACTS = CONTACTS // 10
 ONE_BY_ONE = next(iter(RECIPES))
 
 # Webhooks a second, and for how many seconds they come.
-RATES = {1: 20, 100: 8, 1000: 8}
+RATES = {1: 15, 100: 8, 1000: 6}
 # Of ONE_BY_ONE: two calls for each contact, 25 at once.
 MOST_ONE_BY_ONE = CALLS_AT_ONCE / (2 * CALL_SECONDS + ROW_SECONDS)
 

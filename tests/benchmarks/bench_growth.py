@@ -28,6 +28,7 @@ from tests.benchmarks.whole_product import (
     DELAYS,
     NO_LIMITS,
     RECIPE_ORG,
+    SimulatedOrg,
     processor_seconds,
 )
 from tests.support.dedupe_load import create_topics, environ
@@ -143,6 +144,7 @@ def sink_point(kafka: Kafka, folder: Path, contacts: int) -> GrowthPoint:
                 lambda: [running.processes.start("sink").wait_ready()],
                 lambda: produce(own, "contacts.changes", new_changes(contacts)),
                 lambda: sum(observer.committed().values()) >= contacts,
+                lambda: SimulatedOrg(running.salesforce, running.http).counted()[0],
             )
         finally:
             observer.close()
@@ -156,8 +158,12 @@ def measure(
     start: Callable[[], list[Process]],
     publish: Callable[[], None],
     done: Callable[[], bool],
+    calls: Callable[[], int] = lambda: 0,
 ) -> GrowthPoint:
-    """Starts workers, gives them work until it is done, and starts them once more."""
+    """Starts workers, gives them work until it is done, and starts them once more.
+
+    `calls` returns how many calls Salesforce has counted so far.
+    """
     running = start()
 
     def check() -> bool:
@@ -165,11 +171,11 @@ def measure(
             assert process.exit_code is None, process.log[-3000:]
         return done()
 
-    before, began = sum(map(processor_seconds, running)), time.monotonic()
+    before, calls_before, began = _used(running), calls(), time.monotonic()
     publish()
     wait_until(check, f"{stage} has worked off {contacts} contacts", POINT_SECONDS)
     seconds = time.monotonic() - began
-    used, peak = sum(map(processor_seconds, running)) - before, max(map(peak_mb, running))
+    used, peak, calls_after = _used(running) - before, max(map(peak_mb, running)), calls()
     for process in running:
         process.stop()
     began = time.monotonic()
@@ -186,7 +192,12 @@ def measure(
         round(used, 2),
         round(peak, 1),
         round(restart, 2),
+        calls_after - calls_before,
     )
+
+
+def _used(running: Sequence[Process]) -> float:
+    return sum(map(processor_seconds, running))
 
 
 def peak_mb(process: Process) -> float:

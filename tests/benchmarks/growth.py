@@ -22,6 +22,8 @@ class GrowthPoint:
     """The most memory that one worker held."""
     restart_seconds: float
     """From the start of the processes until all are ready, when they knew these contacts."""
+    calls: int
+    """Of Salesforce, for these contacts."""
 
 
 @dataclass(frozen=True, slots=True)

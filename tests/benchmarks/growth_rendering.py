@@ -54,13 +54,13 @@ def section(growth: Growth) -> list[str]:
         *wrapped(f"Measured on {growth.measured}. Slopes are those of least squares."),
         *("", *(line for each in slopes(growth) for line in _item(each)), ""),
         "| | contacts | workers | partitions | seconds | contacts/s | µs of processor | "
-        "most MB of one | seconds of a restart |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "most MB of one | seconds of a restart | calls |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         *(
             f"| {point.stage} | {point.contacts:,} | {point.workers} | {point.partitions} "
             f"| {point.seconds:.1f} | {_rate(point):,.0f} "
             f"| {point.processor_seconds / point.contacts * 1e6:,.0f} | {point.peak_mb:,.0f} "
-            f"| {point.restart_seconds:.1f} |"
+            f"| {point.restart_seconds:.1f} | {point.calls:,} |"
             for point in growth.points
         ),
         "",

@@ -29,6 +29,8 @@ def world() -> World:
             candidates=["003A00000000001AAA", HOSTILE],
         )
     made.outcome(f"{GRANT}/9", "skipped", reason="role_address")
+    made.outcome(f"{GRANT}/10", "held", reason="creations_per_day", at_ms=BASE * 1000)
+    made.outcome(f"{GRANT}/11", "held", reason="data_storage", at_ms=BASE * 1000)
     made.grant(GRANT, "grant.listed", email="ada@acme.example", provider="google")
     made.grant("expired", "grant.expired")
     made.letters.add(f"{GRANT}/4")
@@ -49,6 +51,7 @@ async def test_axe_finds_nothing_and_nothing_is_cut_off(tmp_path: Path) -> None:
     paths = (
         "/people",
         f"/people?grant={GRANT}",
+        "/people/release",
         "/grants",
         "/dead-letters",
         f"/dead-letters/letter?id={letter}",
@@ -85,6 +88,19 @@ async def test_a_redrive_and_a_reveal_by_clicks(tmp_path: Path) -> None:
         assert "1 letter was redriven." in await page.run("document.body.textContent")
         ((action, acting, keys),) = made.letters.done
         assert (action, acting.why, keys) == ("redrive", "the trigger is mended", [f"{GRANT}/5"])
+        assert page.problems == []
+
+
+async def test_held_people_are_released_by_clicks(tmp_path: Path) -> None:
+    made = world()
+    async with opened(tmp_path, made) as (page, origin):
+        await page.goto(f"{origin}/people?grant={GRANT}")
+        await page.leave_by(f'a[href="/people/release?grant={GRANT}&limit=data_storage"]')
+        assert "Release 1 person?" in await page.run("document.body.textContent")
+        await page.run("document.querySelector('#why').value = 'we bought storage'")
+        await page.leave_by("form.confirm button")
+        assert "1 person is released" in await page.run("document.body.textContent")
+        assert made.releases.done == [("ada@desk", "we bought storage", 1)]
         assert page.problems == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from streams.dedupe.versions import SETTLED
 from tests.support.kafka import Found, Kafka
 from tests.support.processes import Processes
+from tests.support.product import GRANT, person, product, updated
 from tests.support.reader_harness import ReaderHarness, Start, grant, people
 from tests.support.waiting import wait_until
 
@@ -126,3 +127,42 @@ def test_without_groups_in_the_settings_nylas_is_not_asked_for_any(start: Start)
     harness.command("backfill", "--all")
     wait_until(lambda: len(decided(harness)) == 2, "both are there", 60)
     assert "groups" not in harness.nylas.state()["calls"]
+
+
+def test_the_record_of_whoever_leaves_a_group_is_released_and_found_again(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    ada = person("ada", "ada@engines.example")
+    friend = person("bob", "bob@engines.example", given_name="Bob", surname="Boole")
+    book = {
+        "id": GRANT,
+        "email": "rep@sales.example",
+        "provider": "google",
+        "groups": GROUPS,
+        "contacts": [member(ada, "1"), member(friend, "2")],
+    }
+    with product(
+        kafka, tmp_path, org={}, grants=[book], environ={"PEOPLE_GROUPS": "Customers"}
+    ) as one:
+        one.command("backfill", "--all")
+        assert one.outcome("ada", 1)["outcome"] == "created"
+        skipped = one.outcome("bob", 1)
+        assert (skipped["outcome"], skipped["reason"]) == ("skipped", "not_in_group")
+        (lead,) = one.records("Lead")
+        assert lead["Nylas_Contact_Id__c"] == f"{GRANT}/ada"
+
+        now = int(time.time())
+        one.notify([updated(member(ada, "2"), now, "leaves")])
+        left = one.outcome("ada", now)
+        assert (left["outcome"], left["reason"]) == ("released", "not_in_group")
+        (released,) = one.records("Lead")
+        assert (released["Id"], released.get("Nylas_Contact_Id__c")) == (lead["Id"], None)
+        said = " ".join(one.command("explain", f"{GRANT}/ada").split())
+        assert "none of the contact groups that are synced (PEOPLE_GROUPS: Customers)" in said
+        assert "Its address book has: Customers, Friends" in said
+
+        one.notify([updated(member(ada, "1"), now + 1, "returns")])
+        back = one.outcome("ada", now + 1)
+        assert back["id"] == lead["Id"], "the same record, found by name and address"
+        (found,) = one.records("Lead")
+        assert found["Nylas_Contact_Id__c"] == f"{GRANT}/ada"

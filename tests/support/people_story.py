@@ -1,5 +1,6 @@
 """People, grants and dead letters of a made-up deployment, for the console's pages."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from streams.commands.dead_letters.open_letters import OpenLetter
 from streams.commands.explain.answer import Answer, ContactAnswer
 from streams.commands.explain.question import Question
 from streams.commands.explain.timeline import Entry
+from streams.commands.held import PlannedRelease, release_selection
 from streams.console.audit_trail import AuditTrail
 from streams.console.letter_actions import Acting, PlannedAction
 from streams.console.pages.dead_letters import DeadLettersPage
@@ -24,7 +26,8 @@ from streams.console.shell import Page, Shell
 from streams.console.state.control import ControlState
 from streams.console.state.grants import GrantState
 from streams.console.state.letters import LetterState
-from streams.console.state.people import PeopleState
+from streams.console.state.people import PeopleState, Standing
+from streams.control import ControlTable
 from streams.dead_letters import DeadLetter, dead_letter, parse_dead_letter
 from streams.events import Kind, change_headers
 from streams.kafka.records import KafkaRecord
@@ -137,6 +140,36 @@ class Letters:
         return len(planned.chosen)
 
 
+class Releases:
+    """Releases held people of a world at once."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.done: list[tuple[str, str, int]] = []
+        """Who, why, and how many."""
+
+    def plan(self, grant: str, limit: str) -> PlannedRelease:
+        """The held people of a grant, or all."""
+        selection = release_selection(
+            [grant] if grant else [], [limit] if limit else [], everybody=not grant and not limit
+        )
+        held = self._world.people.listed(Standing.HELD, grant)
+        counts = Counter(one.reason for one in held if limit in ("", one.reason))
+        if not counts:
+            raise click.ClickException("nobody of these is held; see: contactstream held")
+        return PlannedRelease(selection, counts, ControlTable())
+
+    def carry_out(self, planned: PlannedRelease, why: str, who: str) -> str:
+        """Has them written."""
+        if why == "the broker is away":
+            raise click.ClickException("the release was begun; repeat the command")
+        self.done.append((who, why, planned.people))
+        for one in list(self._world.people.listed(Standing.HELD, "")):
+            if one.reason in planned.counts:
+                self._world.outcome(one.key, "created")
+        return "20261130T120000Z-replay-1"
+
+
 class World:
     """What the pages show."""
 
@@ -147,6 +180,7 @@ class World:
         self.audit = Audited()
         self.asked: list[Question] = []
         self.topic: Ready = Ready()
+        self.releases = Releases(self)
         self.nylas = load(NylasSettings, LINKED)
         self._offset = 0
 
@@ -182,7 +216,7 @@ class World:
     def pages(self, shell: Shell) -> Sequence[Page]:
         """The four pages."""
         return [
-            PeoplePage(shell, self.people, self.topic, ORG),
+            PeoplePage(shell, self.people, self.topic, ORG, self.releases),
             GrantsPage(
                 shell,
                 self.grants,

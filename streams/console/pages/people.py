@@ -1,13 +1,24 @@
-"""The page People: who is in Salesforce, how many were found, and about whom to decide."""
+"""The page People: who is in Salesforce, how many were found, and about whom to decide.
 
-from collections.abc import Iterable, Mapping, Sequence
+Whom a limit holds is released here, after a question, with a reason for the audit.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from urllib.parse import quote
+from typing import TypeVar
+from urllib.parse import quote, urlencode
 
+import click
 from aiohttp import web
 
+from streams.commands.dead_letters.actions import grown
+from streams.commands.held import PlannedRelease
 from streams.console.pages.flow import Figure
-from streams.console.shell import MenuEntry, Shell
+from streams.console.reading import NotReadable
+from streams.console.releasing import Releasing
+from streams.console.shell import Confirmation, MenuEntry, Shell, require_act, text_fields
 from streams.console.sparkline import HEIGHT, WIDTH, sparkline
 from streams.console.state.gauges import LARGEST_GRANTS
 from streams.console.state.known import Followed
@@ -26,6 +37,13 @@ from streams.console.tables import Cell, Column, Row, RowsOnDemand, Table
 SHOWN_RECORDS = 3
 BLANKS = ("",) * SHOWN_RECORDS
 
+RELEASE_PATH = "/people/release"
+
+# Of a reason, as for the other actions of the console.
+MAX_WHY = 200
+
+ResultT = TypeVar("ResultT")
+
 LISTS = {
     Standing.AMBIGUOUS: "ambiguous",
     Standing.COVERED: "covered",
@@ -38,12 +56,24 @@ class PeoplePage:
 
     entry = MenuEntry("people", "People", "/people")
 
-    def __init__(self, shell: Shell, people: PeopleState, topic: Followed, org_url: str) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        people: PeopleState,
+        topic: Followed,
+        org_url: str,
+        releasing: Releasing,
+    ) -> None:
         self._shell, self._people, self._topic, self._org = shell, people, topic, org_url
+        self._releasing = releasing
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Its one address; the filter is the grant."""
-        return [web.get(self.entry.path, self._show)]
+        """The page, whose filter is the grant, and for a release what is asked first."""
+        return [
+            web.get(self.entry.path, self._show),
+            web.get(RELEASE_PATH, self._ask_release),
+            web.post(RELEASE_PATH, self._release),
+        ]
 
     async def _show(self, request: web.Request) -> web.Response:
         await self._topic.ready()
@@ -75,7 +105,99 @@ class PeoplePage:
             days=len(days),
             not_counted=people.not_counted,
             newest_ms=people.newest_ms,
+            releases=releases(coverage.by_standing[Standing.HELD], lists[Standing.HELD], grant),
         )
+
+    async def _ask_release(self, request: web.Request) -> web.Response:
+        require_act(request)
+        grant, limit = _selected(request.query)
+        planned = await _answered(lambda: self._releasing.plan(grant, limit))
+        return self._shell.confirm(request, confirmation(planned, grant, limit), page="people")
+
+    async def _release(self, request: web.Request) -> web.Response:
+        person = require_act(request)
+        form = text_fields(await request.post())
+        grant, limit = _selected(form)
+        expected, why = form.get("expect", ""), form.get("why", "").strip()[:MAX_WHY]
+        if not expected.isdecimal() or not why:
+            raise web.HTTPBadRequest(text="the number of people and the reason why are missing")
+        planned = await _answered(lambda: self._releasing.plan(grant, limit))
+        if grown(planned.people, int(expected)):
+            raise web.HTTPConflict(
+                text=f"there were {int(expected):,} held people and now there are "
+                f"{planned.people:,}; nobody was released. Look at them again."
+            )
+        run_id = await _answered(lambda: self._releasing.carry_out(planned, why, person.name))
+        text = f"{people_count(planned.people)} released; run {run_id} has them written."
+        raise self._shell.note(text, _list_address(grant))
+
+
+def _selected(given: Mapping[str, str]) -> tuple[str, str]:
+    """The grant and the limit of an address or a form; empty for all."""
+    return given.get("grant", "").strip(), given.get("limit", "").strip()
+
+
+def _list_address(grant: str) -> str:
+    return f"/people?{urlencode({'grant': grant})}" if grant else "/people"
+
+
+async def _answered(work: Callable[[], ResultT]) -> ResultT:
+    """What a function of a command returns, as the console answers what it refuses."""
+    try:
+        return await asyncio.to_thread(work)
+    except click.UsageError as error:
+        raise web.HTTPBadRequest(text=error.format_message().removeprefix("--")) from error
+    except NotReadable:
+        raise
+    except click.ClickException as error:
+        raise web.HTTPConflict(text=error.format_message()) from error
+
+
+def people_count(people: int) -> str:
+    """`1 person is`, `12 people are`."""
+    return "1 person is" if people == 1 else f"{people:,} people are"
+
+
+def releases(held: int, listed: Sequence[ListedPerson], grant: str) -> list[tuple[str, str]]:
+    """What can be released: words and the address of the question; nothing where nobody is held.
+
+    `held` is how many are held, of whom `listed` are shown.
+    """
+    if not held:
+        return []
+    of_grant = {"grant": grant} if grant else {}
+    found = [(f"Release all {held:,} …", of_grant)]
+    limits = Counter(person.reason for person in listed if person.reason)
+    if len(limits) > 1:
+        found += [
+            (f"Release those of {limit} …", {**of_grant, "limit": limit})
+            for limit, _ in limits.most_common()
+        ]
+    return [
+        (words, f"{RELEASE_PATH}?{urlencode(fields)}" if fields else RELEASE_PATH)
+        for words, fields in found
+    ]
+
+
+def confirmation(planned: PlannedRelease, grant: str, limit: str) -> Confirmation:
+    """What a person is asked, with the number."""
+    people = planned.people
+    everybody = ["Nothing limits the selection: these are all who are held."]
+    return Confirmation(
+        f"Release {people:,} {'person' if people == 1 else 'people'}?",
+        [
+            f"{people_count(people)} held: {planned}.",
+            "They are written whatever the limits say, by a run of the reader that starts at once.",
+            *([f"Only the people of {grant} are released."] if grant else []),
+            *([] if grant or limit else everybody),
+        ],
+        RELEASE_PATH,
+        f"Release {people:,} {'person' if people == 1 else 'people'}",
+        {"grant": grant, "limit": limit, "expect": str(people)},
+        _list_address(grant),
+        asks_why=True,
+        dangerous=True,
+    )
 
 
 def missing(coverage: Coverage, standing: Standing, listed: Sequence[ListedPerson]) -> int:

@@ -91,6 +91,46 @@ async def test_people_shows_who_is_held_or_only_planned_and_only_if_there_are_an
         assert "g2/1" not in await browser.get("/people?grant=g1")
 
 
+async def test_held_people_are_released_after_a_question_with_a_reason(world: World) -> None:
+    world.outcome("g1/2", "held", reason="creations_per_day")
+    async with console(world.pages) as browser:
+        page = await browser.get("/people")
+        assert 'href="/people/release">Release all 1 …</a>' in page
+        asked = await browser.get("/people/release")
+        assert "Release 1 person?" in asked
+        assert "1 creations_per_day" in asked
+        for lacking in ({"expect": "1"}, {"why": "checked"}, {"expect": "x", "why": "checked"}):
+            await browser.post("/people/release", 400, **lacking)
+        assert world.releases.done == []
+        said = await browser.post("/people/release", expect="1", why=" checked ")
+        assert "1 person is released; run 20261130T120000Z-replay-1" in said
+        assert world.releases.done == [("ada@desk", "checked", 1)]
+        assert "Release all" not in await browser.get("/people"), "nobody is held any more"
+        assert "nobody of these is held" in await browser.get("/people/release", 409)
+
+
+async def test_a_release_is_of_one_grant_or_one_limit_and_of_no_more_people_than_were_shown(
+    world: World,
+) -> None:
+    world.outcome("g1/1", "held", reason="creations_per_day")
+    world.outcome("g2/1", "held", reason="data_storage")
+    async with console(world.pages) as browser:
+        page = await browser.get("/people")
+        assert 'href="/people/release?limit=data_storage"' in page
+        assert 'href="/people/release?grant=g1"' in await browser.get("/people?grant=g1")
+        assert "Only the people of g1" in await browser.get("/people/release?grant=g1")
+        assert "no such" not in await browser.get("/people/release?limit=data_storage")
+        unknown = await browser.get("/people/release?limit=data_storrage", 400)
+        assert "data_storage" in unknown, "the closest one"
+        for number in range(40):
+            world.outcome(f"g1/more{number}", "held", reason="creations_per_day")
+        grew = await browser.post("/people/release", 409, expect="2", why="checked")
+        assert "there were 2 held people and now there are 42" in grew
+        failed = await browser.post("/people/release", 409, expect="42", why="the broker is away")
+        assert "repeat the command" in failed
+        assert world.releases.done == []
+
+
 async def test_people_says_that_the_topic_is_still_being_read(world: World) -> None:
     world.topic = StillReading()
     async with console(world.pages) as browser:
