@@ -1,5 +1,7 @@
 """How much the sink reads: enough for every batch that may be in flight, and one that gathers."""
 
+from typing import Any
+
 from confluent_kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +15,10 @@ from streams.sink.running_tasks import RunningTasks
 from streams.sink.stopping import StopRequest
 
 
+def sink_settings(**changed: Any) -> SinkSettings:
+    return SinkSettings(**changed)
+
+
 def rows_that_may_be_read(settings: SinkSettings, rows_in_flight: int) -> int:
     org: Sync = None  # type: ignore[assignment]  # not asked for how much may be read
     partition = TopicPartition("contacts.changes", 0)
@@ -24,11 +30,11 @@ def rows_that_may_be_read(settings: SinkSettings, rows_in_flight: int) -> int:
 
 
 def test_as_many_batches_as_are_set_can_be_in_flight() -> None:
-    settings = SinkSettings(in_flight=16, max_unfinished=10_000)
+    settings = sink_settings(in_flight=16, max_unfinished=10_000)
     assert rows_that_may_be_read(settings, 15_000) == 2_000
     assert rows_that_may_be_read(settings, 17_000) == 0
 
 
 def test_a_larger_bound_is_kept() -> None:
-    settings = SinkSettings(in_flight=8, max_unfinished=20_000)
+    settings = sink_settings(in_flight=8, max_unfinished=20_000)
     assert rows_that_may_be_read(settings, 19_000) == 1_000
