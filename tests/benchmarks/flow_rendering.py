@@ -6,7 +6,7 @@ from tests.benchmarks.comparison import median
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.flows import DAILY_CALLS, Flow, Side
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, wrapped
+from tests.benchmarks.text import plot_file, titled, wrapped
 
 PLOTS: dict[str, tuple[str, Callable[[Side], Sequence[float]]]] = {
     "rate": (
@@ -46,7 +46,7 @@ def _budget(flow: Flow) -> str:
 def section(flow: Flow) -> list[str]:
     """A section of the page."""
     lines = [
-        *(f"## {flow.name.capitalize()}", "", *wrapped(flow.conditions), ""),
+        *(f"## {titled(flow.name)}", "", *wrapped(flow.conditions), ""),
         "| | contacts | calls | seconds | spread | contacts/s | "
         f"contacts for {DAILY_CALLS:,} calls |",
         "|---|---:|---:|---:|---:|---:|---:|",
