@@ -1,6 +1,7 @@
 """rollout.sh and run.sh, with a kubectl that writes down what it was asked."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import yaml
 
 from deploy.kubernetes.generator.manifests import NoKustomize, kustomize_command
 from tests.support.manifests import KUBERNETES
+from tests.support.paths import ROOT
 
 # It renders, and says that everything went well, or what RESULT says.
 KUBECTL = """#!/usr/bin/env bash
@@ -36,6 +38,9 @@ spec:
       containers: [{name: operator, image: contactstream:1, args: [doctor]}]
 """
 
+
+# A command that a document has run.sh run, over its continued lines.
+RUN_BY_SCRIPT = re.compile(r"run\.sh \S+\s+((?:[^\n`\\]|\\\n)+)")
 
 # `kubectl patch --local` for one operation of a JSON patch that replaces something.
 PATCH = """import json, sys, yaml
@@ -179,3 +184,12 @@ def test_a_command_that_fails_fails_the_script(script: Script) -> None:
 
 def test_a_command_needs_a_namespace(script: Script) -> None:
     assert script.run("run.sh", "contactstream").returncode == 2
+
+
+def test_a_command_of_the_documents_that_the_audit_keeps_says_who_runs_it() -> None:
+    """In a pod it is refused otherwise, because the user of a pod is nobody's name."""
+    texts = [path.read_text() for path in (ROOT / "deploy").rglob("*.md")]
+    commands = [found for text in texts for found in RUN_BY_SCRIPT.findall(text)]
+    kept = [each for each in commands if "--why" in each or "--execute" in each]
+    assert len(kept) >= 2, commands
+    assert [each for each in kept if "--actor" not in each] == []
