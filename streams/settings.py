@@ -647,7 +647,7 @@ class SinkSettings(SettingsGroup):
         10_000,
         ge=1000,
         description="contacts whose changes are held at once, besides those that wait for a time "
-        "of their own",
+        "of their own; at least one batch more than SINK_IN_FLIGHT",
     )
     max_held_bytes: int = Field(
         256 * 2**20,

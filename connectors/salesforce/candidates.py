@@ -209,6 +209,11 @@ class CandidateIndex:
         return next(self._followed(moves), None) if moves else None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nobody has any of the addresses: nothing was found, and nothing is planned."""
+        return not self._by_address and not self._moved_by_address
+
+    @property
     def follows_addresses(self) -> bool:
         """Whether any record with an address was converted, merged or deleted."""
         return bool(self._moved_by_address)

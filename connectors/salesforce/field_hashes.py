@@ -17,6 +17,7 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 from connectors.salesforce.api.describe import FieldDescribe
@@ -25,6 +26,9 @@ from connectors.salesforce.api.describe import FieldDescribe
 # of ours, and would be overwritten. That is 0.001 values in 70 million edits. A longer hash fills
 # the marker sooner, and tells more of a value that somebody cleared.
 HASH_CHARACTERS = 6
+
+# Values whose hash is remembered, some 2 MB: first names, titles and companies come again often.
+MAX_REMEMBERED_HASHES = 8192
 
 # An entry is `Name=hash`, with blanks around it. Anything else in the text is ignored: a person or
 # a tool put it there.
@@ -105,8 +109,12 @@ def is_blank_text(value: object) -> bool:
 
 def value_hash(value: object, described: FieldDescribe) -> str:
     """The hash of a value, HASH_CHARACTERS long."""
-    text = stored_form(value, described).encode(errors="surrogatepass")
-    digest = blake2b(text, digest_size=12).digest()
+    return _hash_of(stored_form(value, described))
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_HASHES)
+def _hash_of(text: str) -> str:
+    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest()
     return b2a_base64(digest[:HASH_CHARACTERS])[:HASH_CHARACTERS].translate(_URL_SAFE).decode()
 
 

@@ -46,7 +46,7 @@ def getter(path: str) -> Getter:
         )
     top, types, leaf = found["top"], found["types"], found["leaf"]
     if leaf is None:
-        return lambda contact: clean(contact[top]) if top in contact else None
+        return lambda contact: clean(contact.get(top))
     matches = _type_filter(types)
 
     def read(contact: Json) -> str | None:

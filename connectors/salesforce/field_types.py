@@ -4,6 +4,7 @@ A value that stands already is recognised by that form, and costs no write.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -40,13 +41,11 @@ def convert(
     return converted
 
 
-def takes_as_it_is(described: FieldDescribe, value: Scalar) -> bool:
-    """Whether `convert` would change nothing of the value and count nothing; nearly every text."""
-    return (
-        type(value) is str
-        and described.type in _TEXT_TYPES
-        and (not described.length or len(value) * 2 <= described.length)
-    )
+def longest_as_it_is(described: FieldDescribe) -> int:
+    """Up to so many characters `convert` changes nothing of a text; -1 if it may change any."""
+    if described.type not in _TEXT_TYPES:
+        return -1
+    return described.length // 2 if described.length else sys.maxsize
 
 
 def cut(value: str, length: int) -> str:

@@ -1,6 +1,8 @@
 """The values that a contact has for the mapped fields of a Contact or Lead in this org."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from connectors.salesforce.api.describe import FieldDescribe, ObjectDescribe
@@ -8,7 +10,7 @@ from connectors.salesforce.counting import CountCallback
 from connectors.salesforce.domains import is_free_mail
 from connectors.salesforce.emails import domain, local_part
 from connectors.salesforce.field_paths import Getter, Json, clean, getter
-from connectors.salesforce.field_types import convert, takes_as_it_is
+from connectors.salesforce.field_types import convert, longest_as_it_is
 from connectors.salesforce.mapping_rules import FieldMapping, FieldPolicy, Scalar
 
 # what Salesforce itself writes for a missing required name
@@ -29,21 +31,27 @@ class FieldValue(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _MappedField:
     name: str
-    getters: tuple[Getter, ...]
+    read: Callable[[Json], Scalar | None]
+    """Returns the constant, or the first value that a contact has."""
     policy: FieldPolicy
-    constant: Scalar | None
     described: FieldDescribe
-
-    def read(self, contact: Json) -> Scalar | None:
-        """The constant, or the first value that the contact has."""
-        value = self.constant
-        for read in self.getters if value is None else ():
-            if value := read(contact):
-                break
-        return value
+    longest: int
+    """A text of so many characters is taken as it is; -1 if every value has to be converted."""
 
 
-@dataclass(frozen=True, slots=True)
+def _reader(getters: Sequence[Getter], constant: Scalar | None) -> Callable[[Json], Scalar | None]:
+    if constant is not None:
+        return lambda _contact: constant
+    if len(getters) == 1:
+        return getters[0]
+
+    def first(contact: Json) -> str | None:
+        return next((value for read in getters if (value := read(contact))), None)
+
+    return first
+
+
+@dataclass(frozen=True)
 class ObjectMapping:
     """The mapping rules of one sObject, restricted to the fields that this org offers.
 
@@ -56,7 +64,7 @@ class ObjectMapping:
     missing: tuple[str, ...]
     email_policy: FieldPolicy | None
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         return tuple(mapped.name for mapped in self.mapped_fields)
 
@@ -71,8 +79,9 @@ def bind(mapping: FieldMapping, described: ObjectDescribe) -> ObjectMapping:
         elif rule.field == "Email":
             email = rule.policy
         else:
-            getters = tuple(getter(path) for path in rule.paths)
-            mapped.append(_MappedField(rule.field, getters, rule.policy, rule.constant, field))
+            read = _reader([getter(path) for path in rule.paths], rule.constant)
+            longest = longest_as_it_is(field)
+            mapped.append(_MappedField(rule.field, read, rule.policy, field, longest))
     return ObjectMapping(described.name, tuple(mapped), tuple(missing), email)
 
 
@@ -86,7 +95,7 @@ def field_values(
     found: dict[str, FieldValue] = {}
     for mapped in mapping.mapped_fields:
         value = mapped.read(contact)
-        if value is not None and not takes_as_it_is(mapped.described, value):
+        if value is not None and not (type(value) is str and len(value) <= mapped.longest):
             value = convert(value, mapped.described, mapping.sobject, count)
         if value is not None:
             found[mapped.name] = FieldValue(value, mapped.policy)

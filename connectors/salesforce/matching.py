@@ -46,6 +46,9 @@ class MatchTier(IntEnum):
     """A name is unknown, and another field holds the primary address, or a followed record does."""
 
 
+_NOTHING_FITS = (len(MatchTier) + 1, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """A record with an address of the person. `tier` is None for a record that is not the person.
@@ -107,12 +110,14 @@ def find_match(candidates: CandidateIndex, person: Person) -> Match:
 
 def best_tier(candidates: CandidateIndex, person: Person) -> tuple[int, int]:
     """The lower, the better the best record for the person fits by address and name."""
+    if candidates.is_empty:
+        return _NOTHING_FITS
     found = [
         (int(candidate.tier), -int(candidate.name))
         for candidate in _candidates(candidates, person)
         if candidate.tier is not None
     ]
-    return min(found, default=(len(MatchTier) + 1, 0))
+    return min(found, default=_NOTHING_FITS)
 
 
 def accepts(record: SObjectRecord, person: Person) -> bool:

@@ -124,9 +124,9 @@ def _marked(merge: _Merge, changed: dict[str, Any], count: CountCallback) -> dic
         return changed
     described = merge.schema.described
     required = described.required if merge.new else frozenset[str]()
-    ordered = {
-        name: changed[name] for name in sorted(changed, key=lambda name: name not in required)
-    }
+    ordered = changed
+    if not required.isdisjoint(changed):
+        ordered = {name: changed[name] for name in changed if name in required} | changed
     hashes, full = merge.hashes.noting(ordered, described.fields, merge.schema.marker_length)
     written = changed
     if full:

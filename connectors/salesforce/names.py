@@ -42,8 +42,7 @@ class NameComparison(IntEnum):
     """Both parts are equal, apart from case, accents and punctuation."""
 
 
-@dataclass(frozen=True, slots=True)
-class PersonName:
+class PersonName(NamedTuple):
     """A first and a last name as they were typed; None or blank where unknown."""
 
     first: str | None = None

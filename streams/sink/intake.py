@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -62,11 +63,12 @@ class Intake:
         """Takes all records. Returns those that hold no change, each with the reason."""
         unreadable: list[tuple[KafkaRecord, UnreadableRecord]] = []
         live_due, bulk_due = now + GATHER_SECONDS, now + self._settings.bulk_linger
+        needed = self._org.needed
         for record in records:
             received_ms = received_at(header(record.headers, "received_ms"), record.timestamp_ms)
             assignment.took(record.offset, received_ms)
             try:
-                change = parse_change(record.key, record.value, record.headers)
+                change = parse_change(record.key, record.value, record.headers, needed)
             except UnreadableRecord as error:
                 unreadable.append((record, error))
                 continue
@@ -78,10 +80,8 @@ class Intake:
                 self._metrics.coalesced.inc()
                 continue
             # The whole contact is in the record's value, for a dead letter.
-            change = change.keeping(
-                self._org.needed(change.contact),
-                change.restore | assignment.restored(change.key),
-            )
+            if more := assignment.restored(change.key):
+                change = replace(change, restore=change.restore | more)
             version = contact_version(change)
             row = PendingChange(
                 change,

@@ -52,7 +52,7 @@ class People:
 
     def query(self, statement: re.Match[str]) -> dict[str, Any]:
         """The answer to a lookup."""
-        sobject, fields = statement["sobject"], statement["fields"].split(", ")
+        sobject, fields = statement["sobject"], re.split(r",\s*", statement["fields"])
         nested = {name.partition(".")[0] for name in fields if "." in name}
         plain = [name for name in fields if "." not in name]
         ids = {
