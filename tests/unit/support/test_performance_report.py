@@ -129,6 +129,7 @@ def test_a_flow_says_what_the_daily_calls_carry_and_what_each_process_took() -> 
     assert recipe.contacts_a_day == 50_000
     assert own.processor_us == pytest.approx(6 / 8000 * 1e6)
     text = page(run_of_flows(flow()))
+    assert "a crash loses what they hold" in text.replace("\n", " ")
     assert "| contactstream | 8,000 | 18 | 4.0 | 3.0 to 5.0 | 2,000 | 44,444,444 |" in text
     assert "- contactstream: reader 2.00 s, sink 4.00 s; 750 µs a contact" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 100
