@@ -5,7 +5,9 @@ record, a tombstone after it, and the end of the contact's entry. So does any ev
 person of whom something is known; of anybody else who is suppressed nothing is remembered.
 
 A change carries only what later stages read of the contact, and of excluded people only the reason.
-Of one who was synced before it says so: `contactstream selection` settles such records.
+Of one who was synced before it says so: `contactstream selection` settles such records. Who leaves
+the synced contact groups, under a filter that has not changed, becomes a deletion instead, which
+has the sink release the record. A contact whose group has no known name is asked for again.
 Without I/O; `stage` carries the plan out.
 """
 

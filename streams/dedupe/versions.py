@@ -80,7 +80,8 @@ def decide(state: DedupeState | None, event: ContactEvent, now: int) -> DedupeDe
     """Decides on an event, given what is known of its contact. Never raises.
 
     `now` is in seconds since the epoch. A version older than the newest seen is stale. The same
-    fingerprint as last forwarded is a duplicate; its version counts as seen all the same. In the
+    fingerprint as last forwarded is a duplicate; its version counts as seen all the same, and its
+    mapping tag is kept, which tells under which contact groups the contact was seen. In the
     newest second an ID that was seen is a retry. Another content with a new ID is forwarded, and
     the contact is to be read again, because versions in whole seconds do not show which of the two
     came last. An event that carries no body is not forwarded: the contact is to be read again. A

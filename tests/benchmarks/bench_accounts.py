@@ -3,8 +3,7 @@
     make bench ARGS=tests/benchmarks/bench_accounts.py
 
 The org and the start of the sink are processes of their own. The first start finds an empty topic
-and reads the org; the second one finds on the topic what the first one knew. Prints the figures of
-both.
+and reads the org; the second one finds on the topic what the first one knew.
 """
 
 import json
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.broker import free_ports
+from tests.benchmarks.conftest import MeasuredSheet
+from tests.benchmarks.sheets import Sheet
 from tests.support.kafka import Kafka
 from tests.support.paths import ROOT
 
@@ -24,6 +25,14 @@ START_SECONDS = 900.0
 MAX_MB = 150.0
 MAX_BLOCK_MS = 50.0
 MAX_RESTART_CALLS = 3
+SHOWN = {
+    "processor seconds": "processor seconds",
+    "calls": "calls",
+    "peak above idle MB": "MB above the idle process at most",
+    "kept above idle MB": "MB that stay",
+    "longest block ms of processor": "ms that the event loop was kept at most",
+}
+"""The figures that are shown, with their names."""
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(2 * START_SECONDS)]
 
@@ -54,13 +63,22 @@ def start_of_sink(org: str, kafka: Kafka) -> dict[str, float]:
     return figures
 
 
-def test_many_accounts(org: str, kafka: Kafka) -> None:
+def test_many_accounts(org: str, kafka: Kafka, measured_sheet: MeasuredSheet) -> None:
     """A start stays within the bars for memory, calls and the event loop."""
     kafka.create("sink.accounts", 1, {"cleanup.policy": "compact"})
     first, again = start_of_sink(org, kafka), start_of_sink(org, kafka)
-    print(f"\n{ACCOUNTS:,} Accounts")
-    for name in sorted(first.keys() | again.keys()):
-        print(f"{name:>32} {first.get(name, 0):>10} first {again.get(name, 0):>10} again")
+    measured_sheet(
+        Sheet(
+            "start of the sink with Accounts",
+            f"{ACCOUNTS:,} Accounts of an org that answers at once. The first start reads the org, "
+            "the next one a topic and what changed since.",
+            list(SHOWN.values()),
+            {
+                "first start": [first[name] for name in SHOWN],
+                "next start": [again[name] for name in SHOWN],
+            },
+        )
+    )
     for figures in (first, again):
         assert figures["found"] == 1
         assert figures["peak above idle MB"] <= MAX_MB

@@ -34,7 +34,7 @@ from tests.benchmarks.whole_product import (
 from tests.support.kafka import Kafka
 
 ROUNDS = 3
-CONTACTS = int(os.environ.get("BENCH_CONTACTS", "5000"))
+CONTACTS = int(os.environ.get("BENCH_FLOW_CONTACTS", "5000"))
 # At two calls for each contact a recipe takes minutes for what the others do in seconds. It works
 # at the same pace however many there are.
 SLOW_CONTACTS = CONTACTS // 10

@@ -3,7 +3,7 @@
     make bench ARGS=tests/benchmarks/bench_outcomes.py
 
 A plain producer and one with a transactional ID publish the same batches in the same run, in turn,
-so that the ratios hold whatever else the machine does. Prints the figures of both.
+so that the ratios hold whatever else the machine does.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from streams.kafka.publisher import Publisher, RecordPublisher
 from streams.kafka.records import KafkaRecord
 from streams.kafka.transactions import DELIVERY_SECONDS, TransactionalPublisher, transactional
 from streams.settings import KafkaSettings, load
+from tests.benchmarks.conftest import MeasuredSheet
+from tests.benchmarks.sheets import Sheet
 from tests.support.kafka import Kafka
 
 BATCHES = int(os.environ.get("BENCH_BATCHES", "40"))
@@ -56,7 +58,7 @@ async def records_per_second(publisher: RecordPublisher, rows: list[KafkaRecord]
     return IN_FLIGHT * (BATCHES // 4) * len(rows) / (time.perf_counter() - began)
 
 
-async def test_outcomes_in_transactions(kafka: Kafka) -> None:
+async def test_outcomes_in_transactions(kafka: Kafka, measured_sheet: MeasuredSheet) -> None:
     """Transactions leave far more than the sink needs."""
     name = kafka.create("contacts.outcomes", config={"cleanup.policy": "compact"})
     config = producer_config(load(KafkaSettings, kafka.environ), delivery_timeout=DELIVERY_SECONDS)
@@ -67,9 +69,7 @@ async def test_outcomes_in_transactions(kafka: Kafka) -> None:
     ]
     plain.open()
     owner.open()
-    began = time.perf_counter()
     await asyncio.to_thread(owner.take_over, TAKE_OVER_SECONDS)
-    print(f"\ntaken over in {time.perf_counter() - began:.2f} s")
     single = dict[str, list[float]](plain=[], transactional=[])
     whole = dict[str, list[float]](plain=[], transactional=[])
     speed = dict[str, list[float]](plain=[], transactional=[])
@@ -83,17 +83,19 @@ async def test_outcomes_in_transactions(kafka: Kafka) -> None:
     finally:
         await plain.close(1.0)
         await owner.close(1.0)
-    for kind in publishers:
-        print(
-            f"{kind:>13}: one outcome {median(single[kind]):.1f} ms, "
-            f"a batch of {BATCH_ROWS} {median(whole[kind]):.1f} ms, "
-            f"{IN_FLIGHT} in flight {median(speed[kind]):.0f} records/s"
-        )
     ratio = median(speed["transactional"]) / median(speed["plain"])
-    print(
-        f"transactional to plain: throughput {ratio:.2f}, wait of one outcome "
-        f"{median(single['transactional']) / median(single['plain']):.1f}, of a batch "
-        f"{median(whole['transactional']) / median(whole['plain']):.1f}"
+    measured_sheet(
+        Sheet(
+            "outcomes",
+            f"What a transaction costs the sink: {ROUNDS} rounds in turn of {BATCHES} batches, "
+            f"each of one record and of {BATCH_ROWS:,}, and with {IN_FLIGHT} batches in flight.",
+            ["records/s", "ms for one record", "ms for a batch"],
+            {
+                kind: [median(speed[kind]), median(single[kind]), median(whole[kind])]
+                for kind in publishers
+            },
+            {"transactional to plain": ratio},
+        )
     )
     assert median(speed["transactional"]) > MIN_RECORDS_PER_SECOND
     assert ratio > MIN_RATIO

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks.comparison import Comparison, Figures, median
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, wrapped
+from tests.benchmarks.text import plot_file, titled, wrapped
 
 # Of a terminal.
 COLUMNS = 80
@@ -47,7 +47,7 @@ def section(each: Comparison) -> list[str]:
         f"of {each.goal:.2f} is {verdict}), {each.rate_ratio:.2f} by rate."
     )
     return [
-        *(f"## {each.name.capitalize()}", "", *wrapped(each.conditions), ""),
+        *(f"## {titled(each.name)}", "", *wrapped(each.conditions), ""),
         *_figures(each),
         *("", *wrapped(ratios), ""),
         *(f"![{_heading(each, plot)}]({plot_file(each.name, plot)})" for plot in PLOTS),

@@ -19,6 +19,7 @@ from tests.benchmarks.latencies import Latency
 from tests.benchmarks.machine import machine, versions
 from tests.benchmarks.rendering import page, plots, table
 from tests.benchmarks.runs import Run, completed, from_data, regressions, to_data
+from tests.benchmarks.sheets import Sheet
 from tests.support.paths import ROOT
 
 DOCUMENTS = ROOT / "deploy" / "docs"
@@ -30,6 +31,7 @@ Measured = Callable[[Comparison], None]
 MeasuredFlow = Callable[[Flow], None]
 MeasuredLatency = Callable[[Latency], None]
 MeasuredGrowth = Callable[[Growth], None]
+MeasuredSheet = Callable[[Sheet], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -108,6 +110,17 @@ def measured_growth(this_run: Run) -> MeasuredGrowth:
 
     def take(growth: Growth) -> None:
         this_run.growths.append(growth)
+        check(this_run)
+
+    return take
+
+
+@pytest.fixture
+def measured_sheet(this_run: Run) -> MeasuredSheet:
+    """Takes a sheet of figures. Fails when one is far below the committed one."""
+
+    def take(sheet: Sheet) -> None:
+        this_run.sheets.append(sheet)
         check(this_run)
 
     return take

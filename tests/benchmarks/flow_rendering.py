@@ -6,7 +6,7 @@ from tests.benchmarks.comparison import median
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.flows import DAILY_CALLS, Flow, Side
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, wrapped
+from tests.benchmarks.text import plot_file, titled, wrapped
 
 PLOTS: dict[str, tuple[str, Callable[[Side], Sequence[float]]]] = {
     "rate": (
@@ -19,6 +19,15 @@ PLOTS: dict[str, tuple[str, Callable[[Side], Sequence[float]]]] = {
     ),
 }
 """By the end of a plot's file name: its heading, and the values that it shows."""
+
+
+RECIPES = (
+    "Beside contactstream stand two small programs (`tests/benchmarks/recipe.py`). *GET and PATCH* "
+    "gets each contact's record by its key and writes it, with 25 calls at once. *Composites of "
+    "25* does the same for 25 contacts with each call. Both answer a webhook before its contact is "
+    "written, and a crash loses what they hold. They match nobody, compare nothing and keep no "
+    "order, so they also do far less."
+)
 
 
 def table(flow: Flow) -> list[str]:
@@ -46,7 +55,7 @@ def _budget(flow: Flow) -> str:
 def section(flow: Flow) -> list[str]:
     """A section of the page."""
     lines = [
-        *(f"## {flow.name.capitalize()}", "", *wrapped(flow.conditions), ""),
+        *(f"## {titled(flow.name)}", "", *wrapped(flow.conditions), ""),
         "| | contacts | calls | seconds | spread | contacts/s | "
         f"contacts for {DAILY_CALLS:,} calls |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.growth import Growth, GrowthPoint
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, Series, bars, lines
-from tests.benchmarks.text import plot_file, wrapped
+from tests.benchmarks.text import plot_file, titled, wrapped
 
 PLOTS: dict[str, tuple[str, Callable[[GrowthPoint], float]]] = {
     "time": ("seconds", lambda point: point.seconds),
@@ -50,7 +50,7 @@ def _rate(point: GrowthPoint) -> float:
 def section(growth: Growth) -> list[str]:
     """A section of the page."""
     return [
-        *(f"## {growth.name.capitalize()}", "", *wrapped(growth.conditions)),
+        *(f"## {titled(growth.name)}", "", *wrapped(growth.conditions)),
         *wrapped(f"Measured on {growth.measured}. Slopes are those of least squares."),
         *("", *(line for each in slopes(growth) for line in _item(each)), ""),
         "| | contacts | workers | partitions | seconds | contacts/s | µs of processor | "

@@ -3,7 +3,7 @@
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.latencies import Latency, LatencyPoint
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, wrapped
+from tests.benchmarks.text import plot_file, titled, wrapped
 
 PLOT, HEADING = "waits", "seconds at p50, with a line to p99 (less is better)"
 
@@ -21,7 +21,7 @@ def table(latency: Latency) -> list[str]:
 def section(latency: Latency) -> list[str]:
     """A section of the page."""
     return [
-        *(f"## {latency.name.capitalize()}", "", *wrapped(latency.conditions), ""),
+        *(f"## {titled(latency.name)}", "", *wrapped(latency.conditions), ""),
         "| | webhooks/s | contacts | calls | p50 | p99 |",
         "|---|---:|---:|---:|---:|---:|",
         *(

@@ -5,6 +5,7 @@ from tests.benchmarks import (
     flow_rendering,
     growth_rendering,
     latency_rendering,
+    sheet_rendering,
 )
 from tests.benchmarks.runs import Run
 from tests.benchmarks.text import wrapped
@@ -21,6 +22,8 @@ def table(run: Run) -> str:
         lines += latency_rendering.table(latency)
     for growth in run.growths:
         lines += growth_rendering.table(growth)
+    for sheet in run.sheets:
+        lines += sheet_rendering.table(sheet)
     return "\n".join(lines)
 
 
@@ -44,12 +47,16 @@ def page(run: Run) -> str:
         *(f"| {name} | {value} |" for name, value in run.machine.items()),
         *(f"| {name} | {value} |" for name, value in run.versions.items()),
     ]
+    if run.flows or run.latencies:
+        lines += ["", "## From Nylas to Salesforce", "", *wrapped(flow_rendering.RECIPES)]
     for flow in run.flows:
         lines += ["", *flow_rendering.section(flow)]
     for latency in run.latencies:
         lines += ["", *latency_rendering.section(latency)]
     for comparison in run.comparisons:
         lines += ["", *comparison_rendering.section(comparison)]
+    for sheet in run.sheets:
+        lines += ["", *sheet_rendering.section(sheet)]
     for growth in run.growths:
         lines += ["", *growth_rendering.section(growth)]
     return "\n".join(lines) + "\n"
@@ -66,4 +73,6 @@ def plots(run: Run) -> dict[str, str]:
         found |= latency_rendering.plots(latency)
     for growth in run.growths:
         found |= growth_rendering.plots(growth)
+    for sheet in run.sheets:
+        found |= sheet_rendering.plots(sheet)
     return found

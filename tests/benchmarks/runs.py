@@ -8,6 +8,7 @@ from tests.benchmarks.comparison import Comparison, comparison_from_data
 from tests.benchmarks.flows import Flow, flow_from_data
 from tests.benchmarks.growth import Growth, growth_from_data
 from tests.benchmarks.latencies import Latency, latency_from_data
+from tests.benchmarks.sheets import Sheet, sheet_from_data
 
 # By how much a ratio may fall below the committed one. Two runs on one machine, which nobody else
 # uses, differ by up to a tenth; two machines differ by more.
@@ -28,11 +29,12 @@ class Run:
     flows: list[Flow] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
     growths: list[Growth] = field(default_factory=list)
+    sheets: list[Sheet] = field(default_factory=list)
 
     @property
-    def parts(self) -> list[Comparison | Flow | Latency | Growth]:
+    def parts(self) -> list[Comparison | Flow | Latency | Growth | Sheet]:
         """Everything that was measured."""
-        return [*self.comparisons, *self.flows, *self.latencies, *self.growths]
+        return [*self.comparisons, *self.flows, *self.latencies, *self.growths, *self.sheets]
 
     @property
     def names(self) -> set[str]:
@@ -71,6 +73,7 @@ def from_data(data: Mapping[str, Any]) -> Run:
         [flow_from_data(each) for each in data["flows"]],
         [latency_from_data(each) for each in data["latencies"]],
         [growth_from_data(each) for each in data["growths"]],
+        [sheet_from_data(each) for each in data["sheets"]],
     )
 
 

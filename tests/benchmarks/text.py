@@ -1,5 +1,7 @@
 """Text of the page of the benchmarks and of their table."""
 
+import re
+
 
 def wrapped(text: str, width: int = 100) -> list[str]:
     """The text in lines of so many characters at most."""
@@ -11,6 +13,11 @@ def wrapped(text: str, width: int = 100) -> list[str]:
     return lines
 
 
+def titled(name: str) -> str:
+    """The name with a capital at its beginning, and otherwise as it is."""
+    return name[:1].upper() + name[1:]
+
+
 def plot_file(name: str, plot: str) -> str:
     """The name of a plot's file."""
-    return f"performance-{name.replace(' ', '-')}-{plot}.svg"
+    return f"performance-{re.sub('[^a-z0-9]+', '-', name.lower())}-{plot}.svg"

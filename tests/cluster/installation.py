@@ -69,7 +69,10 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     kustomization["resources"] = [f"{kubernetes}/base", "simulators", "access.json"]
     kustomization["components"] = [f"{kubernetes}/components/network-policy"]
-    kustomization["images"] = [_image("contactstream", image), _image("apache/kafka", images.kafka)]
+    kustomization["images"] = [
+        image_override("contactstream", image),
+        image_override("apache/kafka", images.kafka),
+    ]
     kustomization["patches"] = [{"path": "kafka.json"}, _SMALL_REQUESTS]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     _set(
@@ -77,11 +80,14 @@ def write_overlay(images: Images, image: str, name: str = "overlay") -> Path:
         KAFKA_BOOTSTRAP_SERVERS="contactstream-kafka:9092",
         NYLAS_API_URL="http://contactstream-nylas-simulator",
         KAFKA_REPLICATION_FACTOR="1",
+        # What is lost is counted, and held people would look like it.
+        SINK_CREATIONS_PER_DAY="0",
+        SINK_CREATIONS_PER_GRANT="0",
+        SINK_REPLACED_VALUES_PER_HOUR="0",
     )
     _set(
         folder / "org.env",
         SALESFORCE_LOGIN_URL="http://contactstream-salesforce-simulator",
-        SALESFORCE_MODE="mirror",
     )
     _copy_simulators(folder / "simulators", images)
     (folder / "access.json").write_text(json.dumps(_access()))
@@ -135,7 +141,8 @@ def _containers(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _image(known: str, wanted: str) -> dict[str, str]:
+def image_override(known: str, wanted: str) -> dict[str, str]:
+    """What kustomize calls an image: another one in the place of that of the manifests."""
     name, _, tag = wanted.rpartition(":")
     return {"name": known, "newName": name, "newTag": tag}
 
@@ -265,6 +272,11 @@ def install(folder: Path) -> Namespace:
     operator.run(block(page, "webhooks create"))
     _let_tests_send(namespace)
     return namespace
+
+
+def let_it_write(folder: Path) -> str:
+    """The last step of the page, and what it prints: what was planned, and the mode `mirror`."""
+    return desk(folder).run(block("Install it", "mode set mirror"))
 
 
 def _private_key() -> str:

@@ -8,8 +8,10 @@ import base64
 import json
 import subprocess
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +24,7 @@ from tests.cluster.installation import (
     WEBHOOK_URL,
     Images,
     desk,
+    let_it_write,
     roll_out,
     workloads,
     write_overlay,
@@ -83,14 +86,49 @@ def test_the_page_fills_the_org_and_says_how_everything_is(
     printed = desk(overlay).run(block("Install it", "run.sh contactstream doctor"))
     print(printed)
     waited = until_idle(namespace)
-    nylas = f"http://{namespace.service('contactstream-nylas-simulator')}"
-    state = httpx.get(f"{nylas}/_sim/state", params={"ids": "false"}, timeout=30.0).json()
+    state = nylas_state(namespace)
     status = namespace.status()
     by_status = status["outcomes"]["by_status"]
-    print(f"\nfirst sync: idle after {waited:.0f} s; outcomes {by_status}; calls {state['calls']}")
-    assert by_status.get("failed", 0) == 0
-    assert sum(by_status.values()) == state["contacts"], "an outcome for each contact"
+    print(f"\nfirst look: idle after {waited:.0f} s; outcomes {by_status}; calls {state['calls']}")
+    assert by_status == {"planned": state["contacts"]}, "each contact is planned, and none written"
+    assert written(namespace) == 0
     assert status["dead_letters"]["by_reason"] == {}
+
+
+def test_the_page_lets_it_write_what_was_planned(namespace: Namespace, overlay: Path) -> None:
+    began, contacts = time.monotonic(), nylas_state(namespace)["contacts"]
+    printed = let_it_write(overlay)
+    print(printed)
+    assert f"{contacts:,} contacts" in printed, "that many are planned"
+    until(lambda: not outcomes(namespace)["planned"], "each one that was planned is written")
+    until_idle(namespace)
+    found = outcomes(namespace)
+    print(f"\nfirst sync: {time.monotonic() - began:.0f} s; outcomes {dict(found)}")
+    assert found["failed"] == 0
+    assert found.total() == contacts, "an outcome for each contact"
+    assert written(namespace) > 0
+
+
+def nylas_state(namespace: Namespace) -> dict[str, Any]:
+    """What the simulator of Nylas holds, and what it was asked for."""
+    nylas = f"http://{namespace.service('contactstream-nylas-simulator')}"
+    found = httpx.get(f"{nylas}/_sim/state", params={"ids": "false"}, timeout=30.0)
+    state: dict[str, Any] = found.raise_for_status().json()
+    return state
+
+
+def outcomes(namespace: Namespace) -> Counter[str]:
+    """How many contacts have each outcome as their last one."""
+    found: Counter[str] = Counter()
+    for line in json.loads(namespace.command("outcomes", "--count", "--json")):
+        found[line["outcome"]] += line["contacts"]
+    return found
+
+
+def written(namespace: Namespace) -> int:
+    """How many writes the simulator of Salesforce has carried out."""
+    org = f"http://{namespace.service('contactstream-salesforce-simulator')}"
+    return len(httpx.get(f"{org}/_sim/writes", timeout=30.0).raise_for_status().json())
 
 
 def test_the_templates_of_jobs_do_what_they_are_for(namespace: Namespace, overlay: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -10,20 +11,32 @@ from tests.cluster.kubectl import ClusterError, Namespace, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-STRANGER = "stranger"
+# A pod of another application in the same namespace, and one of the namespace of Prometheus.
+STRANGER, PROMETHEUS = "stranger", "prometheus"
+APP = "app.kubernetes.io"
+MONITORING = Namespace("monitoring")
+# Pods of Jobs, which live for seconds. In the test, pods with their labels stand for them.
+JOBS = ("operator", "topics")
 # From the source to what it may connect to. Everything else between these is refused.
 BRIDGE, KAFKA = "contactstream-bridge:80", "contactstream-kafka:9092"
 NYLAS, ORG = "contactstream-nylas-simulator:80", "contactstream-salesforce-simulator:80"
 CONSOLE = "contactstream-console:8765"
+METRICS = {f"{one}:9100" for one in (*STAGES, "console")}
 ALLOWED = {
     "bridge": {BRIDGE, KAFKA},
     "dedupe": {BRIDGE, KAFKA},
     "reader": {BRIDGE, KAFKA, NYLAS},
     "sink": {BRIDGE, KAFKA, ORG},
-    "console": {BRIDGE, KAFKA, NYLAS, ORG},
+    "console": {BRIDGE, KAFKA, NYLAS, ORG, *METRICS},
+    "operator": {BRIDGE, KAFKA, NYLAS, ORG},
+    "topics": {BRIDGE, KAFKA},
     "nylas-simulator": {BRIDGE},
+    "salesforce-simulator": {BRIDGE},
     STRANGER: {BRIDGE},
+    PROMETHEUS: {BRIDGE, *METRICS},
 }
+# For a pod of an image that is there.
+START_SECONDS = 120.0
 CONNECT = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -42,34 +55,53 @@ with ThreadPoolExecutor(32) as pool:
 
 
 @pytest.fixture(scope="module")
-def stranger(namespace: Namespace) -> str:
-    """A pod of another application in the same namespace."""
+def made(namespace: Namespace) -> Iterator[dict[str, Namespace]]:
+    """The pods that only this test makes: where each of them is."""
+    there = MONITORING.run("get", "namespace", MONITORING.name, "--ignore-not-found")
+    if not there:
+        MONITORING.run("create", "namespace", MONITORING.name)
+    known = namespace.get("pod", namespace.pod("sink"))["metadata"]["labels"]
+    ours = {name: known[name] for name in (f"{APP}/name", f"{APP}/part-of")}
+    labels = {one: ours | {f"{APP}/component": one} for one in JOBS}
+    pods = dict.fromkeys((STRANGER, *JOBS), namespace) | {PROMETHEUS: MONITORING}
+    try:
+        for name, place in pods.items():
+            place.apply([idle_pod(namespace, name, labels.get(name, {}))])
+        for name, place in pods.items():
+            ready = f"--timeout={START_SECONDS:.0f}s"
+            place.run(
+                "wait", f"pod/{name}", "--for=condition=ready", ready, seconds=2 * START_SECONDS
+            )
+        yield pods
+    finally:
+        for name, place in pods.items():
+            place.run("delete", "pod", name, "--grace-period=0", "--force", "--ignore-not-found")
+        if not there:
+            MONITORING.run("delete", "namespace", MONITORING.name, "--wait=false")
+
+
+def idle_pod(namespace: Namespace, name: str, labels: Mapping[str, str]) -> dict[str, object]:
+    """A pod of our image that does nothing, under the restrictions of the sink."""
     sink = namespace.get("pod", namespace.pod("sink"))
     container = sink["spec"]["containers"][0]
-    namespace.apply(
-        [
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": STRANGER},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "securityContext": sink["spec"]["securityContext"],
-                    "containers": [
-                        {
-                            "name": STRANGER,
-                            "image": container["image"],
-                            "imagePullPolicy": "IfNotPresent",
-                            "securityContext": container["securityContext"],
-                            "command": ["python", "-c", "import time; time.sleep(3600)"],
-                        }
-                    ],
-                },
-            }
-        ]
-    )
-    namespace.run("wait", f"pod/{STRANGER}", "--for=condition=ready", "--timeout=50s")
-    return STRANGER
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": sink["spec"]["securityContext"],
+            "containers": [
+                {
+                    "name": name,
+                    "image": container["image"],
+                    "imagePullPolicy": "IfNotPresent",
+                    "securityContext": container["securityContext"],
+                    "command": ["python", "-c", "import time; time.sleep(3600)"],
+                }
+            ],
+        },
+    }
 
 
 def address(namespace: Namespace, service: str) -> str:
@@ -87,7 +119,7 @@ def targets(namespace: Namespace) -> dict[str, str]:
 
 
 def settled(
-    namespace: Namespace, pod: str, known: dict[str, str], allowed: set[str]
+    place: Namespace, pod: str, known: dict[str, str], allowed: set[str]
 ) -> dict[str, bool]:
     """Which of the known targets the pod reaches, once it reaches those that are allowed.
 
@@ -97,7 +129,7 @@ def settled(
 
     def reaches_the_allowed() -> bool:
         nonlocal found
-        answer: dict[str, bool] = json.loads(namespace.python(pod, CONNECT, *known))
+        answer: dict[str, bool] = json.loads(place.python(pod, CONNECT, *known))
         found = {known[one]: is_open for one, is_open in answer.items()}
         return all(found[one] for one in allowed)
 
@@ -107,23 +139,23 @@ def settled(
 
 
 def test_each_arrow_of_the_flow_is_open_and_every_other_one_is_closed(
-    namespace: Namespace, stranger: str
+    namespace: Namespace, made: dict[str, Namespace]
 ) -> None:
     known = targets(namespace)
     wrong = []
     tried = 0
     for source, allowed in ALLOWED.items():
-        pod = stranger if source == STRANGER else namespace.pod(source)
-        for target, is_open in settled(namespace, pod, known, allowed).items():
+        place = made.get(source, namespace)
+        pod = source if source in made else namespace.pod(source)
+        for target, is_open in settled(place, pod, known, allowed).items():
             if target.partition(":")[0] in (source, f"contactstream-{source}"):
                 continue  # a pod reaches itself
             tried += 1
-            may = target in allowed or (source == "console" and target.endswith(":9100"))
-            if is_open is not may:
+            if is_open is not (target in allowed):
                 wrong.append(f"{source} -> {target}: {'open' if is_open else 'closed'}")
     print(f"\nnetwork policies: {tried} pairs tried")
     assert wrong == []
-    assert tried > 60
+    assert tried > 90
 
 
 def test_nothing_reaches_the_world_but_the_ports_that_are_named(namespace: Namespace) -> None:

@@ -7,7 +7,7 @@ the stages.
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -90,18 +90,20 @@ def _send(
     asyncio.run(sender.send(until_stopped(), rate))
 
 
-def until_idle(namespace: Namespace) -> float:
-    """Returns once no stage lags, at two looks in a row; the seconds that took."""
+def until_idle(
+    namespace: Namespace, wanted: Collection[str] = ("dedupe", "reader", "sink")
+) -> float:
+    """Returns once none of these stages lags, at two looks in a row; the seconds that took."""
     quiet = 0
 
     def idle() -> bool:
         nonlocal quiet
         stages = namespace.status()["stages"]
-        lags = [one["lag_records"] for one in stages if one["stage"] != "bridge"]
+        lags = [one["lag_records"] for one in stages if one["stage"] in wanted]
         quiet = quiet + 1 if all(lag == 0 for lag in lags) else 0
         return quiet >= 2
 
-    return until(idle, "every stage has finished what it was given", IDLE_SECONDS)
+    return until(idle, f"{wanted} have finished what they were given", IDLE_SECONDS)
 
 
 def verdict(namespace: Namespace, traffic: Traffic) -> Verdict:

@@ -14,6 +14,7 @@ from tests.benchmarks.growth import Growth, GrowthPoint
 from tests.benchmarks.latencies import Latency, LatencyPoint, percentile
 from tests.benchmarks.rendering import page, plots, table
 from tests.benchmarks.runs import Run, from_data, regressions, to_data
+from tests.benchmarks.sheets import Sheet
 from tests.benchmarks.wrk import write_requests
 
 
@@ -128,6 +129,7 @@ def test_a_flow_says_what_the_daily_calls_carry_and_what_each_process_took() -> 
     assert recipe.contacts_a_day == 50_000
     assert own.processor_us == pytest.approx(6 / 8000 * 1e6)
     text = page(run_of_flows(flow()))
+    assert "a crash loses what they hold" in text.replace("\n", " ")
     assert "| contactstream | 8,000 | 18 | 4.0 | 3.0 to 5.0 | 2,000 | 44,444,444 |" in text
     assert "- contactstream: reader 2.00 s, sink 4.00 s; 750 µs a contact" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 100
@@ -155,8 +157,25 @@ def test_a_flow_that_takes_twice_the_calls_is_a_regression(
         )
 
 
+def sheet(ratio: float = 0.5) -> Sheet:
+    rows = {"plain": [40_000.0, 5.25], "transactional": [20_000.0, 9.0]}
+    return Sheet("outcomes of Kafka", "3 rounds.", ["records/s", "ms"], rows, {"to plain": ratio})
+
+
+def test_a_sheet_shows_each_figure_and_is_compared_by_its_ratios(tmp_path: Path) -> None:
+    made = Run("2026-01-31", {}, {}, sheets=[sheet()])
+    assert "## Outcomes of Kafka" in page(made)
+    assert "| plain | 40,000 | 5.2 |" in page(made)
+    assert "  transactional: 20,000 records/s, 9 ms" in table(made).splitlines()
+    record(made, tmp_path)
+    again = from_data(json.loads((tmp_path / "performance.json").read_text()))
+    assert page(again) == page(made)
+    assert regressions(made, Run("2026-02-01", {}, {}, sheets=[sheet(0.4)])) == []
+    assert len(regressions(made, Run("2026-02-01", {}, {}, sheets=[sheet(0.3)]))) == 1
+
+
 def test_every_plot_of_the_page_is_drawn() -> None:
-    made = Run("2026-01-31", {}, {}, [comparison()], [flow()], [latency()], [growth()])
+    made = Run("2026-01-31", {}, {}, [comparison()], [flow()], [latency()], [growth()], [sheet()])
     drawn = plots(made)
     linked = [
         line.partition("](")[2].rstrip(")")

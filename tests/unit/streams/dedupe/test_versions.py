@@ -20,6 +20,8 @@ from streams.dedupe.versions import (
     decide,
     decode,
     encode,
+    group_tag,
+    groups_moved,
     hash_id,
     mapping_tag,
 )
@@ -395,3 +397,31 @@ def test_an_older_event_than_one_seen_is_never_forwarded(log: list[ContactEvent]
     assert state is not None
     for version in range(state.newest):
         assert not decide(state, event(version, C, "another"), NOW).forward
+
+
+def test_a_duplicate_keeps_the_tag_of_its_own_event() -> None:
+    state = decide(None, event(10, A), NOW).state
+    seen = decide(state, event(20, A, mapping=NEW), NOW).state
+    assert seen is not None
+    assert (seen.mapping, seen.forwarded) == (NEW, 10)
+
+
+def test_a_contact_moves_between_groups_only_under_one_mapping_and_one_rule() -> None:
+    before = group_tag("m", b"rule", ["1", "2"])
+    assert len(before) == 4
+    assert before == group_tag("m", b"rule", ["1", "2"])
+    assert not groups_moved(before, before)
+    assert groups_moved(before, group_tag("m", b"rule", ["1"]))
+    assert groups_moved(before, group_tag("m", b"rule", ["12"])), "IDs are not run together"
+    assert groups_moved(group_tag("m", b"rule", []), before)
+    for other in (
+        group_tag("m", b"another", ["1"]),
+        group_tag("n", b"rule", ["1"]),
+        mapping_tag("m"),
+    ):
+        assert not groups_moved(before, other)
+        assert not groups_moved(other, before)
+
+
+def test_any_text_may_be_the_id_of_a_group() -> None:
+    assert len(group_tag("m", b"rule", ["\ud800", "", "\n"])) == 4

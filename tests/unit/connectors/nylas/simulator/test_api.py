@@ -603,3 +603,27 @@ def test_the_simulator_shares_no_code_with_the_client() -> None:
                 assert not name.startswith("connectors") or name.startswith(
                     "connectors.nylas.simulator"
                 ), file
+
+
+async def test_groups_are_renamed_without_a_notification_and_their_cursors_are_their_own() -> None:
+    source = world()
+    groups = [{"id": f"g{number}", "name": "Customers"} for number in range(3)]
+    source["grants"][0]["groups"] = groups
+    async with running(source) as client:
+        path = "/v3/grants/g1/contacts/groups"
+        first = (await client.get(path, params={"limit": 2, "select": "id,name"})).json()
+        assert first["data"] == groups[:2]
+        token = {"page_token": first["next_cursor"]}
+        rest = (await client.get(path, params=token)).json()
+        assert [group["id"] for group in rest["data"]] == ["g2"]
+        assert rest["data"][0]["object"] == "contact_group"
+        assert "next_cursor" not in rest
+        contacts = await client.get("/v3/grants/g1/contacts", params=token)
+        assert contacts.status_code == 400, "a cursor of groups lists no contacts"
+        change = {"action": "groups", "grant_id": "g1", "grant": {"groups": [{"id": "g0"}]}}
+        renamed = (await client.post("/_sim/grants", json=change)).json()
+        assert renamed == {"grant_id": "g1", "deliveries": []}
+        assert [group["name"] for group in (await client.get(path)).json()["data"]] == [""]
+        wrong = change | {"grant": {"groups": [{"name": "no ID"}]}}
+        refused = await client.post("/_sim/grants", json=wrong)
+        assert (refused.status_code, "needs an ID" in refused.text) == (400, True)
