@@ -14,8 +14,8 @@ from tests.benchmarks.sheets import Sheet, sheet_from_data
 # uses, differ by up to a tenth; two machines differ by more.
 ALLOWED_FALL = 0.25
 # The same for flows, latencies and growth. What else the machine does decides how full the batches
-# of a flow are, and so the calls and the wait. The memory of some thousand contacts is little beside
-# that of the process.
+# of a flow are, and so the calls and the wait. The memory of some thousand contacts is little
+# beside that of the process.
 NOISY_ALLOWED_FALL = 0.5
 
 
