@@ -181,7 +181,7 @@ def measure(
         process.stop()
     began = time.monotonic()
     again = start()
-    restart = time.monotonic() - began
+    restart, kept = time.monotonic() - began, max(process.rss for process in again) / 1e6
     for process in again:
         process.kill()
     return GrowthPoint(
@@ -193,6 +193,7 @@ def measure(
         round(used, 2),
         round(peak, 1),
         round(restart, 2),
+        round(kept, 1),
         calls_after - calls_before,
     )
 
