@@ -743,6 +743,8 @@ def _people(named: tuple[str, ...], file: TextIO | None) -> list[str]:
 @click.argument("people", metavar="[EMAIL]...", nargs=-1)
 @_PEOPLE_FILE
 @click.option("--dry-run", is_flag=True, help="Show the receipt only, and change nothing.")
+@click.option("--lift", is_flag=True, help="Take people off the list: they may be written again.")
+@click.option("--why", default="", metavar="TEXT", help="Why they come back; needed for --lift.")
 @click.option("--actor", metavar="NAME", help="Who you are, for the audit.")
 @_JSON
 def suppress(
@@ -750,6 +752,8 @@ def suppress(
     people: tuple[str, ...],
     file: TextIO | None,
     dry_run: bool,
+    lift: bool,
+    why: str,
     actor: str | None,
     as_json: bool,
 ) -> None:
@@ -763,16 +767,33 @@ def suppress(
     The receipt says what was found, when each topic is clean at the latest, and which records are
     left for a person. No name and no address is printed, except with `export`.
 
+    With --lift they are taken off the list again, with a reason. What was erased stays erased; they
+    come back with the next reading of an address book that holds them.
+
     The file of PEOPLE_SUPPRESSION_LIST is taken into the topic once; without EMAIL only that.
     """
     from connectors.salesforce.suppression import SuppressionError
     from streams.commands.suppress.command import suppress as run
+    from streams.commands.suppress.lift import lift as lift_people
 
     chosen, people_settings = _people(people, file), _load(settings.PeopleSettings)
-    if not chosen and people_settings.suppression_list is None:
+    if not chosen and (lift or people_settings.suppression_list is None):
         raise click.UsageError("nobody is named: give an address, or --file")
+    if why and not lift:
+        raise click.UsageError("--why is for --lift: an erasure needs no reason")
     kafka = _load(settings.KafkaSettings)
     try:
+        if lift:
+            lift_people(
+                kafka,
+                people_settings,
+                chosen,
+                why,
+                actor=actor,
+                dry_run=dry_run,
+                json_output=as_json,
+            )
+            return
         run(
             kafka,
             people_settings,

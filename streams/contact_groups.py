@@ -113,5 +113,7 @@ def _name(group: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
 
 
 def _matches(name: str, entries: Iterable[str]) -> bool:
+    """Whether an entry is the name, which may hold the marks of a glob itself, or a glob of it."""
     folded = name.casefold()
-    return bool(folded) and any(fnmatchcase(folded, entry.casefold()) for entry in entries)
+    wanted = [entry.casefold() for entry in entries]
+    return bool(folded) and any(each == folded or fnmatchcase(folded, each) for each in wanted)

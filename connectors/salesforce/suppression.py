@@ -105,7 +105,7 @@ class SuppressionFile:
 class GrowingSuppression:
     """A list that grows while the process runs, beside one in a file; used as a Suppression is.
 
-    One thread adds to it, and others may ask meanwhile.
+    One thread adds to it and takes off, and others may ask meanwhile.
     """
 
     def __init__(self, file: Suppression | SuppressionFile | None = None) -> None:
@@ -126,6 +126,10 @@ class GrowingSuppression:
         """Adds a hash that was made with this salt."""
         self._by_salt.setdefault(salt, set()).add(hashed)
 
+    def remove(self, salt: bytes, hashed: str) -> None:
+        """Takes a hash off that was added with this salt, if it was."""
+        self._by_salt.get(salt, set()).discard(hashed)
+
     def has(self, salt: bytes, hashed: str) -> bool:
         """Whether this very hash was added."""
         return hashed in self._by_salt.get(salt, ())
@@ -138,8 +142,8 @@ class GrowingSuppression:
     @property
     def hashes(self) -> Collection[str]:
         """All hashes; empty if nobody is listed."""
-        added = list(self._by_salt.values())
-        return added[0] if added else self._file.hashes
+        added = next((hashes for hashes in list(self._by_salt.values()) if hashes), None)
+        return self._file.hashes if added is None else added
 
     def holds(self, values: Iterable[str]) -> bool:
         """Whether any of these addresses or keys is listed.

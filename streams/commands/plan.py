@@ -32,7 +32,8 @@ from connectors.salesforce.write_mode import WriteMode
 from connectors.salesforce.write_rules import PLANNED_CREATION, WithoutLimits, take_out_planned
 from streams.commands.mode import known_mode, mode_entry, mode_line
 from streams.commands.plan_input import PlanError, PlanInput, parse_moment, read_lines, read_since
-from streams.commands.plan_mode import mode_of_plan
+from streams.commands.plan_mode import mode_of_plan, without_kafka
+from streams.commands.plan_suppression import KafkaAway, add_suppressed
 from streams.control_mode import ModeInForce
 from streams.kafka.clients import METADATA_SECONDS, client_config
 from streams.kafka.snapshot import SnapshotStalled
@@ -87,7 +88,11 @@ def run(
     """
     asked = known_mode(mode) if mode is not None else None
     given = _read_input(kafka, file, since)
-    chosen = mode_of_plan(kafka, settings, asked)
+    away = _leave_out_suppressed(kafka, allowed)
+    if away and asked is None:
+        chosen = without_kafka(settings.mode, away)
+    else:
+        chosen = mode_of_plan(kafka, settings, asked)
     changes = list(given.changes.values())
     # A plan of a file works without Kafka; then the Accounts are read from the org.
     accounts = None if file is not None else known_accounts(kafka)
@@ -103,6 +108,21 @@ def run(
         print_json(entries, notes, chosen)
     else:
         print_text(entries, notes, chosen)
+
+
+def _leave_out_suppressed(kafka: KafkaSettings, allowed: Policy) -> str:
+    """Has the plan leave out who is on contactstream.suppression, as the sink does.
+
+    A plan needs no Kafka: without the list it goes on, and says so. Returns why no broker answers;
+    empty if one does.
+    """
+    try:
+        add_suppressed(kafka, allowed)
+    except click.ClickException as error:
+        why = error.format_message()
+        click.echo(f"people on the suppression list are not left out: {why}", err=True)
+        return why if isinstance(error, KafkaAway) else ""
+    return ""
 
 
 def _read_input(kafka: KafkaSettings, file: Path | None, since: str | None) -> PlanInput:

@@ -121,6 +121,8 @@ class CompleteRuns:
     """They lie before this offset of contacts.changes."""
     fewest: int = 1
     """They go in a batch of so many rows at least, until they are due by their time."""
+    soon: float = 0.0
+    """Seconds in which a row with a time of its own comes along: they wait for it."""
 
     def lets_go(self, rows: Sequence[PendingChange]) -> bool:
         """Whether a batch of these rows goes although none of them is due."""
@@ -239,6 +241,8 @@ class PendingChanges:
         """
         if now >= self._next_time:
             self._end_deferral(now)
+        if self._next_time <= now + complete.soon:
+            complete = NO_COMPLETE_RUNS
         due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
         return self._choose(False, claimed, now, due_by, size, complete) or self._choose(
             True, claimed, now, due_by, size, complete

@@ -44,6 +44,7 @@ from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
 from streams.sink.fence import WriteFence
 from streams.sink.intake import Intake
 from streams.sink.memory_use import unparsed_bytes
+from streams.sink.outcomes import HELD_SECONDS
 from streams.sink.parts import KafkaEnds, Predecessor, Telemetry, WriteGuards
 from streams.sink.rebalance import RebalanceListener
 from streams.sink.running_tasks import RunningTasks, TaskLoad
@@ -306,13 +307,14 @@ class Sink:
     def _complete_runs(self, assignment: Assignment) -> CompleteRuns:
         """What the reader has said to be complete, once it was all read.
 
-        A small rest waits for the batches in flight, so that whoever shares a person with one of
-        them goes along, and not in a batch of its own.
+        A small rest waits for the batches in flight, and for the rows that such a batch left for
+        the next one, so that whoever shares a person with one of them is in no batch of its own.
         """
         end = self._stops.failures.table.runs_complete_to
         if assignment.progress.read_up_to < end:
             return NO_COMPLETE_RUNS
-        return CompleteRuns(end, self._settings.batch_size // 2 if len(self._in_flight) else 1)
+        fewest = self._settings.batch_size // 2 if len(self._in_flight) else 1
+        return CompleteRuns(end, fewest, HELD_SECONDS)
 
     async def _announced(self, assignment: Assignment, rows: Sequence[PendingChange]) -> bool:
         """Whether the group's commit says that these rows may be written; says it first."""

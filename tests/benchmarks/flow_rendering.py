@@ -21,6 +21,15 @@ PLOTS: dict[str, tuple[str, Callable[[Side], Sequence[float]]]] = {
 """By the end of a plot's file name: its heading, and the values that it shows."""
 
 
+RECIPES = (
+    "Beside contactstream stand two small programs (`tests/benchmarks/recipe.py`). *GET and PATCH* "
+    "gets each contact's record by its key and writes it, with 25 calls at once. *Composites of "
+    "25* does the same for 25 contacts with each call. Both answer a webhook before its contact is "
+    "written, and a crash loses what they hold. They match nobody, compare nothing and keep no "
+    "order, so they also do far less."
+)
+
+
 def table(flow: Flow) -> list[str]:
     """Lines for a terminal."""
     lines = wrapped(f"{flow.name}: {flow.conditions}", COLUMNS)

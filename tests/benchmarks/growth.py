@@ -22,6 +22,8 @@ class GrowthPoint:
     """The most memory that one worker held."""
     restart_seconds: float
     """From the start of the processes until all are ready, when they knew these contacts."""
+    kept_mb: float
+    """The most memory that one worker held then: without what it buffers while it works."""
     calls: int
     """Of Salesforce, for these contacts."""
 
@@ -72,8 +74,13 @@ class Growth:
         return Line(slope, fixed)
 
     def ratios(self) -> dict[str, float]:
-        """How many contacts a MB of the table of dedupe holds; more is better."""
-        line = self.line("dedupe", lambda point: point.peak_mb)
+        """How many contacts the memory of dedupe takes up for a MB more; more is better.
+
+        None of them when the memory has not grown, as with few contacts on a busy machine.
+        """
+        line = self.line("dedupe", lambda point: point.kept_mb)
+        if line.each <= 0:
+            return {}
         return {f"{self.name}: contacts for each MB of dedupe": 1000 / line.each}
 
 

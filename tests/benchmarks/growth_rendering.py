@@ -10,6 +10,7 @@ from tests.benchmarks.text import plot_file, titled, wrapped
 PLOTS: dict[str, tuple[str, Callable[[GrowthPoint], float]]] = {
     "time": ("seconds", lambda point: point.seconds),
     "memory": ("MB of memory at most", lambda point: point.peak_mb),
+    "kept": ("MB of memory after a restart", lambda point: point.kept_mb),
 }
 """By the end of a plot's file name: its heading, and the value over the contacts."""
 SPREAD = "workers"
@@ -33,12 +34,12 @@ def slopes(growth: Growth) -> list[str]:
     found = []
     for stage in growth.stages:
         seconds = growth.line(stage, lambda point: point.seconds)
-        memory = growth.line(stage, lambda point: point.peak_mb)
+        memory = growth.line(stage, lambda point: point.kept_mb)
         restart = growth.line(stage, lambda point: point.restart_seconds)
         found.append(
-            f"{stage}: 1,000 contacts more add {seconds.each:.3f} s, {memory.each:.3f} MB to "
-            f"{memory.fixed:.0f} MB, and {restart.each * 1000:.1f} ms to a start of "
-            f"{restart.fixed:.1f} s."
+            f"{stage}: 1,000 contacts more add {seconds.each:.3f} s of work, {memory.each:.2f} MB "
+            f"to the {memory.fixed:.0f} MB of a process that has restarted, and "
+            f"{restart.each * 1000:.0f} ms to a restart of {restart.fixed:.1f} s."
         )
     return found
 
@@ -54,13 +55,13 @@ def section(growth: Growth) -> list[str]:
         *wrapped(f"Measured on {growth.measured}. Slopes are those of least squares."),
         *("", *(line for each in slopes(growth) for line in _item(each)), ""),
         "| | contacts | workers | partitions | seconds | contacts/s | µs of processor | "
-        "most MB of one | seconds of a restart | calls |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "most MB of one | seconds of a restart | MB then | calls |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         *(
             f"| {point.stage} | {point.contacts:,} | {point.workers} | {point.partitions} "
             f"| {point.seconds:.1f} | {_rate(point):,.0f} "
             f"| {point.processor_seconds / point.contacts * 1e6:,.0f} | {point.peak_mb:,.0f} "
-            f"| {point.restart_seconds:.1f} | {point.calls:,} |"
+            f"| {point.restart_seconds:.1f} | {point.kept_mb:,.0f} | {point.calls:,} |"
             for point in growth.points
         ),
         "",

@@ -47,6 +47,8 @@ def page(run: Run) -> str:
         *(f"| {name} | {value} |" for name, value in run.machine.items()),
         *(f"| {name} | {value} |" for name, value in run.versions.items()),
     ]
+    if run.flows or run.latencies:
+        lines += ["", "## From Nylas to Salesforce", "", *wrapped(flow_rendering.RECIPES)]
     for flow in run.flows:
         lines += ["", *flow_rendering.section(flow)]
     for latency in run.latencies:

@@ -13,9 +13,10 @@ from tests.benchmarks.sheets import Sheet, sheet_from_data
 # By how much a ratio may fall below the committed one. Two runs on one machine, which nobody else
 # uses, differ by up to a tenth; two machines differ by more.
 ALLOWED_FALL = 0.25
-# The same for a flow and a latency: what else the machine does decides how full the batches are,
-# and so the calls and the wait.
-ALLOWED_FALL_OF_FLOWS = 0.5
+# The same for flows, latencies and growth. What else the machine does decides how full the batches
+# of a flow are, and so the calls and the wait. The memory of some thousand contacts is little
+# beside that of the process.
+NOISY_ALLOWED_FALL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def regressions(before: Run, now: Run) -> list[str]:
     known = before.ratios
     found = []
     for part in now.parts:
-        allowed = ALLOWED_FALL_OF_FLOWS if isinstance(part, Flow | Latency) else ALLOWED_FALL
+        allowed = NOISY_ALLOWED_FALL if isinstance(part, Flow | Latency | Growth) else ALLOWED_FALL
         found += [
             f"{name}: {ratio:.2f}, where {known[name]:.2f} is committed ({before.date}); more than "
             f"{allowed:.0%} lower"

@@ -46,8 +46,8 @@ ACCOUNTS = 2000
 # Of ten contacts, those who have two addresses; the others have one.
 WITH_SECOND_ADDRESS = 3
 WAIT_SECONDS = 0.005
-# As in production in its ratio to the run: what is left at the end waits for it once.
-BULK_LINGER = 0.5
+# Seconds: the default, and a shorter one, since what is left at the end waits for it once.
+LINGER, BULK_LINGER = 2.0, 0.5
 HALVES = ("created", "updated")
 TITLES = ("Countess", "Programmer")
 PROFILE = "PROFILE"
@@ -166,7 +166,11 @@ async def measure(url: str, count: int, in_flight: int) -> dict[str, Any]:
         await sync.start()
         found: dict[str, Any] = {}
         async with running_sink(
-            sync, consumer=WaitingConsumer(), in_flight=in_flight, bulk_linger=BULK_LINGER
+            sync,
+            consumer=WaitingConsumer(),
+            in_flight=in_flight,
+            linger=LINGER,
+            bulk_linger=BULK_LINGER,
         ) as sink:
             for half, origin in enumerate((Origin.BACKFILL, Origin.WEBHOOK)):
                 records = changes(count, half + 1, TITLES[half], origin)

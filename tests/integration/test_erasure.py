@@ -4,6 +4,7 @@ The receipt is checked against the bytes that each topic keeps.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from streams.commands.suppress.command import suppress
 from streams.settings import KafkaSettings, PeopleSettings, load
+from streams.suppression import SUPPRESSION_OBEYED_SECONDS
 from tests.support.kafka import Kafka
 from tests.support.product import GRANT, OTHER_GRANT, Product, person, product
 from tests.support.waiting import wait_until
@@ -66,6 +68,11 @@ def kept(kafka: Kafka, topic: str) -> dict[bytes, bytes]:
     """What a topic keeps once it is compacted: the newest value of each key."""
     newest = {found.key or b"": found.value for found in kafka.read(topic)}
     return {key: value for key, value in newest.items() if value is not None}
+
+
+def audited(kafka: Kafka) -> list[dict[str, Any]]:
+    """The entries of the audit, in their order."""
+    return [json.loads(found.value or b"{}") for found in kafka.read("contactstream.audit")]
 
 
 def printed(log: str) -> dict[str, Any]:
@@ -142,6 +149,31 @@ def test_an_erasure_leaves_nothing_of_the_person_and_its_receipt_is_true(
     assert len(running.records("Lead", Email=ADDRESS)) == 1
     exported = printed(running.command("export", ADDRESS))
     assert list(exported["topics"]) == [kafka.name("contacts.events")], "until they expire"
+
+    # The person gave a new consent.
+    lift = ("suppress", "--lift", ADDRESS, "--why", "a new consent", "--json", "--actor", "ada")
+    looked = printed(running.command(*lift, "--dry-run"))
+    assert (looked["lifted"], looked["entries"], looked["may_be_left"]) == (False, 3, 0)
+    assert kept(kafka, "contactstream.suppression")
+    lifted = printed(running.command(*lift))
+    assert (lifted["lifted"], lifted["entries"], lifted["not_listed"]) == (True, 3, 0)
+    assert not kept(kafka, "contactstream.suppression"), "the address and the keys found for it"
+    noted = [entry for entry in audited(kafka) if entry["action"] == "suppress --lift"]
+    assert [(one["state"], one["actor"], one["why"], one["count"]) for one in noted] == [
+        ("begun", "ada", "a new consent", 3),
+        ("ended", "ada", "a new consent", 3),
+    ]
+    assert ADDRESS not in json.dumps(noted)
+    assert "none of the 1 people is on the list" in running.command(*lift, status=2)
+    time.sleep(SUPPRESSION_OBEYED_SECONDS)  # what the receipt promises
+    # The erasure has the version of its moment, and nothing older passes the sink.
+    offer(kafka, gone(job_title="Empress"), int(time.time()) - BASE)
+    wait_until(
+        lambda: running.records("Lead", Id=before["Id"], Nylas_Contact_Id__c=f"{GRANT}/gone"),
+        "the contact is matched with the record of before, which carries its key again",
+        SECONDS,
+    )
+    assert len(running.records("Lead", Email=ADDRESS)) == 1
 
 
 class Interrupted(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -13,13 +14,16 @@ from click.testing import CliRunner, Result
 
 from connectors.salesforce.org_fields import MARKER_FIELD
 from connectors.salesforce.simulator.schema import make_id
-from connectors.salesforce.suppression import Suppression
+from connectors.salesforce.suppression import GrowingSuppression, Suppression
 from connectors.salesforce.write_mode import WriteMode
 from streams import cli
+from streams.commands import plan_suppression
 from streams.control_mode import ModeChange, mode_record
 from streams.events import Kind, change_headers
 from streams.kafka.admin import create
+from streams.kafka.clients import METADATA_SECONDS
 from streams.settings import KafkaSettings, load
+from streams.suppression import entry_record, new_entries
 from streams.topics import topics
 from tests.support.docs import block
 from tests.support.kafka import Kafka
@@ -34,6 +38,8 @@ GRANT, OTHER = "g1", "g2"
 ACCOUNT, CONTACT, LEAD = make_id("001", 500), make_id("003", 500), make_id("00Q", 500)
 ACME = {"Id": ACCOUNT, "Name": "Acme", "Website": "https://www.acme.example"}
 ADA = "ada@engines.example"
+# Enough to see that nobody listens on this machine.
+NO_BROKER_SECONDS = 0.2
 
 
 @dataclass
@@ -61,9 +67,12 @@ class Org:
             "SALESFORCE_CLIENT_ID": "t",
             "SALESFORCE_CLIENT_SECRET": "t",
         }
-        result = CliRunner().invoke(
-            cli.main, ["plan", *words], input=given, env=env | dict(environ or {})
-        )
+        no_broker = not environ or "KAFKA_BOOTSTRAP_SERVERS" not in environ
+        seconds = NO_BROKER_SECONDS if no_broker else METADATA_SECONDS
+        with mock.patch.object(plan_suppression, "METADATA_SECONDS", seconds):
+            result = CliRunner().invoke(
+                cli.main, ["plan", *words], input=given, env=env | dict(environ or {})
+            )
         assert isinstance(result.exception, SystemExit | None), result.exception
         assert "Traceback" not in result.output
         assert self.http.get(f"{self.url}/_sim/writes").json() == []
@@ -692,6 +701,21 @@ def test_a_plan_shows_what_the_mode_in_force_writes(org: Org, log: Kafka) -> Non
     assert (mode, origin, found) == ("mirror", "--mode", [("updated", ""), ("created", "")])
 
 
+def test_who_is_on_the_suppression_list_of_the_topic_is_left_out(org: Org, log: Kafka) -> None:
+    names = topics(load(KafkaSettings, log.environ))
+    (entry,) = new_entries(GrowingSuppression(), [ADA])
+    listed = entry_record(names, entry, 1)
+
+    def planned() -> dict[str, Any]:
+        (found,) = org.planned(ada(), **log.environ)
+        return found
+
+    log.produce("contactstream.suppression", [(listed.key, listed.value)])
+    assert (planned()["outcome"], planned()["reason"]) == ("skipped", "suppressed")
+    log.produce("contactstream.suppression", [(listed.key, None)])
+    assert planned()["outcome"] == "created", "it was lifted"
+
+
 def test_without_kafka_the_setting_counts_and_the_plan_says_so(org: Org) -> None:
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SALESFORCE_MODE": "fill-blanks"}
     line = json.dumps(updated(ada())).encode()
@@ -700,6 +724,7 @@ def test_without_kafka_the_setting_counts_and_the_plan_says_so(org: Org) -> None
     mode, entry, *_ = result.stdout.splitlines()
     assert mode.startswith("mode fill-blanks (SALESFORCE_MODE; Kafka cannot be read")
     assert entry == "skipped   g1/c1  mode_creates_nobody"
+    assert "people on the suppression list are not left out" in result.stderr
 
 
 def test_an_unknown_mode_is_named_with_the_closest_one(org: Org) -> None:

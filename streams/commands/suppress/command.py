@@ -81,7 +81,7 @@ def suppress(
     file = load_suppression(path) if path is not None and path.exists() else Suppression()
     held = held_of(kafka, people)
     imported = list(entries_of_file(listed, file))
-    added = new_entries(listed, [*people, *held.keys])
+    added = new_entries(listed, [*people, *held.keys], held.found_for)
     letters = erase_letters(kafka, *_letters_of(people, held), by, dry_run=True)
     found = {**counts(held), names.dead_letter.name: letters}
     addresses, keys = _letters_of(people, held)

@@ -30,6 +30,8 @@ class Held:
     """By the name of a topic, the oldest first."""
     record_ids: list[str] = field(default_factory=list)
     """IDs of the records in Salesforce that the outcomes and the journal name."""
+    found_for: dict[str, list[str]] = field(default_factory=dict)
+    """Of a contact key, the addresses and keys by which it was found."""
 
 
 def held_of(kafka: KafkaSettings, people: Iterable[str]) -> Held:
@@ -43,9 +45,15 @@ def held_of(kafka: KafkaSettings, people: Iterable[str]) -> Held:
 
     names = topics(kafka)
     contacts: dict[str, ContactRecords] = {}
+    found_for: dict[str, list[str]] = {}
     for person in people:
-        contacts |= find(parse_question(person), read, names, bounded=False).contacts
-    held = Held(sorted(key for key, found in contacts.items() if _something(found)))
+        of_person = find(parse_question(person), read, names, bounded=False).contacts
+        contacts |= of_person
+        for key in of_person:
+            found_for.setdefault(key, []).append(person)
+    held = Held(
+        sorted(key for key, found in contacts.items() if _something(found)), found_for=found_for
+    )
     for key in held.keys:
         of_contact = contacts[key]
         for topic, found in (

@@ -17,7 +17,7 @@ from streams.contact_groups import (
 )
 from streams.settings import PeopleSettings, SettingsError, load
 
-NAMES = {"1": "Customers", "2": "Sales EMEA", "3": "Private", "4": ""}
+NAMES = {"1": "Customers", "2": "Sales EMEA", "3": "Private", "4": "", "5": "[VIP] 100%"}
 
 
 def contact(*ids: str) -> dict[str, Any]:
@@ -32,6 +32,8 @@ def contact(*ids: str) -> dict[str, Any]:
         (("Sales *",), (), ("1",), SkipReason.NOT_IN_GROUP),
         (("Customers",), (), (), SkipReason.NOT_IN_GROUP),
         (("*",), (), ("4",), SkipReason.NOT_IN_GROUP),
+        (("[vip] 100%",), (), ("5",), None),
+        (("[vip]*",), (), ("5",), SkipReason.NOT_IN_GROUP),
         ((), ("private",), ("3",), SkipReason.EXCLUDED_GROUP),
         ((), ("private",), (), None),
         (("*",), ("Private",), ("1", "3"), SkipReason.EXCLUDED_GROUP),

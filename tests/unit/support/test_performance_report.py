@@ -129,6 +129,7 @@ def test_a_flow_says_what_the_daily_calls_carry_and_what_each_process_took() -> 
     assert recipe.contacts_a_day == 50_000
     assert own.processor_us == pytest.approx(6 / 8000 * 1e6)
     text = page(run_of_flows(flow()))
+    assert "a crash loses what they hold" in text.replace("\n", " ")
     assert "| contactstream | 8,000 | 18 | 4.0 | 3.0 to 5.0 | 2,000 | 44,444,444 |" in text
     assert "- contactstream: reader 2.00 s, sink 4.00 s; 750 µs a contact" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 100
@@ -203,7 +204,8 @@ def growth(name: str = "growth", *, on_demand: bool = False, mb: float = 0.2) ->
         seconds = (0.5 + 0.03 * thousands) / workers
         return GrowthPoint(
             stage, thousands * 1000, workers, partitions, seconds, 0.03 * thousands,
-            100 + mb * thousands, 2 + 0.01 * thousands, 2 * thousands,
+            100 + mb * thousands, 2 + 0.01 * thousands, 90 + mb * thousands,
+            2 * thousands,
         )  # fmt: skip
 
     points = [point("dedupe", size) for size in (1, 10, 40)]
@@ -230,15 +232,17 @@ def test_growth_says_what_a_thousand_contacts_add() -> None:
     made = Run("2026-01-31", {}, {}, growths=[growth()])
     text = page(made)
     sentence = (
-        "- dedupe: 1,000 contacts more add 0.030 s, 0.200 MB to 100 MB, and 10.0 ms to a start of "
-        "2.0 s."
+        "- dedupe: 1,000 contacts more add 0.030 s of work, 0.20 MB to the 90 MB of a process that "
+        "has restarted, and 10 ms to a restart of 2.0 s."
     )
     assert sentence in text.replace("\n  ", " ")
-    assert "| dedupe | 40,000 | 3 | 12 | 0.6 | 70,588 | 30 | 108 | 2.4 | 80 |" in text
+    assert "| dedupe | 40,000 | 3 | 12 | 0.6 | 70,588 | 30 | 108 | 2.4 | 98 | 80 |" in text
     assert max(map(len, table(made).splitlines())) <= 80
     assert made.ratios == {"growth: contacts for each MB of dedupe": pytest.approx(5000)}
-    worse = Run("2026-02-01", {}, {}, growths=[growth(mb=0.3)])
+    worse = Run("2026-02-01", {}, {}, growths=[growth(mb=0.5)])
     assert len(regressions(made, worse)) == 1
+    flat = Run("2026-02-01", {}, {}, growths=[growth(mb=0.0)])
+    assert flat.ratios == {}
 
 
 def test_a_line_of_growth_is_drawn_from_the_left_to_the_right() -> None:

@@ -18,6 +18,13 @@ from connectors.salesforce.suppression import (
     load_suppression,
 )
 from streams.cli import main
+from streams.commands.suppress.lift import (
+    LiftReceipt,
+    current_entries,
+    entries_of,
+    made_together,
+    receipt_lines,
+)
 from streams.commands.suppress.people import NotAPerson, read, split
 from streams.commands.suppress.receipt import CLEANING_MS, clean_at, mentions
 from streams.kafka.records import KafkaRecord
@@ -175,6 +182,83 @@ def test_a_list_in_a_file_is_taken_into_the_topic_once_with_its_own_salt() -> No
         assert listed.holds([value])
     assert list(entries_of_file(listed, file)) == []
     assert listed.size == 3
+
+
+def test_a_tombstone_takes_an_entry_off_and_leaves_the_others() -> None:
+    listed = GrowingSuppression()
+    ada, bob = new_entries(listed, ["ada@acme.example", "bob@acme.example"])
+    for entry in (ada, bob):
+        apply_record(listed, entry_record(NAMES, entry, 1))
+    for key in (ada.key, b"unknown/hash", b"", ada.key):
+        apply_record(listed, KafkaRecord(NAMES.suppression.name, key, None, []))
+    assert not listed.holds(["ada@acme.example"])
+    assert listed.holds(["bob@acme.example"])
+    apply_record(listed, KafkaRecord(NAMES.suppression.name, bob.key, None, []))
+    assert not listed.hashes, "nobody is listed, as in the beginning"
+    (again,) = new_entries(listed, ["ada@acme.example"])
+    assert again.salt == ada.salt, "the salt stays that of the topic"
+
+
+def listed_entries(*erasures: tuple[list[str], dict[str, list[str]]]) -> list[KafkaRecord]:
+    """The records of erasures: each of people and keys, and for whom a key was found."""
+    listed, records = GrowingSuppression(), list[KafkaRecord]()
+    for at_ms, (values, found_for) in enumerate(erasures, 1):
+        for entry in new_entries(listed, values, found_for):
+            record = entry_record(NAMES, entry, at_ms)
+            apply_record(listed, record)
+            records.append(record)
+    return records
+
+
+def left_of(records: list[KafkaRecord], *lifted: str) -> GrowingSuppression:
+    """The list after a lift."""
+    keys = entries_of(current_entries(records), lifted)
+    listed = GrowingSuppression()
+    for record in (*records, *(KafkaRecord(NAMES.suppression.name, key, None, []) for key in keys)):
+        apply_record(listed, record)
+    return listed
+
+
+def test_with_a_person_go_the_contact_keys_that_were_listed_for_them() -> None:
+    records = listed_entries(
+        (
+            ["ada@acme.example", "bob@acme.example", "g/ada", "h/ada", "g/bob"],
+            {
+                "g/ada": ["ada@acme.example"],
+                "h/ada": ["ada@acme.example"],
+                "g/bob": ["bob@acme.example"],
+            },
+        )
+    )
+    left = left_of(records, "ada@acme.example")
+    assert not any(left.holds([value]) for value in ("ada@acme.example", "g/ada", "h/ada"))
+    assert all(left.holds([value]) for value in ("bob@acme.example", "g/bob"))
+    assert not any(word in repr(records) for word in ("ada", "bob", "acme"))
+    assert left_of(records, "g/ada").holds(["ada@acme.example"]), "a key goes alone"
+
+
+def test_keys_of_an_earlier_version_stay_and_the_receipt_counts_them() -> None:
+    """Their entries do not say for whom they were made."""
+    records = listed_entries((["ada@acme.example", "g/ada"], {}), (["eve@acme.example"], {}))
+    listed = current_entries(records)
+    lifted = entries_of(listed, ["ada@acme.example"])
+    assert len(made_together(listed, lifted)) == 1
+    assert made_together(listed, entries_of(listed, ["ada@acme.example", "g/ada"])) == []
+    told = " ".join(receipt_lines(LiftReceipt(True, 1, 1, 0, 1)))
+    assert "lift the contact key too" in told
+    assert "contactstream reconcile --all" in told
+
+
+def test_a_lift_without_a_person_or_a_reason_is_refused() -> None:
+    for arguments, said in (
+        (["--lift"], "nobody is named"),
+        (["--lift", "ada@acme.example"], "--why is empty"),
+        (["--lift", "ada@acme.example", "--why", " "], "--why is empty"),
+        (["ada@acme.example", "--why", "asked"], "--why is for --lift"),
+    ):
+        ended = CliRunner().invoke(main, ["suppress", *arguments], env=NOTHING)
+        assert ended.exit_code == 2, ended.output
+        assert said in ended.output
 
 
 def test_a_list_in_a_file_counts_until_it_is_taken_over() -> None:

@@ -129,6 +129,19 @@ def test_a_small_rest_waits_for_a_batch_that_is_in_flight_but_not_longer_than_it
     assert len(waiting.next_batch((), 100, 8, complete=rest)) == 1
 
 
+def test_the_rest_of_a_run_takes_the_rows_along_that_a_batch_left_for_the_next_one() -> None:
+    waiting = PendingChanges()
+    waiting.add(bulk("a", 0))
+    left, failed = bulk("b", 1), bulk("c", 2)
+    left.not_before, failed.not_before = 10.3, 60.0
+    waiting.put_back([left, failed])
+    rest = CompleteRuns(3, soon=0.5)
+    assert waiting.next_batch((), 10.0, 8, complete=rest) == []
+    assert {one.key for one in waiting.next_batch((), 10.3, 8, complete=rest)} == {"a", "b"}
+    waiting.add(bulk("d", 2))
+    assert [one.key for one in waiting.next_batch((), 11, 8, complete=rest)] == ["d"]
+
+
 def test_the_end_of_a_run_hurries_no_live_change() -> None:
     waiting = PendingChanges()
     waiting.add(row("live", 1, 0))
