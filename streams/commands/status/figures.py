@@ -254,7 +254,7 @@ def _owner_problems(fell_back: int) -> Iterable[str]:
     if fell_back:
         yield (
             f"{fell_back:,} records of the last day fell back to our user as their owner; see "
-            "contactstream doctor for the rules of PEOPLE_OWNER, and give them to somebody in "
+            "contactstream doctor, which checks PEOPLE_OWNER, and give them to somebody in "
             "Salesforce"
         )
 
