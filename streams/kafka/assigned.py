@@ -13,7 +13,6 @@ import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    KafkaError,
     KafkaException,
     TopicPartition,
 )
@@ -21,6 +20,7 @@ from confluent_kafka import (
 from streams.kafka.access import is_denied
 from streams.kafka.clients import METADATA_SECONDS, ErrorLog, consumer_config
 from streams.kafka.committed import committed_of_group
+from streams.kafka.log_range import offset_range
 from streams.kafka.offsets import LOG_END_CHECK_SECONDS, LOG_END_CHECKS
 from streams.kafka.polling import (
     ConsumerErrors,
@@ -127,15 +127,10 @@ class AssignedPartition:
 
         Raises KafkaException when no broker answers within METADATA_SECONDS.
         """
-        found = await self._call(
-            lambda: self._open.get_watermark_offsets(
-                TopicPartition(self._topic, 0), timeout=METADATA_SECONDS
-            )
+        _, end = await self._call(
+            lambda: offset_range(self._open, TopicPartition(self._topic, 0), METADATA_SECONDS)
         )
-        # Seen while a broker started: neither an error nor an offset.
-        if found is None or min(found) < 0:
-            raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
-        return int(found[1])
+        return end
 
     async def consume(self) -> list[KafkaRecord]:
         """The next records; an empty list when none came within RECORDS_WAIT_SECONDS.
@@ -215,7 +210,7 @@ class AssignedPartition:
     def _request_offsets(self) -> tuple[int, int, int]:
         partition = TopicPartition(self._topic, 0)
         (committed,) = committed_of_group(self._open, self._group, [partition], METADATA_SECONDS)
-        low, high = self._open.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+        low, high = offset_range(self._open, partition, METADATA_SECONDS)
         self._topic_id = read_topic_id(self._kafka, self._topic)
         try:
             raise_if_replaced(self._topic, committed.metadata, self._topic_id)

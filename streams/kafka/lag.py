@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka.committed import committed_of_group
+from streams.kafka.log_range import offset_range
 from streams.kafka.records import KafkaRecord, to_record
 
 # One request. The callers ask again, so it may be short.
@@ -127,13 +128,9 @@ class LagReader:
         client.list_topics(topic, timeout=LAG_REQUEST_SECONDS)
         start, end = dict[int, int](), dict[int, int]()
         for partition in partitions:
-            found = client.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=LAG_REQUEST_SECONDS
+            start[partition], end[partition] = offset_range(
+                client, TopicPartition(topic, partition), LAG_REQUEST_SECONDS
             )
-            # Seen while a broker started: neither an error nor an offset.
-            if found is None or min(found) < 0:
-                raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
-            start[partition], end[partition] = found
         return start, end
 
     def _client(self, group: str, more: Mapping[str, Any] = MappingProxyType({})) -> Consumer:

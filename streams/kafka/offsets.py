@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.committed import committed_offsets
+from streams.kafka.log_range import offset_range
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.topic_watch import raise_if_replaced
 from streams.runtime.unfinished import UnfinishedTimes
@@ -37,7 +38,7 @@ def starting_offsets(
         topic = partition.topic
         raise_if_replaced(topic, partition.metadata, topic_ids.get(topic, ""))
         for _ in range(LOG_END_CHECKS):
-            start, end = consumer.get_watermark_offsets(partition, timeout=METADATA_SECONDS)
+            start, end = offset_range(consumer, partition, METADATA_SECONDS)
             if partition.offset <= end:
                 break
             time.sleep(LOG_END_CHECK_SECONDS)

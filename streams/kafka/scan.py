@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.kafka.clients import client_config, helper_group
+from streams.kafka.log_range import offset_range
 from streams.kafka.records import KafkaRecord, to_record
 from streams.kafka.snapshot import OFFSETS_REQUEST_SECONDS, STALL_SECONDS, SnapshotStalled
 from streams.settings import KafkaSettings
@@ -74,8 +75,8 @@ def _assign(consumer: Consumer, topic: str) -> set[int]:
         raise KafkaException(known.error)
     starts = []
     for partition in known.partitions:
-        first, end = consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=OFFSETS_REQUEST_SECONDS
+        first, end = offset_range(
+            consumer, TopicPartition(topic, partition), OFFSETS_REQUEST_SECONDS
         )
         if first < end:
             starts.append(TopicPartition(topic, partition, first))

@@ -23,6 +23,7 @@ from confluent_kafka import (
 )
 
 from streams.kafka.clients import ErrorLog, client_config, helper_group
+from streams.kafka.log_range import offset_range
 from streams.kafka.polling import ConsumerErrors, EndOfPartition, poll
 from streams.kafka.records import KafkaRecord
 from streams.runtime.current_work import waiting_on_purpose
@@ -116,8 +117,8 @@ def log_ranges(kafka: KafkaSettings, topic: str, since: float | None = None) -> 
         if known.error is not None:
             raise KafkaException(known.error)
         marks = {
-            partition: consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=OFFSETS_REQUEST_SECONDS
+            partition: offset_range(
+                consumer, TopicPartition(topic, partition), OFFSETS_REQUEST_SECONDS
             )
             for partition in sorted(known.partitions)
         }
@@ -327,9 +328,7 @@ def _ends(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int
     """The present end offset of each partition, where reading ends although records still come."""
     ends = {}
     for each in partitions:
-        _, ends[each.partition] = consumer.get_watermark_offsets(
-            each, timeout=OFFSETS_REQUEST_SECONDS
-        )
+        _, ends[each.partition] = offset_range(consumer, each, OFFSETS_REQUEST_SECONDS)
     return ends
 
 

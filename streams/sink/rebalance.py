@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from connectors.salesforce.unanswered_calls import UnansweredCalls
 from streams.kafka.clients import METADATA_SECONDS
 from streams.kafka.committed import committed_offsets
+from streams.kafka.log_range import offset_range
 from streams.kafka.offsets import starting_offsets
 from streams.kafka.polling import OffsetOutOfRange
 from streams.kafka.publisher import PublishFailed
@@ -139,7 +140,7 @@ class RebalanceListener:
                 topic_ids = {one.topic: self._consumer.topic_id for one in partitions}
                 starting = starting_offsets(consumer, partitions, topic_ids)
                 (committed,) = committed_offsets(consumer, partitions[:1], METADATA_SECONDS)
-                _, end = consumer.get_watermark_offsets(partitions[0], timeout=METADATA_SECONDS)
+                _, end = offset_range(consumer, partitions[0], METADATA_SECONDS)
             except OffsetOutOfRange as error:
                 raise StartOutOfRange(str(error)) from error
             except PublishFailed as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
@@ -20,6 +20,7 @@ from streams.kafka.admin import check
 from streams.kafka.clients import LastError, client_config
 from streams.kafka.committed import committed_of_group
 from streams.kafka.lag import lag
+from streams.kafka.log_range import offset_range
 from streams.kafka.snapshot import SnapshotStalled, log_ranges, read_to_end
 from streams.mailboxes import EVERY_MAILBOX, MailboxRule
 from streams.settings import KafkaSettings
@@ -172,7 +173,7 @@ def _examine_group(
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         found = committed_of_group(consumer, group_id, wanted, COMMITTED_SECONDS)
         committed = {one.partition: one.offset for one in found}
-        ranges = {one.partition: _offset_range(consumer, one) for one in wanted}
+        ranges = {one.partition: offset_range(consumer, one, BROKER_SECONDS) for one in wanted}
     except KafkaException as error:
         return [
             fail(
@@ -187,15 +188,6 @@ def _examine_group(
         *offset_findings(stage, group_id, topic, committed, ranges),
         lag_finding(stage, committed, ranges),
     ]
-
-
-def _offset_range(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    found = consumer.get_watermark_offsets(partition, timeout=BROKER_SECONDS)
-    # Seen while a broker starts: neither an error nor an offset.
-    if found is None or min(found) < 0:
-        raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
-    start, end = found
-    return start, end
 
 
 def offset_findings(
