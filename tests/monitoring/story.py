@@ -141,7 +141,7 @@ class Story:
             m.lost.labels("overloaded").inc(0.2)
             m.connections_closed.labels("slow").inc()
             m.dead_lettered.labels("not_json").inc(0.5)
-        self._oldest(m.oldest_unfinished, 0.4 if trouble else 0)
+        self._oldest(m.oldest_unfinished, 0.4 if trouble else 0.03)
 
     def _reader(self, contacts: float, seconds: float, trouble: bool) -> None:
         m: ReaderMetrics = self.reader.metrics
