@@ -23,7 +23,7 @@ from streams.mailboxes import MailboxRule
 from streams.runtime import logs
 
 if TYPE_CHECKING:
-    from streams.commands.selection_changes import WantedSelection
+    from streams.commands.left_out import WantedSelection
     from streams.commands.webhook_secrets import SecretPlace
     from streams.selection import Selection
 
@@ -1359,7 +1359,8 @@ _REASON = click.option(
 
 
 def _wanted_selection(reasons: tuple[str, ...]) -> "WantedSelection":
-    from streams.commands.selection_changes import WantedSelection, checked_reasons
+    from streams.commands.left_out import WantedSelection
+    from streams.commands.selection_changes import checked_reasons
     from streams.org import policy
 
     people = _load(settings.PeopleSettings)

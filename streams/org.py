@@ -49,6 +49,9 @@ from streams.settings import NO_OWN_DOMAINS, PeopleSettings, SalesforceSettings,
 
 log = structlog.get_logger()
 
+# One question of a command to the org: a describe of many fields takes two or three seconds.
+ORG_ANSWER_SECONDS = 20.0
+
 # Warnings that an operator has to fix in the org. The others follow from single contacts.
 LOGGED_WARNINGS = {
     SyncWarning.ACCOUNTS_REFUSED,
@@ -277,6 +280,18 @@ def open_client(
         Budget(settings.call_reserve, own=own),
     )
     return client
+
+
+def command_client(settings: SalesforceSettings) -> SalesforceClient:
+    """The client of a command for which a person waits, for `async with`. Raises SettingsError."""
+    http = http_client()
+    return SalesforceClient(
+        Session(credentials(settings), http),
+        http,
+        settings.api_version,
+        budget=Budget(settings.call_reserve),
+        answer_seconds=ORG_ANSWER_SECONDS,
+    )
 
 
 def warning_counter(metrics: SinkMetrics) -> CountCallback:

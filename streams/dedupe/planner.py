@@ -15,18 +15,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from connectors.nylas.errors import UnreadableBody
 from connectors.nylas.model import Notification, contact_key, has_content, parse_notification
-from connectors.salesforce import fingerprint as fingerprints
 from connectors.salesforce.fingerprint import excluded_fingerprint, fingerprint, with_groups
 from connectors.salesforce.kept_fields import (
     Exclusion,
     fields_read,
-    is_unsettled,
     kept_part,
     left_out,
     nobody_excluded,
@@ -43,9 +41,9 @@ from streams.contact_groups import (
     judge,
 )
 from streams.dead_letters import dead_letter
+from streams.dedupe.left_out import LeftOut, how_left_out, is_synced
 from streams.dedupe.versions import (
     DELETED,
-    NEVER,
     SETTLED,
     ContactEvent,
     DedupeState,
@@ -309,15 +307,15 @@ class DedupePlanner:
         known: DedupeState | None,
         contact: Mapping[str, Any],
         tag: bytes,
-    ) -> "_LeftOut | None":
+    ) -> LeftOut | None:
         """How the contact is left out; None if it is not. `tag` is that of its event."""
         reason = exclusion or verdict.reason
         if reason is None:
             return None
-        if verdict.reason and known and _is_synced(known) and groups_moved(known.mapping, tag):
+        if verdict.reason and known and is_synced(known) and groups_moved(known.mapping, tag):
             # It has left the groups by itself, under a rule that has not changed.
-            return _LeftOut(reason, was_synced=False, released=self._groups.releases)
-        return _left_out(reason, known, contact)
+            return LeftOut(reason, was_synced=False, released=self._groups.releases)
+        return how_left_out(reason, known, contact)
 
     def _ask_again(
         self,
@@ -352,7 +350,7 @@ class DedupePlanner:
         time: int | None,
         deleted: bool,
         forced: bool,
-        out: "_LeftOut | None",
+        out: LeftOut | None,
         tag: bytes,
         groups: Iterable[str],
     ) -> ContactEvent:
@@ -385,7 +383,7 @@ class DedupePlanner:
         plan.forwarded[Kind.DELETED.value] += 1
 
     def _kept_of(
-        self, contact: Mapping[str, Any], deleted: bool, out: "_LeftOut | None", rule: GroupRule
+        self, contact: Mapping[str, Any], deleted: bool, out: LeftOut | None, rule: GroupRule
     ) -> dict[str, Any]:
         if deleted:
             return kept_part(contact, ())
@@ -412,33 +410,6 @@ class DedupePlanner:
             self._dead_letter, replace(read, value=value), STAGE, error.reason, detail
         )
         return letter.topic, letter.value, letter.key, letter.headers
-
-
-class _LeftOut(NamedTuple):
-    """A contact that the settings leave out."""
-
-    reason: SkipReason
-    was_synced: bool
-    """Whether its record may carry our key, and nobody has settled that yet."""
-    released: bool = False
-    """Whether the record is settled now, as if the contact were deleted."""
-
-
-def _left_out(
-    reason: SkipReason, known: DedupeState | None, contact: Mapping[str, Any]
-) -> _LeftOut:
-    """`known` tells whether the contact was forwarded; of a replay, the contact itself does."""
-    waits = known is not None and known.fingerprint in fingerprints.UNSETTLED
-    synced = known is not None and _is_synced(known)
-    return _LeftOut(reason, waits or synced or is_unsettled(contact))
-
-
-def _is_synced(known: DedupeState) -> bool:
-    """Whether the contact was last forwarded with its fields."""
-    return known.forwarded != NEVER and known.fingerprint not in _WITHOUT_FIELDS
-
-
-_WITHOUT_FIELDS = frozenset({DELETED}) | fingerprints.SETTLED | fingerprints.UNSETTLED
 
 
 def _undecided(choice: Choice, verdict: GroupVerdict, *, releases: bool) -> str:

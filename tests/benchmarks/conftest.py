@@ -8,7 +8,9 @@ make bench ARGS="--growth --record"   # also with a million contacts
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -27,6 +29,7 @@ COMMITTED = DOCUMENTS / "performance.json"
 LATEST = ROOT / ".local" / "performance.json"
 """The figures of the last run, whether or not it was recorded."""
 
+MeasuredT = TypeVar("MeasuredT")
 Measured = Callable[[Comparison], None]
 MeasuredFlow = Callable[[Flow], None]
 MeasuredLatency = Callable[[Latency], None]
@@ -71,59 +74,39 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
+def _take(run: Run, into: list[MeasuredT], measured: MeasuredT) -> None:
+    into.append(measured)
+    check(run)
+
+
 @pytest.fixture
 def measured(this_run: Run) -> Measured:
     """Takes a stage beside its baselines. Fails when it is far below a committed ratio."""
-
-    def take(comparison: Comparison) -> None:
-        this_run.comparisons.append(comparison)
-        check(this_run)
-
-    return take
+    return partial(_take, this_run, this_run.comparisons)
 
 
 @pytest.fixture
 def measured_flow(this_run: Run) -> MeasuredFlow:
     """Takes a flow beside the recipes. Fails when it is far below a committed ratio."""
-
-    def take(flow: Flow) -> None:
-        this_run.flows.append(flow)
-        check(this_run)
-
-    return take
+    return partial(_take, this_run, this_run.flows)
 
 
 @pytest.fixture
 def measured_latency(this_run: Run) -> MeasuredLatency:
     """Takes latencies beside the recipes. Fails when they are far above the committed ones."""
-
-    def take(latency: Latency) -> None:
-        this_run.latencies.append(latency)
-        check(this_run)
-
-    return take
+    return partial(_take, this_run, this_run.latencies)
 
 
 @pytest.fixture
 def measured_growth(this_run: Run) -> MeasuredGrowth:
     """Takes how stages grow. Fails when memory grows far more than in the committed run."""
-
-    def take(growth: Growth) -> None:
-        this_run.growths.append(growth)
-        check(this_run)
-
-    return take
+    return partial(_take, this_run, this_run.growths)
 
 
 @pytest.fixture
 def measured_sheet(this_run: Run) -> MeasuredSheet:
     """Takes a sheet of figures. Fails when one is far below the committed one."""
-
-    def take(sheet: Sheet) -> None:
-        this_run.sheets.append(sheet)
-        check(this_run)
-
-    return take
+    return partial(_take, this_run, this_run.sheets)
 
 
 def check(run: Run) -> None:

@@ -32,12 +32,9 @@ from streams.commands.doctor.automation import automation_findings
 from streams.commands.doctor.clock import clock_findings
 from streams.commands.doctor.deployment import Deployment, not_examined
 from streams.commands.doctor.owners import bulk_load_findings, owner_findings
-from streams.org import credentials, mapping, policy
+from streams.org import ORG_ANSWER_SECONDS, credentials, mapping, policy
 from streams.runtime.wall_clock import ClockWatch
 from streams.settings import SalesforceSettings, SettingsError
-
-# One question to the org: a describe of many fields takes two or three seconds.
-ORG_ANSWER_SECONDS = 20.0
 
 WRITTEN_OBJECTS = ("Contact", "Lead")
 READ_OBJECT = "Account"

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from connectors.salesforce.api.auth import Session
-from connectors.salesforce.api.budget import Budget, Usage
-from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.errors import SalesforceError
 from streams.commands.run_progress import format_seconds
 from streams.kafka.records import KafkaRecord
-from streams.org import credentials
+from streams.org import command_client
 from streams.settings import SalesforceSettings, SettingsError
 
 # Contacts a second where nothing was measured: a cautious guess.
@@ -31,9 +29,6 @@ MEASURED_MINUTES = 10
 
 # A batch of 1,000 ends in one moment, so that a shorter time would show nothing.
 LEAST_SECONDS = 5.0
-
-# One question to the org. A person waits.
-ORG_ANSWER_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +103,14 @@ def calls_left(usage: Usage, reserve: float) -> CallsLeft:
 async def ask_calls_left(settings: SalesforceSettings) -> CallsLeft | None:
     """Asks the org in a call or two. None without a login in the settings, or without an answer."""
     try:
-        login = credentials(settings)
+        opened = command_client(settings)
     except SettingsError:
         return None
-    http = http_client()
-    budget = Budget(settings.call_reserve)
-    async with SalesforceClient(
-        Session(login, http),
-        http,
-        settings.api_version,
-        budget=budget,
-        answer_seconds=ORG_ANSWER_SECONDS,
-    ) as client:
+    async with opened as client:
         try:
             usage = (await client.limits()).get("DailyApiRequests")
         except SalesforceError:
             usage = None
         # Each answer says it in a header too, also the one that refuses /limits.
-        usage = usage or budget.usage
+        usage = usage or client.budget.usage
     return None if usage is None else calls_left(usage, settings.call_reserve)

@@ -5,16 +5,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.salesforce.api.auth import Session
-from connectors.salesforce.api.budget import Budget, Usage
-from connectors.salesforce.api.client import SalesforceClient, http_client
+from connectors.salesforce.api.budget import Usage
+from connectors.salesforce.api.client import SalesforceClient
 from connectors.salesforce.api.composite import SubAnswer, query_page, query_subrequest
 from connectors.salesforce.api.errors import RequestRejected, SalesforceError, UnexpectedAnswer
 from connectors.salesforce.bulk_load import permission_queries
 from connectors.salesforce.checkup.bulk_load import ASSIGN_RIGHT_QUERY
-from streams.commands.replay.estimates import ORG_ANSWER_SECONDS, calls_left
+from streams.commands.replay.estimates import calls_left
 from streams.commands.status.figures import BulkLoadFigures, CallFigures
-from streams.org import credentials
+from streams.org import command_client
 from streams.settings import SalesforceSettings, SettingsError
 
 
@@ -33,18 +32,10 @@ class OrgFigures:
 async def ask_org(settings: SalesforceSettings) -> OrgFigures:
     """Asks the org. Everything is None without a login in the settings, or without an answer."""
     try:
-        login = credentials(settings)
+        opened = command_client(settings)
     except SettingsError:
         return OrgFigures()
-    http = http_client()
-    budget = Budget(settings.call_reserve)
-    async with SalesforceClient(
-        Session(login, http),
-        http,
-        settings.api_version,
-        budget=budget,
-        answer_seconds=ORG_ANSWER_SECONDS,
-    ) as client:
+    async with opened as client:
         limits: Mapping[str, Usage] = {}
         bulk_load, org_id = None, None
         try:
@@ -56,7 +47,7 @@ async def ask_org(settings: SalesforceSettings) -> OrgFigures:
             return OrgFigures(org_id=org_id)
         with suppress(SalesforceError):  # then it is unknown, and nothing is said of it
             bulk_load = await _bulk_load(client)
-        usage = limits.get("DailyApiRequests") or budget.usage
+        usage = limits.get("DailyApiRequests") or client.budget.usage
     left = None if usage is None else calls_left(usage, settings.call_reserve)
     return OrgFigures(
         None if left is None else CallFigures(left.left, left.allowed),

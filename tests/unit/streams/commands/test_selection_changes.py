@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 
 from streams.audit import AuditState, parse_audit
 from streams.cli import main
-from streams.commands import selection_changes
+from streams.commands import left_out
+from streams.commands.left_out import left_out_grants
 from streams.commands.publishing import CommandPublisher
-from streams.commands.selection_changes import left_out_grants
 from streams.contact_groups import GroupRule
 from streams.control import ControlTable
 from streams.control_selection import (
@@ -89,7 +89,7 @@ def control() -> ControlTable:
 def written(monkeypatch: pytest.MonkeyPatch, control: ControlTable) -> list[KafkaRecord]:
     """What the command writes."""
     records = list[KafkaRecord]()
-    monkeypatch.setattr(selection_changes, "read_control", lambda _: control)
+    monkeypatch.setattr(left_out, "read_control", lambda _: control)
 
     def read(_kafka: object, topic: str) -> Iterator[KafkaRecord]:
         return iter(GRANTS if topic == NAMES.grants.name else CHANGES)
@@ -97,7 +97,7 @@ def written(monkeypatch: pytest.MonkeyPatch, control: ControlTable) -> list[Kafk
     def publish(_: CommandPublisher, some: Iterable[KafkaRecord]) -> None:
         records.extend(some)
 
-    monkeypatch.setattr(selection_changes, "topic_records", read)
+    monkeypatch.setattr(left_out, "topic_records", read)
     monkeypatch.setattr(CommandPublisher, "publish", publish)
     return records
 
