@@ -86,6 +86,11 @@ class PendingChange:
         """Whether a person may wait for it: it does not come from a run of the reader."""
         return self.change.origin not in BULK
 
+    @property
+    def is_suspected(self) -> bool:
+        """Whether it may be the cause that whole batches fail."""
+        return self.batch_failures.max_rows is not None
+
 
 def contact_version(change: ContactChange) -> ContactVersion:
     """The change as Sync takes it."""
@@ -268,7 +273,7 @@ class PendingChanges:
         rows: Iterable[PendingChange] = (
             row
             for row in self._rows.values()
-            if (row.batch_failures.max_rows is not None) is suspected
+            if row.is_suspected is suspected
         )
         if suspected:
             rows = sorted(rows, key=lambda row: row.not_before)
@@ -298,3 +303,14 @@ class PendingChanges:
 def claims_of(rows: Iterable[PendingChange]) -> frozenset[str]:
     """What a batch of these rows claims while it is in flight."""
     return frozenset(claim for row in rows for claim in row.claims)
+
+
+def is_small_live_batch(rows: Collection[PendingChange], batch_size: int) -> bool:
+    """Whether the batch takes one of the allowances of `LivePace`.
+
+    A batch of suspected rows takes none. It keeps the pace of its own back-off, and contacts that
+    fail again and again would otherwise take every allowance that comes back.
+    """
+    if len(rows) >= batch_size or any(row.is_suspected for row in rows):
+        return False
+    return any(row.is_live for row in rows)

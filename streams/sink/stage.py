@@ -37,7 +37,13 @@ from streams.settings import SinkSettings
 from streams.sink.assignment import Assignment, CurrentAssignment
 from streams.sink.batch import Batch
 from streams.sink.batch_runner import BatchRunner
-from streams.sink.batching import NO_COMPLETE_RUNS, CompleteRuns, PendingChange, claims_of
+from streams.sink.batching import (
+    NO_COMPLETE_RUNS,
+    CompleteRuns,
+    PendingChange,
+    claims_of,
+    is_small_live_batch,
+)
 from streams.sink.breaker_keeper import BreakerKeeper
 from streams.sink.circuit_breaker import CircuitBreaker
 from streams.sink.consumer import POLL_BYTES, POLL_RECORDS, Room, SinkConsumer
@@ -276,7 +282,7 @@ class Sink:
             if not announced or self._stops.nothing_is_written:
                 assignment.put_back(rows)
                 return
-            if len(rows) < self._settings.batch_size and any(row.is_live for row in rows):
+            if is_small_live_batch(rows, self._settings.batch_size):
                 self._guards.pace.started()
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
             load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))

@@ -202,6 +202,17 @@ async def test_a_contact_alone_is_not_dead_lettered_before_others_are_written() 
         assert org.stored == {"g/other": 1}
 
 
+async def test_a_contact_that_fails_again_and_again_takes_no_allowance_of_live_changes() -> None:
+    """One allowance comes back each day; the contact is tried at each step of the clock."""
+    org = PlainOrg()
+    org.broken["g/poison"] = server_error()
+    async with running_sink(org, live_call_share=1e-9) as sink:
+        sink.offer("g/poison", 1, person("poison"))
+        await sink.until(lambda: len(org.batches) > LONE_FAILURES, "it was tried often", skip=3600)
+        sink.offer("g/other", 1, person("other"))
+        await sink.until(lambda: "g/other" in org.stored, "the other is written", skip=3600)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
