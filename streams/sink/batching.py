@@ -271,9 +271,7 @@ class PendingChanges:
         complete: CompleteRuns,
     ) -> list[PendingChange]:
         rows: Iterable[PendingChange] = (
-            row
-            for row in self._rows.values()
-            if row.is_suspected is suspected
+            row for row in self._rows.values() if row.is_suspected is suspected
         )
         if suspected:
             rows = sorted(rows, key=lambda row: row.not_before)
