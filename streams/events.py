@@ -92,6 +92,9 @@ class Kind(StrEnum):
     DELETED = "deleted"
 
 
+_KINDS = {kind.value.encode(): kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class ContactChange:
     """A record of contacts.changes: the newest state of a contact."""
@@ -294,12 +297,13 @@ def parse_change(
     try:
         text = (key or b"").decode()
         contact = orjson.loads(value)
-        kind = Kind((found.get("kind") or b"").decode())
         fingerprint = (found.get("fingerprint") or b"").decode()
         mapping = (found.get("mapping") or b"").decode()
     except ValueError as error:
         raise UnreadableRecord("not_a_change", str(error)) from error
-    version = number(found.get("version"))
+    kind, version = _KINDS.get(found.get("kind") or b""), number(found.get("version"))
+    if kind is None:
+        raise UnreadableRecord("not_a_change", f"{found.get('kind')!r} is no kind of change")
     if version is None:
         raise UnreadableRecord("not_a_change", "no version")
     if not isinstance(contact, dict) or "/" not in text:
