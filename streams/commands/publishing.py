@@ -1,5 +1,6 @@
 """Publishes records for a command, and waits until the broker has them."""
 
+import contextlib
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -12,6 +13,8 @@ from streams.settings import KafkaSettings
 
 # A person waits for the acknowledgement.
 ACKNOWLEDGE_SECONDS = 30.0
+# To connect before the first record; where that fails, the record says why.
+CONNECT_SECONDS = 2.0
 
 
 class NotAcknowledged(RuntimeError):
@@ -43,11 +46,12 @@ class CommandPublisher:
 
         Raises NotAcknowledged. Some of the records may be there all the same.
         """
-        producer = self._connected()
         errors: list[KafkaError] = []
         topic = ""
+        producer: Producer | None = None
         for record in records:
             topic = record.topic
+            producer = self._connected(topic)
             try:
                 producer.produce(
                     record.topic,
@@ -59,7 +63,7 @@ class CommandPublisher:
             except (KafkaException, BufferError) as error:
                 raise self._failure(topic, str(error)) from error
             producer.poll(0)
-        unsent = producer.flush(self._within)
+        unsent = producer.flush(self._within) if producer else 0
         if denied := next(filter(is_denied, errors), None):
             raise NotAcknowledged(f"{topic} was not written: {named_denial(denied).str()}")
         if unsent or errors:
@@ -70,7 +74,7 @@ class CommandPublisher:
             )
             raise self._failure(topic, reasons[-1])
 
-    def _connected(self) -> Producer:
+    def _connected(self, topic: str) -> Producer:
         if self._producer is None:
             self._producer = Producer(
                 producer_config(self._kafka, delivery_timeout=self._within)
@@ -79,6 +83,10 @@ class CommandPublisher:
                     "error_cb": lambda error: self._connection_errors.append(error.str()),
                 }
             )
+            # An idempotent producer that is not connected when it gets its first record asks for
+            # its ID half a second later.
+            with contextlib.suppress(KafkaException):
+                self._producer.list_topics(topic, timeout=min(CONNECT_SECONDS, self._within))
         return self._producer
 
     def _failure(self, topic: str, reason: str) -> NotAcknowledged:

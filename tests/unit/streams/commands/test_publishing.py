@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.commands import publishing
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
@@ -21,11 +21,18 @@ class ReportingProducer:
     error: KafkaError | None = None
     silent = False
 
-    def __init__(self, _config: Any) -> None: ...
+    def __init__(self, _config: Any) -> None:
+        self.asked = False
+
+    def list_topics(self, _topic: str, timeout: float) -> None:
+        self.asked = True
+        if self.silent:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     def produce(
         self, *_: Any, on_delivery: Callable[[KafkaError | None, Any], None], **__: Any
     ) -> None:
+        assert self.asked, "not connected: the record waits for half a second"
         if not self.silent:
             on_delivery(self.error, None)
 
