@@ -59,6 +59,22 @@ async def test_a_batch_waits_for_its_account(monkeypatch: pytest.MonkeyPatch) ->
     assert order == ["first", "second"]
 
 
+async def test_a_large_batch_does_not_wait_for_the_accounts_of_a_few_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(record_locks, "ACCOUNT_WAIT_SECONDS", 0.01)
+    locks = RecordLocks()
+    others = [update(f"o{number}") for number in range(18)]
+    few = [update("b", "acme"), update("c", "acme")]
+    async with locks.hold([update("a", "acme")], 0):
+        async with asyncio.timeout(0), locks.hold([*few, *others], 0) as free:
+            assert free == others
+        waited = locks.hold([*few, update("d", "acme"), *others], 0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0), waited:
+                pass
+
+
 async def test_an_account_that_stays_locked_holds_up_only_its_own_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
