@@ -88,6 +88,11 @@ class OrgMetadata:
         """
         return self._schemas
 
+    @property
+    def is_read(self) -> bool:
+        """Whether both objects are described and the Accounts are known."""
+        return bool(self._schemas) and self.accounts.known
+
     async def start(self, fence: Fence) -> None:
         """Describes both objects and reads the Accounts, once.
 
@@ -96,7 +101,7 @@ class OrgMetadata:
         as `CompositeClient.composite` does.
         """
         async with self._starting:
-            if not self._schemas or not self.accounts.known:
+            if not self.is_read:
                 await self._read_all(fence)
             if self.accounts.contact_domains.never_read(self._clock()):
                 await self._read_contact_domains(fence)

@@ -193,6 +193,11 @@ class Sync:
         """
         await self._metadata.start(fence)
 
+    @property
+    def is_started(self) -> bool:
+        """Whether the org was read, so that `claims` are complete."""
+        return self._metadata.is_read
+
     async def end_bulk_load(self, fence: Fence = no_fence) -> None:
         """Takes the permission of a backfill away once it is quiet; to be called regularly.
 

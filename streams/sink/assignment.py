@@ -71,6 +71,9 @@ class Assignment:
     """Whether the consumer was told not to fetch."""
     active: bool = True
     """False once the partition was revoked or lost."""
+    claims_complete: bool = False
+    """Whether every pending row claims its Account: rows that came before the org was read do not.
+    """
     predecessor_may_have_calls: bool = False
     """Whether the writer before this assignment may have calls of the org without an answer."""
     calls_announced: bool = False

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from connectors.salesforce.api.classification import possible_row_fault
-from connectors.salesforce.api.client import CALL_SECONDS
+from connectors.salesforce.api.client import CALL_SECONDS, Fence
 from connectors.salesforce.api.errors import SalesforceError, WriterFenced
 from connectors.salesforce.outcome import Outcome, OutcomeStatus
 from connectors.salesforce.sync import Sync
@@ -30,6 +30,7 @@ from streams.sink.circuit_breaker import (
     PROBE_LONGEST_SECONDS,
     CircuitBreaker,
 )
+from streams.sink.fence import BatchFence
 from streams.sink.intended_values import IntendedValues
 from streams.sink.org_guard import OtherOrg
 from streams.sink.org_pauses import OrgPauses
@@ -166,12 +167,40 @@ class BatchRunner:
         if current:
             rules = self._guards.limits.for_batch(batch.rows)
             with self._syncs, self._intended.of(batch), closing(rules):
-                if self._guards.guard is not None:
-                    await self._guards.guard.confirm(self._org.org_id, fence)
+                await self._confirm_org(fence)
                 if self._guards.limits.storage_is_due():
                     self._guards.limits.take_storage(await self._org.data_storage(fence))
                 outcomes += await self._org.sync(current, fence, rules)
         return outcomes
+
+    async def _confirm_org(self, fence: Fence) -> None:
+        if self._guards.guard is not None:
+            await self._guards.guard.confirm(self._org.org_id, fence)
+
+    async def read_org(self, fence: BatchFence) -> None:
+        """Reads what the org looks like, as the first batch would; pauses the sink if that fails.
+
+        Until then the Accounts are unknown, so that batches of the same Account could not be told.
+        """
+
+        def step() -> None:
+            fence()
+            self._syncs.step()
+
+        try:
+            with self._syncs:
+                await self._confirm_org(step)
+                await self._org.start(step)
+        except WriterFenced as error:
+            log.warning("reading the org ended at its write fence", error=str(error))
+        except OtherOrg as error:
+            self._stop.request(str(error), ExitCode.ORG_CHANGED)
+        except Exception as error:
+            if not isinstance(error, SalesforceError):
+                log.exception("reading the org failed unexpectedly")
+            self._pauses.failed(error)
+        else:
+            self._pauses.answered()
 
     async def _record(self, batch: Batch, plan: OutcomePlan) -> None:
         """The org took the batch: counts the outcomes, puts them on their topics, finishes rows."""

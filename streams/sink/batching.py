@@ -3,7 +3,7 @@
 No two batches in flight hold the same person.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -253,6 +253,13 @@ class PendingChanges:
             self._next_time = min(self._next_time, row.not_before)
         other.pop(row.key, None)
         mine[row.key] = row
+
+    def claim_again(self, claims: Callable[[PendingChange], frozenset[str]]) -> None:
+        """Each row claims what `claims` says of it now: more may be known than when it came."""
+        for row in (*self._rows.values(), *self._deferred.values()):
+            self._claims.remove(row)
+            row.claims = claims(row)
+            self._claims.add(row)
 
     def defer_bulk(self, until: float) -> None:
         """Changes of bulk runs that wait for no time of their own go into no batch before then."""

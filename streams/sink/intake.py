@@ -86,7 +86,7 @@ class Intake:
             row = PendingChange(
                 change,
                 record,
-                self._claims(version, record),
+                self.claims(version, record),
                 bulk_due if change.origin in BULK else live_due,
                 [record.offset],
                 size=row_bytes(record.value or b"", change.contact),
@@ -98,7 +98,8 @@ class Intake:
         assignment.took_all()
         return unreadable
 
-    def _claims(self, version: ContactVersion, record: KafkaRecord) -> frozenset[str]:
+    def claims(self, version: ContactVersion, record: KafkaRecord) -> frozenset[str]:
+        """What a change claims; its Account only once the org was read."""
         try:
             return self._org.claims(version)
         except Exception as error:  # noqa: BLE001 its batch meets the error too, and handles it

@@ -112,7 +112,7 @@ class Sink:
         deleted = before.deleted_records
         self._keepers = [*keepers] if deleted is None else [deleted, *keepers]
         self._publisher = kafka.publisher
-        self._unanswered = org.unanswered
+        self._org = org
         self._consumer = SinkConsumer(
             kafka.consumer,
             names.changes.name,
@@ -154,7 +154,7 @@ class Sink:
             self._breaker,
             self._telemetry.health,
             self._stop,
-            self._unanswered,
+            self._org.unanswered,
         )
         self._consumer.subscribe(listener)
         keeping = self._start_keeping()
@@ -182,7 +182,7 @@ class Sink:
         """
         ends = self._clock() + LAST_COMMIT_SECONDS
         while (assignment := self._current.assignment) is not None and assignment.calls_announced:
-            if len(self._in_flight) or self._unanswered.remaining:
+            if len(self._in_flight) or self._org.unanswered.remaining:
                 return
             if await self._consumer.end_calls(assignment) or self._clock() >= ends:
                 return
@@ -258,11 +258,11 @@ class Sink:
             return
         if assignment.predecessor_may_have_calls:
             assignment.predecessor_may_have_calls = False
-            self._unanswered.note()
+            self._org.unanswered.note()
             log.warning(
                 "the last writer did not say that its calls were answered: records are neither "
                 "released nor taken over for now",
-                seconds=self._unanswered.remaining,
+                seconds=self._org.unanswered.remaining,
             )
         await self._while_beating(self._consumer.announce_calls(assignment))
 
@@ -278,6 +278,9 @@ class Sink:
         if self._consumer.own_calls.bulk_waits:
             assignment.pending.defer_bulk(self._clock() + BULK_WAIT_SECONDS)
         while rows := self._next_batch(assignment):
+            if not self._claims_are_complete(assignment):
+                assignment.put_back(rows)
+                return
             announced = await self._announced(assignment, rows)
             if not announced or self._stops.nothing_is_written:
                 assignment.put_back(rows)
@@ -287,6 +290,20 @@ class Sink:
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
             load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))
             self._in_flight.start(self._runner.run(batch), load)
+
+    def _claims_are_complete(self, assignment: Assignment) -> bool:
+        """Whether the Accounts of all rows are known. Otherwise the org is read first."""
+        if assignment.claims_complete:
+            return True
+        if self._org.is_started:
+            assignment.pending.claim_again(
+                lambda row: self._intake.claims(row.for_sync(), row.record)
+            )
+            assignment.claims_complete = True
+        elif not len(self._in_flight):
+            fence = self._consumer.fence.for_batch(assignment)
+            self._in_flight.start(self._runner.read_org(fence), TaskLoad())
+        return False
 
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""

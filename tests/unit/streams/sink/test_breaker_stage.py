@@ -45,6 +45,7 @@ class Org:
         self.calls = 0
         self.hold: asyncio.Event | None = None
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)

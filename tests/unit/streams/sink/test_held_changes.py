@@ -34,6 +34,7 @@ class Org:
         self.waiting: set[str] = set()
         self.written: list[tuple[str, int, str]] = []
         self.unanswered = UnansweredCalls()
+        self.is_started = True
         self.open = asyncio.Event()
         self.open.set()
 

@@ -92,6 +92,7 @@ class SlowOrg:
         self.batches: list[list[str]] = []
         self.go_on = asyncio.Semaphore(0)
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)

@@ -21,6 +21,7 @@ class RefusingOrg:
 
     def __init__(self) -> None:
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)

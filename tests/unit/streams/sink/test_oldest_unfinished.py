@@ -17,6 +17,7 @@ class SlowOrg:
     def __init__(self) -> None:
         self.answers: dict[str, asyncio.Event] = {}
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +113,7 @@ class PlainOrg:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.claims_fail = ""
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)
@@ -316,6 +317,43 @@ async def test_a_contact_whose_claims_cannot_be_computed_stops_nobody(
         await sink.until_committed()
         assert len(org.stored) == 2
         assert {"g/odd", "odd@odd.example"} in claims
+
+
+class UnreadOrg(PlainOrg):
+    """Knows the Accounts once it was read, for which the first attempt fails."""
+
+    ACCOUNTS: ClassVar = {"g/1": "acme", "g/2": "globex", "g/3": "globex", "g/4": "acme"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_started = False
+        self.attempts = 0
+
+    async def start(self, fence: Fence) -> None:
+        fence()
+        self.attempts += 1
+        if self.attempts == 1:
+            raise server_error()
+        self.is_started = True
+
+    def claims(self, change: ContactVersion) -> frozenset[str]:
+        known = (self.ACCOUNTS[change.key],) if self.is_started else ()
+        return frozenset((change.key, *known))
+
+
+async def test_changes_that_came_before_the_org_was_read_go_by_account_too() -> None:
+    """A sink that starts with a backlog takes it in before its first call of the org."""
+    org = UnreadOrg()
+    async with running_sink(org, batch_size=2) as sink:
+        for key in org.ACCOUNTS:
+            sink.offer(key, 1, person("p"))
+        await sink.until(lambda: "salesforce" in sink.health.waiting_for, "the org is away")
+        assert sink.health.waiting_for == "salesforce: server_error"
+        assert org.batches == []
+        await sink.until_committed(skip=5)
+        assert sink.health.waiting_for == ""
+    assert [sorted(batch) for batch in org.batches] == [["g/1", "g/4"], ["g/2", "g/3"]]
+    assert org.attempts == 2
 
 
 async def test_several_batches_are_in_flight_at_once_and_never_two_with_one_person() -> None:

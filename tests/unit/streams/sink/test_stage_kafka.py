@@ -33,6 +33,7 @@ class Org:
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.unanswered = UnansweredCalls()
+        self.is_started = True
 
     def needed(self, contact: Mapping[str, Any]) -> dict[str, Any]:
         return dict(contact)
