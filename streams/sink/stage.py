@@ -277,10 +277,9 @@ class Sink:
             return
         if self._consumer.own_calls.bulk_waits:
             assignment.pending.defer_bulk(self._clock() + BULK_WAIT_SECONDS)
+        if not self._claims_are_complete(assignment):
+            return
         while rows := self._next_batch(assignment):
-            if not self._claims_are_complete(assignment):
-                assignment.put_back(rows)
-                return
             announced = await self._announced(assignment, rows)
             if not announced or self._stops.nothing_is_written:
                 assignment.put_back(rows)
@@ -292,7 +291,7 @@ class Sink:
             self._in_flight.start(self._runner.run(batch), load)
 
     def _claims_are_complete(self, assignment: Assignment) -> bool:
-        """Whether the Accounts of all rows are known. Otherwise the org is read first."""
+        """Whether all rows claim their Accounts. If not, the org is read before the first batch."""
         if assignment.claims_complete:
             return True
         if self._org.is_started:
@@ -300,10 +299,11 @@ class Sink:
                 lambda row: self._intake.claims(row.for_sync(), row.record)
             )
             assignment.claims_complete = True
-        elif not len(self._in_flight):
+        elif not len(self._in_flight) and (rows := self._next_batch(assignment)):
+            assignment.put_back(rows)
             fence = self._consumer.fence.for_batch(assignment)
             self._in_flight.start(self._runner.read_org(fence), TaskLoad())
-        return False
+        return assignment.claims_complete
 
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""
