@@ -79,7 +79,7 @@ def no_more_domains(_key: str) -> frozenset[str]:
 def exclusion_by(
     policy: Policy,
     own_domains: Callable[[str], frozenset[str]] = no_more_domains,
-    groups: Exclusion = nobody_excluded,
+    groups: Exclusion | None = None,
 ) -> Exclusion:
     """Why the settings leave a contact out, whatever the org holds.
 
@@ -87,18 +87,18 @@ def exclusion_by(
     says whom the contact groups leave out, of those whom nothing else does. The result raises
     SuppressionError where a suppression list in a file cannot be read.
     """
+    suppression, exclusions, sources = policy.suppression, policy.exclusions, policy.sources
 
     def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
         if recorded := recorded_exclusion(contact):
             return recorded
-        hashes = policy.suppression.hashes
-        if hashes and policy.suppression.holds((key, *addresses(contact))):
+        if suppression.hashes and suppression.holds((key, *addresses(contact))):
             return SkipReason.SUPPRESSED
-        if reason := skipped(contact, policy.exclusions, policy.sources):
+        if reason := skipped(contact, exclusions, sources):
             return reason
         own = own_domains(key)
         if own and any(in_domains(domain(address), own) for address in valid_addresses(contact)):
             return SkipReason.OWN_DOMAIN
-        return groups(key, contact)
+        return groups(key, contact) if groups else None
 
     return exclusion

@@ -124,9 +124,9 @@ class DedupePlan:
     """The records of `dead_lettered`, each with the reason."""
 
     @property
-    def changelog(self) -> dict[bytes, bytes | None]:
+    def changelog(self) -> Mapping[bytes, bytes | None]:
         """What the changelog gets: the entries, and a tombstone for each that ends."""
-        return {**self.entries, **dict.fromkeys(self.erased)}
+        return {**self.entries, **dict.fromkeys(self.erased)} if self.erased else self.entries
 
 
 def every_mailbox(_grant: str) -> Choice:
