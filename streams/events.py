@@ -93,6 +93,7 @@ class Kind(StrEnum):
 
 
 _KIND_HEADERS = {kind: ("kind", kind.value.encode()) for kind in Kind}
+_KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +298,13 @@ def parse_change(
     try:
         text = (key or b"").decode()
         contact = orjson.loads(value)
-        kind = Kind((found.get("kind") or b"").decode())
         fingerprint = (found.get("fingerprint") or b"").decode()
         mapping = (found.get("mapping") or b"").decode()
     except ValueError as error:
         raise UnreadableRecord("not_a_change", str(error)) from error
-    version = number(found.get("version"))
+    kind, version = _KINDS.get(found.get("kind") or b""), number(found.get("version"))
+    if kind is None:
+        raise UnreadableRecord("not_a_change", f"{found.get('kind')!r} is no kind of change")
     if version is None:
         raise UnreadableRecord("not_a_change", "no version")
     if not isinstance(contact, dict) or "/" not in text:

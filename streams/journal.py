@@ -21,7 +21,7 @@ tombstone. The field is empty for a record that was created. Only the value hold
 An entry that stayed `intended` may not have been written: whether it was, the org's value tells.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -32,7 +32,7 @@ from connectors.salesforce.org_fields import EMAIL_FIELDS
 from connectors.salesforce.outcome import Outcome, OutcomeStatus, ReplacedValue
 from streams.dead_letters import REDRIVE_ID
 from streams.events import RUN_ID, ContactChange, UnreadableRecord, now_ms, parse_object
-from streams.kafka.records import Headers, KafkaRecord, header
+from streams.kafka.records import Headers, KafkaRecord, header_values
 
 SCHEMA = 1
 
@@ -139,10 +139,9 @@ def run_of(headers: Headers | None) -> str:
 
     A replayed event keeps the headers of the event that it repeats.
     """
-    for name in (REDRIVE_ID, "replay.id", RUN_ID):
-        if found := header(headers, name):
-            return found.decode(errors="replace")
-    return ""
+    named = header_values(headers)
+    found = named.get(REDRIVE_ID) or named.get("replay.id") or named.get(RUN_ID)
+    return found.decode(errors="replace") if found else ""
 
 
 def change_of(change: ContactChange, offset: int) -> str:
@@ -166,11 +165,13 @@ def written_entries(
 
 def value_entries(
     kind: EntryKind,
-    values: Iterable[ReplacedValue],
+    values: Sequence[ReplacedValue],
     record: KafkaRecord,
     change: ContactChange,
 ) -> list[JournalEntry]:
     """An entry for each value that a change replaces; `record` is that of contacts.changes."""
+    if not values:  # nearly always
+        return []
     at_ms, run = now_ms(), run_of(record.headers)
     return [
         JournalEntry(

@@ -11,11 +11,19 @@ from connectors.salesforce.rows import Call, Collection, Op, WriteRow
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Collections of one call, rows of one collection, and calls in all; None is no limit."""
+    """Collections of one call, rows of one collection, and calls in all; None is no limit.
+
+    `mixed_updates`: a collection of updates may have rows of several sObjects.
+    """
 
     collections: int = MAX_COLLECTIONS
     rows: int = MAX_ROWS
     calls: int | None = None
+    mixed_updates: bool = True
+
+    def kind(self, row: WriteRow) -> "_Kind":
+        """What the rows of one collection have in common."""
+        return "" if self.mixed_updates and row.op == "update" else row.sobject, row.op
 
 
 DEFAULT_LIMITS = PackLimits()
@@ -94,7 +102,7 @@ def _records(call: Call) -> set[str]:
     return {_identity(row) for collection in call for row in collection.rows}
 
 
-# An sObject and an operation: what the rows of one collection have in common.
+# An sObject and an operation. The sObject is empty where there may be several.
 _Kind = tuple[str, Op]
 # Rows that share an Account, a person or a record, with their places in the input.
 _Bundle = list[tuple[int, WriteRow]]
@@ -154,9 +162,9 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
     left: list[_Bundle] = []
     for number, bundle in enumerate(bundles):
         if len(bundle) == 1:
-            whole = room[_kind(bundle[0][1])] > 0
+            whole = room[limits.kind(bundle[0][1])] > 0
         else:
-            needed = Counter(_kind(row) for _, row in bundle)
+            needed = Counter(limits.kind(row) for _, row in bundle)
             whole = all(room[kind] >= count for kind, count in needed.items())
         # An Account with more rows than a collection is worth splitting, although its calls then go
         # one after the other. So is the very first bundle, or nothing might ever fit.
@@ -165,7 +173,7 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
             continue
         unplaced: _Bundle = []
         for place, row in bundle:
-            kind = _kind(row)
+            kind = limits.kind(row)
             if room[kind] and _identity(row) not in records:
                 room[kind] -= 1
                 records.add(_identity(row))
@@ -175,9 +183,9 @@ def _fill(bundles: Sequence[_Bundle], limits: PackLimits) -> tuple[Call, list[_B
         if unplaced:
             left.append(unplaced)
     call: Call = tuple(
-        Collection(sobject, op, tuple(ordered[start : start + limits.rows]))
-        for (sobject, op), kept in taken.items()
-        for ordered in [sorted(kept, key=lambda row: row.account_id or "")]
+        Collection(op, tuple(ordered[start : start + limits.rows]))
+        for (_, op), kept in taken.items()
+        for ordered in [sorted(kept, key=lambda row: (row.sobject, row.account_id or ""))]
         for start in range(0, len(ordered), limits.rows)
     )
     return call, left
@@ -188,7 +196,7 @@ def _room(bundles: Sequence[_Bundle], limits: PackLimits) -> Counter[_Kind]:
 
     It has a collection of the first row's kind, and then the fullest collections.
     """
-    counts = Counter(_kind(row) for bundle in bundles for _, row in bundle)
+    counts = Counter(limits.kind(row) for bundle in bundles for _, row in bundle)
     chunks = sorted(
         (
             (min(limits.rows, count - start), kind)
@@ -197,16 +205,12 @@ def _room(bundles: Sequence[_Bundle], limits: PackLimits) -> Counter[_Kind]:
         ),
         reverse=True,
     )
-    first = next(chunk for chunk in chunks if chunk[1] == _kind(bundles[0][0][1]))
+    first = next(chunk for chunk in chunks if chunk[1] == limits.kind(bundles[0][0][1]))
     chunks.remove(first)
     room: Counter[_Kind] = Counter()
     for size, kind in [first, *chunks[: limits.collections - 1]]:
         room[kind] += size
     return room
-
-
-def _kind(row: WriteRow) -> _Kind:
-    return row.sobject, row.op
 
 
 def _groups(calls: Sequence[Call]) -> tuple[tuple[Call, ...], ...]:

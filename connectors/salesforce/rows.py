@@ -78,11 +78,18 @@ class WriteRow:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Up to 200 rows of one sObject and one operation, ordered by Account: one subrequest."""
+    """Up to 200 rows of one operation, ordered by sObject and Account: one subrequest.
 
-    sobject: str
+    Upserts and creates are of one sObject. Updates may be of several.
+    """
+
     op: Op
     rows: tuple[WriteRow, ...]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it has rows of several sObjects."""
+        return self.rows[0].sobject != self.rows[-1].sobject
 
 
 Call = tuple[Collection, ...]
@@ -98,11 +105,11 @@ def collection_subrequest(
 
     Raises ValueError for rows that Salesforce would refuse as a whole.
     """
-    rows = [row.fields for row in collection.rows]
-    match collection.op:
-        case "update":
-            return update_subrequest(collection.sobject, rows, reference, headers)
-        case "create":
-            assigned = {**headers, "Sforce-Auto-Assign": "TRUE"}
-            return create_subrequest(collection.sobject, KEY_FIELD, rows, reference, assigned)
-    return upsert_subrequest(collection.sobject, KEY_FIELD, rows, reference, headers)
+    if collection.op == "update":
+        records = [(row.sobject, row.fields) for row in collection.rows]
+        return update_subrequest(records, reference, headers)
+    sobject, rows = collection.rows[0].sobject, [row.fields for row in collection.rows]
+    if collection.op == "create":
+        assigned = {**headers, "Sforce-Auto-Assign": "TRUE"}
+        return create_subrequest(sobject, KEY_FIELD, rows, reference, assigned)
+    return upsert_subrequest(sobject, KEY_FIELD, rows, reference, headers)

@@ -119,7 +119,8 @@ async def write_rows(
     results = WriteResults()
     await _write_groups(context, packed.groups, results)
     waiting = results.take_repeats()
-    # ends: every round has smaller collections or fewer fields, or leaves fewer rows
+    # ends: every round has smaller collections or fewer fields, or leaves fewer rows; only the
+    # first one has several sObjects in a collection
     while waiting:
         chosen = _next_repeats(waiting, results)
         results.done += chosen.given_up
@@ -144,14 +145,14 @@ def _next_repeats(waiting: Sequence[Repeat], results: WriteResults) -> NextRepea
 
 
 def _pack_repeats(repeats: Iterable[Repeat]) -> tuple[tuple[Call, ...], ...]:
-    """The rows in as few calls as their sizes allow."""
+    """The rows in as few calls as their sizes allow, those of each sObject by themselves."""
     by_size: dict[int, list[WriteRow]] = defaultdict(list)
     for repeat in repeats:
         by_size[repeat.size].append(repeat.row)
     return merge_groups(
         group
         for size, rows in sorted(by_size.items())
-        for group in pack(rows, PackLimits(rows=size)).groups
+        for group in pack(rows, PackLimits(rows=size, mixed_updates=False)).groups
     )
 
 
@@ -219,6 +220,8 @@ def _add_refused_collection(
             results.repeats += _in_parts(part, ISOLATION_PARTS)
         case Action.BISECT:
             results.add_lone_failure(part.rows[0], refused)
+        case Action.STRIP_FIELD if part.is_mixed:  # only one of the sObjects lacks the field
+            results.repeats += _in_parts(part, 1)
         case Action.STRIP_FIELD:
             for row in part.rows:
                 written = WrittenRow(row, _failed(refused.errors), verdict)

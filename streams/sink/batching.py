@@ -3,7 +3,7 @@
 No two batches in flight hold the same person.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -139,6 +139,37 @@ class CompleteRuns:
 NO_COMPLETE_RUNS = CompleteRuns()
 
 
+class ClaimIndex:
+    """Which waiting rows claim the same address or Account, by their contact keys."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, None]] = {}  # of each claim, in the order of arrival
+
+    def add(self, row: PendingChange) -> None:
+        """A row waits."""
+        for claim in row.claims:
+            if claim != row.key:  # nobody else claims that
+                self._keys.setdefault(claim, {})[row.key] = None
+
+    def remove(self, row: PendingChange) -> None:
+        """A row waits no more, or will claim something else."""
+        for claim in row.claims:
+            keys = self._keys.get(claim)
+            if keys is not None:
+                keys.pop(row.key, None)
+                if not keys:
+                    del self._keys[claim]
+
+    def clear(self) -> None:
+        """No row waits."""
+        self._keys.clear()
+
+    def sharing(self, claim: str) -> Collection[str]:
+        """The keys of the rows that share a claim; empty if only one row has it."""
+        keys = self._keys.get(claim, {})
+        return keys if len(keys) > 1 else ()
+
+
 class PendingChanges:
     """The changes that wait for a batch, by contact, in the order of their arrival.
 
@@ -149,6 +180,7 @@ class PendingChanges:
     def __init__(self) -> None:
         self._rows: dict[str, PendingChange] = {}
         self._deferred: dict[str, PendingChange] = {}
+        self._claims = ClaimIndex()
         self._next_time = inf  # of a deferred row
         self.bytes = 0
         """The bytes that all rows take in memory."""
@@ -175,7 +207,9 @@ class PendingChanges:
         restore = row.change.restore | other.change.restore
         if row.change.version >= other.change.version:
             self.bytes += row.size - other.size
+            self._claims.remove(other)
             other.change, other.record, other.claims = row.change, row.record, row.claims
+            self._claims.add(other)
             other.size, other.version = row.size, row.version
             # the failures so far were the older change's
             other.not_before = row.not_before
@@ -195,15 +229,21 @@ class PendingChanges:
         others, self._rows = self._rows, {}
         for row in rows:
             newer = others.pop(row.key, None) or self._deferred.pop(row.key, None)
+            if newer is not None:
+                self._forget(newer)
             self._keep(row)
             if newer is not None:
-                self.bytes -= newer.size
                 self.add(newer)
         self._rows |= others
 
     def _keep(self, row: PendingChange) -> None:
         self.bytes += row.size
+        self._claims.add(row)
         self._place(row)
+
+    def _forget(self, row: PendingChange) -> None:
+        self.bytes -= row.size
+        self._claims.remove(row)
 
     def _place(self, row: PendingChange) -> None:
         """Puts a row where its time belongs; it keeps its place if it is there already."""
@@ -224,6 +264,7 @@ class PendingChanges:
         """Drops all rows: the partition is gone."""
         self._rows.clear()
         self._deferred.clear()
+        self._claims.clear()
         self.bytes = 0
 
     def next_batch(
@@ -238,6 +279,8 @@ class PendingChanges:
     ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
 
+        The rows that came first go first. Each takes those along that share an address or an
+        Account with it: in a batch of their own they would wait for the end of this one.
         Returns an empty list while fewer than `size` of them wait and none is due. Of live changes
         only those are due that were so by `live_due_by`, too. `complete` may let bulk changes go
         that are not due. In a `hurry` all are due, because no more can come.
@@ -249,9 +292,15 @@ class PendingChanges:
         if self._next_time <= now + complete.soon:
             complete = NO_COMPLETE_RUNS
         due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
-        return self._choose(False, claimed, now, due_by, size, complete) or self._choose(
-            True, claimed, now, due_by, size, complete
-        )
+        chosen, due = self._gather(claimed, now, due_by, size)
+        if not due and not complete.lets_go(chosen):
+            chosen, due = self._gather_suspected(claimed, now, due_by, size)
+            if not due and not complete.lets_go(chosen):
+                return []
+        for row in chosen:
+            del self._rows[row.key]
+            self._forget(row)
+        return chosen
 
     def _end_deferral(self, now: float) -> None:
         """Puts the rows whose time has come before all others."""
@@ -261,41 +310,62 @@ class PendingChanges:
         self._rows = come | self._rows
         self._next_time = min((row.not_before for row in self._deferred.values()), default=inf)
 
-    def _choose(
-        self,
-        suspected: bool,
-        claimed: Collection[str],
-        now: float,
-        due_by: DueBy,
-        size: int,
-        complete: CompleteRuns,
-    ) -> list[PendingChange]:
-        rows: Iterable[PendingChange] = (
-            row for row in self._rows.values() if row.is_suspected is suspected
-        )
-        if suspected:
-            rows = sorted(rows, key=lambda row: row.not_before)
-        chosen: list[PendingChange] = []
-        due = False
-        for row in rows:
-            if row.not_before > now or any(claim in claimed for claim in row.claims):
+    def _gather(
+        self, claimed: Collection[str], now: float, due_by: DueBy, size: int
+    ) -> tuple[list[PendingChange], bool]:
+        """Rows that are not suspected, and whether they go now."""
+
+        def may_go(row: PendingChange) -> bool:
+            return (
+                row.not_before <= now
+                and row.batch_failures.max_rows is None
+                and row.claims.isdisjoint(claimed)
+            )
+
+        chosen: dict[str, PendingChange] = {}
+        seen: set[str] = set()  # claims whose rows were looked at
+        for first in self._rows.values():
+            if first.key in chosen or not may_go(first):
                 continue
-            if suspected:
-                size = min(size, row.batch_failures.max_rows or size)
-                if len(chosen) >= size:
-                    due = True
-                    break
-            chosen.append(row)
-            due = due or due_by.is_due(row)
+            chosen[first.key] = first
+            along = [first]
+            while along and len(chosen) < size:
+                for key in self._sharing(along.pop(), seen):
+                    row = self._rows.get(key)
+                    if row is None or key in chosen or not may_go(row):
+                        continue
+                    chosen[key] = row
+                    along.append(row)
+                    if len(chosen) == size:
+                        break
             if len(chosen) == size:
-                due = True
                 break
-        if not due and not complete.lets_go(chosen):
-            return []
-        for row in chosen:
-            del self._rows[row.key]
-            self.bytes -= row.size
-        return chosen
+        rows = list(chosen.values())
+        return rows, len(rows) == size or any(map(due_by.is_due, rows))
+
+    def _sharing(self, row: PendingChange, seen: set[str]) -> Iterator[str]:
+        """The keys of the rows that share a claim with this one; each claim is looked at once."""
+        for claim in row.claims:
+            if claim not in seen and (keys := self._claims.sharing(claim)):
+                seen.add(claim)
+                yield from keys
+
+    def _gather_suspected(
+        self, claimed: Collection[str], now: float, due_by: DueBy, size: int
+    ) -> tuple[list[PendingChange], bool]:
+        """Suspected rows, those whose time came first, and whether they go now."""
+        suspected = (row for row in self._rows.values() if row.is_suspected)
+        chosen: list[PendingChange] = []
+        for row in sorted(suspected, key=lambda row: row.not_before):
+            if row.not_before > now or not row.claims.isdisjoint(claimed):
+                continue
+            size = min(size, row.batch_failures.max_rows or size)
+            if len(chosen) >= size:
+                return chosen, True
+            chosen.append(row)
+            if len(chosen) == size:
+                return chosen, True
+        return chosen, any(map(due_by.is_due, chosen))
 
 
 def claims_of(rows: Iterable[PendingChange]) -> frozenset[str]:

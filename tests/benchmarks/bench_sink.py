@@ -9,18 +9,21 @@ figures are those of reading, planning, calling and reporting alone.
 
 import json
 import os
+import pstats
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.local.broker import free_ports
 from tests.benchmarks.conftest import MeasuredSheet
+from tests.benchmarks.profiles import shares
 from tests.benchmarks.sheets import Sheet
-from tests.benchmarks.sink_alone import ACCOUNTS, HALVES
+from tests.benchmarks.sink_alone import ACCOUNTS, HALVES, PROFILE
 from tests.support.paths import ROOT
 
 CONTACTS = int(os.environ.get("BENCH_CONTACTS", "20000"))
@@ -49,27 +52,28 @@ def org(ms_call: float, ms_row: float) -> Iterator[str]:
         serving.kill()
 
 
+def run_sink(url: str, contacts: int, environ: Mapping[str, str] | None = None) -> str:
+    """What the sink alone prints after a run with so many contacts."""
+    words = [url, str(contacts), str(IN_FLIGHT)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.sink_alone", *words],
+        cwd=ROOT,
+        env={**os.environ, **(environ or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("ms_call", "ms_row"), [(0, 0), (150, 2)])
 def test_a_first_sync_and_a_change_of_everybody(
     ms_call: float, ms_row: float, measured_sheet: MeasuredSheet
 ) -> None:
     """Every contact is created once, and updated once; calls are full."""
     with org(ms_call, ms_row) as url:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.benchmarks.sink_alone",
-                url,
-                str(CONTACTS),
-                str(IN_FLIGHT),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            timeout=RUN_SECONDS,
-            check=True,
-        )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, Any] = json.loads(run_sink(url, CONTACTS))
     measured_sheet(
         Sheet(
             f"sink with an org of {ms_call} ms a call",
@@ -101,3 +105,68 @@ def test_a_first_sync_and_a_change_of_everybody(
     )
     assert found["outcomes"] == {"created": CONTACTS, "updated": CONTACTS}
     assert all(found[half]["contacts_per_pair"] >= LEAST_OF_A_PAIR for half in HALVES)
+
+
+_SALESFORCE = "connectors/salesforce/"
+PARTS = {
+    "reading records of Kafka": [
+        "streams/kafka/", "streams/events.py", "streams/sink/intake.py",
+        "streams/sink/assignment.py", "streams/sink/catch_up.py", "streams/sink/consumer.py",
+        "streams/sink/memory_use.py", "streams/runtime/unfinished.py",
+    ],
+    "reading contacts: addresses, name, Account": [
+        f"{_SALESFORCE}{name}.py" for name in (
+            "emails", "routing", "exclusions", "person", "accounts", "account_table", "domains",
+            "names", "suppression", "kept_fields", "outcome",
+        )
+    ],
+    "choosing batches": [
+        "streams/sink/batching.py", "streams/sink/stage.py", "streams/sink/running_tasks.py",
+    ],
+    "lookups: statements and what they find": [
+        f"{_SALESFORCE}{name}.py" for name in (
+            "queries", "candidate_lookup", "candidates", "deleted_records", "api/percent_encoding",
+        )
+    ],
+    "matching and planning": [
+        f"{_SALESFORCE}{name}.py" for name in (
+            "planner", "matching", "shared_addresses", "sobject_record", "sync",
+        )
+    ],
+    "merging fields, and their hashes": [
+        f"{_SALESFORCE}{name}.py" for name in (
+            "merge", "field_values", "field_hashes", "field_paths", "field_types", "schema",
+        )
+    ],
+    "packing and writing": [
+        f"{_SALESFORCE}{name}.py" for name in (
+            "packing", "writer", "rows", "record_locks", "repeats", "owners", "provenance",
+            "write_rules", "replaced_values", "api/composite", "unanswered_calls",
+        )
+    ],
+    "HTTP and JSON": [f"{_SALESFORCE}api/"],
+    "outcomes and journal": [
+        "streams/sink/", "streams/journal.py", "streams/dead_letters.py",
+        f"{_SALESFORCE}outcome_mapping.py",
+    ],
+}  # fmt: skip
+"""The first part whose path fits counts."""
+PROFILED_CONTACTS = 5_000
+
+
+def test_where_the_processors_time_goes(measured_sheet: MeasuredSheet, tmp_path: Path) -> None:
+    """So that whoever wants it faster knows where to begin."""
+    file = tmp_path / "profile"
+    with org(0, 0) as url:
+        run_sink(url, PROFILED_CONTACTS, {PROFILE: str(file)})
+    found = shares(pstats.Stats(str(file)), PARTS, ["tests/"])
+    measured_sheet(
+        Sheet(
+            "what the sink works on",
+            f"A profile of the sink alone, of {PROFILED_CONTACTS:,} contacts that are created and "
+            "then updated. The profiler makes each call longer, so that the shares are rough.",
+            ["% of its processor time"],
+            {part: [share] for part, share in found.items()},
+        )
+    )
+    assert {*found} >= {*PARTS}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from connectors.salesforce.api.percent_encoding import percent_encoded
 MAX_SUBREQUESTS = 25
 MAX_COLLECTIONS = 5  # collections and queries of a Composite together
 MAX_ROWS = 200  # of a collection
+MAX_CHUNKS = 10  # of a collection of several sObjects: runs of rows of the same one
 MAX_STATEMENT = 100_000  # characters of a SOQL statement
 
 _REFERENCE_ID = re.compile(r"\w+", re.ASCII)
@@ -124,17 +126,25 @@ def upsert_subrequest(
 
 
 def update_subrequest(
-    sobject: str,
-    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[tuple[str, Mapping[str, Any]]],
     reference: str,
     headers: Mapping[str, str] = WRITE_HEADERS,
 ) -> Subrequest:
     """A collection of updates by record `Id`: PATCH /composite/sobjects.
 
+    `records` are sObjects with their fields. Several sObjects may come in one collection, each as
+    one run of rows: Salesforce takes at most MAX_CHUNKS runs.
+
     Raises ValueError for rows that Salesforce would refuse as a whole.
     """
-    _check_rows(rows, "Id")
-    body = _collection_body(sobject, rows)
+    _check_rows([row for _, row in records], "Id")
+    runs = 1 + sum(one != other for (one, _), (other, _) in pairwise(records))
+    if runs > MAX_CHUNKS:
+        raise ValueError(f"a collection has at most {MAX_CHUNKS} runs of one sObject, not {runs}")
+    body = {
+        "allOrNone": False,
+        "records": [{"attributes": {"type": sobject}, **row} for sobject, row in records],
+    }
     return Subrequest("PATCH", "/composite/sobjects", reference, body, headers)
 
 

@@ -35,10 +35,23 @@ def test_a_thousand_rows_are_one_call() -> None:
     rows = [row(number, "Contact" if number % 5 else "Lead") for number in range(1000)]
     packed = pack(rows)
     ((call,),) = packed.groups
-    assert sorted((part.sobject, len(part.rows)) for part in call) == [("Contact", 200)] * 4 + [
-        ("Lead", 200)
-    ]
+    assert sorted((part.rows[0].sobject, len(part.rows)) for part in call) == [
+        ("Contact", 200)
+    ] * 4 + [("Lead", 200)]
     assert not packed.leftovers
+
+
+def test_updates_of_both_sobjects_share_a_collection_each_as_one_run() -> None:
+    rows = [row(number, "Contact" if number % 2 else "Lead", "update") for number in range(1000)]
+    packed = pack(rows, PackLimits(calls=1))
+    ((call,),) = packed.groups
+    assert [len(part.rows) for part in call] == [200] * 5
+    assert not packed.leftovers
+    for part in call:
+        sobjects = [each.sobject for each in part.rows]
+        assert sobjects == sorted(sobjects)
+    apart = pack(rows[:10], PackLimits(mixed_updates=False)).groups
+    assert not any(part.is_mixed for group in apart for call in group for part in call)
 
 
 def test_rows_of_one_account_lie_side_by_side() -> None:
@@ -138,8 +151,9 @@ def test_packing_loses_no_row_and_respects_every_limit(
         assert len(set(identities)) == len(identities)
         for part in call:
             assert 1 <= len(part.rows) <= size
-            assert {(r.sobject, r.op) for r in part.rows} == {(part.sobject, part.op)}
-            accounts = [r.account_id or "" for r in part.rows]
+            assert {r.op for r in part.rows} == {part.op}
+            assert part.op == "update" or not part.is_mixed
+            accounts = [(r.sobject, r.account_id or "") for r in part.rows]
             assert accounts == sorted(accounts)
 
     assert_groups_share_nothing(packed.groups)
@@ -204,10 +218,7 @@ def test_collections_of_several_sizes_go_in_one_call() -> None:
 def part_of(size: int, number: int) -> tuple[Call, ...]:
     """A group of one call with `size` collections."""
     return (
-        tuple(
-            Collection("Lead", "upsert", (row(100 * number + place, "Lead"),))
-            for place in range(size)
-        ),
+        tuple(Collection("upsert", (row(100 * number + place, "Lead"),)) for place in range(size)),
     )
 
 
@@ -300,9 +311,7 @@ def test_halving_isolates_a_poison_row_and_loses_none(
     sizes: list[int], data: st.DataObject
 ) -> None:
     call = tuple(
-        Collection(
-            "Lead", "upsert", tuple(row(1000 * place + number, "Lead") for number in range(size))
-        )
+        Collection("upsert", tuple(row(1000 * place + number, "Lead") for number in range(size)))
         for place, size in enumerate(sizes)
     )
     everything = [r for part in call for r in part.rows]

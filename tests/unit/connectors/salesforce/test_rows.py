@@ -24,7 +24,7 @@ def row(
     [("update", "/composite/sobjects"), ("upsert", f"/composite/sobjects/Lead/{KEY_FIELD}")],
 )
 def test_a_collection_of_updates_goes_by_id_and_one_of_upserts_by_key(op: Op, url: str) -> None:
-    collection = Collection("Lead", op, (row(1, "Lead", op), row(2, "Lead", op)))
+    collection = Collection(op, (row(1, "Lead", op), row(2, "Lead", op)))
     body = {
         "allOrNone": False,
         "records": [{"attributes": {"type": "Lead"}, **each.fields} for each in collection.rows],

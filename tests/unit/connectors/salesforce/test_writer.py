@@ -1,10 +1,16 @@
 """Requests that are refused whole: a poison row is isolated, a fault of the org fails no row."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import pytest
 
-from connectors.salesforce.api.errors import RequestRejected
+from connectors.salesforce.api.client import CompositeClient, Fence, no_fence
+from connectors.salesforce.api.composite import SubAnswer, Subrequest
+from connectors.salesforce.api.errors import Action, RequestRejected
 from connectors.salesforce.outcome import ContactVersion, OutcomeStatus
-from connectors.salesforce.writer import MAX_LONE_FAILURES
+from connectors.salesforce.rows import WriteRow
+from connectors.salesforce.writer import MAX_LONE_FAILURES, WriteContext, write_rows
 from tests.support.salesforce_org import SimulatedOrg, simulated_org
 
 
@@ -92,3 +98,46 @@ async def test_rows_that_all_fail_with_an_unknown_code_are_a_fault_of_the_org() 
             await org.sync.sync([person(number) for number in range(50)])
         (outcome,) = await org.sync.sync([person(1)])
         assert outcome.status is OutcomeStatus.FAILED, "the org read the row and refused it"
+
+
+class OrgWithoutLeadTitle:
+    """Refuses a collection in which any Lead has a Title: the field was deleted a moment ago."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[str, str]] = {}
+
+    async def composite(
+        self, subrequests: Sequence[Subrequest], _kind: str, _fence: Fence = no_fence
+    ) -> list[SubAnswer]:
+        return [self._answer(one) for one in subrequests]
+
+    def _answer(self, one: Subrequest) -> SubAnswer:
+        records = (one.body or {})["records"]
+        if any(row["attributes"]["type"] == "Lead" and "Title" in row for row in records):
+            message = "No such column 'Title' on sobject of type Lead"
+            error = {"errorCode": "INVALID_FIELD", "message": message, "fields": ["Title"]}
+            return SubAnswer(one.reference_id, 400, [error])
+        self.stored |= {row["Id"]: row for row in records}
+        return SubAnswer(
+            one.reference_id, 200, [{"id": row["Id"], "success": True} for row in records]
+        )
+
+
+async def test_contacts_keep_a_field_that_was_refused_of_the_leads_in_their_collection() -> None:
+    org = OrgWithoutLeadTitle()
+    refused: list[str] = []
+    rows = [
+        WriteRow(sobject, "update", {"Id": f"{sobject}{number}", "Title": "Boss", "Phone": "1"})
+        for sobject in ("Lead", "Contact")
+        for number in range(3)
+    ]
+    context = WriteContext(
+        cast(CompositeClient, org), lambda sobject, name: refused.append(f"{sobject}.{name}")
+    )
+    written, left = await write_rows(context, rows)
+    assert not left
+    assert {one.verdict.action for one in written} == {Action.DONE}
+    assert {*refused} == {"Lead.Title"}
+    with_title = {record_id for record_id, row in org.stored.items() if "Title" in row}
+    assert with_title == {f"Contact{number}" for number in range(3)}
+    assert len(org.stored) == 6

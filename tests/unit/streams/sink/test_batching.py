@@ -330,6 +330,61 @@ def test_rows_that_share_a_person_may_go_in_one_batch() -> None:
     assert len(waiting.next_batch((), 10, 5)) == 2
 
 
+def test_people_of_one_account_go_together_though_others_came_between_them() -> None:
+    """Otherwise those who came later would wait until the batch of the first one has ended."""
+    waiting = PendingChanges()
+    for number in range(10):
+        account = ("001-acme",) if number in {0, 9} else ()
+        waiting.add(row(f"g/{number}", 1, number, addresses=account))
+    waiting.add(row("g/same", 1, 10, addresses=("ada@acme.example", "001-acme")))
+    waiting.add(row("g/home", 1, 11, addresses=("ada@acme.example",)))
+    taken = [one.key for one in waiting.next_batch((), 0, 4)]
+    assert sorted(taken) == ["g/0", "g/9", "g/home", "g/same"]
+    assert [one.key for one in waiting.next_batch((), 0, 4)] == ["g/1", "g/2", "g/3", "g/4"]
+
+
+def test_one_whose_address_is_in_flight_waits_though_its_account_goes() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("g/a", 1, 0, addresses=("001-acme",)))
+    waiting.add(row("g/b", 1, 1, addresses=("001-acme", "b@acme.example")))
+    assert [one.key for one in waiting.next_batch({"b@acme.example"}, 0, 9)] == ["g/a"]
+    assert [one.key for one in waiting.next_batch((), 0, 9)] == ["g/b"]
+
+
+def test_a_row_goes_along_by_what_its_newest_change_claims() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("g/moved", 1, 0, addresses=("001-acme",)))
+    for number in range(3):
+        waiting.add(row(f"g/{number}", 1, number + 1))
+    waiting.add(row("g/acme", 1, 4, addresses=("001-acme",)))
+    waiting.add(row("g/moved", 2, 5, addresses=("001-other",)))
+    assert [one.key for one in waiting.next_batch((), 0, 2)] == ["g/moved", "g/0"]
+
+
+@given(
+    claims=st.lists(st.sets(st.sampled_from("pqrstuv"), max_size=2), max_size=20),
+    size=st.integers(1, 6),
+    claimed=st.sets(st.sampled_from("pq")),
+)
+def test_whoever_came_first_goes_first_and_nobody_is_lost(
+    claims: list[set[str]], size: int, claimed: set[str]
+) -> None:
+    waiting = PendingChanges()
+    left = {}
+    for number, own in enumerate(claims):
+        left[f"g/{number}"] = own
+        waiting.add(row(f"g/{number}", 1, number, addresses=tuple(own)))
+    while free := [key for key, own in left.items() if own.isdisjoint(claimed)]:
+        batch = [one.key for one in waiting.next_batch(claimed, 0, size)]
+        assert batch[0] == free[0]
+        assert len(batch) == min(size, len(free))
+        assert {*batch} <= {*free}
+        for key in batch:
+            del left[key]
+    assert waiting.next_batch(claimed, 0, size) == []
+    assert len(waiting) == len(left)
+
+
 def test_a_row_goes_from_its_time_on() -> None:
     waiting = PendingChanges()
     failed = row("a", 1, 0)

@@ -287,8 +287,8 @@ async def test_a_converted_lead_is_to_be_followed(org: Org, client: SalesforceCl
     record_id = row_results(answer, range(1))[0].id
     assert record_id
     org.world.convert(record_id, None)
-    rows = [{"Id": record_id, "Phone": "1"}]
-    (answer,) = await client.composite([update_subrequest("Lead", rows, "a")], "composite_write")
+    rows = [("Lead", {"Id": record_id, "Phone": "1"})]
+    (answer,) = await client.composite([update_subrequest(rows, "a")], "composite_write")
     assert (
         classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD).action
         is Action.FOLLOW_CONVERTED
@@ -302,8 +302,8 @@ async def test_a_record_deleted_since_it_was_found_is_to_be_looked_up_again(
     record_id = row_results(answer, range(1))[0].id
     assert record_id
     org.world.delete("Lead", record_id)
-    rows = [{"Id": record_id, "Phone": "1"}]
-    (answer,) = await client.composite([update_subrequest("Lead", rows, "a")], "composite_write")
+    rows = [("Lead", {"Id": record_id, "Phone": "1"})]
+    (answer,) = await client.composite([update_subrequest(rows, "a")], "composite_write")
     assert (
         classify_row(row_results(answer, rows)[0].errors, VERSION_FIELD).action is Action.RETRY_ROW
     )

@@ -62,7 +62,9 @@ def test_a_composite_of_collections_has_the_documented_form() -> None:
     body = composite_body(
         [
             upsert_subrequest("Lead", KEY_FIELD, [{KEY_FIELD: "g/1", "LastName": "Doe"}], "leads"),
-            update_subrequest("Contact", [{"Id": "0031x00000AbCdEAAV", "Phone": None}], "contacts"),
+            update_subrequest(
+                [("Contact", {"Id": "0031x00000AbCdEAAV", "Phone": None})], "contacts"
+            ),
             query_subrequest("SELECT Id FROM Lead", "query"),
         ],
         "62.0",
@@ -142,7 +144,15 @@ def test_keys_that_differ_by_case_only_are_two_keys() -> None:
 
 def test_an_update_needs_an_id_in_every_row() -> None:
     with pytest.raises(ValueError, match="has no Id"):
-        update_subrequest("Lead", [{"Phone": "1"}], "a")
+        update_subrequest([("Lead", {"Phone": "1"})], "a")
+
+
+def test_updates_of_several_sobjects_are_sent_in_few_runs() -> None:
+    turns = [("Lead" if number % 2 else "Contact", {"Id": f"{number}"}) for number in range(11)]
+    assert update_subrequest(turns[:10], "a")
+    with pytest.raises(ValueError, match="at most 10 runs"):
+        update_subrequest(turns, "a")
+    assert update_subrequest(sorted(turns, key=lambda one: one[0]), "a")
 
 
 @pytest.mark.parametrize(
