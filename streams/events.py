@@ -92,6 +92,7 @@ class Kind(StrEnum):
     DELETED = "deleted"
 
 
+_KIND_HEADERS = {kind: ("kind", kind.value.encode()) for kind in Kind}
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -263,15 +264,15 @@ def change_headers(
     restore: Collection[str] = (),
 ) -> Headers:
     """Headers of a record of contacts.changes, beside those that are `handed_on`."""
-    return [
-        ("kind", kind.value.encode()),
+    headers: Headers = [
+        _KIND_HEADERS[kind],
         ("version", b"%d" % version),
         ("fingerprint", fingerprint.encode()),
         ("mapping", mapping.encode()),
         ("origin", origin),
         ("received_ms", received_ms),
-        *restore_header(restore),
     ]
+    return headers + restore_header(restore) if restore else headers
 
 
 def _whole(contact: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ The reader writes the record `own-domains` of contactstream.control, and dedupe 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import orjson
 
@@ -20,22 +21,32 @@ from streams.topics import Topics
 
 OWN_DOMAINS_KEY = b"own-domains"
 
+# Addresses whose domain is remembered, because dedupe asks for each contact. Most deployments have
+# fewer grants.
+REMEMBERED_ADDRESSES = 4096
+
 _SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OwnDomains:
     """The domains that were derived."""
 
     since_ms: Mapping[str, int] = field(default_factory=dict)
     """Domain to when it was derived, in epoch milliseconds."""
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The domains alone."""
+        return frozenset(self.since_ms)
+
     def with_grant(self, address: str) -> frozenset[str]:
         """These, and that of a grant's address, which may be newer than the record."""
         own = own_domain(address)
-        return frozenset(self.since_ms) | ({own} if own else set())
+        return self.names | {own} if own and own not in self.names else self.names
 
 
+@lru_cache(maxsize=REMEMBERED_ADDRESSES)
 def own_domain(address: str) -> str:
     """The domain of a grant's address in lower case; empty if it names no company."""
     if "@" not in address:

@@ -59,13 +59,19 @@ def raw_addresses(contact: Mapping[str, Any]) -> Iterator[str]:
             yield address
 
 
-def addresses(contact: Mapping[str, Any]) -> tuple[str, ...]:
-    """The contact's valid addresses in its order, each once."""
-    found: dict[str, None] = {}
+def valid_addresses(contact: Mapping[str, Any]) -> Iterator[str]:
+    """The contact's valid addresses in its order; one that it names twice comes twice.
+
+    Each is made when it is asked for, so that who needs the first one pays for no other.
+    """
     for text in raw_addresses(contact):
         if len(text) <= MAX_TYPED_LENGTH and (address := normalise(text)):
-            found[address] = None
-    return tuple(found)
+            yield address
+
+
+def addresses(contact: Mapping[str, Any]) -> tuple[str, ...]:
+    """The contact's valid addresses in its order, each once."""
+    return tuple(dict.fromkeys(valid_addresses(contact)))
 
 
 def local_part(address: str) -> str:

@@ -87,7 +87,8 @@ def is_role(address: str, roles: frozenset[str] = ROLES) -> bool:
     Whole words decide, as they are written in front of a `+tag`: `billing@` and `no.reply@` are
     role addresses, `b.illing@`, `press.ley@` and `noreplyson@` may be people.
     """
-    words = "-".join(_words(local_part(address).partition("+")[0]))
+    name = local_part(address).partition("+")[0]
+    words = name.lower() if name.isalpha() else "-".join(_words(name))
     if words in roles:
         return True
     # the searches are only for who has what every automatic word has
@@ -141,6 +142,21 @@ class Exclusions:
         if self._compiled is not None and self._compiled.match(address):
             return SkipReason.EXCLUDED
         return SkipReason.ROLE_ADDRESS if is_role(address, self.roles) else None
+
+    def skipped(self, addresses: Iterable[str]) -> SkipReason | None:
+        """Why a contact with these addresses is skipped, as `usable` says it; None if it is not.
+
+        It asks for no more addresses than decide that.
+        """
+        if self.own_domains:
+            return self.usable(tuple(addresses))[1]
+        first: SkipReason | None = None
+        for address in addresses:
+            reason = self.reason(address)
+            if reason is None:
+                return None
+            first = first or reason
+        return first
 
     def usable(self, addresses: Sequence[str]) -> tuple[tuple[str, ...], SkipReason | None]:
         """The addresses that may be used, in order, and why the contact is skipped if none may.

@@ -7,13 +7,13 @@ kept. Of a person who is left out by the settings only the reason is kept, besid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from connectors.salesforce.emails import addresses, domain
+from connectors.salesforce.emails import addresses, domain, valid_addresses
 from connectors.salesforce.exclusions import in_domains
 from connectors.salesforce.field_paths import Json
 from connectors.salesforce.mapping_rules import FieldMapping
 from connectors.salesforce.person import PERSON_READS
 from connectors.salesforce.policy import Policy
-from connectors.salesforce.routing import admit
+from connectors.salesforce.routing import skipped
 from connectors.salesforce.skip_reasons import SkipReason
 
 EXCLUDED = "excluded"
@@ -58,7 +58,9 @@ def recorded_exclusion(contact: Json) -> SkipReason | None:
 
     A reason of a later version counts as `excluded`.
     """
-    reason = contact.get(EXCLUDED)
+    if EXCLUDED not in contact:
+        return None
+    reason = contact[EXCLUDED]
     if not isinstance(reason, str):
         return None
     return _REASONS.get(reason, SkipReason.EXCLUDED)
@@ -77,7 +79,7 @@ def no_more_domains(_key: str) -> frozenset[str]:
 def exclusion_by(
     policy: Policy,
     own_domains: Callable[[str], frozenset[str]] = no_more_domains,
-    groups: Exclusion = nobody_excluded,
+    groups: Exclusion | None = None,
 ) -> Exclusion:
     """Why the settings leave a contact out, whatever the org holds.
 
@@ -85,19 +87,18 @@ def exclusion_by(
     says whom the contact groups leave out, of those whom nothing else does. The result raises
     SuppressionError where a suppression list in a file cannot be read.
     """
+    suppression, exclusions, sources = policy.suppression, policy.exclusions, policy.sources
 
     def exclusion(key: str, contact: Mapping[str, Any]) -> SkipReason | None:
         if recorded := recorded_exclusion(contact):
             return recorded
-        hashes = policy.suppression.hashes
-        if hashes and policy.suppression.holds((key, *addresses(contact))):
+        if suppression.hashes and suppression.holds((key, *addresses(contact))):
             return SkipReason.SUPPRESSED
-        admitted = admit(contact, policy.exclusions, policy.sources)
-        if isinstance(admitted, SkipReason):
-            return admitted
+        if reason := skipped(contact, exclusions, sources):
+            return reason
         own = own_domains(key)
-        if own and any(in_domains(domain(address), own) for address in addresses(contact)):
+        if own and any(in_domains(domain(address), own) for address in valid_addresses(contact)):
             return SkipReason.OWN_DOMAIN
-        return groups(key, contact)
+        return groups(key, contact) if groups else None
 
     return exclusion

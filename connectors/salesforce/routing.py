@@ -8,7 +8,13 @@ from typing import Any
 from connectors.salesforce.account_rules import AccountEvidence
 from connectors.salesforce.accounts import AccountDirectory
 from connectors.salesforce.domains import is_free_mail
-from connectors.salesforce.emails import MAX_TYPED_LENGTH, addresses, domain, raw_addresses
+from connectors.salesforce.emails import (
+    MAX_TYPED_LENGTH,
+    addresses,
+    domain,
+    raw_addresses,
+    valid_addresses,
+)
 from connectors.salesforce.exclusions import Exclusions
 from connectors.salesforce.skip_reasons import SkipReason
 
@@ -69,8 +75,7 @@ def admit(
 
     Never raises on JSON.
     """
-    source = contact.get("source")
-    if isinstance(source, str) and source and source.lower() not in sources:
+    if _of_other_source(contact, sources):
         return SkipReason.SOURCE
     valid = addresses(contact)
     usable, skip = exclusions.usable(valid)
@@ -82,6 +87,25 @@ def admit(
     raw = next(raw_addresses(contact), None)
     typed = raw if raw and "@" in raw and len(raw) <= MAX_TYPED_LENGTH else None
     return Addresses((), typed, raw is not None)
+
+
+def skipped(
+    contact: Mapping[str, Any], exclusions: Exclusions, sources: frozenset[str] = ADDRESS_BOOK
+) -> SkipReason | None:
+    """Why `admit` skips a contact; None if it does not. For who needs no more than that."""
+    if _of_other_source(contact, sources):
+        return SkipReason.SOURCE
+    return exclusions.skipped(valid_addresses(contact))
+
+
+def _of_other_source(contact: Mapping[str, Any], sources: frozenset[str]) -> bool:
+    source = contact.get("source")
+    return (
+        isinstance(source, str)
+        and bool(source)
+        and source not in sources
+        and source.lower() not in sources
+    )
 
 
 @dataclass(frozen=True, slots=True)

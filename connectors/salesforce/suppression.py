@@ -142,6 +142,8 @@ class GrowingSuppression:
     @property
     def hashes(self) -> Collection[str]:
         """All hashes; empty if nobody is listed."""
+        if not self._by_salt:  # as in most deployments, and asked for each contact
+            return self._file.hashes
         added = next((hashes for hashes in list(self._by_salt.values()) if hashes), None)
         return self._file.hashes if added is None else added
 

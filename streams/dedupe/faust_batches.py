@@ -70,6 +70,9 @@ FETCH_WAIT_MS = 250
 # Records taken between two checks of their size: so many of the largest are 40 MB.
 RECORDS_PER_SIZE_CHECK = 16
 
+# Digits of epoch milliseconds, until the year 2286.
+RECEIVED_DIGITS = 13
+
 # No partition: see `BatchConsumer.stop_flow`.
 NO_PARTITION = TP("", -1)
 
@@ -451,19 +454,20 @@ def out_of_range(tp: TP, offset: int, start: int, end: int | None = None) -> str
 def oldest_receipt(batch: Iterable[Any]) -> int:
     """The earliest receipt of records of aiokafka's, in epoch milliseconds.
 
-    As `received_at` says it of each. Written out, because it is done for every record in the thread
-    that also sends the heartbeats.
+    As `received_at` says it of each. Of headers with the usual number of digits the smallest text
+    is the smallest number: this is done for every record in the thread that sends the heartbeats.
     """
-    oldest: int | None = None
+    usual: list[bytes] = []
+    others: list[int] = []
     for record in batch:
-        value = None
-        for name, given in record.headers:
-            if name == "received_ms":
-                value = given
-        received_ms = received_at(value, record.timestamp)
-        if oldest is None or received_ms < oldest:
-            oldest = received_ms
-    return oldest or 0
+        value = dict(record.headers).get("received_ms")
+        if value is not None and len(value) == RECEIVED_DIGITS and value.isdigit():
+            usual.append(value)
+        else:
+            others.append(received_at(value, record.timestamp))
+    if usual:
+        others.append(int(min(usual)))
+    return min(others, default=0)
 
 
 class BatchTransport(Transport):  # type: ignore[misc]

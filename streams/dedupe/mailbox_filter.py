@@ -40,10 +40,10 @@ class MailboxFilter:
     def choose(self, grant: str) -> Choice:
         """Whether the events of a grant are forwarded. Does not block."""
         selection = self.control.selection
-        address = self._address(grant)
         if selection.in_force(self._setting).entries:
-            return selection.choose(address, self._setting)
-        if address is None and self._derives and self.control.own_domains is not None:
+            return selection.choose(self._address(grant), self._setting)
+        derives = self._derives and self.control.own_domains is not None
+        if derives and self._address(grant) is None:
             return _UNDECIDED
         return every_mailbox(grant)
 

@@ -82,6 +82,7 @@ READ_BY_US = {
 """Origins of contacts that the reader read; it has added the names of their groups."""
 NOT_SELECTED = "not_selected"
 GROUPS_UNKNOWN = "groups_unknown"
+ERASURE = Origin.ERASURE.value.encode()
 FORCED = {Origin.REPLAY.value.encode(), Origin.REDRIVE.value.encode()}
 
 MAX_CHANGE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
@@ -123,9 +124,9 @@ class DedupePlan:
     """The records of `dead_lettered`, each with the reason."""
 
     @property
-    def changelog(self) -> dict[bytes, bytes | None]:
+    def changelog(self) -> Mapping[bytes, bytes | None]:
         """What the changelog gets: the entries, and a tombstone for each that ends."""
-        return {**self.entries, **dict.fromkeys(self.erased)}
+        return {**self.entries, **dict.fromkeys(self.erased)} if self.erased else self.entries
 
 
 def every_mailbox(_grant: str) -> Choice:
@@ -213,25 +214,25 @@ class DedupePlanner:
         plan: DedupePlan,
     ) -> None:
         key, headers = record.key, dict(record.headers)
+        origin = headers.get("origin")
         notification = parse_notification(record.value or b"")
         contact = notification.object
-        if not notification.type.startswith("contact."):
+        if notification.family != "contact":
             raise UnreadableBody("not_a_contact")
-        if key != _key(contact):
+        grant = contact["grant_id"]
+        # The parser has refused lone surrogates, so this can always be encoded.
+        name = contact_key(grant, contact["id"])
+        if key != name.encode():
             raise UnreadableBody("wrong_key")
         received = received_at(headers.get("received_ms"), record.timestamp)
         deleted = notification.type.startswith("contact.deleted")
         time = happened_at(notification.time, received)
-        forced = headers.get("origin") in FORCED
-        if address := grant_address(headers.get(GRANT_ADDRESS)):
-            self._note_address(contact["grant_id"], address)
-        exclusion = self._exclusion(key.decode(), contact)
-        if key in states:
-            known = states[key]
-        else:
-            entry = entries.get(key)
-            known = None if entry is None else decode(entry)
-        asked = headers.get("origin") == Origin.ERASURE.value.encode()
+        forced = origin in FORCED
+        if GRANT_ADDRESS in headers and (address := grant_address(headers[GRANT_ADDRESS])):
+            self._note_address(grant, address)
+        exclusion = self._exclusion(name, contact)
+        known = _known(key, states, entries)
+        asked = origin == ERASURE
         if asked or exclusion is SkipReason.SUPPRESSED:
             if asked or known is not None or (forced and deleted):
                 self._erase(record, max(now, time or 0, known.newest if known else 0), plan)
@@ -239,18 +240,23 @@ class DedupePlanner:
             else:
                 plan.dropped["suppressed"] += 1
             return
-        rule = self._groups.rule(headers.get("origin") in READ_BY_US)
-        verdict = EVERYBODY if exclusion else self._verdict(rule, notification, headers)
-        # The deletion of a contact that was forwarded before still releases its record.
-        releases = deleted and known is not None
-        undecided = _undecided(self._choose(contact["grant_id"]), verdict, releases=releases)
-        if undecided == NOT_SELECTED:
-            plan.dropped[NOT_SELECTED] += 1
-            return
-        if undecided:
-            event = ContactEvent(time, hash_id(notification.id))
-            states[key] = self._ask_again(record, known, event, undecided, received, now, plan)
-            return
+        rule = self._groups.rule(origin in READ_BY_US)
+        verdict = EVERYBODY
+        if rule.reads_groups and not exclusion:
+            verdict = self._verdict(rule, notification, headers)
+        choice = self._choose(grant)
+        if verdict.undecided or not choice.selected:
+            # The deletion of a contact that was forwarded before still releases its record.
+            releases = deleted and known is not None
+            undecided = _undecided(choice, verdict, releases=releases)
+            if undecided == NOT_SELECTED:
+                plan.dropped[NOT_SELECTED] += 1
+                return
+            if undecided:
+                event = ContactEvent(time, hash_id(notification.id))
+                asked_again = self._ask_again(record, known, event, undecided, received, now, plan)
+                states[key] = asked_again
+                return
         tag = self._tag
         if rule.reads_groups:
             tag = group_tag(self._mapping.hash, rule.hash, verdict.ids)
@@ -263,13 +269,12 @@ class DedupePlanner:
             kind = Kind.DELETED if deleted or released else Kind.UPDATED
             kept = self._kept_of(contact, deleted, out, rule)
             restore = restored_fields(headers.get(RESTORE)) & self._fields if forced else NO_FIELDS
-            origin = known_origin(headers.get("origin")).encode()
             written = change_headers(
                 kind,
                 event.version,
                 event.fingerprint.hex(),
                 self._mapping.hash,
-                origin,
+                known_origin(origin).encode(),
                 b"%d" % received,
                 restore,  # only mapped fields: so the header is as small as the mapping
             )
@@ -352,7 +357,7 @@ class DedupePlanner:
         forced: bool,
         out: LeftOut | None,
         tag: bytes,
-        groups: Iterable[str],
+        groups: tuple[str, ...],
     ) -> ContactEvent:
         contact = notification.object
         if deleted:
@@ -362,7 +367,8 @@ class DedupePlanner:
         elif _lacks_body(notification):
             content = b""
         else:
-            content = with_groups(fingerprint(self._mapping, contact), groups)
+            content = fingerprint(self._mapping, contact)
+            content = with_groups(content, groups) if groups else content
         return ContactEvent(time, hash_id(notification.id), content, tag, forced)
 
     def _erase(self, record: Consumed, version: int, plan: DedupePlan) -> None:
@@ -373,9 +379,8 @@ class DedupePlanner:
         grant, _, contact = (record.key or b"").decode().partition("/")
         value = _change({"grant_id": grant, "id": contact, "object": "contact"})
         received = received_at(dict(record.headers).get("received_ms"), record.timestamp)
-        origin = Origin.ERASURE.value.encode()
         written = change_headers(
-            Kind.DELETED, version, DELETED.hex(), self._mapping.hash, origin, b"%d" % received
+            Kind.DELETED, version, DELETED.hex(), self._mapping.hash, ERASURE, b"%d" % received
         )
         plan.outputs.append((self._changes, value, record.key, written))
         plan.outputs.append((self._changes, None, record.key, []))
@@ -412,6 +417,16 @@ class DedupePlanner:
         return letter.topic, letter.value, letter.key, letter.headers
 
 
+def _known(
+    key: bytes, states: Mapping[bytes, DedupeState | None], entries: Mapping[bytes, bytes]
+) -> DedupeState | None:
+    """What is known of a contact: from this batch, else from the table."""
+    if key in states:
+        return states[key]
+    entry = entries.get(key)
+    return None if entry is None else decode(entry)
+
+
 def _undecided(choice: Choice, verdict: GroupVerdict, *, releases: bool) -> str:
     """Why an event goes no further now: NOT_SELECTED, or what is not known yet; else empty.
 
@@ -426,11 +441,6 @@ def _undecided(choice: Choice, verdict: GroupVerdict, *, releases: bool) -> str:
 def _lacks_body(notification: Notification) -> bool:
     """Whether a notification says only that its contact changed, or leaves fields out."""
     return notification.type.endswith(".truncated") or not has_content(notification.object)
-
-
-def _key(contact: Mapping[str, Any]) -> bytes:
-    # The parser has refused lone surrogates, so this never fails.
-    return contact_key(contact["grant_id"], contact["id"]).encode()
 
 
 def _change(contact: Mapping[str, Any]) -> bytes:

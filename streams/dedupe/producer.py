@@ -11,6 +11,7 @@ from streams.dedupe.planner import Output
 from streams.kafka.access import is_denied, named_denial
 from streams.kafka.clients import BATCH_BYTES
 from streams.kafka.publisher import REMEDY
+from streams.kafka.records import Headers
 from streams.kafka.sizes import SplitProducers, TopicRefusesRecord, record_bytes
 from streams.runtime.exit_codes import Die, ExitCode, die
 from streams.runtime.watchdog import elapsed
@@ -31,17 +32,20 @@ PART_BYTES = BATCH_BYTES * 9 // 10
 # Of a record beside its key and its value: framing, and the headers of a change.
 RECORD_EXTRA_BYTES = 250
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""Of `Producer.produce`; the first are the topic, the value and the key."""
+Given = tuple[str, bytes | None, bytes | None, int, Headers | None]
+"""Topic, value, key, partition and headers: what the producer is given of a record."""
+
+# For librdkafka: the partitioner chooses by the key.
+ANY_PARTITION = -1
 
 
-def parts(records: Sequence[_Arguments]) -> Iterator[Sequence[_Arguments]]:
+def parts(records: Sequence[Given]) -> Iterator[Sequence[Given]]:
     """Records in parts of up to PART_BYTES, in their order; a larger record is a part by itself.
 
     Of no records an empty part.
     """
     begin, size = 0, 0
-    for at, ((_, value, *_), _) in enumerate(records):
+    for at, (_, value, _, _, _) in enumerate(records):
         added = len(value or b"") + RECORD_EXTRA_BYTES
         if size + added > PART_BYTES and at > begin:
             yield records[begin:at]
@@ -84,14 +88,14 @@ class AcknowledgedProducer:
     def publish(self, outputs: Sequence[Output]) -> None:
         """Publishes records of several topics. Blocks until they are acknowledged."""
         self._deliver(
-            [((topic, value, key), {"headers": headers}) for topic, value, key, headers in outputs]
+            [(topic, value, key, ANY_PARTITION, headers) for topic, value, key, headers in outputs]
         )
 
     def publish_to(self, topic: str, partition: int, entries: Mapping[bytes, bytes | None]) -> None:
         """Publishes keys and values to one partition. Blocks until they are acknowledged."""
-        self._deliver([((topic, value, key, partition), {}) for key, value in entries.items()])
+        self._deliver([(topic, value, key, partition, None) for key, value in entries.items()])
 
-    def _deliver(self, records: Sequence[_Arguments]) -> None:
+    def _deliver(self, records: Sequence[Given]) -> None:
         """Sends records, and those of a batch that is refused as too large again in smaller ones.
 
         Of their keys all records are sent again, so that the newest comes last as before. After a
@@ -99,10 +103,9 @@ class AcknowledgedProducer:
         """
         until = self._clock() + ELECTION_SECONDS
         while True:
-            producer = self._split.suited(self._usual, (record[0] for record, _ in records))
+            producer = self._split.suited(self._usual, (record[0] for record in records))
             for part in parts(records):
-                for record, more in part:
-                    self._hand_over(producer, *record, **more)
+                self._hand_over(producer, part)
                 self._flush(producer)
                 if self._timed_out is not None:
                     break
@@ -116,7 +119,7 @@ class AcknowledgedProducer:
             if not refused:
                 return
             self._split_from_now_on(producer, refused.values())
-            records = [each for each in records if each[0][2] in refused]
+            records = [each for each in records if each[2] in refused]
 
     def _split_from_now_on(self, producer: Producer, refused: Iterable[Message]) -> None:
         """Makes smaller batches for the topics. Ends the process for a record that is too large."""
@@ -127,20 +130,20 @@ class AcknowledgedProducer:
                 self._die(ExitCode.KAFKA_REFUSED, str(error))
             log.warning("a batch was refused as too large; it is split", topic=topic, remedy=REMEDY)
 
-    def _hand_over(self, producer: Producer, *record: Any, **more: Any) -> None:
-        self._check()
-        try:
-            self._produce(producer, *record, **more)
-        except BufferError:  # the queue is full: the other records follow its acknowledgement
-            self._flush(producer)
-            self._check()
-            self._produce(producer, *record, **more)
-
-    def _produce(self, producer: Producer, *record: Any, **more: Any) -> None:
-        try:
-            producer.produce(*record, **more)
-        except KafkaException as error:
-            self._die(ExitCode.KAFKA_REFUSED, f"{record[0]}: {error.args[0].str()}")
+    def _hand_over(self, producer: Producer, records: Iterable[Given]) -> None:
+        """Gives records to the producer, each right after a check."""
+        check, produce = self._check, producer.produce
+        for topic, value, key, partition, headers in records:
+            check()
+            try:
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                except BufferError:  # the queue is full: the rest follows its acknowledgement
+                    self._flush(producer)
+                    check()
+                    produce(topic, value, key, partition, headers=headers)
+            except KafkaException as error:
+                self._die(ExitCode.KAFKA_REFUSED, f"{topic}: {error.args[0].str()}")
 
     def _flush(self, producer: Producer) -> None:
         try:

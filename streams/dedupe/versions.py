@@ -186,5 +186,7 @@ def decode(entry: bytes) -> DedupeState:
     if size < _FIXED or entry[0] != _FORMAT or (size - _FIXED) % _ID:
         raise UnreadableState(f"{size} bytes, the first of them {entry[:1].hex() or 'missing'}")
     _, newest, forwarded, fingerprint, mapping = _LAYOUT.unpack_from(entry)
+    if size == _FIXED + _ID:  # nearly every entry, so without the loop
+        return DedupeState(newest, forwarded, fingerprint, mapping, (entry[_FIXED:],))
     ids = [entry[at : at + _ID] for at in range(_FIXED, size, _ID)]
     return DedupeState(newest, forwarded, fingerprint, mapping, tuple(ids))

@@ -155,7 +155,7 @@ def test_a_batch_without_an_acknowledgement_is_published_again_in_its_order(
     wired = wire(monkeypatch, check, times_out=3)
     outputs: list[Any] = [("t", b"v1", b"k", []), ("t", b"v2", b"k", [])]
     wired.stage.publish(outputs)
-    assert [value for _, value, _ in wired.fake.produced] == [b"v1", b"v2"] * 4
+    assert [value for _, value, *_ in wired.fake.produced] == [b"v1", b"v2"] * 4
     assert checks == 8, "the partitions are those of this worker before every record"
     wired.stage.publish_to("t", 0, {b"k": b"v"})
     assert len(wired.fake.produced) == 9
@@ -189,7 +189,7 @@ def test_a_batch_larger_than_the_producers_queue_is_published_in_parts(
     wired = wire(monkeypatch, room=2)
     outputs: list[Any] = [("t", b"v%d" % number, b"k", []) for number in range(5)]
     wired.stage.publish(outputs)
-    assert [value for _, value, _ in wired.fake.produced] == [value for _, value, _, _ in outputs]
+    assert [value for _, value, *_ in wired.fake.produced] == [value for _, value, _, _ in outputs]
     wired.stage.publish_to("t", 0, {b"k%d" % number: b"v" for number in range(5)})
     assert wired.fake.acknowledged == len(wired.fake.produced) == 10
 
@@ -225,7 +225,7 @@ def test_after_a_time_out_no_later_part_is_sent_before_the_earlier_ones(
     wired = wire(monkeypatch, times_out=1)
     values = [bytes([number]) * 500_000 for number in range(3)]
     wired.stage.publish([("t", value, b"k", []) for value in values])
-    assert [value for _, value, _ in wired.fake.produced] == [values[0], *values]
+    assert [value for _, value, *_ in wired.fake.produced] == [values[0], *values]
 
 
 def test_a_batch_that_is_refused_as_too_large_is_split_and_keeps_the_order_of_a_key(
