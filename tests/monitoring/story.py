@@ -315,10 +315,10 @@ def tell(file: Path, now: float, days: float, step: float, recent: tuple[float, 
         out.write("# EOF\n")
 
 
-def build(folder: Path, now: float, days: float, step: float, recent: tuple[float, float]) -> None:
-    """Makes a database of Prometheus of the story."""
+def build(folder: Path, at: float, days: float, step: float, recent: tuple[float, float]) -> None:
+    """Makes a database of Prometheus of the story until `at`, at whole seconds as it tells them."""
     text = folder / "story.om"
-    tell(text, now, days, step, recent)
+    tell(text, int(at), days, step, recent)
     # Larger blocks than usual: promtool reads the whole text once for each.
     done = subprocess.run(
         [

@@ -233,7 +233,7 @@ def test_with_a_person_go_the_contact_keys_that_were_listed_for_them() -> None:
     left = left_of(records, "ada@acme.example")
     assert not any(left.holds([value]) for value in ("ada@acme.example", "g/ada", "h/ada"))
     assert all(left.holds([value]) for value in ("bob@acme.example", "g/bob"))
-    assert not any(word in repr(records) for word in ("ada", "bob", "acme"))
+    assert not any(word in repr(records) for word in ("ada@", "bob@", "g/ada", "acme"))
     assert left_of(records, "g/ada").holds(["ada@acme.example"]), "a key goes alone"
 
 
