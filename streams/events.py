@@ -171,7 +171,10 @@ def received_at(header_value: bytes | None, timestamp_ms: int) -> int:
     (LogAppendTime), which is later by a backlog, and anew for each stage. So it counts only for a
     record without a usable header, which another program wrote.
     """
-    return number(header_value) or max(0, timestamp_ms)
+    # Written out as in `number`, because it is asked of each record.
+    if header_value and len(header_value) <= MAX_NUMBER_DIGITS and header_value.isdigit():
+        return int(header_value) or max(0, timestamp_ms)
+    return max(0, timestamp_ms)
 
 
 def event_headers(origin: Origin, received_ms: int) -> Headers:

@@ -87,8 +87,12 @@ def is_role(address: str, roles: frozenset[str] = ROLES) -> bool:
     Whole words decide, as they are written in front of a `+tag`: `billing@` and `no.reply@` are
     role addresses, `b.illing@`, `press.ley@` and `noreplyson@` may be people.
     """
-    name = local_part(address).partition("+")[0]
-    words = name.lower() if name.isalpha() else "-".join(_words(name))
+    return _is_role_name(local_part(address), roles)
+
+
+def _is_role_name(local: str, roles: frozenset[str]) -> bool:
+    name = local.partition("+")[0].lower()
+    words = name if name.isalpha() else "-".join(_WORDS.findall(name))
     if words in roles:
         return True
     # the searches are only for who has what every automatic word has
@@ -137,11 +141,12 @@ class Exclusions:
 
     def reason(self, address: str) -> SkipReason | None:
         """Why an address is skipped, or None if it may be used."""
-        if address in self.addresses or in_domains(domain(address), self.domains):
+        local, _, host = address.rpartition("@")
+        if address in self.addresses or in_domains(host, self.domains):
             return SkipReason.EXCLUDED
         if self._compiled is not None and self._compiled.match(address):
             return SkipReason.EXCLUDED
-        return SkipReason.ROLE_ADDRESS if is_role(address, self.roles) else None
+        return SkipReason.ROLE_ADDRESS if _is_role_name(local, self.roles) else None
 
     def skipped(self, addresses: Iterable[str]) -> SkipReason | None:
         """Why a contact with these addresses is skipped, as `usable` says it; None if it is not.

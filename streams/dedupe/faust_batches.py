@@ -72,6 +72,7 @@ RECORDS_PER_SIZE_CHECK = 16
 
 # Digits of epoch milliseconds, until the year 2286.
 RECEIVED_DIGITS = 13
+ZERO = ord("0")
 
 # No partition: see `BatchConsumer.stop_flow`.
 NO_PARTITION = TP("", -1)
@@ -461,7 +462,7 @@ def oldest_receipt(batch: Iterable[Any]) -> int:
     others: list[int] = []
     for record in batch:
         value = dict(record.headers).get("received_ms")
-        if value is not None and len(value) == RECEIVED_DIGITS and value.isdigit():
+        if value and len(value) == RECEIVED_DIGITS and value.isdigit() and value[0] != ZERO:
             usual.append(value)
         else:
             others.append(received_at(value, record.timestamp))

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.salesforce.account_rules import AccountEvidence
 from connectors.salesforce.exclusions import Exclusions
@@ -14,6 +16,7 @@ from connectors.salesforce.routing import (
     admit,
     may_create,
     route,
+    skipped,
 )
 from connectors.salesforce.skip_reasons import SkipReason
 from tests.support.account_rows import ACME, account, directory
@@ -78,6 +81,26 @@ def test_a_contact_is_skipped_for_its_addresses_or_source(
     made: dict[str, Any], exclusions: Exclusions, reason: SkipReason
 ) -> None:
     assert admit(made, exclusions) is reason
+    assert skipped(made, exclusions) is reason
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["ada@acme.com", "info@acme.com", "Bob@own.com", "no address", "", "x@sub.out.com"]
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([None, "", "inbox", "Address_Book", "address_book", ["inbox"], 5]),
+    st.sampled_from([frozenset[str](), frozenset({"own.com"})]),
+)
+def test_who_is_skipped_is_the_same_for_who_asks_only_that(
+    emails: list[str], source: object, own: frozenset[str]
+) -> None:
+    exclusions = Exclusions(own_domains=own, domains=frozenset({"out.com"}))
+    found = admit(contact(*emails, source=source), exclusions)
+    expected = found if isinstance(found, SkipReason) else None
+    assert skipped(contact(*emails, source=source), exclusions) is expected
 
 
 def test_role_and_excluded_addresses_are_skipped_for_the_next() -> None:

@@ -268,6 +268,8 @@ class Naive:
 
     seen: list[ContactEvent] = field(default_factory=list)
     forwarded: list[ContactEvent] = field(default_factory=list)
+    mapping: bytes = b""
+    """Of the content last forwarded; of a duplicate since, its own."""
 
     def take(self, each: ContactEvent) -> bool:
         newest = max((old.version for old in self.seen if old.version is not None), default=-1)
@@ -279,7 +281,7 @@ class Naive:
         one_forwarded = (
             last is not None
             and each.version == last.version
-            and (same or each.mapping != last.mapping)
+            and (same or each.mapping != self.mapping)
         )
         if each.version < newest:
             if not (each.forced and one_forwarded and each.fingerprint):
@@ -287,7 +289,10 @@ class Naive:
         elif each.version == newest and retry and not each.forced:
             return False
         self.seen.append(each)
-        if not each.fingerprint or (same and not each.forced):
+        if not each.fingerprint:
+            return False
+        self.mapping = each.mapping
+        if same and not each.forced:
             return False
         self.forwarded.append(each)
         return True
