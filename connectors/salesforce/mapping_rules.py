@@ -60,8 +60,8 @@ class FieldMapping:
 
     By default they map the seven standard fields: first and last name, email, phone, mobile phone,
     title and, on Leads, company (the company of a Contact is its Account). `hash` changes exactly
-    when the rules do. `reads` are the top-level fields of a Nylas contact that decide what is
-    written.
+    when the rules do, except by `with_lead_source`. `reads` are the top-level fields of a Nylas
+    contact that decide what is written.
     """
 
     contact: tuple[Rule, ...] = STANDARD_CONTACT
@@ -90,13 +90,15 @@ class FieldMapping:
 def with_lead_source(mapping: FieldMapping, source: str) -> FieldMapping:
     """The mapping that also gives created Leads this LeadSource; unchanged where it maps one.
 
-    Its hash is another one. So it is for the sink alone: whether a contact is news is decided by
-    the mapping without it, and an org's contacts are not sent again when the source changes.
+    It keeps the hash: what Leads are created with does not make a contact news, and an org's
+    contacts are not sent again when the source changes.
     """
     if not source or any(rule.field == "LeadSource" for rule in mapping.lead):
         return mapping
     rule = Rule("LeadSource", policy=FieldPolicy.CREATE, constant=source)
-    return replace(mapping, lead=(*mapping.lead, rule))
+    made = replace(mapping, lead=(*mapping.lead, rule))
+    object.__setattr__(made, "hash", mapping.hash)
+    return made
 
 
 def _hashable(rules: tuple[Rule, ...]) -> list[dict[str, Any]]:

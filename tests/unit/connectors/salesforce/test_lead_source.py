@@ -53,6 +53,7 @@ def test_another_lead_source_makes_no_contact_news() -> None:
     people = load(PeopleSettings, {"PEOPLE_LEAD_SOURCE": "Address book"})
     assert mapping(settings).hash == FieldMapping().hash
     written = policy(settings, people, ["address_book"]).mapping
+    assert written.hash == FieldMapping().hash, "dedupe, explain and replay compare it"
     assert [rule.constant for rule in written.lead if rule.field == "LeadSource"] == [
         "Address book"
     ]

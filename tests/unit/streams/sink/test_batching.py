@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import ContactChange, Kind
+from connectors.salesforce.outcome import ContactVersion
+from streams.events import ContactChange, Kind, Origin
 from streams.kafka.records import KafkaRecord
 from streams.sink.batching import (
     NO_BATCH_FAILURES,
@@ -16,6 +18,8 @@ from streams.sink.batching import (
     PendingChanges,
     RowAttempts,
     claims_of,
+    contact_version,
+    is_small_live_batch,
 )
 
 
@@ -420,3 +424,106 @@ def test_rows_that_wait_for_their_time_are_counted_in_rows_and_bytes() -> None:
     assert (len(waiting), waiting.ready, waiting.bytes) == (2, 1, 130)
     assert [one.key for one in waiting.next_batch((), 0.4, 1)] == ["a"]
     assert (len(waiting), waiting.ready, waiting.bytes) == (1, 0, 30)
+
+
+@pytest.mark.parametrize(
+    ("kind", "origin", "live", "erase"),
+    [
+        (Kind.UPDATED, Origin.WEBHOOK, True, False),
+        (Kind.UPDATED, Origin.BACKFILL, False, False),
+        (Kind.DELETED, Origin.REDRIVE, False, False),
+        (Kind.DELETED, Origin.ERASURE, False, True),
+    ],
+)
+def test_a_change_becomes_what_sync_takes(
+    kind: Kind, origin: Origin, live: bool, erase: bool
+) -> None:
+    change = ContactChange("g/ada", kind, 7, "", "", origin, 0, {"id": "ada"}, frozenset({"Title"}))
+    assert contact_version(change) == ContactVersion(
+        "g/ada",
+        7,
+        {"id": "ada"} if kind is Kind.UPDATED else None,
+        frozenset({"Title"}),
+        live=live,
+        origin=origin,
+        erase=erase,
+    )
+
+
+def of_origin(key: str, origin: Origin, offset: int = 0) -> PendingChange:
+    made = row(key, 1, offset)
+    made.change = replace(made.change, origin=origin)
+    return made
+
+
+def test_only_a_small_live_batch_of_nobody_suspected_takes_an_allowance() -> None:
+    live, bulk = of_origin("g/a", Origin.WEBHOOK), of_origin("g/b", Origin.BACKFILL)
+    suspected = of_origin("g/c", Origin.WEBHOOK)
+    suspected.batch_failures = BatchFailures(3, "server_error", max_rows=1)
+    assert is_small_live_batch([live, bulk], 3)
+    assert not is_small_live_batch([live, bulk], 2), "it is full"
+    assert not is_small_live_batch([bulk], 3)
+    assert not is_small_live_batch([live, suspected], 3)
+
+
+def test_bulk_changes_that_are_put_off_wait_and_live_ones_do_not() -> None:
+    waiting = PendingChanges()
+    waiting.add(of_origin("g/bulk", Origin.REPLAY))
+    waiting.add(of_origin("g/live", Origin.WEBHOOK, 1))
+    waiting.defer_bulk(60.0)
+    assert [one.key for one in waiting.next_batch((), 59.0, 9)] == ["g/live"]
+    assert waiting.next_batch((), 59.0, 9) == []
+    assert [one.key for one in waiting.next_batch((), 60.0, 9)] == ["g/bulk"]
+
+
+def test_waiting_rows_claim_what_became_known_of_them_since() -> None:
+    waiting = PendingChanges()
+    later = row("g/later", 1, 1)
+    later.not_before = 5.0
+    for number, one in enumerate((row("g/a", 1, 0, addresses=("old",)), later)):
+        one.offsets = [number]
+        waiting.add(one)
+    waiting.add(row("g/b", 1, 2))
+    waiting.claim_again(lambda one: frozenset((one.key, "001-acme")) if one.key != "g/b" else NONE)
+    assert waiting.next_batch({"001-acme"}, 9.0, 1)[0].key == "g/b"
+    assert [one.key for one in waiting.next_batch({"old"}, 9.0, 2)] == ["g/later", "g/a"]
+
+
+NONE: frozenset[str] = frozenset()
+
+
+def test_a_row_that_went_draws_nobody_along_when_it_comes_back_alone() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("g/a", 1, 0, addresses=("001-acme",)))
+    waiting.add(row("g/b", 1, 1, addresses=("001-acme",)))
+    assert len(waiting.next_batch((), 0, 9)) == 2
+    for number in range(3):
+        waiting.add(row(f"g/{number}", 1, 2 + number))
+    waiting.add(row("g/a", 2, 5, addresses=("001-acme",)))
+    waiting.add(row("g/b", 2, 6))
+    taken = [one.key for one in waiting.next_batch((), 0, 2)]
+    assert taken == ["g/0", "g/1"]
+    assert [one.key for one in waiting.next_batch((), 0, 2)] == ["g/2", "g/a"]
+
+
+def test_the_bytes_of_what_waits_are_those_of_the_newest_changes() -> None:
+    waiting = PendingChanges()
+    for version, size in enumerate((100, 30, 70)):
+        made = row("g/a", version, version)
+        made.size = size
+        waiting.add(made)
+        assert waiting.bytes == size
+    other = row("g/b", 1, 3)
+    other.size = 5
+    waiting.add(other)
+    assert waiting.bytes == 75
+    (first,) = waiting.next_batch((), 0, 1)
+    newer = row("g/a", 9, 4)
+    newer.size, newer.not_before = 40, 50.0
+    waiting.add(newer)
+    assert waiting.bytes == 45
+    waiting.put_back([first])
+    assert (waiting.bytes, len(waiting)) == (45, 2)
+    assert [one.key for one in waiting.next_batch((), 0, 9)] == ["g/b"]
+    assert [one.change.version for one in waiting.next_batch((), 50.0, 9)] == [9]
+    assert (waiting.bytes, len(waiting)) == (0, 0)
