@@ -506,6 +506,16 @@ def test_a_row_that_went_draws_nobody_along_when_it_comes_back_alone() -> None:
     assert [one.key for one in waiting.next_batch((), 0, 2)] == ["g/2", "g/a"]
 
 
+def test_whoever_moved_to_another_account_does_not_go_along_with_the_old_one() -> None:
+    waiting = PendingChanges()
+    waiting.add(row("g/stays", 1, 0, addresses=("001-acme",)))
+    waiting.add(row("g/next", 1, 1))
+    waiting.add(row("g/moved", 1, 2, addresses=("001-acme",)))
+    waiting.add(row("g/third", 1, 3, addresses=("001-acme",)))
+    waiting.add(row("g/moved", 2, 4, addresses=("001-other",)))
+    assert [one.key for one in waiting.next_batch((), 0, 3)] == ["g/stays", "g/third", "g/next"]
+
+
 def test_the_bytes_of_what_waits_are_those_of_the_newest_changes() -> None:
     waiting = PendingChanges()
     for version, size in enumerate((100, 30, 70)):
