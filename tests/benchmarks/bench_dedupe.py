@@ -38,7 +38,7 @@ BASELINES: dict[str, Callable[[Path], tuple[str, ...]]] = {
     PLAIN: lambda _: (sys.executable, "-m", "tests.benchmarks.plain_dedupe"),
 }
 GOAL = 1.5  # of the processor time of quix-streams
-# Below it the test fails, whatever is committed. The baselines decide nothing about who is left out.
+# Below it the test fails, whatever is committed. The baselines do not decide who is left out.
 LEAST_RATIO = 1.0
 
 # The share of the changes that passes before the clock starts, so that joining a group is not
