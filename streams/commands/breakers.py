@@ -13,7 +13,7 @@ from streams.audit import AuditEntry, AuditState, audit_record
 from streams.commands.actor import actor_name
 from streams.commands.plan_input import parse_duration
 from streams.commands.publishing import CommandPublisher, NotAcknowledged
-from streams.commands.topic_records import topic_records
+from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
 from streams.control import (
     RELEASE_OBEYED_SECONDS,
     ControlTable,
@@ -187,13 +187,14 @@ def _suggestion(reason: str, opened: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def read_control(kafka: KafkaSettings) -> ControlTable:
-    """contactstream.control as it is now. Blocks.
+def read_control(kafka: KafkaSettings, broker_seconds: float = BROKER_WAIT_SECONDS) -> ControlTable:
+    """contactstream.control as it is now. Blocks; waits so long for the broker and the topic.
 
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
     table = ControlTable()
-    for record in topic_records(kafka, topics(kafka).control.name, within=READ_SECONDS):
+    name = topics(kafka).control.name
+    for record in topic_records(kafka, name, within=READ_SECONDS, broker_seconds=broker_seconds):
         table.apply(record)
     return table
 

@@ -32,11 +32,12 @@ def _explained() -> Iterator[None]:
 
 
 def _wait_for_topic(
-    kafka: KafkaSettings, name: str, waiting: Callable[[str], None] = lambda _: None
+    kafka: KafkaSettings,
+    name: str,
+    waiting: Callable[[str], None] = lambda _: None,
+    seconds: float = BROKER_WAIT_SECONDS,
 ) -> None:
-    wait_for_broker(
-        kafka, [name], stopped=lambda: False, waiting=waiting, deadline=BROKER_WAIT_SECONDS
-    )
+    wait_for_broker(kafka, [name], stopped=lambda: False, waiting=waiting, deadline=seconds)
 
 
 def topic_records(
@@ -47,14 +48,16 @@ def topic_records(
     since: float | None = None,
     within: float | None = None,
     waiting: Callable[[str], None] = lambda _: None,
+    broker_seconds: float = BROKER_WAIT_SECONDS,
 ) -> Generator[KafkaRecord, None, None]:
     """The records of a topic from its start, or from `offset`, to its present end. Blocks.
 
-    `since` and `within` are as for `read_to_end`; `waiting` is called with what is waited for.
+    `since` and `within` are as for `read_to_end`; `waiting` is called with what is waited for, for
+    up to `broker_seconds` until the broker and the topic are there.
     Raises click.ClickException, with the remedy, when the broker or the topic is not there.
     """
     with _explained():
-        _wait_for_topic(kafka, name, waiting)
+        _wait_for_topic(kafka, name, waiting, broker_seconds)
         yield from read_to_end(kafka, name, offset=offset, since=since, within=within)
 
 

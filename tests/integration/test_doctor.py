@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from deploy.local.broker import Served, free_ports
 from streams import cli
 from streams.commands.doctor import kafka as kafka_checks
+from streams.commands.topic_records import BROKER_WAIT_SECONDS
 from streams.kafka.admin import check, create
 from streams.settings import KafkaSettings, load
 from streams.topics import topics
@@ -622,7 +624,9 @@ def test_a_kafka_without_an_address_is_a_broker_that_does_not_answer(
 
 
 def test_missing_topics_and_wrong_policies_are_found(healthy: SetUp, kafka: Kafka) -> None:
+    began = time.monotonic()
     missing = examined(healthy, kafka.environ)
+    assert time.monotonic() - began < BROKER_WAIT_SECONDS, "it waits for nothing that is missing"
     assert missing.faults[f"topic {kafka.name('contacts.events')}"] == "fail"
     assert missing.faults["group of sink"] == "warn"
 

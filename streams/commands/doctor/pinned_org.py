@@ -19,7 +19,8 @@ def examine_pin(deployment: Deployment) -> list[CheckupFinding]:
     if deployment.kafka is None or deployment.salesforce is None:
         return []
     try:
-        pin = read_control(deployment.kafka).org
+        # Does not wait for a broker or a topic: other findings say which of them is missing.
+        pin = read_control(deployment.kafka, broker_seconds=0.0).org
         here = logged_in_org(deployment.salesforce)
     except click.ClickException:
         return []
