@@ -21,11 +21,12 @@ from tests.faults.harness.environment import Environment
 from tests.faults.harness.evidence import StoredRecord
 from tests.faults.harness.process_faults import BackgroundTasks, ProcessFaults
 from tests.faults.harness.schedule import Fault, Step, fault_name
-from tests.faults.harness.settings import READY_SECONDS
 
 # A fault that cannot be done now, because no process is there or no worker has left yet, is tried
 # again after this.
 RETRY_SECONDS = 0.5
+# For so long: a sink whose login was refused sends nothing for a minute, and perhaps another one.
+RETRIES_SECONDS = 180.0
 
 Action = Callable[[Step], Awaitable[bool]]
 """Carries out a step; returns whether it could be done."""
@@ -93,7 +94,7 @@ class FaultActions:
 
     async def _carry_out_or_retry(self, step: Step) -> None:
         """Steps of the first pass are tried again until they can be done; others are skipped."""
-        ends = time.monotonic() + READY_SECONDS
+        ends = time.monotonic() + RETRIES_SECONDS
         while not await self._carry_out(step) and step.in_first_pass and time.monotonic() < ends:
             await asyncio.sleep(RETRY_SECONDS)
 
