@@ -131,4 +131,5 @@ def record(run: Run, folder: Path = DOCUMENTS) -> None:
     write(run, folder, COMMITTED.name)
     (folder / "performance.md").write_text(page(run), encoding="utf-8")
     for name, plot in plots(run).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(plot, encoding="utf-8")

@@ -19,5 +19,5 @@ def titled(name: str) -> str:
 
 
 def plot_file(name: str, plot: str) -> str:
-    """The name of a plot's file."""
-    return f"performance-{re.sub('[^a-z0-9]+', '-', name.lower())}-{plot}.svg"
+    """The file of a plot, relative to the page."""
+    return f"pictures/performance/{re.sub('[^a-z0-9]+', '-', name.lower())}-{plot}.svg"

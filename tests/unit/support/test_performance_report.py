@@ -109,7 +109,7 @@ def test_the_table_shows_every_side_and_the_goal() -> None:
 @pytest.mark.parametrize("plot", ["rate", "processor"])
 def test_a_plot_is_an_svg_whose_bars_are_as_long_as_the_medians(plot: str) -> None:
     drawn = plots(run(comparison()))
-    root = ElementTree.fromstring(drawn[f"performance-bridge-{plot}.svg"])
+    root = ElementTree.fromstring(drawn[f"pictures/performance/bridge-{plot}.svg"])
     _, stage, baseline = (each for each in root if each.tag.endswith("rect"))
     expected = 8000 / 11000 if plot == "rate" else 75 / 55
     ratio = float(stage.attrib["width"]) / float(baseline.attrib["width"])
@@ -247,7 +247,7 @@ def test_growth_says_what_a_thousand_contacts_add() -> None:
 
 def test_a_line_of_growth_is_drawn_from_the_left_to_the_right() -> None:
     drawn = plots(Run("2026-01-31", {}, {}, growths=[growth()]))
-    root = ElementTree.fromstring(drawn["performance-growth-memory.svg"])
+    root = ElementTree.fromstring(drawn["pictures/performance/growth-memory.svg"])
     dots = [each.attrib for each in root if each.tag.endswith("circle")]
     dedupe, sink = dots[:3], dots[3:]
     assert [float(dot["cx"]) for dot in dedupe] == sorted(float(dot["cx"]) for dot in dedupe)
