@@ -109,12 +109,12 @@ def test_a_first_sync_and_a_change_of_everybody(
 
 _SALESFORCE = "connectors/salesforce/"
 PARTS = {
-    "reading records of Kafka": [
+    "records of Kafka": [
         "streams/kafka/", "streams/events.py", "streams/sink/intake.py",
         "streams/sink/assignment.py", "streams/sink/catch_up.py", "streams/sink/consumer.py",
         "streams/sink/memory_use.py", "streams/runtime/unfinished.py",
     ],
-    "reading contacts: addresses, name, Account": [
+    "addresses, names, Accounts": [
         f"{_SALESFORCE}{name}.py" for name in (
             "emails", "routing", "exclusions", "person", "accounts", "account_table", "domains",
             "names", "suppression", "kept_fields", "outcome",
@@ -123,7 +123,7 @@ PARTS = {
     "choosing batches": [
         "streams/sink/batching.py", "streams/sink/stage.py", "streams/sink/running_tasks.py",
     ],
-    "lookups: statements and what they find": [
+    "lookups": [
         f"{_SALESFORCE}{name}.py" for name in (
             "queries", "candidate_lookup", "candidates", "deleted_records", "api/percent_encoding",
         )
@@ -133,7 +133,7 @@ PARTS = {
             "planner", "matching", "shared_addresses", "sobject_record", "sync",
         )
     ],
-    "merging fields, and their hashes": [
+    "merging fields": [
         f"{_SALESFORCE}{name}.py" for name in (
             "merge", "field_values", "field_hashes", "field_paths", "field_types", "schema",
         )
