@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks.comparison import Comparison, Figures, median
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, titled, wrapped
+from tests.benchmarks.text import picture, plot_file, titled, wrapped
 
 # Of a terminal.
 COLUMNS = 80
@@ -50,7 +50,7 @@ def section(each: Comparison) -> list[str]:
         *(f"## {titled(each.name)}", "", *wrapped(each.conditions), ""),
         *_figures(each),
         *("", *wrapped(ratios), ""),
-        *(f"![{_heading(each, plot)}]({plot_file(each.name, plot)})" for plot in PLOTS),
+        *(picture(_heading(each, plot), each.name, plot) for plot in PLOTS),
     ]
 
 

@@ -6,7 +6,7 @@ from tests.benchmarks.comparison import median
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.flows import DAILY_CALLS, Flow, Side
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, titled, wrapped
+from tests.benchmarks.text import picture, plot_file, titled, wrapped
 
 PLOTS: dict[str, tuple[str, Callable[[Side], Sequence[float]]]] = {
     "rate": (
@@ -68,7 +68,7 @@ def section(flow: Flow) -> list[str]:
     ]
     lines += ["", "Processor seconds of each process:", ""]
     lines += [f"- {side.name}: {_processor(side)}" for side in flow.sides]
-    return [*lines, "", *(f"![{PLOTS[each][0]}]({plot_file(flow.name, each)})" for each in PLOTS)]
+    return [*lines, "", *(picture(PLOTS[each][0], flow.name, each) for each in PLOTS)]
 
 
 def plots(flow: Flow) -> dict[str, str]:

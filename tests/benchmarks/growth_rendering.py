@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.growth import Growth, GrowthPoint
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, Series, bars, lines
-from tests.benchmarks.text import plot_file, titled, wrapped
+from tests.benchmarks.text import picture, plot_file, titled, wrapped
 
 PLOTS: dict[str, tuple[str, Callable[[GrowthPoint], float]]] = {
     "time": ("seconds", lambda point: point.seconds),
@@ -66,10 +66,10 @@ def section(growth: Growth) -> list[str]:
         ),
         "",
         *(
-            f"![{heading} by contacts]({plot_file(growth.name, plot)})"
+            picture(f"{heading} by contacts", growth.name, plot)
             for plot, (heading, _) in PLOTS.items()
         ),
-        f"![contacts a second by workers and partitions]({plot_file(growth.name, SPREAD)})",
+        picture("contacts a second by workers and partitions", growth.name, SPREAD),
     ]
 
 

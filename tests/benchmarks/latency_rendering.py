@@ -3,7 +3,7 @@
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.latencies import Latency, LatencyPoint
 from tests.benchmarks.svg import BASELINE_COLOUR, OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, titled, wrapped
+from tests.benchmarks.text import picture, plot_file, titled, wrapped
 
 PLOT, HEADING = "waits", "seconds at p50, with a line to p99 (less is better)"
 
@@ -29,7 +29,7 @@ def section(latency: Latency) -> list[str]:
             f"| {_wait(point.p50_ms)} | {_wait(point.p99_ms)} |"
             for point in latency.points
         ),
-        *("", f"![{HEADING}]({plot_file(latency.name, PLOT)})"),
+        *("", picture(HEADING, latency.name, PLOT)),
     ]
 
 

@@ -3,7 +3,7 @@
 from tests.benchmarks.comparison_rendering import COLUMNS
 from tests.benchmarks.sheets import Sheet
 from tests.benchmarks.svg import OWN_COLOUR, Bar, bars
-from tests.benchmarks.text import plot_file, titled, wrapped
+from tests.benchmarks.text import picture, plot_file, titled, wrapped
 
 PLOT = "figures"
 
@@ -28,7 +28,7 @@ def section(sheet: Sheet) -> list[str]:
         f"| | {' | '.join(sheet.columns)} |",
         f"|---|{'---:|' * len(sheet.columns)}",
         *(f"| {row} | {' | '.join(map(_figure, each))} |" for row, each in sheet.rows.items()),
-        *("", f"![{sheet.columns[0]}]({plot_file(sheet.name, PLOT)})"),
+        *("", picture(sheet.columns[0], sheet.name, PLOT)),
     ]
 
 

@@ -18,6 +18,11 @@ def titled(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
+def picture(heading: str, name: str, plot: str) -> str:
+    """The line of the page that shows a plot; says no more of it than what its bars are."""
+    return f"![{heading.partition(' (')[0]}]({plot_file(name, plot)})"
+
+
 def plot_file(name: str, plot: str) -> str:
     """The file of a plot, relative to the page."""
     return f"pictures/performance/{re.sub('[^a-z0-9]+', '-', name.lower())}-{plot}.svg"
