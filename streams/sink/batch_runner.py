@@ -180,7 +180,7 @@ class BatchRunner:
     async def read_org(self, fence: BatchFence) -> None:
         """Reads what the org looks like, as the first batch would; pauses the sink if that fails.
 
-        Until then the Accounts are unknown, so that batches of the same Account could not be told.
+        Until then the Accounts are unknown, and two batches might hold people of one Account.
         """
 
         def step() -> None:

@@ -323,11 +323,7 @@ class PendingChanges:
         """Rows that are not suspected, and whether they go now."""
 
         def may_go(row: PendingChange) -> bool:
-            return (
-                row.not_before <= now
-                and row.batch_failures.max_rows is None
-                and row.claims.isdisjoint(claimed)
-            )
+            return row.not_before <= now and not row.is_suspected and row.claims.isdisjoint(claimed)
 
         chosen: dict[str, PendingChange] = {}
         seen: set[str] = set()  # claims whose rows were looked at
