@@ -56,6 +56,8 @@ def running() -> Iterator[None]:
     left_out = set(os.environ.get("COMPOSE_WITHOUT", "").split(","))
     services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
     wanted = [name for name in services if name not in left_out | {"cli"}]
+    # What an interrupted run left: a topic of its volumes would make this run's contacts no news.
+    compose("down", "--volumes")
     try:
         compose("up", "--detach", "--no-build", *wanted, seconds=UP_SECONDS)
         compose("wait", "live-notifications", seconds=UP_SECONDS)
