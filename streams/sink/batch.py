@@ -14,3 +14,8 @@ class Batch:
     assignment: Assignment
     rows: list[PendingChange]
     fence: BatchFence
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether one of its rows may be the cause that whole batches fail."""
+        return any(row.is_suspected for row in self.rows)

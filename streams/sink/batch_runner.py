@@ -45,8 +45,15 @@ from streams.sink.outcomes import (
     unreadable_record,
 )
 from streams.sink.parts import KafkaEnds, Telemetry, WriteGuards
-from streams.sink.retry_policy import DeadLetterWindow, Next, after_batch_failure, backoff
+from streams.sink.retry_policy import (
+    DEAD_LETTER_MOST,
+    DeadLetterWindow,
+    Next,
+    after_batch_failure,
+    backoff,
+)
 from streams.sink.stopping import StopRequest
+from streams.sink.suspect_pace import SuspectPace
 
 log = structlog.get_logger()
 
@@ -62,6 +69,8 @@ class BatchHistory:
     """Batches of which the org wrote anything."""
     dead_letters: DeadLetterWindow = field(default_factory=DeadLetterWindow)
     """When contacts were dead-lettered for calls that failed."""
+    suspect_pace: SuspectPace = field(default_factory=SuspectPace)
+    """When suspected contacts may be tried."""
 
 
 class BatchRunner:
@@ -98,6 +107,11 @@ class BatchRunner:
             self._syncs.step,
         )
         org.before_write = self._intended.note
+
+    @property
+    def suspect_pace(self) -> SuspectPace:
+        """When a batch of suspected contacts may start."""
+        return self._history.suspect_pace
 
     async def run(self, batch: Batch) -> None:
         """Works off the batch. Its rows are finished at the end, or wait again."""
@@ -206,6 +220,8 @@ class BatchRunner:
         """The org took the batch: counts the outcomes, puts them on their topics, finishes rows."""
         count_outcomes(self._telemetry.metrics, plan)
         self._history.written += plan.anything_written
+        if plan.anything_written and batch.is_suspected:
+            self._history.suspect_pace.passed()
         if batch.fence.requests_sent:  # otherwise nobody asked the org
             self._pauses.answered()
         if await self._publishing.acknowledged(plan.records, batch.assignment):
@@ -222,12 +238,16 @@ class BatchRunner:
                 "a batch failed with an unexpected error", error=repr(type(error)), exc_info=error
             )
         now = self._clock()
+        dead_lettered = self._history.dead_letters.count(now)
         decision = after_batch_failure(
             [row.batch_failures for row in batch.rows],
             reason,
             batches_written=self._history.written,
-            dead_lettered=self._history.dead_letters.count(now),
+            dead_lettered=dead_lettered,
         )
+        if batch.is_suspected:
+            part_of_org = dead_lettered >= DEAD_LETTER_MOST
+            self._history.suspect_pace.failed(now, part_of_org=part_of_org)
         if decision.org_works:
             log.warning(
                 "some contacts fail while others are written",

@@ -282,6 +282,7 @@ class PendingChanges:
         *,
         hurry: bool = False,
         live_due_by: float = inf,
+        suspected: bool = True,
         complete: CompleteRuns = NO_COMPLETE_RUNS,
     ) -> list[PendingChange]:
         """Removes and returns the next batch: up to `size` rows that claim nothing of `claimed`.
@@ -292,7 +293,8 @@ class PendingChanges:
         only those are due that were so by `live_due_by`, too. `complete` may let bulk changes go
         that are not due. In a `hurry` all are due, because no more can come.
         `claimed` must answer `in` quickly. Suspected rows (`batch_failures.max_rows` is set) come
-        after all others, in batches of their own; those whose time came first go first.
+        after all others, in batches of their own, those whose time came first go first; without
+        `suspected` none goes.
         """
         if now >= self._next_time:
             self._end_deferral(now)
@@ -301,6 +303,8 @@ class PendingChanges:
         due_by = DueBy(inf, inf) if hurry else DueBy(now, min(now, live_due_by))
         chosen, due = self._gather(claimed, now, due_by, size)
         if not due and not complete.lets_go(chosen):
+            if not suspected:
+                return []
             chosen, due = self._gather_suspected(claimed, now, due_by, size)
             if not due and not complete.lets_go(chosen):
                 return []

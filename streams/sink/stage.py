@@ -287,6 +287,8 @@ class Sink:
             if is_small_live_batch(rows, self._settings.batch_size):
                 self._guards.pace.started()
             batch = Batch(assignment, rows, self._consumer.fence.for_batch(assignment))
+            if batch.is_suspected:
+                self._runner.suspect_pace.started(self._clock())
             load = TaskLoad(claims_of(rows), len(rows), sum(row.size for row in rows))
             self._in_flight.start(self._runner.run(batch), load)
 
@@ -324,6 +326,7 @@ class Sink:
             self._settings.batch_size,
             hurry=hurry,
             live_due_by=live_due_by,
+            suspected=self._runner.suspect_pace.may_start(now),
             complete=self._complete_runs(assignment),
         )
 

@@ -298,6 +298,43 @@ async def test_no_more_than_a_few_contacts_are_dead_lettered_though_others_pass(
         assert len(sink.dead_letters()) == DEAD_LETTER_MOST
 
 
+async def test_a_fault_of_a_part_of_the_org_costs_few_calls_however_many_contacts_it_hits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of them tried once a minute would spend the daily calls."""
+    monkeypatch.setattr("streams.sink.retry_policy.DEAD_LETTER_SECONDS", 1e9)
+    org = PlainOrg()
+    org.broken = {f"g/lead{number}": server_error() for number in range(DEAD_LETTER_MOST + 10)}
+    async with running_sink(org, batch_size=20) as sink:
+        for key in org.broken:
+            sink.offer(key, 1, person("p"))
+
+        async def others_pass(*, skip: float = 0.1) -> None:
+            key = f"g/good{len(org.batches)}"
+            sink.offer(key, 1, person("p"))
+            await sink.until(lambda: key in org.stored, "others pass", skip=skip)
+
+        async def pass_seconds(count: int) -> None:
+            ends = sink.skipped[0] + count
+            while sink.skipped[0] < ends:
+                await others_pass()
+                sink.skip(20)
+
+        def tries() -> int:
+            return sum(not org.broken.keys().isdisjoint(batch) for batch in org.batches)
+
+        while len(sink.dead_letters()) < DEAD_LETTER_MOST:
+            await others_pass(skip=20)
+        await pass_seconds(120)
+        tried = tries()
+        await pass_seconds(1200)
+        assert 12 <= tries() - tried <= 21, "one a minute"
+        org.broken = {}
+        await pass_seconds(180)
+        await sink.until_committed()
+        assert len(sink.dead_letters()) == DEAD_LETTER_MOST
+
+
 async def test_a_contact_whose_claims_cannot_be_computed_stops_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
