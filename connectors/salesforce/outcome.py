@@ -55,7 +55,7 @@ class OutcomeStatus(StrEnum):
     RELEASED = "released"
     # cannot succeed: the change belongs in the dead-letter topic
     FAILED = "failed"
-    # this change alone may succeed later; with reason NEXT_BATCH it was not attempted at all
+    # this change alone may succeed later; with a reason of NOT_ATTEMPTED it was not even tried
     RETRY = "retry"
 
 
@@ -135,11 +135,21 @@ UNANSWERED_CALL = "unanswered_call"
 NEXT_BATCH = "next_batch"
 """Reason of a RETRY that is no failed attempt.
 
-The batch was full, or another batch in flight holds the Account or wrote the record. The change
-belongs in the next batch.
+Another batch in flight holds the Account or wrote the record. The change belongs in a batch that
+starts when that one has ended.
 """
+
+NO_ROOM = "no_room"
+"""Reason of a RETRY that is no failed attempt: the batch was full."""
+
+NOT_ATTEMPTED = frozenset({NEXT_BATCH, NO_ROOM})
 
 
 def next_batch(change: ContactVersion) -> Outcome:
-    """The outcome of a change that was not attempted."""
+    """The outcome of a change that was not attempted because of another batch."""
     return Outcome(change.key, OutcomeStatus.RETRY, reason=NEXT_BATCH)
+
+
+def no_room(change: ContactVersion) -> Outcome:
+    """The outcome of a change that was not attempted because the batch was full."""
+    return Outcome(change.key, OutcomeStatus.RETRY, reason=NO_ROOM)

@@ -39,6 +39,7 @@ from connectors.salesforce.outcome import (
     Outcome,
     OutcomeStatus,
     next_batch,
+    no_room,
 )
 from connectors.salesforce.outcome_mapping import (
     WriteReport,
@@ -352,7 +353,7 @@ class Sync:
     async def _write_plan(self, plan: WritePlan, fence: Fence, rules: WriteRules) -> WriteReport:
         """Writes a plan, and then the contacts that a duplicate rule sends to another record."""
         outcomes, written = await self._write_planned(plan.decisions, plan.read_at, fence, rules)
-        outcomes += map(next_batch, plan.leftovers)
+        outcomes += map(no_room, plan.leftovers)
         blocked, others = split_blocked(written)
         report = WriteReport(outcomes)
         report.add(report_rows(others, self.policy.flag_field))
@@ -392,13 +393,13 @@ class Sync:
         await self._metadata.bulk_load.before_write(to_write, fence)
         async with self._locks.hold(to_write, read_at) as free:
             await self.before_write(free)
-            written, no_room = await write_rows(context, free)
+            written, left_over = await write_rows(context, free)
             written = await self._write_without_refused_owners(context, written)
             written = await self._write_without_refused_values(context, written)
         sent = {id(row) for row in free}
         locked = [row for row in to_write if id(row) not in sent]
-        for row in (*locked, *no_room):
-            outcomes += [next_batch(member.change) for member in row.tag]
+        outcomes += [next_batch(member.change) for row in locked for member in row.tag]
+        outcomes += [no_room(member.change) for row in left_over for member in row.tag]
         outcomes += unsent_outcomes(
             planned, to_write, lambda record_id: self._locks.written_since(record_id, read_at)
         )

@@ -12,7 +12,13 @@ import orjson
 from prometheus_client import Histogram
 
 from connectors.salesforce.kept_fields import recorded_exclusion
-from connectors.salesforce.outcome import NEXT_BATCH, UNANSWERED_CALL, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import (
+    NEXT_BATCH,
+    NO_ROOM,
+    UNANSWERED_CALL,
+    Outcome,
+    OutcomeStatus,
+)
 from streams.dead_letters import dead_letter
 from streams.events import ContactChange, Origin, UnreadableRecord, now_ms
 from streams.journal import journal_records, written_entries
@@ -100,6 +106,9 @@ def plan_outcomes(
         attempts, final = row.row_attempts, outcome
         if outcome.status is OutcomeStatus.RETRY:
             # The org took the batch: failures of earlier batches count no more.
+            if outcome.reason == NO_ROOM:  # the next batch may start at once
+                plan.retries.append(replace(row, not_before=0, batch_failures=NO_BATCH_FAILURES))
+                continue
             if outcome.reason in {NEXT_BATCH, UNANSWERED_CALL}:
                 again = now + max(HELD_SECONDS, outcome.retry_after)
                 plan.retries.append(

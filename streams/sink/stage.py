@@ -293,7 +293,10 @@ class Sink:
             self._in_flight.start(self._runner.run(batch), load)
 
     def _claims_are_complete(self, assignment: Assignment) -> bool:
-        """Whether all rows claim their Accounts. If not, the org is read before the first batch."""
+        """Whether all rows claim their Accounts.
+
+        If not, the org is read as soon as there is a row, while others gather to a batch.
+        """
         if assignment.claims_complete:
             return True
         if self._org.is_started:
@@ -301,19 +304,22 @@ class Sink:
                 lambda row: self._intake.claims(row.for_sync(), row.record)
             )
             assignment.claims_complete = True
-        elif not len(self._in_flight) and (rows := self._next_batch(assignment)):
-            assignment.put_back(rows)
+        elif assignment.pending.ready and not len(self._in_flight) and self._may_start_batch():
             fence = self._consumer.fence.for_batch(assignment)
             self._in_flight.start(self._runner.read_org(fence), TaskLoad())
         return assignment.claims_complete
 
+    def _may_start_batch(self) -> bool:
+        if self._stops.nothing_is_written:
+            return False
+        in_flight = len(self._in_flight)
+        return in_flight < self._breaker.most_in_flight(in_flight, self._settings.in_flight)
+
     def _next_batch(self, assignment: Assignment) -> list[PendingChange]:
         """The rows of a batch that may start now; none if none may."""
+        if not self._may_start_batch():
+            return []
         in_flight = len(self._in_flight)
-        if self._stops.nothing_is_written:
-            return []
-        if in_flight >= self._breaker.most_in_flight(in_flight, self._settings.in_flight):
-            return []
         # Large changes may fill the memory before they fill a batch.
         hurry = in_flight == 0 and self._intake.room(assignment, self._in_flight) is None
         now = self._clock()

@@ -24,7 +24,7 @@ from connectors.salesforce.api.client import (
 )
 from connectors.salesforce.api.composite import QueryPage, SubAnswer, Subrequest
 from connectors.salesforce.counting import SyncWarning
-from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import NOT_ATTEMPTED, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.owners import GrantAddress, no_addresses
 from connectors.salesforce.policy import Policy
 from connectors.salesforce.simulator.faults import parse_fault
@@ -153,7 +153,7 @@ class SimulatedOrg:
             batch, waiting = waiting[:size], waiting[size:]
             again = set()
             for outcome in await self.sync.sync(batch):
-                if outcome.status is OutcomeStatus.RETRY and outcome.reason == NEXT_BATCH:
+                if outcome.status is OutcomeStatus.RETRY and outcome.reason in NOT_ATTEMPTED:
                     again.add(outcome.key)
                 else:
                     outcomes[outcome.key] = outcome

@@ -12,7 +12,7 @@ from typing import Any
 from connectors.salesforce.api.client import Fence, no_fence
 from connectors.salesforce.api.composite import SubAnswer, Subrequest
 from connectors.salesforce.api.errors import OrgUnavailable
-from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, Outcome, OutcomeStatus
+from connectors.salesforce.outcome import NOT_ATTEMPTED, ContactVersion, Outcome, OutcomeStatus
 from connectors.salesforce.simulator.settings import BadValueError
 from connectors.salesforce.simulator.store import Write
 from connectors.salesforce.simulator.world import HUMAN_USER, INTEGRATION_USER
@@ -244,7 +244,7 @@ async def deliver(
         by_key = {change.key: change for change in batch}
         for outcome in results:
             if outcome.status is OutcomeStatus.RETRY:
-                waits = outcome.reason == NEXT_BATCH
+                waits = outcome.reason in NOT_ATTEMPTED
                 tried = attempts[outcome.key] = attempts.get(outcome.key, 0) + (0.1 if waits else 1)
                 if tried < MAX_ATTEMPTS:
                     waiting.append(by_key[outcome.key])

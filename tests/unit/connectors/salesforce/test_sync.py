@@ -14,7 +14,7 @@ from connectors.salesforce.api.errors import OrgUnavailable
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.mapping_file import parse_mapping
 from connectors.salesforce.org_metadata import DESCRIBE_INTERVAL_SECONDS
-from connectors.salesforce.outcome import NEXT_BATCH, ContactVersion, OutcomeStatus
+from connectors.salesforce.outcome import NEXT_BATCH, NO_ROOM, ContactVersion, OutcomeStatus
 from connectors.salesforce.policy import OnDelete, Policy
 from connectors.salesforce.schema import OrgNotPrepared
 from connectors.salesforce.simulator.schema import make_id
@@ -140,7 +140,7 @@ async def test_contacts_that_have_no_room_wait_for_the_next_batch() -> None:
         many = [person(number, grant="g" * 36, nickname="x") for number in range(1300)]
         outcomes = await org.sync.sync(many)
         waiting = [outcome for outcome in outcomes if outcome.status is OutcomeStatus.RETRY]
-        assert {outcome.reason for outcome in waiting} == {NEXT_BATCH}
+        assert {outcome.reason for outcome in waiting} == {NO_ROOM}
         assert len(outcomes) == 1300
         assert 600 <= len(org.people()) == 1300 - len(waiting) <= 1000
 

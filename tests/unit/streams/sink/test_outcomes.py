@@ -7,7 +7,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from connectors.salesforce.outcome import NEXT_BATCH, Outcome, OutcomeStatus, ReplacedValue
+from connectors.salesforce.outcome import NEXT_BATCH, NO_ROOM, Outcome, OutcomeStatus, ReplacedValue
 from streams.events import ContactChange, Kind
 from streams.journal import parse_journal
 from streams.kafka.records import KafkaRecord
@@ -165,6 +165,15 @@ def test_a_row_that_another_batch_held_waits_without_counting_an_attempt() -> No
     plan = planned([Outcome("g/ada", OutcomeStatus.RETRY, reason=NEXT_BATCH)], [ada])
     (again,) = plan.retries
     assert (again.not_before, again.row_attempts) == (1.0 + HELD_SECONDS, ada.row_attempts)
+    assert again.batch_failures == NO_BATCH_FAILURES
+    assert (plan.retry_reasons, plan.finished, plan.records) == ([], [], [])
+
+
+def test_a_row_that_found_no_room_in_a_full_batch_may_go_at_once() -> None:
+    ada = row("g/ada", 3)
+    plan = planned([Outcome("g/ada", OutcomeStatus.RETRY, reason=NO_ROOM)], [ada])
+    (again,) = plan.retries
+    assert (again.not_before, again.row_attempts) == (0, ada.row_attempts)
     assert again.batch_failures == NO_BATCH_FAILURES
     assert (plan.retry_reasons, plan.finished, plan.records) == ([], [], [])
 

@@ -393,6 +393,17 @@ async def test_changes_that_came_before_the_org_was_read_go_by_account_too() -> 
     assert org.attempts == 2
 
 
+async def test_the_org_is_read_while_the_first_changes_gather_to_a_batch() -> None:
+    org = UnreadOrg()
+    async with running_sink(org, bulk_linger=3600) as sink:
+        sink.offer("g/1", 1, person("p"), b"backfill")
+        await sink.until(lambda: org.is_started, "the org is read", skip=5)
+        await sink.until_polled(2)
+        assert org.batches == []
+        sink.skip(3600)
+        await sink.until_committed()
+
+
 async def test_several_batches_are_in_flight_at_once_and_never_two_with_one_person() -> None:
     org = PlainOrg()
     in_flight: list[set[str]] = []
