@@ -35,6 +35,8 @@ from streams.runtime.memory import (
     freeze_startup_objects,
     limit_malloc_arenas,
 )
+from streams.sink.catch_up import written_note
+from streams.sink.open_calls import CALLS_ENDED
 from tests.benchmarks.quick_org import host_of
 from tests.support.sink_harness import NAMES, FakeConsumer, FakeMessage, SinkHarness, running_sink
 
@@ -100,7 +102,14 @@ def changes(count: int, version: int, title: str, origin: Origin) -> list[KafkaR
 
 
 class WaitingConsumer(FakeConsumer):
-    """A consumer that waits for records as the real one does, and does not spin."""
+    """A consumer that waits for records as the real one does, and does not spin.
+
+    The group's commit says that no predecessor wrote anything, so that nothing is read twice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commit_note = f"{written_note(0)} {CALLS_ENDED}"
 
     def consume(self, count: int, timeout: float) -> list[FakeMessage]:
         found = super().consume(count, timeout)
