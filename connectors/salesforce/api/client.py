@@ -376,6 +376,9 @@ class SalesforceClient:
             raise _network(error) from error
         finally:
             self._on_call(request.kind, status, time.monotonic() - started)
+        # An answer and its stream refer to each other. Without this it would take its memory, which
+        # may be megabytes, until the collector of cycles runs.
+        answer.stream = httpx.ByteStream(b"")
         self.budget.observe(answer.headers)
         return answer
 

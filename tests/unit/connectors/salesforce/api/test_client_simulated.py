@@ -1,9 +1,12 @@
 """The client, the subrequests and the classification of errors, against the simulated org."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
@@ -409,3 +412,23 @@ async def test_requests_are_compressed(org: Org, client: SalesforceClient) -> No
 async def test_limits_are_read(client: SalesforceClient) -> None:
     assert (await client.limits())["DailyApiRequests"].allowed == 100_000
     assert client.budget.usage is not None
+
+
+async def test_answers_take_no_memory_until_the_collector_of_cycles_runs(org: Org) -> None:
+    """The sink lets it run rarely, and an answer may be megabytes."""
+    answers: list[weakref.ref[httpx.Response]] = []
+
+    async def note(answer: httpx.Response) -> None:
+        answers.append(weakref.ref(answer))
+
+    async with org.client() as client:
+        query = query_subrequest("SELECT Id FROM Contact", "ids")
+        await client.composite([query], "query")  # after a login
+        client._http.event_hooks["response"].append(note)
+        gc.disable()
+        try:
+            for _ in range(3):
+                await client.composite([query], "query")
+            assert [answer() for answer in answers] == [None, None, None]
+        finally:
+            gc.enable()
