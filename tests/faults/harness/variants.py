@@ -292,10 +292,17 @@ def done_early() -> None:
     """
     from streams.dedupe.stage import Dedupe
 
+    at_work = set[asyncio.Task[None]]()
+
+    async def work(self: Dedupe, records: Any) -> None:
+        self.in_flight.begin()
+        plan = await asyncio.to_thread(self.plan, records)
+        await asyncio.to_thread(self.publish, records, plan)
+        self.in_flight.end()
+
     async def agent(self: Any, batches: Any) -> None:
-        loop = asyncio.get_running_loop()
         async for records in batches:
-            loop.run_in_executor(self._thread, self.work, records)
+            at_work.add(asyncio.create_task(work(self, records)))
 
     replace(Dedupe, "agent", agent)
 
