@@ -16,6 +16,7 @@ import httpx
 
 from connectors.nylas.errors import NotFound, Passing, RateLimited, Refused, UnreadableBody
 from connectors.nylas.model import parse_json
+from connectors.tls import trusted_authorities
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds. The facts' back-off: full jitter from 1 s to 60 s; a provider's throttle lasts minutes,
@@ -197,6 +198,7 @@ class NylasClient:
                 max_connections=100, max_keepalive_connections=20, keepalive_expiry=60
             ),
             follow_redirects=False,  # a redirect would carry the key elsewhere
+            verify=trusted_authorities(),
         )
         return self
 

@@ -35,6 +35,7 @@ from connectors.salesforce.api.errors import (
     OrgUnavailable,
     UnexpectedAnswer,
 )
+from connectors.tls import trusted_authorities
 
 API_VERSION = "62.0"
 
@@ -88,6 +89,7 @@ def http_client(on_date: OnDate = lambda _date: None) -> httpx.AsyncClient:
             "Accept-Encoding": "gzip, deflate",
         },
         follow_redirects=False,  # another host must not be handed the token
+        verify=trusted_authorities(),
         event_hooks={"response": [tell_date]},
     )
 
