@@ -4,6 +4,7 @@ A reason that can occur has its series from the start.
 """
 
 import ast
+import functools
 import re
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def declared() -> list[Any]:
     ]
 
 
+@functools.cache
 def users(stage: type) -> str:
     """The code of the stage that the metrics belong to, and of the org that the sink opens."""
     folder = STREAMS / stage.__name__.removesuffix("Metrics").lower()
