@@ -47,7 +47,10 @@ def texts(tree: ast.AST) -> Iterator[str]:
 def commands_in_the_code() -> Iterator[tuple[str, str]]:
     for folder in ("streams", "connectors"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for text in texts(ast.parse(file.read_text())):
+            code = file.read_text()
+            if "contactstream" not in code:
+                continue  # parsing takes long
+            for text in texts(ast.parse(code)):
                 for command in commands(text):
                     yield file.relative_to(ROOT).as_posix(), command
 
