@@ -224,7 +224,8 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     if not merge.record.fields:
         return dict(zip(_address_fields(merge), person.addresses, strict=False))
     held = set(merge.record.addresses)
-    if person.found_by.primary in (None, merge.record.email) and held.issuperset(person.addresses):
+    first = person.addresses[:1]
+    if first in ((), (merge.record.email,)) and held.issuperset(person.addresses):
         return {}  # nearly always
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     read = set(merge.record.read_addresses)
@@ -239,9 +240,9 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     else:
         free = [name for name in fields if not before[name] and merge.may_fill(name)]
         missing = [address for address in wanted if address not in held]
-        first = wanted[:1]
-        if free[:1] == [PRIMARY_EMAIL] and read.intersection(first).difference(before.values()):
-            missing = first + missing  # Email is the field by which activity capture finds people
+        front = wanted[:1]
+        if free[:1] == [PRIMARY_EMAIL] and read.intersection(front).difference(before.values()):
+            missing = front + missing  # Email is the field by which activity capture finds people
         after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
 

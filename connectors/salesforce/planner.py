@@ -347,7 +347,8 @@ class WritePlanner:
         if match.ambiguous:
             return _ambiguous(change, match.ambiguous)
         dropped = match.dropped | self._claimed.get(someone.record_key, frozenset())
-        if match.record is not None and len(someone.addresses) > 1:
+        # Nearly everybody has the primary address alone, and only further ones may be held.
+        if match.record is not None and someone.addresses != (someone.found_by.primary,):
             dropped |= self._held_elsewhere(someone, match.record)
         kept = self._without(someone, dropped) if dropped else someone
         if match.record is not None:
