@@ -136,7 +136,7 @@ class FieldHashes:
 
     def __str__(self) -> str:
         """The text of the marker, in the order of the fields' names."""
-        return " ".join(f"{name}={self.entries[name]}" for name in sorted(self.entries))
+        return " ".join([f"{name}={entry}" for name, entry in sorted(self.entries.items())])
 
     def wrote(self, name: str) -> bool:
         """Whether we ever wrote the field."""
@@ -163,7 +163,8 @@ class FieldHashes:
         Its text has at most `most` characters. A field that has an entry always finds room.
         """
         entries, full = dict(self.entries), []
-        length = len(str(self)) if entries else 0
+        # of the text: of each entry the name, "=", the hash, and the blank before the next one
+        length = sum(map(len, entries)) + len(entries) * (HASH_CHARACTERS + 2) - bool(entries)
         for name, value in values.items():
             if name not in entries:
                 longer = length + bool(length) + len(name) + 1 + HASH_CHARACTERS

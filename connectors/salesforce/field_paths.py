@@ -47,22 +47,29 @@ def getter(path: str) -> Getter:
     top, types, leaf = found["top"], found["types"], found["leaf"]
     if leaf is None:
         return lambda contact: clean(contact.get(top))
-    matches = _type_filter(types)
+    is_wanted = _type_filter(types)
 
     def read(contact: Json) -> str | None:
         entries = contact.get(top)
         if not isinstance(entries, list):
             return None
         for entry in entries:
-            if isinstance(entry, dict) and matches(entry) and (value := clean(entry.get(leaf))):
+            if (
+                isinstance(entry, dict)
+                and (is_wanted is None or is_wanted(str(entry.get("type") or "")))
+                and (value := clean(entry.get(leaf)))
+            ):
                 return value
         return None
 
     return read
 
 
-def _type_filter(types: str) -> Callable[[Json], bool]:
-    """Whether an entry's `type` is one of the comma-separated patterns, or none of them (`!`)."""
+def _type_filter(types: str) -> Callable[[str], bool] | None:
+    """Whether an entry's `type` is one of the comma-separated patterns, or none of them (`!`).
+
+    None where every type is.
+    """
     negated = types.startswith("!")
     patterns = tuple(
         pattern.strip().casefold()
@@ -75,7 +82,7 @@ def _type_filter(types: str) -> Callable[[Json], bool]:
         folded = kind.casefold()
         return any(fnmatchcase(folded, pattern) for pattern in patterns) is not negated
 
-    return (lambda entry: is_wanted(str(entry.get("type") or ""))) if patterns else lambda _: True
+    return is_wanted if patterns else None
 
 
 def clean(value: object) -> str | None:
@@ -83,6 +90,8 @@ def clean(value: object) -> str | None:
 
     Numbers become text. Blank text and everything else become None.
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         if not value.isprintable():  # nearly every text is, and has none of these characters
             value = _UNSENDABLE.sub("", value)

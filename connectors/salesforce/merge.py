@@ -33,6 +33,7 @@ from connectors.salesforce.sobject_record import SObjectRecord
 PRIMARY_EMAIL, *FURTHER_EMAILS = EMAIL_FIELDS
 # each part of a name with the other one
 _NAME_PARTS = {"FirstName": "LastName", "LastName": "FirstName"}
+_NO_FIELDS: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ def merge_fields(
     writable = schema.writable_fields(new=new)
     if record.is_person_account:
         writable -= PERSON_CONTACT_FIXED
-    restored = person.restore if replaces else frozenset[str]()
+    restored = person.restore if replaces else _NO_FIELDS
     merge = _Merge(record, schema, replaces, new, writable, restored)
     values = field_values(schema.mapped, person.contact, person.found_by.fallback, count)
     changed = _mapped_values(merge, values)
@@ -123,7 +124,7 @@ def _marked(merge: _Merge, changed: dict[str, Any], count: CountCallback) -> dic
     if not changed:
         return changed
     described = merge.schema.described
-    required = described.required if merge.new else frozenset[str]()
+    required = described.required if merge.new else _NO_FIELDS
     ordered = changed
     if not required.isdisjoint(changed):
         ordered = {name: changed[name] for name in changed if name in required} | changed
@@ -222,11 +223,12 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     """The address fields that change."""
     if not merge.record.fields:
         return dict(zip(_address_fields(merge), person.addresses, strict=False))
+    held = set(merge.record.addresses)
+    first = person.addresses[:1]
+    if first in ((), (merge.record.email,)) and held.issuperset(person.addresses):
+        return {}  # nearly always
     before = {name: _address(merge.current(name)) for name in EMAIL_FIELDS}
     read = set(merge.record.read_addresses)
-    held = {*before.values(), *read}
-    if held.issuperset(person.addresses) and person.addresses[:1] in ((), (before[PRIMARY_EMAIL],)):
-        return {}  # nearly always
     policy = merge.schema.mapped.email_policy
     if policy is not None and PRIMARY_EMAIL in merge.restored:
         policy = FieldPolicy.ALWAYS
@@ -238,9 +240,9 @@ def _addresses(merge: _Merge, person: Person) -> dict[str, str]:
     else:
         free = [name for name in fields if not before[name] and merge.may_fill(name)]
         missing = [address for address in wanted if address not in held]
-        first = wanted[:1]
-        if free[:1] == [PRIMARY_EMAIL] and read.intersection(first).difference(before.values()):
-            missing = first + missing  # Email is the field by which activity capture finds people
+        front = wanted[:1]
+        if free[:1] == [PRIMARY_EMAIL] and read.intersection(front).difference(before.values()):
+            missing = front + missing  # Email is the field by which activity capture finds people
         after = before | dict(zip(free, missing, strict=False))
     return {name: after[name] for name in fields if after[name] != before[name]}
 

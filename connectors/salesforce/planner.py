@@ -32,6 +32,8 @@ from connectors.salesforce.sobject_record import SObjectRecord
 from connectors.salesforce.suppression import SuppressionList
 from connectors.salesforce.write_mode import BLANKS_ONLY_REASON, CREATE_ONLY_REASON, WriteMode
 
+_NO_FIELDS: frozenset[str] = frozenset()
+
 SoughtPerson = tuple[ContactVersion, Person]
 """A change with the person that it describes."""
 
@@ -345,7 +347,8 @@ class WritePlanner:
         if match.ambiguous:
             return _ambiguous(change, match.ambiguous)
         dropped = match.dropped | self._claimed.get(someone.record_key, frozenset())
-        if match.record is not None:
+        # Nearly everybody has the primary address alone, and only further ones may be held.
+        if match.record is not None and someone.addresses != (someone.found_by.primary,):
             dropped |= self._held_elsewhere(someone, match.record)
         kept = self._without(someone, dropped) if dropped else someone
         if match.record is not None:
@@ -409,31 +412,21 @@ class WritePlanner:
         if match.several:
             self._count(SyncWarning.SEVERAL_MATCHED, "")
         owner = record.key in (None, someone.record_key) and not match.keyless
-        outcome = Outcome(
-            change.key,
-            OutcomeStatus.UPDATED,
-            record.sobject,
-            record.id,
-            match.matched,
-            match.matched != "key",
-            several_matched=match.several,
-        )
         if _holds_newer_version(record, someone):
-            return PlannedOutcome(change, replace(outcome, status=OutcomeStatus.STALE))
+            return PlannedOutcome(change, _joined(change, match, record, OutcomeStatus.STALE))
         if self._leaves_alone(record):
-            outcome = replace(outcome, status=OutcomeStatus.UNCHANGED, reason=CREATE_ONLY_REASON)
-            return PlannedOutcome(change, outcome, record, someone)
-        withheld = self._withheld(record, someone) if owner else frozenset[str]()
+            alone = _joined(change, match, record, OutcomeStatus.UNCHANGED, CREATE_ONLY_REASON)
+            return PlannedOutcome(change, alone, record, someone)
+        withheld = self._withheld(record, someone) if owner else _NO_FIELDS
         changed = self._apply(record, someone, owner=owner)
-        if account_by := _account_by(someone, changed):
-            outcome = replace(outcome, account_by=account_by)
+        status, reason = OutcomeStatus.UPDATED, ""
         if not owner:
-            reason = "" if changed else "nothing_to_fill"
-            outcome = replace(outcome, status=OutcomeStatus.FILLED, reason=reason)
+            status, reason = OutcomeStatus.FILLED, "" if changed else "nothing_to_fill"
         elif not changed - {VERSION_FIELD}:
-            outcome = replace(outcome, status=OutcomeStatus.UNCHANGED)
+            status = OutcomeStatus.UNCHANGED
         if withheld - changed:
-            outcome = replace(outcome, reason=BLANKS_ONLY_REASON)
+            reason = BLANKS_ONLY_REASON
+        outcome = _joined(change, match, record, status, reason, _account_by(someone, changed))
         return PlannedOutcome(change, outcome, record, someone)
 
     def _leaves_alone(self, record: SObjectRecord) -> bool:
@@ -447,7 +440,7 @@ class WritePlanner:
     def _withheld(self, record: SObjectRecord, someone: Person) -> frozenset[str]:
         """The fields that another mode than FILL_BLANKS would change."""
         if self._mode is not WriteMode.FILL_BLANKS:
-            return frozenset()
+            return _NO_FIELDS
         schema = self._schemas[record.sobject]
         return frozenset(merge_fields(record, someone, schema, owner=True, count=count_nothing))
 
@@ -464,6 +457,28 @@ class WritePlanner:
         record.change(changed)
         self._candidates.join(record, someone)
         return set(changed)
+
+
+def _joined(
+    change: ContactVersion,
+    match: Match,
+    record: SObjectRecord,
+    status: OutcomeStatus,
+    reason: str = "",
+    account_by: str = "",
+) -> Outcome:
+    """The outcome of a person whose record was found."""
+    return Outcome(
+        change.key,
+        status,
+        record.sobject,
+        record.id,
+        match.matched,
+        match.matched != "key",
+        reason,
+        account_by=account_by,
+        several_matched=match.several,
+    )
 
 
 def _account_by(someone: Person, changed: Collection[str]) -> str:

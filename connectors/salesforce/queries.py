@@ -37,30 +37,37 @@ def lookup(
     not fit are not taken, and have to wait for another lookup.
     """
     schemas = (contact_schema, lead_schema)
-    whole = tuple(
+    contact_room, lead_room = whole = tuple(
         limit - len(_statement(schema, contact_schema, ("",), ("",), ("",))) for schema in schemas
     )
-    fields = tuple(len(schema.searched_emails) for schema in schemas)
+    contact_fields, lead_fields = (len(schema.searched_emails) for schema in schemas)
     known_ids = record_ids or {}
     groups: list[tuple[dict[str, None], dict[str, None], dict[str, None]]] = [({}, {}, {})]
-    room, taken = whole, 0
+    group_keys, group_addresses, group_ids = groups[0]
+    taken = 0
     for key, addresses in contacts:
         ids = known_ids.get(key, ())
-        literal, sought = soql_text(key), list(map(soql_text, addresses))
-        once = len(literal) + 1 + sum(len(soql_text(record_id)) + 1 for record_id in ids)
-        for_each_field = sum(len(text) + 1 for text in sought)
-        lengths = tuple(once + number * for_each_field for number in fields)
-        if any(length > left for length, left in zip(lengths, room, strict=True)):
+        literal, sought = soql_text(key), [soql_text(address) for address in addresses]
+        once = len(literal) + 1
+        if ids:
+            once += sum(len(soql_text(record_id)) + 1 for record_id in ids)
+        for_each_field = sum(map(len, sought)) + len(sought)
+        contact_length = once + contact_fields * for_each_field
+        lead_length = once + lead_fields * for_each_field
+        if contact_length > contact_room or lead_length > lead_room:
             if len(groups) == MAX_GROUPS:
                 break
-            groups.append(({}, {}, {}))
-            room = whole
-        room = tuple(left - length for length, left in zip(lengths, room, strict=True))
+            group_keys, group_addresses, group_ids = {}, {}, {}
+            groups.append((group_keys, group_addresses, group_ids))
+            contact_room, lead_room = whole
+        contact_room -= contact_length
+        lead_room -= lead_length
         taken += 1
-        group_keys, group_addresses, group_ids = groups[-1]
-        group_ids.update(dict.fromkeys(ids))
         group_keys[literal] = None
-        group_addresses.update(dict.fromkeys(sought))
+        for text in sought:
+            group_addresses[text] = None
+        for record_id in ids:
+            group_ids[record_id] = None
     statements = tuple(
         (
             schema.sobject,
