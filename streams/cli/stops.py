@@ -6,7 +6,7 @@ import click
 
 from streams import settings
 from streams.cli.loading import load
-from streams.cli.options import JSON
+from streams.cli.options import JSON, WHY
 from streams.cli.root import main
 
 
@@ -35,8 +35,9 @@ def breakers(context: click.Context, *, as_json: bool) -> None:
     show_default=True,
     help="How long bulk runs may fail for this reason without being stopped again: 30m, 6h, 2d.",
 )
+@WHY
 @click.option("--actor", help="Who releases it; the default is the user of the operating system.")
-def breakers_release(*, reason: str, accepted_for: str, actor: str | None) -> None:
+def breakers_release(*, reason: str, accepted_for: str, why: str, actor: str | None) -> None:
     """Lets go on what the breaker of REASON stops, within 5 seconds.
 
     Correct the cause first. Counting starts anew; the limit for all changes counts at once, and the
@@ -44,7 +45,7 @@ def breakers_release(*, reason: str, accepted_for: str, actor: str | None) -> No
     """
     from streams.commands.breakers import release
 
-    release(load(settings.KafkaSettings), reason, accepted_for, actor)
+    release(load(settings.KafkaSettings), reason, accepted_for, why, actor)
 
 
 @main.group(invoke_without_command=True)

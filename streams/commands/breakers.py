@@ -124,13 +124,36 @@ def release(
     kafka: KafkaSettings,
     reason: str,
     accepted_for: str,
+    why: str,
     actor: str | None,
     *,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Releases the breaker of a reason. `accepted_for` is a duration such as 1h.
+    """Releases the breaker of a reason, and says so. Blocks.
 
     Raises click.UsageError and click.ClickException, each with what to do instead.
+    """
+    let_go = carry_out_release(kafka, reason, accepted_for, why, actor_name(actor), clock())
+    for line in released_lines(let_go):
+        click.echo(line)
+
+
+def released_lines(breaker: FailureBreaker) -> list[str]:
+    """What a breaker that has just been released stopped, and what counts from now on."""
+    return [
+        f"released {breaker.reason}, which stopped {STOPS[breaker.stops]}; a running sink and "
+        f"reader go on within {RELEASE_OBEYED_SECONDS} s",
+        f"bulk runs may fail for it until {_time(breaker.accepted_until_ms)}",
+    ]
+
+
+def carry_out_release(
+    kafka: KafkaSettings, reason: str, accepted_for: str, why: str, by: str, now: float
+) -> FailureBreaker:
+    """Writes the release of the breaker of a reason, with its audit; returns the breaker. Blocks.
+
+    `accepted_for` is a duration such as 1h, `now` is in epoch seconds. Raises click.UsageError and
+    click.ClickException as `release` does.
     """
     seconds = parse_duration(accepted_for)
     if seconds is None or seconds > MOST_ACCEPTED_DAYS * 86_400:
@@ -138,9 +161,8 @@ def release(
             f"--for {accepted_for}: a time of up to {MOST_ACCEPTED_DAYS} days is expected, such as "
             "30m, 6h or 2d; set SINK_BREAKER_BULK_SHARE to accept more failures for good"
         )
-    by = actor_name(actor)
     breaker = find_open(read_control(kafka).breakers, reason)
-    now_ms, names = int(clock() * 1000), topics(kafka)
+    now_ms, names = int(now * 1000), topics(kafka)
     let_go = released(breaker, by, now_ms, seconds)
     noted = AuditEntry(
         f"{breaker.opened_ms}-{reason}",
@@ -148,7 +170,7 @@ def release(
         now_ms,
         by,
         "breakers release",
-        f"for {accepted_for}",
+        f"for {accepted_for}: {why.strip()}" if why.strip() else f"for {accepted_for}",
         {"reason": reason},
         1,
     )
@@ -158,11 +180,7 @@ def release(
             publisher.publish([breaker_record(names, let_go)])
     except NotAcknowledged as error:
         raise click.ClickException(str(error)) from error
-    click.echo(
-        f"released {reason}, which stopped {STOPS[breaker.stops]}; a running sink and reader go "
-        f"on within {RELEASE_OBEYED_SECONDS} s"
-    )
-    click.echo(f"bulk runs may fail for it until {_time(let_go.accepted_until_ms)}")
+    return let_go
 
 
 def find_open(breakers: Mapping[str, FailureBreaker], reason: str) -> FailureBreaker:

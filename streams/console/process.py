@@ -20,6 +20,7 @@ from streams.commands.status.collect import SAMPLE_SECONDS, Sample, StatusCollec
 from streams.commands.status.figures import CallFigures, Status
 from streams.console.access import GENERATE, gatekeeper, require_own_port
 from streams.console.audit_trail import AuditTrail
+from streams.console.breaker_release import KafkaBreakerRelease
 from streams.console.history import MAX_TARGETS, History, PrometheusHistory, ScrapedHistory
 from streams.console.measures import EVERY
 from streams.console.pages.budget import BudgetPage
@@ -167,6 +168,7 @@ def pages(
             calls,
             history,
             KafkaPausing(kafka),
+            KafkaBreakerRelease(kafka),
         ),
         *people_pages(shell, kafka, known),
         RunsPage(shell, runs, KafkaRuns(kafka), AuditTrail(kafka), previews),

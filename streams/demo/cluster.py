@@ -18,6 +18,12 @@ from streams.settings import KafkaSettings, SettingsError, load
 
 # The first start downloads Kafka, for which the broker's own bound is 600 s.
 BROKER_START_SECONDS = 720.0
+# A broker that is installed is there in less. Whoever waits for longer is told why.
+SLOW_START_SECONDS = 12.0
+SLOW_START = (
+    "no broker yet: Apache Kafka is being downloaded, or a container is starting, which is given "
+    "up after 90 s"
+)
 # Until a consumer group is empty: its members have left, or their sessions have expired.
 EMPTY_GROUP_SECONDS = 40.0
 # One request to delete something.
@@ -65,7 +71,11 @@ async def start_broker(
         )
     env = {"KAFKA_BOOTSTRAP_SERVERS": given} if given else {}
     child = await processes.start(BROKER, sys.executable, str(BROKER_SCRIPT), "--json", env=env)
-    broker = json.loads(await processes.first_line(child, BROKER_START_SECONDS))
+    notice = asyncio.get_running_loop().call_later(SLOW_START_SECONDS, print_line, SLOW_START)
+    try:
+        broker = json.loads(await processes.first_line(child, BROKER_START_SECONDS))
+    finally:
+        notice.cancel()
     if broker["kind"] == "tansu":
         print_line("Apache Kafka cannot be started on this machine:")
     if broker["kind"] == "tansu" or (given and broker["kind"] != "given"):

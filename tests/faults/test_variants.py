@@ -192,8 +192,8 @@ def a_table_is_restored(scenario: Scenario, variant: str) -> Process:
     scenario.wait_committed("dedupe", "contacts.events", CONTACTS)
     assert first.stop() == 0
     scenario.hold("sought")
-    # So that a batch waits in Faust's queue, where there is one already.
-    scenario.hold("before_outputs")
+    # So that a batch waits in Faust's queue: the agent has the one before.
+    scenario.hold("before_plan")
     worker = scenario.start("dedupe", variant)
     scenario.wait_reached("sought")
     scenario.send([event(number, 1, "first") for number in range(CONTACTS, 2 * CONTACTS)])
@@ -203,7 +203,7 @@ def a_table_is_restored(scenario: Scenario, variant: str) -> Process:
     scenario.release("sought")
     # The queues have been cleared. An agent that went on before could save what is to be lost.
     worker.wait_ready()
-    scenario.release("before_outputs")
+    scenario.release("before_plan")
     scenario.send([event(number, 2, "second") for number in range(CONTACTS)])
     return worker
 

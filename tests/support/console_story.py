@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
+
 from connectors.salesforce.checkup.findings import CheckupFinding, fail, ok, warn
 from connectors.salesforce.write_mode import WriteMode
 from streams.audit import AuditEntry, AuditState
+from streams.commands.breakers import find_open, released_lines
 from streams.commands.pauses import begun, parse_end
+from streams.commands.plan_input import parse_duration
 from streams.commands.replay.command import Cost, Looked, ReplayOptions
 from streams.commands.replay.estimates import CallsLeft, Pace
 from streams.commands.replay.preview import Preview
@@ -30,7 +34,15 @@ from streams.console.pages.health import Examined, HealthPage
 from streams.console.pages.runs import ReplayQuestion, RunsPage, RunsReader, selection_of
 from streams.console.reading import Reading, ReadingByKey
 from streams.console.shell import Page, Shell
-from streams.control import Pause, PausedPart
+from streams.control import (
+    FailureBreaker,
+    FailuresSeen,
+    Pause,
+    PausedPart,
+    Stops,
+    open_breakers,
+    released,
+)
 from streams.control_mode import ModeInForce
 from streams.runs import Progress, Run, RunKind, RunLog, RunState
 
@@ -107,6 +119,23 @@ class PauseList:
         return f"{part.value} goes on, says {who}."
 
 
+class BreakerList:
+    """The failure breakers, and why each was released."""
+
+    def __init__(self, *opened: FailureBreaker) -> None:
+        self.breakers = {one.reason: one for one in opened}
+        self.why: list[str] = []
+
+    def release(self, reason: str, accepted_for: str, why: str, who: str) -> str:
+        seconds = parse_duration(accepted_for)
+        if seconds is None:
+            raise click.UsageError(f"--for {accepted_for}: a time is expected")
+        breaker = find_open(self.breakers, reason)
+        self.breakers[reason] = released(breaker, who, int(time.time() * 1000), seconds)
+        self.why.append(why)
+        return f"{'; '.join(released_lines(self.breakers[reason]))}."
+
+
 class Deployment:
     """A deployment at work with some trouble; with `empty`, one that has just been set up.
 
@@ -116,10 +145,16 @@ class Deployment:
     def __init__(
         self, *, empty: bool = False, now: float | None = None, reason: str = HOSTILE
     ) -> None:
-        self._empty, self._reason = empty, reason
+        self._empty = empty
         self._now = time.time() if now is None else now
         self.doing, self.audit = Doing(), AuditList()
         self.pausing = PauseList()
+        at_ms = int(self._now * 1000)
+        seen = FailuresSeen(
+            12, 400, first_ms=at_ms - 900_000, last_ms=at_ms - 660_000, example="g1/contact-17"
+        )
+        breaker = FailureBreaker(reason, Stops.BULK, at_ms - 600_000, seen)
+        self.breakers = BreakerList(*([] if empty else [breaker]))
         self.status_reads = 0
 
     def pages(self, shell: Shell) -> Sequence[Page]:
@@ -128,7 +163,7 @@ class Deployment:
             lambda: (self._now, None if self._empty else CallFigures(61_200, 100_000)), 60
         )
         return [
-            FlowPage(shell, Reading(self._status, 0), calls, self, self.pausing),
+            FlowPage(shell, Reading(self._status, 0), calls, self, self.pausing, self.breakers),
             RunsPage(
                 shell,
                 Reading(RunsReader(self._runs).read, 60),
@@ -164,7 +199,7 @@ class Deployment:
                 created=902,
             ),
             None,
-            [f"bulk runs, for {self._reason}, since 13:42"],
+            open_breakers(self.breakers.breakers.values()),
             LetterFigures({"FIELD_CUSTOM_VALIDATION_EXCEPTION": 112, "TOO_LONG": 6}, now_ms),
             ["a backfill"],
             self.pausing.pauses,

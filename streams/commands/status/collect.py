@@ -14,9 +14,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from connectors.salesforce.api.budget import Usage
 from connectors.salesforce.api.own_calls import OwnCalls
-from streams.commands.breakers import STOPS, read_control
+from streams.commands.breakers import read_control
 from streams.commands.dead_letters.open_letters import scan
-from streams.commands.dead_letters.report import moment
 from streams.commands.mailboxes import read_mailboxes
 from streams.commands.run_progress import run_line, totals
 from streams.commands.runs import read_run_log
@@ -31,7 +30,7 @@ from streams.commands.status.figures import (
 from streams.commands.status.limits import LimitUse, limit_uses
 from streams.commands.status.org import OrgFigures
 from streams.commands.topic_records import BROKER_WAIT_SECONDS, topic_records
-from streams.control import ControlTable, open_breakers
+from streams.control import open_breakers
 from streams.control_mode import mode_in_force
 from streams.events import received_at
 from streams.kafka.clients import BrokerUnavailable, client_config, wait_for_broker
@@ -140,7 +139,7 @@ class StatusCollector:
                 self._stages(before, now),
                 self._outcomes(now_ms),
                 org.calls,
-                stopped_by_breakers(control),
+                open_breakers(control.breakers.values()),
                 self._letters(),
                 runs_at_work(run_log),
                 control.pauses_now(now_ms),
@@ -291,11 +290,3 @@ def _wave(run_id: str, run: Run, run_log: RunLog) -> str:
     if not waits_for_a_person(run, run_log.progress(run_id), continued):
         return ""
     return f", waits after a wave: {how_to_continue(run_id)}"
-
-
-def stopped_by_breakers(control: ControlTable) -> list[str]:
-    """What open failure breakers stop, and why, a line for each."""
-    return [
-        f"{STOPS[one.stops]}, for {one.reason}, since {moment(one.opened_ms)}"
-        for one in open_breakers(control.breakers.values())
-    ]

@@ -9,9 +9,11 @@ import orjson
 from connectors.salesforce.bulk_load import PERMISSION_SET
 from connectors.salesforce.outcome import OutcomeStatus
 from connectors.salesforce.owner_rules import OwnerRule
+from streams.commands.breakers import STOPS
+from streams.commands.dead_letters.report import moment
 from streams.commands.mailboxes import MailboxFigures
 from streams.commands.status.limits import LimitUse, limit_problems
-from streams.control import Pause, PausedPart
+from streams.control import FailureBreaker, Pause, PausedPart
 from streams.control_mode import ModeInForce
 from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
@@ -147,8 +149,8 @@ class Status:
     outcomes: OutcomeFigures
     calls: CallFigures | None
     """None without a login, or without an answer."""
-    paused: Sequence[str]
-    """What failure breakers stop, and why."""
+    breakers: Sequence[FailureBreaker]
+    """The failure breakers that are open."""
     letters: LetterFigures
     runs: Sequence[str]
     """A line for each run at work."""
@@ -196,6 +198,11 @@ def outcome_figures(records: Iterable[KafkaRecord], now_ms: int = 0) -> OutcomeF
     return figures
 
 
+def stopped(breaker: FailureBreaker) -> str:
+    """What an open failure breaker stops, and why."""
+    return f"{STOPS[breaker.stops]}, for {breaker.reason}, since {moment(breaker.opened_ms)}"
+
+
 def needs_a_person(status: Status) -> list[str]:
     """What an operator has to do something about, a sentence each; empty if nothing."""
     paused = {STAGE_OF.get(pause.part) for pause in status.pauses}
@@ -213,7 +220,7 @@ def needs_a_person(status: Status) -> list[str]:
         *_bulk_load_problems(status),
         *_call_problems(status.calls),
         *_org_problems(status.pin, status.org_of_login),
-        *(f"stopped: {reason}; see contactstream breakers" for reason in status.paused),
+        *(f"stopped: {stopped(one)}; see contactstream breakers" for one in status.breakers),
         *_letter_problems(status.letters, status.now_ms),
         *_mailbox_problems(status.mailboxes),
     ]

@@ -15,6 +15,7 @@ from streams.commands.status.figures import (
     Status,
     duration,
     needs_a_person,
+    stopped,
 )
 from streams.commands.status.limits import limit_entry
 
@@ -72,7 +73,8 @@ def _facts(status: Status) -> Mapping[str, str]:
         facts["calls"] = f"{calls.left:,} of {calls.allowed:,} daily Salesforce calls are left"
     if status.limits:
         facts["limits"] = "; ".join(map(str, status.limits))
-    facts["paused"] = "; ".join([*status.paused, *map(pause_line, status.pauses)]) or "nothing"
+    paused = [*map(stopped, status.breakers), *map(pause_line, status.pauses)]
+    facts["paused"] = "; ".join(paused) or "nothing"
     letters = status.letters.by_reason
     facts["dead letters"] = _counted(letters) if letters else "none"
     mailboxes = status.mailboxes
@@ -147,7 +149,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "org": {"pinned": status.pin and status.pin.org_id, "login": status.org_of_login},
         "bulk_load_permission": None if status.bulk_load is None else asdict(status.bulk_load),
         "salesforce_calls": None if status.calls is None else asdict(status.calls),
-        "paused": list(status.paused),
+        "paused": list(map(stopped, status.breakers)),
         "pauses": [pause_entry(pause) for pause in status.pauses],
         "dead_letters": {
             "by_reason": dict(status.letters.by_reason),

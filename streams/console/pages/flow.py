@@ -1,12 +1,13 @@
 """The page Flow: whether contacts reach Salesforce now, and what is in the way."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import click
 from aiohttp import web
 
+from streams.commands.breakers import open_lines
 from streams.commands.pauses import WHAT_STOPS, pause_line
 from streams.commands.status.figures import (
     HIGH_ERROR_SHARE,
@@ -17,7 +18,9 @@ from streams.commands.status.figures import (
     Status,
     duration,
     needs_a_person,
+    stopped,
 )
+from streams.console.breaker_release import BreakerRelease
 from streams.console.charts import Chart, chart, per_second
 from streams.console.history import History, Lines
 from streams.console.measures import FAILED, LAGS, RATES, STAGES
@@ -25,7 +28,7 @@ from streams.console.pausing import Pausing
 from streams.console.reading import NotReadable, Reading, in_thread
 from streams.console.shell import Confirmation, Input, MenuEntry, Shell, require_act, text_fields
 from streams.console.tables import Cell, Column, Table
-from streams.control import RELEASE_OBEYED_SECONDS, Pause, PausedPart
+from streams.control import RELEASE_OBEYED_SECONDS, FailureBreaker, Pause, PausedPart
 from streams.control_mode import ModeInForce
 
 COLUMNS = (
@@ -59,19 +62,22 @@ class FlowPage:
         calls: Reading[tuple[float, CallFigures | None]],
         history: History,
         pausing: Pausing,
+        breaker_release: BreakerRelease,
     ) -> None:
         self._shell, self._status = shell, status
         self._calls, self._history = calls, history
-        self._pausing = pausing
+        self._pausing, self._breaker_release = pausing, breaker_release
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """The page, and for pause and resume what is asked first."""
+        """The page, and for pause, resume and release what is asked first."""
         return [
             web.get("/", self._show),
             web.get("/pause", self._ask_pause),
             web.post("/pause", self._pause),
             web.get("/resume", self._ask_resume),
             web.post("/resume", self._resume),
+            web.get("/release", self._ask_release),
+            web.post("/release", self._release),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -88,7 +94,7 @@ class FlowPage:
             headline=headline(problems),
             problems=problems,
             figures=figures(status),
-            paused=status.paused,
+            breakers=[(one.reason, stopped(one)) for one in status.breakers],
             pauses=status.pauses,
             parts_to_pause=_not_paused(status.pauses),
             charts=charts(lines),
@@ -122,12 +128,7 @@ class FlowPage:
         person = require_act(request)
         form = text_fields(await request.post())
         part, until, why = _part(form), form.get("until", ""), form.get("why", "")
-        try:
-            text = await asyncio.to_thread(self._pausing.pause, part, until, why, person.name)
-        except click.UsageError as error:
-            raise web.HTTPBadRequest(text=error.format_message().removeprefix("--")) from error
-        except click.ClickException as error:
-            raise NotReadable(error.format_message()) from error
+        text = await _done(lambda: self._pausing.pause(part, until, why, person.name))
         self._status.forget()
         raise self._shell.note(text, "/")
 
@@ -156,6 +157,59 @@ class FlowPage:
         text = await in_thread(lambda: self._pausing.resume(part, person.name))
         self._status.forget()
         raise self._shell.note(text, "/")
+
+    async def _ask_release(self, request: web.Request) -> web.Response:
+        require_act(request)
+        reason = request.query.get("reason", "")
+        breaker = _open_breaker((await self._status.get()).breakers, reason)
+        return self._shell.confirm(
+            request,
+            Confirmation(
+                f"Release {reason}?",
+                [
+                    "; ".join(line.strip() for line in open_lines(breaker)[:-1]) + ".",
+                    "Correct the cause first: the dead letters of this reason name it.",
+                    f"The sink and the reader go on within {RELEASE_OBEYED_SECONDS} seconds. "
+                    "Counting starts anew; the limit for bulk runs counts after the time below.",
+                ],
+                "/release",
+                "Release",
+                {"reason": reason},
+                "/",
+                inputs=[Input("for", "How long may bulk runs fail for it? 30m, 6h or 2d", "1h")],
+                asks_why=True,
+                dangerous=True,
+            ),
+            page="flow",
+        )
+
+    async def _release(self, request: web.Request) -> web.Response:
+        person = require_act(request)
+        form = text_fields(await request.post())
+        reason, accepted_for, why = form.get("reason", ""), form.get("for", ""), form.get("why", "")
+        text = await _done(
+            lambda: self._breaker_release.release(reason, accepted_for, why, person.name)
+        )
+        self._status.forget()
+        raise self._shell.note(text, "/")
+
+
+async def _done(action: Callable[[], str]) -> str:
+    """What an action in a thread says. Raises web.HTTPBadRequest and NotReadable."""
+    try:
+        return await asyncio.to_thread(action)
+    except click.UsageError as error:
+        raise web.HTTPBadRequest(text=error.format_message().removeprefix("--")) from error
+    except click.ClickException as error:
+        raise NotReadable(error.format_message()) from error
+
+
+def _open_breaker(breakers: Sequence[FailureBreaker], reason: str) -> FailureBreaker:
+    """Raises web.HTTPConflict when no open breaker has the reason."""
+    for breaker in breakers:
+        if breaker.reason == reason:
+            return breaker
+    raise web.HTTPConflict(text=f"no failure breaker is open for {reason or 'nothing'}")
 
 
 def _not_paused(pauses: Sequence[Pause]) -> list[str]:

@@ -119,7 +119,7 @@ def _hold_bridge() -> None:
 
 
 def _hold_dedupe() -> None:
-    """Moments of a batch: `before_outputs`.
+    """Moments of a batch: `before_plan`, when the agent has it; `before_outputs`.
 
     `unsent`, when the producer has all records of a step; `between` the outputs and the changelog;
     `done`, when both are acknowledged.
@@ -131,13 +131,14 @@ def _hold_dedupe() -> None:
     from streams.dedupe import faust_batches, process
     from streams.dedupe.faust_batches import BatchConsumer, ConsumerThread
     from streams.dedupe.producer import AcknowledgedProducer
+    from streams.dedupe.stage import Dedupe
 
     seek, fetch, batch = (
         BatchConsumer.perform_seek,
         ConsumerThread._fetch_records,
         faust_batches.BATCH_RECORDS,
     )
-    getmany = BatchConsumer.getmany
+    getmany, plan = BatchConsumer.getmany, Dedupe.plan
     publish, flush, config = (
         AcknowledgedProducer.publish,
         AcknowledgedProducer._flush,
@@ -145,6 +146,10 @@ def _hold_dedupe() -> None:
     )
     flushed = 0
     fetched = False
+
+    def held_plan(self: Any, records: Any) -> Any:
+        hold("before_plan")
+        return plan(self, records)
 
     def held_publish(self: Any, outputs: Any) -> None:
         hold("before_outputs")
@@ -198,6 +203,7 @@ def _hold_dedupe() -> None:
     replace(BatchConsumer, "perform_seek", held_seek)
     replace(ConsumerThread, "_fetch_records", noted_fetch)
     replace(BatchConsumer, "getmany", noted_getmany)
+    replace(Dedupe, "plan", held_plan)
     replace(AcknowledgedProducer, "publish", held_publish)
     replace(AcknowledgedProducer, "_flush", held_flush)
     replace(process, "producer_config", lingering_config)

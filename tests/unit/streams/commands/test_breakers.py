@@ -113,7 +113,7 @@ def test_a_program_gets_json_without_the_contact(topic: list[KafkaRecord]) -> No
 def test_a_release_is_written_with_who_and_until_when(topic: list[KafkaRecord]) -> None:
     write(topic, BULK, ROW)
     before = now_ms()
-    ended = run("release", "string_too_long", "--for", "2h", "--actor", "ada")
+    ended = run("release", "string_too_long", "--for", "2h", "--why", "now 80", "--actor", "ada")
     assert ended.exit_code == 0, ended.output
     assert "released string_too_long, which stopped bulk runs" in ended.output
     let_go = table(topic).breakers["string_too_long"]

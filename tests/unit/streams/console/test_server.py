@@ -22,9 +22,10 @@ from streams.console.pages.flow import FlowPage
 from streams.console.reading import Reading
 from streams.console.server import MAX_BODY_BYTES, MAX_WRONG_TOKENS, SESSION_COOKIE
 from streams.console.shell import MenuEntry, Page, Shell, require_act
+from streams.control import FailureBreaker, FailuresSeen, Stops
 from streams.control_mode import ModeInForce
 from tests.support.console import console
-from tests.support.console_story import PauseList
+from tests.support.console_story import BreakerList, PauseList
 
 TOKEN = "a token of the test"
 HOSTILE = '<script>alert("x")</script>'
@@ -41,7 +42,7 @@ def status() -> Status:
         ],
         OutcomeFigures(NOW - 60_000, Counter(created=8, failed=2), found=3, created=1),
         None,
-        [f"bulk runs, for {HOSTILE}"],
+        [FailureBreaker(HOSTILE, Stops.BULK, NOW, FailuresSeen(12, 400))],
         LetterFigures({"TOO_LONG": 2}, NOW),
         [],
         mode=ModeInForce(WriteMode.MIRROR, HOSTILE),
@@ -76,7 +77,8 @@ def pages(shell: Shell) -> Sequence[Page]:
     DOING.done.clear()
     calls: Reading[tuple[float, CallFigures | None]]
     calls = Reading(lambda: (0.0, CallFigures(90, 1_000)), 60)
-    flow = FlowPage(shell, Reading(status, 60), calls, ScrapedHistory([], EVERY), PauseList())
+    history = ScrapedHistory([], EVERY)
+    flow = FlowPage(shell, Reading(status, 60), calls, history, PauseList(), BreakerList())
     return [flow, DOING]
 
 

@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from deploy.local.broker import free_ports
-from streams.demo import runner
-from streams.demo.cluster import given_cluster
+from streams.demo import cluster, runner
+from streams.demo.cluster import given_cluster, start_broker
 from streams.demo.processes import ChildProcess, DemoFailed, ProcessGroup
 from streams.demo.runner import without_settings
 from streams.settings import GROUPS, SettingsError
@@ -62,6 +62,35 @@ def test_a_secured_cluster_is_refused_with_the_remedy(protocol: str) -> None:
         given |= {"KAFKA_SASL_USERNAME": "ada", "KAFKA_SASL_PASSWORD": "secret"}
     with pytest.raises(DemoFailed, match=f"wants {protocol}.*unset KAFKA_BOOTSTRAP_SERVERS"):
         given_cluster(given)
+
+
+SLOW_BROKER = """
+import json, pathlib, time
+while not pathlib.Path(__file__).with_name("told").exists():
+    time.sleep(0.01)
+described = {"kind": "docker", "bootstrap_servers": "there:9092", "note": "", "skipped": []}
+print(json.dumps(described), flush=True)
+time.sleep(60)  # the end of the test stops it
+"""
+
+
+async def test_whoever_waits_long_for_a_broker_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "broker.py"
+    script.write_text(SLOW_BROKER)
+    monkeypatch.setattr(cluster, "BROKER_SCRIPT", script)
+    monkeypatch.setattr(cluster, "SLOW_START_SECONDS", 0.0)
+    lines = []
+
+    def print_line(line: str) -> None:
+        lines.append(line)
+        script.with_name("told").touch()
+
+    async with AsyncExitStack() as stack:
+        kind, kafka = await start_broker(ProcessGroup(tmp_path, stack, {}), print_line, "")
+    assert (kind, kafka.bootstrap_servers) == ("docker", "there:9092")
+    assert lines[0] == cluster.SLOW_START
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from streams.commands.status.figures import (
 )
 from streams.commands.status.limits import LimitUse, limit_uses
 from streams.commands.status.report import as_json, text
+from streams.control import FailureBreaker, FailuresSeen, Stops
 from streams.control_mode import ModeInForce
 from streams.control_org import OrgPin
 from streams.kafka.records import KafkaRecord
@@ -48,6 +49,9 @@ FINE = Status(
     (),
     mode=ModeInForce(WriteMode.MIRROR, "SALESFORCE_MODE"),
 )
+
+
+STOPPED = FailureBreaker("apex_error", Stops.BULK, NOW, FailuresSeen(12, 400))
 
 
 def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
@@ -114,7 +118,7 @@ def test_a_page_fits_into_80_columns_and_says_that_all_is_well() -> None:
             "10.0% of the newest contacts failed",
         ),
         (replace(FINE, calls=CallFigures(9_999, 100_000)), "9,999 of 100,000"),
-        (replace(FINE, paused=("bulk runs are stopped: apex_error",)), "contactstream breakers"),
+        (replace(FINE, breakers=(STOPPED,)), "apex_error"),
         (
             replace(FINE, letters=LetterFigures({"x": 1}, NOW - 2 * 86_400_000)),
             "a dead letter is 2 d old",
