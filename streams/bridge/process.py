@@ -17,6 +17,7 @@ from streams.kafka.clients import producer_config
 from streams.kafka.publisher import Publisher
 from streams.metrics import BridgeMetrics, ProcessMetrics
 from streams.runtime.exit_codes import ExitCode
+from streams.runtime.memory import collect_garbage_rarely, freeze_startup_objects
 from streams.runtime.ops import Health, OpsServer
 from streams.runtime.secret_files import watch_secret_files
 from streams.runtime.signals import stop_asked
@@ -47,6 +48,10 @@ SETTLE_SECONDS = DELIVERY_SECONDS + 1
 # The producer's queue. librdkafka's default of 1 GB would be more than the container's memory.
 MAX_QUEUED_KB = 128 * 1024
 
+# Between two runs of the garbage collector: a few hundred requests. A request leaves no cycles, but
+# one that was cut off may, with its body, so they must not become many.
+GARBAGE_ALLOCATIONS = 5_000
+
 # Before the producer sends a batch.
 PRODUCER_LINGER_MS = 2
 
@@ -62,6 +67,8 @@ def run(
     wanted = 2 * MAX_CONNECTIONS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    freeze_startup_objects()
+    collect_garbage_rarely(GARBAGE_ALLOCATIONS)
     return uvloop.run(_serve(kafka, process, nylas, settings))
 
 

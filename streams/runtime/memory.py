@@ -37,10 +37,12 @@ def freeze_startup_objects() -> None:
     gc.freeze()
 
 
-def collect_garbage_rarely() -> None:
+def collect_garbage_rarely(allocations: int = GARBAGE_ALLOCATIONS) -> None:
     """For a process whose objects come and go by the thousand, nearly none of them in cycles.
+
+    The youngest objects are looked through after so many allocations.
 
     Reference counts free those at once. The collector, which looks for cycles alone, would look
     through what is in use again and again: that was a sixth of the sink's processor time.
     """
-    gc.set_threshold(GARBAGE_ALLOCATIONS, GARBAGE_ROUNDS, GARBAGE_ROUNDS)
+    gc.set_threshold(allocations, GARBAGE_ROUNDS, GARBAGE_ROUNDS)
