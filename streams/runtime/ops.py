@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,9 @@ MAX_OPS_REQUESTS = 16
 
 # For a whole request. Probes and scrapers are near and quick; Kubernetes itself waits for 1 s.
 OPS_REQUEST_SECONDS = 5.0
+
+# Between two looks whether the server is to stop. The default of 0.5 s delays the end of a process.
+STOP_POLL_SECONDS = 0.05
 
 
 class WorkInFlight:
@@ -262,7 +266,8 @@ class OpsServer:
             self._server = _server(host, int(port), Handler)
         except (OSError, OverflowError) as error:
             raise cannot_listen("OPS_LISTEN", self._listen, error) from error
-        threading.Thread(target=self._server.serve_forever, name="ops", daemon=True).start()
+        serving = partial(self._server.serve_forever, STOP_POLL_SECONDS)
+        threading.Thread(target=serving, name="ops", daemon=True).start()
 
     def stop(self) -> None:
         """Stops the server and frees the port."""
