@@ -13,6 +13,7 @@ from connectors.salesforce.account_rules import (
 )
 from connectors.salesforce.account_store import MemoryAccountStore
 from connectors.salesforce.accounts import AccountDirectory, account_row
+from connectors.salesforce.api import bulk_query
 from connectors.salesforce.counting import SyncWarning
 from connectors.salesforce.outcome import ContactVersion, Outcome
 from connectors.salesforce.policy import Policy
@@ -105,7 +106,10 @@ async def test_only_accounts_that_fit_the_filter_count_and_a_change_is_noticed()
 
 
 @pytest.mark.parametrize("page_size", [2000, 1])
-async def test_the_filter_reads_record_types_of_pages_and_of_a_bulk_query(page_size: int) -> None:
+async def test_the_filter_reads_record_types_of_pages_and_of_a_bulk_query(
+    page_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_query, "POLL_SECONDS", (0.0,) * 20)
     kinds = [{"name": "Customer"}, {"name": "Supplier"}]
     customer, supplier = make_id("012", 1), make_id("012", 2)
     document = {
