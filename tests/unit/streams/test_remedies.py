@@ -28,18 +28,18 @@ def commands(text: str) -> list[str]:
 
 def texts(tree: ast.AST) -> Iterator[str]:
     """The strings of a module without its docstrings, which no operator sees."""
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    inside: set[int] = set()
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    left_out = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
-            inside |= {id(part) for part in node.values}
+            left_out |= {id(part) for part in node.values}
             yield "".join(
                 str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
             )
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
-            and id(node) not in docstrings | inside
+            and id(node) not in left_out
         ):
             yield node.value
 
