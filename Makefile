@@ -32,9 +32,9 @@ test-system: $(INSTALLED) ## run the tests that play minutes of a whole deployme
 
 # Property tests try fewer examples than in `make test`; see tests/conftest.py. The manifests are
 # left out: their tools are large.
-# Four workers for two cores: the tests spend much of their time waiting.
+# Three workers for two cores: the tests spend much of their time waiting.
 test-fast: $(INSTALLED) ## run the tests that need no broker and are not slow, for the inner loop
-	$(BIN)/pytest --numprocesses 4 --hypothesis-profile fast \
+	$(BIN)/pytest --numprocesses 3 --hypothesis-profile fast \
 		-m "not kafka and not slow and not storm and not benchmark and not system \
 		and not containers and not cluster" \
 		--ignore tests/deploy $(ARGS)
