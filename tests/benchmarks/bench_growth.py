@@ -3,7 +3,7 @@
     make bench ARGS=tests/benchmarks/bench_growth.py
     make bench ARGS="tests/benchmarks/bench_growth.py --growth"
 
-The second one goes to a million contacts, and takes the better part of an hour.
+The second one goes to a million contacts, and takes about a quarter of an hour.
 """
 
 import os

@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--growth",
         action="store_true",
-        help="also measure the growth to a million contacts, for the better part of an hour",
+        help="also measure the growth to a million contacts, for about a quarter of an hour",
     )
 
 
