@@ -67,11 +67,12 @@ faults: $(INSTALLED) ## the fault tests and the long storms, with their report
 mutants: $(INSTALLED) ## plant small faults in the modules that decide; tests must catch 90 %
 	$(BIN)/python -m tests.mutants.report $(ARGS)
 
-# Compares its ratios with the committed deploy/docs/performance.json. On a quiet machine
-# ARGS=--record writes that file, performance.md and the plots, and ARGS="--growth --record" also
-# the growth to a million contacts. Needs wrk (apt-get install wrk).
+# Compares its ratios with the committed deploy/docs/performance.json. A path in ARGS, such as
+# tests/benchmarks/bench_sink.py, measures that part alone. On a quiet machine ARGS=--record writes
+# that file, performance.md and the plots, and ARGS="--growth --record" also the growth to a million
+# contacts. Needs wrk (apt-get install wrk).
 bench: $(INSTALLED) ## measure speed against baselines in the same run
-	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
+	$(BIN)/pytest $(if $(filter tests/%,$(ARGS)),,tests/benchmarks) -m benchmark -s $(ARGS)
 
 # ARGS="--image NAME:TAG --previous-image NAME:TAG" names images that the nodes have. It needs
 # kubectl, helm, and the definitions of the kinds of Prometheus' operator and Strimzi.
