@@ -29,8 +29,6 @@ def challenge(query: str) -> bytes | None:
 
     None where there is no challenge, or one that is empty or too long.
 
-    None where there is no challenge, or one that is empty or too long.
-
     Needs no secret: Nylas asks before it tells the secret.
     """
     for part in query.split("&"):

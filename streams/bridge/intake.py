@@ -10,7 +10,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -164,7 +163,8 @@ class NotificationIntake:
             return 503, "stopping"
         if decision.record is not None:
             try:
-                decision = await self._traced_publish(decision, decision.record, received_ms)
+                publish = self._publish if self._traces is NO_TRACES else self._traced_publish
+                decision = await publish(decision, decision.record, received_ms)
             except Exception as error:
                 if decision.last_attempt:
                     self._lost.labels("last_attempt").inc()
@@ -193,7 +193,7 @@ class NotificationIntake:
         attributes = {"messaging.system": "kafka", "messaging.destination.name": record.topic}
         with self._traces.span(f"send {record.topic}", "producer", attributes=attributes) as place:
             if place is not None:
-                record = replace(record, headers=[*record.headers, *trace_headers(place)])
+                record = record._replace(headers=[*record.headers, *trace_headers(place)])
             return await self._publish(decision, record, received_ms)
 
     async def _publish(

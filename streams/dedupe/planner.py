@@ -14,7 +14,7 @@ Without I/O; `stage` carries the plan out.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -412,7 +412,7 @@ class DedupePlanner:
         if value is not None and len(value) > MAX_CHANGE_BYTES:
             value, detail = b"", f"{detail}: {len(value)} bytes; the value is left out"
         letter = dead_letter(
-            self._dead_letter, replace(read, value=value), STAGE, error.reason, detail
+            self._dead_letter, read._replace(value=value), STAGE, error.reason, detail
         )
         return letter.topic, letter.value, letter.key, letter.headers
 

@@ -1,6 +1,6 @@
 """A Kafka record as plain data, independent of the client library."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from confluent_kafka import Message
 
@@ -10,8 +10,7 @@ own clients do.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaRecord:
+class KafkaRecord(NamedTuple):
     """A Kafka record that was read or is to be published.
 
     Publishing ignores `partition`, `offset` and `timestamp_ms`. The last is Kafka's, in epoch

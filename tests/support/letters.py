@@ -31,7 +31,7 @@ def unwrapped(key: bytes | None, value: bytes | None) -> Unwrapped:
 def failed_record(letter: KafkaRecord) -> KafkaRecord:
     """The letter with the key and the value of the failed record; the error as a header."""
     key, value, detail = unwrapped(letter.key, letter.value)
-    return replace(letter, key=key, value=value, headers=[*letter.headers, ("dlq.detail", detail)])
+    return letter._replace(key=key, value=value, headers=[*letter.headers, ("dlq.detail", detail)])
 
 
 def failed_found(letter: Found) -> Found:

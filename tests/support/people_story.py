@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -200,7 +199,7 @@ class World:
 
     def decide(self, record: KafkaRecord) -> None:
         """Adds a record of contactstream.control."""
-        self.control.take(replace(record, offset=self._offset))
+        self.control.take(record._replace(offset=self._offset))
         self._offset += 1
 
     def search(self, question: Question) -> FoundPerson:

@@ -5,8 +5,6 @@ it as about any other. Where the failed record was a request to read a contact a
 that request.
 """
 
-from dataclasses import replace
-
 from streams.bridge.decision import WEBHOOK, decide
 from streams.dead_letters import (
     REDRIVE_ATTEMPTS,
@@ -59,7 +57,7 @@ def redriven(
         record = _from_event(failed)
     else:
         raise NotRedrivable(f"a {letter.reason} of {failed.topic}: run backfill for its grant")
-    return replace(record, headers=[*record.headers, *marks])
+    return record._replace(headers=[*record.headers, *marks])
 
 
 def _from_change(
@@ -87,7 +85,7 @@ def _from_change(
     if record.topic != topics.events.name:
         raise NotRedrivable("no event can carry it: it is too large")
     restored = [each for each in failed.headers if each[0] == RESTORE]
-    return replace(record, headers=[*record.headers, *restored])
+    return record._replace(headers=[*record.headers, *restored])
 
 
 def _from_webhook(topics: Topics, failed: KafkaRecord, at_ms: int, body_limit: int) -> KafkaRecord:
@@ -118,4 +116,4 @@ def _from_event(failed: KafkaRecord) -> KafkaRecord:
         ("received_ms", b"%d" % received_ms),
         *kept,
     ]
-    return replace(failed, headers=headers)
+    return failed._replace(headers=headers)

@@ -1,7 +1,5 @@
 """The records of contactstream.control that say which mailboxes are synced."""
 
-from dataclasses import replace
-
 import pytest
 
 from streams.contact_groups import NO_GROUPS, GroupRule
@@ -60,7 +58,7 @@ def test_contact_groups_and_exclusions_are_read_again_and_tombstones_end_them() 
     assert selection.groups_in_force(NO_GROUPS) == rule
     assert selection.names_of_groups("g") == {"1": "Customers"}
     assert selection.exclusions == "abc"
-    ends = [replace(record, value=None) for record in written]
+    ends = [record._replace(value=None) for record in written]
     gone = after(*written, *ends).selection
     assert (gone.groups, gone.group_names, gone.exclusions) == (None, {}, "")
     assert gone.groups_in_force(rule) == rule

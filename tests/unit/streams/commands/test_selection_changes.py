@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -56,7 +55,7 @@ def person(contact: str, address: str, offset: int, **more: object) -> KafkaReco
     """A synced contact of the selected mailbox."""
     made = change(f"a/{contact}", 5, offset)
     body = orjson.loads(made.value or b"") | {"emails": [{"email": address}]} | more
-    return replace(made, value=orjson.dumps(body))
+    return made._replace(value=orjson.dumps(body))
 
 
 RIVALS = [
@@ -65,7 +64,7 @@ RIVALS = [
     person("2", "bo@eu.rival.com", 7),
     person("4", "al@rival.com", 8, excluded="source"),
     person("5", "unknown@rival.com", 9, excluded="role_address", was_synced=True),
-    replace(person("6", "cy@rival.com", 10), key=b"b/6"),
+    person("6", "cy@rival.com", 10)._replace(key=b"b/6"),
 ]
 """Of three people whom an exclusion of rival.com leaves out two were synced, one of them of a
 mailbox that is left out as well. Dedupe has left out another one who was synced."""

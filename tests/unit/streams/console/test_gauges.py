@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -85,7 +84,7 @@ def test_only_the_largest_grants_have_series_and_the_rest_are_in_other(
 
 def test_a_reason_whose_letters_are_closed_stays_at_zero(registry: CollectorRegistry) -> None:
     gauges, letters = ConsoleGauges(ConsoleMetrics(registry)), LetterState(TOPICS)
-    written = replace(letter(0, "too_large"), partition=0, offset=0)
+    written = letter(0, "too_large")._replace(partition=0, offset=0)
     letters.take(written)
     gauges.show_letters(letters)
     assert registry.get_sample_value(OPEN, {"reason": "too_large"}) == 1
@@ -94,7 +93,7 @@ def test_a_reason_whose_letters_are_closed_stays_at_zero(registry: CollectorRegi
     oldest_ms = letters.backlog().oldest_ms
     assert oldest_ms is not None
     assert registry.get_sample_value(OLDEST) == oldest_ms / 1000
-    letters.take(replace(closing(0), partition=0, offset=1))
+    letters.take(closing(0)._replace(partition=0, offset=1))
     gauges.show_letters(letters)
     assert registry.get_sample_value(OPEN, {"reason": "too_large"}) == 0
     oldest = registry.get_sample_value(OLDEST)

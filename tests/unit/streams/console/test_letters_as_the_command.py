@@ -1,7 +1,5 @@
 """The open letters that the console keeps are those that the command finds in the topic."""
 
-from dataclasses import replace
-
 import orjson
 import pytest
 from hypothesis import given
@@ -52,7 +50,7 @@ SELECTIONS = st.sampled_from(
 
 
 def placed(records: list[KafkaRecord]) -> list[KafkaRecord]:
-    return [replace(each, partition=0, offset=place) for place, each in enumerate(records)]
+    return [each._replace(partition=0, offset=place) for place, each in enumerate(records)]
 
 
 def taken(records: list[KafkaRecord], max_letters: int = 100) -> LetterState:

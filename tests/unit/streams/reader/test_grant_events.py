@@ -1,7 +1,5 @@
 """Events of grants: what each asks for, and the table of grants that they make."""
 
-from dataclasses import replace
-
 import orjson
 import pytest
 
@@ -138,7 +136,7 @@ def status_after(table: GrantTable, *events: tuple[str, int]) -> str | None:
     for kind, moment in events:
         record = notification(kind, code=25027)
         event = parse_grant_event(
-            replace(record, value=(record.value or b"").replace(b'"time":9', b'"time":%d' % moment))
+            record._replace(value=(record.value or b"").replace(b'"time":9', b'"time":%d' % moment))
         )
         assert event is not None
         table.apply(event)

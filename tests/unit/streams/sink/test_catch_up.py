@@ -1,7 +1,5 @@
 """Which changes of a predecessor's span are not written, because a newer one of the contact is."""
 
-from dataclasses import replace
-
 from confluent_kafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +61,7 @@ def test_the_newest_change_restores_what_a_superseded_one_was_to_restore() -> No
     catch_up = CatchUp(9)
     for offset, fields in enumerate((["Title"], [], ["Phone"], [])):
         one = record(offset, "a", offset)
-        catch_up.survey(replace(one, headers=[*one.headers, *restore_header(fields)]))
+        catch_up.survey(one._replace(headers=[*one.headers, *restore_header(fields)]))
     catch_up.survey(record(4, "b", 1))
     assert catch_up.restored == {"g/a": {"Title", "Phone"}}
 

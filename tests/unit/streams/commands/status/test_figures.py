@@ -243,7 +243,7 @@ def test_a_backfill_is_at_work_until_it_ends_and_a_dry_run_is_none() -> None:
 
 def test_only_contacts_whose_last_outcome_is_held_count_as_held() -> None:
     def of(key: bytes, status: str, **fields: object) -> KafkaRecord:
-        return replace(outcome(status, **fields), key=key)
+        return outcome(status, **fields)._replace(key=key)
 
     records = [
         of(b"g/a", "held"),
