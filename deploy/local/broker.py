@@ -59,6 +59,10 @@ TOOL_SECONDS = 60.0
 # A start takes seconds on an idle machine. After a kill the broker recovers its log, and it may
 # share two cores with a test's load.
 START_SECONDS = 90.0
+# Options of Java; see `class_archive`.
+MAKE_ARCHIVE = "-XX:ArchiveClassesAtExit="
+NO_ARCHIVE_WARNINGS = "-Xlog:cds*=off"
+
 # A controlled shutdown. Then the broker is killed.
 STOP_SECONDS = 30.0
 # A chosen port is not chosen again for so long, which is longer than any start takes here.
@@ -328,9 +332,9 @@ class Broker:
                 uuid.NAMESPACE_OID, str([each.controller_port for each in self._quorum])
             )
             arguments = ("format", "-t", str(cluster), "-c", str(properties))
-            storage_tool = _java("128m", "kafka.tools.StorageTool", *arguments)
+            storage_tool = self._java("128m", "kafka.tools.StorageTool", *arguments)
             _run(storage_tool, TOOL_SECONDS, "Kafka's storage tool")
-        java, *rest = _java(self._heap, "kafka.Kafka", str(properties))
+        java, *rest = self._java(self._heap, "kafka.Kafka", str(properties))
         command = [java, *self._java_options, *rest]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
@@ -341,6 +345,10 @@ class Broker:
                 # Ctrl-C must not reach the broker, which is stopped after the stages.
                 start_new_session=True,
             )
+
+    def _java(self, heap: str, main_class: str, *arguments: str) -> list[str]:
+        makes_archive = any(each.startswith(MAKE_ARCHIVE) for each in self._java_options)
+        return _java(heap, None if makes_archive else class_archive(), main_class, *arguments)
 
     def wait(self, seconds: float = START_SECONDS, brokers: int = 1) -> None:
         """Waits until the broker can be used, without the proxy.
@@ -420,11 +428,14 @@ class Cluster:
             broker.kill()
 
 
-def _java(heap: str, main_class: str, *arguments: str) -> list[str]:
+def _java(heap: str, archive: Path | None, main_class: str, *arguments: str) -> list[str]:
     logging = {"defaultLogLevel": "warn", "showDateTime": "true", "dateTimeFormat": "HH:mm:ss.SSS"}
     options = [f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in logging.items()]
     # The serial collector and only the first compiler: a quicker start, and less processor time.
     options += [f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    if archive is not None:
+        # Java goes on without an archive that does not fit, here without a word.
+        options += [f"-XX:SharedArchiveFile={archive}", NO_ARCHIVE_WARNINGS]
     return [find_java(), *options, "-cp", f"{kafka_jars()}/*", main_class, *arguments]
 
 
@@ -531,6 +542,41 @@ def kafka_jars() -> Path:
                 # Atomic, so that an interrupted download leaves nothing that looks complete.
                 downloaded.rename(jars)
     return jars
+
+
+@functools.cache
+def class_archive() -> Path | None:
+    """Kafka's classes as Java keeps them once loaded, so that a node starts in half the time.
+
+    None for a Java that keeps none. The first call of a machine starts a node and stops it, which
+    takes some seconds; processes that need it at the same time wait for each other. Raises
+    BrokerError.
+    """
+    java = Path(find_java()).resolve()
+    archive = kafka_jars() / f"classes-{java.stat().st_mtime_ns}.jsa"
+    if not archive.exists():
+        with _locked(CACHE / "kafka.lock", DOWNLOAD_SECONDS):
+            if not archive.exists():
+                _make_archive(archive)
+    return archive if archive.stat().st_size else None
+
+
+def _make_archive(archive: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        made = Path(folder, "classes.jsa")
+        port, direct, controller = free_ports(3)
+        node = Node(1, port, port, direct, controller)
+        options = [f"{MAKE_ARCHIVE}{made}", NO_ARCHIVE_WARNINGS]
+        broker = Broker(node, [node], Path(folder, "broker"), {}, "512m", options)
+        try:
+            broker.start()
+            broker.stop()  # Java writes the archive when it ends
+        finally:
+            broker.kill()
+        if not made.exists():
+            made.touch()
+        # Atomic, so that an archive that was cut off is none.
+        made.rename(archive)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from deploy.local.broker import (
     BrokerError,
     Served,
     answers,
+    class_archive,
     make_broker,
     serve,
     start_cluster,
@@ -104,6 +105,13 @@ def test_a_group_can_commit_from_the_first_moment_on(own_broker: Broker) -> None
         consumer.commit(asynchronous=False)
     finally:
         consumer.close()
+
+
+def test_a_node_takes_its_classes_from_the_archive(own_broker: Broker) -> None:
+    archive = class_archive()
+    assert archive is not None
+    assert str(archive) in Path(f"/proc/{own_broker.pid}/maps").read_text()
+    assert "[cds]" not in own_broker.log_file.read_text()
 
 
 def test_acknowledged_records_survive_a_kill_and_the_ports_stay(own_broker: Broker) -> None:

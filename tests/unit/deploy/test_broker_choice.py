@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,31 @@ def test_simultaneous_starts_share_one_download(fresh: Path, tmp_path: Path) -> 
     assert len(found) == 4
     assert len(set(found)) == 1
     assert (tmp_path / "calls").read_text() == "call\n"
+
+
+@pytest.mark.parametrize(("content", "kept"), [(b"classes", True), (b"", False)])
+def test_simultaneous_starts_make_one_archive_of_classes(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, kept: bool
+) -> None:
+    program(fresh, "java", """echo 'openjdk version "17.0.15" 2025-04-15' >&2""")
+    program(fresh, "mvn", MAKE_JARS_FOLDER)
+    made: list[Path] = []
+
+    def make(archive: Path) -> None:
+        made.append(archive)
+        archive.write_bytes(content)
+
+    monkeypatch.setattr(broker, "_make_archive", make)
+    broker.find_java.cache_clear()
+    broker.class_archive.cache_clear()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: broker.class_archive(), range(4)))
+    finally:
+        broker.find_java.cache_clear()
+        broker.class_archive.cache_clear()
+    assert len(made) == 1
+    assert found == [made[0] if kept else None] * 4
 
 
 def test_a_failed_download_leaves_nothing_that_looks_complete(fresh: Path, tmp_path: Path) -> None:
