@@ -9,13 +9,15 @@ no Python and takes little of the processor (`apt-get install wrk`).
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from deploy.local.broker import free_ports
 from tests.benchmarks.comparison import Comparison, Figures, median
-from tests.benchmarks.conftest import Measured
+from tests.benchmarks.conftest import Measured, MeasuredSheet
+from tests.benchmarks.profiles import profile_sheet, sample, shares
 from tests.benchmarks.wrk import Load, load, write_requests
 from tests.support.kafka import Kafka
 from tests.support.processes import Process, Processes
@@ -68,13 +70,17 @@ def _bridge(processes: Processes, kafka: Kafka, port: int, folder: Path) -> Proc
     return processes.start("bridge", environ=kafka.environ | given).wait_ready()
 
 
-def test_the_bridge_beside_a_bare_handler(
-    kafka: Kafka, processes: Processes, tmp_path: Path, measured: Measured
-) -> None:
+def _create_topics(kafka: Kafka) -> None:
     for topic in ("contacts.events", "bare"):
         kafka.create(topic, 4)
     for topic in ("grants.events", "contacts.dead-letter", "reader.runs"):
         kafka.create(topic)
+
+
+def test_the_bridge_beside_a_bare_handler(
+    kafka: Kafka, processes: Processes, tmp_path: Path, measured: Measured
+) -> None:
+    _create_topics(kafka)
     bare_port, bridge_port = free_ports(2)
     bridge = _bridge(processes, kafka, bridge_port, tmp_path)
     command = (
@@ -120,6 +126,44 @@ def test_the_bridge_beside_a_bare_handler(
     slow = 2 * median(comparison.baselines[0].p99_ms)  # where others use the machine as well
     assert median(comparison.stage.p99_ms) < max(LONGEST_P99_MS, slow)
     assert comparison.processor_ratio >= LEAST_RATIO
+
+
+PARTS = {
+    "HTTP (aiohttp)": ["aiohttp/", "multidict/", "yarl/"],
+    "metrics (prometheus-client)": ["prometheus_client/"],
+    "signatures": ["connectors/nylas/webhook.py"],
+    "parsing and deciding": [
+        "connectors/nylas/", "streams/bridge/decision.py", "streams/events.py",
+    ],
+    "publishing": ["streams/kafka/"],
+    "bounds and deadlines": [
+        "streams/bridge/bodies.py", "streams/bridge/deadlines.py", "streams/runtime/connections.py",
+        "streams/runtime/unfinished.py",
+    ],
+    "answering": ["streams/bridge/intake.py", "streams/bridge/server.py", "streams/bridge/plain"],
+    "event loop (uvloop)": ["streams/bridge/process.py", "streams/cli/"],
+}  # fmt: skip
+"""The first part whose path fits counts."""
+
+
+def test_where_the_processors_time_goes(
+    kafka: Kafka, processes: Processes, tmp_path: Path, measured_sheet: MeasuredSheet
+) -> None:
+    """So that whoever wants it faster knows where to begin."""
+    _create_topics(kafka)
+    (port,) = free_ports(1)
+    bridge = _bridge(processes, kafka, port, tmp_path)
+    prepared = tmp_path / "requests"
+    write_requests(prepared, notifications())
+    load(port, bridge.pid, prepared, WARM_UP_SECONDS, CONNECTIONS)
+    with ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(load, port, bridge.pid, prepared, ROUND_SECONDS, CONNECTIONS)
+        stacks = sample(bridge.pid, ROUND_SECONDS, tmp_path)
+        loading.result()
+    work = f"the bridge, which answers signed requests over {CONNECTIONS} connections"
+    found = shares(stacks, PARTS)
+    measured_sheet(profile_sheet("bridge", work, found))
+    assert {*found} >= {*PARTS}
 
 
 def _figures(name: str, rounds: list[Load]) -> Figures:

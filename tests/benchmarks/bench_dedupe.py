@@ -21,8 +21,9 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.benchmarks.comparison import Comparison, Figures
-from tests.benchmarks.conftest import Measured
-from tests.support.dedupe_load import create_topics, environ
+from tests.benchmarks.conftest import Measured, MeasuredSheet
+from tests.benchmarks.profiles import profile_sheet, sample, shares
+from tests.support.dedupe_load import create_topics, environ, wait_changes
 from tests.support.kafka import GroupObserver, Kafka
 from tests.support.paths import ROOT
 from tests.support.processes import Process, Processes
@@ -198,6 +199,39 @@ def test_the_stage_beside_quix_streams_with_state_and_beside_a_plain_loop(
     )
     measured(comparison)
     assert comparison.processor_ratio >= LEAST_RATIO
+
+
+PARTS = {
+    "fetching (Faust, aiokafka)": ["faust/", "aiokafka/", "mode/"],
+    "batches and acknowledgements": ["streams/dedupe/faust_", "streams/dedupe/fence.py"],
+    "parsing notifications": ["connectors/nylas/"],
+    "fingerprints and kept fields": ["connectors/salesforce/"],
+    "mailboxes and groups": [
+        "streams/dedupe/mailbox_filter.py", "streams/mailboxes.py", "streams/contact_groups.py",
+        "streams/grant_addresses.py", "streams/dedupe/left_out.py",
+    ],
+    "versions": ["streams/dedupe/versions.py"],
+    "headers": ["streams/events.py"],
+    "planning": ["streams/dedupe/planner.py", "streams/dedupe/stage.py"],
+    "publishing": ["streams/dedupe/producer.py", "streams/kafka/"],
+    "event loop (uvloop)": ["streams/dedupe/process.py", "streams/cli/"],
+}  # fmt: skip
+"""The first part whose path fits counts."""
+PROFILED_SECONDS = 5
+
+
+def test_where_the_processors_time_goes(
+    kafka: Kafka, processes: Processes, tmp_path: Path, measured_sheet: MeasuredSheet
+) -> None:
+    """So that whoever wants it faster knows where to begin."""
+    create_topics(kafka, PARTITIONS)
+    fill(kafka)
+    process = processes.start("dedupe", environ=environ(kafka, PARTITIONS, 10.0))
+    wait_changes(kafka, 1)
+    stacks = sample(process.pid, PROFILED_SECONDS, tmp_path)
+    found = shares(stacks, PARTS)
+    measured_sheet(profile_sheet("dedupe stage", "dedupe with the events above", found))
+    assert {*found} >= {*PARTS}
 
 
 def _figures(name: str, found: list[tuple[float, float]]) -> Figures:

@@ -9,10 +9,9 @@ figures are those of reading, planning, calling and reporting alone.
 
 import json
 import os
-import pstats
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ import pytest
 
 from deploy.local.broker import free_ports
 from tests.benchmarks.conftest import MeasuredSheet
-from tests.benchmarks.profiles import shares
+from tests.benchmarks.profiles import profile_sheet, sample, shares
 from tests.benchmarks.sheets import Sheet
-from tests.benchmarks.sink_alone import ACCOUNTS, HALVES, PROFILE
+from tests.benchmarks.sink_alone import ACCOUNTS, HALVES
 from tests.support.paths import ROOT
 
 # So many that the beginning and the end of a run, where fewer batches are in flight, weigh little.
@@ -53,19 +52,23 @@ def org(ms_call: float, ms_row: float) -> Iterator[str]:
         serving.kill()
 
 
-def run_sink(url: str, contacts: int, environ: Mapping[str, str] | None = None) -> str:
-    """What the sink alone prints after a run with so many contacts."""
+def start_sink(url: str, contacts: int) -> subprocess.Popen[str]:
+    """The sink alone, in a run with so many contacts."""
     words = [url, str(contacts), str(IN_FLIGHT)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.sink_alone", *words],
-        cwd=ROOT,
-        env={**os.environ, **(environ or {})},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=True,
-    )
-    return done.stdout.splitlines()[-1]
+    command = [sys.executable, "-m", "tests.benchmarks.sink_alone", *words]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def figures(url: str, contacts: int) -> dict[str, Any]:
+    """What the sink alone prints after a run with so many contacts."""
+    with start_sink(url, contacts) as process:
+        try:
+            printed, _ = process.communicate(timeout=RUN_SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
 
 
 @pytest.mark.parametrize(("ms_call", "ms_row"), [(0, 0), (150, 2)])
@@ -74,7 +77,7 @@ def test_a_first_sync_and_a_change_of_everybody(
 ) -> None:
     """Every contact is created once, and updated once; calls are full."""
     with org(ms_call, ms_row) as url:
-        found: dict[str, Any] = json.loads(run_sink(url, CONTACTS))
+        found = figures(url, CONTACTS)
     measured_sheet(
         Sheet(
             f"sink with an org of {ms_call} ms a call",
@@ -152,22 +155,15 @@ PARTS = {
     ],
 }  # fmt: skip
 """The first part whose path fits counts."""
-PROFILED_CONTACTS = 5_000
+PROFILED_CONTACTS = 20_000
 
 
 def test_where_the_processors_time_goes(measured_sheet: MeasuredSheet, tmp_path: Path) -> None:
     """So that whoever wants it faster knows where to begin."""
-    file = tmp_path / "profile"
-    with org(0, 0) as url:
-        run_sink(url, PROFILED_CONTACTS, {PROFILE: str(file)})
-    found = shares(pstats.Stats(str(file)), PARTS, ["tests/"])
-    measured_sheet(
-        Sheet(
-            "what the sink works on",
-            f"A profile of the sink alone, of {PROFILED_CONTACTS:,} contacts that are created and "
-            "then updated. The profiler makes each call longer, so that the shares are rough.",
-            ["% of its processor time"],
-            {part: [share] for part, share in found.items()},
-        )
-    )
+    with org(0, 0) as url, start_sink(url, PROFILED_CONTACTS) as process:
+        stacks = sample(process.pid, int(RUN_SECONDS), tmp_path)
+    assert process.returncode == 0
+    found = shares(stacks, PARTS, ["tests/"])
+    work = f"the sink alone, which creates and then updates {PROFILED_CONTACTS:,} contacts"
+    measured_sheet(profile_sheet("sink", work, found))
     assert {*found} >= {*PARTS}

@@ -1,64 +1,92 @@
-"""Shares of a profile of cProfile, by the part of the project that the time belongs to.
+"""Where the processor's time goes in a process that runs: shares of the parts of the project.
 
-The time of a built-in or a library function counts for whoever called it. cProfile makes each call
-longer by about as much, so that parts with many short calls look larger than they are.
+py-spy looks at the process from outside, many times a second, and takes the stack of the thread
+that holds the interpreter's lock then. It does not make the process's calls longer. What runs
+without the lock is not seen: librdkafka's threads, and the kernel's work for sockets.
 """
 
-import pstats
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
-Function = tuple[str, int, str]
+from tests.benchmarks.sheets import Sheet
+
 OTHERS = "everything else"
+
+SAMPLES_A_SECOND = 250
+# For py-spy to read the process's symbols, and to write what it found.
+START_SECONDS = 30.0
+
+
+class ProfileRefused(Exception):
+    """py-spy may not look at the process, or it has ended; the text says what helps."""
+
+
+def sample(pid: int, seconds: int, into: Path) -> str:
+    """The stacks of a process of this user for so many seconds, as `shares` takes them. Blocks.
+
+    It returns sooner when the process ends. Raises ProfileRefused when the kernel does not let
+    py-spy look, and when the process has ended before.
+    """
+    file = into / f"stacks-{pid}"
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("py-spy"), "record", "--pid", str(pid)),
+            *("--format", "raw", "--gil", "--full-filenames", "--rate", str(SAMPLES_A_SECOND)),
+            *("--duration", str(seconds), "--output", file),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds + START_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ProfileRefused(
+            f"py-spy could not look at process {pid}: {done.stderr.strip()}; run as root, or let "
+            "processes be traced: sysctl kernel.yama.ptrace_scope=0"
+        )
+    return file.read_text(encoding="utf-8")
 
 
 def shares(
-    stats: pstats.Stats, parts: Mapping[str, Sequence[str]], left_out: Sequence[str]
+    stacks: str, parts: Mapping[str, Sequence[str]], left_out: Sequence[str] = ()
 ) -> dict[str, float]:
     """The percent of the time that each part takes, the largest first, OTHERS last.
 
-    `parts`: the paths of its modules, or their folders, relative to the project. Time below a
-    function of `left_out` paths alone is nobody's.
+    `stacks`: lines of `outermost (file:line);innermost (file:line) samples`. A stack belongs to
+    the part of its innermost function that is of one: a library's time is that of its caller,
+    unless the library is a part. `parts`: the paths of its modules, or their folders; the first
+    part that fits counts. A stack that belongs to one of the `left_out` paths is nobody's.
     """
-    functions: Mapping[Function, Any] = stats.stats  # type: ignore[attr-defined]
-    of_file = {name: part for part, names in (*parts.items(), ("", left_out)) for name in names}
-    known: dict[Function, str | None] = {one: _part(one[0], of_file) for one in functions}
-    seconds: Counter[str] = Counter()
-    for function, (_, _, own, _, callers) in functions.items():
-        part = known[function]
-        if part is not None:
-            seconds[part] += own
-        elif callers:
-            # by how much of its time each caller asked for
-            for caller, (_, _, own_below, _) in callers.items():
-                seconds[_of_caller(caller, functions, known)] += own_below
-        else:
-            seconds[OTHERS] += own
-    del seconds[""]
-    whole = seconds.total()
-    ordered = sorted(seconds, key=lambda part: (part == OTHERS, -seconds[part]))
-    return {part: round(100 * seconds[part] / whole, 1) for part in ordered}
+    of_path = [(path, part) for part, paths in parts.items() for path in paths]
+    of_path += [(path, "") for path in left_out]
+    samples: Counter[str] = Counter()
+    for line in stacks.splitlines():
+        stack, _, count = line.rpartition(" ")
+        samples[_part(stack.split(";"), of_path)] += int(count)
+    del samples[""]
+    whole = samples.total()
+    ordered = sorted(samples, key=lambda part: (part == OTHERS, -samples[part]))
+    return {part: round(100 * samples[part] / whole, 1) for part in ordered}
 
 
-def _part(file: str, of_file: Mapping[str, str]) -> str | None:
-    return next((part for name, part in of_file.items() if f"/{name}" in file), None)
+def profile_sheet(stage: str, work: str, found: Mapping[str, float]) -> Sheet:
+    """The shares of a stage's profile, as they are printed and recorded."""
+    return Sheet(
+        f"what the {stage} works on",
+        f"A profile of {work}: {SAMPLES_A_SECOND} samples a second of the thread that holds "
+        "Python's lock. The time of a library is its caller's, unless it has a row of its own. The "
+        "threads of librdkafka and the work of the kernel are not in it.",
+        ["% of the time in Python"],
+        {part: [share] for part, share in found.items()},
+    )
 
 
-# Deep enough for the HTTP client, which is some ten calls deep.
-_MOST_CALLERS = 30
-
-
-def _of_caller(
-    caller: Function, functions: Mapping[Function, Any], known: Mapping[Function, str | None]
-) -> str:
-    """The part of the nearest caller that belongs to one, by way of whoever called most often."""
-    for _ in range(_MOST_CALLERS):
-        part = known.get(caller)
-        if part is not None:
-            return part
-        callers = functions[caller][4] if caller in functions else {}
-        if not callers:
-            return OTHERS
-        caller = max(callers, key=lambda one: callers[one][3])
+def _part(frames: Sequence[str], of_path: Sequence[tuple[str, str]]) -> str:
+    for frame in reversed(frames):
+        for path, part in of_path:
+            if f"/{path}" in frame:
+                return part
     return OTHERS

@@ -3,15 +3,12 @@
 The whole sink works: intake, batches, planning, requests over HTTP, outcomes. Its consumer and its
 publisher are lists. First all contacts are new to the org, as in a backfill; then the title of each
 has changed, as by webhooks. Prints JSON: the processor microseconds and the seconds of both halves,
-the contacts of each pair of calls, and the peak of memory. `PROFILE=FILE` in the environment writes
-a profile of cProfile instead, whose times are longer.
+the contacts of each pair of calls, and the peak of memory.
 """
 
 import asyncio
-import cProfile
 import json
 import logging
-import os
 import resource
 import sys
 import time
@@ -52,7 +49,6 @@ WAIT_SECONDS = 0.005
 LINGER, BULK_LINGER = 2.0, 0.5
 HALVES = ("created", "updated")
 TITLES = ("Countess", "Programmer")
-PROFILE = "PROFILE"
 # Of a fixed loop, each time: less than a millisecond, in which the sink waits. So often that the
 # loop sees the machine as the sink sees it, whose speed varies within a run.
 LOOP_ROUNDS, LOOP_EVERY_SECONDS = 2_000, 0.1
@@ -215,20 +211,13 @@ async def measure(url: str, count: int, in_flight: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the figures, or writes a profile."""
+    """Prints the figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     limit_malloc_arenas()
     freeze_startup_objects()
     collect_garbage_rarely()
     url, count, in_flight = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    profile = cProfile.Profile() if PROFILE in os.environ else None
-    if profile is not None:
-        profile.enable()
-    found = uvloop.run(measure(url, count, in_flight))
-    if profile is not None:
-        profile.disable()
-        profile.dump_stats(os.environ[PROFILE])
-    print(json.dumps(found))
+    print(json.dumps(uvloop.run(measure(url, count, in_flight))))
 
 
 if __name__ == "__main__":

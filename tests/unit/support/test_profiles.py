@@ -1,51 +1,43 @@
 """What a profile says of the parts of the project."""
 
-import pstats
-from typing import Any
+import os
 
-from tests.benchmarks.profiles import OTHERS, shares
+import pytest
 
-MERGE = ("/p/connectors/merge.py", 1, "merge")
-READ = ("/p/streams/intake.py", 1, "take")
-GET = ("~", 0, "<method 'get' of 'dict' objects>")
-LIBRARY = ("/p/lib/httpx/client.py", 1, "send")
-SOCKET = ("~", 0, "<send>")
-BENCH = ("/p/tests/bench.py", 1, "run")
-LOOP = ("/p/lib/asyncio.py", 1, "loop")
+from tests.benchmarks.profiles import OTHERS, ProfileRefused, sample, shares
 
-
-class Recorded:
-    """A profile as pstats takes it: of each function its calls, its own time, and its callers'."""
-
-    def __init__(self, stats: dict[Any, Any]) -> None:
-        self.stats = stats
-
-    def create_stats(self) -> None:
-        pass
+LOOP = "loop (/lib/asyncio.py:1)"
+MERGE = "merge (/p/connectors/merge.py:7)"
+READ = "take (/p/streams/intake.py:1)"
+SEND = "send (/lib/httpx/client.py:9)"
+BENCH = "run (/p/tests/bench.py:3)"
+PARTS = {"merging": ["connectors/"], "reading": ["streams/intake.py"]}
 
 
-def entry(own: float, **callers: float) -> tuple[int, int, float, float, dict[Any, Any]]:
-    named = {"merge": MERGE, "read": READ, "library": LIBRARY, "bench": BENCH, "loop": LOOP}
-    of = {named[name]: (1, 1, seconds, seconds) for name, seconds in callers.items()}
-    return 1, 1, own, own, of
+def stacks(**counts: int) -> str:
+    made = {
+        "loop": [LOOP],
+        "merge": [LOOP, MERGE],
+        "read_and_send": [LOOP, READ, SEND],
+        "bench": [LOOP, BENCH],
+        "bench_merges": [LOOP, BENCH, MERGE],
+    }
+    return "".join(f"{';'.join(made[name])} {count}\n" for name, count in counts.items())
 
 
-def test_a_built_in_counts_for_its_callers_and_the_benchmark_for_nobody() -> None:
-    recorded = Recorded(
-        {
-            LOOP: entry(1.0),
-            BENCH: entry(5.0, loop=5.0),
-            MERGE: entry(2.0, loop=2.0),
-            READ: entry(1.0, loop=1.0),
-            GET: entry(4.0, merge=3.0, bench=1.0),
-            LIBRARY: entry(1.0, read=1.0),
-            SOCKET: entry(2.0, library=2.0),
-        }
-    )
+def test_a_library_counts_for_its_caller_and_the_benchmark_for_nobody() -> None:
     found = shares(
-        pstats.Stats(recorded),  # type: ignore[arg-type]  # as `Profile` has them
-        {"merging": ["connectors/"], "reading": ["streams/intake.py"]},
-        ["tests/"],
+        stacks(loop=10, merge=40, read_and_send=40, bench=70, bench_merges=10), PARTS, ["tests/"]
     )
     assert found == {"merging": 50.0, "reading": 40.0, OTHERS: 10.0}
     assert list(found) == ["merging", "reading", OTHERS]
+
+
+def test_a_library_that_is_a_part_counts_for_itself() -> None:
+    found = shares(stacks(merge=10, read_and_send=30), {"HTTP": ["httpx/"], **PARTS})
+    assert found == {"HTTP": 75.0, "merging": 25.0}
+
+
+def test_a_process_that_is_not_there_is_named(tmp_path: os.PathLike[str]) -> None:
+    with pytest.raises(ProfileRefused, match=r"process 4194999"):
+        sample(4194999, 1, tmp_path)  # type: ignore[arg-type]
