@@ -552,8 +552,10 @@ def class_archive() -> Path | None:
     takes some seconds; processes that need it at the same time wait for each other. Raises
     BrokerError.
     """
-    java = Path(find_java()).resolve()
-    archive = kafka_jars() / f"classes-{java.stat().st_mtime_ns}.jsa"
+    java, jars = Path(find_java()).resolve(), kafka_jars()
+    # It fits only the Java that made it, and jars that lie where they lay.
+    fits = f"{java} {java.stat().st_mtime_ns} {jars}"
+    archive = jars / f"classes-{hashlib.sha256(fits.encode()).hexdigest()[:16]}.jsa"
     if not archive.exists():
         with _locked(CACHE / "kafka.lock", DOWNLOAD_SECONDS):
             if not archive.exists():
