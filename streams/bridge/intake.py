@@ -123,7 +123,8 @@ class NotificationIntake:
         metrics.in_flight.set_function(lambda: self.in_flight.count)
         self._deadlines = Deadlines()
         metrics.oldest_unfinished.set_function(self.in_flight.received.oldest_seconds)
-        self._last_webhook = metrics.last_webhook
+        self._last_webhook = 0.0  # in epoch seconds; 0 when none has come
+        metrics.last_webhook.set_function(lambda: self._last_webhook)
 
     @property
     def accepting(self) -> bool:
@@ -149,7 +150,9 @@ class NotificationIntake:
         if not signature_matches(self.secrets, raw, signature):
             return 401, "bad_signature"
         on_signed()
-        self._last_webhook.set_to_current_time()
+        self._last_webhook = time.time()
+        if self._traces is NO_TRACES:
+            return await self._take_in(raw, encodings)
         parent = parse_traceparent(traceparent)
         with self._traces.span("receive notification", "server", parent=parent):
             return await self._take_in(raw, encodings)

@@ -151,9 +151,9 @@ class OpenConnections:
 
         One that is closed already stays forgotten: aiohttp finishes its request all the same.
         """
-        if self.holds(connection):
-            self.discard(connection)
-            self._authenticated[connection] = None
+        held = self._authenticated.pop(connection, False) is None
+        if held or self._strangers.pop(connection, False) is None:
+            self._authenticated[connection] = None  # at the end
 
     def is_authenticated(self, connection: Connection) -> bool:
         """Whether a connection has carried an authenticated request."""
