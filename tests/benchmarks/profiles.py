@@ -72,13 +72,16 @@ def shares(
     return {part: round(100 * samples[part] / whole, 1) for part in ordered}
 
 
-def profile_sheet(stage: str, work: str, found: Mapping[str, float]) -> Sheet:
-    """The shares of a stage's profile, as they are printed and recorded."""
+def profile_sheet(stage: str, work: str, found: Mapping[str, float], next_change: str) -> Sheet:
+    """The shares of a stage's profile, as they are printed and recorded.
+
+    `next_change` is what would make the stage faster with the least change: a sentence.
+    """
     return Sheet(
         f"what the {stage} works on",
         f"A profile of {work}: {SAMPLES_A_SECOND} samples a second of the thread that holds "
         "Python's lock. The time of a library is its caller's, unless it has a row of its own. The "
-        "threads of librdkafka and the work of the kernel are not in it.",
+        f"threads of librdkafka and the work of the kernel are not in it. {next_change}",
         ["% of the time in Python"],
         {part: [share] for part, share in found.items()},
     )
