@@ -21,8 +21,9 @@ help: ## show this
 demo: $(INSTALLED) ## run the product on this machine, check its numbers (ARGS=--json for programs)
 	@$(BIN)/contactstream demo $(ARGS)
 
+# Four workers for two cores: the tests spend much of their time waiting.
 test: $(MANIFEST_TOOLS) ## run every test but the long ones (ARGS="-k word" for some)
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A whole deployment each: a secured Kafka, outages with the alerts, disasters and their recovery,
 # pauses, limits, modes and erasures as an operator sees them, pages in a browser.

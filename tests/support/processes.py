@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,6 +37,42 @@ def _thread_states(tasks: Path) -> Iterator[str]:
             yield (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
+class Child(Protocol):
+    """A process as `subprocess.Popen` has it, as far as tests use it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def terminate(self) -> None: ...
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], log_file: Path) -> Child:
+    """Starts a command in the project's folder; its output goes to the end of the log."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            child_command(command),
+            env=environ,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def start_contactstream(
+    arguments: Sequence[str], environ: Mapping[str, str], log_file: Path
+) -> Child:
+    """Starts `contactstream <arguments>`. tests/integration replaces it by something quicker."""
+    return spawn([sys.executable, "-m", "streams.cli", *arguments], environ, log_file)
+
+
 @dataclass(slots=True)
 class Process:
     """A stage that was started. Its output is in `log_file`."""
@@ -43,7 +80,7 @@ class Process:
     name: str
     log_file: Path
     ops_port: int
-    popen: "subprocess.Popen[bytes]"
+    popen: Child
 
     @property
     def pid(self) -> int:
@@ -172,16 +209,10 @@ class Processes:
             | self.environ
             | dict(environ or {})
         )
-        with log_file.open("ab") as log:
-            popen = subprocess.Popen(
-                child_command([*(command or (sys.executable, "-m", "streams.cli")), *arguments]),
-                env=given,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        if command is None:
+            popen = start_contactstream(arguments, given, log_file)
+        else:
+            popen = spawn([*command, *arguments], given, log_file)
         process = Process(name, log_file, int(given["OPS_LISTEN"].rpartition(":")[2]), popen)
         self.started.append(process)
         return process
